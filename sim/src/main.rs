@@ -1,0 +1,3 @@
+//! The command `cargo sim`.
+
+fn main() {}

@@ -1,0 +1,80 @@
+//! The only door to the world: clock, disk, network, entropy, tasks and signatures.
+//!
+//! Everything above is written against these traits and never names an operating system, a runtime or a clock. The
+//! library brings two worlds: `native` (feature `tokio`) and [`memory`]. The simulator brings the third.
+//!
+//! Rules for whoever implements a world: futures are `Send`; byte streams, never messages; positional file access;
+//! nothing is durable before its sync returned.
+
+mod clock;
+mod disk;
+mod entropy;
+pub mod memory;
+#[cfg(feature = "tokio")]
+pub mod native;
+mod network;
+mod spawn;
+
+use std::sync::Arc;
+
+pub use clock::{Clock, Mono, Wall};
+pub use disk::{Disk, DiskFile, DiskLock, Open};
+pub use entropy::Entropy;
+pub use network::{Listener, Network, PeerAddr};
+pub use spawn::{Spawn, TaskHandle};
+
+use crate::crypto::Sign;
+
+/// Signatures of a world: Ed25519 everywhere but in the simulator, which may choose a cheaper stand-in.
+pub trait Crypto: Sign + Clone + Send + Sync + 'static {}
+
+impl<T: Sign + Clone + Send + Sync + 'static> Crypto for T {}
+
+/// One world: a bundle of its resources. Cloning is cheap and gives a handle to the same world.
+pub trait Env: Clone + Send + Sync + 'static {
+    /// True in a simulator. Fault points fold to nothing where it is false.
+    const SIM: bool;
+    /// Time.
+    type Clock: Clock;
+    /// Byte streams between peers.
+    type Network: Network;
+    /// Randomness.
+    type Entropy: Entropy;
+    /// Tasks.
+    type Spawn: Spawn;
+    /// Signatures.
+    type Crypto: Crypto;
+
+    /// Time.
+    fn clock(&self) -> &Self::Clock;
+    /// Byte streams between peers.
+    fn network(&self) -> &Self::Network;
+    /// Randomness.
+    fn entropy(&self) -> &Self::Entropy;
+    /// Tasks.
+    fn spawn(&self) -> &Self::Spawn;
+    /// Signatures.
+    fn crypto(&self) -> &Self::Crypto;
+    /// The directory that belongs to this replica.
+    fn disk(&self) -> Arc<dyn Disk>;
+
+    /// True when the simulator wants the named rare path taken now.
+    #[inline(always)]
+    fn buggify(&self, _point: &'static str) -> bool {
+        false
+    }
+
+    /// True when the simulator wants the named defect present, to prove that its checks find it.
+    #[inline(always)]
+    fn planted(&self, _bug: &'static str) -> bool {
+        false
+    }
+
+    /// Hands an event to the simulator's trace: what happened, in words and values that are the same on every run.
+    #[inline(always)]
+    fn trace(&self, _event: impl FnOnce() -> String) {}
+
+    /// Tells the simulator whether a state worth reaching was reached.
+    #[inline(always)]
+    fn sometimes(&self, _point: &'static str, _seen: bool) {}
+}

@@ -1,0 +1,1 @@
+//! The single-writer log: an append-only list of blocks under one signed Merkle tree.

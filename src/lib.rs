@@ -1,0 +1,19 @@
+//! Autobee: a multi-writer, peer-to-peer key-value database.
+//!
+//! Every peer appends to its own signed log (a Hypercore). An `apply` function that the user supplies merges all
+//! logs, deterministically, into one B-tree view (a Hyperbee) that is the same at every peer.
+//!
+//! The engine is written once against the traits of [`env`] and runs in two worlds: production (tokio, files,
+//! sockets) and a seeded simulator (package `autobee-sim`).
+//!
+//! Arrows between modules point down only:
+//!
+//! ```text
+//! db -> engine -> apply -> (bee | replication) -> hypercore -> store -> env
+//!                                                   wire, crypto (import nothing of ours)
+//! ```
+
+pub mod crypto;
+pub mod env;
+pub mod hypercore;
+pub mod wire;
