@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 /// One vector file, and how much of it was covered.
-pub struct Golden {
+pub(crate) struct Golden {
     name: &'static str,
     root: Value,
     covered: usize,
@@ -15,7 +15,7 @@ pub struct Golden {
 
 impl Golden {
     /// Reads `name.json` from `$AUTOBEE_VECTORS`, or from `tests/vectors`.
-    pub fn load(name: &'static str) -> Self {
+    pub(crate) fn load(name: &'static str) -> Self {
         let directory = env::var_os("AUTOBEE_VECTORS").map_or_else(
             || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors")),
             PathBuf::from,
@@ -34,12 +34,12 @@ impl Golden {
     }
 
     /// The whole file.
-    pub fn root(&self) -> &Value {
+    pub(crate) fn root(&self) -> &Value {
         &self.root
     }
 
     /// Runs `check` on every case. `Ok(())` counts it as covered, `Err(why)` as not covered; a mismatch panics.
-    pub fn each(&mut self, mut check: impl FnMut(&Value) -> Result<(), String>) {
+    pub(crate) fn each(&mut self, mut check: impl FnMut(&Value) -> Result<(), String>) {
         let cases = self.root["cases"].as_array().cloned().unwrap_or_default();
         assert!(!cases.is_empty(), "{}: no cases", self.name);
         for (position, case) in cases.iter().enumerate() {
@@ -53,7 +53,7 @@ impl Golden {
     }
 
     /// Prints the count, and fails when nothing was covered, or, under `AUTOBEE_VECTORS_STRICT=1`, not everything.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         println!(
             "{}: {} covered, {} uncovered",
             self.name,
@@ -74,7 +74,7 @@ impl Golden {
 }
 
 /// The bytes of a hexadecimal text field.
-pub fn hex(value: &Value) -> Vec<u8> {
+pub(crate) fn hex(value: &Value) -> Vec<u8> {
     let text = value
         .as_str()
         .unwrap_or_else(|| panic!("expected hex, found {value}"));
