@@ -13,7 +13,14 @@
 //!                                                   wire, crypto (import nothing of ours)
 //! ```
 
+pub mod apply;
 pub mod crypto;
+pub mod db;
 pub mod env;
+mod error;
 pub mod hypercore;
+pub mod replication;
 pub mod wire;
+
+pub use db::Settings;
+pub use error::{Error, ErrorKind};

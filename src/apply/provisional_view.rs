@@ -37,7 +37,10 @@ impl ViewMap {
             | (Bound::Excluded(a), Bound::Included(b)) => a >= b,
             _ => false,
         };
-        (!backwards).then(|| self.0.range::<_, [u8]>((from, to))).into_iter().flatten()
+        (!backwards)
+            .then(|| self.0.range::<_, [u8]>((from, to)))
+            .into_iter()
+            .flatten()
     }
 
     /// Number of keys.
@@ -82,7 +85,10 @@ impl ApplyView {
 
     /// Starts an atomic write.
     pub fn write(&mut self) -> ApplyWrite<'_> {
-        ApplyWrite { view: self, ops: Vec::new() }
+        ApplyWrite {
+            view: self,
+            ops: Vec::new(),
+        }
     }
 
     /// What the view became, and how many writes were flushed.
@@ -102,7 +108,8 @@ pub struct ApplyWrite<'a> {
 impl ApplyWrite<'_> {
     /// Sets `key` to `value`.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.ops.push((Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value))));
+        self.ops
+            .push((Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value))));
     }
 
     /// Removes `key`.

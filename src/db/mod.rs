@@ -1,0 +1,5 @@
+//! The public handle.
+
+mod settings;
+
+pub use settings::Settings;
