@@ -1,1 +1,6 @@
 //! The seeded simulator of Autobee.
+
+pub mod scenario;
+pub mod workload;
+
+pub use scenario::{Scenario, ScenarioError};
