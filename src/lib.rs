@@ -20,6 +20,7 @@ pub mod env;
 mod error;
 pub mod hypercore;
 pub mod replication;
+pub mod store;
 pub mod wire;
 
 pub use db::Settings;
