@@ -9,29 +9,13 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::crypto::{CoreKey, Signature};
+use crate::crypto::CoreKey;
+use crate::hypercore::provisional_cores::Segment;
 use crate::wire::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Length, Link};
 
 const HAVE: u64 = 1;
 const WANT: u64 = 2;
 const SEGMENT: u64 = 3;
-
-/// The end of a log with the blocks that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// The core.
-    pub key: CoreKey,
-    /// Its manifest, encoded; it must hash to the key.
-    pub manifest: Bytes,
-    /// How many blocks come before the first one here.
-    pub from: Length,
-    /// The blocks up to the signed length.
-    pub blocks: Vec<Bytes>,
-    /// How often the log was truncated.
-    pub fork: u64,
-    /// The signature over the tree that ends with the last block.
-    pub signature: Signature,
-}
 
 /// What an exchange needs of the replica around it.
 pub trait Port {
@@ -275,8 +259,7 @@ impl Encode for Message {
                     .array(&segment.blocks, |block, to| {
                         to.buffer(block);
                     })
-                    .uint(segment.fork)
-                    .raw(segment.signature.as_bytes());
+                    .buffer(&segment.signature);
             }
         }
     }
@@ -292,8 +275,7 @@ impl Decode for Message {
                 manifest: Bytes::copy_from_slice(from.buffer()?),
                 from: Length(from.uint()?),
                 blocks: from.array(|from| Ok(Bytes::copy_from_slice(from.buffer()?)))?,
-                fork: from.uint()?,
-                signature: Signature::new(from.fixed()?),
+                signature: Bytes::copy_from_slice(from.buffer()?),
             })),
             other => Err(from.unknown("exchange message", other)),
         }

@@ -5,6 +5,7 @@
 //! inside durable data from a torn end.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -17,7 +18,7 @@ pub const RECORD_BYTES_MAX: usize = 1 << 27;
 
 /// An open file of records.
 pub struct RecordFile {
-    file: Box<dyn DiskFile>,
+    file: Arc<dyn DiskFile>,
     end: u64,
 }
 
@@ -40,7 +41,7 @@ impl RecordFile {
     ///
     /// Whatever the disk says.
     pub fn open(disk: &dyn Disk, name: &str) -> io::Result<(Self, Vec<Bytes>)> {
-        let file = disk.open(name, Open::Write)?;
+        let file: Arc<dyn DiskFile> = disk.open(name, Open::Write)?.into();
         let size = file.len()?;
         let mut records = Vec::new();
         let mut end = 0;
@@ -56,7 +57,7 @@ impl RecordFile {
         Ok((Self { file, end }, records))
     }
 
-    /// Appends a record. It is durable after [`RecordFile::sync`].
+    /// Appends a record. It is durable after a sync of [`RecordFile::file`].
     ///
     /// # Errors
     ///
@@ -78,13 +79,10 @@ impl RecordFile {
         Ok(())
     }
 
-    /// Makes all records durable.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the disk says. The file must not be used any more then.
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+    /// The file, to sync it while nobody holds this.
+    #[must_use]
+    pub fn file(&self) -> Arc<dyn DiskFile> {
+        Arc::clone(&self.file)
     }
 }
 
