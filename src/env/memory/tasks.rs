@@ -92,7 +92,10 @@ impl Task {
             return;
         };
         let waker = Waker::from(self.clone());
-        let pending = future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending();
+        let pending = future
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending();
         if pending && !self.aborted.load(Ordering::Acquire) {
             *locked(&self.future) = Some(future);
         }

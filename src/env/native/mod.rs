@@ -102,7 +102,10 @@ impl Entropy for NativeEntropy {
     /// When the operating system has no randomness to give. Nothing safe can be done then: keys, nonces and tie
     /// breaks all depend on it.
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
-    #[expect(clippy::expect_used, reason = "a machine without randomness cannot run a signed log")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a machine without randomness cannot run a signed log"
+    )]
     fn fill(&self, out: &mut [u8]) {
         getrandom::fill(out).expect("the operating system gives random bytes");
     }

@@ -1,8 +1,4 @@
 //! Tasks of a tokio runtime.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the native world is the door to the runtime"
-)]
 
 use std::future::Future;
 use std::io;
