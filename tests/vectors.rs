@@ -3,6 +3,8 @@
 //! `AUTOBEE_VECTORS` names another directory with the same files and schema; `AUTOBEE_VECTORS_STRICT=1` turns every
 //! case that is not covered into a failure.
 
+#![expect(clippy::unwrap_used, reason = "a vector that cannot be read is a failure")]
+
 mod golden;
 
 #[test]
@@ -13,4 +15,9 @@ fn crypto() {
 #[test]
 fn id_encoding() {
     golden::run("id_encoding", golden::id_encoding::check);
+}
+
+#[test]
+fn manifest() {
+    golden::run("manifest", golden::manifest::check);
 }

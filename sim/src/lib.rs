@@ -1,5 +1,6 @@
 //! The seeded simulator of Autobee.
 
+pub mod disk;
 pub mod scenario;
 pub mod workload;
 

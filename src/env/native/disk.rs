@@ -34,7 +34,8 @@ const JOIN_BYTES: usize = 256 * 1024;
 /// file.sync()?;
 /// disk.sync_dir()?;
 /// assert_eq!(disk.list()?, ["greeting"]);
-/// # std::fs::remove_dir_all(&directory)
+/// # std::fs::remove_dir_all(&directory)?;
+/// # std::io::Result::Ok(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct NativeDisk {

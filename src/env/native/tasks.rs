@@ -1,15 +1,15 @@
 //! Tasks of a tokio runtime.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the native world is the door to the runtime"
-)]
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
-use crate::env::{Spawn, TaskHandle};
+use crate::env::{Spawn, TaskHandle, Worker};
 
 /// Starts tasks on one tokio runtime, long computations on its blocking threads.
 #[derive(Debug, Clone)]
@@ -49,4 +49,50 @@ impl Spawn for NativeTasks {
             },
         }
     }
+
+    fn dedicated(&self, name: &'static str, worker: impl Worker) -> TaskHandle {
+        let (abort, aborted) = oneshot::channel();
+        let runtime = self.runtime.clone();
+        let job = Arc::new(Mutex::new(Some(move || runtime.block_on(work(worker, aborted)))));
+        let take = |job: &Mutex<Option<_>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let started = thread.spawn({
+            let job = job.clone();
+            move || take(&job).map(|run| run())
+        });
+        if started.is_err() {
+            // A machine that is out of threads: the runtime finds one when another job of its ends.
+            self.runtime.spawn_blocking(move || take(&job).map(|run| run()));
+        }
+        TaskHandle::new(move || {
+            let _ = abort.send(());
+        })
+    }
+}
+
+/// Steps until the worker or its owner has enough. An owner that dropped the handle lets it run on.
+async fn work(mut worker: impl Worker, mut aborted: oneshot::Receiver<()>) {
+    let mut detached = false;
+    while ready_unless(&mut worker, &mut aborted, &mut detached).await {
+        worker.step();
+    }
+}
+
+async fn ready_unless(
+    worker: &mut impl Worker,
+    aborted: &mut oneshot::Receiver<()>,
+    detached: &mut bool,
+) -> bool {
+    let mut ready = pin!(worker.ready());
+    poll_fn(|cx| {
+        if !*detached {
+            match Pin::new(&mut *aborted).poll(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(false),
+                Poll::Ready(Err(_)) => *detached = true,
+                Poll::Pending => {}
+            }
+        }
+        ready.as_mut().poll(cx)
+    })
+    .await
 }
