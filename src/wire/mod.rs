@@ -1,5 +1,11 @@
 //! Encodings of what is stored and sent. Pure functions over byte slices; imports only key types.
 
+pub mod compact;
 mod link;
+mod time;
+mod weight;
 
+pub use compact::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, EncodeError, Encoder};
 pub use link::{Index, Length, Link};
+pub use time::Timestamp;
+pub use weight::Weight;
