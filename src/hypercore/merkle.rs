@@ -15,6 +15,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::flat_tree;
+use super::manifest::TreeHead;
 pub use crate::crypto::TreeNode as Node;
 use crate::crypto::{self, Hash};
 
@@ -255,6 +256,16 @@ impl Tree {
     #[must_use]
     pub fn hash(&self) -> Hash {
         crypto::tree(&self.roots)
+    }
+
+    /// The tree as its signature sees it.
+    #[must_use]
+    pub fn head(&self) -> TreeHead<'_> {
+        TreeHead {
+            roots: &self.roots,
+            length: self.length,
+            fork: self.fork,
+        }
     }
 
     /// Looks a node up among the roots, then in the store, but only inside this tree.
