@@ -1,6 +1,6 @@
 //! Rules of the house that no compiler checks: layers, provisional modules, determinism, plain text.
 
-#![expect(clippy::disallowed_methods, reason = "this test reads the source tree itself")]
+#![expect(clippy::disallowed_methods, clippy::expect_used, reason = "this test reads the source tree itself")]
 
 use std::collections::BTreeSet;
 use std::fs;

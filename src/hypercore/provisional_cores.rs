@@ -16,7 +16,7 @@ use super::merkle::Tree;
 use crate::crypto::{CoreKey, KeyPair, Seed, Sign};
 use crate::env::{Disk, DiskFile};
 use crate::store::provisional_records::RecordFile;
-use crate::wire::{Decode, DecodeError, Decoder, Encode as _, EncodeError, Encoder, Index, Length};
+use crate::wire::{DecodeError, Decoder, EncodeError, Encoder, Index, Length};
 
 const ENDING: &str = ".core";
 const HEADER: u64 = 1;
@@ -393,7 +393,7 @@ fn extend(tree: &mut Tree, blocks: &[Bytes]) {
     }
 }
 
-const fn head(tree: &Tree) -> TreeHead<'_> {
+fn head(tree: &Tree) -> TreeHead<'_> {
     TreeHead { roots: tree.roots(), length: tree.length(), fork: tree.fork() }
 }
 

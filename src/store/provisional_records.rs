@@ -30,7 +30,7 @@ impl RecordFile {
     /// Whatever the disk says; `AlreadyExists` when the name is taken.
     pub fn create(disk: &dyn Disk, name: &str) -> io::Result<Self> {
         Ok(Self {
-            file: disk.open(name, Open::CreateNew)?,
+            file: disk.open(name, Open::CreateNew)?.into(),
             end: 0,
         })
     }
