@@ -16,6 +16,7 @@
 pub mod apply;
 pub mod crypto;
 pub mod db;
+pub mod engine;
 pub mod env;
 mod error;
 pub mod hypercore;

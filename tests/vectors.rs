@@ -21,3 +21,8 @@ fn id_encoding() {
 fn manifest() {
     golden::run("manifest", golden::manifest::check);
 }
+
+#[test]
+fn order() {
+    golden::run("order", golden::order::check);
+}

@@ -3,6 +3,7 @@
 pub(crate) mod crypto;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
+pub(crate) mod order;
 
 use std::env;
 use std::path::PathBuf;
