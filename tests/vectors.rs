@@ -21,3 +21,13 @@ fn id_encoding() {
 fn manifest() {
     golden::run("manifest", golden::manifest::check);
 }
+
+#[test]
+fn merkle() {
+    golden::run("merkle", golden::merkle::check);
+}
+
+#[test]
+fn proofs() {
+    golden::proofs::run();
+}
