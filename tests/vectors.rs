@@ -23,6 +23,16 @@ fn manifest() {
 }
 
 #[test]
+fn merkle() {
+    golden::run("merkle", golden::merkle::check);
+}
+
+#[test]
 fn order() {
     golden::run("order", golden::order::check);
+}
+
+#[test]
+fn proofs() {
+    golden::proofs::run();
 }
