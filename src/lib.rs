@@ -14,6 +14,7 @@
 //! ```
 
 pub mod crypto;
+pub mod engine;
 pub mod env;
 pub mod hypercore;
 pub mod wire;

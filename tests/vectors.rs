@@ -21,3 +21,18 @@ fn id_encoding() {
 fn manifest() {
     golden::run("manifest", golden::manifest::check);
 }
+
+#[test]
+fn oplog() {
+    golden::run("oplog", golden::oplog::check);
+}
+
+#[test]
+fn system_records() {
+    golden::run("system_records", golden::system_records::check);
+}
+
+#[test]
+fn witness() {
+    golden::run("witness", golden::witness::check);
+}

@@ -1,0 +1,3 @@
+//! The engine: from blocks of many writers to one order, one membership and one view.
+
+pub mod witness;
