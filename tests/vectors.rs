@@ -28,6 +28,11 @@ fn merkle() {
 }
 
 #[test]
+fn oplog() {
+    golden::run("oplog", golden::oplog::check);
+}
+
+#[test]
 fn order() {
     golden::run("order", golden::order::check);
 }
@@ -35,4 +40,14 @@ fn order() {
 #[test]
 fn proofs() {
     golden::proofs::run();
+}
+
+#[test]
+fn system_records() {
+    golden::run("system_records", golden::system_records::check);
+}
+
+#[test]
+fn witness() {
+    golden::run("witness", golden::witness::check);
 }

@@ -1,4 +1,5 @@
-//! What makes one database out of many logs.
+//! The engine: from blocks of many writers to one order, one membership and one view.
 
 pub mod dag;
 pub mod linearizer;
+pub mod witness;
