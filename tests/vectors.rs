@@ -23,6 +23,11 @@ fn manifest() {
 }
 
 #[test]
+fn order() {
+    golden::run("order", golden::order::check);
+}
+
+#[test]
 fn oplog() {
     golden::run("oplog", golden::oplog::check);
 }

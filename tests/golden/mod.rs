@@ -1,9 +1,11 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
 pub(crate) mod crypto;
+pub(crate) mod flush;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
 pub(crate) mod oplog;
+pub(crate) mod order;
 pub(crate) mod system_records;
 pub(crate) mod witness;
 
