@@ -3,6 +3,7 @@
 pub mod compact;
 mod link;
 pub mod oplog;
+pub mod replication;
 pub mod system;
 mod time;
 mod weight;
