@@ -112,7 +112,14 @@ impl<E: Env> Builder<E> {
         for key in cores.keys().collect::<Vec<_>>() {
             engine.ingest(key, Index(0), cores.blocks(&key));
         }
-        let shared = Arc::new(Shared::new(self.env, self.settings, engine, cores, local, disk_lock));
+        let shared = Arc::new(Shared::new(
+            self.env,
+            self.settings,
+            engine,
+            cores,
+            local,
+            disk_lock,
+        ));
         shared.drain().await?;
         Ok(Autobee { shared })
     }
@@ -124,12 +131,18 @@ impl<E: Env> Builder<E> {
                 let stored = records.first().map(|record| read_identity(record));
                 let Some(identity) = stored else {
                     let what = "it has no record".into();
-                    return Err(Error::Corrupt { file: IDENTITY.into(), what });
+                    return Err(Error::Corrupt {
+                        file: IDENTITY.into(),
+                        what,
+                    });
                 };
                 let identity = identity?;
                 match self.key {
                     Some(key) if key != identity.key => Err(Error::Invalid {
-                        what: format!("this directory belongs to the database {}, not to {key}", identity.key),
+                        what: format!(
+                            "this directory belongs to the database {}, not to {key}",
+                            identity.key
+                        ),
                     }),
                     _ => Ok(identity),
                 }
@@ -137,7 +150,10 @@ impl<E: Env> Builder<E> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let seed = Seed::new(self.env.entropy().array());
                 let local = local_manifest(self.env.crypto().key_pair(&seed).public)?.key();
-                let identity = Identity { key: self.key.unwrap_or(local), seed };
+                let identity = Identity {
+                    key: self.key.unwrap_or(local),
+                    seed,
+                };
                 write_identity(disk, &identity)?;
                 Ok(identity)
             }
@@ -148,9 +164,14 @@ impl<E: Env> Builder<E> {
 
 /// Manifest version 2 with one signer, as the original makes its writers.
 fn local_manifest(public_key: crate::crypto::PublicKey) -> Result<Manifest, Error> {
-    let options =
-        ManifestOptions { version: Some(2), signers: vec![Signer::new(public_key)], ..ManifestOptions::default() };
-    Manifest::new(options).map_err(|error| Error::Internal { what: error.to_string() })
+    let options = ManifestOptions {
+        version: Some(2),
+        signers: vec![Signer::new(public_key)],
+        ..ManifestOptions::default()
+    };
+    Manifest::new(options).map_err(|error| Error::Internal {
+        what: error.to_string(),
+    })
 }
 
 fn read_identity(record: &[u8]) -> Result<Identity, Error> {
@@ -159,17 +180,27 @@ fn read_identity(record: &[u8]) -> Result<Identity, Error> {
         if version != IDENTITY_VERSION {
             return Err(from.unknown("identity version", version));
         }
-        Ok(Identity { key: CoreKey::new(from.fixed()?), seed: Seed::new(from.fixed()?) })
+        Ok(Identity {
+            key: CoreKey::new(from.fixed()?),
+            seed: Seed::new(from.fixed()?),
+        })
     };
-    read(&mut Decoder::new(record))
-        .map_err(|error| Error::Corrupt { file: IDENTITY.into(), what: error.to_string() })
+    read(&mut Decoder::new(record)).map_err(|error| Error::Corrupt {
+        file: IDENTITY.into(),
+        what: error.to_string(),
+    })
 }
 
 /// Written under another name and renamed, so that a crash leaves either no identity or a whole one.
 fn write_identity(disk: &dyn Disk, identity: &Identity) -> Result<(), Error> {
     let mut encoder = Encoder::new();
-    encoder.uint(IDENTITY_VERSION).raw(identity.key.as_bytes()).raw(identity.seed.as_bytes());
-    let record = encoder.finish().map_err(|error| Error::Internal { what: error.to_string() })?;
+    encoder
+        .uint(IDENTITY_VERSION)
+        .raw(identity.key.as_bytes())
+        .raw(identity.seed.as_bytes());
+    let record = encoder.finish().map_err(|error| Error::Internal {
+        what: error.to_string(),
+    })?;
     match disk.remove(IDENTITY_NEW) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::disk("remove")(error)),
         _ => {}
@@ -177,6 +208,7 @@ fn write_identity(disk: &dyn Disk, identity: &Identity) -> Result<(), Error> {
     let mut file = RecordFile::create(disk, IDENTITY_NEW).map_err(Error::disk("create"))?;
     file.append(&record).map_err(Error::disk("write"))?;
     file.file().sync().map_err(Error::disk("sync"))?;
-    disk.rename(IDENTITY_NEW, IDENTITY).map_err(Error::disk("rename"))?;
+    disk.rename(IDENTITY_NEW, IDENTITY)
+        .map_err(Error::disk("rename"))?;
     disk.sync_dir().map_err(Error::disk("sync of the directory"))
 }

@@ -111,7 +111,9 @@ impl<E: Env> Autobee<E> {
     /// True when the ceiling of this peer's weight is exactly an indexer's, 2.
     #[must_use]
     pub fn is_indexer(&self) -> bool {
-        self.writers().iter().any(|writer| writer.key == self.shared.local && writer.max_weight.0 == 2)
+        self.writers()
+            .iter()
+            .any(|writer| writer.key == self.shared.local && writer.max_weight.0 == 2)
     }
 
     // Writing.
@@ -123,7 +125,8 @@ impl<E: Env> Autobee<E> {
     /// `NotWritable` when this peer is no writer, `Invalid` for a value beyond the limits, `Disk`, `Closed`,
     /// `Interrupted`.
     pub async fn append(&self, value: impl Into<Bytes>) -> Result<Length, Error> {
-        self.append_with(vec![value.into()], AppendOptions::default()).await
+        self.append_with(vec![value.into()], AppendOptions::default())
+            .await
     }
 
     /// Appends values as one batch: they are ordered and applied together.
@@ -141,7 +144,8 @@ impl<E: Env> Autobee<E> {
     ///
     /// As [`Autobee::append`], but for `NotWritable`.
     pub async fn append_optimistic(&self, value: impl Into<Bytes>) -> Result<Length, Error> {
-        self.append_with(vec![value.into()], AppendOptions { optimistic: true }).await
+        self.append_with(vec![value.into()], AppendOptions { optimistic: true })
+            .await
     }
 
     /// Appends values as one batch, in the way that is asked for. Returns the length of the local log.
@@ -160,7 +164,10 @@ impl<E: Env> Autobee<E> {
             let mut state = lock(&self.shared.state);
             state.check_open()?;
             let now = self.shared.now();
-            let blocks = state.engine.compose(self.shared.local, &values, options.optimistic, now).map_err(compose_error)?;
+            let blocks = state
+                .engine
+                .compose(self.shared.local, &values, options.optimistic, now)
+                .map_err(compose_error)?;
             state.append(&blocks)?.length()
         };
         self.shared.sync(length).await?;
@@ -242,13 +249,22 @@ impl<E: Env> Autobee<E> {
     fn check_values(&self, values: &[Bytes]) -> Result<(), Error> {
         let settings = &self.shared.settings;
         if values.len() > settings.append_values_max {
-            let what = format!("a batch of {} values, more than {}", values.len(), settings.append_values_max);
+            let what = format!(
+                "a batch of {} values, more than {}",
+                values.len(),
+                settings.append_values_max
+            );
             return Err(Error::Invalid { what });
         }
-        match values.iter().position(|value| value.len() > settings.value_bytes_max) {
+        match values
+            .iter()
+            .position(|value| value.len() > settings.value_bytes_max)
+        {
             Some(position) => {
                 let (size, most) = (values[position].len(), settings.value_bytes_max);
-                Err(Error::Invalid { what: format!("value {position} has {size} bytes, more than {most}") })
+                Err(Error::Invalid {
+                    what: format!("value {position} has {size} bytes, more than {most}"),
+                })
             }
             None => Ok(()),
         }
@@ -273,20 +289,27 @@ impl Changes {
 
 impl<E: Env> Clone for Autobee<E> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
 impl<E: Env> std::fmt::Debug for Autobee<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Autobee").field("key", &self.shared.key).field("local", &self.shared.local).finish()
+        f.debug_struct("Autobee")
+            .field("key", &self.shared.key)
+            .field("local", &self.shared.local)
+            .finish()
     }
 }
 
 fn compose_error(error: ComposeError) -> Error {
     match error {
         ComposeError::NotWritable(local) => Error::NotWritable { local },
-        other => Error::Invalid { what: other.to_string() },
+        other => Error::Invalid {
+            what: other.to_string(),
+        },
     }
 }
 
@@ -294,6 +317,8 @@ fn cores_error(error: CoresError) -> Error {
     match error {
         CoresError::Disk { operation, source } => Error::Disk { operation, source },
         CoresError::Corrupt { file, what } => Error::Corrupt { file, what },
-        other => Error::Internal { what: other.to_string() },
+        other => Error::Internal {
+            what: other.to_string(),
+        },
     }
 }

@@ -97,8 +97,9 @@ where
         frame_bytes_max: shared.settings.frame_bytes_max,
         outbox_bytes_max: shared.settings.outbox_bytes_max,
     };
-    let exchange = Exchange::new(shared.discovery_key(), role, limits)
-        .map_err(|error| Error::Internal { what: error.to_string() })?;
+    let exchange = Exchange::new(shared.discovery_key(), role, limits).map_err(|error| Error::Internal {
+        what: error.to_string(),
+    })?;
     let (reason, ended) = watch::channel(None);
     let ending = Arc::new(Ending { reason });
     let connection = Arc::new(Connection {
@@ -109,9 +110,18 @@ where
     });
     let (reader, writer) = split(stream);
     let tasks = [
-        shared.env.spawn().spawn("session reader", Arc::clone(&connection).read(reader)),
-        shared.env.spawn().spawn("session writer", Arc::clone(&connection).write(writer)),
-        shared.env.spawn().spawn("session watcher", Arc::clone(&connection).watch()),
+        shared
+            .env
+            .spawn()
+            .spawn("session reader", Arc::clone(&connection).read(reader)),
+        shared
+            .env
+            .spawn()
+            .spawn("session writer", Arc::clone(&connection).write(writer)),
+        shared
+            .env
+            .spawn()
+            .spawn("session watcher", Arc::clone(&connection).watch()),
     ];
     shared.adopt(Arc::clone(&ending), tasks)?;
     Ok(Session { ended, end: ending })

@@ -128,14 +128,24 @@ impl<E: Env> Shared<E> {
                 None => return Ok(()),
             }
         };
-        debug_assert!(unsynced.length() >= length, "blocks are written before they are synced");
-        let outcome = self.env.spawn().cpu("sync", move || unsynced.sync().map(|()| unsynced)).await;
+        debug_assert!(
+            unsynced.length() >= length,
+            "blocks are written before they are synced"
+        );
+        let outcome = self
+            .env
+            .spawn()
+            .cpu("sync", move || unsynced.sync().map(|()| unsynced))
+            .await;
         let mut state = lock(&self.state);
         match outcome {
             Ok(unsynced) => state.cores.synced(unsynced),
             Err(source) => {
                 state.fenced = Some(format!("a sync failed: {source}"));
-                return Err(Error::Disk { operation: "sync", source });
+                return Err(Error::Disk {
+                    operation: "sync",
+                    source,
+                });
             }
         }
         drop(state);
@@ -155,19 +165,23 @@ impl<E: Env> Shared<E> {
             session::stop(&ending, tasks);
             return Err(Error::Closed);
         }
-        let (over, running) =
-            std::mem::take(&mut *sessions).into_iter().partition::<Vec<_>, _>(|(ending, _)| ending.is_over());
+        let (over, running) = std::mem::take(&mut *sessions)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(ending, _)| ending.is_over());
         *sessions = running;
         sessions.push((ending, tasks));
         drop(sessions);
-        over.into_iter().for_each(|(ending, tasks)| session::stop(&ending, tasks));
+        over.into_iter()
+            .for_each(|(ending, tasks)| session::stop(&ending, tasks));
         Ok(())
     }
 
     pub(super) fn close(&self) {
         lock(&self.state).closed = true;
         let sessions = std::mem::take(&mut *lock(&self.sessions));
-        sessions.into_iter().for_each(|(ending, tasks)| session::stop(&ending, tasks));
+        sessions
+            .into_iter()
+            .for_each(|(ending, tasks)| session::stop(&ending, tasks));
         self.notify();
     }
 
@@ -199,7 +213,10 @@ impl<C: Sign> State<C> {
         }
         if let Some(reason) = &self.fenced {
             let source = std::io::Error::other(reason.clone());
-            return Err(Error::Disk { operation: "an earlier write", source });
+            return Err(Error::Disk {
+                operation: "an earlier write",
+                source,
+            });
         }
         Ok(())
     }
@@ -212,7 +229,10 @@ impl<C: Sign> State<C> {
     /// Signs and writes own blocks, and hands them to the engine.
     pub(super) fn append(&mut self, blocks: &[Bytes]) -> Result<Unsynced, Error> {
         let from = self.cores.length(&self.local);
-        let unsynced = self.cores.append(&self.local, blocks).map_err(|error| self.fence(error))?;
+        let unsynced = self
+            .cores
+            .append(&self.local, blocks)
+            .map_err(|error| self.fence(error))?;
         self.engine.ingest(self.local, Index(from.0), blocks);
         Ok(unsynced)
     }
@@ -241,7 +261,10 @@ impl<C: Sign> Port for State<C> {
         }
         if !self.is_wanted(key) {
             // A stranger may have written optimistically. How many of them are looked at is bounded.
-            if *key == self.local || !self.engine.takes_strangers() || self.strangers.len() >= self.strangers_max {
+            if *key == self.local
+                || !self.engine.takes_strangers()
+                || self.strangers.len() >= self.strangers_max
+            {
                 return None;
             }
             self.strangers.insert(*key);

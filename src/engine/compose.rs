@@ -26,7 +26,7 @@ pub enum ComposeError {
 /// # Errors
 ///
 /// When a number does not fit the encoding.
-pub fn batch(
+pub(super) fn batch(
     values: &[Bytes],
     links: Vec<Link>,
     timestamp: Timestamp,
@@ -40,7 +40,10 @@ pub fn batch(
             let block = OplogBlock {
                 timestamp,
                 links: links.take().unwrap_or_default(),
-                batch: BatchPosition { before, after: count - 1 - before },
+                batch: BatchPosition {
+                    before,
+                    after: count - 1 - before,
+                },
                 optimistic,
                 value: Some(value.clone()),
                 ..OplogBlock::default()

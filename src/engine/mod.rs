@@ -145,7 +145,10 @@ pub struct EngineStats {
 impl<V: Verify> Engine<V> {
     /// An engine that knows no block.
     pub fn new(options: EngineOptions<V>) -> Self {
-        let rules = Rules { bootstrap: options.key, optimistic: options.optimistic };
+        let rules = Rules {
+            bootstrap: options.key,
+            optimistic: options.optimistic,
+        };
         Self {
             rules,
             name: options.name,
@@ -176,7 +179,9 @@ impl<V: Verify> Engine<V> {
     /// When apply stopped this peer, now or before.
     pub fn drain(&mut self, now: Timestamp, applies_max: usize) -> Result<Drained, Stop> {
         if let Some(reason) = &self.stopped {
-            return Err(Stop { reason: reason.clone() });
+            return Err(Stop {
+                reason: reason.clone(),
+            });
         }
         let wake_at = self.collect(now);
         let mut run = Run {
@@ -189,12 +194,20 @@ impl<V: Verify> Engine<V> {
         };
         let updated = self.order.update(&self.dag, &mut run);
         match (updated, run.pause) {
-            (Ok(update), _) => Ok(Drained { more: false, wake_at, undone: update.undone }),
+            (Ok(update), _) => Ok(Drained {
+                more: false,
+                wake_at,
+                undone: update.undone,
+            }),
             (Err(_), Some(Pause::Stopped(reason))) => {
                 self.stopped = Some(reason.clone());
                 Err(Stop { reason })
             }
-            (Err(_), _) => Ok(Drained { more: true, wake_at, undone: 0 }),
+            (Err(_), _) => Ok(Drained {
+                more: true,
+                wake_at,
+                undone: 0,
+            }),
         }
     }
 
@@ -216,7 +229,12 @@ impl<V: Verify> Engine<V> {
         }
         let system = self.system();
         let links = system.links_for(&local).collect();
-        Ok(compose::batch(values, links, now.max(system.timestamp()), !is_writer)?)
+        Ok(compose::batch(
+            values,
+            links,
+            now.max(system.timestamp()),
+            !is_writer,
+        )?)
     }
 
     // What came out.
@@ -275,7 +293,11 @@ impl<V: Verify> Engine<V> {
         let entries = self.order.entries().flat_map(|entry| {
             let batch = self.dag.batch(entry.batch);
             let (key, weight) = (batch.writer, entry.weight);
-            (batch.first.0..=batch.last.0).map(move |length| OrderedEntry { key, length: Length(length), weight })
+            (batch.first.0..=batch.last.0).map(move |length| OrderedEntry {
+                key,
+                length: Length(length),
+                weight,
+            })
         });
         entries.collect()
     }
@@ -309,7 +331,11 @@ impl<V: Verify> Engine<V> {
     #[must_use]
     pub const fn stats(&self) -> EngineStats {
         let stats = self.order.stats();
-        EngineStats { applies: stats.applies, undos: stats.undos, undone: stats.undone }
+        EngineStats {
+            applies: stats.applies,
+            undos: stats.undos,
+            undone: stats.undone,
+        }
     }
 
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.
@@ -349,6 +375,9 @@ impl<V: Verify> Engine<V> {
 
 impl<V> std::fmt::Debug for Engine<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("key", &self.rules.bootstrap).field("batches", &self.order.len()).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("key", &self.rules.bootstrap)
+            .field("batches", &self.order.len())
+            .finish_non_exhaustive()
     }
 }

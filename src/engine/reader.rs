@@ -56,7 +56,7 @@ pub enum Frozen {
 
 /// The blocks of one writer, as far as they are here.
 #[derive(Debug)]
-pub struct Reader {
+pub(super) struct Reader {
     key: CoreKey,
     blocks: Vec<OplogBlock>,
     /// Where the batch starts that is not complete yet.
@@ -69,12 +69,18 @@ pub struct Reader {
 impl Reader {
     /// Of a writer none of whose blocks is here.
     #[must_use]
-    pub const fn new(key: CoreKey) -> Self {
-        Self { key, blocks: Vec::new(), open: 0, complete: VecDeque::new(), frozen: None }
+    pub(super) const fn new(key: CoreKey) -> Self {
+        Self {
+            key,
+            blocks: Vec::new(),
+            open: 0,
+            complete: VecDeque::new(),
+            frozen: None,
+        }
     }
 
     /// Takes the block at `index`. Blocks that were taken before are passed over, and so is one that leaves a gap.
-    pub fn take(&mut self, index: Index, block: &[u8], verify: &impl Verify) {
+    pub(super) fn take(&mut self, index: Index, block: &[u8], verify: &impl Verify) {
         if self.frozen.is_some() || index.0 != self.blocks.len() as u64 {
             return;
         }
@@ -93,7 +99,7 @@ impl Reader {
     }
 
     /// The next complete batch, once the wall clock allows it.
-    pub fn next(&mut self, now: Timestamp) -> Option<NewBatch> {
+    pub(super) fn next(&mut self, now: Timestamp) -> Option<NewBatch> {
         if self.due()? > now {
             return None;
         }
@@ -102,15 +108,19 @@ impl Reader {
 
     /// When the next complete batch may be taken.
     #[must_use]
-    pub fn due(&self) -> Option<Timestamp> {
+    pub(super) fn due(&self) -> Option<Timestamp> {
         let batch = self.complete.front()?;
-        let newest = self.blocks_of(batch.first, batch.last).iter().map(|block| block.timestamp.0).max()?;
+        let newest = self
+            .blocks_of(batch.first, batch.last)
+            .iter()
+            .map(|block| block.timestamp.0)
+            .max()?;
         Some(Timestamp(newest.saturating_sub(AHEAD_MS_MAX)))
     }
 
     /// Blocks by length, both ends included.
     #[must_use]
-    pub fn blocks_of(&self, first: Length, last: Length) -> &[OplogBlock] {
+    pub(super) fn blocks_of(&self, first: Length, last: Length) -> &[OplogBlock] {
         let from = usize::try_from(first.0.saturating_sub(1)).unwrap_or(usize::MAX);
         let to = usize::try_from(last.0).unwrap_or(usize::MAX);
         self.blocks.get(from..to).unwrap_or_default()
@@ -118,7 +128,7 @@ impl Reader {
 
     /// Why nothing more is taken of this writer.
     #[must_use]
-    pub const fn frozen(&self) -> Option<&Frozen> {
+    pub(super) const fn frozen(&self) -> Option<&Frozen> {
         self.frozen.as_ref()
     }
 
@@ -142,7 +152,9 @@ impl Reader {
     /// The batch that the newest block completes.
     fn batch(&self, verify: &impl Verify) -> NewBatch {
         let blocks = &self.blocks[self.open..];
-        let (first, later) = blocks.split_first().map_or((None, blocks), |(first, later)| (Some(first), later));
+        let (first, later) = blocks
+            .split_first()
+            .map_or((None, blocks), |(first, later)| (Some(first), later));
         NewBatch {
             writer: self.key,
             first: Length(self.open as u64 + 1),
@@ -150,12 +162,20 @@ impl Reader {
             timestamp: first.map_or(Timestamp::default(), |first| first.timestamp),
             optimistic: first.is_some_and(|first| first.optimistic),
             links: first.map_or_else(Vec::new, |first| first.links.clone()),
-            gates: later.iter().flat_map(|block| block.links.iter().copied()).collect(),
-            claim: first.and_then(|first| first.witness.as_ref()).map(|witness| Claim {
-                weight: witness.weight,
-                backer: Link { key: witness.backer.key, length: witness.backer.length },
-                valid: witness::verify(verify, &self.key, witness),
-            }),
+            gates: later
+                .iter()
+                .flat_map(|block| block.links.iter().copied())
+                .collect(),
+            claim: first
+                .and_then(|first| first.witness.as_ref())
+                .map(|witness| Claim {
+                    weight: witness.weight,
+                    backer: Link {
+                        key: witness.backer.key,
+                        length: witness.backer.length,
+                    },
+                    valid: witness::verify(verify, &self.key, witness),
+                }),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::wire::{Length, Link, Weight};
 
 /// Membership and view behind an entry. A copy costs nothing.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub(super) struct State {
     pub(super) system: System,
     pub(super) view: ViewMap,
 }
@@ -55,14 +55,23 @@ impl Replay for Run<'_> {
         };
         self.budget = budget;
         let batch = step.batch;
-        let is_stranger = state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
+        let is_stranger =
+            state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
         let mut flush = self.begin(state, &step);
         if !flush.may_apply(batch.optimistic) {
-            return Ok(Verdict::Accepted(State { system: flush.finish().system, view: state.view.clone() }));
+            return Ok(Verdict::Accepted(State {
+                system: flush.finish().system,
+                view: state.view.clone(),
+            }));
         }
         let entries = self.entries(&step);
         let mut view = ApplyView::new(state.view.clone());
-        let mut host = Hosted { flush: &mut flush, run: self, batch: (batch.writer, batch.first, batch.last), interrupt: None };
+        let mut host = Hosted {
+            flush: &mut flush,
+            run: self,
+            batch: (batch.writer, batch.first, batch.last),
+            interrupt: None,
+        };
         let outcome = poll_once(self.apply, &entries, &mut view, &mut host);
         let interrupt = host.interrupt.take();
         if let Some(reason) = interrupt {
@@ -72,13 +81,19 @@ impl Replay for Run<'_> {
             None => self.stop("apply waits for something that is not its view".into()),
             Some(Ok(())) => {
                 let (view, _) = view.into_parts();
-                Ok(Verdict::Accepted(State { system: flush.finish().system, view }))
+                Ok(Verdict::Accepted(State {
+                    system: flush.finish().system,
+                    view,
+                }))
             }
             Some(Err(ApplyError::Reject(_))) if is_stranger => Ok(Verdict::Refused),
             Some(Err(ApplyError::Reject(_))) => {
                 // A member's batch is recorded and has no effect, at every peer alike.
                 let system = self.begin(state, &step).finish().system;
-                Ok(Verdict::Accepted(State { system, view: state.view.clone() }))
+                Ok(Verdict::Accepted(State {
+                    system,
+                    view: state.view.clone(),
+                }))
             }
             Some(Err(ApplyError::Fatal(reason))) => self.stop(reason),
         }

@@ -284,7 +284,9 @@ impl Encode for Message {
     fn encode(&self, to: &mut Encoder) {
         match self {
             Self::Hello { database, role } => {
-                to.uint(HELLO).raw(database.as_bytes()).bool(*role == Role::Initiator);
+                to.uint(HELLO)
+                    .raw(database.as_bytes())
+                    .bool(*role == Role::Initiator);
             }
             Self::Have(links) => {
                 to.uint(HAVE).array(links, |link, to| {
@@ -314,7 +316,11 @@ impl Decode for Message {
         match from.uint()? {
             HELLO => {
                 let database = DiscoveryKey::new(from.fixed()?);
-                let role = if from.bool()? { Role::Initiator } else { Role::Responder };
+                let role = if from.bool()? {
+                    Role::Initiator
+                } else {
+                    Role::Responder
+                };
                 Ok(Self::Hello { database, role })
             }
             HAVE => Ok(Self::Have(from.array(decode_link)?)),

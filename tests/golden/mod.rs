@@ -92,6 +92,11 @@ pub(crate) fn run(name: &'static str, check: impl FnMut(&Value) -> Result<(), St
     golden.finish();
 }
 
+/// A field that may be null or missing.
+pub(crate) fn optional(value: &Value) -> Option<&Value> {
+    Some(value).filter(|value| !value.is_null())
+}
+
 /// A text field.
 pub(crate) fn text(value: &Value) -> &str {
     value
