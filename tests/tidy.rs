@@ -1,6 +1,10 @@
 //! Rules of the house that no compiler checks: layers, provisional modules, determinism, plain text.
 
-#![expect(clippy::disallowed_methods, clippy::expect_used, reason = "this test reads the source tree itself")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "this test reads the source tree itself"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,10 +28,34 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bee", &["hypercore", "store", "env", "wire", "crypto"]),
     ("replication", &["hypercore", "store", "env", "wire", "crypto"]),
     ("apply", &["bee", "hypercore", "store", "env", "wire", "crypto"]),
-    ("engine", &["apply", "bee", "replication", "hypercore", "store", "env", "wire", "crypto"]),
+    (
+        "engine",
+        &[
+            "apply",
+            "bee",
+            "replication",
+            "hypercore",
+            "store",
+            "env",
+            "wire",
+            "crypto",
+        ],
+    ),
     (
         "db",
-        &["engine", "apply", "bee", "replication", "hypercore", "store", "env", "wire", "crypto", "error", "Error"],
+        &[
+            "engine",
+            "apply",
+            "bee",
+            "replication",
+            "hypercore",
+            "store",
+            "env",
+            "wire",
+            "crypto",
+            "error",
+            "Error",
+        ],
     ),
 ];
 
@@ -53,11 +81,17 @@ const BANNED: &[&str] = &[
 fn provisional_modules_are_listed() {
     let found: BTreeSet<String> = sources(&["src", "sim/src"])
         .into_iter()
-        .filter(|path| path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("provisional")))
+        .filter(|path| {
+            path.components()
+                .any(|part| part.as_os_str().to_string_lossy().starts_with("provisional"))
+        })
         .map(|path| relative(&path))
         .collect();
     let listed: BTreeSet<String> = PROVISIONAL.iter().map(ToString::to_string).collect();
-    assert_eq!(found, listed, "provisional modules in the tree (left) and in this list (right)");
+    assert_eq!(
+        found, listed,
+        "provisional modules in the tree (left) and in this list (right)"
+    );
 }
 
 #[test]
@@ -67,7 +101,10 @@ fn arrows_between_layers_point_down() {
         for path in sources(&[&format!("src/{layer}")]) {
             for (number, line) in code_lines(&path) {
                 for named in line.split("crate::").skip(1) {
-                    let name: String = named.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    let name: String = named
+                        .chars()
+                        .take_while(|c| c.is_alphanumeric() || *c == '_')
+                        .collect();
                     if name != *layer && !below.contains(&name.as_str()) {
                         wrong.push(format!("{}:{number}: {layer} names {name}", relative(&path)));
                     }
@@ -117,7 +154,14 @@ fn the_world_comes_in_through_the_env_traits() {
 #[test]
 fn sources_are_ascii() {
     let mut wrong = Vec::new();
-    for path in sources(&["src", "sim/src", "tests", "benches", "examples", "fuzz/fuzz_targets"]) {
+    for path in sources(&[
+        "src",
+        "sim/src",
+        "tests",
+        "benches",
+        "examples",
+        "fuzz/fuzz_targets",
+    ]) {
         let text = fs::read_to_string(&path).expect("sources can be read");
         if let Some(position) = text.lines().position(|line| !line.is_ascii()) {
             wrong.push(format!("{}:{}", relative(&path), position + 1));
@@ -165,5 +209,8 @@ fn root() -> &'static Path {
 }
 
 fn relative(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).to_string_lossy().replace('\\', "/")
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .to_string_lossy()
+        .replace('\\', "/")
 }

@@ -12,9 +12,7 @@ use thiserror::Error;
 
 use super::manifest::{Manifest, Prologue, SignError};
 use super::merkle::{self, Node, Tree, TreeError};
-use super::proof::{
-    Accepted, Head, Proof, ProofError, Receiver, Request, RequestError, Rewound, Source,
-};
+use super::proof::{Accepted, Head, Proof, ProofError, Receiver, Request, RequestError, Rewound, Source};
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair, Sign, Verify};
 use crate::wire::{Index, Length};
 
@@ -231,7 +229,10 @@ impl Log {
                 return Err(LogError::BlockTooLarge(block.len()));
             }
             tree.append(block, &mut added);
-            if self.prologue().is_some_and(|prologue| prologue.length == tree.length()) {
+            if self
+                .prologue()
+                .is_some_and(|prologue| prologue.length == tree.length())
+            {
                 self.check_prologue(&tree)?;
             }
         }
@@ -239,7 +240,8 @@ impl Log {
         let signature = self.sign(crypto, &tree)?;
         let start = self.head.tree.length();
         self.blocks.extend((start..).zip(blocks));
-        self.nodes.extend(added.into_iter().map(|node| (node.index, node)));
+        self.nodes
+            .extend(added.into_iter().map(|node| (node.index, node)));
         self.head = Head { tree, signature };
         Ok(self.length())
     }
@@ -274,12 +276,19 @@ impl Log {
     /// range always reaches its end; a replica refuses one with holes.
     #[must_use]
     pub fn export(&self, start: Length) -> Range {
-        let is_compat = self.manifest.as_ref().is_some_and(|manifest| manifest.is_compat(&self.key));
+        let is_compat = self
+            .manifest
+            .as_ref()
+            .is_some_and(|manifest| manifest.is_compat(&self.key));
         Range {
             manifest: self.manifest.clone().filter(|_| !is_compat),
             fork: self.fork(),
             start,
-            blocks: self.blocks.range(start.0..).map(|(_, block)| block.clone()).collect(),
+            blocks: self
+                .blocks
+                .range(start.0..)
+                .map(|(_, block)| block.clone())
+                .collect(),
             signature: self.head.signature.clone(),
         }
     }
@@ -324,7 +333,8 @@ impl Log {
             self.forget_from(0);
         }
         self.blocks.extend((start..).zip(new));
-        self.nodes.extend(added.into_iter().map(|node| (node.index, node)));
+        self.nodes
+            .extend(added.into_iter().map(|node| (node.index, node)));
         self.manifest = learnt.or_else(|| self.manifest.take());
         self.head = Head {
             tree,
@@ -386,7 +396,8 @@ impl Log {
             manifest,
             head,
         } = accepted;
-        self.nodes.extend(nodes.into_iter().map(|node| (node.index, node)));
+        self.nodes
+            .extend(nodes.into_iter().map(|node| (node.index, node)));
         self.blocks.extend(block);
         self.manifest = manifest.or_else(|| self.manifest.take());
         self.head = head.unwrap_or_else(|| self.head.clone());
@@ -432,7 +443,12 @@ impl Log {
                 Ok(Some(signature.into()))
             }
             // The manifest itself vouches for exactly the prologue.
-            None if self.prologue().is_some_and(|prologue| prologue.length == tree.length()) => Ok(None),
+            None if self
+                .prologue()
+                .is_some_and(|prologue| prologue.length == tree.length()) =>
+            {
+                Ok(None)
+            }
             None => Err(LogError::NotWritable),
         }
     }

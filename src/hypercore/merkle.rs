@@ -341,12 +341,7 @@ impl Tree {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn seek(
-        &self,
-        bytes: u64,
-        padding: u64,
-        nodes: &(impl Nodes + ?Sized),
-    ) -> Result<Seek, ReadError> {
+    pub fn seek(&self, bytes: u64, padding: u64, nodes: &(impl Nodes + ?Sized)) -> Result<Seek, ReadError> {
         let found = |block, offset| Ok(Seek::Found { block, offset });
         if bytes == 0 {
             return found(0, 0);
@@ -421,7 +416,11 @@ impl Tree {
 
 impl fmt::Debug for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tree({} blocks, {} bytes, fork {})", self.length, self.byte_length, self.fork)
+        write!(
+            f,
+            "Tree({} blocks, {} bytes, fork {})",
+            self.length, self.byte_length, self.fork
+        )
     }
 }
 

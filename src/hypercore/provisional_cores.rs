@@ -125,7 +125,11 @@ impl<C: Sign> Cores<C> {
     ///
     /// When the disk fails or a file is damaged.
     pub fn open(disk: Arc<dyn Disk>, crypto: C) -> Result<Self, CoresError> {
-        let mut cores = Self { disk, crypto, logs: BTreeMap::new() };
+        let mut cores = Self {
+            disk,
+            crypto,
+            logs: BTreeMap::new(),
+        };
         for name in cores.disk.list().map_err(disk_error("list"))? {
             if name.ends_with(ENDING) {
                 // A core whose creation did not get far enough to have a header was never used.
@@ -148,7 +152,9 @@ impl<C: Sign> Cores<C> {
         }
         let log = self.create_log(manifest, Some(pair))?;
         log.file.file().sync().map_err(disk_error("sync"))?;
-        self.disk.sync_dir().map_err(disk_error("sync of the directory"))?;
+        self.disk
+            .sync_dir()
+            .map_err(disk_error("sync of the directory"))?;
         self.logs.insert(log.manifest.key(), log);
         Ok(())
     }
@@ -160,8 +166,12 @@ impl<C: Sign> Cores<C> {
     ///
     /// When the core is not ours, or the disk fails.
     pub fn append(&mut self, key: &CoreKey, blocks: &[Bytes]) -> Result<Unsynced, CoresError> {
-        let Some(log) = self.logs.get_mut(key) else { return Err(CoresError::NotOurs(*key)) };
-        let Some(pair) = &log.pair else { return Err(CoresError::NotOurs(*key)) };
+        let Some(log) = self.logs.get_mut(key) else {
+            return Err(CoresError::NotOurs(*key));
+        };
+        let Some(pair) = &log.pair else {
+            return Err(CoresError::NotOurs(*key));
+        };
         let mut tree = log.tree.clone();
         extend(&mut tree, blocks);
         let signature = Bytes::from(log.manifest.sign(&self.crypto, key, pair, &head(&tree))?);
@@ -172,7 +182,10 @@ impl<C: Sign> Cores<C> {
     /// What of an own core is written and not durable yet; none when all is durable.
     #[must_use]
     pub fn unsynced(&self, key: &CoreKey) -> Option<Unsynced> {
-        self.logs.get(key).filter(|log| log.durable.0 < log.length()).map(Log::unsynced)
+        self.logs
+            .get(key)
+            .filter(|log| log.durable.0 < log.length())
+            .map(Log::unsynced)
     }
 
     /// Notes that own blocks are durable: from now on they are offered.
@@ -195,7 +208,10 @@ impl<C: Sign> Cores<C> {
         let known = self.logs.get(&key);
         let length = known.map_or(Length::ZERO, Log::length);
         if segment.from > length {
-            return Err(SegmentError::Gap { from: segment.from, length });
+            return Err(SegmentError::Gap {
+                from: segment.from,
+                length,
+            });
         }
         let overlap = usize::try_from(length.0 - segment.from.0).unwrap_or(usize::MAX);
         let new = segment.blocks.get(overlap..).unwrap_or_default().to_vec();
@@ -222,7 +238,9 @@ impl<C: Sign> Cores<C> {
     pub fn export(&self, key: &CoreKey, from: Length) -> Option<Segment> {
         let log = self.logs.get(key)?;
         let (durable, signature) = &log.durable;
-        let blocks = log.blocks.get(usize::try_from(from.0).ok()?..usize::try_from(durable.0).ok()?)?;
+        let blocks = log
+            .blocks
+            .get(usize::try_from(from.0).ok()?..usize::try_from(durable.0).ok()?)?;
         (!blocks.is_empty()).then(|| Segment {
             key: *key,
             manifest: Bytes::copy_from_slice(log.manifest.as_bytes()),
@@ -258,12 +276,18 @@ impl<C: Sign> Cores<C> {
         let name = format!("{}{ENDING}", manifest.key());
         let mut encoder = Encoder::new();
         encoder.uint(HEADER).buffer(manifest.as_bytes());
-        encoder.optional_buffer(pair.as_ref().map(|pair| pair.secret.seed().as_bytes().to_vec()).as_deref());
+        encoder.optional_buffer(
+            pair.as_ref()
+                .map(|pair| pair.secret.seed().as_bytes().to_vec())
+                .as_deref(),
+        );
         let header = encoder.finish()?;
         let mut file = match RecordFile::create(self.disk.as_ref(), &name) {
             // What a crash left of an earlier creation has no header, and is taken over.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                RecordFile::open(self.disk.as_ref(), &name).map_err(disk_error("open"))?.0
+                RecordFile::open(self.disk.as_ref(), &name)
+                    .map_err(disk_error("open"))?
+                    .0
             }
             other => other.map_err(disk_error("create"))?,
         };
@@ -272,11 +296,16 @@ impl<C: Sign> Cores<C> {
     }
 
     fn read_log(&self, name: &str) -> Result<Option<Log>, CoresError> {
-        let corrupt = |what: String| CoresError::Corrupt { file: name.to_owned(), what };
-        let (file, records) =
-            RecordFile::open(self.disk.as_ref(), name).map_err(disk_error("open"))?;
-        let Some((first, rest)) = records.split_first() else { return Ok(None) };
-        let Record::Header { manifest, seed } = read(first).map_err(|error| corrupt(error.to_string()))? else {
+        let corrupt = |what: String| CoresError::Corrupt {
+            file: name.to_owned(),
+            what,
+        };
+        let (file, records) = RecordFile::open(self.disk.as_ref(), name).map_err(disk_error("open"))?;
+        let Some((first, rest)) = records.split_first() else {
+            return Ok(None);
+        };
+        let Record::Header { manifest, seed } = read(first).map_err(|error| corrupt(error.to_string()))?
+        else {
             return Err(corrupt("the first record is no header".into()));
         };
         let manifest = Manifest::parse(&manifest, None).map_err(|error| corrupt(error.to_string()))?;
@@ -321,7 +350,15 @@ impl Unsynced {
 impl Log {
     fn new(manifest: Manifest, pair: Option<KeyPair>, file: RecordFile) -> Self {
         let durable = (Length::ZERO, Bytes::new());
-        Self { manifest, pair, tree: Tree::default(), blocks: Vec::new(), signature: Bytes::new(), durable, file }
+        Self {
+            manifest,
+            pair,
+            tree: Tree::default(),
+            blocks: Vec::new(),
+            signature: Bytes::new(),
+            durable,
+            file,
+        }
     }
 
     const fn length(&self) -> Length {
@@ -355,13 +392,18 @@ impl Log {
 
 impl<C> std::fmt::Debug for Cores<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cores").field("logs", &self.logs).finish_non_exhaustive()
+        f.debug_struct("Cores")
+            .field("logs", &self.logs)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for Unsynced {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Unsynced").field("key", &self.key).field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("Unsynced")
+            .field("key", &self.key)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 
@@ -375,12 +417,21 @@ fn read(record: &[u8]) -> Result<Record, DecodeError> {
     match from.uint()? {
         HEADER => {
             let manifest = from.buffer()?.to_vec();
-            let seed = from.optional_buffer()?.map(|seed| Decoder::new(seed).fixed()).transpose()?;
-            Ok(Record::Header { manifest, seed: seed.map(Seed::new) })
+            let seed = from
+                .optional_buffer()?
+                .map(|seed| Decoder::new(seed).fixed())
+                .transpose()?;
+            Ok(Record::Header {
+                manifest,
+                seed: seed.map(Seed::new),
+            })
         }
         BLOCKS => {
             let blocks = from.array(|from| Ok(Bytes::copy_from_slice(from.buffer()?)))?;
-            Ok(Record::Blocks { blocks, signature: Bytes::copy_from_slice(from.buffer()?) })
+            Ok(Record::Blocks {
+                blocks,
+                signature: Bytes::copy_from_slice(from.buffer()?),
+            })
         }
         other => Err(from.unknown("record", other)),
     }
@@ -394,7 +445,11 @@ fn extend(tree: &mut Tree, blocks: &[Bytes]) {
 }
 
 fn head(tree: &Tree) -> TreeHead<'_> {
-    TreeHead { roots: tree.roots(), length: tree.length(), fork: tree.fork() }
+    TreeHead {
+        roots: tree.roots(),
+        length: tree.length(),
+        fork: tree.fork(),
+    }
 }
 
 fn disk_error(operation: &'static str) -> impl FnOnce(io::Error) -> CoresError {
@@ -421,7 +476,10 @@ mod tests {
     }
 
     fn blocks(texts: &[&'static str]) -> Vec<Bytes> {
-        texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()
+        texts
+            .iter()
+            .map(|text| Bytes::from_static(text.as_bytes()))
+            .collect()
     }
 
     #[test]

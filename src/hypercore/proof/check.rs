@@ -81,7 +81,10 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
 
         let upgraded = tree.length() > self.tree.length();
         let (manifest, head) = if upgraded {
-            let signature = proof.upgrade.as_ref().and_then(|upgrade| upgrade.signature.clone());
+            let signature = proof
+                .upgrade
+                .as_ref()
+                .and_then(|upgrade| upgrade.signature.clone());
             let manifest = self.authorize(proof.manifest.as_ref(), &tree, signature.as_ref())?;
             (manifest, Some(Head { tree, signature }))
         } else {
@@ -89,7 +92,10 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
         };
         Ok(Some(Accepted {
             nodes: self.worth_storing(evidence)?,
-            block: proof.block.as_ref().map(|block| (block.index, block.value.clone())),
+            block: proof
+                .block
+                .as_ref()
+                .map(|block| (block.index, block.value.clone())),
             manifest,
             head,
         }))
@@ -240,17 +246,13 @@ impl Evidence {
             });
         }
         // These lie beyond the old tree, where nothing is stored: how they came to be known makes no difference.
-        self.nodes.extend(added.into_iter().map(|node| (node, From::Computed)));
+        self.nodes
+            .extend(added.into_iter().map(|node| (node, From::Computed)));
         Ok(queue.extra)
     }
 
     /// Hashes upwards from the node `start`, which is given or first in the queue, until the queue is empty.
-    fn climb(
-        &mut self,
-        start: u64,
-        given: Option<Node>,
-        mut queue: Queue<'_>,
-    ) -> Result<Node, ProofError> {
+    fn climb(&mut self, start: u64, given: Option<Node>, mut queue: Queue<'_>) -> Result<Node, ProofError> {
         let mut top = match given {
             Some(leaf) => {
                 self.nodes.push((leaf, From::Computed));

@@ -5,7 +5,9 @@
 
 use bytes::Bytes;
 
-use super::{BlockProof, HashProof, Proof, Request, RequestError, SeekProof, SeekRequest, UpgradeProof, UpgradeRequest};
+use super::{
+    BlockProof, HashProof, Proof, Request, RequestError, SeekProof, SeekRequest, UpgradeProof, UpgradeRequest,
+};
 use crate::hypercore::flat_tree;
 use crate::hypercore::merkle::{Node, Nodes, Tree, TreeError, unpadded_size};
 
@@ -64,8 +66,8 @@ impl<N: Nodes + ?Sized> Source<'_, N> {
             return Err(RequestError::Seek);
         }
 
-        let alone = subject
-            .filter(|subject| upgrade.is_none() || flat_tree::right_span(subject.index) < from);
+        let alone =
+            subject.filter(|subject| upgrade.is_none() || flat_tree::right_span(subject.index) < from);
         let mut subtree = Subtree::default();
         if let Some(subject) = alone {
             let top = climb(subject, to)?;

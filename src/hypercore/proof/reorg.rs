@@ -77,8 +77,7 @@ impl Reorg {
         if let Some(node) = evidence.upgrade(&mut tree, upgrade, prologue, sub)? {
             return Err(ProofError::Unrequested(node.index));
         }
-        let manifest =
-            receiver.authorize(proof.manifest.as_ref(), &tree, upgrade.signature.as_ref())?;
+        let manifest = receiver.authorize(proof.manifest.as_ref(), &tree, upgrade.signature.as_ref())?;
 
         let mut reorg = Self {
             ancestors: tree.length(),
@@ -93,8 +92,7 @@ impl Reorg {
             difference: None,
             wanted: None,
         };
-        let received: BTreeMap<u64, Node> =
-            evidence.into_nodes().map(|node| (node.index, node)).collect();
+        let received: BTreeMap<u64, Node> = evidence.into_nodes().map(|node| (node.index, node)).collect();
         for root in reorg.head.tree.roots().to_vec() {
             if is_shared(receiver, &root)? {
                 continue;
@@ -126,8 +124,7 @@ impl Reorg {
         if !fits {
             return Ok(false);
         }
-        let received: BTreeMap<u64, Node> =
-            evidence.into_nodes().map(|node| (node.index, node)).collect();
+        let received: BTreeMap<u64, Node> = evidence.into_nodes().map(|node| (node.index, node)).collect();
         self.follow(receiver, &received)?;
         self.nodes.extend(received);
         Ok(true)
@@ -215,10 +212,7 @@ impl Reorg {
 }
 
 /// True when the old log has this node too.
-fn is_shared<N: Nodes + ?Sized, V>(
-    receiver: &Receiver<'_, N, V>,
-    node: &Node,
-) -> Result<bool, ReadError> {
+fn is_shared<N: Nodes + ?Sized, V>(receiver: &Receiver<'_, N, V>, node: &Node) -> Result<bool, ReadError> {
     let known = receiver.tree.node_if_stored(node.index, receiver.nodes)?;
     Ok(known.is_some_and(|known| known.hash == node.hash))
 }

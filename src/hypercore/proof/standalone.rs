@@ -54,10 +54,7 @@ impl Standalone {
         };
         let mut proof = source.prove(&request)?;
         proof.manifest = Some(manifest);
-        Ok(Self {
-            discovery_key,
-            proof,
-        })
+        Ok(Self { discovery_key, proof })
     }
 
     /// Checks the proof against the manifest of its core. `None`: not signed by its signer, or a core of a kind
@@ -65,20 +62,14 @@ impl Standalone {
     ///
     /// # Errors
     /// When the proof is malformed.
-    pub fn check(
-        &self,
-        manifest: &Manifest,
-        verifier: &impl Verify,
-    ) -> Result<Option<Shown>, ProofError> {
+    pub fn check(&self, manifest: &Manifest, verifier: &impl Verify) -> Result<Option<Shown>, ProofError> {
         let mut tree = Tree::empty(self.proof.fork);
         let mut evidence = Evidence::default();
         let sub = evidence.subtree(&self.proof)?;
         let Some(upgrade) = &self.proof.upgrade else {
             return Ok(None);
         };
-        if let Some(node) =
-            evidence.upgrade(&mut tree, upgrade, manifest.prologue(), sub)?
-        {
+        if let Some(node) = evidence.upgrade(&mut tree, upgrade, manifest.prologue(), sub)? {
             return Err(ProofError::Unrequested(node.index));
         }
         let signature = upgrade.signature.as_ref().map_or(&[][..], Bytes::as_ref);
