@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use autobee::env::PeerAddr;
+use autobee_sim::disk::DiskFaults;
 use autobee_sim::{Crash, ReplicaId, Rest, Stream, TraceSink, World, WorldConfig};
 
 use gossip::Known;
@@ -130,6 +131,7 @@ fn faults_are_exercised() {
         "pause",
         "resume",
         "skew",
+        "disk",
         "engine",
     ] {
         assert!(
@@ -154,6 +156,13 @@ fn run(seed: u64, collect: bool) -> Run {
     let world = World::new(WorldConfig {
         seed,
         buggify: true,
+        disk: DiskFaults {
+            read_error: 600,
+            write_error: 600,
+            sync_error: 600,
+            sync_lie: 600,
+            ..DiskFaults::default()
+        },
         dial_limit: Duration::from_secs(1),
         trace: if collect {
             TraceSink::Collect(Vec::new())

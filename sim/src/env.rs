@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use autobee::env::{Clock, Disk, Entropy, Env, Mono, Spawn, TaskHandle, Wall};
+use autobee::env::{Clock, Disk, Entropy, Env, Mono, Spawn, TaskHandle, Wall, Worker};
 
 use crate::crypto::SimCrypto;
-use crate::drive::Drive;
+use crate::disk::SimDisk;
 use crate::executor::lock;
 use crate::network::SimNetwork;
 use crate::replica::{Owner, ReplicaClock};
@@ -31,8 +31,7 @@ pub(crate) struct Parts {
     pub(crate) entropy: SimEntropy,
     pub(crate) spawn: SimSpawn,
     pub(crate) crypto: SimCrypto,
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) drive: Arc<dyn Drive>,
+    pub(crate) disk: SimDisk,
 }
 
 /// The clocks of one incarnation.
@@ -52,6 +51,7 @@ pub struct SimSpawn {
     pub(crate) world: WeakWorld,
     pub(crate) owner: Owner,
     pub(crate) cpu_cost: Duration,
+    pub(crate) disk: SimDisk,
 }
 
 impl SimEnv {
@@ -95,17 +95,7 @@ impl Env for SimEnv {
     }
 
     fn disk(&self) -> Arc<dyn Disk> {
-        Arc::clone(&self.0.disk)
-    }
-
-    async fn settle(&self) {
-        let done_at = self.0.drive.busy_until();
-        Sleep {
-            clock: self.0.clock.clone(),
-            at: done_at,
-            timer: None,
-        }
-        .await;
+        Arc::new(self.0.disk.clone())
     }
 
     fn buggify(&self, point: &'static str) -> bool {
@@ -212,6 +202,15 @@ impl Drop for Sleep {
     }
 }
 
+impl SimSpawn {
+    fn clock(&self) -> SimClock {
+        SimClock {
+            world: self.world.clone(),
+            owner: self.owner,
+        }
+    }
+}
+
 impl SimEntropy {
     pub(crate) fn new(stream: Stream) -> Self {
         Self(Arc::new(Mutex::new(stream)))
@@ -243,12 +242,19 @@ impl Spawn for SimSpawn {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         let result = work();
-        let clock = SimClock {
-            world: self.world.clone(),
-            owner: self.owner,
-        };
-        clock.sleep(self.cpu_cost).await;
+        self.clock().sleep(self.cpu_cost + self.disk.take_debt()).await;
         result
+    }
+
+    fn dedicated(&self, name: &'static str, mut worker: impl Worker) -> TaskHandle {
+        let (clock, disk) = (self.clock(), self.disk.clone());
+        self.spawn(name, async move {
+            while worker.ready().await {
+                // The time passes first: what a crash interrupts has not happened.
+                clock.sleep(disk.take_debt() + disk.sync_delay()).await;
+                worker.step();
+            }
+        })
     }
 }
 

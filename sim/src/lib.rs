@@ -6,11 +6,9 @@
 
 mod crypto;
 pub mod disk;
-mod drive;
 mod env;
 mod executor;
 mod network;
-mod plain_drive;
 mod replica;
 pub mod scenario;
 mod seed;
@@ -19,7 +17,6 @@ pub mod workload;
 mod world;
 
 pub use crypto::{SimCrypto, StandIn};
-pub use drive::{Drive, DriveContext, DriveMaker, Tracer, VirtualTime};
 pub use env::{SimClock, SimEntropy, SimEnv, SimSpawn};
 pub use network::{PathConfig, SimListener, SimNetwork, SimStream};
 pub use replica::{Crash, ReplicaId};

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::drive::Drive;
+use crate::disk::SimDisk;
 use crate::env::SimEnv;
 use crate::executor::Task;
 
@@ -40,7 +40,7 @@ pub(crate) struct Replica {
     pub(crate) up: bool,
     pub(crate) paused: bool,
     pub(crate) clock: ReplicaClock,
-    pub(crate) drive: Arc<dyn Drive>,
+    pub(crate) disk: SimDisk,
     pub(crate) program: Option<Program>,
     pub(crate) env: Option<SimEnv>,
     pub(crate) tasks: BTreeMap<u64, Arc<Task>>,

@@ -8,6 +8,8 @@ use blake2::{Blake2b256, Digest as _};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use crate::disk::Seeded;
+
 /// The root of all randomness of one run.
 ///
 /// ```
@@ -25,6 +27,12 @@ pub struct Seeds(u64);
 /// One named stream of draws (ChaCha8).
 #[derive(Debug, Clone)]
 pub struct Stream(ChaCha8Rng);
+
+impl From<Stream> for Seeded {
+    fn from(stream: Stream) -> Self {
+        Self::from(stream.0)
+    }
+}
 
 impl Seeds {
     /// The streams of `root`.

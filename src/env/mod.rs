@@ -15,7 +15,6 @@ pub mod native;
 mod network;
 mod spawn;
 
-use std::future::Future;
 use std::sync::Arc;
 
 pub use clock::{Clock, Mono, Wall};
@@ -58,13 +57,6 @@ pub trait Env: Clone + Send + Sync + 'static {
     fn crypto(&self) -> &Self::Crypto;
     /// The directory that belongs to this replica.
     fn disk(&self) -> Arc<dyn Disk>;
-
-    /// Waits for the time that the disk operations so far take in this world. Call it after a sync and before anybody
-    /// is told of it: a simulated sync is done only then. Native calls have taken their time when they return.
-    #[inline(always)]
-    fn settle(&self) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
-    }
 
     /// True when the simulator wants the named rare path taken now.
     #[inline(always)]

@@ -20,7 +20,8 @@ pub(crate) type Known = Arc<Mutex<BTreeSet<u64>>>;
 /// Runs one replica until it is dropped: `numbers` own numbers, then gossip for ever.
 pub(crate) async fn run<E: Env>(env: E, at: PeerAddr, peers: Vec<PeerAddr>, numbers: u32, known: Known) {
     known.lock().unwrap().clear();
-    load(&env, &known).unwrap();
+    let loaded = load(&env, &known).map_err(|error| error.kind());
+    env.trace(|| format!("loaded: {loaded:?}"));
     let mut listener = env.network().listen(&at).await.unwrap();
     let (serving, served) = (env.clone(), Arc::clone(&known));
     env.spawn().spawn("listen", async move {
@@ -127,7 +128,6 @@ async fn save(env: &impl Env, known: &Known) {
         file.sync()?;
         disk.sync_dir()
     }();
-    env.settle().await;
     env.trace(|| {
         format!(
             "saved {}: {:?}",

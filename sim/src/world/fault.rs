@@ -6,6 +6,7 @@ use std::task::Waker;
 use autobee::env::{Env as _, Spawn as _};
 
 use super::{State, World};
+use crate::disk::{self, Seeded};
 use crate::env::SimEnv;
 use crate::executor::lock;
 use crate::network::PathConfig;
@@ -76,7 +77,7 @@ impl World {
     /// Ends the process of a replica: its futures are dropped now, its handles are inert. Nothing happens when it is
     /// down already.
     pub fn crash(&self, replica: ReplicaId, how: Crash) {
-        let (tasks, wakers, drive, now) = {
+        let (tasks, wakers) = {
             let mut guard = lock(&self.shared.state);
             let state = &mut *guard;
             let now = state.now;
@@ -92,7 +93,16 @@ impl World {
             };
             let mut tasks: Vec<_> = mem::take(&mut entry.tasks).into_values().collect();
             tasks.append(&mut entry.parked);
-            let drive = entry.drive.clone();
+            let mut fate = state
+                .seeds
+                .stream("disk fate", &[&entry.name, &owner.incarnation.to_string()]);
+            entry.disk = match how {
+                Crash::Kill => entry.disk.kill(),
+                Crash::PowerLoss => {
+                    let treatment = disk::Crash::ALL[fate.index(disk::Crash::ALL.len())];
+                    entry.disk.crash(treatment, &mut Seeded::from(fate))
+                }
+            };
             state
                 .trace
                 .event(now, "crash")
@@ -106,12 +116,8 @@ impl World {
             state.write_notes();
             let mut wakers = state.kernel.take_wakes();
             wakers.append(&mut state.timers.remove_all_of(owner));
-            (tasks, wakers, drive, now)
+            (tasks, wakers)
         };
-        match how {
-            Crash::Kill => drive.kill(now),
-            Crash::PowerLoss => drive.power_off(now),
-        }
         for task in tasks {
             task.end();
         }

@@ -21,11 +21,10 @@ pub use run::{Rest, RunError};
 pub(crate) use state::{Shared, State, WeakWorld};
 
 use crate::crypto::SimCrypto;
-use crate::drive::{DriveContext, DriveMaker, Tracer, VirtualTime};
+use crate::disk::{DiskFaults, Seeded, SimDisk};
 use crate::env::{Parts, SimClock, SimEntropy, SimEnv, SimSpawn};
 use crate::executor::{Ready, Timers, lock};
 use crate::network::{Kernel, PathConfig, SimNetwork};
-use crate::plain_drive::PlainDrive;
 use crate::replica::{Owner, Replica, ReplicaClock, ReplicaId};
 use crate::seed::{Seeds, Stream};
 use crate::trace::{Trace, TraceSink};
@@ -55,8 +54,8 @@ pub struct WorldConfig {
     pub trace: TraceSink,
     /// Whether every poll of a task is an event of the trace.
     pub trace_polls: bool,
-    /// Makes the disks.
-    pub drives: DriveMaker,
+    /// What goes wrong on disks, and how long their calls take.
+    pub disk: DiskFaults,
 }
 
 /// A replica cannot be added.
@@ -102,7 +101,7 @@ pub struct World {
     pub(crate) shared: Arc<Shared>,
     crypto: SimCrypto,
     cpu_cost: Duration,
-    drives: DriveMaker,
+    disk_faults: DiskFaults,
     steps_max: u64,
     steps: Mutex<u64>,
 }
@@ -119,7 +118,6 @@ impl World {
         };
         let state = State {
             now: 0,
-            time: VirtualTime::default(),
             timers: Timers::default(),
             kernel: Kernel::new(seeds, config.path, config.dial_limit),
             trace: Trace::new(config.trace),
@@ -142,7 +140,7 @@ impl World {
             }),
             crypto,
             cpu_cost: config.cpu_cost,
-            drives: config.drives,
+            disk_faults: config.disk,
             steps_max: config.steps_max,
             steps: Mutex::new(0),
         }
@@ -156,24 +154,20 @@ impl World {
             return Err(NameError::Invalid(name.into()));
         }
         let name: Arc<str> = name.into();
-        let (seeds, time) = {
-            let state = lock(&self.shared.state);
-            if state.replicas.iter().any(|replica| replica.name == name) {
-                return Err(NameError::Taken(name.to_string()));
-            }
-            (state.seeds, state.time.clone())
-        };
-        let drive = (self.drives)(DriveContext {
-            seeds,
-            replica: Arc::clone(&name),
-            time,
-            tracer: Tracer {
-                world: Arc::downgrade(&self.shared),
-                replica: Arc::clone(&name),
-            },
-        });
         let mut state = lock(&self.shared.state);
+        if state.replicas.iter().any(|replica| replica.name == name) {
+            return Err(NameError::Taken(name.to_string()));
+        }
         let id = state.kernel.add_replica(Arc::clone(&name));
+        let disk = SimDisk::new(0);
+        disk.set_choice(Seeded::from(state.seeds.stream("disk", &[&name])));
+        disk.set_faults(self.disk_faults.clone());
+        let world = Arc::downgrade(&self.shared);
+        disk.observe(move |event| {
+            if let Some(world) = world.upgrade() {
+                lock(&world.state).disk_event(id, event);
+            }
+        });
         let now = state.now;
         state.replicas.push(Replica {
             name,
@@ -184,7 +178,7 @@ impl World {
                 drift_since: now,
                 ..ReplicaClock::default()
             },
-            drive,
+            disk,
             program: None,
             env: None,
             tasks: BTreeMap::new(),
@@ -240,6 +234,12 @@ impl World {
     #[must_use]
     pub fn now(&self) -> Duration {
         Duration::from_nanos(lock(&self.shared.state).now)
+    }
+
+    /// The disk of a replica, as its latest incarnation has it: to set faults, take snapshots, count calls.
+    #[must_use]
+    pub fn disk(&self, replica: ReplicaId) -> SimDisk {
+        lock(&self.shared.state).replica(replica).disk.clone()
     }
 
     /// A stream for what drives the world: workloads and fault schedules.
@@ -309,7 +309,7 @@ impl World {
         replica.up = true;
         replica.incarnation += 1;
         replica.clock.started_at = now;
-        let (drive, name) = (Arc::clone(&replica.drive), Arc::clone(&replica.name));
+        let (disk, name) = (replica.disk.clone(), Arc::clone(&replica.name));
         let owner = Owner {
             replica: id,
             incarnation: replica.incarnation,
@@ -332,10 +332,10 @@ impl World {
                 world,
                 owner,
                 cpu_cost: self.cpu_cost,
+                disk: disk.clone(),
             },
             crypto: self.crypto.clone(),
-            disk: drive.mount(),
-            drive,
+            disk,
             name,
         });
         let former = lock(&self.shared.state).replicas[id.index()]
@@ -378,7 +378,7 @@ impl Default for WorldConfig {
             cpu_cost: Duration::from_micros(100),
             trace: TraceSink::Discard,
             trace_polls: false,
-            drives: Arc::new(|_| Arc::new(PlainDrive::default())),
+            disk: DiskFaults::default(),
         }
     }
 }

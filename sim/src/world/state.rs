@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
 
-use crate::drive::VirtualTime;
+use crate::disk::{DiskEvent, DiskFault, DiskOp};
 use crate::executor::{Ready, Task, Timers, lock};
 use crate::network::{Fabric, Kernel};
 use crate::replica::{Owner, Replica, ReplicaId};
@@ -28,7 +28,6 @@ pub(crate) struct Shared {
 /// Everything that changes.
 pub(crate) struct State {
     pub(crate) now: u64,
-    pub(crate) time: VirtualTime,
     pub(crate) timers: Timers,
     pub(crate) kernel: Kernel<Waker>,
     pub(crate) trace: Trace,
@@ -87,7 +86,6 @@ impl State {
     /// Moves the time to `now`, and the network with it.
     pub(crate) fn advance(&mut self, now: u64) {
         self.now = now;
-        self.time.set(now);
         self.kernel.advance(now);
         self.write_notes();
     }
@@ -122,6 +120,22 @@ impl State {
         fires
     }
 
+    pub(crate) fn disk_event(&mut self, id: ReplicaId, event: &DiskEvent<'_>) {
+        let line = self
+            .trace
+            .event(self.now, "disk")
+            .text("r", &self.replicas[id.index()].name)
+            .text("op", op_name(event.op))
+            .text("file", event.name)
+            .number("at", event.offset)
+            .number("bytes", event.bytes);
+        let line = match event.fault {
+            Some(fault) => line.text("fault", fault_name(fault)),
+            None => line,
+        };
+        line.flag("ok", event.failed.is_none());
+    }
+
     pub(crate) fn engine_event(&mut self, owner: Owner, text: &str) {
         self.active_at = self.now;
         self.trace
@@ -134,6 +148,34 @@ impl State {
         let (looked, saw) = self.sometimes.entry(point).or_default();
         *looked += 1;
         *saw += u64::from(seen);
+    }
+}
+
+const fn op_name(op: DiskOp) -> &'static str {
+    match op {
+        DiskOp::List => "list",
+        DiskOp::Open => "open",
+        DiskOp::Create => "create",
+        DiskOp::Rename => "rename",
+        DiskOp::Remove => "remove",
+        DiskOp::SyncDir => "sync_dir",
+        DiskOp::Lock => "lock",
+        DiskOp::Length => "length",
+        DiskOp::Read => "read",
+        DiskOp::Write => "write",
+        DiskOp::Allocate => "allocate",
+        DiskOp::Truncate => "truncate",
+        DiskOp::Sync => "sync",
+    }
+}
+
+const fn fault_name(fault: DiskFault) -> &'static str {
+    match fault {
+        DiskFault::Error => "error",
+        DiskFault::Full => "full",
+        DiskFault::Lie => "lie",
+        DiskFault::Rot => "rot",
+        DiskFault::Astray => "astray",
     }
 }
 
