@@ -1,6 +1,7 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
 pub(crate) mod crypto;
+pub(crate) mod encoding;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
 pub(crate) mod oplog;
