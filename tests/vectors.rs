@@ -13,6 +13,11 @@ fn crypto() {
 }
 
 #[test]
+fn encoding() {
+    golden::run("encoding", golden::encoding::check);
+}
+
+#[test]
 fn id_encoding() {
     golden::run("id_encoding", golden::id_encoding::check);
 }
