@@ -28,8 +28,23 @@ fn manifest() {
 }
 
 #[test]
+fn merkle() {
+    golden::run("merkle", golden::merkle::check);
+}
+
+#[test]
 fn oplog() {
     golden::run("oplog", golden::oplog::check);
+}
+
+#[test]
+fn order() {
+    golden::run("order", golden::order::check);
+}
+
+#[test]
+fn proofs() {
+    golden::proofs::run();
 }
 
 #[test]

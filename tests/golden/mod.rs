@@ -2,9 +2,13 @@
 
 pub(crate) mod crypto;
 pub(crate) mod encoding;
+pub(crate) mod flush;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
+pub(crate) mod merkle;
 pub(crate) mod oplog;
+pub(crate) mod order;
+pub(crate) mod proofs;
 pub(crate) mod system_records;
 pub(crate) mod witness;
 

@@ -57,6 +57,7 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
             });
         }
         "autobase-boot-decode" => read(case, |boot| boot_to_json(&boot)),
+        "flush" => super::flush::check(case),
         kind => return Err(format!("kind {kind}")),
     }
     Ok(())
