@@ -229,9 +229,10 @@ impl Spawn for SimSpawn {
             .world
             .upgrade()
             .and_then(|world| world.spawn(self.owner, name, future));
+        let world = self.world.clone();
         TaskHandle::new(move || {
-            if let Some(task) = task {
-                task.end();
+            if let (Some(task), Some(world)) = (task, world.upgrade()) {
+                world.end(&task);
             }
         })
     }

@@ -7,6 +7,8 @@
 mod fault;
 mod run;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

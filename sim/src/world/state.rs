@@ -70,6 +70,15 @@ impl Shared {
             .insert(id, Arc::clone(&task));
         Some(task)
     }
+
+    /// Drops the future of a task that need not have come to its end.
+    pub(crate) fn end(&self, task: &Task) {
+        task.end();
+        let gone = lock(&self.state).replicas[task.owner.replica.index()]
+            .tasks
+            .remove(&task.id);
+        drop(gone);
+    }
 }
 
 impl State {
