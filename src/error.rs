@@ -72,12 +72,10 @@ pub enum Error {
         source: io::Error,
     },
     /// Stored data does not check out.
-    #[error("{file} is damaged at byte {offset}: {what}")]
+    #[error("{file} is damaged: {what}")]
     Corrupt {
         /// The file.
         file: String,
-        /// Where the damaged record starts.
-        offset: u64,
         /// What is wrong with it.
         what: String,
     },

@@ -24,5 +24,5 @@ pub mod replication;
 pub mod store;
 pub mod wire;
 
-pub use db::Settings;
+pub use db::{Autobee, Role, Settings};
 pub use error::{Error, ErrorKind};

@@ -13,6 +13,11 @@ fn crypto() {
 }
 
 #[test]
+fn encoding() {
+    golden::run("encoding", golden::encoding::check);
+}
+
+#[test]
 fn id_encoding() {
     golden::run("id_encoding", golden::id_encoding::check);
 }
@@ -23,6 +28,31 @@ fn manifest() {
 }
 
 #[test]
+fn merkle() {
+    golden::run("merkle", golden::merkle::check);
+}
+
+#[test]
+fn oplog() {
+    golden::run("oplog", golden::oplog::check);
+}
+
+#[test]
 fn order() {
     golden::run("order", golden::order::check);
+}
+
+#[test]
+fn proofs() {
+    golden::proofs::run();
+}
+
+#[test]
+fn system_records() {
+    golden::run("system_records", golden::system_records::check);
+}
+
+#[test]
+fn witness() {
+    golden::run("witness", golden::witness::check);
 }

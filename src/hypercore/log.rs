@@ -461,3 +461,98 @@ impl Log {
         drop(self.nodes.split_off(&length.saturating_mul(2)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Ed25519, PublicKey, Seed};
+
+    fn log() -> Log {
+        Log::create(Ed25519.key_pair(&Seed::new([3; 32])))
+    }
+
+    fn counted(count: u8) -> impl Iterator<Item = Vec<u8>> {
+        (0..count).map(|at| vec![at; usize::from(at)])
+    }
+
+    #[test]
+    fn a_replica_catches_up_in_steps() {
+        let mut log = log();
+        let mut copy = Log::replica(log.key());
+        for count in [1, 2, 5] {
+            log.append(&Ed25519, counted(count)).unwrap();
+            let length = copy.accept(&Ed25519, log.export(copy.length())).unwrap();
+            assert_eq!(length, log.length());
+        }
+        assert_eq!(copy.head(), log.head());
+        // Overlap is fine, a gap is nobody's fault.
+        assert_eq!(copy.accept(&Ed25519, log.export(Length(3))).unwrap(), Length(8));
+        let mut late = Log::replica(log.key());
+        let gap = late.accept(&Ed25519, log.export(Length(3))).unwrap_err();
+        assert!(!gap.blames_peer(), "{gap}");
+    }
+
+    #[test]
+    fn a_changed_range_blames_the_peer() {
+        let mut log = log();
+        log.append(&Ed25519, counted(5)).unwrap();
+        let good = log.export(Length::ZERO);
+        let mut bad = vec![good; 4];
+        bad[0].blocks[2] = Bytes::from_static(b"other");
+        bad[1].blocks.pop();
+        bad[2].signature = None;
+        bad[3].manifest = Some(Manifest::single(PublicKey::new([1; 32])));
+        for range in bad {
+            let mut copy = Log::replica(log.key());
+            let error = copy.accept(&Ed25519, range).unwrap_err();
+            assert!(error.blames_peer(), "{error}");
+            assert_eq!((copy.length(), copy.nodes().len()), (Length::ZERO, 0));
+        }
+    }
+
+    #[test]
+    fn a_rewritten_log_replaces_its_copy() {
+        let mut log = log();
+        log.append(&Ed25519, counted(6)).unwrap();
+        let mut copy = Log::replica(log.key());
+        copy.accept(&Ed25519, log.export(Length::ZERO)).unwrap();
+        log.truncate(&Ed25519, Length(2), None).unwrap();
+        log.append(&Ed25519, [b"new".to_vec()]).unwrap();
+        assert!(copy.accept(&Ed25519, log.export(Length(2))).is_err());
+        copy.accept(&Ed25519, log.export(Length::ZERO)).unwrap();
+        assert_eq!(
+            (copy.head(), copy.fork(), copy.length()),
+            (log.head(), 1, Length(3))
+        );
+        assert_eq!(copy.nodes(), log.nodes());
+    }
+
+    #[test]
+    fn a_prologue_admits_only_its_blocks() {
+        let mut source = log();
+        source.append(&Ed25519, counted(3)).unwrap();
+        let prologue = Prologue {
+            hash: source.head().tree.hash(),
+            length: 3,
+        };
+        let manifest = Manifest::new(crate::hypercore::manifest::ManifestOptions {
+            prologue: Some(prologue),
+            ..Default::default()
+        })
+        .unwrap();
+        let mut fixed = Log::with_manifest(manifest, None);
+        assert!(fixed.append(&Ed25519, counted(2)).is_err());
+        assert!(
+            fixed
+                .append(&Ed25519, [b"a", b"b", b"c"].map(|block| block.to_vec()))
+                .is_err()
+        );
+        fixed.append(&Ed25519, counted(3)).unwrap();
+        assert!(fixed.append(&Ed25519, counted(1)).is_err());
+        let mut copy = Log::replica(fixed.key());
+        assert_eq!(
+            copy.accept(&Ed25519, fixed.export(Length::ZERO)).unwrap(),
+            Length(3)
+        );
+    }
+}

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::crypto::CoreKey;
+use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::hypercore::provisional_cores::Segment;
 use crate::wire::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Length, Link};
 
+const HELLO: u64 = 0;
 const HAVE: u64 = 1;
 const WANT: u64 = 2;
 const SEGMENT: u64 = 3;
@@ -23,7 +24,7 @@ pub trait Port {
     fn offered(&self) -> Vec<Link>;
 
     /// From which length on blocks of this core are wanted, if the peer has `length` of them; none when they are not.
-    fn wanted(&self, key: &CoreKey, length: Length) -> Option<Length>;
+    fn wanted(&mut self, key: &CoreKey, length: Length) -> Option<Length>;
 
     /// The log from `from` to its durable end; none when the core is not offered or not longer.
     fn export(&self, key: &CoreKey, from: Length) -> Option<Segment>;
@@ -34,6 +35,15 @@ pub trait Port {
     ///
     /// What is wrong with them, in words: the peer is to blame.
     fn import(&mut self, segment: Segment) -> Result<(), String>;
+}
+
+/// Which end of a stream a replica is: the one that dialled, or the one that accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Opened the stream.
+    Initiator,
+    /// Accepted the stream.
+    Responder,
 }
 
 /// Why an exchange ends.
@@ -48,6 +58,18 @@ pub enum ExchangeError {
         /// What is allowed.
         limit: usize,
     },
+    /// The peer has another database.
+    #[error("the peer replicates another database, {found}")]
+    OtherDatabase {
+        /// What it replicates.
+        found: DiscoveryKey,
+    },
+    /// Both ends claim to have dialled, or both to have accepted.
+    #[error("the peer claims the same role")]
+    SameRole,
+    /// The peer's first message is no greeting, or a later one is.
+    #[error("the peer sent a message out of turn")]
+    OutOfTurn,
     /// The peer sent bytes that are no message.
     #[error("the peer sent a malformed message: {0}")]
     Malformed(#[from] DecodeError),
@@ -83,6 +105,9 @@ pub struct ExchangeLimits {
 #[derive(Debug)]
 pub struct Exchange {
     limits: ExchangeLimits,
+    database: DiscoveryKey,
+    role: Role,
+    greeted: bool,
     /// What the peer says it has.
     remote: BTreeMap<CoreKey, Length>,
     /// What the peer was told that we have.
@@ -97,11 +122,17 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Starts an exchange; the first [`Exchange::advance`] announces what is there.
-    #[must_use]
-    pub const fn new(limits: ExchangeLimits) -> Self {
-        Self {
+    /// Starts an exchange with a greeting; the first [`Exchange::advance`] announces what is there.
+    ///
+    /// # Errors
+    ///
+    /// Only when the greeting cannot be encoded.
+    pub fn new(database: DiscoveryKey, role: Role, limits: ExchangeLimits) -> Result<Self, ExchangeError> {
+        let mut exchange = Self {
             limits,
+            database,
+            role,
+            greeted: false,
             remote: BTreeMap::new(),
             told: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -109,7 +140,9 @@ impl Exchange {
             inbox: Vec::new(),
             outbox: VecDeque::new(),
             outbox_bytes: 0,
-        }
+        };
+        exchange.send(&Message::Hello { database, role })?;
+        Ok(exchange)
     }
 
     /// Takes bytes of the peer, in any portions.
@@ -196,6 +229,13 @@ impl Exchange {
 
     fn handle(&mut self, message: Message, port: &mut impl Port) -> Result<(), ExchangeError> {
         match message {
+            Message::Hello { database, .. } if database != self.database => {
+                return Err(ExchangeError::OtherDatabase { found: database });
+            }
+            Message::Hello { role, .. } if role == self.role => return Err(ExchangeError::SameRole),
+            Message::Hello { .. } if !self.greeted => self.greeted = true,
+            Message::Hello { .. } => return Err(ExchangeError::OutOfTurn),
+            _ if !self.greeted => return Err(ExchangeError::OutOfTurn),
             Message::Have(links) => {
                 for link in links {
                     let known = self.remote.entry(link.key).or_default();
@@ -234,6 +274,7 @@ impl Exchange {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Message {
+    Hello { database: DiscoveryKey, role: Role },
     Have(Vec<Link>),
     Want(Link),
     Segment(Segment),
@@ -242,6 +283,11 @@ enum Message {
 impl Encode for Message {
     fn encode(&self, to: &mut Encoder) {
         match self {
+            Self::Hello { database, role } => {
+                to.uint(HELLO)
+                    .raw(database.as_bytes())
+                    .bool(*role == Role::Initiator);
+            }
             Self::Have(links) => {
                 to.uint(HAVE).array(links, |link, to| {
                     encode_link(link, to);
@@ -268,6 +314,15 @@ impl Encode for Message {
 impl Decode for Message {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         match from.uint()? {
+            HELLO => {
+                let database = DiscoveryKey::new(from.fixed()?);
+                let role = if from.bool()? {
+                    Role::Initiator
+                } else {
+                    Role::Responder
+                };
+                Ok(Self::Hello { database, role })
+            }
             HAVE => Ok(Self::Have(from.array(decode_link)?)),
             WANT => Ok(Self::Want(decode_link(from)?)),
             SEGMENT => Ok(Self::Segment(Segment {

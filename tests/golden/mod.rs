@@ -1,9 +1,16 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
 pub(crate) mod crypto;
+pub(crate) mod encoding;
+pub(crate) mod flush;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
+pub(crate) mod merkle;
+pub(crate) mod oplog;
 pub(crate) mod order;
+pub(crate) mod proofs;
+pub(crate) mod system_records;
+pub(crate) mod witness;
 
 use std::env;
 use std::path::PathBuf;
@@ -85,6 +92,11 @@ pub(crate) fn run(name: &'static str, check: impl FnMut(&Value) -> Result<(), St
     let mut golden = Golden::load(name);
     golden.each(check);
     golden.finish();
+}
+
+/// A field that may be null or missing.
+pub(crate) fn optional(value: &Value) -> Option<&Value> {
+    Some(value).filter(|value| !value.is_null())
 }
 
 /// A text field.

@@ -8,7 +8,6 @@ use super::{
     BlockProof, BlockRequest, HashProof, HashRequest, Proof, Request, SeekProof, SeekRequest, UpgradeProof,
     UpgradeRequest,
 };
-use crate::crypto::Hash;
 use crate::hypercore::manifest::{Manifest, ManifestError};
 use crate::hypercore::merkle::Node;
 use crate::wire::compact::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder};
@@ -134,20 +133,20 @@ impl Encode for DataMessage {
         to.uint(flags).uint(self.request).uint(*fork);
         if let Some(block) = block {
             to.uint(block.index).buffer(&block.value);
-            encode_nodes(&block.nodes, to);
+            to.array(&block.nodes, Node::encode);
         }
         if let Some(hash) = hash {
             to.uint(hash.index);
-            encode_nodes(&hash.nodes, to);
+            to.array(&hash.nodes, Node::encode);
         }
         if let Some(seek) = seek {
             to.uint(seek.bytes);
-            encode_nodes(&seek.nodes, to);
+            to.array(&seek.nodes, Node::encode);
         }
         if let Some(upgrade) = upgrade {
             to.uint(upgrade.start).uint(upgrade.length);
-            encode_nodes(&upgrade.nodes, to);
-            encode_nodes(&upgrade.additional_nodes, to);
+            to.array(&upgrade.nodes, Node::encode);
+            to.array(&upgrade.additional_nodes, Node::encode);
             to.optional_buffer(upgrade.signature.as_deref());
         }
         if let Some(manifest) = manifest {
@@ -165,27 +164,27 @@ impl Decode for DataMessage {
             proof.block = Some(BlockProof {
                 index: from.uint()?,
                 value: Bytes::copy_from_slice(from.buffer()?),
-                nodes: from.array(decode_node)?,
+                nodes: from.array(Node::decode)?,
             });
         }
         if flags & HASH != 0 {
             proof.hash = Some(HashProof {
                 index: from.uint()?,
-                nodes: from.array(decode_node)?,
+                nodes: from.array(Node::decode)?,
             });
         }
         if flags & SEEK != 0 {
             proof.seek = Some(SeekProof {
                 bytes: from.uint()?,
-                nodes: from.array(decode_node)?,
+                nodes: from.array(Node::decode)?,
             });
         }
         if flags & UPGRADE != 0 {
             proof.upgrade = Some(UpgradeProof {
                 start: from.uint()?,
                 length: from.uint()?,
-                nodes: from.array(decode_node)?,
-                additional_nodes: from.array(decode_node)?,
+                nodes: from.array(Node::decode)?,
+                additional_nodes: from.array(Node::decode)?,
                 signature: from.optional_buffer()?.map(Bytes::copy_from_slice),
             });
         }
@@ -205,18 +204,4 @@ impl Decode for DataMessage {
 
 const fn flag(set: bool, bit: u64) -> u64 {
     if set { bit } else { 0 }
-}
-
-fn encode_nodes(nodes: &[Node], to: &mut Encoder) {
-    to.array(nodes, |node, to| {
-        to.uint(node.index).uint(node.size).raw(node.hash.as_bytes());
-    });
-}
-
-fn decode_node(from: &mut Decoder<'_>) -> Result<Node, DecodeError> {
-    Ok(Node {
-        index: from.uint()?,
-        size: from.uint()?,
-        hash: Hash::new(from.fixed()?),
-    })
 }

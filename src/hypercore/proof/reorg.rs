@@ -8,8 +8,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use super::check::Evidence;
 use super::{Head, Proof, ProofError, Receiver};
 use crate::crypto::Verify;
