@@ -108,7 +108,7 @@ impl Env for SimEnv {
     fn planted(&self, bug: &'static str) -> bool {
         self.0
             .clock
-            .with(|state| state.planted.contains(bug))
+            .with(|state| state.points.is_planted(bug))
             .unwrap_or(false)
     }
 
@@ -118,7 +118,7 @@ impl Env for SimEnv {
     }
 
     fn sometimes(&self, point: &'static str, seen: bool) {
-        self.0.clock.with(|state| state.sometimes(point, seen));
+        self.0.clock.with(|state| state.points.sometimes(point, seen));
     }
 }
 

@@ -9,6 +9,7 @@ pub mod disk;
 mod env;
 mod executor;
 mod network;
+mod points;
 mod replica;
 pub mod scenario;
 mod seed;
