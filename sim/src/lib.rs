@@ -8,6 +8,8 @@ mod crypto;
 pub mod disk;
 mod env;
 mod executor;
+#[cfg(madsim)]
+pub mod madsim;
 mod network;
 mod points;
 mod replica;

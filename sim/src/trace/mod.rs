@@ -16,8 +16,10 @@ pub(crate) use disk::write_disk_event;
 pub use line::Line;
 
 /// Where the lines go, besides into the hash.
+#[derive(Default)]
 pub enum TraceSink {
     /// Nowhere.
+    #[default]
     Discard,
     /// Into memory: see [`Trace::collected`].
     Collect(Vec<u8>),
