@@ -9,7 +9,10 @@ pub mod disk;
 mod env;
 mod executor;
 pub mod invariant;
+#[cfg(madsim)]
+pub mod madsim;
 mod network;
+mod points;
 mod replica;
 mod run;
 pub mod scenario;
