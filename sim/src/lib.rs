@@ -8,6 +8,7 @@ mod crypto;
 pub mod disk;
 mod env;
 mod executor;
+pub mod model;
 mod network;
 mod replica;
 pub mod scenario;
