@@ -31,3 +31,13 @@ fn merkle() {
 fn proofs() {
     golden::proofs::run();
 }
+
+#[test]
+fn block_encryption() {
+    golden::run("block_encryption", golden::block_encryption::check);
+}
+
+#[test]
+fn corestore_keys() {
+    golden::run("corestore_keys", golden::corestore_keys::check);
+}
