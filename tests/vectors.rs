@@ -56,3 +56,13 @@ fn system_records() {
 fn witness() {
     golden::run("witness", golden::witness::check);
 }
+
+#[test]
+fn block_encryption() {
+    golden::run("block_encryption", golden::block_encryption::check);
+}
+
+#[test]
+fn corestore_keys() {
+    golden::run("corestore_keys", golden::corestore_keys::check);
+}

@@ -11,6 +11,7 @@ mod executor;
 pub mod invariant;
 #[cfg(madsim)]
 pub mod madsim;
+pub mod model;
 mod network;
 mod points;
 mod replica;

@@ -6,7 +6,7 @@
 //!
 //! Source: spec/autobee.md 5 to 9.
 
-mod anchor;
+pub mod anchor;
 mod compose;
 pub mod dag;
 pub mod linearizer;

@@ -1,5 +1,7 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+pub(crate) mod block_encryption;
+pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
 pub(crate) mod encoding;
 pub(crate) mod flush;
