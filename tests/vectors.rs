@@ -66,3 +66,24 @@ fn block_encryption() {
 fn corestore_keys() {
     golden::run("corestore_keys", golden::corestore_keys::check);
 }
+
+#[test]
+fn scenarios() {
+    golden::run("scenarios", |case| {
+        golden::engine::check(case, &golden::engine::scenario_deliveries(case), &case["final"])
+    });
+}
+
+#[test]
+fn divergences() {
+    golden::run("divergences", |case| {
+        if case.get("recommended").is_none() {
+            return Err("no recommendation".into());
+        }
+        golden::engine::check(
+            case,
+            &golden::engine::divergence_deliveries(case),
+            &case["recommended"],
+        )
+    });
+}

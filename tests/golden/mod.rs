@@ -4,6 +4,7 @@ pub(crate) mod block_encryption;
 pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
 pub(crate) mod encoding;
+pub(crate) mod engine;
 pub(crate) mod flush;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;

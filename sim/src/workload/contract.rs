@@ -7,6 +7,8 @@ use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
 use autobee::crypto::CoreKey;
 use serde::{Deserialize, Serialize};
 
+const NOT_A_NUMBER: &str = "NaN";
+
 /// One operation, as JSON in the value of an entry. Fields take effect in the order in which they stand here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -128,14 +130,13 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
         None
     };
 
-    let count = match view.get(b"n").await {
-        Some(text) => String::from_utf8_lossy(&text).parse::<u64>().unwrap_or(0),
-        None => 0,
-    };
+    let count = read_count(view.get(b"n").await.as_deref());
     let reference = format!("{}:{}", entry.key, entry.length);
     let mut write = view.write();
-    write.put(b"n", (count + 1).to_string().as_bytes());
-    write.put(format!("#{count:06}").as_bytes(), reference.as_bytes());
+    let next = count.map_or_else(|| NOT_A_NUMBER.to_owned(), |count| (count + 1).to_string());
+    write.put(b"n", next.as_bytes());
+    let number = count.map_or_else(|| NOT_A_NUMBER.to_owned(), |count| count.to_string());
+    write.put(format!("#{number:0>6}").as_bytes(), reference.as_bytes());
     if let Some((key, value)) = &op.put {
         write.put(key.as_bytes(), value.as_bytes());
     }
@@ -146,6 +147,18 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
         write.put(format!("anchor/{}", anchor.key).as_bytes(), reference.as_bytes());
     }
     write.flush().await
+}
+
+/// The number of entries so far. An operation may have put something else there: the recorded peers count on with
+/// what their language makes of that.
+fn read_count(text: Option<&[u8]>) -> Option<u64> {
+    let text = String::from_utf8_lossy(text.unwrap_or(b"0"));
+    let text = text.trim();
+    if text.is_empty() {
+        Some(0)
+    } else {
+        text.parse().ok()
+    }
 }
 
 fn parse_key(text: &str) -> Result<CoreKey, ApplyError> {
