@@ -5,8 +5,9 @@
 //! next one is begun, and every frame says up to which commit all were durable when it was written. If anything
 //! behind vouches for what is missing, it is damage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::{Seq, StoreError};
@@ -54,6 +55,7 @@ pub(super) fn open(
     if segment.length()? > end {
         segment.truncate(end)?;
     }
+    write_again(&segment, recovery.vouched_end..end)?;
     segment.sync()?;
     disk.sync_dir()
         .map_err(|error| StoreError::io("sync", "the directory", error))?;
@@ -136,7 +138,26 @@ fn remove_if_there(disk: &dyn Disk, name: &str) -> Result<(), StoreError> {
     }
 }
 
+/// Bytes that are read and written at once.
+const AGAIN_BYTES: u64 = 1024 * 1024;
+
+/// Writes back what is there. An earlier process may have ended because a sync failed: then the cache has bytes that the
+/// disk has not, and that no further sync would write, since they count as written.
+fn write_again(segment: &Segment, range: Range<u64>) -> Result<(), StoreError> {
+    let mut at = range.start;
+    while at < range.end {
+        let length = AGAIN_BYTES.min(range.end - at);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        segment.read(at, &mut bytes)?;
+        segment.write(at, &bytes)?;
+        at += length;
+    }
+    Ok(())
+}
+
 struct Recovery {
+    /// How far into the last segment some later frame, or a checkpoint, says that all was durable.
+    vouched_end: u64,
     view: View,
     usage: Usage,
     sealed: BTreeMap<u32, u64>,
@@ -188,6 +209,7 @@ impl Recovery {
             _ => start.salt,
         };
         Ok(Self {
+            vouched_end: 0,
             view,
             usage: start.usage,
             sealed,
@@ -219,6 +241,9 @@ impl Recovery {
             }
         };
         self.view.segments.insert(number, segment.clone());
+        // The head is written again only where no frame shows that it was durable.
+        self.vouched_end = if offset == segment::HEAD_BYTES { 0 } else { offset };
+        let mut unvouched = VecDeque::new();
         let mut frames = Frames::new(segment.clone(), self.salt, offset)?;
         if frames.end() < offset {
             return Err(segment.corrupt(
@@ -228,7 +253,17 @@ impl Recovery {
         }
         loop {
             match frames.next()? {
-                Found::Frame(frame) => self.take(&segment, &frame)?,
+                Found::Frame(frame) => {
+                    self.take(&segment, &frame)?;
+                    unvouched.push_back((frame.head.seq, frame.offset));
+                    while unvouched
+                        .front()
+                        .is_some_and(|(seq, _)| *seq <= frame.head.durable)
+                    {
+                        unvouched.pop_front();
+                    }
+                    self.vouched_end = unvouched.front().map_or(frame.offset, |(_, offset)| *offset);
+                }
                 Found::End => break,
                 Found::Nothing if last => {
                     let cut = frames.offset();
