@@ -8,6 +8,11 @@
 mod golden;
 
 #[test]
+fn autobee_encryption() {
+    golden::run("autobee_encryption", golden::autobee_encryption::check);
+}
+
+#[test]
 fn crypto() {
     golden::run("crypto", golden::crypto::check);
 }

@@ -1,5 +1,6 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+pub(crate) mod autobee_encryption;
 pub(crate) mod block_encryption;
 pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
