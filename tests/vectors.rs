@@ -71,3 +71,13 @@ fn block_encryption() {
 fn corestore_keys() {
     golden::run("corestore_keys", golden::corestore_keys::check);
 }
+
+#[test]
+fn divergences() {
+    golden::run("divergences", golden::divergences::check);
+}
+
+#[test]
+fn scenarios() {
+    golden::run("scenarios", golden::scenarios::check);
+}

@@ -4,14 +4,17 @@ pub(crate) mod autobee_encryption;
 pub(crate) mod block_encryption;
 pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
+pub(crate) mod divergences;
 pub(crate) mod encoding;
 pub(crate) mod flush;
+pub(crate) mod history;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
 pub(crate) mod merkle;
 pub(crate) mod oplog;
 pub(crate) mod order;
 pub(crate) mod proofs;
+pub(crate) mod scenarios;
 pub(crate) mod system_records;
 pub(crate) mod witness;
 
@@ -49,7 +52,6 @@ impl Golden {
     }
 
     /// The whole file.
-    #[expect(dead_code, reason = "for files with more than cases")]
     pub(crate) fn root(&self) -> &Value {
         &self.root
     }
