@@ -9,6 +9,7 @@
 pub mod anchor;
 mod compose;
 pub mod dag;
+pub mod encryption;
 pub mod linearizer;
 mod reader;
 mod replay;

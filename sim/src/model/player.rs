@@ -10,7 +10,7 @@ use autobee::wire::{Length, Weight};
 use im::OrdMap;
 
 use super::{Batch, Node, Record, Rules, State};
-use crate::workload::Op;
+use crate::workload::{Op, tally};
 
 /// Membership and view behind an entry.
 #[derive(Debug, Clone, Default)]
@@ -118,13 +118,10 @@ impl<'a> Player<'a> {
         if let Some(anchor) = anchor {
             flush.add_anchor(anchor);
         }
-        let count: u64 = view
-            .get(&b"n"[..])
-            .and_then(|count| String::from_utf8_lossy(count).parse().ok())
-            .unwrap_or(0);
+        let (number, next) = tally(view.get(&b"n"[..]).map(Vec::as_slice));
         let name = format!("{key}:{length}").into_bytes();
-        view.insert(b"n".to_vec(), (count + 1).to_string().into_bytes());
-        view.insert(format!("#{count:06}").into_bytes(), name.clone());
+        view.insert(b"n".to_vec(), next.into_bytes());
+        view.insert(number.into_bytes(), name.clone());
         if let Some((key, value)) = op.put {
             view.insert(key.into_bytes(), value.into_bytes());
         }

@@ -6,7 +6,7 @@ use autobee::crypto::CoreKey;
 use autobee::wire::{Length, Link, Timestamp, Weight};
 
 use super::{Batch, Node, Rules};
-use crate::workload::Op;
+use crate::workload::{Op, tally};
 
 /// Everything that peers must agree on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -196,12 +196,10 @@ impl<'a> Flush<'a> {
         }
 
         let view = &mut self.after.view;
-        let number = view.get(&b"n"[..]).map_or(0, |count| {
-            String::from_utf8_lossy(count).parse::<u64>().unwrap_or(0)
-        });
+        let (number, next) = tally(view.get(&b"n"[..]).map(Vec::as_slice));
         let name = format!("{key}:{}", length.0).into_bytes();
-        view.insert(b"n".to_vec(), (number + 1).to_string().into_bytes());
-        view.insert(format!("#{number:06}").into_bytes(), name.clone());
+        view.insert(b"n".to_vec(), next.into_bytes());
+        view.insert(number.into_bytes(), name.clone());
         if let Some((key, value)) = op.put {
             view.insert(key.into_bytes(), value.into_bytes());
         }

@@ -7,8 +7,6 @@ use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
 use autobee::crypto::CoreKey;
 use serde::{Deserialize, Serialize};
 
-const NOT_A_NUMBER: &str = "NaN";
-
 /// One operation, as JSON in the value of an entry. Fields take effect in the order in which they stand here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -130,13 +128,11 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
         None
     };
 
-    let count = read_count(view.get(b"n").await.as_deref());
+    let (number, next) = tally(view.get(b"n").await.as_deref());
     let reference = format!("{}:{}", entry.key, entry.length);
     let mut write = view.write();
-    let next = count.map_or_else(|| NOT_A_NUMBER.to_owned(), |count| (count + 1).to_string());
     write.put(b"n", next.as_bytes());
-    let number = count.map_or_else(|| NOT_A_NUMBER.to_owned(), |count| count.to_string());
-    write.put(format!("#{number:0>6}").as_bytes(), reference.as_bytes());
+    write.put(number.as_bytes(), reference.as_bytes());
     if let Some((key, value)) = &op.put {
         write.put(key.as_bytes(), value.as_bytes());
     }
@@ -149,19 +145,20 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
     write.flush().await
 }
 
-/// The number of entries so far. An operation may have put something else there: the recorded peers count on with
-/// what their language makes of that.
-fn read_count(text: Option<&[u8]>) -> Option<u64> {
-    let text = String::from_utf8_lossy(text.unwrap_or(b"0"));
-    let text = text.trim();
-    if text.is_empty() {
-        Some(0)
-    } else {
-        text.parse().ok()
-    }
-}
-
 fn parse_key(text: &str) -> Result<CoreKey, ApplyError> {
     text.parse()
         .map_err(|error| ApplyError::reject(format!("not a writer key: {text}: {error}")))
+}
+
+/// The key under which an entry leaves its number, and the count behind it. Operations may write the count themselves:
+/// what is no number counts on as `NaN`, as it does in the golden scenarios.
+pub(crate) fn tally(count: Option<&[u8]>) -> (String, String) {
+    let text = count.map_or("0".into(), String::from_utf8_lossy);
+    let text = text.trim();
+    let (count, next) = match text.parse::<u64>() {
+        Ok(count) => (count.to_string(), count.saturating_add(1).to_string()),
+        Err(_) if text.is_empty() => ("0".into(), "1".into()),
+        Err(_) => ("NaN".into(), "NaN".into()),
+    };
+    (format!("#{count:0>6}"), next)
 }
