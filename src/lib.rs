@@ -13,6 +13,7 @@
 //!                                                   wire, crypto (import nothing of ours)
 //! ```
 
+pub mod bee;
 pub mod crypto;
 pub mod env;
 pub mod hypercore;

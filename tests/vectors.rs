@@ -6,6 +6,11 @@
 mod golden;
 
 #[test]
+fn bee_encoding() {
+    golden::run("bee_encoding", golden::bee_encoding::check);
+}
+
+#[test]
 fn crypto() {
     golden::run("crypto", golden::crypto::check);
 }

@@ -1,5 +1,6 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+pub(crate) mod bee_encoding;
 pub(crate) mod crypto;
 pub(crate) mod id_encoding;
 
