@@ -1,6 +1,12 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+pub(crate) mod bee_changes;
+pub(crate) mod bee_cross_core;
+pub(crate) mod bee_diff;
 pub(crate) mod bee_encoding;
+pub(crate) mod bee_ops;
+pub(crate) mod bee_ranges;
+mod bee_steps;
 pub(crate) mod crypto;
 pub(crate) mod id_encoding;
 
