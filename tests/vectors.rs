@@ -3,6 +3,8 @@
 //! `AUTOBEE_VECTORS` names another directory with the same files and schema; `AUTOBEE_VECTORS_STRICT=1` turns every
 //! case that is not covered into a failure.
 
+#![expect(clippy::unwrap_used, reason = "a vector that cannot be read is a failure")]
+
 mod golden;
 
 #[test]
@@ -43,4 +45,29 @@ fn crypto() {
 #[test]
 fn id_encoding() {
     golden::run("id_encoding", golden::id_encoding::check);
+}
+
+#[test]
+fn manifest() {
+    golden::run("manifest", golden::manifest::check);
+}
+
+#[test]
+fn merkle() {
+    golden::run("merkle", golden::merkle::check);
+}
+
+#[test]
+fn proofs() {
+    golden::proofs::run();
+}
+
+#[test]
+fn block_encryption() {
+    golden::run("block_encryption", golden::block_encryption::check);
+}
+
+#[test]
+fn corestore_keys() {
+    golden::run("corestore_keys", golden::corestore_keys::check);
 }

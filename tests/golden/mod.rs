@@ -7,8 +7,13 @@ pub(crate) mod bee_encoding;
 pub(crate) mod bee_ops;
 pub(crate) mod bee_ranges;
 mod bee_steps;
+pub(crate) mod block_encryption;
+pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
 pub(crate) mod id_encoding;
+pub(crate) mod manifest;
+pub(crate) mod merkle;
+pub(crate) mod proofs;
 
 use std::env;
 use std::path::PathBuf;
