@@ -43,6 +43,11 @@ fn crypto() {
 }
 
 #[test]
+fn encoding() {
+    golden::run("encoding", golden::encoding::check);
+}
+
+#[test]
 fn id_encoding() {
     golden::run("id_encoding", golden::id_encoding::check);
 }
@@ -58,6 +63,16 @@ fn merkle() {
 }
 
 #[test]
+fn oplog() {
+    golden::run("oplog", golden::oplog::check);
+}
+
+#[test]
+fn order() {
+    golden::run("order", golden::order::check);
+}
+
+#[test]
 fn proofs() {
     golden::proofs::run();
 }
@@ -70,4 +85,14 @@ fn block_encryption() {
 #[test]
 fn corestore_keys() {
     golden::run("corestore_keys", golden::corestore_keys::check);
+}
+
+#[test]
+fn system_records() {
+    golden::run("system_records", golden::system_records::check);
+}
+
+#[test]
+fn witness() {
+    golden::run("witness", golden::witness::check);
 }

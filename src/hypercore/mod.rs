@@ -8,3 +8,4 @@ pub mod log;
 pub mod manifest;
 pub mod merkle;
 pub mod proof;
+pub mod provisional_cores;

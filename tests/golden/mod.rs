@@ -10,10 +10,16 @@ mod bee_steps;
 pub(crate) mod block_encryption;
 pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
+pub(crate) mod encoding;
+pub(crate) mod flush;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
 pub(crate) mod merkle;
+pub(crate) mod oplog;
+pub(crate) mod order;
 pub(crate) mod proofs;
+pub(crate) mod system_records;
+pub(crate) mod witness;
 
 use std::env;
 use std::path::PathBuf;
@@ -49,6 +55,7 @@ impl Golden {
     }
 
     /// The whole file.
+    #[expect(dead_code, reason = "for files with more than cases")]
     pub(crate) fn root(&self) -> &Value {
         &self.root
     }
@@ -94,6 +101,11 @@ pub(crate) fn run(name: &'static str, check: impl FnMut(&Value) -> Result<(), St
     let mut golden = Golden::load(name);
     golden.each(check);
     golden.finish();
+}
+
+/// A field that may be null or missing.
+pub(crate) fn optional(value: &Value) -> Option<&Value> {
+    Some(value).filter(|value| !value.is_null())
 }
 
 /// A text field.

@@ -1,0 +1,1 @@
+//! The network state machine, driven by hand.

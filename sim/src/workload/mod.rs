@@ -1,0 +1,5 @@
+//! What simulated users do: the operations they append, and the apply function that understands them.
+
+mod contract;
+
+pub use contract::{Contract, Op};

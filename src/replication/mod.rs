@@ -1,0 +1,3 @@
+//! How replicas exchange cores over one byte stream.
+
+pub mod provisional_exchange;

@@ -1,0 +1,3 @@
+//! What is durable.
+
+pub mod provisional_records;
