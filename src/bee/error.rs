@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::crypto::CoreKey;
+use crate::hypercore::encryption::CipherError;
 use crate::wire::{DecodeError, EncodeError, Index};
 
 /// An operation on a tree failed. The tree and an open batch are as they were before it.
@@ -62,6 +63,9 @@ pub enum Fault {
     /// The bytes are no block.
     #[error("{0}")]
     Encoding(#[from] DecodeError),
+    /// The stored bytes are not what the cipher of the core makes.
+    #[error("{0}")]
+    Cipher(CipherError),
     /// A core number beyond the list of the block's checkpoint.
     #[error("core number {number} of {listed}")]
     CoreNumber {

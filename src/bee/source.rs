@@ -6,9 +6,10 @@ use std::sync::{PoisonError, RwLock};
 use bytes::Bytes;
 
 use crate::crypto::CoreKey;
+use crate::hypercore::encryption::CipherError;
 use crate::wire::{Index, Length};
 
-use super::error::BeeError;
+use super::error::{BeeError, Fault};
 
 /// Blocks by core and index, already decrypted and without padding.
 ///
@@ -32,6 +33,9 @@ pub enum BlockError {
     /// It is, but cannot be read.
     #[error("{0}")]
     Failed(String),
+    /// It is, but cannot be decrypted.
+    #[error(transparent)]
+    Cipher(#[from] CipherError),
 }
 
 impl BlockError {
@@ -40,6 +44,16 @@ impl BlockError {
         match self {
             Self::Missing => BeeError::Unavailable { core, index },
             Self::Failed(message) => BeeError::Source { core, index, message },
+            Self::Cipher(error @ CipherError::NoKey(_)) => BeeError::Source {
+                core,
+                index,
+                message: error.to_string(),
+            },
+            Self::Cipher(error) => BeeError::Corrupt {
+                core,
+                seq: index,
+                what: Fault::Cipher(error),
+            },
         }
     }
 }

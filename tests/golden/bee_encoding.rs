@@ -1,7 +1,5 @@
 //! Blocks of the tree and their parts, as bytes and decoded.
 
-#![expect(clippy::unwrap_used, reason = "a vector file of another shape fails the test")]
-
 use autobee::bee::{
     Block, BlockEdit, BlockKind, CoreRecord, EditKind, KeyRecord, Pointer, Previous, ValuePointer,
 };
