@@ -13,6 +13,36 @@ fn autobee_encryption() {
 }
 
 #[test]
+fn bee_changes() {
+    golden::run("bee_changes", golden::bee_changes::check);
+}
+
+#[test]
+fn bee_cross_core() {
+    golden::run("bee_cross_core", golden::bee_cross_core::check);
+}
+
+#[test]
+fn bee_diff() {
+    golden::run("bee_diff", golden::bee_diff::check);
+}
+
+#[test]
+fn bee_encoding() {
+    golden::run("bee_encoding", golden::bee_encoding::check);
+}
+
+#[test]
+fn bee_ops() {
+    golden::run("bee_ops", golden::bee_ops::check);
+}
+
+#[test]
+fn bee_ranges() {
+    golden::run("bee_ranges", golden::bee_ranges::check);
+}
+
+#[test]
 fn block_encryption() {
     golden::run("block_encryption", golden::block_encryption::check);
 }

@@ -1,6 +1,15 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+mod bee_steps;
+
 pub(crate) mod autobee_encryption;
+pub(crate) mod bee_changes;
+pub(crate) mod bee_cross_core;
+pub(crate) mod bee_diff;
+pub(crate) mod bee_encoding;
+pub(crate) mod bee_ops;
+pub(crate) mod bee_ranges;
+pub(crate) mod bee_steps;
 pub(crate) mod block_encryption;
 pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
@@ -53,6 +62,7 @@ impl Golden {
     }
 
     /// The whole file.
+    #[expect(dead_code, reason = "for files with more than cases")]
     pub(crate) fn root(&self) -> &Value {
         &self.root
     }
