@@ -3,5 +3,14 @@
 //! `AUTOBEE_VECTORS` names another directory with the same files and schema; `AUTOBEE_VECTORS_STRICT=1` turns every
 //! case that is not covered into a failure.
 
-#[expect(dead_code, reason = "the first vector tests arrive with the kernels")]
 mod golden;
+
+#[test]
+fn crypto() {
+    golden::run("crypto", golden::crypto::check);
+}
+
+#[test]
+fn id_encoding() {
+    golden::run("id_encoding", golden::id_encoding::check);
+}

@@ -1,5 +1,8 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+pub(crate) mod crypto;
+pub(crate) mod id_encoding;
+
 use std::env;
 use std::path::PathBuf;
 
@@ -53,6 +56,7 @@ impl Golden {
     }
 
     /// Prints the count, and fails when nothing was covered, or, under `AUTOBEE_VECTORS_STRICT=1`, not everything.
+    #[expect(clippy::print_stdout, reason = "the count is what the run is for")]
     pub(crate) fn finish(self) {
         println!(
             "{}: {} covered, {} uncovered",
@@ -70,6 +74,57 @@ impl Golden {
             "{}: uncovered cases under strict",
             self.name
         );
+    }
+}
+
+/// Loads `name.json`, checks every case, prints the count.
+pub(crate) fn run(name: &'static str, check: impl FnMut(&Value) -> Result<(), String>) {
+    let mut golden = Golden::load(name);
+    golden.each(check);
+    golden.finish();
+}
+
+/// A text field.
+pub(crate) fn text(value: &Value) -> &str {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("expected text, found {value}"))
+}
+
+/// An integer field: a number, or a decimal text when it is above `2^53 - 1`.
+pub(crate) fn uint(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .or_else(|| value.as_str()?.parse().ok())
+        .unwrap_or_else(|| panic!("expected an integer, found {value}"))
+}
+
+/// An array field.
+pub(crate) fn list(value: &Value) -> &[Value] {
+    value
+        .as_array()
+        .unwrap_or_else(|| panic!("expected a list, found {value}"))
+}
+
+/// A hexadecimal field of exactly `N` bytes.
+pub(crate) fn fixed<const N: usize>(value: &Value) -> [u8; N] {
+    hex(value)
+        .try_into()
+        .unwrap_or_else(|_| panic!("expected {N} bytes, found {value}"))
+}
+
+/// Bytes as vectors write them.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of a block: hexadecimal text, or `{repeat, count}`.
+pub(crate) fn block(value: &Value) -> Vec<u8> {
+    match value.get("repeat") {
+        Some(unit) => {
+            hex(unit).repeat(usize::try_from(uint(&value["count"])).unwrap_or_else(|_| panic!("{value}")))
+        }
+        None => hex(value),
     }
 }
 
