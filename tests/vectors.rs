@@ -14,3 +14,21 @@ fn crypto() {
 fn id_encoding() {
     golden::run("id_encoding", golden::id_encoding::check);
 }
+
+#[test]
+fn noise() {
+    golden::run("noise", golden::noise::check);
+}
+
+#[test]
+fn secret_stream_transcripts() {
+    golden::run(
+        "secret_stream_transcripts",
+        golden::secret_stream_transcripts::check,
+    );
+}
+
+#[test]
+fn secretstream() {
+    golden::run("secretstream", golden::secretstream::check);
+}

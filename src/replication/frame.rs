@@ -155,6 +155,12 @@ mod tests {
     fn an_oversized_frame_is_refused_by_its_length_alone() {
         let mut reader = FrameReader::new(256);
         reader.extend(&[1, 1, 0]);
-        assert_eq!(reader.next_frame(), Err(FrameTooLarge { size: 257, limit: 256 }));
+        assert_eq!(
+            reader.next_frame(),
+            Err(FrameTooLarge {
+                size: 257,
+                limit: 256
+            })
+        );
     }
 }

@@ -6,7 +6,11 @@
 //! Source: spec/replication.md, which describes the packages secret-stream 6.9, protomux 3.12, hypercore 11.37 and
 //! protomux-wakeup 2.9. Nothing here reads a clock, a socket or a random number: they come in as values.
 
+pub mod capability;
+pub mod frame;
 pub mod noise;
+pub mod secretstream;
+pub mod stream;
 
 /// Which side of the encrypted stream this is. It decides nothing but who speaks first in the handshake, and which
 /// capabilities the two sides prove: once the stream is up both sides are equal.

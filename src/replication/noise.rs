@@ -319,11 +319,13 @@ impl Handshake {
         ours: bool,
         run: impl FnOnce(&mut Self, &[Token]) -> Result<T, NoiseError>,
     ) -> Result<T, NoiseError> {
-        if self.is_our_turn() != ours {
+        if self.failed || self.is_finished() || self.is_our_turn() != ours {
             return Err(NoiseError::OutOfTurn);
         }
         let tokens = self.pattern.messages().get(self.next);
-        let done = tokens.ok_or(NoiseError::OutOfTurn).and_then(|tokens| run(self, tokens));
+        let done = tokens
+            .ok_or(NoiseError::OutOfTurn)
+            .and_then(|tokens| run(self, tokens));
         self.next += 1;
         self.failed = done.is_err();
         done
@@ -337,8 +339,16 @@ impl Handshake {
             Token::Ss => (true, true),
             Token::E | Token::S | Token::Ee => (false, false),
         };
-        let own = if own_is_identity { &self.keys.identity } else { &self.keys.ephemeral };
-        let remote = if remote_is_identity { self.remote_identity } else { self.remote_ephemeral };
+        let own = if own_is_identity {
+            &self.keys.identity
+        } else {
+            &self.keys.ephemeral
+        };
+        let remote = if remote_is_identity {
+            self.remote_identity
+        } else {
+            self.remote_ephemeral
+        };
         let product = dh(own, &remote.ok_or(NoiseError::OutOfTurn)?)?;
         self.symmetric.mix_key(product.as_ref());
         Ok(())
@@ -356,7 +366,9 @@ pub struct Symmetric {
 
 impl std::fmt::Debug for Symmetric {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Symmetric").field("counter", &self.counter).finish_non_exhaustive()
+        f.debug_struct("Symmetric")
+            .field("counter", &self.counter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -402,7 +414,11 @@ impl Symmetric {
     }
 
     fn mix_hash(&mut self, data: &[u8]) {
-        self.hash = Blake2b512::new().chain_update(self.hash).chain_update(data).finalize().into();
+        self.hash = Blake2b512::new()
+            .chain_update(self.hash)
+            .chain_update(data)
+            .finalize()
+            .into();
     }
 
     fn mix_key(&mut self, material: &[u8]) {
@@ -431,7 +447,12 @@ impl Symmetric {
             let (body, tag) = sealed.split_last_chunk::<TAG_SIZE>().ok_or(NoiseError::Short)?;
             plain.truncate(body.len());
             cipher
-                .decrypt_inout_detached(&nonce, &self.hash, InOutBuf::from(plain.as_mut_slice()), &Tag::from(*tag))
+                .decrypt_inout_detached(
+                    &nonce,
+                    &self.hash,
+                    InOutBuf::from(plain.as_mut_slice()),
+                    &Tag::from(*tag),
+                )
                 .map_err(|_| NoiseError::Seal)?;
             self.counter += 1;
         }
@@ -442,7 +463,8 @@ impl Symmetric {
     fn cipher(&self) -> Option<(ChaCha20Poly1305, Nonce)> {
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&self.counter.to_le_bytes());
-        self.key.map(|key| (ChaCha20Poly1305::new(&key.into()), nonce.into()))
+        self.key
+            .map(|key| (ChaCha20Poly1305::new(&key.into()), nonce.into()))
     }
 }
 
@@ -478,8 +500,13 @@ pub fn hmac(key: &[u8], data: &[u8]) -> Zeroizing<[u8; HASH_SIZE]> {
     } else {
         block[..key.len()].copy_from_slice(key);
     }
-    let inner = Blake2b512::new().chain_update(block.map(|byte| byte ^ 0x36)).chain_update(data).finalize();
-    let outer = Blake2b512::new().chain_update(block.map(|byte| byte ^ 0x5c)).chain_update(inner);
+    let inner = Blake2b512::new()
+        .chain_update(block.map(|byte| byte ^ 0x36))
+        .chain_update(data)
+        .finalize();
+    let outer = Blake2b512::new()
+        .chain_update(block.map(|byte| byte ^ 0x5c))
+        .chain_update(inner);
     Zeroizing::new(outer.finalize().into())
 }
 

@@ -80,7 +80,9 @@ pub struct Cipher {
 
 impl std::fmt::Debug for Cipher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cipher").field("counter", &self.counter).finish_non_exhaustive()
+        f.debug_struct("Cipher")
+            .field("counter", &self.counter)
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,9 @@
 
 pub(crate) mod crypto;
 pub(crate) mod id_encoding;
+pub(crate) mod noise;
+pub(crate) mod secret_stream_transcripts;
+pub(crate) mod secretstream;
 
 use std::env;
 use std::path::PathBuf;
