@@ -3,6 +3,8 @@
 //! `AUTOBEE_VECTORS` names another directory with the same files and schema; `AUTOBEE_VECTORS_STRICT=1` turns every
 //! case that is not covered into a failure.
 
+#![expect(clippy::unwrap_used, reason = "a vector that cannot be read is a failure")]
+
 mod golden;
 
 #[test]
@@ -31,4 +33,14 @@ fn secret_stream_transcripts() {
 #[test]
 fn secretstream() {
     golden::run("secretstream", golden::secretstream::check);
+}
+
+#[test]
+fn manifest() {
+    golden::run("manifest", golden::manifest::check);
+}
+
+#[test]
+fn protomux() {
+    golden::run("protomux", golden::protomux::check);
 }

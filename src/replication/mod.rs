@@ -8,6 +8,7 @@
 
 pub mod capability;
 pub mod frame;
+pub mod mux;
 pub mod noise;
 pub mod secretstream;
 pub mod stream;

@@ -4,6 +4,7 @@ use autobee::crypto::{
     self, CoreKey, Ed25519, HashKey, KeyPair, PublicKey, SecretKey, Seed, Sign as _, Signature, TreeNode,
     Verify as _, namespace,
 };
+use autobee::hypercore::manifest::Signable;
 use serde_json::Value;
 
 use super::{block, fixed, hex, list, text, to_hex, uint};
@@ -56,7 +57,7 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
             let name = hex(&case["nameHex"]);
             for (id, out) in list(&case["ids"]).iter().zip(list(out)) {
                 let id = u8::try_from(uint(id)).unwrap();
-                assert_eq!(crypto::namespace(&name, id).to_hex(), *out, "{case}");
+                assert_eq!(namespace(&name, id).to_hex(), *out, "{case}");
             }
         }
         "discoveryKey" => {
@@ -103,6 +104,17 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
             let key = CoreKey::new(fixed(&case["key"]));
             let shown = crypto::replication_capability(initiator, &key, &fixed(&case["handshakeHash"]));
             assert_eq!(shown.to_hex(), *out, "{case}");
+        }
+        "treeSignable" | "treeSignableCompat" => {
+            let name = case.get("manifestHash").map(fixed);
+            let form = match (&name, case["legacy"].as_bool()) {
+                (Some(name), _) => Signable::Named(name),
+                (None, Some(true)) => Signable::Legacy,
+                (None, _) => Signable::Compat,
+            };
+            let tree_hash = crypto::Hash::new(fixed(&case["treeHash"]));
+            let message = form.message(&tree_hash, uint(&case["length"]), uint(&case["fork"]));
+            assert_eq!(to_hex(&message), *out, "{case}");
         }
         name => return Err(format!("fn {name}")),
     }

@@ -13,6 +13,8 @@ mod encoder;
 pub use decoder::{DecodeError, DecodeErrorKind, Decoder};
 pub use encoder::{EncodeError, Encoder};
 
+use crate::crypto::{CoreKey, DiscoveryKey, Hash, PublicKey, Signature, TreeNode};
+
 /// The largest integer of the encoding: `2^53 - 1`.
 pub const UINT_MAX: u64 = (1 << 53) - 1;
 
@@ -81,13 +83,13 @@ impl<const N: usize> Decode for [u8; N] {
 
 macro_rules! fixed_key {
     ($($name:ident),*) => {$(
-        impl Encode for crate::crypto::$name {
+        impl Encode for $name {
             fn encode(&self, to: &mut Encoder) {
                 to.raw(self.as_bytes());
             }
         }
 
-        impl Decode for crate::crypto::$name {
+        impl Decode for $name {
             fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
                 from.fixed().map(Self::new)
             }
@@ -96,6 +98,23 @@ macro_rules! fixed_key {
 }
 
 fixed_key!(Hash, PublicKey, CoreKey, DiscoveryKey, Signature);
+
+impl Encode for TreeNode {
+    fn encode(&self, to: &mut Encoder) {
+        to.uint(self.index).uint(self.size);
+        self.hash.encode(to);
+    }
+}
+
+impl Decode for TreeNode {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            index: from.uint()?,
+            size: from.uint()?,
+            hash: Hash::decode(from)?,
+        })
+    }
+}
 
 #[cfg(test)]
 mod tests {
