@@ -44,3 +44,13 @@ fn manifest() {
 fn protomux() {
     golden::run("protomux", golden::protomux::check);
 }
+
+#[test]
+fn merkle() {
+    golden::run("merkle", golden::merkle::check);
+}
+
+#[test]
+fn proofs() {
+    golden::proofs::run();
+}

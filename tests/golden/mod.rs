@@ -3,7 +3,9 @@
 pub(crate) mod crypto;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
+pub(crate) mod merkle;
 pub(crate) mod noise;
+pub(crate) mod proofs;
 pub(crate) mod protomux;
 pub(crate) mod secret_stream_transcripts;
 pub(crate) mod secretstream;
@@ -42,7 +44,6 @@ impl Golden {
     }
 
     /// The whole file.
-    #[expect(dead_code, reason = "for files with more than cases")]
     pub(crate) fn root(&self) -> &Value {
         &self.root
     }
