@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use autobee::replication::mux::{Channel, Event, Mux, MuxSettings, Open};
+use autobee::replication::mux::{Channel, Event, Frame, Mux, MuxSettings, Open};
 use autobee::wire::compact::Decoder;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -23,73 +23,31 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
     }
 }
 
-/// Makes the machine write a frame with these fields, from the state in which it would.
 fn frame(case: &Value) -> Result<(), String> {
     let fields = &case["fields"];
-    let mut mux = Mux::new(MuxSettings::default());
-    let nth = |mux: &mut Mux, wanted: u64| {
-        let mut last = None;
-        for number in 1..wanted {
-            let id = number.to_le_bytes();
-            last = Some(mux.open(&open("filler", &id, &[], true)).unwrap());
-        }
-        while mux.take_frame().is_some() {}
-        last
-    };
-    let written = match fields["control"].as_str() {
-        Some("open") => {
-            nth(&mut mux, uint(&fields["localId"]));
-            let (id, handshake) = (optional(&fields["id"]), hex(&fields["handshake"]));
-            mux.open(&open(text(&fields["protocol"]), &id, &handshake, true))
-                .unwrap();
-            mux.take_frame()
-        }
-        Some("close") => {
-            let id = uint(&fields["id"]);
-            let Some(channel) = nth(&mut mux, id + 1) else {
-                return nonsense(case);
-            };
-            mux.close(channel);
-            mux.take_frame()
-        }
-        Some("reject") => {
-            let id = uint(&fields["id"]);
-            if id == 0 {
-                return nonsense(case);
-            }
-            for number in 1..=id {
-                let mut encoder = autobee::wire::compact::Encoder::new();
-                encoder.raw(&[0, 1]).uint(number).string("p").buffer(b"");
-                mux.receive(encoder.finish().unwrap().into());
-                assert!(matches!(mux.poll(), Ok(Some(Event::Offered { .. }))));
-                if number < id {
-                    // Accepted, so that its number stays taken.
-                    mux.open(&open("p", b"", &[], false)).unwrap();
-                    while mux.take_frame().is_some() {}
-                }
-            }
-            mux.reject("p", b"");
-            mux.take_frame()
-        }
+    let bytes = |field: &Value| Bytes::from(optional(field));
+    let frame = match fields["control"].as_str() {
+        Some("open") => Frame::Open {
+            local: uint(&fields["localId"]),
+            protocol: text(&fields["protocol"]).to_owned(),
+            id: bytes(&fields["id"]),
+            handshake: bytes(&fields["handshake"]),
+        },
+        Some("reject") => Frame::Reject {
+            id: uint(&fields["id"]),
+        },
+        Some("close") => Frame::Close {
+            id: uint(&fields["id"]),
+        },
         Some(control) => return Err(format!("control {control}")),
-        None => {
-            let channel = nth(&mut mux, uint(&fields["channel"]) + 1).ok_or("channel 0")?;
-            mux.send(channel, uint(&fields["type"]), &hex(&fields["payload"]))
-                .unwrap();
-            mux.take_frame()
-        }
+        None => Frame::Message {
+            channel: uint(&fields["channel"]),
+            kind: uint(&fields["type"]),
+            payload: bytes(&fields["payload"]),
+        },
     };
-    assert_eq!(to_hex(&written.unwrap()), case["frame"], "{case}");
-    Ok(())
-}
-
-/// A frame that names channel 0, which nobody can open: we never write it, and ignore or refuse it.
-fn nonsense(case: &Value) -> Result<(), String> {
-    let mut mux = Mux::new(MuxSettings::default());
-    mux.receive(hex(&case["frame"]).into());
-    let refused = case["fields"]["control"] == "reject";
-    assert_eq!(mux.poll().is_err(), refused, "{case}");
-    assert_eq!(mux.take_frame(), None);
+    assert_eq!(to_hex(&frame.encode()), case["frame"], "{case}");
+    assert_eq!(Frame::decode(hex(&case["frame"]).into()), Ok(frame), "{case}");
     Ok(())
 }
 

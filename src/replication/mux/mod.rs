@@ -11,15 +11,19 @@
 //! Source: spec/replication.md 4 (package protomux 3.12).
 
 mod batch;
+mod error;
+mod frame;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use thiserror::Error;
+use bytes::{Buf as _, Bytes};
 
-use self::batch::{BatchReader, BatchWriter, put_uint};
+use self::batch::{BatchReader, BatchWriter};
+pub use self::error::{MuxError, OpenError, SendError};
+pub use self::frame::Frame;
+use self::frame::join;
 use super::stream::MESSAGE_MAX;
-use crate::wire::compact::{DecodeError, Decoder, Encoder};
+use crate::wire::compact::{DecodeError, Decoder};
 
 /// Bounds of one multiplexer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,78 +55,6 @@ impl Default for MuxSettings {
 
 /// What a held message costs beyond its size, in bytes.
 const HELD_OVERHEAD: usize = 512;
-
-const CONTROL: u64 = 0;
-const BATCH: u64 = 0;
-const OPEN: u64 = 1;
-const REJECT: u64 = 2;
-const CLOSE: u64 = 3;
-
-/// The peer broke the protocol. The whole stream is to be dropped, with all channels.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum MuxError {
-    /// A frame cannot be read.
-    #[error("the peer sent a frame that cannot be read: {0}")]
-    Frame(#[from] DecodeError),
-    /// An open with an id that is 0, in use, or not the next one.
-    #[error("the peer opened a channel under the invalid id {id}")]
-    OpenId {
-        /// The id.
-        id: u64,
-    },
-    /// A reject for something that we did not ask for.
-    #[error("the peer rejected channel {id}, which does not wait for an answer")]
-    RejectId {
-        /// The id.
-        id: u64,
-    },
-    /// Batches within batches within batches.
-    #[error("the peer nested batches more than {limit} deep")]
-    Nesting {
-        /// The allowed depth.
-        limit: usize,
-    },
-}
-
-/// A channel cannot be opened. The fault of the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// We have a channel of this protocol and id.
-    #[error("the channel is open already")]
-    Duplicate,
-    /// There are as many channels as the settings allow.
-    #[error("{limit} channels are open already")]
-    TooMany {
-        /// The allowed number.
-        limit: usize,
-    },
-    /// The protocol name, id or handshake do not fit in a frame.
-    #[error("an open of {size} bytes does not fit in a frame")]
-    TooLarge {
-        /// Bytes of the message.
-        size: usize,
-    },
-    /// The stream has ended.
-    #[error("the stream has ended")]
-    Ended,
-}
-
-/// A message was not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The channel is closed. That may have happened a moment ago, and is nobody's fault.
-    #[error("the channel is closed")]
-    Closed,
-    /// The message does not fit in a frame. The fault of the caller.
-    #[error("a message of {size} bytes does not fit in a frame")]
-    TooLarge {
-        /// Bytes of the message.
-        size: usize,
-    },
-}
 
 /// Our name for a channel. Never used twice on one stream, unlike the ids on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -414,7 +346,12 @@ impl Mux {
         // Ids are dense: those in use and those that are free together are the numbers from 1.
         let next = u64::try_from(self.locals.len()).unwrap_or(u64::MAX) + 1;
         let id = self.free.pop().unwrap_or(next);
-        self.write_open(id, open);
+        self.write(&Frame::Open {
+            local: id,
+            protocol: open.protocol.to_owned(),
+            id: Bytes::copy_from_slice(open.id),
+            handshake: Bytes::copy_from_slice(open.handshake),
+        });
 
         let meeting = self.meetings.entry(key.clone()).or_default();
         meeting.live += 1;
@@ -465,7 +402,7 @@ impl Mux {
             if let Some(Remote::Offered(offer)) = self.remotes.remove(&remote) {
                 self.forget_offer(&offer);
             }
-            self.write_control(REJECT, remote);
+            self.write(&Frame::Reject { id: remote });
         }
         self.collect(&key);
     }
@@ -481,7 +418,7 @@ impl Mux {
         if size > MESSAGE_MAX - batch::HEAD_SIZE_MAX {
             return Err(SendError::TooLarge { size });
         }
-        self.write(id, kind, payload);
+        self.write_parts(id, kind, payload);
         Ok(())
     }
 
@@ -490,7 +427,7 @@ impl Mux {
         let Some(id) = self.channels.remove(&channel) else {
             return false;
         };
-        self.write_control(CLOSE, id);
+        self.write(&Frame::Close { id });
         let Some(local) = self.locals.get_mut(&id) else {
             return false;
         };
@@ -552,67 +489,57 @@ impl Mux {
         Ok(true)
     }
 
-    fn dispatch(&mut self, channel: u64, mut message: Bytes) -> Result<(), MuxError> {
-        let kind = take_uint(&mut message)?;
-        if channel == CONTROL {
-            return self.handle_control(kind, message);
-        }
-        match self.remotes.get_mut(&channel) {
-            Some(Remote::Open(channel)) => self.ready.push_back(Event::Message {
-                channel: *channel,
+    fn dispatch(&mut self, channel: u64, item: Bytes) -> Result<(), MuxError> {
+        match Frame::decode_item(channel, item)? {
+            Frame::Message {
+                channel,
                 kind,
-                payload: message,
-            }),
-            Some(Remote::Offered(offer)) => {
-                let cost = message.len() + HELD_OVERHEAD;
-                offer.held_bytes += cost;
-                self.held_bytes += cost;
-                offer.held.push((kind, message));
-            }
-            // Normal for messages that were under way when we closed.
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn handle_control(&mut self, kind: u64, mut message: Bytes) -> Result<(), MuxError> {
-        match kind {
-            BATCH => {
+                payload,
+            } => match self.remotes.get_mut(&channel) {
+                Some(Remote::Open(channel)) => {
+                    let channel = *channel;
+                    self.ready.push_back(Event::Message {
+                        channel,
+                        kind,
+                        payload,
+                    });
+                }
+                Some(Remote::Offered(offer)) => {
+                    let cost = payload.len() + HELD_OVERHEAD;
+                    offer.held_bytes += cost;
+                    self.held_bytes += cost;
+                    offer.held.push((kind, payload));
+                }
+                // Normal for messages that were under way when we closed.
+                None => {}
+            },
+            Frame::Batch { channel, items } => {
                 let limit = self.settings.nesting;
                 if self.batches.len() >= limit {
                     return Err(MuxError::Nesting { limit });
                 }
-                let channel = take_uint(&mut message)?;
-                self.batches.push(BatchReader::new(channel, message));
-                Ok(())
+                self.batches.push(BatchReader::new(channel, items));
             }
-            OPEN => self.handle_open(&message),
-            REJECT => {
-                let id = take_uint(&mut message)?;
-                self.handle_reject(id)
-            }
-            CLOSE => {
-                let id = take_uint(&mut message)?;
-                self.handle_close(id);
-                Ok(())
-            }
-            _ => Ok(()),
+            Frame::Open {
+                local,
+                protocol,
+                id,
+                handshake,
+            } => self.handle_open(local, (protocol, id.to_vec()), handshake)?,
+            Frame::Reject { id } => self.handle_reject(id)?,
+            Frame::Close { id } => self.handle_close(id),
+            Frame::Unknown { .. } => {}
         }
+        Ok(())
     }
 
-    fn handle_open(&mut self, message: &Bytes) -> Result<(), MuxError> {
-        let mut decoder = Decoder::new(message);
-        let id = decoder.uint()?;
-        let protocol = decoder.string()?;
-        let name = decoder.buffer()?;
-        let handshake = message.slice_ref(decoder.rest());
+    fn handle_open(&mut self, id: u64, named: Key, handshake: Bytes) -> Result<(), MuxError> {
         if id == 0 || id > self.remote_highest + 1 || self.remotes.contains_key(&id) {
             return Err(MuxError::OpenId { id });
         }
         self.remote_highest = self.remote_highest.max(id);
 
-        let named = key_of(&protocol, name);
-        let key = self.aliases.get(&named).unwrap_or(&named).clone();
+        let key = self.aliases.get(&named).cloned().unwrap_or(named);
         let meeting = self.meetings.entry(key.clone()).or_default();
         if let Some(ours) = meeting.outgoing.pop_front() {
             let Some(local) = self.locals.get_mut(&ours) else {
@@ -633,7 +560,7 @@ impl Mux {
         }
         if self.remotes.len() >= self.settings.channels {
             self.collect(&key);
-            self.write_control(REJECT, id);
+            self.write(&Frame::Reject { id });
             return Ok(());
         }
         meeting.incoming.push_back(id);
@@ -675,7 +602,7 @@ impl Mux {
                 }
                 self.forget_offer(&offer);
                 self.collect(&offer.key);
-                self.write_control(REJECT, id);
+                self.write(&Frame::Reject { id });
             }
             None => {}
         }
@@ -721,39 +648,21 @@ impl Mux {
 
     // Writing.
 
-    fn write_open(&mut self, id: u64, open: &Open<'_>) {
-        let mut fields = Encoder::new();
-        fields
-            .uint(id)
-            .string(open.protocol)
-            .buffer(open.id)
-            .raw(open.handshake);
-        // Sizes and ids of ours are far below what an integer can hold.
-        if let Ok(fields) = fields.finish() {
-            self.write(CONTROL, OPEN, &fields);
-        }
+    fn write(&mut self, frame: &Frame) {
+        let (channel, kind, payload) = frame.parts();
+        self.write_parts(channel, kind, &payload);
     }
 
-    fn write_control(&mut self, kind: u64, id: u64) {
-        let mut fields = BytesMut::new();
-        put_uint(&mut fields, id);
-        self.write(CONTROL, kind, &fields);
-    }
-
-    fn write(&mut self, channel: u64, kind: u64, payload: &[u8]) {
+    fn write_parts(&mut self, channel: u64, kind: u64, payload: &[u8]) {
         if self.ended {
             return;
         }
         if self.corks > 0 {
             self.frames
                 .extend(self.batch.add(channel, kind, payload, self.settings.batch_bytes));
-            return;
+        } else {
+            self.frames.push_back(join(channel, kind, payload));
         }
-        let mut frame = BytesMut::with_capacity(payload.len() + 2 * batch::UINT_SIZE_MAX);
-        put_uint(&mut frame, channel);
-        put_uint(&mut frame, kind);
-        frame.extend_from_slice(payload);
-        self.frames.push_back(frame.freeze());
     }
 }
 
@@ -767,4 +676,162 @@ fn take_uint(bytes: &mut Bytes) -> Result<u64, DecodeError> {
     let read = decoder.position();
     bytes.advance(read);
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CHAT: Open<'_> = Open {
+        protocol: "chat",
+        aliases: &[],
+        id: b"",
+        handshake: b"",
+        unique: false,
+    };
+
+    fn settings() -> MuxSettings {
+        MuxSettings {
+            held_bytes: 2_000,
+            offers: 4,
+            channels: 8,
+            ..MuxSettings::default()
+        }
+    }
+
+    /// What an application may do between two frames.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Open,
+        Close(usize),
+        Send(usize, Vec<u8>),
+        Cork(bool),
+        Reject,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            3 => Just(Act::Open),
+            2 => (0usize..6).prop_map(Act::Close),
+            3 => ((0usize..6), proptest::collection::vec(any::<u8>(), 0..20)).prop_map(|(n, b)| Act::Send(n, b)),
+            1 => any::<bool>().prop_map(Act::Cork),
+            2 => Just(Act::Reject),
+        ]
+    }
+
+    fn perform(mux: &mut Mux, channels: &mut Vec<Channel>, act: &Act) {
+        match act {
+            Act::Open => channels.extend(mux.open(&CHAT).ok()),
+            Act::Close(n) => drop(channels.get(*n).map(|channel| mux.close(*channel))),
+            Act::Send(n, bytes) => drop(channels.get(*n).map(|channel| mux.send(*channel, 0, bytes))),
+            Act::Cork(true) => mux.cork(),
+            Act::Cork(false) => mux.uncork(),
+            Act::Reject => mux.reject("chat", b""),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_of_ours_never_blame_each_other(acts in proptest::collection::vec((any::<bool>(), act(), any::<bool>()), 0..60)) {
+            let mut sides = [Mux::new(settings()), Mux::new(settings())];
+            let mut channels = [Vec::new(), Vec::new()];
+            for (side, act, flush) in acts {
+                let side = usize::from(side);
+                perform(&mut sides[side], &mut channels[side], &act);
+                if flush {
+                    let [first, second] = &mut sides;
+                    let (from, to) = if side == 0 { (first, second) } else { (second, first) };
+                    while let Some(frame) = from.take_frame() {
+                        to.receive(frame);
+                    }
+                    loop {
+                        let event = to.poll();
+                        prop_assert!(event.is_ok(), "{event:?}");
+                        if event == Ok(None) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn arbitrary_frames_never_panic_and_what_is_held_is_bounded(
+            steps in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 0..40).prop_map(Ok),
+                    proptest::collection::vec(0u8..6, 0..30).prop_map(Ok),
+                    act().prop_map(Err),
+                ],
+                0..40,
+            ),
+        ) {
+            let (mut mux, mut channels) = (Mux::new(settings()), Vec::new());
+            for step in steps {
+                match step {
+                    Ok(frame) => mux.receive(frame.into()),
+                    Err(act) => perform(&mut mux, &mut channels, &act),
+                }
+                while let Ok(Some(_)) = mux.poll() {}
+                prop_assert!(mux.held_bytes <= 2_000 + HELD_OVERHEAD + 40);
+                prop_assert!(mux.offers <= 4);
+                prop_assert!(mux.locals.len() <= 8 && mux.remotes.len() <= 8);
+            }
+        }
+    }
+
+    #[test]
+    fn a_withdrawn_offer_is_answered_and_its_number_can_come_again() {
+        let (mut ours, mut theirs) = (Mux::new(settings()), Mux::new(settings()));
+        let channel = theirs.open(&CHAT).unwrap();
+        theirs.close(channel);
+        let deliver = |from: &mut Mux, to: &mut Mux| {
+            while let Some(frame) = from.take_frame() {
+                to.receive(frame);
+            }
+            std::iter::from_fn(|| to.poll().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(deliver(&mut theirs, &mut ours).len(), 1);
+        assert_eq!(deliver(&mut ours, &mut theirs), []);
+        theirs.open(&CHAT).unwrap();
+        assert_eq!(theirs.locals.keys().copied().collect::<Vec<_>>(), [1]);
+        // The late answer to the offer finds the new one.
+        assert_eq!(deliver(&mut theirs, &mut ours).len(), 1);
+        let channel = ours.open(&CHAT).unwrap();
+        assert!(ours.is_open(channel));
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let mut mux = Mux::new(settings());
+        let mut items = Vec::new();
+        for _ in 0..5 {
+            items.splice(0..0, [u8::try_from(items.len()).unwrap() + 2, 0, 0]);
+        }
+        let frame = [vec![0, 0, 0], items].concat();
+        mux.receive(frame.into());
+        let error = std::iter::repeat_with(|| mux.poll()).find(Result::is_err);
+        assert_eq!(error, Some(Err(MuxError::Nesting { limit: 4 })));
+    }
+
+    #[test]
+    fn a_flood_of_offers_stops_the_reading() {
+        let mut mux = Mux::new(settings());
+        for id in 1..=6 {
+            mux.receive(vec![0, 1, id, 1, b'p', 1, id].into());
+        }
+        let offers = std::iter::from_fn(|| mux.poll().unwrap()).count();
+        assert_eq!(offers, 4);
+        assert!(mux.is_waiting());
+        mux.reject("p", &[1]);
+        assert_eq!(
+            mux.poll(),
+            Ok(Some(Event::Offered {
+                protocol: "p".into(),
+                id: vec![5]
+            }))
+        );
+    }
 }
