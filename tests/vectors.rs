@@ -54,3 +54,13 @@ fn merkle() {
 fn proofs() {
     golden::proofs::run();
 }
+
+#[test]
+fn hypercore_messages() {
+    golden::run("hypercore_messages", golden::hypercore_messages::check);
+}
+
+#[test]
+fn wakeup_messages() {
+    golden::run("wakeup_messages", golden::wakeup_messages::check);
+}

@@ -8,10 +8,12 @@
 
 pub mod capability;
 pub mod frame;
+pub mod message;
 pub mod mux;
 pub mod noise;
 pub mod secretstream;
 pub mod stream;
+pub mod wakeup;
 
 /// Which side of the encrypted stream this is. It decides nothing but who speaks first in the handshake, and which
 /// capabilities the two sides prove: once the stream is up both sides are equal.

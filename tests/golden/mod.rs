@@ -1,6 +1,7 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
 pub(crate) mod crypto;
+pub(crate) mod hypercore_messages;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
 pub(crate) mod merkle;
@@ -9,6 +10,7 @@ pub(crate) mod proofs;
 pub(crate) mod protomux;
 pub(crate) mod secret_stream_transcripts;
 pub(crate) mod secretstream;
+pub(crate) mod wakeup_messages;
 
 use std::env;
 use std::path::PathBuf;
