@@ -74,6 +74,11 @@ fn encoding() {
 }
 
 #[test]
+fn hypercore_messages() {
+    golden::run("hypercore_messages", golden::hypercore_messages::check);
+}
+
+#[test]
 fn id_encoding() {
     golden::run("id_encoding", golden::id_encoding::check);
 }
@@ -86,6 +91,11 @@ fn manifest() {
 #[test]
 fn merkle() {
     golden::run("merkle", golden::merkle::check);
+}
+
+#[test]
+fn noise() {
+    golden::run("noise", golden::noise::check);
 }
 
 #[test]
@@ -104,6 +114,11 @@ fn proofs() {
 }
 
 #[test]
+fn protomux() {
+    golden::run("protomux", golden::protomux::check);
+}
+
+#[test]
 fn scenarios() {
     golden::run("scenarios", |case| {
         golden::scenarios::check(case)?;
@@ -112,8 +127,26 @@ fn scenarios() {
 }
 
 #[test]
+fn secret_stream_transcripts() {
+    golden::run(
+        "secret_stream_transcripts",
+        golden::secret_stream_transcripts::check,
+    );
+}
+
+#[test]
+fn secretstream() {
+    golden::run("secretstream", golden::secretstream::check);
+}
+
+#[test]
 fn system_records() {
     golden::run("system_records", golden::system_records::check);
+}
+
+#[test]
+fn wakeup_messages() {
+    golden::run("wakeup_messages", golden::wakeup_messages::check);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
-mod bee_steps;
 
 pub(crate) mod autobee_encryption;
 pub(crate) mod bee_changes;
@@ -18,14 +17,20 @@ pub(crate) mod encoding;
 pub(crate) mod engine;
 pub(crate) mod flush;
 pub(crate) mod history;
+pub(crate) mod hypercore_messages;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
 pub(crate) mod merkle;
+pub(crate) mod noise;
 pub(crate) mod oplog;
 pub(crate) mod order;
 pub(crate) mod proofs;
+pub(crate) mod protomux;
 pub(crate) mod scenarios;
+pub(crate) mod secret_stream_transcripts;
+pub(crate) mod secretstream;
 pub(crate) mod system_records;
+pub(crate) mod wakeup_messages;
 pub(crate) mod witness;
 
 use std::env;
