@@ -8,8 +8,64 @@
 mod golden;
 
 #[test]
+fn autobee_encryption() {
+    golden::run("autobee_encryption", golden::autobee_encryption::check);
+}
+
+#[test]
+fn bee_changes() {
+    golden::run("bee_changes", golden::bee_changes::check);
+}
+
+#[test]
+fn bee_cross_core() {
+    golden::run("bee_cross_core", golden::bee_cross_core::check);
+}
+
+#[test]
+fn bee_diff() {
+    golden::run("bee_diff", golden::bee_diff::check);
+}
+
+#[test]
+fn bee_encoding() {
+    golden::run("bee_encoding", golden::bee_encoding::check);
+}
+
+#[test]
+fn bee_ops() {
+    golden::run("bee_ops", golden::bee_ops::check);
+}
+
+#[test]
+fn bee_ranges() {
+    golden::run("bee_ranges", golden::bee_ranges::check);
+}
+
+#[test]
+fn block_encryption() {
+    golden::run("block_encryption", golden::block_encryption::check);
+}
+
+#[test]
+fn corestore_keys() {
+    golden::run("corestore_keys", golden::corestore_keys::check);
+}
+
+#[test]
 fn crypto() {
     golden::run("crypto", golden::crypto::check);
+}
+
+#[test]
+fn divergences() {
+    golden::run("divergences", |case| {
+        golden::divergences::check(case)?;
+        match case.get("recommended") {
+            Some(wanted) => golden::engine::check(case, &golden::engine::divergence_deliveries(case), wanted),
+            None => Ok(()),
+        }
+    });
 }
 
 #[test]
@@ -45,6 +101,14 @@ fn order() {
 #[test]
 fn proofs() {
     golden::proofs::run();
+}
+
+#[test]
+fn scenarios() {
+    golden::run("scenarios", |case| {
+        golden::scenarios::check(case)?;
+        golden::engine::check(case, &golden::engine::scenario_deliveries(case), &case["final"])
+    });
 }
 
 #[test]

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
 pub struct Settings {
     /// Values that one append may hold. A batch of more than 1024 is refused by every peer.
     pub append_values_max: usize,

@@ -1,6 +1,7 @@
 //! `merkle.json`: tree numbering, trees of whole logs, bitfields, commits of named sessions.
 
 use autobee::crypto::{CoreKey, Ed25519, Hash, Seed, Sign as _};
+use autobee::hypercore::bitfield::Bitfield;
 use autobee::hypercore::flat_tree;
 use autobee::hypercore::log::Log;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
@@ -30,6 +31,7 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
             );
         }
         "log" => log(case),
+        "bitfield" => bitfield(case),
         kind => return Err(format!("kind {kind}")),
     }
     Ok(())
@@ -124,6 +126,31 @@ fn log(case: &Value) {
             uint(offset),
             "block {block}"
         );
+    }
+}
+
+fn bitfield(case: &Value) {
+    let mut field = Bitfield::default();
+    let mut length = 0;
+    for step in list(&case["steps"]) {
+        if let Some(count) = step["append"].as_u64() {
+            field.set(length..length + count);
+        } else if let Some(range) = step["clear"].as_array() {
+            field.clear(uint(&range[0])..uint(&range[1]));
+        } else {
+            field.truncate(uint(&step["truncate"]));
+        }
+        length = uint(&step["length"]);
+        assert_eq!(
+            field.contiguous_length(),
+            uint(&step["contiguousLength"]),
+            "{step}"
+        );
+        for (page, expected) in (0..).zip(list(&step["pages"])) {
+            let parts = expected["parts"].as_array().into_iter().flatten();
+            let bytes: Vec<u8> = parts.flat_map(block).collect();
+            assert_eq!(to_hex(&field.wire_page(page)), to_hex(&bytes), "{step}");
+        }
     }
 }
 

@@ -1,14 +1,30 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+mod bee_steps;
+
+pub(crate) mod autobee_encryption;
+pub(crate) mod bee_changes;
+pub(crate) mod bee_cross_core;
+pub(crate) mod bee_diff;
+pub(crate) mod bee_encoding;
+pub(crate) mod bee_ops;
+pub(crate) mod bee_ranges;
+pub(crate) mod bee_steps;
+pub(crate) mod block_encryption;
+pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
+pub(crate) mod divergences;
 pub(crate) mod encoding;
+pub(crate) mod engine;
 pub(crate) mod flush;
+pub(crate) mod history;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
 pub(crate) mod merkle;
 pub(crate) mod oplog;
 pub(crate) mod order;
 pub(crate) mod proofs;
+pub(crate) mod scenarios;
 pub(crate) mod system_records;
 pub(crate) mod witness;
 

@@ -98,6 +98,15 @@ impl Action {
         2
     }
 
+    /// The replica that starts late with this.
+    #[must_use]
+    pub const fn joins(&self) -> Option<usize> {
+        match self {
+            Self::Join { replica } => Some(*replica),
+            _ => None,
+        }
+    }
+
     /// The replicas that it names.
     #[must_use]
     pub fn replicas(&self) -> Vec<usize> {

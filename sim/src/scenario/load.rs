@@ -116,14 +116,14 @@ impl Scenario {
         if let Some(replica) = known(&self.writers()) {
             return refuse("writers".into(), format!("there is no replica {replica}"));
         }
-        if self.network.latency_min_us > self.network.latency_max_us {
+        if self.network.latency_us_min > self.network.latency_us_max {
             return refuse(
-                "network.latency_min_us".into(),
-                "is above network.latency_max_us".into(),
+                "network.latency_us_min".into(),
+                "is above network.latency_us_max".into(),
             );
         }
-        if self.network.window_bytes == 0 {
-            return refuse("network.window_bytes".into(), "nothing could ever be sent".into());
+        if self.network.window == 0 {
+            return refuse("network.window".into(), "nothing could ever be sent".into());
         }
         for (position, workload) in self.workload.iter().enumerate() {
             let field = |field: &str| format!("workload[{position}].{field}");

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub use event::{Action, CrashMode, Event};
 pub use load::ScenarioError;
 
+use crate::disk::DiskFaults;
+use crate::network::PathConfig;
+
 /// A group of replicas, their work, and their misfortunes.
 ///
 /// ```
@@ -52,10 +55,10 @@ pub struct Scenario {
     pub writer_weight: u64,
     /// The paths between replicas.
     #[serde(default)]
-    pub network: NetworkChoice,
-    /// The disks of replicas.
+    pub network: PathConfig,
+    /// What goes wrong on the disks of replicas, and how long their calls take.
     #[serde(default)]
-    pub disk: DiskChoice,
+    pub disk: DiskFaults,
     /// What is appended.
     #[serde(default)]
     pub workload: Vec<Workload>,
@@ -80,48 +83,6 @@ pub enum CryptoChoice {
     Ed25519,
     /// A keyed hash that only the simulator can make: about ten times the speed.
     StandIn,
-}
-
-/// The paths between replicas.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NetworkChoice {
-    /// Least latency of a delivery, in microseconds.
-    pub latency_min_us: u64,
-    /// Most latency of a delivery, in microseconds.
-    pub latency_max_us: u64,
-    /// How often out of 65,536 a delivery takes ten times as long.
-    pub spike_per_65536: u32,
-    /// Bytes in flight on one stream before its writer waits.
-    pub window_bytes: usize,
-    /// Most bytes that one read or write moves; 0 for no limit.
-    pub chop_bytes: usize,
-}
-
-impl Default for NetworkChoice {
-    fn default() -> Self {
-        Self {
-            latency_min_us: 1_000,
-            latency_max_us: 10_000,
-            spike_per_65536: 655,
-            window_bytes: 1 << 16,
-            chop_bytes: 1 << 12,
-        }
-    }
-}
-
-/// The disks of replicas.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DiskChoice {
-    /// How long a sync takes, in microseconds.
-    pub sync_us: u64,
-}
-
-impl Default for DiskChoice {
-    fn default() -> Self {
-        Self { sync_us: 500 }
-    }
 }
 
 /// Appends, spread over a span of time.

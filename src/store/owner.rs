@@ -1,0 +1,5 @@
+//! placeholder
+/// x
+pub struct Owner;
+/// x
+pub struct StoreHandle;
