@@ -1,6 +1,8 @@
 //! A small busy program, written once against the env traits: every replica invents numbers, keeps them on its disk and
 //! tells random peers of them, until all know all.
 
+pub(crate) mod drive;
+
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex};
