@@ -16,6 +16,12 @@ pub enum KeyParseError {
         /// Bytes that were given.
         found: usize,
     },
+    /// A text of a length that no written form of a key has.
+    #[error("a key is 52 characters of z-base-32 or 64 of hexadecimal, not {found} bytes of text")]
+    Text {
+        /// Bytes of text that were given.
+        found: usize,
+    },
     /// A character is not of the alphabet.
     #[error("invalid character at position {position}")]
     Character {
@@ -144,6 +150,12 @@ impl SecretKey {
         let mut bytes = [0; 64];
         bytes[..32].copy_from_slice(&seed.0);
         bytes[32..].copy_from_slice(public.as_bytes());
+        Self(bytes)
+    }
+
+    /// Takes the 64 bytes as libsodium stores them. That the halves belong together is not checked.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 64]) -> Self {
         Self(bytes)
     }
 

@@ -13,6 +13,15 @@ pub struct KeyPair {
     pub secret: SecretKey,
 }
 
+impl KeyPair {
+    /// True when the secret key carries this public key. As in `hypercore-crypto`, nothing is recomputed: a foreign
+    /// seed under the right public key is not noticed.
+    #[must_use]
+    pub fn is_matched(&self) -> bool {
+        self.secret.public() == self.public
+    }
+}
+
 /// Checks signatures. What a kernel needs that never signs.
 pub trait Verify {
     /// True when `signature` over `message` is by the holder of `key`.
@@ -38,6 +47,19 @@ impl Verify for Ed25519 {
         let signature = ed25519_dalek::Signature::from_bytes(signature.as_bytes());
         VerifyingKey::from_bytes(key.as_bytes())
             .is_ok_and(|key| key.verify_strict(message, &signature).is_ok())
+    }
+}
+
+impl Ed25519 {
+    /// The X25519 key pair of a seed, as libsodium makes it for sealed boxes: public key, then secret key.
+    #[must_use]
+    pub fn encryption_key_pair(seed: &Seed) -> ([u8; 32], [u8; 32]) {
+        // Both kinds of key pair start from the same half of SHA-512(seed), and the two curves are one in two forms.
+        let key = SigningKey::from_bytes(seed.as_bytes());
+        (
+            key.verifying_key().to_montgomery().to_bytes(),
+            key.to_scalar_bytes(),
+        )
     }
 }
 

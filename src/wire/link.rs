@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::{Decode, DecodeError, Decoder, Encode, Encoder};
 use crate::crypto::CoreKey;
 
 /// A number of blocks, counted from the start of a core. A reference by length names block `length - 1` and
@@ -56,4 +57,32 @@ pub struct Link {
     pub key: CoreKey,
     /// How many of its blocks.
     pub length: Length,
+}
+
+impl Encode for Link {
+    fn encode(&self, to: &mut Encoder) {
+        self.key.encode(to);
+        self.length.encode(to);
+    }
+}
+
+impl Decode for Link {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            key: CoreKey::decode(from)?,
+            length: Length::decode(from)?,
+        })
+    }
+}
+
+impl Encode for Length {
+    fn encode(&self, to: &mut Encoder) {
+        to.uint(self.0);
+    }
+}
+
+impl Decode for Length {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        from.uint().map(Self)
+    }
 }
