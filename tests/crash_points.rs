@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use autobee::store::{Batch, Engine, Key, Seglog, Seq, Store, StoreError, verify};
-use autobee_sim::disk::{Choose as _, Crash, DiskFault, DiskFaults, DiskOp, DiskSnapshot, Seeded, SimDisk};
+use autobee_sim::disk::{
+    Choose as _, Crash, DiskFault, DiskFaults, DiskOp, DiskSnapshot, Odometer, Seeded, SimDisk,
+};
 
 use recording::{Moment, Oracle, Recording, States};
 use workload::{Step, Workload, contents};
@@ -369,6 +371,71 @@ fn bit_rot_is_never_silent() {
     }
     println!("bit rot: {refused} refused, {unreadable} unreadable, {harmless} harmless");
     assert!(refused > 100 && unreadable > 100);
+}
+
+/// A bit flips in a store that did not end in an orderly way. Only the last commit, for which nothing vouches yet, can
+/// be taken for one that a crash tore off.
+#[test]
+fn damage_is_not_taken_for_a_torn_tail() {
+    let engine = small();
+    let (mut caught, mut torn) = (0, 0);
+    for seed in 0..10 {
+        let recording = Recording::new(&engine, seed, 40, true);
+        let last = recording.moments.last().unwrap();
+        let mut choice = Seeded::new(seed);
+        let files = files(&last.disk.crash(Crash::Kept, &mut choice));
+        for _ in 0..200 {
+            let disk = last.disk.crash(Crash::Kept, &mut choice);
+            let (name, length) = &files[choice.below(files.len() as u32) as usize];
+            assert!(disk.rot(name, u64::from(choice.below(*length as u32)), 3));
+            match engine.open(Arc::new(disk)) {
+                Err(StoreError::Corrupt(_)) => caught += 1,
+                Err(error) => panic!("{error}"),
+                Ok(store) => {
+                    assert!(
+                        store.seq().0 + 1 >= last.durable.0,
+                        "a durable commit was cut off"
+                    );
+                    torn += u64::from(store.seq() < last.durable);
+                }
+            }
+        }
+    }
+    assert!(caught > 100 && torn > 0, "{caught} {torn}");
+}
+
+/// A crash loses a commit and keeps the next one. When another commit of the same length takes the place of the lost
+/// one, what stands behind it must not come back.
+#[test]
+fn a_torn_tail_never_comes_back() {
+    let engine = small();
+    let put = |byte| {
+        let mut batch = Batch::default();
+        batch.put(Key::Ext(vec![byte].into()), vec![byte; 50]);
+        batch
+    };
+    let disk = SimDisk::new(1);
+    let mut store = engine.open(Arc::new(disk.clone())).unwrap();
+    for byte in 1..5 {
+        store.commit(&put(byte)).unwrap();
+    }
+    let moment = disk.snapshot();
+    let mut odometer = Odometer::default();
+    let mut images = 0;
+    loop {
+        let disk = moment.crash(Crash::Calls, &mut odometer);
+        let mut store = engine.open(Arc::new(disk.clone())).unwrap();
+        store.commit(&put(9)).unwrap();
+        let expected = contents(&*store);
+        drop(store);
+        let store = engine.open(Arc::new(disk.kill())).unwrap();
+        assert!(contents(&*store) == expected);
+        images += 1;
+        if !odometer.advance() {
+            break;
+        }
+    }
+    assert!(images >= 16, "{images}");
 }
 
 /// Files that end before their time, and files that are gone.

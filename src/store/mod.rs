@@ -32,7 +32,7 @@ pub use batch::{Batch, Op};
 pub use error::{Damage, StoreError};
 pub use key::{CorePointer, DataPointer, Key};
 pub use memory::MemoryEngine;
-pub use owner::{Owner, StoreHandle};
+pub use owner::{Owner, StoreHandle, Task};
 pub use seglog::{Seglog, salvage, verify};
 
 use crate::env::Disk;

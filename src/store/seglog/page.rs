@@ -126,12 +126,7 @@ impl Pages {
     /// What there is in a range, in order.
     pub(super) fn range(&self, range: RangeInclusive<u64>) -> impl Iterator<Item = (u64, Place)> + '_ {
         let (low, high) = (*range.start(), *range.end());
-        let numbers = if low <= high {
-            low / PAGE..=high / PAGE
-        } else {
-            1..=0
-        };
-        let pages = (!numbers.is_empty()).then(|| self.pages.range(numbers));
+        let pages = (low <= high).then(|| self.pages.range(low / PAGE..=high / PAGE));
         pages
             .into_iter()
             .flatten()
@@ -145,12 +140,7 @@ impl Pages {
     /// The same from the end.
     pub(super) fn range_back(&self, range: RangeInclusive<u64>) -> impl Iterator<Item = (u64, Place)> + '_ {
         let (low, high) = (*range.start(), *range.end());
-        let numbers = if low <= high {
-            low / PAGE..=high / PAGE
-        } else {
-            1..=0
-        };
-        let pages = (!numbers.is_empty()).then(|| self.pages.range(numbers).rev());
+        let pages = (low <= high).then(|| self.pages.range(low / PAGE..=high / PAGE).rev());
         pages
             .into_iter()
             .flatten()
