@@ -1,5 +1,7 @@
 //! Peers that hold the same blocks are in the same state, whatever the order of arrival.
 
+#![expect(clippy::unwrap_used, reason = "a history that cannot be played is a failure")]
+
 #[path = "convergence/cases.rs"]
 mod cases;
 #[path = "convergence/healing.rs"]
