@@ -16,4 +16,5 @@
 pub mod crypto;
 pub mod env;
 pub mod hypercore;
+pub mod store;
 pub mod wire;

@@ -1,1 +1,3 @@
 //! The seeded simulator of Autobee.
+
+pub mod disk;
