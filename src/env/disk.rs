@@ -18,7 +18,7 @@ pub enum Open {
 }
 
 /// Held while a process owns a directory; released when dropped.
-pub type DiskLock = Box<dyn Any + Send>;
+pub type DiskLock = Box<dyn Any + Send + Sync>;
 
 /// One flat directory of files.
 ///

@@ -17,6 +17,7 @@ pub mod merkle;
 mod offer;
 mod peer;
 pub mod proof;
+pub mod provisional_cores;
 mod record;
 mod session;
 mod snapshot;

@@ -20,6 +20,7 @@ mod error;
 mod key;
 mod memory;
 mod owner;
+pub mod provisional_records;
 pub mod seglog;
 
 use std::ops::ControlFlow;
