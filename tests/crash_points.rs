@@ -50,10 +50,6 @@ fn every_crash_of_redb_leaves_the_state_after_some_commit() {
 }
 
 /// Two threads take one workload after the other until there were enough images.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the images are many and have nothing to do with each other"
-)]
 fn try_crashes(engine: &dyn Engine, wanted: u64) -> u64 {
     let (next_seed, tried) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -71,7 +67,7 @@ fn try_crashes(engine: &dyn Engine, wanted: u64) -> u64 {
 
 /// All moments of one workload, several fates each.
 fn try_crashes_of(engine: &dyn Engine, seed: u64) -> u64 {
-    let recording = Recording::new(engine, seed, 60, seed % 3 == 0);
+    let recording = Recording::new(engine, seed, 60, seed.is_multiple_of(3));
     let mut tried = 0;
     for (number, moment) in recording.moments.iter().enumerate() {
         let fates: &[Crash] = if moment.disk.is_synced() {
