@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use crate::engine::dag::{Batch, BatchId, Dag};
+use crate::engine::dag::{Batch, BatchId, Dag, WriterId};
 use crate::wire::Weight;
 
+use super::parked::Parked;
 use super::picks::{Picks, Priority};
 use super::timeline::{NodeId, Timeline, Trial};
 use super::{GENESIS_WEIGHT, MAX_OPTIMISTIC_NODES, Replay, Rules, Stats, Suspended, resolve};
@@ -52,6 +53,13 @@ impl Claims {
             .unwrap_or(Weight::ZERO)
     }
 
+    /// Position of the only batch of the writer that claims, from batch `from` up to this one.
+    fn only(&self, batch: &Batch, from: u32) -> Option<u32> {
+        let mut claims = self.up_to(batch).iter().rev().take_while(|(sequence, _)| *sequence >= from);
+        let (sequence, _) = claims.next()?;
+        claims.next().is_none().then_some(*sequence)
+    }
+
     /// Position of the last batch of the writer, up to this one, that claims.
     pub(super) fn last(&self, batch: &Batch) -> Option<u32> {
         self.up_to(batch).last().map(|(sequence, _)| *sequence)
@@ -76,6 +84,18 @@ pub(super) struct Emission<'a, R: Replay> {
     pub(super) claims: &'a Claims,
     pub(super) stats: &'a mut Stats,
     pub(super) marks: &'a mut Marks,
+    pub(super) parked: &'a mut Parked,
+    pub(super) lone: BTreeMap<WriterId, Lone>,
+}
+
+/// The part of a writer's unsettled chain that has no unsettled ancestor outside of that chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lone {
+    /// The first unsettled batch of the writer, and the first that is no part of this.
+    head: u32,
+    end: u32,
+    /// Where this was found. It holds behind it, too.
+    at: NodeId,
 }
 
 /// Which batches a walk has seen. Made once, so that a walk costs what it visits.
@@ -142,8 +162,9 @@ impl Frame {
 }
 
 impl<R: Replay> Emission<'_, R> {
-    /// Emits `batches` and records the picks. What is left unsettled cannot be admitted.
-    pub(super) fn run(&mut self, batches: &[BatchId], picks: &mut Picks) -> Result<(), Suspended> {
+    /// Emits `batches`, which are sorted, and records the picks. What is left unsettled cannot be admitted.
+    pub(super) fn run(&mut self, batches: &mut Vec<BatchId>, picks: &mut Picks) -> Result<(), Suspended> {
+        self.parked.park(self.dag, self.replay, self.rules, self.timeline, batches);
         let mut top = Frame::new(false);
         self.offer(&mut top, batches);
         // Sets that are emitted on behalf of the one before.
@@ -161,6 +182,9 @@ impl<R: Replay> Emission<'_, R> {
                 Next::Picked(priority) => {
                     if is_top {
                         picks.push(priority, self.timeline.len());
+                        let woken = self.parked.wake(self.replay, self.timeline.state());
+                        self.offer(&mut top, &woken);
+                        batches.extend(woken);
                     }
                 }
                 Next::Done => {
@@ -197,6 +221,11 @@ impl<R: Replay> Emission<'_, R> {
             }
             if bound == floor && (frame.pulled || self.is_known(id)) {
                 return self.start(frame, id, None);
+            }
+            if let Some(weight) = self.lone_weight(id).filter(|_| self.is_known(id)) {
+                let trial = Trial { weight, admitted: Some(true) };
+                self.weigh(frame, id, trial, here);
+                continue;
             }
             match self.timeline.trial(id) {
                 Some(trial) if frame.pulled || trial.admitted.is_some() => self.weigh(frame, id, trial, here),
@@ -302,6 +331,31 @@ impl<R: Replay> Emission<'_, R> {
         let claimed = self.claims.highest(batch, batch.sequence);
         let floor = || self.replay.standing(self.timeline.state(), &batch.writer);
         claimed > Weight::ZERO && claimed > floor().map_or(Weight::ZERO, |standing| standing.weight)
+    }
+
+    /// The weight of a batch of which this can be told without a trial: it has no unsettled ancestors but its own
+    /// chain, and only the first of that chain claims.
+    fn lone_weight(&mut self, id: BatchId) -> Option<Weight> {
+        let batch = self.dag.batch(id);
+        let writer = batch.writer_id;
+        let head = self.timeline.head(writer);
+        if self.claims.only(batch, head) != Some(head) || (batch.writer == self.rules.bootstrap && head == 0) {
+            return None;
+        }
+        let chain = self.dag.batches_of(&batch.writer);
+        let known = self.lone.get(&writer).filter(|lone| lone.head == head && self.timeline.has_passed(lone.at));
+        let mut end = known.map_or(head, |lone| lone.end);
+        let is_lone = |id: &BatchId| {
+            self.dag.batch(*id).parents.iter().all(|parent| {
+                self.timeline.settled(*parent).is_some() || self.dag.batch(*parent).writer_id == writer
+            })
+        };
+        while end <= batch.sequence && chain.get(end as usize).is_some_and(is_lone) {
+            end += 1;
+        }
+        self.lone.insert(writer, Lone { head, end, at: self.timeline.node() });
+        let first = chain.get(head as usize).filter(|_| end > batch.sequence)?;
+        Some(resolve(self.replay, self.timeline.state(), self.dag.batch(*first)))
     }
 
     fn is_known(&self, id: BatchId) -> bool {
