@@ -130,13 +130,35 @@ struct Frame {
     /// Whether refused batches are settled, too.
     pulled: bool,
     current: Option<Current>,
+    /// Writers some of whose candidates are here with a weight that was told without a trial.
+    groups: BTreeMap<WriterId, Group>,
+    epoch: u32,
+}
+
+/// Candidates of one writer that all weigh what the first unsettled batch of it does, as long as that does not change.
+struct Group {
+    head: u32,
+    weight: Weight,
+    epoch: u32,
+    ids: Vec<BatchId>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     priority: Priority,
     id: BatchId,
-    exact: Option<NodeId>,
+    known: Known,
+}
+
+/// How far the priority of a candidate can be trusted.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Known {
+    /// The true one is not better.
+    Bound,
+    /// It is the one at this node.
+    At(NodeId),
+    /// It is the true one while the group of its writer is this one.
+    While(u32),
 }
 
 /// The candidate whose ancestors were emitted last.
@@ -153,11 +175,13 @@ impl Frame {
             tried: Vec::new(),
             pulled,
             current: None,
+            groups: BTreeMap::new(),
+            epoch: 0,
         }
     }
 
-    fn push(&mut self, priority: Priority, id: BatchId, exact: Option<NodeId>) {
-        self.heap.push(Reverse(Candidate { priority, id, exact }));
+    fn push(&mut self, priority: Priority, id: BatchId, known: Known) {
+        self.heap.push(Reverse(Candidate { priority, id, known }));
     }
 }
 
@@ -200,31 +224,35 @@ impl<R: Replay> Emission<'_, R> {
     fn choose(&mut self, frame: &mut Frame) -> Result<Next, Suspended> {
         let here = self.timeline.node();
         loop {
-            let Some(Reverse(Candidate { priority, id, exact })) = frame.heap.pop() else {
+            let Some(Reverse(Candidate { priority, id, known })) = frame.heap.pop() else {
                 return Ok(Next::Done);
             };
             if self.timeline.settled(id).is_some() {
                 continue;
             }
-            if exact == Some(here) {
-                return self.start(frame, id, None);
-            }
-            if exact.is_some() {
+            let writer = self.dag.batch(id).writer_id;
+            match known {
+                Known::Bound => {}
+                Known::At(node) if node == here => return self.start(frame, id, None),
+                Known::While(epoch) if frame.groups.get(&writer).is_some_and(|group| group.epoch == epoch) => {
+                    return self.start(frame, id, None);
+                }
                 // Of an earlier state; the same batch is here with its bound as well.
-                continue;
+                Known::At(_) | Known::While(_) => continue,
             }
             let (bound, floor) = self.bound(id);
             let bounded = Priority::new(self.dag.batch(id), bound);
             if bounded > priority {
-                frame.push(bounded, id, None);
+                frame.push(bounded, id, Known::Bound);
                 continue;
             }
             if bound == floor && (frame.pulled || self.is_known(id)) {
                 return self.start(frame, id, None);
             }
-            if let Some(weight) = self.lone_weight(id).filter(|_| self.is_known(id)) {
-                let trial = Trial { weight, admitted: Some(true) };
-                self.weigh(frame, id, trial, here);
+            if self.is_known(id)
+                && let Some(weight) = self.lone_weight(id)
+            {
+                self.group(frame, id, weight);
                 continue;
             }
             match self.timeline.trial(id) {
@@ -264,6 +292,7 @@ impl<R: Replay> Emission<'_, R> {
         self.settle(id, weight)?;
         let tried = std::mem::take(&mut frame.tried);
         self.offer(frame, &tried);
+        self.ungroup(frame);
         Ok(Next::Picked(priority))
     }
 
@@ -271,8 +300,37 @@ impl<R: Replay> Emission<'_, R> {
     fn weigh(&self, frame: &mut Frame, id: BatchId, trial: Trial, at: NodeId) {
         frame.tried.push(id);
         if frame.pulled || trial.admitted == Some(true) {
-            frame.push(Priority::new(self.dag.batch(id), trial.weight), id, Some(at));
+            frame.push(Priority::new(self.dag.batch(id), trial.weight), id, Known::At(at));
         }
+    }
+
+    /// Puts a candidate back with the weight of its writer's first unsettled batch.
+    fn group(&self, frame: &mut Frame, id: BatchId, weight: Weight) {
+        let batch = self.dag.batch(id);
+        let epoch = frame.epoch;
+        let group = frame.groups.entry(batch.writer_id).or_insert_with(|| Group {
+            head: self.timeline.head(batch.writer_id),
+            weight,
+            epoch,
+            ids: Vec::new(),
+        });
+        group.ids.push(id);
+        let known = Known::While(group.epoch);
+        frame.push(Priority::new(batch, weight), id, known);
+    }
+
+    /// After a pick: gives those candidates their bounds back whose writer does not stand as it did.
+    fn ungroup(&self, frame: &mut Frame) {
+        frame.epoch += 1;
+        let changed = frame.groups.extract_if(.., |writer, group| {
+            let head = self.timeline.head(*writer);
+            let first = group.ids.first().map(|id| self.dag.batch(*id).writer);
+            let first = first.and_then(|key| self.dag.batches_of(&key).get(head as usize));
+            let weight = first.map(|id| resolve(self.replay, self.timeline.state(), self.dag.batch(*id)));
+            head != group.head || weight != Some(group.weight)
+        });
+        let ids: Vec<BatchId> = changed.flat_map(|(_, group)| group.ids).collect();
+        self.offer(frame, &ids);
     }
 
     /// Makes a candidate the current one, and its unsettled ancestors the next set.
@@ -309,7 +367,7 @@ impl<R: Replay> Emission<'_, R> {
         for &id in batches {
             if self.timeline.settled(id).is_none() {
                 let (bound, _) = self.bound(id);
-                frame.push(Priority::new(self.dag.batch(id), bound), id, None);
+                frame.push(Priority::new(self.dag.batch(id), bound), id, Known::Bound);
             }
         }
     }
