@@ -14,6 +14,7 @@
 //! ```
 
 pub mod apply;
+pub mod bee;
 pub mod crypto;
 pub mod db;
 pub mod engine;

@@ -13,13 +13,69 @@ fn autobee_encryption() {
 }
 
 #[test]
+fn bee_changes() {
+    golden::run("bee_changes", golden::bee_changes::check);
+}
+
+#[test]
+fn bee_cross_core() {
+    golden::run("bee_cross_core", golden::bee_cross_core::check);
+}
+
+#[test]
+fn bee_diff() {
+    golden::run("bee_diff", golden::bee_diff::check);
+}
+
+#[test]
+fn bee_encoding() {
+    golden::run("bee_encoding", golden::bee_encoding::check);
+}
+
+#[test]
+fn bee_ops() {
+    golden::run("bee_ops", golden::bee_ops::check);
+}
+
+#[test]
+fn bee_ranges() {
+    golden::run("bee_ranges", golden::bee_ranges::check);
+}
+
+#[test]
+fn block_encryption() {
+    golden::run("block_encryption", golden::block_encryption::check);
+}
+
+#[test]
+fn corestore_keys() {
+    golden::run("corestore_keys", golden::corestore_keys::check);
+}
+
+#[test]
 fn crypto() {
     golden::run("crypto", golden::crypto::check);
 }
 
 #[test]
+fn divergences() {
+    golden::run("divergences", |case| {
+        golden::divergences::check(case)?;
+        match case.get("recommended") {
+            Some(wanted) => golden::engine::check(case, &golden::engine::divergence_deliveries(case), wanted),
+            None => Ok(()),
+        }
+    });
+}
+
+#[test]
 fn encoding() {
     golden::run("encoding", golden::encoding::check);
+}
+
+#[test]
+fn hypercore_messages() {
+    golden::run("hypercore_messages", golden::hypercore_messages::check);
 }
 
 #[test]
@@ -38,6 +94,11 @@ fn merkle() {
 }
 
 #[test]
+fn noise() {
+    golden::run("noise", golden::noise::check);
+}
+
+#[test]
 fn oplog() {
     golden::run("oplog", golden::oplog::check);
 }
@@ -53,31 +114,42 @@ fn proofs() {
 }
 
 #[test]
+fn protomux() {
+    golden::run("protomux", golden::protomux::check);
+}
+
+#[test]
+fn scenarios() {
+    golden::run("scenarios", |case| {
+        golden::scenarios::check(case)?;
+        golden::engine::check(case, &golden::engine::scenario_deliveries(case), &case["final"])
+    });
+}
+
+#[test]
+fn secret_stream_transcripts() {
+    golden::run(
+        "secret_stream_transcripts",
+        golden::secret_stream_transcripts::check,
+    );
+}
+
+#[test]
+fn secretstream() {
+    golden::run("secretstream", golden::secretstream::check);
+}
+
+#[test]
 fn system_records() {
     golden::run("system_records", golden::system_records::check);
 }
 
 #[test]
+fn wakeup_messages() {
+    golden::run("wakeup_messages", golden::wakeup_messages::check);
+}
+
+#[test]
 fn witness() {
     golden::run("witness", golden::witness::check);
-}
-
-#[test]
-fn block_encryption() {
-    golden::run("block_encryption", golden::block_encryption::check);
-}
-
-#[test]
-fn corestore_keys() {
-    golden::run("corestore_keys", golden::corestore_keys::check);
-}
-
-#[test]
-fn divergences() {
-    golden::run("divergences", golden::divergences::check);
-}
-
-#[test]
-fn scenarios() {
-    golden::run("scenarios", golden::scenarios::check);
 }

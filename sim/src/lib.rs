@@ -9,6 +9,7 @@ pub mod disk;
 mod env;
 mod executor;
 pub mod invariant;
+mod lane;
 #[cfg(madsim)]
 pub mod madsim;
 pub mod model;
@@ -25,6 +26,7 @@ mod world;
 
 pub use crypto::{SimCrypto, StandIn};
 pub use env::{SimClock, SimEntropy, SimEnv, SimSpawn};
+pub use lane::Lane;
 pub use network::{PathConfig, SimListener, SimNetwork, SimStream};
 pub use replica::{Crash, ReplicaId};
 pub use run::{ReplicaState, Report, SimError, run};

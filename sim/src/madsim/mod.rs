@@ -32,6 +32,9 @@ use crate::seed::{Seeds, Stream};
 use crate::trace::Trace;
 use crate::world::{NameError, RunError, WorldConfig};
 
+/// The longest that a run may be asked to last: madsim's instants end soon after.
+const LIMIT: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// A world whose tasks madsim schedules. The same calls as [`World`](crate::World), the same configuration.
 ///
 /// `steps_max` and `trace_polls` have no meaning here: virtual time bounds every run, and madsim does not tell of polls.
@@ -155,11 +158,13 @@ impl MadsimWorld {
 
     // Running.
 
-    /// Runs for `duration` of virtual time.
-    pub fn run_for(&self, duration: Duration) {
+    /// Runs for `duration` of virtual time. Does not fail: the signature is that of the other lane.
+    pub fn run_for(&self, duration: Duration) -> Result<(), RunError> {
         let time = self.shared.time.clone();
-        self.runtime.block_on(async move { time.sleep(duration).await });
+        self.runtime
+            .block_on(async move { time.sleep(duration.min(LIMIT)).await });
         self.shared.pump();
+        Ok(())
     }
 
     /// Runs until `future`, as a task of `replica`, is done, at most for `limit` of virtual time.
@@ -180,7 +185,7 @@ impl MadsimWorld {
         let outcome = self.runtime.block_on(async move {
             let task = node.spawn(future);
             let stop = task.abort_handle();
-            let outcome = time.timeout(limit, task).await;
+            let outcome = time.timeout(limit.min(LIMIT), task).await;
             stop.abort();
             outcome
         });
@@ -210,6 +215,18 @@ impl MadsimWorld {
     pub fn cut(&self, from: ReplicaId, to: ReplicaId) {
         self.shared
             .change("cut", &[from, to], |kernel| kernel.cut(from, to));
+    }
+
+    /// Opens the way from `from` to `to` again.
+    pub fn open(&self, from: ReplicaId, to: ReplicaId) {
+        self.shared
+            .change("uncut", &[from, to], |kernel| kernel.open(from, to));
+    }
+
+    /// Resets all streams between two replicas.
+    pub fn reset_between(&self, a: ReplicaId, b: ReplicaId) {
+        self.shared
+            .change("reset_between", &[a, b], |kernel| kernel.reset_between(a, b));
     }
 
     /// Opens all ways.
@@ -260,6 +277,12 @@ impl MadsimWorld {
             env.spawn().spawn("main", program(env.clone()));
         }
         env
+    }
+
+    /// True while the process of a replica runs, paused or not.
+    #[must_use]
+    pub fn is_up(&self, replica: ReplicaId) -> bool {
+        lock(&self.shared.state).replicas[replica.index()].up
     }
 
     /// Stops polling the tasks of a replica.
@@ -314,6 +337,20 @@ impl MadsimWorld {
     #[must_use]
     pub fn trace_bytes(&self) -> Vec<u8> {
         lock(&self.shared.state).trace.collected().to_vec()
+    }
+
+    /// Writes a line of whoever drives the world to the trace.
+    pub fn note(&self, text: &str) {
+        let now = self.shared.now();
+        lock(&self.shared.state)
+            .trace
+            .event(now, "note")
+            .text("what", text);
+    }
+
+    /// Flushes the writer of the trace, and gives the first error that writing met.
+    pub fn finish_trace(&self) -> std::io::Result<()> {
+        lock(&self.shared.state).trace.finish()
     }
 
     /// Per point that a program told of by `Env::sometimes`: how often it was looked at, and how often it was seen.
