@@ -1,6 +1,5 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
-
 pub(crate) mod autobee_encryption;
 pub(crate) mod bee_changes;
 pub(crate) mod bee_cross_core;
@@ -67,7 +66,6 @@ impl Golden {
     }
 
     /// The whole file.
-    #[expect(dead_code, reason = "for files with more than cases")]
     pub(crate) fn root(&self) -> &Value {
         &self.root
     }
