@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 use super::change::{Authority, Change, Place, group_key};
 use super::cores::{Cores, scan};
@@ -21,7 +21,7 @@ use super::manifest::{Manifest, ManifestOptions, Prologue, Signer};
 use super::record::{AuthRecord, GroupRecord, StoreRecord};
 use super::session::{Core, SessionOptions, Ticket};
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Entropy as _, Env};
+use crate::env::{Clock as _, Entropy as _, Env, watch};
 use crate::store::{Batch, CorePointer, Key, Read as _, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 

@@ -3,8 +3,6 @@
 //! Everything that leaves towards peers is made from [`Core::offered`]: the sole way out, and it shows own blocks only
 //! once they are durable.
 
-use tokio::sync::watch;
-
 use super::change::Place;
 use super::cores::{Demand, OpenCore};
 use super::error::CoreError;
@@ -15,7 +13,7 @@ use super::merkle::Tree;
 use super::proof::{Head, Proof, ProofError, Receiver, Reorg, Request, Source, UpgradeProof};
 use super::session::Core;
 use crate::crypto::CoreKey;
-use crate::env::Env;
+use crate::env::{Env, watch};
 use crate::store::{Key, Snapshot};
 
 /// Simulators switch this on to see that peers find a writer out who sends before it syncs.
