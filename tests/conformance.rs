@@ -3,11 +3,15 @@
 
 #[path = "conformance/disk.rs"]
 mod disk;
+#[path = "conformance/network.rs"]
+mod network;
 
 use std::path::{Path, PathBuf};
 
-use autobee::env::memory::MemoryDisk;
+use autobee::env::PeerAddr;
+use autobee::env::memory::{MemoryDisk, MemoryEnv};
 use autobee_sim::disk::SimDisk;
+use autobee_sim::{PathConfig, World, WorldConfig};
 
 #[test]
 fn disk_in_memory() {
@@ -28,6 +32,72 @@ fn disk_of_this_machine() {
         count += 1;
         autobee::env::native::NativeDisk::new(directory.path().join(format!("{count}"))).unwrap()
     });
+}
+
+#[test]
+fn network_in_memory() {
+    let env = MemoryEnv::new(1);
+    env.run(network::stream_laws(
+        env.clone(),
+        env.sibling(2),
+        PeerAddr::new("listener"),
+    ))
+    .expect("the laws come to an end");
+}
+
+#[test]
+fn network_of_the_simulator() {
+    for (seed, path) in [
+        (1, PathConfig::default()),
+        (
+            2,
+            PathConfig {
+                chop_64k: 65_536,
+                window: 4_096,
+                ..PathConfig::default()
+            },
+        ),
+        (
+            3,
+            PathConfig {
+                window: 4_001,
+                latency_us_min: 0,
+                latency_us_max: 1,
+                ..PathConfig::default()
+            },
+        ),
+        (
+            4,
+            PathConfig {
+                window: 1 << 20,
+                bytes_per_ms: 0,
+                spike_64k: 6_553,
+                ..PathConfig::default()
+            },
+        ),
+    ] {
+        let world = World::new(WorldConfig {
+            seed,
+            path,
+            ..WorldConfig::default()
+        });
+        let [a, b] = ["a", "b"].map(|name| world.add_replica(name).unwrap());
+        let laws = network::stream_laws(world.env(a), world.env(b), PeerAddr::new("b:0"));
+        world.block_on(a, laws).unwrap();
+        world
+            .block_on(a, network::address_laws(world.env(a), PeerAddr::new("a:0")))
+            .unwrap();
+    }
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test(flavor = "multi_thread")]
+async fn network_of_this_machine() {
+    let directory = Scratch::new("network");
+    let env = autobee::env::native::NativeEnv::new(directory.path()).unwrap();
+    let any = PeerAddr::new("127.0.0.1:0");
+    network::stream_laws(env.clone(), env.clone(), any.clone()).await;
+    network::address_laws(env, any).await;
 }
 
 /// A directory that is gone at the end of its test.

@@ -9,15 +9,10 @@ mod gossip;
 
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Duration;
 
-use autobee::env::PeerAddr;
-use autobee_sim::disk::DiskFaults;
-use autobee_sim::{Crash, ReplicaId, Rest, Stream, TraceSink, World, WorldConfig};
+use autobee_sim::World;
+use gossip::drive::Run;
 
-use gossip::Known;
-
-const REPLICAS: usize = 4;
 const SEEDS: std::ops::Range<u64> = 0..12;
 
 #[test]
@@ -141,102 +136,11 @@ fn faults_are_exercised() {
     }
 }
 
-struct Run {
-    hash: String,
-    events: u64,
-    lines: Vec<u8>,
+fn run(seed: u64, collect: bool) -> Run {
+    gossip::drive::run::<World>(seed, collect)
 }
 
 fn describe(seed: u64) -> String {
     let run = run(seed, false);
     format!("{seed} {} {}", run.hash, run.events)
-}
-
-fn run(seed: u64, collect: bool) -> Run {
-    let world = World::new(WorldConfig {
-        seed,
-        buggify: true,
-        disk: DiskFaults {
-            read_error: 600,
-            write_error: 600,
-            sync_error: 600,
-            sync_lie: 600,
-            ..DiskFaults::default()
-        },
-        dial_limit: Duration::from_secs(1),
-        trace: if collect {
-            TraceSink::Collect(Vec::new())
-        } else {
-            TraceSink::Discard
-        },
-        trace_polls: true,
-        ..WorldConfig::default()
-    });
-    let names: Vec<String> = (0..REPLICAS).map(|at| format!("replica-{at}")).collect();
-    let ids: Vec<ReplicaId> = names
-        .iter()
-        .map(|name| world.add_replica(name).unwrap())
-        .collect();
-    let known: Vec<Known> = names.iter().map(|_| Known::default()).collect();
-    for (at, id) in ids.iter().enumerate() {
-        let own = PeerAddr::new(&names[at]);
-        let peers: Vec<PeerAddr> = names
-            .iter()
-            .filter(|name| **name != names[at])
-            .map(PeerAddr::new)
-            .collect();
-        let known = known[at].clone();
-        world.boot(*id, move |env| {
-            gossip::run(env, own.clone(), peers.clone(), 10, known.clone())
-        });
-    }
-    let mut faults = world.stream("faults");
-    for _ in 0..40 {
-        world
-            .run_for(Duration::from_millis(faults.between(10, 400)))
-            .unwrap();
-        inject(&world, &ids, &mut faults);
-    }
-    world.heal();
-    for id in &ids {
-        world.resume(*id);
-        world.restart(*id);
-    }
-    world.run_for(Duration::from_secs(15)).unwrap();
-    let first = known[0].lock().unwrap().clone();
-    assert!(first.len() >= 10, "seed {seed}: {first:?}");
-    assert!(
-        known.iter().all(|other| *other.lock().unwrap() == first),
-        "seed {seed}: not converged"
-    );
-    for id in &ids {
-        world.crash(*id, Crash::Kill);
-    }
-    assert_eq!(world.run_until_idle(Duration::from_secs(60)), Ok(Rest::Quiet));
-    assert_eq!(world.tasks(), 0, "seed {seed}: tasks outlive their replicas");
-    Run {
-        hash: world.trace_hash().to_hex(),
-        events: world.trace_events(),
-        lines: world.trace_bytes(),
-    }
-}
-
-fn inject(world: &World, ids: &[ReplicaId], faults: &mut Stream) {
-    let [a, b] = [0; 2].map(|_| ids[faults.index(ids.len())]);
-    match faults.below(9) {
-        0 => world.partition(&[vec![a, b]]),
-        1 => world.cut(a, b),
-        2 | 3 => world.heal(),
-        4 => world.crash(a, Crash::Kill),
-        5 => world.crash(a, Crash::PowerLoss),
-        6 => {
-            world.pause(a);
-            world.resume(b);
-        }
-        7 => world.skew(a, i64::try_from(faults.below(7_200_000)).unwrap() - 3_600_000),
-        _ => {
-            world.restart(a);
-            world.restart(b);
-        }
-    }
 }

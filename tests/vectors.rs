@@ -8,6 +8,11 @@
 mod golden;
 
 #[test]
+fn autobee_encryption() {
+    golden::run("autobee_encryption", golden::autobee_encryption::check);
+}
+
+#[test]
 fn bee_changes() {
     golden::run("bee_changes", golden::bee_changes::check);
 }
@@ -38,13 +43,39 @@ fn bee_ranges() {
 }
 
 #[test]
+fn block_encryption() {
+    golden::run("block_encryption", golden::block_encryption::check);
+}
+
+#[test]
+fn corestore_keys() {
+    golden::run("corestore_keys", golden::corestore_keys::check);
+}
+
+#[test]
 fn crypto() {
     golden::run("crypto", golden::crypto::check);
 }
 
 #[test]
+fn divergences() {
+    golden::run("divergences", |case| {
+        golden::divergences::check(case)?;
+        match case.get("recommended") {
+            Some(wanted) => golden::engine::check(case, &golden::engine::divergence_deliveries(case), wanted),
+            None => Ok(()),
+        }
+    });
+}
+
+#[test]
 fn encoding() {
     golden::run("encoding", golden::encoding::check);
+}
+
+#[test]
+fn hypercore_messages() {
+    golden::run("hypercore_messages", golden::hypercore_messages::check);
 }
 
 #[test]
@@ -63,6 +94,11 @@ fn merkle() {
 }
 
 #[test]
+fn noise() {
+    golden::run("noise", golden::noise::check);
+}
+
+#[test]
 fn oplog() {
     golden::run("oplog", golden::oplog::check);
 }
@@ -78,18 +114,39 @@ fn proofs() {
 }
 
 #[test]
-fn block_encryption() {
-    golden::run("block_encryption", golden::block_encryption::check);
+fn protomux() {
+    golden::run("protomux", golden::protomux::check);
 }
 
 #[test]
-fn corestore_keys() {
-    golden::run("corestore_keys", golden::corestore_keys::check);
+fn scenarios() {
+    golden::run("scenarios", |case| {
+        golden::scenarios::check(case)?;
+        golden::engine::check(case, &golden::engine::scenario_deliveries(case), &case["final"])
+    });
+}
+
+#[test]
+fn secret_stream_transcripts() {
+    golden::run(
+        "secret_stream_transcripts",
+        golden::secret_stream_transcripts::check,
+    );
+}
+
+#[test]
+fn secretstream() {
+    golden::run("secretstream", golden::secretstream::check);
 }
 
 #[test]
 fn system_records() {
     golden::run("system_records", golden::system_records::check);
+}
+
+#[test]
+fn wakeup_messages() {
+    golden::run("wakeup_messages", golden::wakeup_messages::check);
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Env for SimEnv {
     fn planted(&self, bug: &'static str) -> bool {
         self.0
             .clock
-            .with(|state| state.planted.contains(bug))
+            .with(|state| state.points.is_planted(bug))
             .unwrap_or(false)
     }
 
@@ -118,7 +118,7 @@ impl Env for SimEnv {
     }
 
     fn sometimes(&self, point: &'static str, seen: bool) {
-        self.0.clock.with(|state| state.sometimes(point, seen));
+        self.0.clock.with(|state| state.points.sometimes(point, seen));
     }
 }
 
@@ -229,9 +229,10 @@ impl Spawn for SimSpawn {
             .world
             .upgrade()
             .and_then(|world| world.spawn(self.owner, name, future));
+        let world = self.world.clone();
         TaskHandle::new(move || {
-            if let Some(task) = task {
-                task.end();
+            if let (Some(task), Some(world)) = (task, world.upgrade()) {
+                world.end(&task);
             }
         })
     }

@@ -9,7 +9,12 @@ pub mod disk;
 mod env;
 mod executor;
 pub mod invariant;
+mod lane;
+#[cfg(madsim)]
+pub mod madsim;
+pub mod model;
 mod network;
+mod points;
 mod replica;
 mod run;
 pub mod scenario;
@@ -21,8 +26,11 @@ mod world;
 
 pub use crypto::{SimCrypto, StandIn};
 pub use env::{SimClock, SimEntropy, SimEnv, SimSpawn};
+pub use lane::Lane;
 pub use network::{PathConfig, SimListener, SimNetwork, SimStream};
 pub use replica::{Crash, ReplicaId};
+#[cfg(madsim)]
+pub use run::run_on_madsim;
 pub use run::{ReplicaState, Report, SimError, run};
 pub use scenario::{Scenario, ScenarioError};
 pub use seed::{Seeds, Stream};

@@ -20,7 +20,7 @@ pub use settings::Settings;
 pub use view::View;
 
 pub use crate::engine::{EngineStats as Stats, OrderedEntry, WriterStatus};
-pub use crate::replication::provisional_exchange::Role;
+pub use crate::replication::Role;
 
 use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::engine::ComposeError;

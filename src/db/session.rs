@@ -12,7 +12,8 @@ use tokio::sync::{Notify, watch};
 use super::shared::{Shared, lock};
 use crate::env::{Env, Spawn as _, TaskHandle};
 use crate::error::Error;
-use crate::replication::provisional_exchange::{Exchange, ExchangeError, ExchangeLimits, Role};
+use crate::replication::Role;
+use crate::replication::provisional_exchange::{Exchange, ExchangeError, ExchangeLimits};
 
 const READ_BYTES: usize = 1 << 16;
 

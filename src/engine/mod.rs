@@ -6,9 +6,10 @@
 //!
 //! Source: spec/autobee.md 5 to 9.
 
-mod anchor;
+pub mod anchor;
 mod compose;
 pub mod dag;
+pub mod encryption;
 pub mod linearizer;
 mod reader;
 mod replay;
@@ -287,13 +288,18 @@ impl<V: Verify> Engine<V> {
         self.order.len()
     }
 
-    /// All blocks in their order.
+    /// All blocks in their order. A batch of Autobase (block versions 0 to 2) is listed by its last block alone: its
+    /// blocks do not say how many come before them, and the original lists it so.
     #[must_use]
     pub fn order(&self) -> Vec<OrderedEntry> {
         let entries = self.order.entries().flat_map(|entry| {
             let batch = self.dag.batch(entry.batch);
             let (key, weight) = (batch.writer, entry.weight);
-            (batch.first.0..=batch.last.0).map(move |length| OrderedEntry {
+            let reader = self.readers.get(&key);
+            let last = reader.and_then(|reader| reader.blocks_of(batch.last, batch.last).first());
+            let before = last.map_or(0, |last| last.batch.before);
+            let listed = batch.last.0.saturating_sub(before).max(batch.first.0)..=batch.last.0;
+            listed.map(move |length| OrderedEntry {
                 key,
                 length: Length(length),
                 weight,

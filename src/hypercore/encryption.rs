@@ -41,6 +41,14 @@ pub enum CipherError {
         /// Its size.
         size: usize,
     },
+    /// The first byte of the padding names no way of encryption. To blame: the owner of the core.
+    #[error("block {index} is encrypted in an unknown way, {kind}")]
+    UnknownKind {
+        /// The block.
+        index: u64,
+        /// The byte.
+        kind: u8,
+    },
     /// The key of this block is not known here.
     #[error("no key for block {0}")]
     NoKey(u64),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::Role;
 use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::hypercore::provisional_cores::Segment;
 use crate::wire::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Length, Link};
@@ -35,15 +36,6 @@ pub trait Port {
     ///
     /// What is wrong with them, in words: the peer is to blame.
     fn import(&mut self, segment: Segment) -> Result<(), String>;
-}
-
-/// Which end of a stream a replica is: the one that dialled, or the one that accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Opened the stream.
-    Initiator,
-    /// Accepted the stream.
-    Responder,
 }
 
 /// Why an exchange ends.

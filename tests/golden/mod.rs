@@ -1,24 +1,35 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+pub(crate) mod autobee_encryption;
 pub(crate) mod bee_changes;
 pub(crate) mod bee_cross_core;
 pub(crate) mod bee_diff;
 pub(crate) mod bee_encoding;
 pub(crate) mod bee_ops;
 pub(crate) mod bee_ranges;
-mod bee_steps;
+pub(crate) mod bee_steps;
 pub(crate) mod block_encryption;
 pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
+pub(crate) mod divergences;
 pub(crate) mod encoding;
+pub(crate) mod engine;
 pub(crate) mod flush;
+pub(crate) mod history;
+pub(crate) mod hypercore_messages;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
 pub(crate) mod merkle;
+pub(crate) mod noise;
 pub(crate) mod oplog;
 pub(crate) mod order;
 pub(crate) mod proofs;
+pub(crate) mod protomux;
+pub(crate) mod scenarios;
+pub(crate) mod secret_stream_transcripts;
+pub(crate) mod secretstream;
 pub(crate) mod system_records;
+pub(crate) mod wakeup_messages;
 pub(crate) mod witness;
 
 use std::env;
@@ -55,7 +66,6 @@ impl Golden {
     }
 
     /// The whole file.
-    #[expect(dead_code, reason = "for files with more than cases")]
     pub(crate) fn root(&self) -> &Value {
         &self.root
     }

@@ -147,7 +147,7 @@ impl Replay for Weights<'_> {
     }
 }
 
-fn indexes(value: &Value) -> Vec<usize> {
+pub(crate) fn indexes(value: &Value) -> Vec<usize> {
     list(value).iter().map(index).collect()
 }
 

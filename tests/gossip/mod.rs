@@ -1,6 +1,8 @@
 //! A small busy program, written once against the env traits: every replica invents numbers, keeps them on its disk and
 //! tells random peers of them, until all know all.
 
+pub(crate) mod drive;
+
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex};
@@ -67,10 +69,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     env: &impl Env,
     known: &Known,
 ) -> io::Result<usize> {
-    let numbers: Vec<u64> = known.lock().unwrap().iter().copied().collect();
-    for number in numbers {
-        stream.write_u64(number).await?;
-    }
+    let numbers: Vec<u8> = bytes_of(known);
+    stream.write_all(&numbers).await?;
     stream.shutdown().await?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await?;
@@ -112,12 +112,7 @@ fn invent<E: Env>(env: &E) -> impl FnOnce() -> u64 + use<E> {
 }
 
 async fn save(env: &impl Env, known: &Known) {
-    let numbers: Vec<u8> = known
-        .lock()
-        .unwrap()
-        .iter()
-        .flat_map(|number| number.to_be_bytes())
-        .collect();
+    let numbers = bytes_of(known);
     let written = || -> io::Result<()> {
         let disk = env.disk();
         if disk.list()?.iter().any(|name| name == FILE) {
@@ -150,6 +145,15 @@ fn load(env: &impl Env, known: &Known) -> io::Result<()> {
         .map(|chunk| u64::from_be_bytes(chunk.try_into().unwrap()));
     known.lock().unwrap().extend(numbers);
     Ok(())
+}
+
+fn bytes_of(known: &Known) -> Vec<u8> {
+    known
+        .lock()
+        .unwrap()
+        .iter()
+        .flat_map(|number| number.to_be_bytes())
+        .collect()
 }
 
 fn pick(env: &impl Env, below: u64) -> u64 {

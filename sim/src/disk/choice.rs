@@ -91,4 +91,9 @@ impl Choose for Odometer {
         self.at += 1;
         value
     }
+
+    /// Both ways, however rare one of them is.
+    fn chance(&mut self, share: u16) -> bool {
+        share != 0 && self.below(2) == 1
+    }
 }

@@ -3,6 +3,7 @@
 //! Two runs are equal when their hashes are: every line bears the virtual time, and lines hold integers and texts only,
 //! in a fixed order.
 
+mod disk;
 mod line;
 
 use std::fmt;
@@ -11,11 +12,14 @@ use std::io::Write;
 use autobee::crypto::Hash;
 use blake2::{Blake2b256, Digest as _};
 
+pub(crate) use disk::write_disk_event;
 pub use line::Line;
 
 /// Where the lines go, besides into the hash.
+#[derive(Default)]
 pub enum TraceSink {
     /// Nowhere.
+    #[default]
     Discard,
     /// Into memory: see [`Trace::collected`].
     Collect(Vec<u8>),

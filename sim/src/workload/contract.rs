@@ -128,14 +128,11 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
         None
     };
 
-    let count = match view.get(b"n").await {
-        Some(text) => String::from_utf8_lossy(&text).parse::<u64>().unwrap_or(0),
-        None => 0,
-    };
+    let (number, next) = tally(view.get(b"n").await.as_deref());
     let reference = format!("{}:{}", entry.key, entry.length);
     let mut write = view.write();
-    write.put(b"n", (count + 1).to_string().as_bytes());
-    write.put(format!("#{count:06}").as_bytes(), reference.as_bytes());
+    write.put(b"n", next.as_bytes());
+    write.put(number.as_bytes(), reference.as_bytes());
     if let Some((key, value)) = &op.put {
         write.put(key.as_bytes(), value.as_bytes());
     }
@@ -151,4 +148,17 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
 fn parse_key(text: &str) -> Result<CoreKey, ApplyError> {
     text.parse()
         .map_err(|error| ApplyError::reject(format!("not a writer key: {text}: {error}")))
+}
+
+/// The key under which an entry leaves its number, and the count behind it. Operations may write the count themselves:
+/// what is no number counts on as `NaN`, as it does in the golden scenarios.
+pub(crate) fn tally(count: Option<&[u8]>) -> (String, String) {
+    let text = count.map_or("0".into(), String::from_utf8_lossy);
+    let text = text.trim();
+    let (count, next) = match text.parse::<u64>() {
+        Ok(count) => (count.to_string(), count.saturating_add(1).to_string()),
+        Err(_) if text.is_empty() => ("0".into(), "1".into()),
+        Err(_) => ("NaN".into(), "NaN".into()),
+    };
+    (format!("#{count:0>6}"), next)
 }

@@ -2,4 +2,5 @@
 
 mod contract;
 
+pub(crate) use contract::tally;
 pub use contract::{Contract, Op};

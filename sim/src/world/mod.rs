@@ -7,6 +7,8 @@
 mod fault;
 mod run;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,6 +27,7 @@ use crate::disk::{DiskFaults, Seeded, SimDisk};
 use crate::env::{Parts, SimClock, SimEntropy, SimEnv, SimSpawn};
 use crate::executor::{Ready, Timers, lock};
 use crate::network::{Kernel, PathConfig, SimNetwork};
+use crate::points::Points;
 use crate::replica::{Owner, Replica, ReplicaClock, ReplicaId};
 use crate::seed::{Seeds, Stream};
 use crate::trace::{Trace, TraceSink};
@@ -125,11 +128,7 @@ impl World {
             replicas: Vec::new(),
             scheduler: seeds.stream("scheduler", &[]),
             seeds,
-            planted: config.planted,
-            buggify: config.buggify,
-            disarmed: config.disarmed,
-            points: BTreeMap::new(),
-            sometimes: BTreeMap::new(),
+            points: Points::new(seeds, config.buggify, config.disarmed, config.planted),
             active_at: 0,
             tasks_started: 0,
         };
@@ -281,15 +280,13 @@ impl World {
     /// Per point that a program told of by `Env::sometimes`: how often it was looked at, and how often it was seen.
     #[must_use]
     pub fn sometimes(&self) -> BTreeMap<&'static str, (u64, u64)> {
-        lock(&self.shared.state).sometimes.clone()
+        lock(&self.shared.state).points.counts().clone()
     }
 
     /// Fault points that were reached and are armed in this run.
     #[must_use]
     pub fn armed(&self) -> BTreeSet<&'static str> {
-        let state = lock(&self.shared.state);
-        let armed = state.points.iter().filter(|(_, stream)| stream.is_some());
-        armed.map(|(point, _)| *point).collect()
+        lock(&self.shared.state).points.armed()
     }
 
     /// Tasks that have not ended, of all replicas.

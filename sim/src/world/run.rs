@@ -147,8 +147,7 @@ impl World {
         let bound = nanos(self.now().saturating_add(limit));
         let outcome = self.drive(task.as_ref(), replica, bound);
         if let Some(task) = task {
-            task.end();
-            self.forget(&task);
+            self.shared.end(&task);
         }
         outcome?;
         let value = lock(&result).take();
@@ -218,15 +217,8 @@ impl World {
             }
         }
         if task.poll() {
-            self.forget(task);
+            self.shared.end(task);
         }
-    }
-
-    fn forget(&self, task: &Arc<Task>) {
-        let gone = lock(&self.shared.state).replicas[task.owner.replica.index()]
-            .tasks
-            .remove(&task.id);
-        drop(gone);
     }
 
     fn pass_time(&self, bound: u64) -> Step {

@@ -1,19 +1,16 @@
 //! What a world holds behind its one lock, and the handles that reach it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
 
-use crate::disk::{DiskEvent, DiskFault, DiskOp};
+use crate::disk::DiskEvent;
 use crate::executor::{Ready, Task, Timers, lock};
 use crate::network::{Fabric, Kernel};
+use crate::points::Points;
 use crate::replica::{Owner, Replica, ReplicaId};
 use crate::seed::{Seeds, Stream};
-use crate::trace::Trace;
-
-/// Armed points fire this often, and points are armed this often: a quarter.
-const BUGGIFY_64K: u32 = 16_384;
+use crate::trace::{Trace, write_disk_event};
 
 /// A world as its programs hold it: it ends with its owner, whatever they keep.
 pub(crate) type WeakWorld = Weak<Shared>;
@@ -35,13 +32,7 @@ pub(crate) struct State {
     pub(crate) replicas: Vec<Replica>,
     pub(crate) scheduler: Stream,
     pub(crate) seeds: Seeds,
-    pub(crate) planted: BTreeSet<String>,
-    pub(crate) buggify: bool,
-    pub(crate) disarmed: BTreeSet<String>,
-    /// Per point: the stream that decides when it fires; `None` when it is not armed in this run.
-    pub(crate) points: BTreeMap<&'static str, Option<Stream>>,
-    /// Per point: how often it was looked at, and how often it was seen.
-    pub(crate) sometimes: BTreeMap<&'static str, (u64, u64)>,
+    pub(crate) points: Points,
     /// Virtual time of the last thing that was more than a timer.
     pub(crate) active_at: u64,
     pub(crate) tasks_started: u64,
@@ -69,6 +60,15 @@ impl Shared {
             .tasks
             .insert(id, Arc::clone(&task));
         Some(task)
+    }
+
+    /// Drops the future of a task that need not have come to its end.
+    pub(crate) fn end(&self, task: &Task) {
+        task.end();
+        let gone = lock(&self.state).replicas[task.owner.replica.index()]
+            .tasks
+            .remove(&task.id);
+        drop(gone);
     }
 }
 
@@ -102,15 +102,7 @@ impl State {
     // What programs ask for.
 
     pub(crate) fn buggify(&mut self, owner: Owner, point: &'static str) -> bool {
-        if !self.buggify {
-            return false;
-        }
-        let (seeds, disarmed) = (self.seeds, &self.disarmed);
-        let entry = self.points.entry(point).or_insert_with(|| {
-            let armed = seeds.stream("buggify arm", &[point]).chance(BUGGIFY_64K);
-            (armed && !disarmed.contains(point)).then(|| seeds.stream("buggify fire", &[point]))
-        });
-        let fires = entry.as_mut().is_some_and(|stream| stream.chance(BUGGIFY_64K));
+        let fires = self.points.fires(point);
         if fires {
             self.trace
                 .event(self.now, "buggify")
@@ -121,19 +113,8 @@ impl State {
     }
 
     pub(crate) fn disk_event(&mut self, id: ReplicaId, event: &DiskEvent<'_>) {
-        let line = self
-            .trace
-            .event(self.now, "disk")
-            .text("r", &self.replicas[id.index()].name)
-            .text("op", op_name(event.op))
-            .text("file", event.name)
-            .number("at", event.offset)
-            .number("bytes", event.bytes);
-        let line = match event.fault {
-            Some(fault) => line.text("fault", fault_name(fault)),
-            None => line,
-        };
-        line.flag("ok", event.failed.is_none());
+        let name = &self.replicas[id.index()].name;
+        write_disk_event(&mut self.trace, self.now, name, event);
     }
 
     pub(crate) fn engine_event(&mut self, owner: Owner, text: &str) {
@@ -142,40 +123,6 @@ impl State {
             .event(self.now, "engine")
             .text("r", &self.replicas[owner.replica.index()].name)
             .text("what", text);
-    }
-
-    pub(crate) fn sometimes(&mut self, point: &'static str, seen: bool) {
-        let (looked, saw) = self.sometimes.entry(point).or_default();
-        *looked += 1;
-        *saw += u64::from(seen);
-    }
-}
-
-const fn op_name(op: DiskOp) -> &'static str {
-    match op {
-        DiskOp::List => "list",
-        DiskOp::Open => "open",
-        DiskOp::Create => "create",
-        DiskOp::Rename => "rename",
-        DiskOp::Remove => "remove",
-        DiskOp::SyncDir => "sync_dir",
-        DiskOp::Lock => "lock",
-        DiskOp::Length => "length",
-        DiskOp::Read => "read",
-        DiskOp::Write => "write",
-        DiskOp::Allocate => "allocate",
-        DiskOp::Truncate => "truncate",
-        DiskOp::Sync => "sync",
-    }
-}
-
-const fn fault_name(fault: DiskFault) -> &'static str {
-    match fault {
-        DiskFault::Error => "error",
-        DiskFault::Full => "full",
-        DiskFault::Lie => "lie",
-        DiskFault::Rot => "rot",
-        DiskFault::Astray => "astray",
     }
 }
 

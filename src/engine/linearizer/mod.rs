@@ -335,35 +335,24 @@ impl<S: Clone> Linearizer<S> {
     /// The first pick that loses to a new batch.
     ///
     /// Picks before it stand: their trials do not see the new batches, and no new batch was a better candidate. It
-    /// may be too early where a weight could only be known by a trial; then the same picks are made again.
+    /// may be too early where only a trial could tell; then the same picks are made again.
     fn cut<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &R) -> usize {
         let mut cut = self.picks.len();
         for (id, batch) in dag.ready_since(self.considered) {
             self.claims.add(dag, &self.rules, id);
-            let standing_at = |state: &S| replay.standing(state, &batch.writer);
-            let floor = standing_at(self.timeline.state()).map_or(Weight::ZERO, |standing| standing.weight);
-            let at = |weight| Priority::new(batch, weight);
-
-            // From here on the writer has a record, and its weight is that of the record.
-            let known = self.picks.partition_point(|start| {
-                batch.writer != self.rules.bootstrap
-                    && standing_at(self.timeline.state_before(start)).is_none()
-            });
+            // Once all claims of its chain are settled a writer stands where it stands now.
             let decided = self.claims.last(batch).map_or(0, |claim| {
-                let settled = dag
-                    .batches_of(&batch.writer)
+                let chain = dag.batches_of(&batch.writer);
+                let settled = chain
                     .get(claim as usize)
                     .and_then(|claim| self.timeline.settled(*claim));
-                settled.map_or(self.picks.len(), |at| {
-                    self.picks.partition_point(|start| start <= at)
-                })
+                settled.map_or(self.picks.len(), |at| self.picks.starting_up_to(at))
             });
-            let fixed = known.max(decided);
-            let highest = self.claims.highest(batch, 0).max(floor);
-            let found = self
-                .picks
-                .first_worse(0..fixed.min(cut), &at(highest))
-                .or_else(|| self.picks.first_worse(fixed..cut, &at(floor)));
+            let standing = replay.standing(self.timeline.state(), &batch.writer);
+            let floor = standing.map_or(Weight::ZERO, |standing| standing.weight);
+            let bound = floor.max(self.claims.highest(batch, 0));
+            let loses_to = |range, weight| self.picks.first_worse(range, &Priority::new(batch, weight));
+            let found = loses_to(0..decided.min(cut), bound).or_else(|| loses_to(decided..cut, floor));
             cut = found.unwrap_or(cut);
         }
         cut

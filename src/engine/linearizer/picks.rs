@@ -113,19 +113,11 @@ impl Picks {
         None
     }
 
-    /// The first pick before whose start, as a position in the timeline, `before` is false.
-    pub(super) fn partition_point(&self, before: impl Fn(usize) -> bool) -> usize {
-        let starts = |pick: usize| pick.checked_sub(1).map_or(0, |pick| self.ends[pick]);
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            if before(starts(middle)) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+    /// How many picks start at this position of the timeline or before it.
+    pub(super) fn starting_up_to(&self, position: usize) -> usize {
+        // A pick starts where the one before ends.
+        let later = self.ends.partition_point(|end| *end <= position);
+        self.len().min(later + 1)
     }
 }
 

@@ -113,11 +113,6 @@ impl<S: Clone> Timeline<S> {
         self.path[position..].iter().map(|node| self.get(*node).batch)
     }
 
-    /// The state before the batch at this position.
-    pub(super) fn state_before(&self, position: usize) -> &S {
-        self.state_of(position.checked_sub(1).map_or(NodeId::ROOT, |at| self.path[at]))
-    }
-
     /// Position in the path.
     pub(super) fn settled(&self, batch: BatchId) -> Option<usize> {
         self.settled[batch.index()].map(|at| at as usize)

@@ -5,6 +5,10 @@ use autobee::crypto::{Hash, Signature};
 use autobee::hypercore::manifest::{
     Manifest, MultiSignature, MultiSignatureV0, PatchV0, SignerProof, SignerProofV0,
 };
+use autobee::hypercore::proof::{
+    BlockProof, BlockRequest, DataMessage, HashProof, HashRequest, Proof, Request, RequestMessage, SeekProof,
+    SeekRequest, UpgradeProof, UpgradeRequest,
+};
 use autobee::wire::replication::{Bitfield, Cancel, Extension, NoData, Open, Range, ReorgHint, Sync, Want};
 use autobee::wire::{Decode, DecodeErrorKind, Encode};
 use serde_json::{Value, json};
@@ -31,6 +35,8 @@ pub(super) fn codec(name: &str) -> Option<Codec> {
             },
             |open| json!({ "seeks": open.seeks, "capability": open.capability.to_hex() }),
         ),
+        "wire.request" => of(request, request_to_json),
+        "wire.data" => of(data, data_to_json),
         "wire.cancel" => of(
             |value| Cancel {
                 request: uint(&value["request"]),
@@ -132,6 +138,106 @@ fn sync_to_json(sync: &Sync) -> Value {
         "downloading": sync.downloading,
         "hasManifest": sync.has_manifest,
         "allowPush": sync.allow_push,
+    })
+}
+
+fn request(value: &Value) -> RequestMessage {
+    let pair = |part: &Value, first: &str, second: &str| {
+        optional(part).map(|part| (uint(&part[first]), uint(&part[second])))
+    };
+    RequestMessage {
+        id: uint(&value["id"]),
+        fork: uint(&value["fork"]),
+        request: Request {
+            block: pair(&value["block"], "index", "nodes")
+                .map(|(index, nodes)| BlockRequest { index, nodes }),
+            hash: pair(&value["hash"], "index", "nodes").map(|(index, nodes)| HashRequest { index, nodes }),
+            seek: pair(&value["seek"], "bytes", "padding")
+                .map(|(bytes, padding)| SeekRequest { bytes, padding }),
+            upgrade: pair(&value["upgrade"], "start", "length")
+                .map(|(start, length)| UpgradeRequest { start, length }),
+        },
+        manifest: yes(&value["manifest"]),
+        priority: uint(&value["priority"]),
+    }
+}
+
+fn request_to_json(message: &RequestMessage) -> Value {
+    let Request {
+        block,
+        hash,
+        seek,
+        upgrade,
+    } = message.request;
+    json!({
+        "id": message.id,
+        "fork": message.fork,
+        "block": block.map(|block| json!({ "index": block.index, "nodes": block.nodes })),
+        "hash": hash.map(|hash| json!({ "index": hash.index, "nodes": hash.nodes })),
+        "seek": seek.map(|seek| json!({ "bytes": seek.bytes, "padding": seek.padding })),
+        "upgrade": upgrade.map(|upgrade| json!({ "start": upgrade.start, "length": upgrade.length })),
+        "manifest": message.manifest,
+        "priority": message.priority,
+    })
+}
+
+fn data(value: &Value) -> DataMessage {
+    DataMessage {
+        request: uint(&value["request"]),
+        proof: Proof {
+            fork: uint(&value["fork"]),
+            block: optional(&value["block"]).map(|block| BlockProof {
+                index: uint(&block["index"]),
+                value: hex(&block["value"]).into(),
+                nodes: nodes(&block["nodes"]),
+            }),
+            hash: optional(&value["hash"]).map(|hash| HashProof {
+                index: uint(&hash["index"]),
+                nodes: nodes(&hash["nodes"]),
+            }),
+            seek: optional(&value["seek"]).map(|seek| SeekProof {
+                bytes: uint(&seek["bytes"]),
+                nodes: nodes(&seek["nodes"]),
+            }),
+            upgrade: optional(&value["upgrade"]).map(|upgrade| UpgradeProof {
+                start: uint(&upgrade["start"]),
+                length: uint(&upgrade["length"]),
+                nodes: nodes(&upgrade["nodes"]),
+                additional_nodes: nodes(&upgrade["additionalNodes"]),
+                signature: optional(&upgrade["signature"]).map(|signature| hex(signature).into()),
+            }),
+            manifest: optional(&value["manifest"])
+                .map(|manifest| Manifest::new(options(manifest).unwrap()).unwrap()),
+        },
+    }
+}
+
+fn data_to_json(message: &DataMessage) -> Value {
+    let proof = &message.proof;
+    json!({
+        "request": message.request,
+        "fork": proof.fork,
+        "block": proof.block.as_ref().map(|block| json!({
+            "index": block.index,
+            "value": to_hex(&block.value),
+            "nodes": nodes_to_json(&block.nodes),
+        })),
+        "hash": proof.hash.as_ref().map(|hash| json!({
+            "index": hash.index,
+            "nodes": nodes_to_json(&hash.nodes),
+        })),
+        "seek": proof.seek.as_ref().map(|seek| json!({
+            "bytes": seek.bytes,
+            "nodes": nodes_to_json(&seek.nodes),
+        })),
+        "upgrade": proof.upgrade.as_ref().map(|upgrade| json!({
+            "start": upgrade.start,
+            "length": upgrade.length,
+            "nodes": nodes_to_json(&upgrade.nodes),
+            "additionalNodes": nodes_to_json(&upgrade.additional_nodes),
+            "signature": upgrade.signature.as_deref().map(to_hex),
+        })),
+        "manifest": proof.manifest.as_ref().map(to_json),
     })
 }
 

@@ -1,0 +1,837 @@
+//! Many channels on one stream: frames in, events and frames out.
+//!
+//! A channel is known by a protocol name and an id. Both sides open it, each with its own handshake bytes; the open of
+//! the other side is the acknowledgement, and there is no other. What arrives for a channel that we have not opened yet
+//! is held until the application answers the offer.
+//!
+//! Frames are taken apart only as fast as events are taken out, so that a frame of a million tiny messages never
+//! exists as a million events. When too much is held for unanswered offers nothing more is read: the shell stops
+//! reading the socket, and the peer feels it as back-pressure.
+//!
+//! Source: spec/replication.md 4 (package protomux 3.12).
+
+mod batch;
+mod error;
+mod frame;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Buf as _, Bytes};
+
+use self::batch::{BatchReader, BatchWriter};
+pub use self::error::{MuxError, OpenError, SendError};
+pub use self::frame::Frame;
+use self::frame::join;
+use super::stream::MESSAGE_MAX;
+use crate::wire::compact::{DecodeError, Decoder};
+
+/// Bounds of one multiplexer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MuxSettings {
+    /// Bytes held for channels that the peer opened and we have not answered, each message counted with 512 bytes more.
+    /// Above it nothing is read until the offers are answered.
+    pub held_bytes: usize,
+    /// Offers that may be unanswered at one time. Above it nothing is read until they are answered.
+    pub offers: usize,
+    /// Channels that may be open at one time. What the peer opens above it is rejected.
+    pub channels: usize,
+    /// How deep batches may stand within batches.
+    pub nesting: usize,
+    /// Bytes after which a batch is sent and another one begun.
+    pub batch_bytes: usize,
+}
+
+impl Default for MuxSettings {
+    fn default() -> Self {
+        Self {
+            held_bytes: 32 * 1024,
+            offers: 256,
+            channels: 65_536,
+            nesting: 4,
+            batch_bytes: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a held message costs beyond its size, in bytes.
+const HELD_OVERHEAD: usize = 512;
+
+/// Our name for a channel. Never used twice on one stream, unlike the ids on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Channel(u64);
+
+/// What a channel is opened with.
+#[derive(Debug, Clone, Copy)]
+pub struct Open<'a> {
+    /// The name of the protocol, as the peer gets it.
+    pub protocol: &'a str,
+    /// Other names under which the peer's open counts as the same.
+    pub aliases: &'a [&'a str],
+    /// The id within the protocol. Empty means none.
+    pub id: &'a [u8],
+    /// What the protocol says at the start.
+    pub handshake: &'a [u8],
+    /// Whether one channel of this name and id is enough.
+    pub unique: bool,
+}
+
+/// What came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The peer opened a channel that we have not. To be answered by [`Mux::open`] or [`Mux::reject`] with these names;
+    /// until then its messages are held.
+    Offered {
+        /// The name of the protocol.
+        protocol: String,
+        /// The id within the protocol. Empty when there is none.
+        id: Vec<u8>,
+    },
+    /// Both sides have opened the channel.
+    Opened {
+        /// The channel.
+        channel: Channel,
+        /// What the peer said at the start.
+        handshake: Bytes,
+    },
+    /// A message on an open channel.
+    Message {
+        /// The channel.
+        channel: Channel,
+        /// Its number in the list of the protocol.
+        kind: u64,
+        /// The rest.
+        payload: Bytes,
+    },
+    /// The peer closed the channel, or rejected it, or the stream ended.
+    Closed {
+        /// The channel.
+        channel: Channel,
+        /// True when the peer never opened it.
+        rejected: bool,
+    },
+}
+
+/// Protocol and id: what a channel is known by.
+type Key = (String, Vec<u8>);
+
+/// A channel that we opened.
+#[derive(Debug)]
+struct Local {
+    channel: Channel,
+    key: Key,
+    /// The peer's number of it, once both sides have opened it.
+    remote: Option<u64>,
+    /// We closed it before the peer answered: the id is taken until that.
+    closed: bool,
+}
+
+/// A channel that the peer opened.
+#[derive(Debug)]
+enum Remote {
+    Offered(Offer),
+    Open(Channel),
+}
+
+#[derive(Debug)]
+struct Offer {
+    key: Key,
+    handshake: Bytes,
+    held: Vec<(u64, Bytes)>,
+    held_bytes: usize,
+}
+
+/// Where opens of the two sides find each other.
+#[derive(Debug, Default)]
+struct Meeting {
+    /// Our ids that the peer has not answered.
+    outgoing: VecDeque<u64>,
+    /// Their ids that we have not answered.
+    incoming: VecDeque<u64>,
+    /// Our channels that are not closed.
+    live: usize,
+    aliases: Vec<Key>,
+}
+
+/// One side of the multiplexer.
+///
+/// ```
+/// use autobee::replication::mux::{Event, Mux, MuxSettings, Open};
+///
+/// let (mut alice, mut bob) = (Mux::new(MuxSettings::default()), Mux::new(MuxSettings::default()));
+/// let chat = Open { protocol: "chat", aliases: &[], id: b"", handshake: b"", unique: true };
+/// let at_alice = alice.open(&chat)?;
+/// alice.send(at_alice, 0, b"hello")?;
+/// while let Some(frame) = alice.take_frame() {
+///     bob.receive(frame);
+/// }
+/// assert!(matches!(bob.poll()?, Some(Event::Offered { .. })));
+/// bob.open(&chat)?;
+/// assert!(matches!(bob.poll()?, Some(Event::Opened { .. })));
+/// assert!(matches!(bob.poll()?, Some(Event::Message { payload, .. }) if payload == "hello"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Mux {
+    settings: MuxSettings,
+    locals: BTreeMap<u64, Local>,
+    channels: BTreeMap<Channel, u64>,
+    next_channel: u64,
+    free: Vec<u64>,
+    remotes: BTreeMap<u64, Remote>,
+    remote_highest: u64,
+    meetings: BTreeMap<Key, Meeting>,
+    aliases: BTreeMap<Key, Key>,
+    held_bytes: usize,
+    offers: usize,
+    inbox: VecDeque<Bytes>,
+    batches: Vec<BatchReader>,
+    ready: VecDeque<Event>,
+    corks: usize,
+    batch: BatchWriter,
+    frames: VecDeque<Bytes>,
+    ended: bool,
+}
+
+impl Mux {
+    /// A multiplexer for a new stream.
+    #[must_use]
+    pub fn new(settings: MuxSettings) -> Self {
+        Self {
+            settings,
+            locals: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            next_channel: 0,
+            free: Vec::new(),
+            remotes: BTreeMap::new(),
+            remote_highest: 0,
+            meetings: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            held_bytes: 0,
+            offers: 0,
+            inbox: VecDeque::new(),
+            batches: Vec::new(),
+            ready: VecDeque::new(),
+            corks: 0,
+            batch: BatchWriter::default(),
+            frames: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    // What it is doing.
+
+    /// True when the channel is neither closed nor rejected.
+    #[must_use]
+    pub fn is_live(&self, channel: Channel) -> bool {
+        self.channels.contains_key(&channel)
+    }
+
+    /// True when both sides have opened the channel.
+    #[must_use]
+    pub fn is_open(&self, channel: Channel) -> bool {
+        self.local(channel).is_some_and(|local| local.remote.is_some())
+    }
+
+    /// True when there is a channel of ours under these names, answered or not.
+    #[must_use]
+    pub fn has(&self, protocol: &str, id: &[u8]) -> bool {
+        let meeting = self.meetings.get(&key_of(protocol, id));
+        meeting.is_some_and(|meeting| meeting.live > 0)
+    }
+
+    /// True when nothing more is read until offers are answered: the shell should stop reading the network.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.offers > 0 && (self.held_bytes > self.settings.held_bytes || self.offers >= self.settings.offers)
+    }
+
+    /// True when everything that came in was given out.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.inbox.is_empty() && self.batches.is_empty() && self.ready.is_empty()
+    }
+
+    // Frames.
+
+    /// Adds a frame: one message of the encrypted stream.
+    pub fn receive(&mut self, frame: Bytes) {
+        // An empty one is a keep alive.
+        if !self.ended && !frame.is_empty() {
+            self.inbox.push_back(frame);
+        }
+    }
+
+    /// The next frame to send.
+    pub fn take_frame(&mut self) -> Option<Bytes> {
+        self.frames.pop_front()
+    }
+
+    /// The stream is over: all channels close as if the peer had closed them.
+    pub fn end(&mut self) {
+        self.ended = true;
+        for local in std::mem::take(&mut self.locals).into_values() {
+            if !local.closed {
+                let (channel, rejected) = (local.channel, local.remote.is_none());
+                self.ready.push_back(Event::Closed { channel, rejected });
+            }
+        }
+        self.channels.clear();
+        self.remotes.clear();
+        self.meetings.clear();
+        self.aliases.clear();
+        self.inbox.clear();
+        self.batches.clear();
+        self.batch = BatchWriter::default();
+        (self.held_bytes, self.offers, self.corks) = (0, 0, 0);
+    }
+
+    // Events.
+
+    /// The next event. None when there is none yet, or when offers must be answered first.
+    ///
+    /// # Errors
+    ///
+    /// The peer broke the protocol. After it only the closing of the channels is reported.
+    pub fn poll(&mut self) -> Result<Option<Event>, MuxError> {
+        loop {
+            while let Some(event) = self.ready.pop_front() {
+                let (Event::Opened { channel, .. } | Event::Message { channel, .. }) = event else {
+                    return Ok(Some(event));
+                };
+                // We may have closed it since.
+                if self.is_live(channel) {
+                    return Ok(Some(event));
+                }
+            }
+            if self.is_waiting() {
+                return Ok(None);
+            }
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    self.end();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    // Channels.
+
+    /// Opens a channel. Messages can be sent at once; the other side holds them.
+    ///
+    /// # Errors
+    ///
+    /// It is open already, or does not fit.
+    pub fn open(&mut self, open: &Open<'_>) -> Result<Channel, OpenError> {
+        let key = key_of(open.protocol, open.id);
+        let size = open.protocol.len() + open.id.len() + open.handshake.len() + 64;
+        if self.ended {
+            return Err(OpenError::Ended);
+        }
+        if open.unique && self.meetings.get(&key).is_some_and(|meeting| meeting.live > 0) {
+            return Err(OpenError::Duplicate);
+        }
+        if self.locals.len() >= self.settings.channels {
+            let limit = self.settings.channels;
+            return Err(OpenError::TooMany { limit });
+        }
+        if size > MESSAGE_MAX {
+            return Err(OpenError::TooLarge { size });
+        }
+
+        let channel = Channel(self.next_channel);
+        self.next_channel += 1;
+        // Ids are dense: those in use and those that are free together are the numbers from 1.
+        let next = u64::try_from(self.locals.len()).unwrap_or(u64::MAX) + 1;
+        let id = self.free.pop().unwrap_or(next);
+        self.write(&Frame::Open {
+            local: id,
+            protocol: open.protocol.to_owned(),
+            id: Bytes::copy_from_slice(open.id),
+            handshake: Bytes::copy_from_slice(open.handshake),
+        });
+
+        let meeting = self.meetings.entry(key.clone()).or_default();
+        meeting.live += 1;
+        let offer = meeting.incoming.pop_front();
+        if offer.is_none() {
+            meeting.outgoing.push_back(id);
+        }
+        for alias in open.aliases {
+            let alias = key_of(alias, open.id);
+            meeting.aliases.push(alias.clone());
+            self.aliases.insert(alias, key.clone());
+        }
+        self.channels.insert(channel, id);
+        self.locals.insert(
+            id,
+            Local {
+                channel,
+                key,
+                remote: offer,
+                closed: false,
+            },
+        );
+        if let Some(offered) = offer
+            && let Some(Remote::Offered(offer)) = self.remotes.insert(offered, Remote::Open(channel))
+        {
+            self.forget_offer(&offer);
+            self.ready.push_back(Event::Opened {
+                channel,
+                handshake: offer.handshake,
+            });
+            let held = offer.held.into_iter();
+            self.ready.extend(held.map(|(kind, payload)| Event::Message {
+                channel,
+                kind,
+                payload,
+            }));
+        }
+        Ok(channel)
+    }
+
+    /// Answers every open of the peer under these names that is still unanswered with a reject.
+    pub fn reject(&mut self, protocol: &str, id: &[u8]) {
+        let key = key_of(protocol, id);
+        let Some(meeting) = self.meetings.get_mut(&key) else {
+            return;
+        };
+        for remote in std::mem::take(&mut meeting.incoming) {
+            if let Some(Remote::Offered(offer)) = self.remotes.remove(&remote) {
+                self.forget_offer(&offer);
+            }
+            self.write(&Frame::Reject { id: remote });
+        }
+        self.collect(&key);
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    ///
+    /// The channel is closed, or the message does not fit.
+    pub fn send(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), SendError> {
+        let id = *self.channels.get(&channel).ok_or(SendError::Closed)?;
+        let size = payload.len() + 2 * batch::UINT_SIZE_MAX;
+        if size > MESSAGE_MAX - batch::HEAD_SIZE_MAX {
+            return Err(SendError::TooLarge { size });
+        }
+        self.write_parts(id, kind, payload);
+        Ok(())
+    }
+
+    /// Closes a channel. False when it was closed already.
+    pub fn close(&mut self, channel: Channel) -> bool {
+        let Some(id) = self.channels.remove(&channel) else {
+            return false;
+        };
+        self.write(&Frame::Close { id });
+        let Some(local) = self.locals.get_mut(&id) else {
+            return false;
+        };
+        let key = local.key.clone();
+        if let Some(remote) = local.remote {
+            // The peer will use its number again as soon as it has read this.
+            self.remotes.remove(&remote);
+            self.locals.remove(&id);
+            self.free.push(id);
+        } else {
+            local.closed = true;
+        }
+        if let Some(meeting) = self.meetings.get_mut(&key) {
+            meeting.live -= 1;
+        }
+        self.collect(&key);
+        true
+    }
+
+    /// Collects what is written from now on into one batch. May nest.
+    pub const fn cork(&mut self) {
+        self.corks += 1;
+    }
+
+    /// Undoes one [`Mux::cork`]; the last one sends the batch, if anything was written.
+    pub fn uncork(&mut self) {
+        self.corks = self.corks.saturating_sub(1);
+        if self.corks == 0 {
+            self.frames.extend(self.batch.take());
+        }
+    }
+
+    // Reading.
+
+    /// Reads one item. False when there is none.
+    fn step(&mut self) -> Result<bool, MuxError> {
+        if let Some(batch) = self.batches.last_mut() {
+            let Some((channel, item)) = batch.next_item()? else {
+                let corked = batch.corked;
+                self.batches.pop();
+                if corked {
+                    self.uncork();
+                }
+                return Ok(true);
+            };
+            // Answers to several messages of one batch go out as one batch, as in the original.
+            if !batch.corked && !batch.is_empty() {
+                batch.corked = true;
+                self.corks += 1;
+            }
+            self.dispatch(channel, item)?;
+            return Ok(true);
+        }
+        let Some(mut frame) = self.inbox.pop_front() else {
+            return Ok(false);
+        };
+        let channel = take_uint(&mut frame)?;
+        self.dispatch(channel, frame)?;
+        Ok(true)
+    }
+
+    fn dispatch(&mut self, channel: u64, item: Bytes) -> Result<(), MuxError> {
+        match Frame::decode_item(channel, item)? {
+            Frame::Message {
+                channel,
+                kind,
+                payload,
+            } => match self.remotes.get_mut(&channel) {
+                Some(Remote::Open(channel)) => {
+                    let channel = *channel;
+                    self.ready.push_back(Event::Message {
+                        channel,
+                        kind,
+                        payload,
+                    });
+                }
+                Some(Remote::Offered(offer)) => {
+                    let cost = payload.len() + HELD_OVERHEAD;
+                    offer.held_bytes += cost;
+                    self.held_bytes += cost;
+                    offer.held.push((kind, payload));
+                }
+                // Normal for messages that were under way when we closed.
+                None => {}
+            },
+            Frame::Batch { channel, items } => {
+                let limit = self.settings.nesting;
+                if self.batches.len() >= limit {
+                    return Err(MuxError::Nesting { limit });
+                }
+                self.batches.push(BatchReader::new(channel, items));
+            }
+            Frame::Open {
+                local,
+                protocol,
+                id,
+                handshake,
+            } => self.handle_open(local, (protocol, id.to_vec()), handshake)?,
+            Frame::Reject { id } => self.handle_reject(id)?,
+            Frame::Close { id } => self.handle_close(id),
+            Frame::Unknown { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn handle_open(&mut self, id: u64, named: Key, handshake: Bytes) -> Result<(), MuxError> {
+        if id == 0 || id > self.remote_highest + 1 || self.remotes.contains_key(&id) {
+            return Err(MuxError::OpenId { id });
+        }
+        self.remote_highest = self.remote_highest.max(id);
+
+        let key = self.aliases.get(&named).cloned().unwrap_or(named);
+        let meeting = self.meetings.entry(key.clone()).or_default();
+        if let Some(ours) = meeting.outgoing.pop_front() {
+            let Some(local) = self.locals.get_mut(&ours) else {
+                return Ok(());
+            };
+            if local.closed {
+                // The peer will get our close, or has got it: only the id is to be freed.
+                self.locals.remove(&ours);
+                self.free.push(ours);
+                self.collect(&key);
+                return Ok(());
+            }
+            local.remote = Some(id);
+            let channel = local.channel;
+            self.remotes.insert(id, Remote::Open(channel));
+            self.ready.push_back(Event::Opened { channel, handshake });
+            return Ok(());
+        }
+        if self.remotes.len() >= self.settings.channels {
+            self.collect(&key);
+            self.write(&Frame::Reject { id });
+            return Ok(());
+        }
+        meeting.incoming.push_back(id);
+        self.offers += 1;
+        let (protocol, name) = key.clone();
+        let offer = Offer {
+            key,
+            handshake,
+            held: Vec::new(),
+            held_bytes: 0,
+        };
+        self.remotes.insert(id, Remote::Offered(offer));
+        self.ready.push_back(Event::Offered { protocol, id: name });
+        Ok(())
+    }
+
+    fn handle_reject(&mut self, id: u64) -> Result<(), MuxError> {
+        let waiting = self.locals.get(&id).filter(|local| local.remote.is_none());
+        let key = waiting.ok_or(MuxError::RejectId { id })?.key.clone();
+        if let Some(meeting) = self.meetings.get_mut(&key) {
+            meeting.outgoing.retain(|ours| *ours != id);
+        }
+        self.remove_local(id, true);
+        Ok(())
+    }
+
+    fn handle_close(&mut self, id: u64) {
+        match self.remotes.remove(&id) {
+            Some(Remote::Open(channel)) => {
+                if let Some(ours) = self.channels.get(&channel) {
+                    self.remove_local(*ours, false);
+                }
+            }
+            // Withdrawn before we answered. The peer's number is taken until we do, so we answer at once; should the
+            // application open the channel later, that is an open like any other.
+            Some(Remote::Offered(offer)) => {
+                if let Some(meeting) = self.meetings.get_mut(&offer.key) {
+                    meeting.incoming.retain(|theirs| *theirs != id);
+                }
+                self.forget_offer(&offer);
+                self.collect(&offer.key);
+                self.write(&Frame::Reject { id });
+            }
+            None => {}
+        }
+    }
+
+    /// Forgets a channel of ours that the peer closed or rejected.
+    fn remove_local(&mut self, id: u64, rejected: bool) {
+        let Some(local) = self.locals.remove(&id) else {
+            return;
+        };
+        self.free.push(id);
+        if !local.closed {
+            let channel = local.channel;
+            self.channels.remove(&channel);
+            self.ready.push_back(Event::Closed { channel, rejected });
+            if let Some(meeting) = self.meetings.get_mut(&local.key) {
+                meeting.live -= 1;
+            }
+        }
+        self.collect(&local.key);
+    }
+
+    fn forget_offer(&mut self, offer: &Offer) {
+        self.offers -= 1;
+        self.held_bytes -= offer.held_bytes;
+    }
+
+    /// Drops a meeting that nobody waits at.
+    fn collect(&mut self, key: &Key) {
+        let idle = self.meetings.get(key).is_some_and(|meeting| {
+            meeting.live == 0 && meeting.outgoing.is_empty() && meeting.incoming.is_empty()
+        });
+        if idle && let Some(meeting) = self.meetings.remove(key) {
+            for alias in meeting.aliases {
+                self.aliases.remove(&alias);
+            }
+        }
+    }
+
+    fn local(&self, channel: Channel) -> Option<&Local> {
+        self.locals.get(self.channels.get(&channel)?)
+    }
+
+    // Writing.
+
+    fn write(&mut self, frame: &Frame) {
+        let (channel, kind, payload) = frame.parts();
+        self.write_parts(channel, kind, &payload);
+    }
+
+    fn write_parts(&mut self, channel: u64, kind: u64, payload: &[u8]) {
+        if self.ended {
+            return;
+        }
+        if self.corks > 0 {
+            self.frames
+                .extend(self.batch.add(channel, kind, payload, self.settings.batch_bytes));
+        } else {
+            self.frames.push_back(join(channel, kind, payload));
+        }
+    }
+}
+
+fn key_of(protocol: &str, id: &[u8]) -> Key {
+    (protocol.to_owned(), id.to_owned())
+}
+
+fn take_uint(bytes: &mut Bytes) -> Result<u64, DecodeError> {
+    let mut decoder = Decoder::new(bytes);
+    let value = decoder.uint()?;
+    let read = decoder.position();
+    bytes.advance(read);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CHAT: Open<'_> = Open {
+        protocol: "chat",
+        aliases: &[],
+        id: b"",
+        handshake: b"",
+        unique: false,
+    };
+
+    fn settings() -> MuxSettings {
+        MuxSettings {
+            held_bytes: 2_000,
+            offers: 4,
+            channels: 8,
+            ..MuxSettings::default()
+        }
+    }
+
+    /// What an application may do between two frames.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Open,
+        Close(usize),
+        Send(usize, Vec<u8>),
+        Cork(bool),
+        Reject,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            3 => Just(Act::Open),
+            2 => (0usize..6).prop_map(Act::Close),
+            3 => ((0usize..6), proptest::collection::vec(any::<u8>(), 0..20)).prop_map(|(n, b)| Act::Send(n, b)),
+            1 => any::<bool>().prop_map(Act::Cork),
+            2 => Just(Act::Reject),
+        ]
+    }
+
+    fn perform(mux: &mut Mux, channels: &mut Vec<Channel>, act: &Act) {
+        match act {
+            Act::Open => channels.extend(mux.open(&CHAT).ok()),
+            Act::Close(n) => drop(channels.get(*n).map(|channel| mux.close(*channel))),
+            Act::Send(n, bytes) => drop(channels.get(*n).map(|channel| mux.send(*channel, 0, bytes))),
+            Act::Cork(true) => mux.cork(),
+            Act::Cork(false) => mux.uncork(),
+            Act::Reject => mux.reject("chat", b""),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_of_ours_never_blame_each_other(acts in proptest::collection::vec((any::<bool>(), act(), any::<bool>()), 0..60)) {
+            let mut sides = [Mux::new(settings()), Mux::new(settings())];
+            let mut channels = [Vec::new(), Vec::new()];
+            for (side, act, flush) in acts {
+                let side = usize::from(side);
+                perform(&mut sides[side], &mut channels[side], &act);
+                if flush {
+                    let [first, second] = &mut sides;
+                    let (from, to) = if side == 0 { (first, second) } else { (second, first) };
+                    while let Some(frame) = from.take_frame() {
+                        to.receive(frame);
+                    }
+                    loop {
+                        let event = to.poll();
+                        prop_assert!(event.is_ok(), "{event:?}");
+                        if event == Ok(None) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn arbitrary_frames_never_panic_and_what_is_held_is_bounded(
+            steps in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 0..40).prop_map(Ok),
+                    proptest::collection::vec(0u8..6, 0..30).prop_map(Ok),
+                    act().prop_map(Err),
+                ],
+                0..40,
+            ),
+        ) {
+            let (mut mux, mut channels) = (Mux::new(settings()), Vec::new());
+            for step in steps {
+                match step {
+                    Ok(frame) => mux.receive(frame.into()),
+                    Err(act) => perform(&mut mux, &mut channels, &act),
+                }
+                while let Ok(Some(_)) = mux.poll() {}
+                prop_assert!(mux.held_bytes <= 2_000 + HELD_OVERHEAD + 40);
+                prop_assert!(mux.offers <= 4);
+                prop_assert!(mux.locals.len() <= 8 && mux.remotes.len() <= 8);
+            }
+        }
+    }
+
+    #[test]
+    fn a_withdrawn_offer_is_answered_and_its_number_can_come_again() {
+        let (mut ours, mut theirs) = (Mux::new(settings()), Mux::new(settings()));
+        let channel = theirs.open(&CHAT).unwrap();
+        theirs.close(channel);
+        let deliver = |from: &mut Mux, to: &mut Mux| {
+            while let Some(frame) = from.take_frame() {
+                to.receive(frame);
+            }
+            std::iter::from_fn(|| to.poll().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(deliver(&mut theirs, &mut ours).len(), 1);
+        assert_eq!(deliver(&mut ours, &mut theirs), []);
+        theirs.open(&CHAT).unwrap();
+        assert_eq!(theirs.locals.keys().copied().collect::<Vec<_>>(), [1]);
+        // The late answer to the offer finds the new one.
+        assert_eq!(deliver(&mut theirs, &mut ours).len(), 1);
+        let channel = ours.open(&CHAT).unwrap();
+        assert!(ours.is_open(channel));
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let mut mux = Mux::new(settings());
+        let mut items = Vec::new();
+        for _ in 0..5 {
+            items.splice(0..0, [u8::try_from(items.len()).unwrap() + 2, 0, 0]);
+        }
+        let frame = [vec![0, 0, 0], items].concat();
+        mux.receive(frame.into());
+        let error = std::iter::repeat_with(|| mux.poll()).find(Result::is_err);
+        assert_eq!(error, Some(Err(MuxError::Nesting { limit: 4 })));
+    }
+
+    #[test]
+    fn a_flood_of_offers_stops_the_reading() {
+        let mut mux = Mux::new(settings());
+        for id in 1..=6 {
+            mux.receive(vec![0, 1, id, 1, b'p', 1, id].into());
+        }
+        let offers = std::iter::from_fn(|| mux.poll().unwrap()).count();
+        assert_eq!(offers, 4);
+        assert!(mux.is_waiting());
+        mux.reject("p", &[1]);
+        assert_eq!(
+            mux.poll(),
+            Ok(Some(Event::Offered {
+                protocol: "p".into(),
+                id: vec![5]
+            }))
+        );
+    }
+}
