@@ -151,11 +151,18 @@ impl Replicator {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.in_flight = peer.in_flight.saturating_sub(1);
             peer.speed.last_answer = now;
-            let counter = &mut peer.no_data[usize::from(none.reason == NoData::INVALID_REQUEST)];
-            *counter += 1;
-            count = *counter;
-            // What it does not give it does not have, until it says so again.
+            // It may have said meanwhile that it has it no longer: then nothing is wrong.
             let asked = request.message;
+            let claims = match (asked.request.block, asked.request.upgrade) {
+                (Some(block), None) => peer.offers(block.index, asked.fork),
+                _ => peer.sync.fork == asked.fork,
+            };
+            if claims {
+                let counter = &mut peer.no_data[usize::from(none.reason == NoData::INVALID_REQUEST)];
+                *counter += 1;
+                count = *counter;
+            }
+            // What it does not give it does not have, until it says so again.
             if asked.request.upgrade.is_some() && asked.fork == peer.sync.fork {
                 peer.sync.can_upgrade = false;
             }
@@ -194,6 +201,7 @@ impl Replicator {
             peer.in_flight = peer.in_flight.saturating_sub(1);
             peer.speed.answered(request.sent, now);
             peer.rests = 0;
+            peer.no_data = [0; 2];
         }
         let is_move = self
             .moving

@@ -164,10 +164,9 @@ impl Net {
     fn append(&mut self, count: u64) {
         let owner = &mut self.nodes[0];
         let length = owner.log.length().0;
-        owner
-            .log
-            .append(&Cheap, (length..length + count).map(block))
-            .unwrap();
+        let fork = owner.log.fork();
+        let blocks = (length..length + count).map(|index| block(index + 1000 * fork));
+        owner.log.append(&Cheap, blocks).unwrap();
         owner.replicator.changed(&owner.log);
     }
 
