@@ -16,6 +16,7 @@ use super::demand::RangeDemand;
 use super::peer::Peer;
 use super::{PeerId, RangeId, Replicator};
 use crate::env::Mono;
+use crate::hypercore::flat_tree;
 use crate::hypercore::merkle::{ReadError, Seek};
 use crate::hypercore::proof::{BlockRequest, HashRequest, Request, SeekRequest, UpgradeRequest};
 use crate::replication::core::Core;
@@ -65,7 +66,7 @@ impl Replicator {
         if peer_fork(&self.peers, id) != Some(self.known.0) {
             return Ok(None);
         }
-        if let Some(index) = self.next_waited_block(id, core, now) {
+        if let Some(index) = self.next_waited_block(id, core, now)? {
             let priority = self.demand.blocks.get(&index).map_or(0, |block| block.priority);
             return self.ask_block(id, index, priority, core, now).map(Some);
         }
@@ -73,13 +74,13 @@ impl Replicator {
             let message = self.request(request);
             return Ok(Some(Message::Request(self.start(id, message, now))));
         }
-        if let Some(index) = self.next_range_block(id, core) {
+        if let Some(index) = self.next_range_block(id, core)? {
             return self.ask_block(id, index, 0, core, now).map(Some);
         }
         if let Some(want) = self.next_want(id) {
             return Ok(Some(want));
         }
-        if let Some(index) = self.next_slow_block(id, core, now) {
+        if let Some(index) = self.next_slow_block(id, core, now)? {
             return self.ask_block(id, index, 0, core, now).map(Some);
         }
         Ok(None)
@@ -201,22 +202,36 @@ impl Replicator {
         })
     }
 
-    fn next_waited_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Option<u64> {
+    /// True when the peer, if it has the block, can prove it to us. The proof climbs to a node that is stored here, and
+    /// that may lie beyond the end of a shorter copy.
+    fn is_provable(&self, peer: &Peer, index: u64, core: &impl Core) -> Result<bool, ReadError> {
+        if peer.sync.length >= self.known.1 {
+            return Ok(true);
+        }
+        let leaf = index.saturating_mul(2);
+        let nodes = core.head().tree.missing_nodes(leaf, core.nodes())?;
+        let top = (0..nodes).fold(leaf, |node, _| flat_tree::parent(node));
+        Ok(flat_tree::end_block(top) <= peer.sync.length)
+    }
+
+    fn next_waited_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<u64>, ReadError> {
         let (fork, length) = self.known;
-        let peer = self.peers.get(&id)?;
+        let Some(peer) = self.peers.get(&id) else {
+            return Ok(None);
+        };
         let mut best: Option<(u64, u64)> = None;
         for (index, block) in self.demand.blocks.range(..length) {
-            let better = best.is_none_or(|(priority, _)| block.priority > priority);
-            if better
+            if best.is_none_or(|(priority, _)| block.priority > priority)
                 && peer.offers(*index, fork)
                 && !core.has(*index)
                 && !self.requests.is_asked(*index)
                 && (now.since(block.since) >= CLAIM_TIME || !self.is_faster_elsewhere(id, *index, now))
+                && self.is_provable(peer, *index, core)?
             {
                 best = Some((block.priority, *index));
             }
         }
-        best.map(|(_, index)| index)
+        Ok(best.map(|(_, index)| index))
     }
 
     /// True when another peer with room is likely to answer in less than half of the time.
@@ -257,6 +272,9 @@ impl Replicator {
             let Some(index) = peer.have.next(start..end).filter(|_| !asked) else {
                 continue;
             };
+            if !self.is_provable(peer, index, core)? {
+                continue;
+            }
             let leaf = index.saturating_mul(2);
             return Ok(Some(Request {
                 hash: Some(HashRequest {
@@ -270,9 +288,11 @@ impl Replicator {
         Ok(None)
     }
 
-    fn next_range_block(&mut self, id: PeerId, core: &impl Core) -> Option<u64> {
+    fn next_range_block(&mut self, id: PeerId, core: &impl Core) -> Result<Option<u64>, ReadError> {
         let (fork, length) = self.known;
-        let peer = self.peers.get(&id)?;
+        let Some(peer) = self.peers.get(&id) else {
+            return Ok(None);
+        };
         // First what was asked for in vain.
         let mut from = 0;
         let mut stale = Vec::new();
@@ -286,20 +306,18 @@ impl Replicator {
                 stale.push(index);
             } else if !peer.offers(index, fork) {
                 from = peer.have.next(from..length).unwrap_or(length);
-            } else if !self.requests.is_asked(index) {
+            } else if !self.requests.is_asked(index) && self.is_provable(peer, index, core)? {
                 found = Some(index);
                 break;
             }
         }
-        for index in stale {
-            self.demand.again.remove(&index);
-        }
-        if let Some(index) = found {
-            self.demand.again.remove(&index);
-            return Some(index);
-        }
-
         let limit = peer.sync.length.min(length);
+        for index in stale.into_iter().chain(found) {
+            self.demand.again.remove(&index);
+        }
+        if found.is_some() {
+            return Ok(found);
+        }
         let ranges: Vec<(RangeId, RangeDemand)> = self
             .demand
             .ranges
@@ -308,38 +326,42 @@ impl Replicator {
             .collect();
         for (range_id, range) in ranges {
             let end = range.end.unwrap_or(u64::MAX).min(limit);
-            let (found, hint) = self.look(id, range_id, range.cursor..end, core);
+            let (found, hint) = self.look(id, range_id, range.cursor..end, core)?;
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.hints.insert(range_id, hint);
             }
             if found.is_some() {
-                return found;
+                return Ok(found);
             }
         }
-        None
+        Ok(None)
     }
 
     /// The first block of the range that the peer has, that is missing here and not asked for; and from where to look
     /// the next time.
-    fn look(&self, id: PeerId, range_id: RangeId, range: Range<u64>, core: &impl Core) -> (Option<u64>, u64) {
+    fn look(
+        &self,
+        id: PeerId,
+        range_id: RangeId,
+        range: Range<u64>,
+        core: &impl Core,
+    ) -> Result<(Option<u64>, u64), ReadError> {
         let Some(peer) = self.peers.get(&id) else {
-            return (None, range.start);
+            return Ok((None, range.start));
         };
-        let mut at = peer
-            .hints
-            .get(&range_id)
-            .map_or(range.start, |hint| range.start.max(*hint));
+        let hint = peer.hints.get(&range_id).copied().unwrap_or_default();
+        let mut at = range.start.max(hint);
         loop {
             let Some(offered) = peer.have.next(at..range.end) else {
-                return (None, at);
+                return Ok((None, at));
             };
             at = core.first_missing(offered, range.end);
             if at >= range.end {
-                return (None, range.end);
+                return Ok((None, range.end));
             }
             if peer.have.contains(at) {
-                if !self.requests.is_asked(at) {
-                    return (Some(at), at + 1);
+                if !self.requests.is_asked(at) && self.is_provable(peer, at, core)? {
+                    return Ok((Some(at), at + 1));
                 }
                 at += 1;
             }
@@ -391,10 +413,12 @@ impl Replicator {
     }
 
     /// A block that a slower peer was asked for, when this one has nothing else to do.
-    fn next_slow_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Option<u64> {
-        let peer = self.peers.get(&id)?;
+    fn next_slow_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<u64>, ReadError> {
+        let Some(peer) = self.peers.get(&id) else {
+            return Ok(None);
+        };
         if self.peers.len() < 2 || self.settings.peers_per_block < 2 {
-            return None;
+            return Ok(None);
         }
         let ours = peer.speed.estimate(peer.in_flight + 1);
         let slow = self.requests.iter().take(LOOK_MAX).find(|(_, request)| {
@@ -422,8 +446,14 @@ impl Replicator {
                 && !is_ours
                 && peer.offers(block.index, self.known.0)
                 && !core.has(block.index)
-        })?;
-        slow.1.message.request.block.map(|block| block.index)
+        });
+        let index = slow
+            .and_then(|(_, request)| request.message.request.block)
+            .map(|block| block.index);
+        match index {
+            Some(index) if self.is_provable(peer, index, core)? => Ok(Some(index)),
+            _ => Ok(None),
+        }
     }
 }
 

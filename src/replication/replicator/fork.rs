@@ -7,6 +7,7 @@
 
 use super::{Event, Fault, PeerId, Replicator};
 use crate::crypto::Verify;
+use crate::hypercore::flat_tree;
 use crate::hypercore::merkle::ReadError;
 use crate::hypercore::proof::{HashRequest, Proof, ProofError, Receiver, Reorg, Request, UpgradeRequest};
 use crate::replication::core::Core;
@@ -59,6 +60,10 @@ impl Replicator {
         let peer = self.peers.get(&id)?;
         // A block that it has comes with all nodes above it: other nodes a copy may lack, and the original cannot say so.
         let index = peer.have.next(wanted.start..wanted.end)?;
+        let difference = moving.reorg.as_ref().and_then(Reorg::difference)?;
+        if flat_tree::end_block(difference) > length {
+            return None;
+        }
         Some(RequestMessage {
             fork: moving.fork,
             request: Request {

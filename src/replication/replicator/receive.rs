@@ -66,7 +66,7 @@ impl Replicator {
             return;
         };
         let (fork, length) = (core.head().tree.fork(), core.head().tree.length());
-        if sync.fork != peer.sync.fork {
+        if sync.fork != peer.sync.fork || sync.length != peer.sync.length {
             peer.hints.clear();
         }
         peer.sync = sync;

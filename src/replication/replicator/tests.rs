@@ -749,8 +749,7 @@ fn message() -> impl Strategy<Value = Message> {
         proptest::collection::vec(0u8..40, 0..16)
             .prop_filter_map("no request", |bytes| Message::decode(1, &bytes).ok()?),
         number().prop_map(|request| Message::Cancel { request }),
-        proptest::collection::vec(0u8..40, 0..120)
-            .prop_filter_map("no data", |bytes| Message::decode(3, &bytes).ok()?),
+        data(),
         (number(), 0u64..3).prop_map(|(request, reason)| Message::NoData(NoData { request, reason })),
         (number(), number(), any::<bool>(), any::<bool>()).prop_map(|(start, length, any, undo)| {
             let want = Want { start, length, any };
@@ -768,4 +767,50 @@ fn message() -> impl Strategy<Value = Message> {
             length
         })),
     ]
+}
+
+fn data() -> impl Strategy<Value = Message> {
+    use crate::hypercore::proof::{BlockProof, HashProof, Proof, SeekProof, UpgradeProof};
+
+    let nodes = || {
+        proptest::collection::vec((number(), number(), any::<[u8; 32]>()), 0..4).prop_map(|nodes| {
+            let node = |(index, size, hash)| crate::hypercore::merkle::Node {
+                index,
+                size,
+                hash: Hash::new(hash),
+            };
+            nodes.into_iter().map(node).collect::<Vec<_>>()
+        })
+    };
+    let upgrade =
+        (number(), number(), nodes(), nodes()).prop_map(|(start, length, nodes, additional_nodes)| {
+            UpgradeProof {
+                start,
+                length,
+                nodes,
+                additional_nodes,
+                signature: None,
+            }
+        });
+    (
+        (0u64..6, 0u64..3),
+        proptest::option::of((number(), nodes())),
+        proptest::option::of((number(), nodes())),
+        proptest::option::of((number(), nodes())),
+        proptest::option::of(upgrade),
+    )
+        .prop_map(|((request, fork), block, hash, seek, upgrade)| {
+            let proof = Proof {
+                block: block.map(|(index, nodes)| BlockProof {
+                    index,
+                    value: "any".into(),
+                    nodes,
+                }),
+                hash: hash.map(|(index, nodes)| HashProof { index, nodes }),
+                seek: seek.map(|(bytes, nodes)| SeekProof { bytes, nodes }),
+                upgrade,
+                ..Proof::empty(fork)
+            };
+            Message::Data(Box::new(DataMessage { request, proof }))
+        })
 }
