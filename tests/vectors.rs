@@ -64,3 +64,13 @@ fn hypercore_messages() {
 fn wakeup_messages() {
     golden::run("wakeup_messages", golden::wakeup_messages::check);
 }
+
+#[test]
+fn replication_requests() {
+    golden::run("replication_requests", golden::replication_requests::check);
+}
+
+#[test]
+fn replication_transcripts() {
+    golden::run("replication_transcripts", golden::replication_transcripts::check);
+}

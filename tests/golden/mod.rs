@@ -8,6 +8,8 @@ pub(crate) mod merkle;
 pub(crate) mod noise;
 pub(crate) mod proofs;
 pub(crate) mod protomux;
+pub(crate) mod replication_requests;
+pub(crate) mod replication_transcripts;
 pub(crate) mod secret_stream_transcripts;
 pub(crate) mod secretstream;
 pub(crate) mod wakeup_messages;
