@@ -13,8 +13,17 @@
 //!                                                   wire, crypto (import nothing of ours)
 //! ```
 
+pub mod apply;
+pub mod bee;
 pub mod crypto;
+pub mod db;
+pub mod engine;
 pub mod env;
+mod error;
 pub mod hypercore;
 pub mod replication;
+pub mod store;
 pub mod wire;
+
+pub use db::{Autobee, Role, Settings};
+pub use error::{Error, ErrorKind};

@@ -1,1 +1,37 @@
 //! The seeded simulator of Autobee.
+//!
+//! A [`World`] runs replicas, their network, disks and clocks on one thread in virtual time. The same seed gives the
+//! same run, event for event: see [`World::trace_hash`]. A [`Scenario`] says, as data, what the replicas do and what
+//! befalls them.
+
+mod crypto;
+pub mod disk;
+mod env;
+mod executor;
+pub mod invariant;
+mod lane;
+#[cfg(madsim)]
+pub mod madsim;
+pub mod model;
+mod network;
+mod points;
+mod replica;
+mod run;
+pub mod scenario;
+mod seed;
+mod sweep;
+mod trace;
+pub mod workload;
+mod world;
+
+pub use crypto::{SimCrypto, StandIn};
+pub use env::{SimClock, SimEntropy, SimEnv, SimSpawn};
+pub use lane::Lane;
+pub use network::{PathConfig, SimListener, SimNetwork, SimStream};
+pub use replica::{Crash, ReplicaId};
+pub use run::{ReplicaState, Report, SimError, run};
+pub use scenario::{Scenario, ScenarioError};
+pub use seed::{Seeds, Stream};
+pub use sweep::{SeedResult, sweep};
+pub use trace::{Line, Trace, TraceSink};
+pub use world::{NameError, Rest, RunError, World, WorldConfig};

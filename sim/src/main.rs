@@ -1,3 +1,9 @@
-//! The command `cargo sim`.
+//! `cargo sim`: runs scenarios, repeats failures, compares runs.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -8,6 +8,7 @@ pub mod id;
 mod key;
 pub mod namespace;
 mod sign;
+mod stream;
 
 pub use capability::replication_capability;
 pub use hash::{
@@ -16,3 +17,4 @@ pub use hash::{
 pub use key::{CoreKey, DiscoveryKey, Hash, KeyParseError, PublicKey, SecretKey, Seed, Signature};
 pub use namespace::namespace;
 pub use sign::{Ed25519, KeyPair, Sign, Verify};
+pub use stream::xsalsa20_xor;

@@ -28,6 +28,13 @@ pub const DEFAULT_ENCRYPTION: Hash =
 pub const CORESTORE: Hash = constant("ac5c4cbfb1064776404637a280c71fac823281d351ebeced03151743270def29");
 /// In front of every attestation of a weight. `namespace("autobee-witness", 0)`.
 pub const WITNESS: Hash = constant("132766db091c3b9d66c3f0c885a02ea1eed7f0e93898609f54b2219854d5fbc2");
+/// From which block keys of an encrypted database are derived. `namespace("autobase", 1)`.
+pub const VIEW_BLOCK_KEY: Hash = constant("0c246ba8c6b578479ac948d37bf94a7153a05321638b46534b5a7f8ff73b02d4");
+/// From which the keys are derived that make the padding of encrypted blocks. `namespace("autobase", 2)`.
+pub const HASH_KEY: Hash = constant("c388d1bc00239009be3dde0e4440ad3ca341376b89d95843ee541bc31bb94511");
+/// The entropy of a database whose encryption was never changed. `namespace("autobase/entropy", 0)`.
+pub const GENESIS_ENTROPY: Hash =
+    constant("a6fea3a8774fc9479c09e6b336fa1f726d90c71cdca949c1ff85ba64467bda5c");
 
 const fn constant(hex: &str) -> Hash {
     const fn nibble(character: u8) -> u8 {
@@ -66,5 +73,8 @@ mod tests {
         }
         assert_eq!(namespace(b"corestore", 0), CORESTORE);
         assert_eq!(namespace(b"autobee-witness", 0), WITNESS);
+        assert_eq!(namespace(b"autobase", 1), VIEW_BLOCK_KEY);
+        assert_eq!(namespace(b"autobase", 2), HASH_KEY);
+        assert_eq!(namespace(b"autobase/entropy", 0), GENESIS_ENTROPY);
     }
 }

@@ -18,11 +18,11 @@ pub enum Open {
 }
 
 /// Held while a process owns a directory; released when dropped.
-pub type DiskLock = Box<dyn Any + Send>;
+pub type DiskLock = Box<dyn Any + Send + Sync>;
 
 /// One flat directory of files.
 ///
-/// Names are relative, without separators. Creating, renaming and removing become durable with [`Disk::sync_dir`],
+/// Names follow [`check_name`]. Creating, renaming and removing become durable with [`Disk::sync_dir`],
 /// contents with [`DiskFile::sync`]; until then a power cut may keep, lose, tear or reorder them.
 pub trait Disk: Send + Sync + 'static {
     /// Names of all files, sorted.
@@ -42,6 +42,23 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Takes the directory for this process; `WouldBlock` when another holds it.
     fn lock(&self) -> io::Result<DiskLock>;
+}
+
+/// Refuses names that could leave the directory, or that some file system reads in its own way: at most 255 bytes of
+/// printable ASCII, no leading dot (those are kept for the world itself), none of `/ \\ : * ? " < > |`.
+///
+/// # Errors
+///
+/// `InvalidInput`, with the name.
+pub fn check_name(name: &str) -> io::Result<()> {
+    let printable = |byte: u8| byte.is_ascii_graphic() && !b"/\\:*?\"<>|".contains(&byte);
+    if name.is_empty() || name.len() > 255 || name.starts_with('.') || !name.bytes().all(printable) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("not a file name: {name:?}"),
+        ));
+    }
+    Ok(())
 }
 
 /// One open file. Positional access only: no cursor, no append mode.

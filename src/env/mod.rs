@@ -18,10 +18,10 @@ mod spawn;
 use std::sync::Arc;
 
 pub use clock::{Clock, Mono, Wall};
-pub use disk::{Disk, DiskFile, DiskLock, Open};
+pub use disk::{Disk, DiskFile, DiskLock, Open, check_name};
 pub use entropy::Entropy;
 pub use network::{Listener, Network, PeerAddr};
-pub use spawn::{Spawn, TaskHandle};
+pub use spawn::{Spawn, TaskHandle, Worker};
 
 use crate::crypto::Sign;
 

@@ -14,6 +14,26 @@ pub trait Spawn: Clone + Send + Sync + 'static {
         name: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send;
+
+    /// Runs a worker to its end: natively on a thread of its own, in a simulation as a task whose steps take effect
+    /// at the end of the time that they take.
+    fn dedicated(&self, name: &'static str, mut worker: impl Worker) -> TaskHandle {
+        self.spawn(name, async move {
+            while worker.ready().await {
+                worker.step();
+            }
+        })
+    }
+}
+
+/// A machine that waits for work and then does a step of it that may block, on a disk as a rule.
+pub trait Worker: Send + 'static {
+    /// Completes when there is a step to do; false when there will never be one again.
+    fn ready(&mut self) -> impl Future<Output = bool> + Send;
+
+    /// Does it. What it changes must take effect here, not in [`Worker::ready`]: a simulator lets the time of the step
+    /// pass before it calls this, so that a crash meanwhile finds the step undone.
+    fn step(&mut self);
 }
 
 /// A started task. Dropping the handle lets the task run on.

@@ -2,10 +2,15 @@
 
 pub mod compact;
 mod link;
+pub mod oplog;
+pub mod replication;
+pub mod system;
 mod time;
 mod weight;
 
 pub use compact::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, EncodeError, Encoder};
 pub use link::{Index, Length, Link};
+pub use oplog::OplogBlock;
+pub use system::{InfoRecord, WriterRecord};
 pub use time::Timestamp;
 pub use weight::Weight;

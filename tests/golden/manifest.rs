@@ -11,7 +11,7 @@ use autobee::wire::Encode as _;
 use serde_json::{Value, json};
 
 use super::crypto::node;
-use super::{fixed, hex, list, text, to_hex, uint};
+use super::{fixed, hex, list, optional, text, to_hex, uint};
 
 pub(crate) fn check(case: &Value) -> Result<(), String> {
     let fails = case.get("error").is_some();
@@ -151,11 +151,6 @@ pub(crate) fn options(input: &Value) -> Option<ManifestOptions> {
         options.linked.push(CoreKey::new(array(key)?));
     }
     Some(options)
-}
-
-/// A field that may be null or missing.
-fn optional(value: &Value) -> Option<&Value> {
-    Some(value).filter(|value| !value.is_null())
 }
 
 fn same(result: Result<Manifest, ManifestError>, case: &Value) {

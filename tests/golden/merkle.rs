@@ -1,10 +1,18 @@
 //! `merkle.json`: tree numbering, trees of whole logs, bitfields, commits of named sessions.
 
+use std::collections::BTreeMap;
+
 use autobee::crypto::{CoreKey, Ed25519, Hash, Seed, Sign as _};
+use autobee::env::Env as _;
+use autobee::env::memory::MemoryEnv;
+use autobee::hypercore::bitfield::Bitfield;
 use autobee::hypercore::flat_tree;
+use autobee::hypercore::keys::PrimaryKey;
 use autobee::hypercore::log::Log;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::hypercore::merkle::{Node, Seek, max_missing_nodes};
+use autobee::hypercore::{Appended, Core, CoreError, CoreOptions, Corestore, CorestoreOptions, NamedOptions};
+use autobee::store::{Engine as _, MemoryEngine};
 use autobee::wire::Length;
 use serde_json::Value;
 
@@ -30,6 +38,8 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
             );
         }
         "log" => log(case),
+        "bitfield" => bitfield(case),
+        "commit" => commit(case),
         kind => return Err(format!("kind {kind}")),
     }
     Ok(())
@@ -125,6 +135,115 @@ fn log(case: &Value) {
             "block {block}"
         );
     }
+}
+
+fn bitfield(case: &Value) {
+    let mut field = Bitfield::default();
+    let mut length = 0;
+    for step in list(&case["steps"]) {
+        if let Some(count) = step["append"].as_u64() {
+            field.set(length..length + count);
+        } else if let Some(range) = step["clear"].as_array() {
+            field.clear(uint(&range[0])..uint(&range[1]));
+        } else {
+            field.truncate(uint(&step["truncate"]));
+        }
+        length = uint(&step["length"]);
+        assert_eq!(
+            field.contiguous_length(),
+            uint(&step["contiguousLength"]),
+            "{step}"
+        );
+        for (page, expected) in (0..).zip(list(&step["pages"])) {
+            let parts = expected["parts"].as_array().into_iter().flatten();
+            let bytes: Vec<u8> = parts.flat_map(block).collect();
+            assert_eq!(to_hex(&field.wire_page(page)), to_hex(&bytes), "{step}");
+        }
+    }
+}
+
+/// Sessions of a core over a store in memory.
+fn commit(case: &Value) {
+    let env = MemoryEnv::new(1);
+    let done = env.run(async {
+        let store = memory_store(&env, None).await;
+        let pair = Ed25519.key_pair(&Seed::new(fixed(&case["seed"])));
+        let core = store.get(CoreOptions::key_pair(pair)).await.unwrap();
+        assert_eq!(core.key().to_hex(), case["key"], "{case}");
+        let mut sessions: BTreeMap<String, Core<MemoryEnv>> = BTreeMap::new();
+        for step in list(&case["steps"]) {
+            let result = commit_step(&core, &mut sessions, step).await;
+            match result {
+                Err(error) => assert!(!step["error"].is_null(), "{error}: {step}"),
+                Ok(result) => {
+                    assert!(step["error"].is_null(), "{step}");
+                    let expected = &step["result"];
+                    assert_eq!(result.is_some(), !expected.is_null(), "{step}");
+                    if let Some(appended) = result {
+                        assert_eq!(appended.length, uint(&expected["length"]), "{step}");
+                        assert_eq!(appended.byte_length, uint(&expected["byteLength"]), "{step}");
+                    }
+                }
+            }
+            assert_session(&core, &step["core"]);
+            let signature = core.head().unwrap().signature;
+            if let Some(expected) = step["core"]["signature"].as_str() {
+                assert_eq!(to_hex(&signature.unwrap()), expected, "{step}");
+            }
+            for (name, state) in step["sessions"].as_object().into_iter().flatten() {
+                assert_session(&sessions[name], state);
+            }
+        }
+    });
+    assert!(done.is_some(), "{case}");
+}
+
+async fn commit_step(
+    core: &Core<MemoryEnv>,
+    sessions: &mut BTreeMap<String, Core<MemoryEnv>>,
+    step: &Value,
+) -> Result<Option<Appended>, CoreError> {
+    if let Some(name) = step["open"].as_str() {
+        sessions.insert(name.to_owned(), core.named(name, NamedOptions::default()).await?);
+        return Ok(None);
+    }
+    if let Some(name) = step["commit"].as_str() {
+        return core.commit(&sessions[name], step["length"].as_u64(), None).await;
+    }
+    let (target, step) = match step["session"].as_str() {
+        Some(name) => (&sessions[name], step),
+        None => (core, &step["main"]),
+    };
+    if step["append"].is_null() {
+        target
+            .truncate(uint(&step["truncate"]), step["fork"].as_u64())
+            .await?;
+        return Ok(None);
+    }
+    let blocks = blocks(&step["append"]).into_iter().map(Into::into).collect();
+    target.append(blocks).await.map(Some)
+}
+
+fn assert_session(core: &Core<MemoryEnv>, state: &Value) {
+    assert_eq!(core.length().unwrap(), uint(&state["length"]), "{state}");
+    assert_eq!(core.byte_length().unwrap(), uint(&state["byteLength"]), "{state}");
+    assert_eq!(core.fork().unwrap(), uint(&state["fork"]), "{state}");
+    assert_eq!(core.tree_hash().unwrap().to_hex(), state["treeHash"], "{state}");
+    assert_eq!(
+        core.signed_length().unwrap(),
+        uint(&state["signedLength"]),
+        "{state}"
+    );
+}
+
+/// A store of cores in memory, with a primary key if one is given.
+pub(crate) async fn memory_store(env: &MemoryEnv, primary_key: Option<PrimaryKey>) -> Corestore<MemoryEnv> {
+    let store = MemoryEngine.open(env.disk()).unwrap();
+    let options = CorestoreOptions {
+        primary_key,
+        is_read_only: false,
+    };
+    Corestore::open(env.clone(), store, options).await.unwrap()
 }
 
 /// An empty log of one signer, by the vectors' name for the kind of manifest.

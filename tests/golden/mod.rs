@@ -1,18 +1,38 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+pub(crate) mod autobee_encryption;
+pub(crate) mod bee_changes;
+pub(crate) mod bee_cross_core;
+pub(crate) mod bee_diff;
+pub(crate) mod bee_encoding;
+pub(crate) mod bee_ops;
+pub(crate) mod bee_ranges;
+pub(crate) mod bee_steps;
+pub(crate) mod block_encryption;
+pub(crate) mod corestore_keys;
 pub(crate) mod crypto;
+pub(crate) mod divergences;
+pub(crate) mod encoding;
+pub(crate) mod engine;
+pub(crate) mod flush;
+pub(crate) mod history;
 pub(crate) mod hypercore_messages;
 pub(crate) mod id_encoding;
 pub(crate) mod manifest;
 pub(crate) mod merkle;
 pub(crate) mod noise;
+pub(crate) mod oplog;
+pub(crate) mod order;
 pub(crate) mod proofs;
 pub(crate) mod protomux;
 pub(crate) mod replication_requests;
 pub(crate) mod replication_transcripts;
+pub(crate) mod scenarios;
 pub(crate) mod secret_stream_transcripts;
 pub(crate) mod secretstream;
+pub(crate) mod system_records;
 pub(crate) mod wakeup_messages;
+pub(crate) mod witness;
 
 use std::env;
 use std::path::PathBuf;
@@ -48,6 +68,7 @@ impl Golden {
     }
 
     /// The whole file.
+    #[expect(dead_code, reason = "for files with more than cases")]
     pub(crate) fn root(&self) -> &Value {
         &self.root
     }
@@ -93,6 +114,11 @@ pub(crate) fn run(name: &'static str, check: impl FnMut(&Value) -> Result<(), St
     let mut golden = Golden::load(name);
     golden.each(check);
     golden.finish();
+}
+
+/// A field that may be null or missing.
+pub(crate) fn optional(value: &Value) -> Option<&Value> {
+    Some(value).filter(|value| !value.is_null())
 }
 
 /// A text field.

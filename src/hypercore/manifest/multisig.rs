@@ -4,6 +4,7 @@
 //! that cover them.
 
 use crate::crypto::{Signature, TreeNode};
+use crate::hypercore::flat_tree;
 use crate::wire::{Decode, DecodeError, Decoder, Encode, Encoder};
 
 /// Signatures of several signers over one tree: manifests of version 1 and up.
@@ -121,8 +122,7 @@ impl MultiSignatureV0 {
                 signer: part.signer,
                 signature: part.signature,
                 patch: part.nodes.last().map(|last| PatchV0 {
-                    // Rightmost leaf below the last node, halved, plus one.
-                    start: (last.index | last.index.wrapping_add(1)) / 2 + 1,
+                    start: flat_tree::end_block(last.index),
                     length: part.patch,
                     nodes: positions,
                 }),

@@ -1,10 +1,13 @@
 //! Signing trees and checking signatures over them (spec/hypercore.md 5.2 and 5.3).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use thiserror::Error;
 
 use super::multisig::{MultiSignature, MultiSignatureV0, SignerProof};
 use super::{Manifest, Signable, Signer};
-use crate::crypto::{CoreKey, Hash, KeyPair, PublicKey, Sign, Signature, TreeNode, Verify, parent, tree};
+use crate::crypto::{CoreKey, Hash, KeyPair, PublicKey, Sign, Signature, TreeNode, Verify, tree};
+use crate::hypercore::{flat_tree, merkle};
 use crate::wire::{Decode as _, DecodeError, Encode as _, EncodeError};
 
 /// A tree, as far as its signature is concerned.
@@ -186,17 +189,24 @@ impl Manifest {
                 found: signatures.proofs.len(),
                 quorum,
             })?;
-        for (position, proof) in proofs.iter().enumerate() {
+        // Both are looked up once a signature: a hostile list must not cost its square.
+        let nodes: BTreeMap<u64, TreeNode> = signatures
+            .nodes
+            .iter()
+            .rev()
+            .map(|node| (node.index, *node))
+            .collect();
+        let mut seen = BTreeSet::new();
+        for proof in proofs {
             let index = proof.signer;
-            let repeated = proofs[..position].iter().any(|earlier| earlier.signer == index);
+            let repeated = !seen.insert(index);
             let signer = usize::try_from(index)
                 .ok()
                 .and_then(|index| self.signers().get(index))
                 .filter(|_| !repeated)
                 .ok_or(VerifyError::Signer(index))?;
             let message = if proof.patch > 0 && self.allow_patch() {
-                let (roots, length) =
-                    patched(head, proof.patch, &signatures.nodes).ok_or(VerifyError::Patch(index))?;
+                let (roots, length) = patched(head, proof.patch, &nodes).ok_or(VerifyError::Patch(index))?;
                 self.signable(
                     key,
                     signer,
@@ -219,94 +229,124 @@ impl Manifest {
 
 /// The tree `patch` blocks further, with the nodes that cover these blocks. None when a node is missing or the numbers
 /// leave the range of trees.
-fn patched(head: &TreeHead<'_>, patch: u64, nodes: &[TreeNode]) -> Option<(Vec<TreeNode>, u64)> {
-    let end = head
-        .length
-        .checked_add(patch)
-        .filter(|end| *end <= u64::MAX / 4)?;
+fn patched(head: &TreeHead<'_>, patch: u64, nodes: &BTreeMap<u64, TreeNode>) -> Option<(Vec<TreeNode>, u64)> {
+    let end = head.length.checked_add(patch)?;
     let mut roots = head.roots.to_vec();
-    let mut at = head.length;
-    while at < end {
-        // The largest complete subtree that starts here and does not pass the end.
-        let aligned = if at == 0 {
-            u64::MAX
-        } else {
-            1 << at.trailing_zeros()
-        };
-        let fits = 1 << (end - at).ilog2();
-        let leaves = aligned.min(fits);
-        let index = 2 * at + leaves - 1;
-        append_root(&mut roots, *nodes.iter().find(|node| node.index == index)?);
-        at += leaves;
+    for index in flat_tree::cover(head.length, end) {
+        append_root(&mut roots, *nodes.get(&index)?);
     }
     Some((roots, end))
 }
 
 /// Adds a root and joins roots that are siblings.
 fn append_root(roots: &mut Vec<TreeNode>, node: TreeNode) {
-    roots.push(node);
-    while let [.., left, right] = roots.as_slice() {
-        let depth = left.index.trailing_ones();
-        if depth > 60 {
-            break; // No tree is that high.
-        }
-        // Two nodes of one depth are siblings when the left one has an even position among them.
-        let even = left.index >> depth >> 1 & 1 == 0;
-        if right.index.trailing_ones() != depth || !even || right.index != left.index + (2 << depth) {
-            break;
-        }
-        let joined = TreeNode {
-            index: left.index + (1 << depth),
-            size: left.size.saturating_add(right.size),
-            hash: parent(left, right),
-        };
-        roots.truncate(roots.len() - 2);
-        roots.push(joined);
+    let mut last = node;
+    while let Some(left) = roots.pop_if(|left| flat_tree::sibling(left.index) == last.index) {
+        last = merkle::parent(&left, &last);
     }
+    roots.push(last);
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::crypto::leaf;
+    use crate::crypto::Ed25519;
+    use crate::hypercore::manifest::{ManifestOptions, PartialSignature};
+    use crate::hypercore::merkle::Tree;
 
-    fn leaf_at(position: u64) -> TreeNode {
-        let block = position.to_le_bytes();
-        TreeNode {
-            index: 2 * position,
-            size: 8,
-            hash: leaf(&block),
-        }
+    fn tree_of(length: u64) -> Tree {
+        let mut tree = Tree::default();
+        (0..length).for_each(|block| tree.append(&block.to_le_bytes(), &mut Vec::new()));
+        tree
     }
 
-    fn roots_of(length: u64) -> Vec<TreeNode> {
-        let mut roots = Vec::new();
-        (0..length).for_each(|position| append_root(&mut roots, leaf_at(position)));
-        roots
-    }
-
-    #[test]
-    fn roots_join_as_the_flat_tree_says() {
-        let indexes = |length| roots_of(length).iter().map(|root| root.index).collect::<Vec<_>>();
-        assert_eq!(indexes(1), [0]);
-        assert_eq!(indexes(4), [3]);
-        assert_eq!(indexes(7), [3, 9, 12]);
-        assert_eq!(indexes(8), [7]);
+    fn manifest(version: u64, quorum: u64, allow_patch: bool) -> Manifest {
+        let signers = (1..=3)
+            .map(|byte| Signer::new(PublicKey::new([byte; 32])))
+            .collect();
+        Manifest::new(ManifestOptions {
+            version: Some(version),
+            quorum: Some(quorum),
+            allow_patch,
+            signers,
+            ..ManifestOptions::default()
+        })
+        .unwrap()
     }
 
     #[test]
     fn a_patch_leads_to_the_longer_tree() {
-        let short = roots_of(3);
-        let head = TreeHead {
-            roots: &short,
-            length: 3,
-            fork: 0,
-        };
-        let mut pair = vec![leaf_at(4)];
-        append_root(&mut pair, leaf_at(5));
-        let nodes = [leaf_at(3), pair[0]];
-        assert_eq!(patched(&head, 3, &nodes), Some((roots_of(6), 6)));
-        assert_eq!(patched(&head, 4, &nodes), None);
-        assert_eq!(patched(&head, u64::MAX, &nodes), None);
+        let short = tree_of(3);
+        let mut pair = Vec::new();
+        append_root(&mut pair, merkle::leaf(4, &4u64.to_le_bytes()));
+        append_root(&mut pair, merkle::leaf(5, &5u64.to_le_bytes()));
+        let nodes = [merkle::leaf(3, &3u64.to_le_bytes()), pair[0]];
+        let nodes = nodes.map(|node| (node.index, node)).into();
+        assert_eq!(
+            patched(&short.head(), 3, &nodes),
+            Some((tree_of(6).roots().to_vec(), 6))
+        );
+        assert_eq!(patched(&short.head(), 4, &nodes), None);
+        assert_eq!(patched(&short.head(), u64::MAX, &nodes), None);
+    }
+
+    #[test]
+    fn only_a_declared_signer_can_sign() {
+        let tree = tree_of(2);
+        let pair = Ed25519.key_pair(&crate::crypto::Seed::new([5; 32]));
+        let manifest = Manifest::single(pair.public);
+        let key = manifest.key();
+        let signature = manifest.sign(&Ed25519, &key, &pair, &tree.head()).unwrap();
+        assert_eq!(
+            manifest.verify(&Ed25519, &key, &tree.head(), Some(&signature)),
+            Ok(())
+        );
+        assert_eq!(
+            manifest.verify(&Ed25519, &key, &tree_of(3).head(), Some(&signature)),
+            Err(VerifyError::Signature(0))
+        );
+        let stranger = Ed25519.key_pair(&crate::crypto::Seed::new([6; 32]));
+        assert_eq!(
+            manifest.sign(&Ed25519, &key, &stranger, &tree.head()),
+            Err(SignError::NotASigner(stranger.public))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_hostile_signature_is_refused_without_panic(
+            version in 0..=3u64,
+            quorum in 0..=3u64,
+            allow_patch: bool,
+            length in 0..9u64,
+            proofs in vec((0..5u64, 0..=1u64 << 53, vec((0..1u64 << 53, 0..1u64 << 53), 0..4)), 0..5),
+            junk in vec(any::<u8>(), 0..200),
+        ) {
+            let manifest = manifest(version, quorum, allow_patch);
+            let key = manifest.key();
+            let tree = tree_of(length);
+            prop_assert!(manifest.verify(&Ed25519, &key, &tree.head(), Some(&junk)).is_err());
+            let parts: Vec<_> = proofs
+                .into_iter()
+                .map(|(signer, patch, nodes)| PartialSignature {
+                    signer,
+                    signature: Signature::new([3; 64]),
+                    patch: patch.min((1 << 53) - 1),
+                    nodes: nodes
+                        .into_iter()
+                        .map(|(index, size)| TreeNode { index, size, hash: Hash::new([1; 32]) })
+                        .collect(),
+                })
+                .collect();
+            let bytes = if version == 0 {
+                MultiSignatureV0::assemble(&parts).to_bytes()
+            } else {
+                MultiSignature::assemble(&parts).to_bytes()
+            };
+            prop_assert!(manifest.verify(&Ed25519, &key, &tree.head(), Some(&bytes.unwrap())).is_err());
+        }
     }
 }

@@ -270,6 +270,17 @@ impl<'a> Decoder<'a> {
         Ok(items)
     }
 
+    /// A count, then that many little-endian words of 32 bits.
+    ///
+    /// # Errors
+    ///
+    /// When the input ends before the last of them.
+    pub fn words(&mut self) -> Result<Vec<u32>, DecodeError> {
+        let count = self.uint()?;
+        let (words, _) = self.take(count.saturating_mul(4))?.as_chunks::<4>();
+        Ok(words.iter().map(|word| u32::from_le_bytes(*word)).collect())
+    }
+
     /// A byte length, then a value read by `item`, which sees only that many bytes; those that it leaves are skipped.
     ///
     /// # Errors

@@ -164,6 +164,15 @@ impl Encoder {
         self
     }
 
+    /// A count, then the words, little-endian.
+    pub fn words(&mut self, words: &[u32]) -> &mut Self {
+        self.count(words.len());
+        for word in words {
+            self.raw(&word.to_le_bytes());
+        }
+        self
+    }
+
     /// The byte length of what `item` writes, then that.
     pub fn frame(&mut self, item: impl FnOnce(&mut Self)) -> &mut Self {
         let mut inner = Self::new();

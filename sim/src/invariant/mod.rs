@@ -1,0 +1,52 @@
+//! What must hold when a run is over.
+
+mod acknowledged;
+mod convergence;
+
+use std::fmt;
+
+use autobee::crypto::CoreKey;
+use autobee::db::{OrderedEntry, WriterStatus};
+use autobee::wire::Length;
+use bytes::Bytes;
+use serde::Serialize;
+
+pub use acknowledged::acknowledged;
+pub use convergence::convergence;
+
+/// What a replica holds at the end of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The name of the replica.
+    pub replica: String,
+    /// Everything in its order.
+    pub order: Vec<OrderedEntry>,
+    /// The records of all writers.
+    pub writers: Vec<WriterStatus>,
+    /// The whole view.
+    pub view: Vec<(Bytes, Bytes)>,
+}
+
+/// An append that returned to its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The writer.
+    pub key: CoreKey,
+    /// The length of its log with the last value of the append.
+    pub length: Length,
+}
+
+/// Something that must hold, and does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Which property.
+    pub invariant: &'static str,
+    /// Who differs from what, and where.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}

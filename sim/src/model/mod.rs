@@ -1,0 +1,310 @@
+//! The order, as slow and as obvious as it can be told: what the engine is held against.
+//!
+//! Source: spec/autobee.md 8.8, transcribed. No incremental state, no cleverness; a set of batches in, everything that
+//! follows from it out.
+//!
+//! ```text
+//! state := empty; out := []
+//! emit(S, pulled):
+//!    while batches of S remain unsettled:
+//!       for each remaining v of S:
+//!          trial := the state after `out` followed by v's unsettled ancestors, emitted by this same rule with
+//!                   pulled = true
+//!          w(v)  := weight of v resolved in trial
+//!          ok(v) := v is admitted in trial
+//!       candidates := the remaining v, without those that are not ok unless pulled
+//!       if there is no candidate: return
+//!       v := best candidate by (w, highest first; timestamp; key; length)
+//!       emit(v's unsettled ancestors, pulled = true)
+//!       settle v: admitted -> apply it, append it to out; refused -> it leaves no trace, but satisfies links to it
+//! emit(all causally complete batches, pulled = false)
+//! ```
+//!
+//! # Admission
+//!
+//! Admission is resolved like weight: in the state after the emitted prefix and the batch's own ancestors. A batch is
+//! admitted when
+//!
+//! * its writer has a record there, removed or not, or is the creator; or
+//! * it is optimistic, optimistic batches are on, something was applied before it, it has at most 32 nodes, and apply
+//!   accepts it there.
+//!
+//! At the top level a batch that is not admitted is no candidate: it pulls nothing forward, leaves no trace, and is looked
+//! at again after every pick (a grant may come). Pulled as somebody's ancestor it is settled for good. What remains at
+//! the end is not part of the state. Which cores a peer must fetch follows from the final state: the members, removed ones
+//! included, and whatever they link; a core whose grant a reorder took away may be there, and its blocks are then simply
+//! not admitted.
+//!
+//! # What goes wrong in apply
+//!
+//! A stranger's batch that apply refuses is not admitted. A member's batch that apply refuses is recorded, and has no
+//! other effect.
+
+mod player;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use autobee::crypto::CoreKey;
+use autobee::engine::dag::{Claim, NewBatch};
+use autobee::wire::{Length, Link, Timestamp, Weight};
+
+pub use player::{Play, Player};
+pub use state::{Record, State};
+
+use state::Refused;
+
+/// What an anchor of a node is called.
+pub type AnchorKey<'a> = &'a dyn Fn(CoreKey, Length) -> CoreKey;
+
+/// What is the same at every peer of a database.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// The creator.
+    pub bootstrap: CoreKey,
+    /// Whether optimistic batches of strangers are tried at all.
+    pub optimistic: bool,
+    /// What anchors are called.
+    pub anchor: AnchorKey<'a>,
+}
+
+/// A batch with its values.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Who wrote it.
+    pub writer: CoreKey,
+    /// Length of the writer's core with the first node.
+    pub first: Length,
+    /// At least one.
+    pub nodes: Vec<Node>,
+    /// Of the first node.
+    pub claim: Option<Claim>,
+}
+
+/// One block of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Node {
+    /// As its writer saw it.
+    pub timestamp: Timestamp,
+    /// What it names.
+    pub links: Vec<Link>,
+    /// Written by somebody who was no member.
+    pub optimistic: bool,
+    /// An operation of [`crate::workload::Contract`] as JSON; anything else is refused, nothing is not applied.
+    pub value: Vec<u8>,
+}
+
+impl Batch {
+    /// Length of the writer's core with the last node.
+    #[must_use]
+    pub fn last(&self) -> Length {
+        Length(self.first.0 + self.nodes.len() as u64 - 1)
+    }
+
+    /// Each node with the length of the core that it makes.
+    pub fn numbered(&self) -> impl Iterator<Item = (Length, &Node)> {
+        (self.first.0..).map(Length).zip(&self.nodes)
+    }
+
+    /// The batch without its values, for the engine.
+    #[must_use]
+    pub fn outline(&self) -> NewBatch {
+        NewBatch {
+            writer: self.writer,
+            first: self.first,
+            last: self.last(),
+            timestamp: self.nodes[0].timestamp,
+            optimistic: self.nodes[0].optimistic,
+            links: self.nodes[0].links.clone(),
+            gates: self.nodes[1..]
+                .iter()
+                .flat_map(|node| node.links.iter().copied())
+                .collect(),
+            claim: self.claim,
+        }
+    }
+}
+
+/// What follows from a set of batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canonical {
+    /// Batches in order, by position in the set, each with the weight its writer stands with behind it.
+    pub order: Vec<(usize, Weight)>,
+    /// The state behind the last.
+    pub state: State,
+}
+
+/// Orders and applies a set of batches.
+#[must_use]
+pub fn canonical(rules: &Rules<'_>, batches: &[Batch]) -> Canonical {
+    let mut run = Run::new(rules, batches);
+    let ready = run.ready.clone();
+    run.emit(&ready, false);
+    Canonical {
+        order: run.at.out,
+        state: run.at.state,
+    }
+}
+
+struct Run<'a> {
+    rules: &'a Rules<'a>,
+    batches: &'a [Batch],
+    ready: BTreeSet<usize>,
+    ancestors: Vec<BTreeSet<usize>>,
+    at: At,
+}
+
+/// How far the emission is.
+#[derive(Clone, Default)]
+struct At {
+    state: State,
+    settled: BTreeSet<usize>,
+    out: Vec<(usize, Weight)>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+struct Priority(std::cmp::Reverse<Weight>, Timestamp, CoreKey, Length);
+
+impl<'a> Run<'a> {
+    fn new(rules: &'a Rules<'a>, batches: &'a [Batch]) -> Self {
+        let mut holder: BTreeMap<(CoreKey, Length), usize> = BTreeMap::new();
+        let mut anchors = BTreeSet::new();
+        for (at, batch) in batches.iter().enumerate() {
+            for (length, _) in batch.numbered() {
+                holder.insert((batch.writer, length), at);
+                anchors.insert((rules.anchor)(batch.writer, length));
+            }
+        }
+        let named = |batch: &Batch, nodes: &[Node]| -> Vec<Option<usize>> {
+            let chain = Length(batch.first.0 - 1);
+            let chain = (chain > Length::ZERO).then_some(Link {
+                key: batch.writer,
+                length: chain,
+            });
+            let links = nodes.iter().flat_map(|node| node.links.iter().copied());
+            let backer = batch.claim.map(|claim| claim.backer);
+            let is_anchor = |link: &Link| link.length == Length(1) && anchors.contains(&link.key);
+            let all = chain
+                .into_iter()
+                .chain(links)
+                .chain(backer)
+                .filter(|link| !is_anchor(link));
+            all.map(|link| holder.get(&(link.key, link.length)).copied())
+                .collect()
+        };
+
+        // Only what is causally complete takes part: every link of every node gates.
+        let mut ready = BTreeSet::new();
+        loop {
+            let before = ready.len();
+            for (at, batch) in batches.iter().enumerate() {
+                if named(batch, &batch.nodes)
+                    .iter()
+                    .all(|on| on.is_some_and(|on| ready.contains(&on)))
+                {
+                    ready.insert(at);
+                }
+            }
+            if ready.len() == before {
+                break;
+            }
+        }
+
+        // But only those of the first node order.
+        let mut ancestors = vec![BTreeSet::new(); batches.len()];
+        for at in &ready {
+            let mut next = vec![*at];
+            while let Some(batch) = next.pop() {
+                for parent in named(&batches[batch], &batches[batch].nodes[..1])
+                    .into_iter()
+                    .flatten()
+                {
+                    if ancestors[*at].insert(parent) {
+                        next.push(parent);
+                    }
+                }
+            }
+        }
+        Self {
+            rules,
+            batches,
+            ready,
+            ancestors,
+            at: At::default(),
+        }
+    }
+
+    fn emit(&mut self, set: &BTreeSet<usize>, pulled: bool) {
+        loop {
+            let left = set.iter().copied().filter(|v| !self.at.settled.contains(v));
+            let mut candidates: Vec<(Priority, usize)> =
+                left.map(|v| (self.priority(v, self.bound(v)), v)).collect();
+            candidates.sort();
+            // A trial can only make a candidate worse than its bound, so those behind the best need none.
+            let mut best: Option<(Priority, usize)> = None;
+            for (bound, v) in candidates {
+                if best.is_some_and(|(best, _)| best < bound) {
+                    break;
+                }
+                let before = self.at.clone();
+                self.emit(&self.left_of(v), true);
+                let weight = self.at.state.resolve(&self.batches[v]);
+                let admitted = pulled || self.accepts(v, weight).is_ok();
+                self.at = before;
+                let exact = (self.priority(v, weight), v);
+                if admitted && best.is_none_or(|best| exact < best) {
+                    best = Some(exact);
+                }
+            }
+            let Some((_, v)) = best else { return };
+            self.emit(&self.left_of(v), true);
+            self.settle(v);
+        }
+    }
+
+    fn settle(&mut self, v: usize) {
+        let weight = self.at.state.resolve(&self.batches[v]);
+        if let Ok(state) = self.accepts(v, weight) {
+            let pinned = state
+                .records
+                .get(&self.batches[v].writer)
+                .map_or(weight, |record| record.weight);
+            self.at.state = state;
+            self.at.out.push((v, pinned));
+        }
+        self.at.settled.insert(v);
+    }
+
+    fn accepts(&self, v: usize, weight: Weight) -> Result<State, Refused> {
+        self.at.state.apply(self.rules, &self.batches[v], weight)
+    }
+
+    fn left_of(&self, v: usize) -> BTreeSet<usize> {
+        self.ancestors[v].difference(&self.at.settled).copied().collect()
+    }
+
+    /// No weight is above the writer's standing and all of its claims that are not settled.
+    fn bound(&self, v: usize) -> Weight {
+        let of = &self.batches[v];
+        let earlier = |batch: &&Batch| batch.writer == of.writer && batch.first <= of.first;
+        let unsettled = (0..self.batches.len()).filter(|at| !self.at.settled.contains(at));
+        let batches = unsettled.map(|at| &self.batches[at]).filter(earlier);
+        let claimed = batches
+            .filter_map(|batch| batch.claim)
+            .map(|claim| claim.weight)
+            .max();
+        let standing = self.at.state.records.get(&of.writer).map(Record::standing);
+        let creator = (of.writer == self.rules.bootstrap && of.first > Length(1)).then_some(Weight(2));
+        claimed.max(standing).max(creator).unwrap_or_default()
+    }
+
+    fn priority(&self, v: usize, weight: Weight) -> Priority {
+        let batch = &self.batches[v];
+        Priority(
+            std::cmp::Reverse(weight),
+            batch.nodes[0].timestamp,
+            batch.writer,
+            batch.first,
+        )
+    }
+}

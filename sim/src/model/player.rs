@@ -1,0 +1,177 @@
+//! The same contract under the engine's linearizer, on the engine's membership state.
+
+use std::collections::BTreeMap;
+
+use autobee::crypto::CoreKey;
+use autobee::engine::dag::BatchId;
+use autobee::engine::linearizer::{Replay, Standing, Step, Suspended, Verdict};
+use autobee::engine::system::{Flush, System};
+use autobee::wire::{Length, Weight};
+use im::OrdMap;
+
+use super::{Batch, Node, Record, Rules, State};
+use crate::workload::{Op, tally};
+
+/// Membership and view behind an entry.
+#[derive(Debug, Clone, Default)]
+pub struct Play {
+    /// Membership.
+    pub system: System,
+    /// View.
+    pub view: OrdMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Play {
+    /// The same as the model has it.
+    #[must_use]
+    pub fn to_model(&self) -> State {
+        let records = self.system.records().map(|(key, record)| {
+            let record = Record {
+                is_removed: record.is_removed,
+                is_oplog: record.is_oplog,
+                weight: record.weight,
+                max_weight: record.max_weight.unwrap_or_default(),
+                length: record.length,
+                clock: record.clock,
+                is_genesis: record.is_genesis,
+                is_anchor: record.is_anchor,
+                timestamp: u64::try_from(record.timestamp).ok().map(autobee::wire::Timestamp),
+            };
+            (*key, record)
+        });
+        State {
+            records: records.collect(),
+            heads: self.system.heads().iter().collect(),
+            timestamp: self.system.timestamp(),
+            flushes: self.system.flushes(),
+            view: self
+                .view
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        }
+    }
+}
+
+/// Replays batches for a linearizer.
+pub struct Player<'a> {
+    rules: &'a Rules<'a>,
+    batches: BTreeMap<(CoreKey, Length), &'a Batch>,
+    /// How often each batch was applied.
+    pub applied: BTreeMap<BatchId, u32>,
+    /// Asked before every apply: true suspends it.
+    pub suspend: Box<dyn FnMut() -> bool + 'a>,
+}
+
+impl<'a> Player<'a> {
+    /// Plays these batches, and never suspends.
+    #[must_use]
+    pub fn new(rules: &'a Rules<'a>, batches: &'a [Batch]) -> Self {
+        Self {
+            rules,
+            batches: batches
+                .iter()
+                .map(|batch| ((batch.writer, batch.first), batch))
+                .collect(),
+            applied: BTreeMap::new(),
+            suspend: Box::new(|| false),
+        }
+    }
+
+    fn begin(&self, play: &Play, batch: &Batch, weight: Weight) -> Flush {
+        let mut flush = Flush::new(&play.system, batch.writer, weight);
+        if batch.writer == self.rules.bootstrap && batch.first == Length(1) {
+            flush.grant_genesis();
+        }
+        for (length, node) in batch.numbered() {
+            flush.record(length, node.timestamp, &node.links);
+        }
+        flush
+    }
+
+    /// None when the node is refused.
+    fn run(
+        &self,
+        view: &mut OrdMap<Vec<u8>, Vec<u8>>,
+        flush: &mut Flush,
+        (key, length): (CoreKey, Length),
+        node: &Node,
+    ) -> Option<()> {
+        let op: Op = serde_json::from_slice(&node.value).ok()?;
+        let blocked = op
+            .reject_if
+            .as_ref()
+            .is_some_and(|key| view.contains_key(key.as_bytes()));
+        if node.optimistic && (op.reject || blocked) {
+            return None;
+        }
+        if let Some(target) = &op.add_writer {
+            flush.add_writer(target.parse().ok()?, Weight(op.weight.unwrap_or(2)));
+        }
+        if let Some(target) = &op.remove_writer {
+            flush.remove_writer(target.parse().ok()?);
+        }
+        if let Some(target) = &op.ack {
+            flush.ack_writer(target.parse().ok()?);
+        }
+        let anchor = op.anchor.then(|| (self.rules.anchor)(key, length));
+        if let Some(anchor) = anchor {
+            flush.add_anchor(anchor);
+        }
+        let (number, next) = tally(view.get(&b"n"[..]).map(Vec::as_slice));
+        let name = format!("{key}:{length}").into_bytes();
+        view.insert(b"n".to_vec(), next.into_bytes());
+        view.insert(number.into_bytes(), name.clone());
+        if let Some((key, value)) = op.put {
+            view.insert(key.into_bytes(), value.into_bytes());
+        }
+        if let Some(key) = op.del {
+            view.remove(key.as_bytes());
+        }
+        if let Some(anchor) = anchor {
+            view.insert(format!("anchor/{anchor}").into_bytes(), name);
+        }
+        Some(())
+    }
+}
+
+impl Replay for Player<'_> {
+    type State = Play;
+
+    fn standing(&self, state: &Play, writer: &CoreKey) -> Option<Standing> {
+        state.system.standing(writer)
+    }
+
+    fn apply(&mut self, state: &Play, step: Step<'_>) -> Result<Verdict<Play>, Suspended> {
+        if (self.suspend)() {
+            return Err(Suspended);
+        }
+        *self.applied.entry(step.id).or_default() += 1;
+        let Some(batch) = self.batches.get(&(step.batch.writer, step.batch.first)).copied() else {
+            return Err(Suspended);
+        };
+        let is_member = batch.writer == self.rules.bootstrap || state.system.record(&batch.writer).is_some();
+        let mut flush = self.begin(state, batch, step.weight);
+        let mut view = state.view.clone();
+        if flush.may_apply(step.batch.optimistic) {
+            for (length, node) in batch.numbered().filter(|(_, node)| !node.value.is_empty()) {
+                if self
+                    .run(&mut view, &mut flush, (batch.writer, length), node)
+                    .is_some()
+                {
+                    continue;
+                }
+                if !is_member {
+                    return Ok(Verdict::Refused);
+                }
+                flush = self.begin(state, batch, step.weight);
+                view = state.view.clone();
+                break;
+            }
+        }
+        Ok(Verdict::Accepted(Play {
+            system: flush.finish().system,
+            view,
+        }))
+    }
+}

@@ -1,0 +1,285 @@
+//! A state: what is known of writers, and a plain map as view.
+
+use std::collections::BTreeMap;
+
+use autobee::crypto::CoreKey;
+use autobee::wire::{Length, Link, Timestamp, Weight};
+
+use super::{Batch, Node, Rules};
+use crate::workload::{Op, tally};
+
+/// Everything that peers must agree on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// What is known of writers.
+    pub records: BTreeMap<CoreKey, Record>,
+    /// Nodes that no node links, oldest first.
+    pub heads: Vec<Link>,
+    /// The highest of all nodes.
+    pub timestamp: Timestamp,
+    /// Number of batches.
+    pub flushes: u64,
+    /// What [`crate::workload::Contract`] keeps.
+    pub view: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// What is known of a writer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Removed, and not added again.
+    pub is_removed: bool,
+    /// Written by the flush of its own batch.
+    pub is_oplog: bool,
+    /// Weight of its last batch.
+    pub weight: Weight,
+    /// Granted ceiling.
+    pub max_weight: Weight,
+    /// How much of it is applied.
+    pub length: Length,
+    /// Flushes before the one that wrote the record.
+    pub clock: u64,
+    /// The ceiling is that of genesis.
+    pub is_genesis: bool,
+    /// Nobody writes it.
+    pub is_anchor: bool,
+    /// Of its batch, if that wrote the record.
+    pub timestamp: Option<Timestamp>,
+}
+
+impl Record {
+    /// The weight of its next batch, if that claims nothing.
+    #[must_use]
+    pub fn standing(&self) -> Weight {
+        if self.is_genesis && self.max_weight > Weight::ZERO {
+            self.max_weight
+        } else {
+            self.weight
+        }
+    }
+}
+
+/// Apply, or admission, says no.
+#[derive(Debug)]
+pub(super) struct Refused;
+
+/// What one flush says about a writer.
+#[derive(Default)]
+struct Pending {
+    length: Length,
+    weight: Option<Weight>,
+    max_weight: Option<Weight>,
+    is_genesis: bool,
+    removed: bool,
+    added: bool,
+    is_anchor: bool,
+    timestamp: Option<Timestamp>,
+}
+
+/// One batch, while it is applied.
+struct Flush<'a> {
+    before: &'a State,
+    after: State,
+    pending: BTreeMap<CoreKey, Pending>,
+}
+
+impl State {
+    /// The weight of a batch whose ancestors are applied.
+    pub(super) fn resolve(&self, batch: &Batch) -> Weight {
+        let own = self.records.get(&batch.writer);
+        let floor = own.map_or(Weight::ZERO, Record::standing);
+        let Some((claim, own)) = batch.claim.zip(own) else {
+            return floor;
+        };
+        let backer = self.records.get(&claim.backer.key);
+        let counts = claim.valid
+            && claim.weight > floor
+            && claim.weight <= own.max_weight
+            && claim.backer.key != batch.writer
+            && backer.is_some_and(|backer| backer.length >= claim.backer.length);
+        if counts { claim.weight } else { floor }
+    }
+
+    /// The state behind a batch whose ancestors are applied.
+    pub(super) fn apply(&self, rules: &Rules<'_>, batch: &Batch, weight: Weight) -> Result<Self, Refused> {
+        let member = self.records.contains_key(&batch.writer) || batch.writer == rules.bootstrap;
+        let optimistic = batch.nodes[0].optimistic;
+        if !member && (!optimistic || !rules.optimistic || self.flushes == 0 || batch.nodes.len() > 32) {
+            return Err(Refused);
+        }
+        let mut flush = Flush::record(self, rules, batch, weight);
+        let may_apply = match (flush.pending.get(&batch.writer), self.records.get(&batch.writer)) {
+            (Some(pending), _) if pending.added => true,
+            (_, Some(record)) => !record.is_removed,
+            (_, None) => optimistic,
+        };
+        if may_apply {
+            for (length, node) in batch.numbered().filter(|(_, node)| !node.value.is_empty()) {
+                match flush.run(rules, (batch.writer, length), node) {
+                    Ok(()) => {}
+                    Err(Refused) if !member => return Err(Refused),
+                    Err(Refused) => {
+                        flush = Flush::record(self, rules, batch, weight);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(flush.finish(batch.writer))
+    }
+}
+
+impl<'a> Flush<'a> {
+    fn record(before: &'a State, rules: &Rules<'_>, batch: &Batch, weight: Weight) -> Self {
+        let mut flush = Self {
+            before,
+            after: before.clone(),
+            pending: BTreeMap::new(),
+        };
+        if batch.writer == rules.bootstrap && batch.first == Length(1) {
+            flush.add_writer(batch.writer, Weight(2), true);
+        }
+        for (length, node) in batch.numbered() {
+            let covers = |head: &Link| {
+                (head.key == batch.writer && head.length <= length)
+                    || node
+                        .links
+                        .iter()
+                        .any(|link| link.key == head.key && link.length >= head.length)
+            };
+            flush.after.heads.retain(|head| !covers(head));
+            flush.after.heads.push(Link {
+                key: batch.writer,
+                length,
+            });
+            flush.after.timestamp = flush.after.timestamp.max(node.timestamp);
+            let pending = flush.pending.entry(batch.writer).or_default();
+            pending.length = pending.length.max(length);
+            pending.weight = pending.weight.max(Some(weight));
+            pending.timestamp = pending.timestamp.or(Some(node.timestamp));
+        }
+        flush
+    }
+
+    fn run(
+        &mut self,
+        rules: &Rules<'_>,
+        (key, length): (CoreKey, Length),
+        node: &Node,
+    ) -> Result<(), Refused> {
+        let op: Op = serde_json::from_slice(&node.value).map_err(|_| Refused)?;
+        let has = |key: &String| self.after.view.contains_key(key.as_bytes());
+        if node.optimistic && (op.reject || op.reject_if.as_ref().is_some_and(has)) {
+            return Err(Refused);
+        }
+        let parse = |text: &str| text.parse::<CoreKey>().map_err(|_| Refused);
+        if let Some(target) = &op.add_writer {
+            self.add_writer(parse(target)?, Weight(op.weight.unwrap_or(2)), false);
+        }
+        if let Some(target) = &op.remove_writer {
+            self.remove_writer(parse(target)?);
+        }
+        if let Some(target) = &op.ack {
+            let target = parse(target)?;
+            let length = self
+                .before
+                .records
+                .get(&target)
+                .map_or(Length::ZERO, |record| record.length);
+            let pending = self.pending.entry(target).or_default();
+            pending.length = pending.length.max(length);
+        }
+        let anchor = op.anchor.then(|| (rules.anchor)(key, length));
+        if let Some(anchor) = anchor {
+            let pending = self.pending.entry(anchor).or_default();
+            (pending.added, pending.removed, pending.is_anchor) = (true, false, true);
+            pending.length = pending.length.max(Length(1));
+        }
+
+        let view = &mut self.after.view;
+        let (number, next) = tally(view.get(&b"n"[..]).map(Vec::as_slice));
+        let name = format!("{key}:{}", length.0).into_bytes();
+        view.insert(b"n".to_vec(), next.into_bytes());
+        view.insert(number.into_bytes(), name.clone());
+        if let Some((key, value)) = op.put {
+            view.insert(key.into_bytes(), value.into_bytes());
+        }
+        if let Some(key) = op.del {
+            view.remove(key.as_bytes());
+        }
+        if let Some(anchor) = anchor {
+            view.insert(format!("anchor/{anchor}").into_bytes(), name);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, writer: CoreKey) -> State {
+        for (key, pending) in self.pending {
+            let old = self.before.records.get(&key).copied().unwrap_or_default();
+            let is_oplog = key == writer;
+            let record = Record {
+                is_removed: pending.removed || (!pending.added && old.is_removed),
+                is_oplog,
+                weight: pending.weight.unwrap_or(old.weight),
+                max_weight: pending.max_weight.unwrap_or(old.max_weight),
+                length: pending.length.max(old.length),
+                clock: self.before.flushes,
+                is_genesis: if pending.max_weight.is_some() {
+                    pending.is_genesis
+                } else {
+                    old.is_genesis
+                },
+                is_anchor: pending.is_anchor || old.is_anchor,
+                timestamp: pending.timestamp.filter(|_| is_oplog),
+            };
+            self.after.records.insert(key, record);
+        }
+        self.after.flushes += 1;
+        self.after
+    }
+
+    // ---- membership calls: on the state before, overlaid with what is pending
+
+    fn add_writer(&mut self, key: CoreKey, weight: Weight, is_genesis: bool) {
+        let (is_removed, ceiling, length) = self.overlay(&key).unwrap_or((true, Weight::ZERO, Length::ZERO));
+        if weight <= ceiling && !is_removed {
+            return;
+        }
+        let pending = self.pending.entry(key).or_default();
+        (pending.added, pending.removed) = (true, false);
+        pending.length = pending.length.max(length);
+        if weight > ceiling {
+            pending.max_weight = Some(weight);
+            pending.is_genesis = is_genesis;
+            if is_genesis {
+                pending.weight = pending.weight.max(Some(weight));
+            }
+        }
+    }
+
+    fn remove_writer(&mut self, key: CoreKey) {
+        let length = self.overlay(&key).map_or(Length::ZERO, |(_, _, length)| length);
+        let pending = self.pending.entry(key).or_default();
+        (pending.added, pending.removed) = (false, true);
+        pending.length = pending.length.max(length);
+        pending.max_weight = Some(Weight::ZERO);
+        pending.is_genesis = false;
+    }
+
+    /// Removed, ceiling, length.
+    fn overlay(&self, key: &CoreKey) -> Option<(bool, Weight, Length)> {
+        match (self.before.records.get(key), self.pending.get(key)) {
+            (None, None) => None,
+            (Some(record), None) => Some((record.is_removed, record.max_weight, record.length)),
+            (None, Some(pending)) => Some((
+                pending.removed,
+                pending.max_weight.unwrap_or_default(),
+                pending.length,
+            )),
+            (Some(record), Some(pending)) => Some((
+                record.is_removed || pending.removed,
+                pending.max_weight.unwrap_or(record.max_weight),
+                record.length.max(pending.length),
+            )),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Points that the engine offers to the simulator: rare paths to force, defects to plant, states worth reaching.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::seed::{Seeds, Stream};
+
+/// How often a point is armed in a run, and how often an armed one fires: a quarter.
+const SHARE_64K: u32 = 16_384;
+
+/// The points of one run.
+#[derive(Debug)]
+pub(crate) struct Points {
+    seeds: Seeds,
+    buggify: bool,
+    disarmed: BTreeSet<String>,
+    planted: BTreeSet<String>,
+    /// The stream that decides when a point fires; `None` when it is not armed in this run.
+    streams: BTreeMap<&'static str, Option<Stream>>,
+    /// How often a state was looked for, and how often it was seen.
+    sometimes: BTreeMap<&'static str, (u64, u64)>,
+}
+
+impl Points {
+    pub(crate) fn new(
+        seeds: Seeds,
+        buggify: bool,
+        disarmed: BTreeSet<String>,
+        planted: BTreeSet<String>,
+    ) -> Self {
+        Self {
+            seeds,
+            buggify,
+            disarmed,
+            planted,
+            streams: BTreeMap::new(),
+            sometimes: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the rare path `point` is to be taken now.
+    pub(crate) fn fires(&mut self, point: &'static str) -> bool {
+        if !self.buggify {
+            return false;
+        }
+        let stream = self.streams.entry(point).or_insert_with(|| {
+            let armed = self.seeds.stream("buggify arm", &[point]).chance(SHARE_64K);
+            (armed && !self.disarmed.contains(point)).then(|| self.seeds.stream("buggify fire", &[point]))
+        });
+        stream.as_mut().is_some_and(|stream| stream.chance(SHARE_64K))
+    }
+
+    /// Whether the engine is to have the defect `bug`.
+    pub(crate) fn is_planted(&self, bug: &str) -> bool {
+        self.planted.contains(bug)
+    }
+
+    /// Counts a look at `point`.
+    pub(crate) fn sometimes(&mut self, point: &'static str, seen: bool) {
+        let (looked, saw) = self.sometimes.entry(point).or_default();
+        *looked += 1;
+        *saw += u64::from(seen);
+    }
+
+    /// Points that were reached and are armed.
+    pub(crate) fn armed(&self) -> BTreeSet<&'static str> {
+        let armed = self.streams.iter().filter(|(_, stream)| stream.is_some());
+        armed.map(|(point, _)| *point).collect()
+    }
+
+    /// Per point: looks and sights.
+    pub(crate) const fn counts(&self) -> &BTreeMap<&'static str, (u64, u64)> {
+        &self.sometimes
+    }
+}

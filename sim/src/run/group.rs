@@ -1,0 +1,197 @@
+//! The replicas of a run: processes that open the database, listen, and dial each other until they are connected.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use autobee::crypto::CoreKey;
+use autobee::db::{Autobee, Role};
+use autobee::env::{Clock as _, Env as _, Listener as _, Network as _, PeerAddr, Spawn as _};
+use autobee::{Error, ErrorKind};
+
+use crate::env::SimEnv;
+use crate::invariant::{Acknowledged, Violation};
+use crate::replica::{Crash, ReplicaId};
+use crate::workload::Contract;
+use crate::world::{NameError, World};
+
+/// How long a replica waits before it dials a peer again.
+const REDIAL: Duration = Duration::from_millis(250);
+
+/// Handles to all replicas. Clones share them.
+#[derive(Clone)]
+pub(super) struct Group(Arc<Mutex<Members>>);
+
+struct Members {
+    replicas: Vec<Member>,
+    /// The database that everybody joins.
+    database: Option<CoreKey>,
+    acknowledged: Vec<Acknowledged>,
+    failures: Vec<Violation>,
+}
+
+struct Member {
+    id: ReplicaId,
+    name: String,
+    booted: bool,
+    db: Option<Autobee<SimEnv>>,
+    /// The key of its writer, once it ran.
+    local: Option<CoreKey>,
+}
+
+impl Group {
+    pub(super) fn new(world: &World, replicas: usize) -> Result<Self, NameError> {
+        let member = |number| {
+            let name = format!("r{number}");
+            Ok(Member {
+                id: world.add_replica(&name)?,
+                name,
+                booted: false,
+                db: None,
+                local: None,
+            })
+        };
+        let replicas = (0..replicas).map(member).collect::<Result<_, NameError>>()?;
+        let members = Members {
+            replicas,
+            database: None,
+            acknowledged: Vec::new(),
+            failures: Vec::new(),
+        };
+        Ok(Self(Arc::new(Mutex::new(members))))
+    }
+
+    // Processes.
+
+    /// Starts the program of a replica for the first time.
+    pub(super) fn boot(&self, world: &World, replica: usize) {
+        let id = {
+            let mut members = self.lock();
+            let member = &mut members.replicas[replica];
+            if std::mem::replace(&mut member.booted, true) {
+                return;
+            }
+            member.id
+        };
+        let group = self.clone();
+        world.boot(id, move |env| group.clone().program(env, replica));
+    }
+
+    pub(super) fn crash(&self, world: &World, replica: usize, how: Crash) {
+        let db = self.lock().replicas[replica].db.take();
+        world.crash(self.id(replica), how);
+        drop(db);
+    }
+
+    /// Starts a crashed replica again; one that never ran stays down, one that runs goes on.
+    pub(super) fn restart(&self, world: &World, replica: usize) {
+        let id = self.id(replica);
+        if !world.is_up(id) {
+            world.restart(id);
+        }
+    }
+
+    /// What a replica does: open, listen, dial everybody who comes after it.
+    async fn program(self, env: SimEnv, replica: usize) {
+        let name = self.name(replica);
+        let mut builder = Autobee::builder(env.clone()).name(name.clone()).apply(Contract);
+        if let Some(key) = self.database() {
+            builder = builder.key(key);
+        }
+        let db = match builder.open().await {
+            Ok(db) => db,
+            Err(error) => return self.fail(replica, "open", &error),
+        };
+        {
+            let mut members = self.lock();
+            members.database.get_or_insert(db.key());
+            members.replicas[replica].local = Some(db.local());
+            members.replicas[replica].db = Some(db.clone());
+        }
+        let peers: Vec<String> = self
+            .lock()
+            .replicas
+            .iter()
+            .skip(replica + 1)
+            .map(|peer| peer.name.clone())
+            .collect();
+        for peer in peers {
+            env.spawn().spawn("dial", dial(env.clone(), db.clone(), peer));
+        }
+        let Ok(mut listener) = env.network().listen(&PeerAddr::new(name)).await else {
+            return;
+        };
+        while let Ok((stream, _)) = listener.accept().await {
+            if db.replicate(stream, Role::Responder).is_err() {
+                return;
+            }
+        }
+    }
+
+    // What is known of them.
+
+    pub(super) fn id(&self, replica: usize) -> ReplicaId {
+        self.lock().replicas[replica].id
+    }
+
+    pub(super) fn name(&self, replica: usize) -> String {
+        self.lock().replicas[replica].name.clone()
+    }
+
+    pub(super) fn db(&self, replica: usize) -> Option<Autobee<SimEnv>> {
+        self.lock().replicas[replica].db.clone()
+    }
+
+    pub(super) fn database(&self) -> Option<CoreKey> {
+        self.lock().database
+    }
+
+    /// The key of a replica's writer; none before it ran for the first time.
+    pub(super) fn local_key(&self, replica: usize) -> Option<CoreKey> {
+        self.lock().replicas[replica].local
+    }
+
+    pub(super) fn acknowledge(&self, entry: Acknowledged) {
+        self.lock().acknowledged.push(entry);
+    }
+
+    pub(super) fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.lock().acknowledged.clone()
+    }
+
+    /// Notes why an append failed, unless that was to be expected.
+    pub(super) fn append_failed(&self, replica: usize, error: &Error) {
+        if !matches!(error.kind(), ErrorKind::Denied | ErrorKind::Closed) {
+            self.fail(replica, "append", error);
+        }
+    }
+
+    pub(super) fn failures(&self) -> Vec<Violation> {
+        self.lock().failures.clone()
+    }
+
+    fn fail(&self, replica: usize, what: &str, error: &Error) {
+        let what = format!("{what} at {}: {error}", self.name(replica));
+        self.lock().failures.push(Violation {
+            invariant: "no failure",
+            what,
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps one connection to a peer.
+async fn dial(env: SimEnv, db: Autobee<SimEnv>, peer: String) {
+    let peer = PeerAddr::new(peer);
+    loop {
+        if let Ok(stream) = env.network().dial(&peer).await {
+            match db.replicate(stream, Role::Initiator) {
+                Ok(session) => drop(session.ended().await),
+                Err(_) => return,
+            }
+        }
+        env.clock().sleep(REDIAL).await;
+    }
+}

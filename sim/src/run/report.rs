@@ -1,0 +1,95 @@
+//! What a run came to.
+
+use autobee::crypto::hash;
+use autobee::db::OrderedEntry;
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::invariant::{Outcome, Violation};
+use crate::scenario::Scenario;
+use crate::world::World;
+
+/// The verdict of one run. Everything in it is a function of the scenario and the seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The scenario.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// How many replicas took part.
+    pub replicas: usize,
+    /// How many entries are in the order at the end.
+    pub entries: usize,
+    /// Every replica holds the same, and nothing acknowledged is lost.
+    pub converged: bool,
+    /// BLAKE2b-256 of all events, as they are written with `--trace`.
+    pub trace_hash: String,
+    /// How many events there were.
+    pub events: u64,
+    /// How long it took, in milliseconds of virtual time.
+    pub sim_ms: u64,
+    /// What every replica holds.
+    pub states: Vec<ReplicaState>,
+    /// What should hold and does not.
+    pub violations: Vec<Violation>,
+}
+
+/// What a replica holds, as hashes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ReplicaState {
+    /// Its name.
+    pub replica: String,
+    /// BLAKE2b-256 over key, length and weight of every entry.
+    pub order_hash: String,
+    /// BLAKE2b-256 over every key and value, each after its length.
+    pub view_hash: String,
+}
+
+impl Report {
+    pub(super) fn new(
+        scenario: &Scenario,
+        seed: u64,
+        world: &World,
+        outcomes: &[Outcome],
+        violations: Vec<Violation>,
+    ) -> Self {
+        let state = |outcome: &Outcome| ReplicaState {
+            replica: outcome.replica.clone(),
+            order_hash: order_hash(&outcome.order),
+            view_hash: view_hash(&outcome.view),
+        };
+        Self {
+            scenario: scenario.name.clone(),
+            seed,
+            replicas: scenario.replicas,
+            entries: outcomes.first().map_or(0, |outcome| outcome.order.len()),
+            converged: violations.is_empty(),
+            trace_hash: world.trace_hash().to_hex(),
+            events: world.trace_events(),
+            sim_ms: u64::try_from(world.now().as_millis()).unwrap_or(u64::MAX),
+            states: outcomes.iter().map(state).collect(),
+            violations,
+        }
+    }
+}
+
+fn order_hash(order: &[OrderedEntry]) -> String {
+    let mut bytes = Vec::with_capacity(order.len() * 48);
+    for entry in order {
+        bytes.extend_from_slice(entry.key.as_bytes());
+        bytes.extend_from_slice(&entry.length.0.to_le_bytes());
+        bytes.extend_from_slice(&entry.weight.0.to_le_bytes());
+    }
+    hash(&[&bytes]).to_hex()
+}
+
+fn view_hash(view: &[(Bytes, Bytes)]) -> String {
+    let mut bytes = Vec::new();
+    for part in view.iter().flat_map(|(key, value)| [key, value]) {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
+    }
+    hash(&[&bytes]).to_hex()
+}

@@ -1,0 +1,126 @@
+//! What happens to replicas at a point of time.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, in milliseconds of virtual time.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+/// What happens. In a file: `do = "partition"` and the fields of that action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Action {
+    /// Only replicas of one group reach each other. Who is in no group reaches nobody.
+    Partition {
+        /// The groups.
+        groups: Vec<Vec<usize>>,
+    },
+    /// Nothing from one replica reaches the other any more; the way back stays open.
+    Cut {
+        /// The sender.
+        from: usize,
+        /// The receiver.
+        to: usize,
+    },
+    /// All ways are open again.
+    Heal,
+    /// Starts a replica that did not start with the others.
+    Join {
+        /// Which.
+        replica: usize,
+    },
+    /// Ends the process of a replica.
+    Crash {
+        /// Which.
+        replica: usize,
+        /// How.
+        mode: CrashMode,
+    },
+    /// Starts a crashed replica again, from its disk.
+    Restart {
+        /// Which.
+        replica: usize,
+    },
+    /// Stops a replica from doing anything, as a closed laptop lid does.
+    Pause {
+        /// Which.
+        replica: usize,
+    },
+    /// Lets it go on.
+    Resume {
+        /// Which.
+        replica: usize,
+    },
+    /// Sets how far the wall clock of a replica is off.
+    Skew {
+        /// Which.
+        replica: usize,
+        /// By how much, in milliseconds; negative is behind.
+        ms: i64,
+    },
+    /// One replica adds another as a writer.
+    Add {
+        /// Who adds.
+        by: usize,
+        /// Who is added.
+        target: usize,
+        /// The ceiling of its weight.
+        #[serde(default = "Action::weight_default")]
+        weight: u64,
+    },
+    /// One replica removes another from the writers.
+    Remove {
+        /// Who removes.
+        by: usize,
+        /// Who is removed.
+        target: usize,
+    },
+}
+
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CrashMode {
+    /// The process is killed; what it wrote is there, its peers get resets.
+    Kill,
+    /// The machine loses power; what was not synced may be lost, its peers hear nothing.
+    PowerLoss,
+}
+
+impl Action {
+    const fn weight_default() -> u64 {
+        2
+    }
+
+    /// The replica that starts late with this.
+    #[must_use]
+    pub const fn joins(&self) -> Option<usize> {
+        match self {
+            Self::Join { replica } => Some(*replica),
+            _ => None,
+        }
+    }
+
+    /// The replicas that it names.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<usize> {
+        match self {
+            Self::Partition { groups } => groups.concat(),
+            Self::Cut { from, to } => vec![*from, *to],
+            Self::Heal => Vec::new(),
+            Self::Join { replica }
+            | Self::Crash { replica, .. }
+            | Self::Restart { replica }
+            | Self::Pause { replica }
+            | Self::Resume { replica }
+            | Self::Skew { replica, .. } => vec![*replica],
+            Self::Add { by, target, .. } | Self::Remove { by, target } => vec![*by, *target],
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Reading scenario files, and refusing what makes no sense.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::{Action, Scenario};
+
+const REPLICAS_MAX: usize = 256;
+const APPENDS_MAX: u64 = 1_000_000;
+const TIME_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// A scenario file that cannot be run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ScenarioError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The text is not a scenario. The message names line, column and field.
+    #[error("{name}: {source}")]
+    Syntax {
+        /// The scenario.
+        name: String,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A field has a value that cannot be.
+    #[error("{name}: {field}: {why}")]
+    Value {
+        /// The scenario.
+        name: String,
+        /// The field, with its position in its list.
+        field: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Scenario {
+    /// Reads a scenario file. Its name is the file's, without the ending.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is not a scenario that can be run.
+    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "scenario files lie outside the simulated world"
+        )]
+        let text = std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        Self::parse(&name.unwrap_or_default(), &text)
+    }
+
+    /// Reads a scenario from text.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not a scenario that can be run.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ScenarioError> {
+        let mut scenario: Self = toml::from_str(text).map_err(|source| ScenarioError::Syntax {
+            name: name.to_owned(),
+            source: Box::new(source),
+        })?;
+        name.clone_into(&mut scenario.name);
+        scenario.refuse_unknown_event_fields(text)?;
+        scenario.validate()?;
+        Ok(scenario)
+    }
+
+    /// Flattened and tagged tables take any field, so what was understood is compared with what was written.
+    fn refuse_unknown_event_fields(&self, text: &str) -> Result<(), ScenarioError> {
+        let written = text.parse::<toml::Table>().ok();
+        let written = written
+            .as_ref()
+            .and_then(|table| table.get("event"))
+            .and_then(toml::Value::as_array);
+        for (position, (event, written)) in self.event.iter().zip(written.into_iter().flatten()).enumerate() {
+            let understood = toml::Table::try_from(event).unwrap_or_default();
+            let fields = written.as_table().into_iter().flat_map(toml::Table::keys);
+            if let Some(field) = fields.into_iter().find(|field| !understood.contains_key(*field)) {
+                return Err(ScenarioError::Value {
+                    name: self.name.clone(),
+                    field: format!("event[{position}].{field}"),
+                    why: "unknown field".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate(&self) -> Result<(), ScenarioError> {
+        let refuse = |field: String, why: String| {
+            Err(ScenarioError::Value {
+                name: self.name.clone(),
+                field,
+                why,
+            })
+        };
+        if self.replicas == 0 || self.replicas > REPLICAS_MAX {
+            return refuse(
+                "replicas".into(),
+                format!("{} is not in 1..={REPLICAS_MAX}", self.replicas),
+            );
+        }
+        let known = |replicas: &[usize]| replicas.iter().copied().find(|replica| *replica >= self.replicas);
+        if let Some(replica) = known(&self.writers()) {
+            return refuse("writers".into(), format!("there is no replica {replica}"));
+        }
+        if self.network.latency_us_min > self.network.latency_us_max {
+            return refuse(
+                "network.latency_us_min".into(),
+                "is above network.latency_us_max".into(),
+            );
+        }
+        if self.network.window == 0 {
+            return refuse("network.window".into(), "nothing could ever be sent".into());
+        }
+        for (position, workload) in self.workload.iter().enumerate() {
+            let field = |field: &str| format!("workload[{position}].{field}");
+            if let Some(replica) = known(&workload.replicas) {
+                return refuse(field("replicas"), format!("there is no replica {replica}"));
+            }
+            if workload.from_ms > workload.to_ms || workload.to_ms > TIME_MS_MAX {
+                return refuse(
+                    field("to_ms"),
+                    format!("is not in {}..={TIME_MS_MAX}", workload.from_ms),
+                );
+            }
+            if workload.batch_max == 0 || workload.keys == 0 {
+                return refuse(field("batch_max, keys"), "must be at least 1".into());
+            }
+            if u64::from(workload.appends) * workload.replicas.len() as u64 > APPENDS_MAX {
+                return refuse(
+                    field("appends"),
+                    format!("more than {APPENDS_MAX} appends in all"),
+                );
+            }
+        }
+        for (position, event) in self.event.iter().enumerate() {
+            let field = |field: &str| format!("event[{position}].{field}");
+            if event.at_ms > TIME_MS_MAX {
+                return refuse(field("at_ms"), format!("is above {TIME_MS_MAX}"));
+            }
+            if let Some(replica) = known(&event.action.replicas()) {
+                return refuse(field("do"), format!("there is no replica {replica}"));
+            }
+            if let Action::Partition { groups } = &event.action {
+                let mut all = groups.concat();
+                all.sort_unstable();
+                if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
+                    return refuse(field("groups"), format!("replica {} is in two groups", twice[0]));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Scenario::parse("test", text)
+            .expect_err("must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn a_typo_names_line_and_field() {
+        let message = refused("about = \"x\"\nreplicas = 2\nreplcas = 3\n");
+        assert!(message.contains("line 3"), "{message}");
+        assert!(message.contains("replcas"), "{message}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_name_their_field() {
+        for (text, field) in [
+            ("about = \"\"\nreplicas = 0", "replicas"),
+            (
+                "about = \"\"\nreplicas = 2\n[[event]]\nat_ms = 1\ndo = \"crash\"\nreplica = 2\nmode = \"kill\"",
+                "event[0]",
+            ),
+            (
+                "about = \"\"\nreplicas = 2\n[[event]]\nat_ms = 1\ndo = \"partition\"\ngroups = [[0], [0, 1]]",
+                "event[0].groups",
+            ),
+            (
+                "about = \"\"\nreplicas = 1\n[[workload]]\nreplicas = [1]\nappends = 1\nto_ms = 1",
+                "workload[0].replicas",
+            ),
+        ] {
+            let message = refused(text);
+            assert!(message.contains(field), "{field}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_action_is_refused() {
+        let message = refused("about = \"\"\nreplicas = 2\n[[event]]\nat_ms = 1\ndo = \"explode\"");
+        assert!(message.contains("explode"), "{message}");
+    }
+
+    #[test]
+    fn a_typo_in_an_action_is_refused() {
+        let message = refused("about = \"\"\nreplicas = 2\n[[event]]\nat_ms = 1\ndo = \"heal\"\nreplica = 1");
+        assert!(message.contains("replica"), "{message}");
+    }
+}

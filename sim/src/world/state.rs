@@ -1,0 +1,149 @@
+//! What a world holds behind its one lock, and the handles that reach it.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Waker;
+
+use crate::disk::DiskEvent;
+use crate::executor::{Ready, Task, Timers, lock};
+use crate::network::{Fabric, Kernel};
+use crate::points::Points;
+use crate::replica::{Owner, Replica, ReplicaId};
+use crate::seed::{Seeds, Stream};
+use crate::trace::{Trace, write_disk_event};
+
+/// A world as its programs hold it: it ends with its owner, whatever they keep.
+pub(crate) type WeakWorld = Weak<Shared>;
+
+/// A world.
+pub(crate) struct Shared {
+    /// Never locked while a future is polled or dropped, or a waker called.
+    pub(crate) state: Mutex<State>,
+    pub(crate) ready: Arc<Ready>,
+}
+
+/// Everything that changes.
+pub(crate) struct State {
+    pub(crate) now: u64,
+    pub(crate) timers: Timers,
+    pub(crate) kernel: Kernel<Waker>,
+    pub(crate) trace: Trace,
+    pub(crate) trace_polls: bool,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) scheduler: Stream,
+    pub(crate) seeds: Seeds,
+    pub(crate) points: Points,
+    /// Virtual time of the last thing that was more than a timer.
+    pub(crate) active_at: u64,
+    pub(crate) tasks_started: u64,
+}
+
+impl Shared {
+    /// Starts a task, unless its incarnation is gone: then the future is dropped.
+    pub(crate) fn spawn(
+        &self,
+        owner: Owner,
+        name: &'static str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<Arc<Task>> {
+        let id = {
+            let mut state = lock(&self.state);
+            if !state.lives(owner) {
+                return None;
+            }
+            state.tasks_started += 1;
+            state.tasks_started
+        };
+        let task = Task::start(id, name, owner, &self.ready, future);
+        let mut state = lock(&self.state);
+        state.replicas[owner.replica.index()]
+            .tasks
+            .insert(id, Arc::clone(&task));
+        Some(task)
+    }
+
+    /// Drops the future of a task that need not have come to its end.
+    pub(crate) fn end(&self, task: &Task) {
+        task.end();
+        let gone = lock(&self.state).replicas[task.owner.replica.index()]
+            .tasks
+            .remove(&task.id);
+        drop(gone);
+    }
+}
+
+impl State {
+    pub(crate) fn replica(&self, id: ReplicaId) -> &Replica {
+        &self.replicas[id.index()]
+    }
+
+    /// True while the process of `owner` runs.
+    pub(crate) fn lives(&self, owner: Owner) -> bool {
+        let replica = self.replica(owner.replica);
+        replica.up && replica.incarnation == owner.incarnation
+    }
+
+    /// Moves the time to `now`, and the network with it.
+    pub(crate) fn advance(&mut self, now: u64) {
+        self.now = now;
+        self.kernel.advance(now);
+        self.write_notes();
+    }
+
+    /// Hands what the network did to the trace.
+    pub(crate) fn write_notes(&mut self) {
+        let replicas = &self.replicas;
+        for note in self.kernel.drain_notes() {
+            self.active_at = self.now;
+            note.write(self.now, &mut self.trace, |id| &replicas[id.index()].name);
+        }
+    }
+
+    // What programs ask for.
+
+    pub(crate) fn buggify(&mut self, owner: Owner, point: &'static str) -> bool {
+        let fires = self.points.fires(point);
+        if fires {
+            self.trace
+                .event(self.now, "buggify")
+                .text("r", &self.replicas[owner.replica.index()].name)
+                .text("point", point);
+        }
+        fires
+    }
+
+    pub(crate) fn disk_event(&mut self, id: ReplicaId, event: &DiskEvent<'_>) {
+        let name = &self.replicas[id.index()].name;
+        write_disk_event(&mut self.trace, self.now, name, event);
+    }
+
+    pub(crate) fn engine_event(&mut self, owner: Owner, text: &str) {
+        self.active_at = self.now;
+        self.trace
+            .event(self.now, "engine")
+            .text("r", &self.replicas[owner.replica.index()].name)
+            .text("what", text);
+    }
+}
+
+/// The network of a world, for one incarnation.
+pub(crate) struct WorldFabric {
+    pub(crate) world: WeakWorld,
+    pub(crate) owner: Owner,
+}
+
+impl Fabric for WorldFabric {
+    fn with(&self, step: &mut dyn FnMut(&mut Kernel<Waker>, ReplicaId)) {
+        let Some(world) = self.world.upgrade() else { return };
+        let wakes = {
+            let mut state = lock(&world.state);
+            if !state.lives(self.owner) {
+                return;
+            }
+            step(&mut state.kernel, self.owner.replica);
+            state.write_notes();
+            state.kernel.take_wakes()
+        };
+        wakes.into_iter().for_each(Waker::wake);
+    }
+}

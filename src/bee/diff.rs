@@ -1,0 +1,182 @@
+//! What is different between two trees.
+//!
+//! Both trees are walked side by side. A subtree that stands at the same place in both is passed over without being
+//! read. The original tells entries apart by where they are stored, and cannot go backwards; here they may also be
+//! compared by what they hold, in both directions.
+
+use std::cmp::Ordering;
+
+use super::error::BeeError;
+use super::family::{Bee, DEPTH_MAX, Reader};
+use super::place::Place;
+use super::range::Range;
+use super::source::Blocks;
+use super::tree::Entry;
+use super::walk::{Step, Walk};
+
+/// When two entries of one key count as the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sameness {
+    /// When they are one stored record. A value that was written again differs. Never reads a value to find out.
+    Place,
+    /// When their values are equal.
+    Value,
+}
+
+/// A key whose entry differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The entry in the tree that was asked.
+    pub left: Option<Entry>,
+    /// The entry in the tree that it was compared with.
+    pub right: Option<Entry>,
+}
+
+/// Differences in the order of the range.
+#[derive(Debug, Clone)]
+pub struct Diff {
+    bee: Bee,
+    left: Walk,
+    right: Walk,
+    sameness: Sameness,
+    /// How many more differences are wanted.
+    count: Option<u64>,
+    /// Levels of the two trees, once they are known.
+    heights: Option<(usize, usize)>,
+}
+
+impl Diff {
+    pub(super) fn new(
+        bee: &Bee,
+        left: Option<Place>,
+        right: Option<Place>,
+        range: Range,
+        sameness: Sameness,
+    ) -> Self {
+        Self {
+            bee: bee.clone(),
+            count: range.limit_count(),
+            left: Walk::new(left, range.clone()),
+            right: Walk::new(right, range),
+            sameness,
+            heights: None,
+        }
+    }
+
+    /// The next difference.
+    ///
+    /// # Errors
+    ///
+    /// When a block is missing or corrupt. The search goes on from there by the next call.
+    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<Difference>, BeeError> {
+        if self.count == Some(0) {
+            return Ok(None);
+        }
+        let bee = self.bee.clone();
+        let reader = Reader { bee: &bee, blocks };
+        loop {
+            match (self.left.peek(&reader)?, self.right.peek(&reader)?) {
+                (Step::Subtree(left), Step::Subtree(right)) if left == right => {
+                    self.left.skip();
+                    self.right.skip();
+                }
+                (Step::Subtree(_), Step::Subtree(_)) => self.enter_higher(&reader)?,
+                (Step::Subtree(_), _) => self.left.enter(&reader)?,
+                (_, Step::Subtree(_)) => self.right.enter(&reader)?,
+                (Step::End, Step::End) => return Ok(None),
+                (Step::Key(left, text), Step::End) => {
+                    let found = Difference {
+                        left: Some(reader.entry(left)?),
+                        right: None,
+                    };
+                    self.left.pass(text);
+                    return Ok(Some(self.found(found)));
+                }
+                (Step::End, Step::Key(right, text)) => {
+                    let found = Difference {
+                        left: None,
+                        right: Some(reader.entry(right)?),
+                    };
+                    self.right.pass(text);
+                    return Ok(Some(self.found(found)));
+                }
+                (Step::Key(left, left_text), Step::Key(right, right_text)) => {
+                    let order = left_text.cmp(&right_text);
+                    let order = if self.left.range().is_reverse() {
+                        order.reverse()
+                    } else {
+                        order
+                    };
+                    let left = (order != Ordering::Greater).then_some(left);
+                    let right = (order != Ordering::Less).then_some(right);
+                    let found = self.compare(&reader, left, right)?;
+                    if left.is_some() {
+                        self.left.pass(left_text);
+                    }
+                    if right.is_some() {
+                        self.right.pass(right_text);
+                    }
+                    if let Some(found) = found {
+                        return Ok(Some(self.found(found)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The difference between two records of one key, if there is one.
+    fn compare(
+        &self,
+        reader: &Reader<'_>,
+        left: Option<Place>,
+        right: Option<Place>,
+    ) -> Result<Option<Difference>, BeeError> {
+        if left == right {
+            return Ok(None);
+        }
+        let left = left.map(|place| reader.entry(place)).transpose()?;
+        let right = right.map(|place| reader.entry(place)).transpose()?;
+        if let (Some(left), Some(right), Sameness::Value) = (&left, &right, self.sameness)
+            && left.value == right.value
+        {
+            return Ok(None);
+        }
+        Ok(Some(Difference { left, right }))
+    }
+
+    fn found(&mut self, found: Difference) -> Difference {
+        self.count = self.count.map(|count| count - 1);
+        found
+    }
+
+    /// Goes a level down on the side that is higher up, so that the two meet at subtrees of one level.
+    fn enter_higher(&mut self, reader: &Reader<'_>) -> Result<(), BeeError> {
+        let (left, right) = match self.heights {
+            Some(heights) => heights,
+            None => *self
+                .heights
+                .insert((height(&self.left, reader)?, height(&self.right, reader)?)),
+        };
+        let left = left.saturating_sub(self.left.depth());
+        let right = right.saturating_sub(self.right.depth());
+        if left >= right {
+            self.left.enter(reader)?;
+        }
+        if right >= left {
+            self.right.enter(reader)?;
+        }
+        Ok(())
+    }
+}
+
+/// How many levels lie below the start of a walk.
+fn height(walk: &Walk, reader: &Reader<'_>) -> Result<usize, BeeError> {
+    let mut probe = walk.clone();
+    for _ in 0..DEPTH_MAX {
+        let Step::Subtree(_) = probe.peek(reader)? else {
+            break;
+        };
+        probe.enter(reader)?;
+    }
+    Ok(probe.depth())
+}

@@ -1,0 +1,488 @@
+//! What all trees over the same cores share: settings, core numbers and caches. Reads blocks and builds nodes.
+//!
+//! Core numbers are resolved with the list that the block's own checkpoint names (spec/hyperbee.md 4), so that no
+//! read ever needs a newer block than the data itself.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::crypto::CoreKey;
+use crate::wire::{Index, Link};
+
+use super::block::{Block, BlockEdit, EditKind, KeyRecord, Pointer};
+use super::cache::{Cache, Cached, Charge, Mark};
+use super::error::{BeeError, Fault};
+use super::node::{Edit, KeyAt, KeySlot, KidAt, KidSlot, LIST_LENGTH_MAX, Node, Target};
+use super::numbers::Numbers;
+use super::place::{CoreId, Cores, Place};
+use super::settings::Settings;
+use super::source::Blocks;
+use super::tree::Tree;
+
+/// No sound tree is deeper: at the least degree that is 2^64 keys.
+pub(super) const DEPTH_MAX: usize = 64;
+
+/// Most steps that rebuilding one list of a node may take.
+const LOG_STEPS_MAX: usize = 1 << 15;
+
+/// A family of trees: caches and settings that any number of [`Tree`]s share. Cloning gives another handle to it.
+#[derive(Debug, Clone)]
+pub struct Bee {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    cores: Mutex<Cores>,
+    blocks: Mutex<Cache<(CoreId, u64), CachedBlock>>,
+    block_gauge: Arc<AtomicUsize>,
+    nodes: Mutex<Cache<Place, Node>>,
+    node_gauge: Arc<AtomicUsize>,
+    numbers: Mutex<BTreeMap<CoreId, Arc<Numbers>>>,
+}
+
+impl Bee {
+    /// A family without trees.
+    ///
+    /// # Errors
+    ///
+    /// [`BeeError::Setting`] when the settings contradict the format.
+    pub fn new(settings: Settings) -> Result<Self, BeeError> {
+        settings.check()?;
+        let blocks = Cache::new(settings.block_cache_bytes_max);
+        let nodes = Cache::new(settings.node_cache_bytes_max);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                settings,
+                cores: Mutex::default(),
+                block_gauge: blocks.gauge(),
+                blocks: Mutex::new(blocks),
+                node_gauge: nodes.gauge(),
+                nodes: Mutex::new(nodes),
+                numbers: Mutex::default(),
+            }),
+        })
+    }
+
+    /// The tree whose root is the last block below `head`. Nothing is read: a head that does not exist is noticed by
+    /// the first read.
+    #[must_use]
+    pub fn tree(&self, head: Link) -> Tree {
+        Tree::new(self.clone(), head)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// Forgets all blocks and nodes that no tree holds. Changes no result.
+    pub fn drop_caches(&self) {
+        lock(&self.shared.blocks).clear();
+        lock(&self.shared.nodes).clear();
+        lock(&self.shared.numbers).clear();
+    }
+
+    /// True when both are handles to one family.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// The root of a version. None for the empty tree.
+    pub(super) fn place(&self, head: Link) -> Option<Place> {
+        head.length.last().map(|last| Place {
+            core: self.core_id(&head.key),
+            seq: last.0,
+            offset: 0,
+        })
+    }
+
+    pub(super) fn core_id(&self, key: &CoreKey) -> CoreId {
+        lock(&self.shared.cores).id(key)
+    }
+
+    pub(super) fn core_key(&self, id: CoreId) -> CoreKey {
+        lock(&self.shared.cores).key(id)
+    }
+
+    /// The node at `place`, to be worked on. When only the cache holds it too, it is taken from there as it is:
+    /// whoever needs the old version again builds it from its blocks.
+    pub(super) fn own(&self, place: Place, node: Arc<Node>) -> Node {
+        if Arc::strong_count(&node) <= 2 {
+            lock(&self.shared.nodes).remove(&place);
+        }
+        let mut node = Arc::try_unwrap(node).unwrap_or_else(|shared| shared.fork());
+        node.charge_to(None);
+        node
+    }
+
+    /// Puts a node in the cache.
+    pub(super) fn keep(&self, place: Place, mut node: Node) -> Arc<Node> {
+        node.charge_to(Some(&self.shared.node_gauge));
+        let node = Arc::new(node);
+        lock(&self.shared.nodes).insert(place, Arc::clone(&node));
+        node
+    }
+
+    pub(super) fn numbers(&self, local: CoreId) -> Option<Arc<Numbers>> {
+        lock(&self.shared.numbers).get(&local).map(Arc::clone)
+    }
+
+    pub(super) fn keep_numbers(&self, local: CoreId, numbers: Arc<Numbers>) {
+        lock(&self.shared.numbers).insert(local, numbers);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A decoded block that knows where it stands.
+#[derive(Debug)]
+pub(super) struct CachedBlock {
+    block: Block,
+    pub(super) core: CoreKey,
+    mark: Mark,
+    _charge: Charge,
+}
+
+impl Cached for CachedBlock {
+    fn mark(&self) -> &Mark {
+        &self.mark
+    }
+}
+
+impl Deref for CachedBlock {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        &self.block
+    }
+}
+
+/// A family together with where its blocks come from, for the time of one operation.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) bee: &'a Bee,
+    pub(super) blocks: &'a dyn Blocks,
+}
+
+impl Reader<'_> {
+    // Blocks.
+
+    pub(super) fn block(&self, core: CoreId, seq: u64) -> Result<Arc<CachedBlock>, BeeError> {
+        let shared = &self.bee.shared;
+        if let Some(block) = lock(&shared.blocks).get(&(core, seq)) {
+            return Ok(block);
+        }
+        let key = self.bee.core_key(core);
+        let index = Index(seq);
+        let bytes = self
+            .blocks
+            .block(&key, index)
+            .map_err(|error| error.at(key, index))?;
+        let block =
+            Block::decode(&bytes, index).map_err(|error| self.corrupt(core, seq, Fault::Encoding(error)))?;
+        let charge = Charge::new(&shared.block_gauge, bytes.len() + block.footprint());
+        let block = Arc::new(CachedBlock {
+            block,
+            core: key,
+            mark: Mark::default(),
+            _charge: charge,
+        });
+        lock(&shared.blocks).insert((core, seq), Arc::clone(&block));
+        Ok(block)
+    }
+
+    pub(super) fn corrupt(&self, core: CoreId, seq: u64, what: Fault) -> BeeError {
+        BeeError::Corrupt {
+            core: self.bee.core_key(core),
+            seq: Index(seq),
+            what,
+        }
+    }
+
+    pub(super) fn corrupt_at(&self, place: Place, what: Fault) -> BeeError {
+        self.corrupt(place.core, place.seq, what)
+    }
+
+    /// The core that a number in a block stands for.
+    pub(super) fn resolve(&self, core: CoreId, seq: u64, number: u64) -> Result<CoreId, BeeError> {
+        let block = self.block(core, seq)?;
+        Numbering::new(core, seq, &block).core(self, number)
+    }
+
+    // Keys and values.
+
+    /// The bytes of a key of `node`.
+    pub(super) fn text<'n>(&self, node: &'n Node, slot: &'n KeySlot) -> Result<&'n Bytes, BeeError> {
+        if let Some(text) = slot.text() {
+            return Ok(text);
+        }
+        let KeyAt::Stored(place) = slot.at else {
+            // A fresh key record is made from its bytes.
+            static EMPTY: Bytes = Bytes::new();
+            return Ok(&EMPTY);
+        };
+        let block = self.block(place.core, place.seq)?;
+        let record = self.record(&block, place)?;
+        // A copy, so that a node of a few keys does not hold all the blocks that these were written in.
+        Ok(node.remember(slot, Bytes::copy_from_slice(&record.key)))
+    }
+
+    pub(super) fn record<'b>(&self, block: &'b CachedBlock, place: Place) -> Result<&'b KeyRecord, BeeError> {
+        element(block.keys.as_deref(), place.offset)
+            .ok_or_else(|| self.corrupt_at(place, dangling("key", place.offset)))
+    }
+
+    /// The value of a key record, wherever it is.
+    pub(super) fn value(
+        &self,
+        block: &CachedBlock,
+        place: Place,
+        record: &KeyRecord,
+    ) -> Result<Option<Bytes>, BeeError> {
+        if record.value.is_some() {
+            return Ok(record.value.clone());
+        }
+        let Some(pointer) = record.value_pointer else {
+            return Ok(None);
+        };
+        if pointer.split != 0 {
+            return Err(BeeError::Unsupported {
+                core: block.core,
+                seq: Index(place.seq),
+                what: "value spread over several blocks",
+            });
+        }
+        let place = Numbering::new(place.core, place.seq, block).place(self, pointer.at)?;
+        let block = self.block(place.core, place.seq)?;
+        element(block.values.as_deref(), place.offset)
+            .cloned()
+            .map(Some)
+            .ok_or_else(|| self.corrupt_at(place, dangling("value", place.offset)))
+    }
+
+    /// Binary search as every implementation does it: the first key that is equal is not necessarily the leftmost.
+    pub(super) fn search(&self, node: &Node, key: &[u8]) -> Result<Result<usize, usize>, BeeError> {
+        let mut low = 0;
+        let mut high = node.keys.len();
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match key.cmp(self.text(node, &node.keys[middle])?) {
+                std::cmp::Ordering::Equal => return Ok(Ok(middle)),
+                std::cmp::Ordering::Less => high = middle,
+                std::cmp::Ordering::Greater => low = middle + 1,
+            }
+        }
+        Ok(Err(low))
+    }
+
+    // Nodes.
+
+    pub(super) fn node(&self, place: Place) -> Result<Arc<Node>, BeeError> {
+        if let Some(node) = lock(&self.bee.shared.nodes).get(&place) {
+            return Ok(node);
+        }
+        Ok(self.bee.keep(place, self.build(place)?))
+    }
+
+    /// The child of a node that came from a block.
+    pub(super) fn kid(&self, slot: &KidSlot, place: Place) -> Result<Arc<Node>, BeeError> {
+        if let Some(node) = slot.linked() {
+            return Ok(node);
+        }
+        let node = self.node(place)?;
+        slot.link(&node);
+        Ok(node)
+    }
+
+    fn build(&self, place: Place) -> Result<Node, BeeError> {
+        let block = self.block(place.core, place.seq)?;
+        let logs = element(block.tree.as_deref(), place.offset)
+            .ok_or_else(|| self.corrupt_at(place, dangling("node", place.offset)))?;
+        let (keys, key_log) = self.replay(place, &block, &logs.keys)?;
+        let (kids, kid_log) = self.replay(place, &block, &logs.children)?;
+        if !kids.is_empty() && kids.len() != keys.len() + 1 {
+            let what = Fault::ChildCount {
+                keys: keys.len(),
+                children: kids.len(),
+            };
+            return Err(self.corrupt_at(place, what));
+        }
+        let mut node = Node::empty(block.degree);
+        node.keys = keys.into_iter().map(KeySlot::stored).collect();
+        node.kids = kids
+            .into_iter()
+            .map(|kid| KidSlot::new(KidAt::Stored(kid)))
+            .collect();
+        node.key_log = key_log;
+        node.kid_log = kid_log;
+        Ok(node)
+    }
+
+    /// Runs a log: the list that it makes, and the log with absolute places.
+    fn replay(
+        &self,
+        place: Place,
+        block: &CachedBlock,
+        log: &[BlockEdit],
+    ) -> Result<(Vec<Place>, Vec<Edit>), BeeError> {
+        let mut replay = Replay {
+            list: Vec::new(),
+            steps: 0,
+        };
+        let mut edits = Vec::new();
+        let mut numbering = Numbering::new(place.core, place.seq, block);
+        for edit in log {
+            let pointer = edit
+                .pointer
+                .map(|pointer| numbering.place(self, pointer))
+                .transpose()?;
+            let mut index = u16::from(edit.index);
+            if edit.kind == EditKind::Cohort {
+                let cohort = pointer.ok_or_else(|| self.corrupt_at(place, Fault::CohortWithoutPointer))?;
+                index = 0;
+                self.run_cohort(place, cohort, &mut replay)?;
+            } else {
+                replay
+                    .step(edit, pointer)
+                    .map_err(|what| self.corrupt_at(place, what))?;
+            }
+            edits.push(Edit {
+                kind: edit.kind,
+                index,
+                target: pointer.map_or(Target::Nothing, Target::Stored),
+            });
+        }
+        let list: Option<Vec<Place>> = replay.list.into_iter().collect();
+        let list = list.ok_or_else(|| self.corrupt_at(place, Fault::Placeholder))?;
+        Ok((list, edits))
+    }
+
+    fn run_cohort(&self, node: Place, cohort: Place, replay: &mut Replay) -> Result<(), BeeError> {
+        let block = self.block(cohort.core, cohort.seq)?;
+        let edits = element(block.cohorts.as_deref(), cohort.offset)
+            .ok_or_else(|| self.corrupt_at(cohort, dangling("cohort", cohort.offset)))?;
+        let mut numbering = Numbering::new(cohort.core, cohort.seq, &block);
+        for edit in edits {
+            let pointer = edit
+                .pointer
+                .map(|pointer| numbering.place(self, pointer))
+                .transpose()?;
+            replay
+                .step(edit, pointer)
+                .map_err(|what| self.corrupt_at(node, what))?;
+        }
+        Ok(())
+    }
+}
+
+/// A list that is being rebuilt from its log.
+struct Replay {
+    list: Vec<Option<Place>>,
+    steps: usize,
+}
+
+impl Replay {
+    fn step(&mut self, edit: &BlockEdit, element: Option<Place>) -> Result<(), Fault> {
+        let list = &mut self.list;
+        let index = usize::from(edit.index);
+        match edit.kind {
+            EditKind::Insert if index <= list.len() => list.insert(index, element),
+            EditKind::Set if index < list.len() => list[index] = element,
+            EditKind::Remove if index < list.len() => {
+                list.remove(index);
+            }
+            // Out of range, a cohort inside of a cohort, or a kind that nobody knows: without effect.
+            _ => {}
+        }
+        self.steps += 1;
+        if self.steps > LOG_STEPS_MAX || list.len() > LIST_LENGTH_MAX {
+            return Err(Fault::LogTooLong);
+        }
+        Ok(())
+    }
+}
+
+/// The core numbers of one block.
+struct Numbering<'b> {
+    core: CoreId,
+    seq: u64,
+    block: &'b CachedBlock,
+    /// The last number that was asked for: neighbours mostly lie in the same core.
+    last: Option<(u64, CoreId)>,
+    list: Option<Arc<CachedBlock>>,
+}
+
+impl<'b> Numbering<'b> {
+    const fn new(core: CoreId, seq: u64, block: &'b CachedBlock) -> Self {
+        Self {
+            core,
+            seq,
+            block,
+            last: None,
+            list: None,
+        }
+    }
+
+    fn place(&mut self, reader: &Reader<'_>, pointer: Pointer) -> Result<Place, BeeError> {
+        let core = self.core(reader, pointer.core)?;
+        let offset = u32::try_from(pointer.offset).map_err(|_| {
+            let what = Fault::Dangling {
+                what: "element",
+                offset: pointer.offset,
+            };
+            reader.corrupt(self.core, self.seq, what)
+        })?;
+        Ok(Place {
+            core,
+            seq: pointer.seq,
+            offset,
+        })
+    }
+
+    fn core(&mut self, reader: &Reader<'_>, number: u64) -> Result<CoreId, BeeError> {
+        let Some(position) = number.checked_sub(1) else {
+            return Ok(self.core);
+        };
+        if let Some((last, core)) = self.last
+            && last == number
+        {
+            return Ok(core);
+        }
+        if self.list.is_none()
+            && let Some(seq) = self.block.checkpoint.checked_sub(1)
+        {
+            self.list = Some(reader.block(self.core, seq)?);
+        }
+        let listed = self.list.as_ref().and_then(|block| block.metadata.as_deref());
+        let record = usize::try_from(position)
+            .ok()
+            .and_then(|position| listed?.get(position))
+            .ok_or_else(|| {
+                let listed = listed.map_or(0, <[_]>::len);
+                reader.corrupt(self.core, self.seq, Fault::CoreNumber { number, listed })
+            })?;
+        let core = reader.bee.core_id(&record.key);
+        self.last = Some((number, core));
+        Ok(core)
+    }
+}
+
+fn element<T>(list: Option<&[T]>, offset: u32) -> Option<&T> {
+    list?.get(usize::try_from(offset).ok()?)
+}
+
+fn dangling(what: &'static str, offset: u32) -> Fault {
+    Fault::Dangling {
+        what,
+        offset: u64::from(offset),
+    }
+}

@@ -1,0 +1,48 @@
+//! The B-tree over cores: the original's Hyperbee 2, byte for byte (package `hyperbee2` 2.14; spec/hyperbee.md).
+//!
+//! A [`Tree`] is one version of a tree that may be spread over many cores: its nodes lie in blocks, and blocks are never
+//! changed, so a version is named by its head and stays readable for ever. A [`Batch`] turns operations into the
+//! blocks of a new version. A [`Bee`] is what all versions share: caches, bounded in bytes, and settings.
+//!
+//! Nothing here waits or writes. Blocks are read through [`Blocks`]; one that is not on this machine makes the
+//! operation fail with [`BeeError::Unavailable`], and the operation is run again once the block is there. A batch
+//! hands out its blocks and lets the caller append them; only [`Tree::commit`] moves the tree.
+//!
+//! Blocks come from other peers and may say anything. Every pointer is checked where it is followed, a walk over keys
+//! must move on with every key and stay within 64 levels, and a chain of versions must go down in each core: whatever
+//! a block says, work is bounded by the blocks that are really there, and the answer is [`BeeError::Corrupt`].
+
+mod batch;
+mod block;
+mod cache;
+mod changes;
+mod diff;
+mod error;
+mod family;
+mod legacy;
+mod node;
+mod numbers;
+mod place;
+mod range;
+mod sealed;
+mod settings;
+mod source;
+mod tree;
+mod walk;
+mod watch;
+
+pub use batch::{Batch, BatchOptions, Pair, Written};
+pub use block::{
+    Block, BlockEdit, BlockKind, CoreRecord, DEGREE_DEFAULT, EditKind, KeyRecord, NodeLogs, Pointer,
+    Previous, ValuePointer,
+};
+pub use changes::{Change, ChangedKey, Changes, History, Version};
+pub use diff::{Diff, Difference, Sameness};
+pub use error::{BeeError, Fault};
+pub use family::Bee;
+pub use range::Range;
+pub use sealed::{Ciphers, Unsealed};
+pub use settings::Settings;
+pub use source::{BlockError, Blocks, MemoryBlocks};
+pub use tree::{Entries, Entry, Tree};
+pub use watch::{Watch, WatchEvent, WatchEvents};

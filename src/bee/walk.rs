@@ -1,0 +1,199 @@
+//! A walk over the keys of a tree in order, which can pass over subtrees unseen.
+//!
+//! The walk holds one node a level. Whatever fails leaves it where it was, so that it can go on once a missing block
+//! is there. Keys must strictly ascend (or descend): that, and the bound on the depth, is what ends a walk over a
+//! tree whose child pointers form a cycle.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::{BeeError, Fault};
+use super::family::{DEPTH_MAX, Reader};
+use super::node::{KeyAt, KidAt, Node};
+use super::place::Place;
+use super::range::Range;
+
+/// Where a walk is.
+#[derive(Debug, Clone)]
+pub(super) struct Walk {
+    range: Range,
+    /// The root, until it is entered or passed over.
+    root: Option<Place>,
+    /// The path to the position, the root first.
+    frames: Vec<Frame>,
+    /// The key that was last passed.
+    last: Option<Bytes>,
+}
+
+/// A node on the path. `position` counts the keys on the left of the position in it.
+#[derive(Debug, Clone)]
+struct Frame {
+    node: Arc<Node>,
+    place: Place,
+    position: usize,
+    /// The child at `position` is still to come.
+    enter: bool,
+}
+
+/// What comes next.
+pub(super) enum Step {
+    /// A subtree that may be entered or passed over.
+    Subtree(Place),
+    /// A key.
+    Key(Place, Bytes),
+    /// Nothing.
+    End,
+}
+
+impl Walk {
+    pub(super) const fn new(root: Option<Place>, range: Range) -> Self {
+        Self {
+            range,
+            root,
+            frames: Vec::new(),
+            last: None,
+        }
+    }
+
+    pub(super) const fn range(&self) -> &Range {
+        &self.range
+    }
+
+    /// How many levels below the root the next step is.
+    pub(super) fn depth(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// What comes next, without going there.
+    pub(super) fn peek(&mut self, reader: &Reader<'_>) -> Result<Step, BeeError> {
+        if let Some(root) = self.root {
+            return Ok(Step::Subtree(root));
+        }
+        loop {
+            let Some(frame) = self.frames.last() else {
+                return Ok(Step::End);
+            };
+            if frame.enter {
+                return Ok(Step::Subtree(frame.kid()));
+            }
+            let Some(index) = frame.key(self.range.is_reverse()) else {
+                self.frames.pop();
+                continue;
+            };
+            let slot = &frame.node.keys[index];
+            let text = reader.text(&frame.node, slot)?.clone();
+            if self.last.as_ref().is_some_and(|last| !self.follows(last, &text)) {
+                return Err(reader.corrupt_at(frame.place, Fault::KeyOrder));
+            }
+            let KeyAt::Stored(place) = slot.at else {
+                return Ok(Step::End);
+            };
+            if self.range.is_past(&text) {
+                self.stop();
+                return Ok(Step::End);
+            }
+            return Ok(Step::Key(place, text));
+        }
+    }
+
+    /// Goes into the subtree that is next.
+    pub(super) fn enter(&mut self, reader: &Reader<'_>) -> Result<(), BeeError> {
+        let (node, place) = match (self.root, self.frames.last()) {
+            (Some(root), _) => (reader.node(root)?, root),
+            (None, Some(frame)) if frame.enter => {
+                let place = frame.kid();
+                (reader.kid(&frame.node.kids[frame.position], place)?, place)
+            }
+            _ => return Ok(()),
+        };
+        if self.frames.len() >= DEPTH_MAX {
+            return Err(reader.corrupt_at(place, Fault::TooDeep(DEPTH_MAX)));
+        }
+        let (position, below) = self.start(reader, &node)?;
+        let enter = below && !node.is_leaf();
+        self.skip();
+        self.frames.push(Frame {
+            node,
+            place,
+            position,
+            enter,
+        });
+        Ok(())
+    }
+
+    /// Passes over the subtree that is next.
+    pub(super) fn skip(&mut self) {
+        if self.root.take().is_none()
+            && let Some(frame) = self.frames.last_mut()
+        {
+            frame.enter = false;
+        }
+    }
+
+    /// Passes the key that is next.
+    pub(super) fn pass(&mut self, text: Bytes) {
+        let reverse = self.range.is_reverse();
+        if let Some(frame) = self.frames.last_mut() {
+            if reverse {
+                frame.position = frame.position.saturating_sub(1);
+            } else {
+                frame.position += 1;
+            }
+            frame.enter = !frame.node.is_leaf();
+        }
+        if self.range.ends_at(&text) {
+            self.stop();
+        }
+        self.last = Some(text);
+    }
+
+    /// Ends the walk.
+    pub(super) fn stop(&mut self) {
+        self.root = None;
+        self.frames.clear();
+    }
+
+    /// Where in a node the walk begins, and whether the child there can hold anything of the range.
+    fn start(&self, reader: &Reader<'_>, node: &Node) -> Result<(usize, bool), BeeError> {
+        let reverse = self.range.is_reverse();
+        // After the first key, everything below is inside of the near bound.
+        let Some(edge) = self.range.near().filter(|_| self.last.is_none()) else {
+            return Ok((if reverse { node.keys.len() } else { 0 }, true));
+        };
+        Ok(match (reader.search(node, edge.key)?, edge.inclusive, reverse) {
+            (Err(position), _, _) => (position, true),
+            (Ok(position), true, false) => (position, false),
+            (Ok(position), false, false) => (position + 1, true),
+            (Ok(position), true, true) => (position + 1, false),
+            (Ok(position), false, true) => (position, true),
+        })
+    }
+
+    fn follows(&self, last: &Bytes, key: &Bytes) -> bool {
+        if self.range.is_reverse() {
+            key < last
+        } else {
+            key > last
+        }
+    }
+}
+
+impl Frame {
+    /// The key that is next in the node.
+    fn key(&self, reverse: bool) -> Option<usize> {
+        if reverse {
+            self.position.checked_sub(1)
+        } else {
+            Some(self.position).filter(|position| *position < self.node.keys.len())
+        }
+    }
+
+    /// The child at the position. Nodes from blocks have one more child than keys, and all of them stored.
+    fn kid(&self) -> Place {
+        match self.node.kids.get(self.position).map(|slot| slot.at) {
+            Some(KidAt::Stored(place)) => place,
+            _ => self.place,
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The public handle: open a database, append to it, read its view, connect it to peers.
+//!
+//! A thin asynchronous shell. What is decided is decided in `engine`; what is stored is stored below `hypercore`; time,
+//! bytes and tasks come from the [`Env`].
+
+mod builder;
+mod session;
+mod settings;
+mod shared;
+mod view;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use builder::Builder;
+pub use session::{CloseReason, Session};
+pub use settings::Settings;
+pub use view::View;
+
+pub use crate::engine::{EngineStats as Stats, OrderedEntry, WriterStatus};
+pub use crate::replication::Role;
+
+use crate::crypto::{CoreKey, DiscoveryKey};
+use crate::engine::ComposeError;
+use crate::env::Env;
+use crate::error::Error;
+use crate::hypercore::provisional_cores::CoresError;
+use crate::wire::Length;
+use shared::{Shared, lock};
+
+/// An open database. Clones are handles to the same one.
+///
+/// ```
+/// use autobee::Autobee;
+/// use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
+/// use autobee::env::memory::MemoryEnv;
+///
+/// struct Latest;
+///
+/// impl Apply for Latest {
+///     async fn apply(&self, entries: &[Entry], view: &mut ApplyView, _: &mut dyn Host) -> Result<(), ApplyError> {
+///         for entry in entries {
+///             let mut write = view.write();
+///             write.put(b"latest", entry.value());
+///             write.flush().await?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let env = MemoryEnv::new(1);
+/// let read = env.run(async {
+///     let db = Autobee::builder(env.clone()).apply(Latest).open().await?;
+///     db.append(b"hello").await?;
+///     db.view().get(b"latest").await
+/// });
+/// assert_eq!(read.unwrap().unwrap().as_deref(), Some(&b"hello"[..]));
+/// ```
+pub struct Autobee<E: Env> {
+    shared: Arc<Shared<E>>,
+}
+
+/// How to append.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppendOptions {
+    /// Write also without being a member. Peers try the entry; if their apply takes it, the writer is a member.
+    pub optimistic: bool,
+}
+
+impl<E: Env> Autobee<E> {
+    /// Starts to open a database in the directory of `env`.
+    pub fn builder(env: E) -> Builder<E> {
+        Builder::new(env)
+    }
+
+    // What it is.
+
+    /// The key of the database. Give it to peers so that they can join.
+    #[must_use]
+    pub fn key(&self) -> CoreKey {
+        self.shared.key
+    }
+
+    /// What the database is called in public.
+    #[must_use]
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        self.shared.discovery_key()
+    }
+
+    /// The key of the database in z-base-32.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.shared.key.to_id()
+    }
+
+    /// The key of the local writer. A member adds it to let this peer write.
+    #[must_use]
+    pub fn local(&self) -> CoreKey {
+        self.shared.local
+    }
+
+    /// True when this peer is a writer.
+    #[must_use]
+    pub fn writable(&self) -> bool {
+        lock(&self.shared.state).engine.is_writer(&self.shared.local)
+    }
+
+    /// True when the ceiling of this peer's weight is exactly an indexer's, 2.
+    #[must_use]
+    pub fn is_indexer(&self) -> bool {
+        self.writers()
+            .iter()
+            .any(|writer| writer.key == self.shared.local && writer.max_weight.0 == 2)
+    }
+
+    // Writing.
+
+    /// Appends one value. It is applied here and survives power loss when this returns.
+    ///
+    /// # Errors
+    ///
+    /// `NotWritable` when this peer is no writer, `Invalid` for a value beyond the limits, `Disk`, `Closed`,
+    /// `Interrupted`.
+    pub async fn append(&self, value: impl Into<Bytes>) -> Result<Length, Error> {
+        self.append_with(vec![value.into()], AppendOptions::default())
+            .await
+    }
+
+    /// Appends values as one batch: they are ordered and applied together.
+    ///
+    /// # Errors
+    ///
+    /// As [`Autobee::append`].
+    pub async fn append_batch(&self, values: Vec<Bytes>) -> Result<Length, Error> {
+        self.append_with(values, AppendOptions::default()).await
+    }
+
+    /// Appends one value without being a member, if need be. Peers whose apply takes it make this peer a member.
+    ///
+    /// # Errors
+    ///
+    /// As [`Autobee::append`], but for `NotWritable`.
+    pub async fn append_optimistic(&self, value: impl Into<Bytes>) -> Result<Length, Error> {
+        self.append_with(vec![value.into()], AppendOptions { optimistic: true })
+            .await
+    }
+
+    /// Appends values as one batch, in the way that is asked for. Returns the length of the local log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Autobee::append`].
+    pub async fn append_with(&self, values: Vec<Bytes>, options: AppendOptions) -> Result<Length, Error> {
+        self.check_values(&values)?;
+        if values.is_empty() {
+            return Ok(lock(&self.shared.state).cores.length(&self.shared.local));
+        }
+        // A batch links what is applied here, so what is here must be applied first.
+        self.shared.drain().await?;
+        let length = {
+            let mut state = lock(&self.shared.state);
+            state.check_open()?;
+            let now = self.shared.now();
+            let blocks = state
+                .engine
+                .compose(self.shared.local, &values, options.optimistic, now)
+                .map_err(compose_error)?;
+            state.append(&blocks)?.length()
+        };
+        self.shared.sync(length).await?;
+        self.shared.drain().await?;
+        Ok(length)
+    }
+
+    // Reading.
+
+    /// A snapshot of the view.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(lock(&self.shared.state).engine.view())
+    }
+
+    /// All entries in their order, with the weight that each batch has there.
+    #[must_use]
+    pub fn order(&self) -> Vec<OrderedEntry> {
+        lock(&self.shared.state).engine.order()
+    }
+
+    /// The records of all writers, removed ones included, in key order.
+    #[must_use]
+    pub fn writers(&self) -> Vec<WriterStatus> {
+        lock(&self.shared.state).engine.writers()
+    }
+
+    /// All blocks of a core that are here; empty when it is unknown.
+    #[must_use]
+    pub fn blocks(&self, core: &CoreKey) -> Vec<Bytes> {
+        lock(&self.shared.state).cores.blocks(core).to_vec()
+    }
+
+    /// The keys of all cores that are here.
+    #[must_use]
+    pub fn cores(&self) -> Vec<CoreKey> {
+        lock(&self.shared.state).cores.keys().collect()
+    }
+
+    /// Counts of applies, undos and the like since the database was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        lock(&self.shared.state).engine.stats()
+    }
+
+    // Going on.
+
+    /// Orders and applies everything that is here.
+    ///
+    /// # Errors
+    ///
+    /// `Interrupted` when apply stopped this peer; `Closed`.
+    pub async fn update(&self) -> Result<(), Error> {
+        self.shared.drain().await
+    }
+
+    /// Waits until something changed since the last call: the order, or what may be offered to peers.
+    pub async fn changed(&self, since: &mut Changes) {
+        since.wait(&self.shared).await;
+    }
+
+    /// Exchanges cores with a peer over any duplex stream, until the stream or the database ends.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub fn replicate<S>(&self, stream: S, role: Role) -> Result<Session, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        session::start(&self.shared, stream, role)
+    }
+
+    /// Ends all connections. Everything acknowledged is durable already; calls after this answer `Closed`.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    fn check_values(&self, values: &[Bytes]) -> Result<(), Error> {
+        let settings = &self.shared.settings;
+        if values.len() > settings.append_values_max {
+            let what = format!(
+                "a batch of {} values, more than {}",
+                values.len(),
+                settings.append_values_max
+            );
+            return Err(Error::Invalid { what });
+        }
+        match values
+            .iter()
+            .position(|value| value.len() > settings.value_bytes_max)
+        {
+            Some(position) => {
+                let (size, most) = (values[position].len(), settings.value_bytes_max);
+                Err(Error::Invalid {
+                    what: format!("value {position} has {size} bytes, more than {most}"),
+                })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Remembers up to where changes were seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changes {
+    seen: u64,
+}
+
+impl Changes {
+    async fn wait<E: Env>(&mut self, shared: &Shared<E>) {
+        let mut changed = shared.changed.subscribe();
+        // The sender lives in `shared`, so this cannot fail.
+        if let Ok(count) = changed.wait_for(|count| *count != self.seen).await {
+            self.seen = *count;
+        }
+    }
+}
+
+impl<E: Env> Clone for Autobee<E> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<E: Env> std::fmt::Debug for Autobee<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Autobee")
+            .field("key", &self.shared.key)
+            .field("local", &self.shared.local)
+            .finish()
+    }
+}
+
+fn compose_error(error: ComposeError) -> Error {
+    match error {
+        ComposeError::NotWritable(local) => Error::NotWritable { local },
+        other => Error::Invalid {
+            what: other.to_string(),
+        },
+    }
+}
+
+fn cores_error(error: CoresError) -> Error {
+    match error {
+        CoresError::Disk { operation, source } => Error::Disk { operation, source },
+        CoresError::Corrupt { file, what } => Error::Corrupt { file, what },
+        other => Error::Internal {
+            what: other.to_string(),
+        },
+    }
+}

@@ -1,0 +1,52 @@
+//! Local policy: limits and waits. Nothing here changes the result; what does is fixed when a database is created.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Bounds of one open database. Every queue, wait and buffer has its limit here.
+///
+/// ```
+/// let settings = autobee::Settings { append_values_max: 64, ..Default::default() };
+/// assert_eq!(settings.append_values_max, 64);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Values that one append may hold. A batch of more than 1024 is refused by every peer.
+    pub append_values_max: usize,
+    /// Bytes that one value may have.
+    pub value_bytes_max: usize,
+    /// Cores of strangers that are fetched, in the hope of an optimistic batch.
+    pub stranger_cores_max: usize,
+    /// Bytes that one message of a peer may have.
+    pub frame_bytes_max: usize,
+    /// Bytes that wait to be sent to one peer before it is asked for nothing more.
+    pub outbox_bytes_max: usize,
+    /// Batches that are applied before other tasks get their turn.
+    pub drain_applies_max: usize,
+    /// How long a read waits for a block that is still at a peer, in milliseconds.
+    pub read_wait_ms: u64,
+}
+
+impl Settings {
+    /// [`Settings::read_wait_ms`] as a duration.
+    #[must_use]
+    pub const fn read_wait(&self) -> Duration {
+        Duration::from_millis(self.read_wait_ms)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            append_values_max: 1024,
+            value_bytes_max: 1 << 23,
+            stranger_cores_max: 64,
+            frame_bytes_max: 1 << 26,
+            outbox_bytes_max: 1 << 26,
+            drain_applies_max: 4096,
+            read_wait_ms: 5000,
+        }
+    }
+}

@@ -1,0 +1,563 @@
+//! The set of known batches and who must come before whom.
+//!
+//! Source: spec/autobee.md 5.6, 8.2, 8.6. A batch takes part in the order once it is *ready*: everything it names, and
+//! everything those name, is here. Every link of every node gates; only the links of its first node, its own
+//! predecessor and the backer of its witness order it, and all three are followed transitively (the original follows
+//! a backer only for the batch itself, so that one faulty writer makes peers disagree for ever).
+//!
+//! A link to an anchor orders nothing. Which keys are anchors is told by [`Dag::add_anchor`]; so that the set of ready
+//! batches stays a function of the known blocks alone, tell it every anchor that a known node could create (its key is
+//! a pure function of the node), not only those that some run of apply did create.
+//!
+//! What is kept grows with the input and by nothing else: a link that never arrives costs its own bytes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use thiserror::Error;
+
+use crate::crypto::CoreKey;
+use crate::wire::{Length, Link, Timestamp, Weight};
+
+/// A ready batch. Ids are given in the order in which batches become ready: parents have smaller ids than children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(u32);
+
+impl BatchId {
+    pub(crate) const FIRST: Self = Self(0);
+
+    /// Position among the ready batches of the [`Dag`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A writer of the [`Dag`], in order of appearance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriterId(u32);
+
+impl WriterId {
+    pub(crate) const FIRST: Self = Self(0);
+
+    /// Position among the writers of the [`Dag`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A claim to a higher weight, carried by the first node of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The claimed weight.
+    pub weight: Weight,
+    /// The block of the backer that carried the attestation. An ordering edge, also when the signature is garbage.
+    pub backer: Link,
+    /// The attestation verifies as pure bytes (`engine::witness`). An invalid claim never counts.
+    pub valid: bool,
+}
+
+/// A batch as its writer published it: all of its nodes, without their values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBatch {
+    /// The core that it is a run of.
+    pub writer: CoreKey,
+    /// Length of the core with the first node.
+    pub first: Length,
+    /// Length of the core with the last node.
+    pub last: Length,
+    /// Timestamp of the first node.
+    pub timestamp: Timestamp,
+    /// Flag of the first node.
+    pub optimistic: bool,
+    /// Links of the first node: they gate and they order.
+    pub links: Vec<Link>,
+    /// Links of the later nodes: they gate, but order nothing.
+    pub gates: Vec<Link>,
+    /// Witness of the first node.
+    pub claim: Option<Claim>,
+}
+
+/// A ready batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The core that it is a run of.
+    pub writer: CoreKey,
+    /// The same, as a small number.
+    pub writer_id: WriterId,
+    /// Position among the batches of its writer.
+    pub sequence: u32,
+    /// Length of the core with the first node.
+    pub first: Length,
+    /// Length of the core with the last node.
+    pub last: Length,
+    /// Timestamp of the first node.
+    pub timestamp: Timestamp,
+    /// Flag of the first node.
+    pub optimistic: bool,
+    /// Witness of the first node.
+    pub claim: Option<Claim>,
+    /// Batches that must come before it, sorted, each once.
+    pub parents: Vec<BatchId>,
+}
+
+impl Batch {
+    /// Number of nodes.
+    #[must_use]
+    pub const fn nodes(&self) -> u64 {
+        self.last.0 - self.first.0 + 1
+    }
+}
+
+/// A batch cannot be added to the set.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DagError {
+    /// Batches of one writer are added in order, without gaps and without overlap.
+    #[error("batch of {writer} starts at {found}, expected {expected}")]
+    NotNext {
+        /// The writer.
+        writer: CoreKey,
+        /// Where the next batch of this writer has to start.
+        expected: Length,
+        /// Where it starts.
+        found: Length,
+    },
+    /// A batch has at least one node.
+    #[error("batch of {writer} ends at {last}, before its start {first}")]
+    Empty {
+        /// The writer.
+        writer: CoreKey,
+        /// Start of the batch.
+        first: Length,
+        /// End of the batch.
+        last: Length,
+    },
+    /// There are as many batches as ids.
+    #[error("more than {} batches", u32::MAX - 1)]
+    Full,
+}
+
+/// The set of known batches.
+///
+/// ```
+/// use autobee::crypto::CoreKey;
+/// use autobee::engine::dag::{Dag, NewBatch};
+/// use autobee::wire::{Length, Link, Timestamp};
+///
+/// let batch = |writer: [u8; 32], links| NewBatch {
+///     writer: CoreKey::new(writer),
+///     first: Length(1),
+///     last: Length(1),
+///     timestamp: Timestamp(1),
+///     optimistic: false,
+///     links,
+///     gates: Vec::new(),
+///     claim: None,
+/// };
+/// let mut dag = Dag::new();
+/// let link = Link { key: CoreKey::new([1; 32]), length: Length(1) };
+/// dag.insert(batch([2; 32], vec![link])).unwrap();
+/// assert_eq!(dag.len(), 0, "its link is not here");
+/// assert_eq!(dag.missing().collect::<Vec<_>>(), [link]);
+/// dag.insert(batch([1; 32], vec![])).unwrap();
+/// assert_eq!(dag.len(), 2);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Dag {
+    batches: Vec<Batch>,
+    ids: BTreeMap<CoreKey, WriterId>,
+    writers: Vec<Writer>,
+    /// Whose first waiting batch continues when `key` is ready up to `length`.
+    waits: BTreeMap<(CoreKey, Length), Vec<WriterId>>,
+    anchors: BTreeSet<CoreKey>,
+    known: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Writer {
+    key: CoreKey,
+    ready: Vec<BatchId>,
+    ready_length: Length,
+    known_length: Length,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug, Clone)]
+struct Waiting {
+    batch: NewBatch,
+    /// Gates before this one are open: links first, then gates, then the backer.
+    next: usize,
+}
+
+impl Waiting {
+    fn gate(&self) -> Option<Link> {
+        let NewBatch {
+            links, gates, claim, ..
+        } = &self.batch;
+        let later = self.next.checked_sub(links.len());
+        match later {
+            None => links.get(self.next).copied(),
+            Some(at) if at < gates.len() => gates.get(at).copied(),
+            Some(at) if at == gates.len() => claim.map(|claim| claim.backer),
+            Some(_) => None,
+        }
+    }
+}
+
+impl Dag {
+    /// The empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    // ---- growing
+
+    /// Adds a batch. It, and what waited for it, become ready as soon as everything they name is.
+    pub fn insert(&mut self, batch: NewBatch) -> Result<(), DagError> {
+        let NewBatch {
+            writer, first, last, ..
+        } = batch;
+        let expected = Length(self.known_length(&writer).0.saturating_add(1));
+        if first != expected {
+            return Err(DagError::NotNext {
+                writer,
+                expected,
+                found: first,
+            });
+        }
+        if last < first {
+            return Err(DagError::Empty { writer, first, last });
+        }
+        if self.known >= u32::MAX as usize - 1 {
+            return Err(DagError::Full);
+        }
+        self.known += 1;
+        let id = self.writer_mut(writer);
+        let state = &mut self.writers[id.index()];
+        state.known_length = last;
+        state.waiting.push_back(Waiting { batch, next: 0 });
+        if state.waiting.len() == 1 {
+            self.advance(vec![id]);
+        }
+        Ok(())
+    }
+
+    /// Makes links to the first block of `key` order nothing and gate nothing.
+    pub fn add_anchor(&mut self, key: CoreKey) {
+        if self.anchors.insert(key) {
+            let woken = self.waits.remove(&(key, Length(1))).unwrap_or_default();
+            self.advance(woken);
+        }
+    }
+
+    // ---- reading
+
+    /// Number of ready batches.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// True when no batch is ready.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Number of batches that wait for something they name.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.known - self.batches.len()
+    }
+
+    /// The ready batch with this id. Ids are of this set; one of another set may panic.
+    #[must_use]
+    pub fn batch(&self, id: BatchId) -> &Batch {
+        &self.batches[id.index()]
+    }
+
+    /// All ready batches, parents before children.
+    pub fn ready(&self) -> impl ExactSizeIterator<Item = (BatchId, &Batch)> + DoubleEndedIterator {
+        self.ready_since(0)
+    }
+
+    /// Ready batches without the first `known` of them.
+    pub(crate) fn ready_since(
+        &self,
+        known: usize,
+    ) -> impl ExactSizeIterator<Item = (BatchId, &Batch)> + DoubleEndedIterator {
+        let from = known.min(self.batches.len());
+        self.batches[from..]
+            .iter()
+            .enumerate()
+            .map(move |(at, batch)| (id(from + at), batch))
+    }
+
+    /// The ready batch that contains this block.
+    #[must_use]
+    pub fn find(&self, link: Link) -> Option<BatchId> {
+        let writer = &self.writers[self.ids.get(&link.key)?.index()];
+        if link.length == Length::ZERO || link.length > writer.ready_length {
+            return None;
+        }
+        let at = writer
+            .ready
+            .partition_point(|id| self.batch(*id).last < link.length);
+        writer.ready.get(at).copied()
+    }
+
+    /// Number of writers that were ever named by a batch of theirs.
+    #[must_use]
+    pub const fn writers(&self) -> usize {
+        self.writers.len()
+    }
+
+    /// The ready batches of a writer, oldest first.
+    #[must_use]
+    pub fn batches_of(&self, writer: &CoreKey) -> &[BatchId] {
+        self.ids
+            .get(writer)
+            .map_or(&[], |id| &self.writers[id.index()].ready)
+    }
+
+    /// How much of a writer is ready.
+    #[must_use]
+    pub fn ready_length(&self, writer: &CoreKey) -> Length {
+        self.ids
+            .get(writer)
+            .map_or(Length::ZERO, |id| self.writers[id.index()].ready_length)
+    }
+
+    /// How much of a writer was added.
+    #[must_use]
+    pub fn known_length(&self, writer: &CoreKey) -> Length {
+        self.ids
+            .get(writer)
+            .map_or(Length::ZERO, |id| self.writers[id.index()].known_length)
+    }
+
+    /// What ready batches cannot be built without: the first link that each stuck writer waits for and that was not
+    /// added yet.
+    pub fn missing(&self) -> impl Iterator<Item = Link> {
+        self.waits
+            .keys()
+            .filter(|(key, length)| *length > self.known_length(key))
+            .map(|(key, length)| Link {
+                key: *key,
+                length: *length,
+            })
+    }
+
+    // ---- private
+
+    fn writer_mut(&mut self, key: CoreKey) -> WriterId {
+        // One writer needs at least one batch, and batches are counted with 32 bits.
+        let next = WriterId(u32::try_from(self.writers.len()).unwrap_or(u32::MAX));
+        let id = *self.ids.entry(key).or_insert(next);
+        if id == next {
+            self.writers.push(Writer {
+                key,
+                ready: Vec::new(),
+                ready_length: Length::ZERO,
+                known_length: Length::ZERO,
+                waiting: VecDeque::new(),
+            });
+        }
+        id
+    }
+
+    /// Opens gates of the first waiting batch of each of these writers, and of all that follows from it.
+    fn advance(&mut self, mut woken: Vec<WriterId>) {
+        while let Some(id) = woken.pop() {
+            while let Some(waiting) = self.writers[id.index()].waiting.front() {
+                let Some(gate) = waiting.gate() else {
+                    self.make_ready(id, &mut woken);
+                    continue;
+                };
+                if !self.is_open(gate) {
+                    self.waits.entry((gate.key, gate.length)).or_default().push(id);
+                    break;
+                }
+                if let Some(waiting) = self.writers[id.index()].waiting.front_mut() {
+                    waiting.next += 1;
+                }
+            }
+        }
+    }
+
+    fn is_open(&self, gate: Link) -> bool {
+        if gate.length == Length::ZERO {
+            // No honest writer names nothing; waiting is the one answer that cannot differ between peers.
+            return false;
+        }
+        gate.length <= self.ready_length(&gate.key) || self.is_anchor(gate)
+    }
+
+    fn is_anchor(&self, link: Link) -> bool {
+        link.length == Length(1) && self.anchors.contains(&link.key)
+    }
+
+    fn make_ready(&mut self, writer_id: WriterId, woken: &mut Vec<WriterId>) {
+        let Some(Waiting { batch, .. }) = self.writers[writer_id.index()].waiting.pop_front() else {
+            return;
+        };
+        let backer = batch.claim.map(|claim| claim.backer);
+        let mut parents: Vec<BatchId> = batch
+            .links
+            .iter()
+            .copied()
+            .chain(backer)
+            .filter_map(|link| self.find(link))
+            .collect();
+        let writer = &mut self.writers[writer_id.index()];
+        parents.extend(writer.ready.last());
+        parents.sort_unstable();
+        parents.dedup();
+        let id = id(self.batches.len());
+        let sequence = u32::try_from(writer.ready.len()).unwrap_or(u32::MAX);
+        writer.ready.push(id);
+        writer.ready_length = batch.last;
+        self.batches.push(Batch {
+            writer: batch.writer,
+            writer_id,
+            sequence,
+            first: batch.first,
+            last: batch.last,
+            timestamp: batch.timestamp,
+            optimistic: batch.optimistic,
+            claim: batch.claim,
+            parents,
+        });
+        let key = writer.key;
+        let reached = (key, Length::ZERO)..=(key, batch.last);
+        let open: Vec<_> = self.waits.range(reached).map(|(at, _)| *at).collect();
+        for at in open {
+            woken.extend(self.waits.remove(&at).unwrap_or_default());
+        }
+    }
+}
+
+fn id(index: usize) -> BatchId {
+    // `insert` refuses more batches than ids.
+    BatchId(u32::try_from(index).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: u8) -> CoreKey {
+        CoreKey::new([name; 32])
+    }
+
+    fn link(name: u8, length: u64) -> Link {
+        Link {
+            key: key(name),
+            length: Length(length),
+        }
+    }
+
+    fn batch(name: u8, first: u64, last: u64, links: Vec<Link>) -> NewBatch {
+        NewBatch {
+            writer: key(name),
+            first: Length(first),
+            last: Length(last),
+            timestamp: Timestamp(0),
+            optimistic: false,
+            links,
+            gates: Vec::new(),
+            claim: None,
+        }
+    }
+
+    #[test]
+    fn a_batch_waits_for_all_it_names() {
+        let mut dag = Dag::new();
+        let claim = Claim {
+            weight: Weight(2),
+            backer: link(4, 1),
+            valid: false,
+        };
+        let gated = NewBatch {
+            gates: vec![link(3, 2)],
+            claim: Some(claim),
+            ..batch(1, 1, 2, vec![link(2, 1)])
+        };
+        dag.insert(gated).unwrap();
+        dag.insert(batch(1, 3, 3, vec![])).unwrap();
+        for (at, next) in [
+            batch(2, 1, 1, vec![]),
+            batch(3, 1, 3, vec![]),
+            batch(4, 1, 1, vec![]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(dag.len(), at);
+            dag.insert(next).unwrap();
+        }
+        assert_eq!((dag.len(), dag.waiting()), (5, 0));
+        let id = dag.find(link(1, 2)).unwrap();
+        let parents: Vec<_> = dag
+            .batch(id)
+            .parents
+            .iter()
+            .map(|id| dag.batch(*id).writer)
+            .collect();
+        assert_eq!(
+            parents,
+            [key(2), key(4)],
+            "the gate of the second node orders nothing"
+        );
+        assert_eq!(dag.batch(dag.find(link(1, 3)).unwrap()).parents, [id]);
+    }
+
+    #[test]
+    fn a_link_into_a_batch_names_the_batch() {
+        let mut dag = Dag::new();
+        dag.insert(batch(1, 1, 3, vec![])).unwrap();
+        dag.insert(batch(2, 1, 1, vec![link(1, 2)])).unwrap();
+        assert_eq!(
+            dag.batch(dag.find(link(2, 1)).unwrap()).parents,
+            [dag.find(link(1, 1)).unwrap()]
+        );
+    }
+
+    #[test]
+    fn a_cycle_and_a_link_to_nothing_wait_for_ever() {
+        let mut dag = Dag::new();
+        dag.insert(batch(1, 1, 1, vec![link(1, 1)])).unwrap();
+        dag.insert(batch(2, 1, 1, vec![link(2, 0)])).unwrap();
+        dag.insert(batch(3, 1, 1, vec![link(4, 1)])).unwrap();
+        dag.insert(batch(4, 1, 1, vec![link(3, 1)])).unwrap();
+        assert_eq!((dag.len(), dag.waiting()), (0, 4));
+    }
+
+    #[test]
+    fn an_anchor_opens_a_gate_and_orders_nothing() {
+        let mut dag = Dag::new();
+        dag.insert(batch(1, 1, 1, vec![link(9, 1)])).unwrap();
+        assert_eq!(dag.len(), 0);
+        dag.add_anchor(key(9));
+        assert!(dag.batch(dag.find(link(1, 1)).unwrap()).parents.is_empty());
+    }
+
+    #[test]
+    fn batches_of_a_writer_come_in_order() {
+        let mut dag = Dag::new();
+        assert!(matches!(
+            dag.insert(batch(1, 2, 2, vec![])),
+            Err(DagError::NotNext { .. })
+        ));
+        assert!(matches!(
+            dag.insert(batch(1, 1, 0, vec![])),
+            Err(DagError::Empty { .. })
+        ));
+        dag.insert(batch(1, 1, 1, vec![])).unwrap();
+        assert!(matches!(
+            dag.insert(batch(1, 1, 1, vec![])),
+            Err(DagError::NotNext { .. })
+        ));
+    }
+}

@@ -1,0 +1,251 @@
+//! Encryption of a database: the keys of writers, views and anchors, and the form of their blocks.
+//!
+//! Source: spec/autobee.md 13. A block is 8 bytes of padding, then the body. The padding is a keyed hash of the body and
+//! the nonce, so that equal bodies give equal blocks and nothing has to be remembered.
+//!
+//! What this does not do, as the original does not: blocks whose padding says "clear" are accepted in an encrypted
+//! database, and the keys of views and of the system depend on the database key alone, so that everybody who has it
+//! reads them.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::crypto::{CoreKey, Hash, HashKey, hash, keyed_hash_128, namespace, xsalsa20_xor};
+use crate::hypercore::encryption::{BlockCipher, CipherError, CoreCipher};
+use crate::hypercore::manifest::Manifest;
+use crate::wire::Decode as _;
+use crate::wire::system::ManifestData;
+
+/// Name under which the system core is encrypted.
+pub const SYSTEM_NAME: &str = "_system";
+
+/// From what all keys of one database are derived.
+///
+/// ```
+/// use autobee::crypto::{CoreKey, PublicKey};
+/// use autobee::engine::encryption::DatabaseKeys;
+/// use autobee::hypercore::encryption::BlockCipher as _;
+/// use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
+///
+/// let keys = DatabaseKeys::new(CoreKey::new([1; 32]), [2; 32]);
+/// let manifest = Manifest::new(ManifestOptions {
+///     version: Some(2),
+///     signers: vec![Signer::new(PublicKey::new([3; 32]))],
+///     ..ManifestOptions::default()
+/// })?;
+/// let cipher = keys.writer(&manifest.key(), &manifest);
+/// let mut block = b"--------body".to_vec(); // eight bytes of padding in front
+/// cipher.encrypt(0, 0, &mut block)?;
+/// cipher.decrypt(0, &mut block)?;
+/// assert_eq!(&block[8..], b"body");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct DatabaseKeys {
+    bootstrap: CoreKey,
+    secret: Zeroizing<[u8; 32]>,
+}
+
+/// How the blocks of one core of a database are encrypted.
+#[derive(Debug, Clone)]
+pub enum DatabaseCipher {
+    /// As cores with a manifest of version 2 are.
+    Hashed(HashedCipher),
+    /// As older cores are: hypercore's own way.
+    Compat(CoreCipher),
+}
+
+/// Encryption with a nonce that is a keyed hash of the content.
+#[derive(Clone)]
+pub struct HashedCipher {
+    block_key: Zeroizing<[u8; 32]>,
+    hash_key: Zeroizing<[u8; 32]>,
+}
+
+impl DatabaseKeys {
+    /// The keys of the database `bootstrap` with this encryption key.
+    #[must_use]
+    pub fn new(bootstrap: CoreKey, encryption_key: [u8; 32]) -> Self {
+        Self {
+            bootstrap,
+            secret: Zeroizing::new(encryption_key),
+        }
+    }
+
+    /// Of the log of a writer.
+    #[must_use]
+    pub fn writer(&self, core: &CoreKey, manifest: &Manifest) -> DatabaseCipher {
+        if manifest.version() <= 1 {
+            return self.writer_compat(core, manifest.is_compat(core));
+        }
+        let data = manifest
+            .user_data()
+            .and_then(|data| ManifestData::from_bytes(data).ok());
+        let name = data.and_then(|data| data.namespace);
+        DatabaseCipher::Hashed(self.named(name.as_ref().unwrap_or(core.as_bytes())))
+    }
+
+    /// Of the log of a writer with a manifest of version 0 or 1, or with none.
+    #[must_use]
+    pub fn writer_compat(&self, core: &CoreKey, is_compat: bool) -> DatabaseCipher {
+        DatabaseCipher::Compat(CoreCipher::new(&self.secret, core, is_compat))
+    }
+
+    /// Of a view of this name, in a core with a manifest of version 2.
+    #[must_use]
+    pub fn view(&self, name: &str) -> DatabaseCipher {
+        let block_key = hash(&[
+            namespace::VIEW_BLOCK_KEY.as_bytes(),
+            self.bootstrap.as_bytes(),
+            namespace::GENESIS_ENTROPY.as_bytes(),
+            name.as_bytes(),
+        ]);
+        DatabaseCipher::Hashed(HashedCipher::new(&block_key))
+    }
+
+    /// Of a view of this name, in a core with an older manifest.
+    #[must_use]
+    pub fn view_compat(&self, name: &str) -> DatabaseCipher {
+        let block_key = hash(&[
+            namespace::VIEW_BLOCK_KEY.as_bytes(),
+            self.bootstrap.as_bytes(),
+            &*self.secret,
+            name.as_bytes(),
+        ]);
+        DatabaseCipher::Compat(CoreCipher::with_block_key(block_key.as_bytes()))
+    }
+
+    /// Of an anchor with this namespace, whose only block is `clear`, padding included.
+    #[must_use]
+    pub fn anchor(&self, namespace: &[u8; 32], clear: &[u8]) -> HashedCipher {
+        // Unlike elsewhere the key of the hash comes from the block, not from its key.
+        HashedCipher {
+            hash_key: hash_key(clear),
+            ..self.named(namespace)
+        }
+    }
+
+    fn named(&self, name: &[u8; 32]) -> HashedCipher {
+        HashedCipher::new(&hash(&[
+            namespace::VIEW_BLOCK_KEY.as_bytes(),
+            self.bootstrap.as_bytes(),
+            &*self.secret,
+            namespace::GENESIS_ENTROPY.as_bytes(),
+            name,
+        ]))
+    }
+}
+
+impl fmt::Debug for DatabaseKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseKeys")
+            .field("bootstrap", &self.bootstrap)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HashedCipher {
+    /// Bytes in front of every block.
+    pub const PADDING: usize = 8;
+
+    const CLEAR: u8 = 0;
+    const HASHED: u8 = 1;
+
+    fn new(block_key: &Hash) -> Self {
+        Self {
+            block_key: Zeroizing::new(*block_key.as_bytes()),
+            hash_key: hash_key(block_key.as_bytes()),
+        }
+    }
+
+    /// The key that encrypts blocks. Enough to read them.
+    #[must_use]
+    pub fn block_key(&self) -> &[u8; 32] {
+        &self.block_key
+    }
+
+    /// The key of the hash in the padding.
+    #[must_use]
+    pub fn hash_key(&self) -> &[u8; 32] {
+        &self.hash_key
+    }
+
+    fn split(index: u64, block: &mut [u8]) -> Result<(&mut [u8; Self::PADDING], &mut [u8]), CipherError> {
+        let size = block.len();
+        block
+            .split_first_chunk_mut()
+            .ok_or(CipherError::TooShort { index, size })
+    }
+
+    fn apply(&self, index: u64, padding: [u8; Self::PADDING], body: &mut [u8]) {
+        let mut nonce = [0; 24];
+        nonce[..8].copy_from_slice(&index.to_le_bytes());
+        nonce[8..16].copy_from_slice(&padding);
+        xsalsa20_xor(&nonce, &self.block_key, body);
+    }
+}
+
+impl BlockCipher for HashedCipher {
+    fn padding(&self, _index: u64) -> usize {
+        Self::PADDING
+    }
+
+    fn encrypt(&self, index: u64, _fork: u64, block: &mut [u8]) -> Result<(), CipherError> {
+        let (padding, body) = Self::split(index, block)?;
+        let digest = keyed_hash_128(&HashKey::from(&*self.hash_key), &[body]);
+        padding.copy_from_slice(&digest[..Self::PADDING]);
+        // The second half is the id of the key, of which there is one.
+        padding[4..].fill(0);
+        padding[0] = Self::HASHED;
+        let padding = *padding;
+        self.apply(index, padding, body);
+        Ok(())
+    }
+
+    fn decrypt(&self, index: u64, block: &mut [u8]) -> Result<(), CipherError> {
+        let (padding, body) = Self::split(index, block)?;
+        match padding[0] {
+            Self::CLEAR => {}
+            Self::HASHED => {
+                let padding = *padding;
+                self.apply(index, padding, body);
+            }
+            kind => return Err(CipherError::UnknownKind { index, kind }),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for HashedCipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashedCipher(..)")
+    }
+}
+
+impl BlockCipher for DatabaseCipher {
+    fn padding(&self, index: u64) -> usize {
+        match self {
+            Self::Hashed(cipher) => cipher.padding(index),
+            Self::Compat(cipher) => cipher.padding(index),
+        }
+    }
+
+    fn encrypt(&self, index: u64, fork: u64, block: &mut [u8]) -> Result<(), CipherError> {
+        match self {
+            Self::Hashed(cipher) => cipher.encrypt(index, fork, block),
+            Self::Compat(cipher) => cipher.encrypt(index, fork, block),
+        }
+    }
+
+    fn decrypt(&self, index: u64, block: &mut [u8]) -> Result<(), CipherError> {
+        match self {
+            Self::Hashed(cipher) => cipher.decrypt(index, block),
+            Self::Compat(cipher) => cipher.decrypt(index, block),
+        }
+    }
+}
+
+fn hash_key(of: &[u8]) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(*hash(&[namespace::HASH_KEY.as_bytes(), of]).as_bytes())
+}

@@ -1,0 +1,422 @@
+//! The order of all batches, as a pure function of the set of ready batches.
+//!
+//! Source: spec/autobee.md 8.8 (canonical order with prefix-resolved weights and admission), 10 (weights).
+//!
+//! ```text
+//! emit(S, pulled):
+//!    while batches of S remain unsettled:
+//!       for each remaining v:  trial := the state here, followed by v's unsettled ancestors, emitted by this same
+//!                                       rule with pulled = true
+//!                              weight and admission of v are those in its trial
+//!       v := the best candidate by (weight, highest first; timestamp; key; length); at the top level a batch that
+//!            is not admitted in its trial is no candidate
+//!       emit v's unsettled ancestors with pulled = true; settle v
+//! ```
+//!
+//! The same set gives the same order, whatever the order of arrival; `sim::model` is the slow transcription that the
+//! tests hold this against.
+//!
+//! What is deliberately not consulted: when a block arrived, what this peer saw before, clocks, chance.
+//!
+//! # How it is evaluated
+//!
+//! * Each state is a node of a tree: the state before, one settled batch, its weight. Settling a batch where the tree
+//!   knows the outcome only moves a cursor, so a heal undoes once, to the truly shared prefix, and calls apply
+//!   once per entry behind it, however often the order is computed anew.
+//! * Picks of the top level are kept with the priority they won with. New batches cut at the first pick that loses to
+//!   one of them; everything before stands.
+//! * A batch needs a trial only if a claim in its own unsettled chain could still raise it, or if its writer has no
+//!   record. All others have the weight of their writer's record; ancestors that need no trial are emitted in one
+//!   pass, worst last, backwards.
+//! * A missing block suspends: the call returns, the next one continues from what is known.
+//!
+//! # What it costs
+//!
+//! n batches with static weights: O(n log n), whatever the shape. A claim that cannot be decided at sight costs, for each
+//! pick it might have beaten, one walk over the ancestors of its batch, and an apply for each state that is new. Trials inside
+//! trials (claims that pull claims) are remembered per state; only writers that hold an unsettled, correctly signed claim
+//! can build them.
+
+mod emission;
+mod picks;
+mod timeline;
+
+use crate::crypto::CoreKey;
+use crate::wire::{Length, Weight};
+
+use super::dag::{Batch, BatchId, Dag};
+use emission::{Claims, Emission, Marks};
+use picks::{Picks, Priority};
+use timeline::{NodeId, Timeline};
+
+/// Most nodes that a batch of a stranger may have.
+pub const MAX_OPTIMISTIC_NODES: u64 = 32;
+
+/// What the creator is granted by its first batch.
+pub const GENESIS_WEIGHT: Weight = Weight(2);
+
+/// What is part of the database and changes the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// The creator's writer key: a writer before it has a record.
+    pub bootstrap: CoreKey,
+    /// Whether optimistic batches of strangers are tried at all.
+    pub optimistic: bool,
+}
+
+/// What the membership state says about a writer. None of it: the writer is a stranger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Weight of its next batch, if that claims nothing: the ceiling if it was granted by genesis, else the weight of
+    /// the last one.
+    pub weight: Weight,
+    /// Highest weight that it may claim.
+    pub ceiling: Weight,
+    /// How much of it is applied.
+    pub length: Length,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict<S> {
+    /// It is part of the order, and this is the state behind it.
+    Accepted(S),
+    /// A stranger's batch that apply refused. It leaves no trace.
+    Refused,
+}
+
+/// Apply cannot go on before something arrives. Everything already applied is kept; call again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("apply waits for a block that is not here")]
+pub struct Suspended;
+
+/// The state machine that the order drives: apply, as a function of the state.
+///
+/// Must be deterministic: equal states, batches and weights give equal verdicts.
+pub trait Replay {
+    /// A state: a value, or a cheap handle of one. States of the past are kept and returned to.
+    type State: Clone;
+
+    /// What the state says about a writer.
+    fn standing(&self, state: &Self::State, writer: &CoreKey) -> Option<Standing>;
+
+    /// The state after this batch. Refusal is only for batches whose writer has no record in `state`; what else goes
+    /// wrong with a member's batch must be part of the state that is returned.
+    fn apply(&mut self, state: &Self::State, step: Step<'_>) -> Result<Verdict<Self::State>, Suspended>;
+}
+
+/// A batch at its place in the order.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// Its id.
+    pub id: BatchId,
+    /// What the set knows of it.
+    pub batch: &'a Batch,
+    /// Its resolved weight.
+    pub weight: Weight,
+}
+
+/// An entry of the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The batch.
+    pub batch: BatchId,
+    /// The weight that its writer stands with behind it. The creator's first batch is resolved to 0 and stands with 2.
+    pub weight: Weight,
+}
+
+/// How the order changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Update {
+    /// Entries at the start that are as they were.
+    pub shared: usize,
+    /// Entries behind those that are no longer there, or no longer there at this place.
+    pub undone: usize,
+}
+
+/// Work done since the linearizer was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Calls of [`Replay::apply`].
+    pub applies: u64,
+    /// Updates that took entries away.
+    pub undos: u64,
+    /// Entries that they took away.
+    pub undone: u64,
+    /// Trials.
+    pub trials: u64,
+    /// Times the cursor moved over an entry, applied or known.
+    pub steps: u64,
+}
+
+/// Keeps the canonical order of a growing set.
+///
+/// Every call of [`Linearizer::update`] must see the same [`Dag`], which may have grown.
+///
+/// ```
+/// use autobee::crypto::CoreKey;
+/// use autobee::engine::dag::{Dag, NewBatch};
+/// use autobee::engine::linearizer::{Linearizer, Replay, Rules, Standing, Step, Suspended, Verdict};
+/// use autobee::wire::{Length, Timestamp, Weight};
+///
+/// /// Everybody is a member; the state is the number of batches.
+/// struct Count;
+///
+/// impl Replay for Count {
+///     type State = u32;
+///
+///     fn standing(&self, _: &u32, _: &CoreKey) -> Option<Standing> {
+///         Some(Standing { weight: Weight(1), ceiling: Weight(1), length: Length(0) })
+///     }
+///
+///     fn apply(&mut self, state: &u32, _: Step<'_>) -> Result<Verdict<u32>, Suspended> {
+///         Ok(Verdict::Accepted(state + 1))
+///     }
+/// }
+///
+/// let mut dag = Dag::new();
+/// let mut order = Linearizer::new(Rules { bootstrap: CoreKey::new([1; 32]), optimistic: true }, 0);
+/// for (writer, timestamp) in [(1, 20), (2, 10)] {
+///     dag.insert(NewBatch {
+///         writer: CoreKey::new([writer; 32]),
+///         first: Length(1),
+///         last: Length(1),
+///         timestamp: Timestamp(timestamp),
+///         optimistic: false,
+///         links: Vec::new(),
+///         gates: Vec::new(),
+///         claim: None,
+///     })
+///     .unwrap();
+///     order.update(&dag, &mut Count).unwrap();
+/// }
+/// assert_eq!(*order.state(), 2);
+/// let first = order.entries().next().unwrap();
+/// assert_eq!(dag.batch(first.batch).timestamp, Timestamp(10));
+/// assert_eq!(order.stats().undos, 1);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Linearizer<S> {
+    rules: Rules,
+    timeline: Timeline<S>,
+    picks: Picks,
+    claims: Claims,
+    /// Ready batches that the picks are right for.
+    considered: usize,
+    /// All of those that are not settled; some that are.
+    unsettled: Vec<BatchId>,
+    published: Published,
+    stats: Stats,
+    marks: Marks,
+}
+
+/// The last complete order.
+#[derive(Debug, Clone, Default)]
+struct Published {
+    /// Everything settled, also what was refused.
+    path: Vec<NodeId>,
+    /// Accepted entries alone.
+    order: Vec<NodeId>,
+    /// The timeline did not change before this position since.
+    low_water: usize,
+}
+
+impl<S: Clone> Linearizer<S> {
+    /// The order of the empty set, on an empty state.
+    #[must_use]
+    pub fn new(rules: Rules, genesis: S) -> Self {
+        Self {
+            rules,
+            timeline: Timeline::new(genesis),
+            picks: Picks::default(),
+            claims: Claims::default(),
+            considered: 0,
+            unsettled: Vec::new(),
+            published: Published::default(),
+            stats: Stats::default(),
+            marks: Marks::default(),
+        }
+    }
+
+    // ---- growing
+
+    /// Brings the order up to what is ready in `dag`.
+    ///
+    /// When apply suspends, the order, the states and the entries remain those of the last complete update, nothing
+    /// that was applied is lost, and the next call goes on, also when the set has grown in between.
+    pub fn update<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &mut R) -> Result<Update, Suspended> {
+        self.timeline.grow(dag);
+        let cut = self.cut(dag, replay);
+        self.truncate(cut);
+        self.unsettled
+            .extend(dag.ready_since(self.considered).map(|(id, _)| id));
+        self.considered = dag.len();
+        self.unsettled.sort_unstable();
+        self.unsettled.dedup();
+
+        let mut emission = Emission {
+            dag,
+            replay,
+            rules: &self.rules,
+            timeline: &mut self.timeline,
+            claims: &self.claims,
+            stats: &mut self.stats,
+            marks: &mut self.marks,
+        };
+        let outcome = emission.run(&self.unsettled, &mut self.picks);
+        if let Err(suspended) = outcome {
+            let end = self.picks.end();
+            self.rewind(end);
+            return Err(suspended);
+        }
+        Ok(self.publish())
+    }
+
+    // ---- reading
+
+    /// Number of entries.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.published.order.len()
+    }
+
+    /// True when there is no entry.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.published.order.is_empty()
+    }
+
+    /// All entries, in order.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry> + DoubleEndedIterator {
+        self.published.order.iter().map(|node| self.timeline.entry(*node))
+    }
+
+    /// Entries from this position on, each with the state behind it.
+    pub fn entries_since(
+        &self,
+        position: usize,
+    ) -> impl ExactSizeIterator<Item = (Entry, &S)> + DoubleEndedIterator {
+        let from = position.min(self.published.order.len());
+        self.published.order[from..]
+            .iter()
+            .map(|node| (self.timeline.entry(*node), self.timeline.state_of(*node)))
+    }
+
+    /// The state behind the last entry.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        self.state_at(self.len())
+    }
+
+    /// The state behind the first `entries` entries; behind all of them if there are fewer.
+    #[must_use]
+    pub fn state_at(&self, entries: usize) -> &S {
+        let order = &self.published.order;
+        let node = entries
+            .min(order.len())
+            .checked_sub(1)
+            .map_or(NodeId::ROOT, |at| order[at]);
+        self.timeline.state_of(node)
+    }
+
+    /// Ready batches that are not part of the order: those of strangers.
+    pub fn outside(&self) -> impl Iterator<Item = BatchId> {
+        self.unsettled.iter().copied()
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub const fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    // ---- private
+
+    /// The first pick that loses to a new batch.
+    ///
+    /// Picks before it stand: their trials do not see the new batches, and no new batch was a better candidate. It
+    /// may be too early where only a trial could tell; then the same picks are made again.
+    fn cut<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &R) -> usize {
+        let mut cut = self.picks.len();
+        for (id, batch) in dag.ready_since(self.considered) {
+            self.claims.add(dag, &self.rules, id);
+            // Once all claims of its chain are settled a writer stands where it stands now.
+            let decided = self.claims.last(batch).map_or(0, |claim| {
+                let chain = dag.batches_of(&batch.writer);
+                let settled = chain
+                    .get(claim as usize)
+                    .and_then(|claim| self.timeline.settled(*claim));
+                settled.map_or(self.picks.len(), |at| self.picks.starting_up_to(at))
+            });
+            let standing = replay.standing(self.timeline.state(), &batch.writer);
+            let floor = standing.map_or(Weight::ZERO, |standing| standing.weight);
+            let bound = floor.max(self.claims.highest(batch, 0));
+            let loses_to = |range, weight| self.picks.first_worse(range, &Priority::new(batch, weight));
+            let found = loses_to(0..decided.min(cut), bound).or_else(|| loses_to(decided..cut, floor));
+            cut = found.unwrap_or(cut);
+        }
+        cut
+    }
+
+    fn truncate(&mut self, cut: usize) {
+        if cut < self.picks.len() {
+            self.picks.truncate(cut);
+            let end = self.picks.end();
+            self.unsettled.extend(self.timeline.path_since(end));
+            self.rewind(end);
+        }
+    }
+
+    fn rewind(&mut self, length: usize) {
+        self.timeline.rewind(length);
+        self.published.low_water = self.published.low_water.min(length);
+    }
+
+    fn publish(&mut self) -> Update {
+        let timeline = &mut self.timeline;
+        let published = &mut self.published;
+        self.unsettled.retain(|id| timeline.settled(*id).is_none());
+
+        let path = timeline.path();
+        let low = published.low_water.min(published.path.len());
+        let same = published.path[low..].iter().zip(&path[low.min(path.len())..]);
+        let kept = low + same.take_while(|(before, now)| before == now).count();
+        let before = published.order.len();
+        let shared = kept.checked_sub(1).map_or(0, |at| timeline.position(path[at]));
+        published.path.truncate(kept);
+        published.path.extend(&path[kept..]);
+        published.order.truncate(shared);
+        published
+            .order
+            .extend(path[kept..].iter().filter(|node| timeline.is_accepted(**node)));
+        published.low_water = path.len();
+        timeline.sweep();
+
+        let undone = before - shared;
+        self.stats.undone += undone as u64;
+        self.stats.undos += u64::from(undone > 0);
+        Update { shared, undone }
+    }
+}
+
+/// The weight of a batch in this state, which must hold its ancestors.
+///
+/// Source: spec/autobee.md 10.
+fn resolve<R: Replay>(replay: &R, state: &R::State, batch: &Batch) -> Weight {
+    let Some(standing) = replay.standing(state, &batch.writer) else {
+        return Weight::ZERO;
+    };
+    let counts = |claim: &super::dag::Claim| {
+        claim.valid
+            && claim.weight > standing.weight
+            && claim.weight <= standing.ceiling
+            && claim.backer.key != batch.writer
+            && replay
+                .standing(state, &claim.backer.key)
+                .is_some_and(|backer| backer.length >= claim.backer.length)
+    };
+    batch
+        .claim
+        .filter(counts)
+        .map_or(standing.weight, |claim| claim.weight)
+}

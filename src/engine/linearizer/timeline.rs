@@ -1,0 +1,287 @@
+//! Every state that was reached, as a tree, and a cursor on one path of it.
+
+use std::collections::BTreeMap;
+
+use crate::engine::dag::{BatchId, Dag, WriterId};
+use crate::wire::Weight;
+
+use super::{Entry, Replay, Rules, Stats, Step, Suspended, Verdict};
+
+/// A state: what was settled before, one batch, and the weight it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct NodeId(u32);
+
+impl NodeId {
+    /// The empty state.
+    pub(super) const ROOT: Self = Self(0);
+
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a trial found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trial {
+    pub(super) weight: Weight,
+    /// Not known where it was not asked.
+    pub(super) admitted: Option<bool>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Timeline<S> {
+    nodes: Vec<Option<Node<S>>>,
+    free: Vec<NodeId>,
+    edges: BTreeMap<(NodeId, BatchId, Weight), NodeId>,
+    trials: BTreeMap<(NodeId, BatchId), Trial>,
+    path: Vec<NodeId>,
+    /// Position in the path of each batch.
+    settled: Vec<Option<u32>>,
+    /// Settled batches of each writer.
+    heads: Vec<u32>,
+    /// Nodes that left the path and have not been swept.
+    loose: Vec<NodeId>,
+}
+
+#[derive(Debug, Clone)]
+struct Node<S> {
+    parent: NodeId,
+    batch: BatchId,
+    writer: WriterId,
+    /// The weight it was settled with, and the one its writer stands with behind it.
+    weight: Weight,
+    pinned: Weight,
+    accepted: bool,
+    /// Accepted batches up to here.
+    position: u32,
+    on_path: bool,
+    state: S,
+}
+
+impl<S: Clone> Timeline<S> {
+    pub(super) fn new(genesis: S) -> Self {
+        let root = Node {
+            parent: NodeId::ROOT,
+            // The root is no batch: nothing reads these of it.
+            batch: BatchId::FIRST,
+            writer: WriterId::FIRST,
+            weight: Weight::ZERO,
+            pinned: Weight::ZERO,
+            accepted: false,
+            position: 0,
+            on_path: true,
+            state: genesis,
+        };
+        Self {
+            nodes: vec![Some(root)],
+            free: Vec::new(),
+            edges: BTreeMap::new(),
+            trials: BTreeMap::new(),
+            path: Vec::new(),
+            settled: Vec::new(),
+            heads: Vec::new(),
+            loose: Vec::new(),
+        }
+    }
+
+    /// Makes room for what is in the set now.
+    pub(super) fn grow(&mut self, dag: &Dag) {
+        self.settled.resize(dag.len(), None);
+        self.heads.resize(dag.writers(), 0);
+    }
+
+    // ---- the cursor
+
+    pub(super) fn node(&self) -> NodeId {
+        self.path.last().copied().unwrap_or(NodeId::ROOT)
+    }
+
+    pub(super) fn state(&self) -> &S {
+        self.state_of(self.node())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.path.len()
+    }
+
+    pub(super) fn path(&self) -> &[NodeId] {
+        &self.path
+    }
+
+    /// Batches settled from this position on.
+    pub(super) fn path_since(&self, position: usize) -> impl Iterator<Item = BatchId> {
+        self.path[position..].iter().map(|node| self.get(*node).batch)
+    }
+
+    /// Position in the path.
+    pub(super) fn settled(&self, batch: BatchId) -> Option<usize> {
+        self.settled[batch.index()].map(|at| at as usize)
+    }
+
+    /// How many batches of the writer are settled.
+    pub(super) fn head(&self, writer: WriterId) -> u32 {
+        self.heads[writer.index()]
+    }
+
+    /// Settles a batch. True when it was accepted.
+    pub(super) fn settle<R: Replay<State = S>>(
+        &mut self,
+        dag: &Dag,
+        replay: &mut R,
+        rules: &Rules,
+        stats: &mut Stats,
+        (id, weight): (BatchId, Weight),
+    ) -> Result<bool, Suspended> {
+        stats.steps += 1;
+        let parent = self.node();
+        let known = self.edges.get(&(parent, id, weight)).copied();
+        let node = match known {
+            Some(node) => node,
+            None => {
+                let step = Step {
+                    id,
+                    batch: dag.batch(id),
+                    weight,
+                };
+                let here = self.get(parent);
+                let stranger = step.batch.writer != rules.bootstrap
+                    && replay.standing(&here.state, &step.batch.writer).is_none();
+                let position = here.position;
+                // Before the creator's first batch nobody can be let in.
+                let verdict = if stranger && (position == 0 || !rules.tries(step.batch)) {
+                    Verdict::Refused
+                } else {
+                    stats.applies += 1;
+                    replay.apply(&here.state, step)?
+                };
+                let node = match verdict {
+                    Verdict::Accepted(state) => Node {
+                        parent,
+                        batch: id,
+                        writer: step.batch.writer_id,
+                        weight,
+                        pinned: replay
+                            .standing(&state, &step.batch.writer)
+                            .map_or(weight, |now| now.weight),
+                        accepted: true,
+                        position: position + 1,
+                        on_path: false,
+                        state,
+                    },
+                    Verdict::Refused => Node {
+                        parent,
+                        batch: id,
+                        writer: step.batch.writer_id,
+                        weight,
+                        pinned: weight,
+                        accepted: false,
+                        position,
+                        on_path: false,
+                        state: here.state.clone(),
+                    },
+                };
+                self.add(node)
+            }
+        };
+        // Positions are counted with the ids of batches.
+        self.settled[id.index()] = u32::try_from(self.path.len()).ok();
+        self.heads[dag.batch(id).writer_id.index()] += 1;
+        self.path.push(node);
+        let node = self.get_mut(node);
+        node.on_path = true;
+        Ok(node.accepted)
+    }
+
+    /// Takes back all but the first `length` settled batches.
+    pub(super) fn rewind(&mut self, length: usize) {
+        while self.path.len() > length {
+            if let Some(id) = self.path.pop() {
+                let node = self.get_mut(id);
+                node.on_path = false;
+                let (batch, writer) = (node.batch, node.writer);
+                self.settled[batch.index()] = None;
+                self.heads[writer.index()] -= 1;
+                self.loose.push(id);
+            }
+        }
+    }
+
+    // ---- what is known of states
+
+    pub(super) fn entry(&self, node: NodeId) -> Entry {
+        let node = self.get(node);
+        Entry {
+            batch: node.batch,
+            weight: node.pinned,
+        }
+    }
+
+    pub(super) fn state_of(&self, node: NodeId) -> &S {
+        &self.get(node).state
+    }
+
+    pub(super) fn is_accepted(&self, node: NodeId) -> bool {
+        self.get(node).accepted
+    }
+
+    pub(super) fn position(&self, node: NodeId) -> usize {
+        self.get(node).position as usize
+    }
+
+    pub(super) fn trial(&self, batch: BatchId) -> Option<Trial> {
+        self.trials.get(&(self.node(), batch)).copied()
+    }
+
+    pub(super) fn remember(&mut self, node: NodeId, batch: BatchId, trial: Trial) {
+        self.trials.insert((node, batch), trial);
+    }
+
+    /// Forgets every state that is not on the path, and all trials.
+    pub(super) fn sweep(&mut self) {
+        self.trials.clear();
+        for id in std::mem::take(&mut self.loose) {
+            let Some(node) = self.nodes[id.index()].take_if(|node| !node.on_path) else {
+                continue;
+            };
+            self.edges.remove(&(node.parent, node.batch, node.weight));
+            self.free.push(id);
+        }
+    }
+
+    // ---- private
+
+    fn add(&mut self, node: Node<S>) -> NodeId {
+        let edge = (node.parent, node.batch, node.weight);
+        let id = if let Some(id) = self.free.pop() {
+            self.nodes[id.index()] = Some(node);
+            id
+        } else {
+            // As many states as ids do not fit in memory.
+            let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+            self.nodes.push(Some(node));
+            id
+        };
+        self.edges.insert(edge, id);
+        id
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "ids are only given out for nodes that are not swept"
+    )]
+    fn get(&self, id: NodeId) -> &Node<S> {
+        self.nodes[id.index()]
+            .as_ref()
+            .expect("a node that is on a path or loose")
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "ids are only given out for nodes that are not swept"
+    )]
+    fn get_mut(&mut self, id: NodeId) -> &mut Node<S> {
+        self.nodes[id.index()]
+            .as_mut()
+            .expect("a node that is on a path or loose")
+    }
+}

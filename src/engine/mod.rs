@@ -1,0 +1,389 @@
+//! The engine: from blocks of many writers to one order, one membership and one view.
+//!
+//! A machine without I/O: blocks and the time go in, the order and the state come out. What comes out is a function of
+//! the set of blocks that went in, whatever their order of arrival. A drain collects what can be ordered, computes the
+//! order once, goes back once to where the old and the new order part, and applies each entry behind that once.
+//!
+//! Source: spec/autobee.md 5 to 9.
+
+pub mod anchor;
+mod compose;
+pub mod dag;
+pub mod encryption;
+pub mod linearizer;
+mod reader;
+mod replay;
+pub mod system;
+pub mod witness;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+pub use anchor::anchor;
+pub use compose::ComposeError;
+pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
+
+use crate::apply::ApplyFn;
+use crate::apply::provisional_view::ViewMap;
+use crate::crypto::{CoreKey, Verify};
+use crate::wire::{Index, Length, Link, Timestamp, Weight};
+use dag::Dag;
+use linearizer::{Linearizer, Rules};
+use reader::Reader;
+use replay::{Pause, Run, State};
+use system::System;
+
+/// How an engine is made.
+pub struct EngineOptions<V> {
+    /// The key of the database: its creator's writer.
+    pub key: CoreKey,
+    /// A name for messages.
+    pub name: String,
+    /// The user's merge.
+    pub apply: ApplyFn,
+    /// Whether batches of strangers are tried.
+    pub optimistic: bool,
+    /// Checks signatures of attestations.
+    pub verify: V,
+}
+
+/// Orders and applies the blocks of one database.
+///
+/// ```
+/// use autobee::apply::{ApplyFn, OrderOnly};
+/// use autobee::crypto::{CoreKey, Ed25519};
+/// use autobee::engine::{Engine, EngineOptions};
+/// use autobee::wire::{Index, Timestamp};
+///
+/// let creator = CoreKey::new([1; 32]);
+/// let mut engine = Engine::new(EngineOptions {
+///     key: creator,
+///     name: String::new(),
+///     apply: ApplyFn::new(OrderOnly),
+///     optimistic: false,
+///     verify: Ed25519,
+/// });
+/// let blocks = engine.compose(creator, &["hello".into()], false, Timestamp(1_000)).unwrap();
+/// engine.ingest(creator, Index(0), &blocks);
+/// engine.drain(Timestamp(1_000), usize::MAX).unwrap();
+/// assert_eq!(engine.order().len(), 1);
+/// ```
+pub struct Engine<V> {
+    rules: Rules,
+    name: String,
+    apply: ApplyFn,
+    verify: V,
+    readers: BTreeMap<CoreKey, Reader>,
+    dag: Dag,
+    order: Linearizer<State>,
+    /// Up to which length the anchors of a writer's entries are known to the set.
+    anchored: BTreeMap<CoreKey, Length>,
+    stopped: Option<String>,
+}
+
+/// What a drain did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// The budget ran out: drain again.
+    pub more: bool,
+    /// A batch is too far ahead of the clock: drain again at this time.
+    pub wake_at: Option<Timestamp>,
+    /// How many batches of the order were taken back.
+    pub undone: usize,
+}
+
+/// Apply stopped this peer. Nothing is lost; a new engine on the same blocks tries again.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("apply stopped this peer: {reason}")]
+pub struct Stop {
+    /// The reason that apply gave.
+    pub reason: String,
+}
+
+/// One block in its place in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderedEntry {
+    /// The writer.
+    pub key: CoreKey,
+    /// The length of the writer's log up to and including the block.
+    pub length: Length,
+    /// The weight that its batch has there.
+    pub weight: Weight,
+}
+
+/// What the membership state says about one writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriterStatus {
+    /// The writer.
+    pub key: CoreKey,
+    /// How much of its log is applied.
+    pub length: Length,
+    /// The weight of its last applied batch.
+    pub weight: Weight,
+    /// The ceiling of its weight.
+    pub max_weight: Weight,
+    /// It was removed.
+    pub is_removed: bool,
+    /// It is an anchor, which nobody writes.
+    pub is_anchor: bool,
+}
+
+/// Counts since the engine was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineStats {
+    /// Calls of apply.
+    pub applies: u64,
+    /// Times that a part of the order was taken back.
+    pub undos: u64,
+    /// Batches that were taken back.
+    pub undone: u64,
+}
+
+impl<V: Verify> Engine<V> {
+    /// An engine that knows no block.
+    pub fn new(options: EngineOptions<V>) -> Self {
+        let rules = Rules {
+            bootstrap: options.key,
+            optimistic: options.optimistic,
+        };
+        Self {
+            rules,
+            name: options.name,
+            apply: options.apply,
+            verify: options.verify,
+            readers: BTreeMap::new(),
+            dag: Dag::new(),
+            order: Linearizer::new(rules, State::default()),
+            anchored: BTreeMap::new(),
+            stopped: None,
+        }
+    }
+
+    // Growing.
+
+    /// Takes verified blocks of a core, the first of them at `from`. Blocks that are here already are passed over.
+    pub fn ingest(&mut self, core: CoreKey, from: Index, blocks: &[Bytes]) {
+        let reader = self.readers.entry(core).or_insert_with(|| Reader::new(core));
+        for (index, block) in (from.0..).zip(blocks) {
+            reader.take(Index(index), block, &self.verify);
+        }
+    }
+
+    /// Orders and applies what can be, with at most `applies_max` calls of apply.
+    ///
+    /// # Errors
+    ///
+    /// When apply stopped this peer, now or before.
+    pub fn drain(&mut self, now: Timestamp, applies_max: usize) -> Result<Drained, Stop> {
+        if let Some(reason) = &self.stopped {
+            return Err(Stop {
+                reason: reason.clone(),
+            });
+        }
+        let wake_at = self.collect(now);
+        let mut run = Run {
+            apply: &self.apply,
+            name: &self.name,
+            rules: self.rules,
+            readers: &self.readers,
+            budget: applies_max,
+            pause: None,
+        };
+        let updated = self.order.update(&self.dag, &mut run);
+        match (updated, run.pause) {
+            (Ok(update), _) => Ok(Drained {
+                more: false,
+                wake_at,
+                undone: update.undone,
+            }),
+            (Err(_), Some(Pause::Stopped(reason))) => {
+                self.stopped = Some(reason.clone());
+                Err(Stop { reason })
+            }
+            (Err(_), _) => Ok(Drained {
+                more: true,
+                wake_at,
+                undone: 0,
+            }),
+        }
+    }
+
+    /// The blocks of a batch that `local` appends now, linking everything that is applied.
+    ///
+    /// # Errors
+    ///
+    /// When `local` is no writer and the batch is not optimistic.
+    pub fn compose(
+        &self,
+        local: CoreKey,
+        values: &[Bytes],
+        optimistic: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Bytes>, ComposeError> {
+        let is_writer = self.is_writer(&local);
+        if !is_writer && !optimistic {
+            return Err(ComposeError::NotWritable(local));
+        }
+        let system = self.system();
+        let links = system.links_for(&local).collect();
+        Ok(compose::batch(
+            values,
+            links,
+            now.max(system.timestamp()),
+            !is_writer,
+        )?)
+    }
+
+    // What came out.
+
+    /// The key of the database.
+    #[must_use]
+    pub const fn key(&self) -> CoreKey {
+        self.rules.bootstrap
+    }
+
+    /// True when batches of strangers are tried.
+    #[must_use]
+    pub const fn takes_strangers(&self) -> bool {
+        self.rules.optimistic
+    }
+
+    /// The membership behind the last entry.
+    #[must_use]
+    pub fn system(&self) -> &System {
+        &self.order.state().system
+    }
+
+    /// The view behind the last entry.
+    #[must_use]
+    pub fn view(&self) -> ViewMap {
+        self.order.state().view.clone()
+    }
+
+    /// True when `key` may write.
+    #[must_use]
+    pub fn is_writer(&self, key: &CoreKey) -> bool {
+        match self.system().record(key) {
+            Some(record) => !record.is_removed,
+            None => *key == self.rules.bootstrap,
+        }
+    }
+
+    /// True for the cores that take part: the creator's, those of members, removed ones included, and what known
+    /// batches link.
+    #[must_use]
+    pub fn wants(&self, core: &CoreKey) -> bool {
+        *core == self.rules.bootstrap
+            || self.system().record(core).is_some_and(|record| !record.is_anchor)
+            || self.dag.missing().any(|link| link.key == *core)
+    }
+
+    /// Number of batches in the order.
+    #[must_use]
+    pub const fn batches(&self) -> usize {
+        self.order.len()
+    }
+
+    /// All blocks in their order. A batch of Autobase (block versions 0 to 2) is listed by its last block alone: its
+    /// blocks do not say how many come before them, and the original lists it so.
+    #[must_use]
+    pub fn order(&self) -> Vec<OrderedEntry> {
+        let entries = self.order.entries().flat_map(|entry| {
+            let batch = self.dag.batch(entry.batch);
+            let (key, weight) = (batch.writer, entry.weight);
+            let reader = self.readers.get(&key);
+            let last = reader.and_then(|reader| reader.blocks_of(batch.last, batch.last).first());
+            let before = last.map_or(0, |last| last.batch.before);
+            let listed = batch.last.0.saturating_sub(before).max(batch.first.0)..=batch.last.0;
+            listed.map(move |length| OrderedEntry {
+                key,
+                length: Length(length),
+                weight,
+            })
+        });
+        entries.collect()
+    }
+
+    /// The records of all writers, by key.
+    #[must_use]
+    pub fn writers(&self) -> Vec<WriterStatus> {
+        let records = self.system().records().map(|(key, record)| WriterStatus {
+            key: *key,
+            length: record.length,
+            weight: record.weight,
+            max_weight: record.max_weight.unwrap_or_default(),
+            is_removed: record.is_removed,
+            is_anchor: record.is_anchor,
+        });
+        records.collect()
+    }
+
+    /// Links that nothing can be ordered behind before they are here.
+    pub fn missing(&self) -> impl Iterator<Item = Link> {
+        self.dag.missing()
+    }
+
+    /// Why nothing more is taken of a core; none when all is well with it.
+    #[must_use]
+    pub fn frozen(&self, core: &CoreKey) -> Option<&Frozen> {
+        self.readers.get(core).and_then(Reader::frozen)
+    }
+
+    /// Counts since the engine was made.
+    #[must_use]
+    pub const fn stats(&self) -> EngineStats {
+        let stats = self.order.stats();
+        EngineStats {
+            applies: stats.applies,
+            undos: stats.undos,
+            undone: stats.undone,
+        }
+    }
+
+    /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.
+    fn collect(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let mut wake_at = None;
+        for reader in self.readers.values_mut() {
+            while let Some(batch) = reader.next(now) {
+                // A reader gives batches without gaps, and ids run out after 4 billion batches.
+                if self.dag.insert(batch).is_err() {
+                    break;
+                }
+            }
+            wake_at = wake_at.into_iter().chain(reader.due()).min();
+        }
+        self.add_anchors();
+        wake_at
+    }
+
+    /// Tells the set which links are to anchors: those that an entry which is here could have made. Their keys are
+    /// computed only while something waits for a first block, because that costs four hashes an entry.
+    fn add_anchors(&mut self) {
+        if !self.dag.missing().any(|link| link.length == Length(1)) {
+            return;
+        }
+        for writer in self.readers.keys() {
+            let known = self.dag.known_length(writer);
+            let done = self.anchored.entry(*writer).or_default();
+            for length in done.0 + 1..=known.0 {
+                if let Ok(link) = anchor(*writer, Length(length)) {
+                    self.dag.add_anchor(link.key);
+                }
+            }
+            *done = known;
+        }
+    }
+}
+
+impl<V> std::fmt::Debug for Engine<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("key", &self.rules.bootstrap)
+            .field("batches", &self.order.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! Making batches out of the blocks of one writer.
+//!
+//! A verdict on a block is a function of the blocks alone: what cannot be read, or breaks the rules of batches, ends
+//! what this peer takes of the writer there, at every peer alike. Only the clock delays: a batch from more than two
+//! hours ahead waits until it is less.
+//!
+//! Source: spec/autobee.md 5 and 7.3.
+
+use std::collections::VecDeque;
+
+use thiserror::Error;
+
+use super::dag::{Claim, NewBatch};
+use super::witness;
+use crate::crypto::{CoreKey, Verify};
+use crate::wire::oplog::OplogBlock;
+use crate::wire::{Decode as _, DecodeError, Index, Length, Link, Timestamp};
+
+/// Most blocks that a batch may have.
+pub const BATCH_BLOCKS_MAX: u64 = 1024;
+
+/// How far ahead of the wall clock an entry may be, in milliseconds.
+pub const AHEAD_MS_MAX: u64 = 2 * 60 * 60 * 1000;
+
+/// Why nothing more is taken of a writer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Frozen {
+    /// The block is no oplog block.
+    #[error("block {index} cannot be read: {source}")]
+    Unreadable {
+        /// Which block.
+        index: Index,
+        /// What is wrong.
+        source: DecodeError,
+    },
+    /// The block does not stand where its batch says.
+    #[error("block {index} breaks its batch: {after} blocks should follow it, it says {found}")]
+    BrokenBatch {
+        /// Which block.
+        index: Index,
+        /// How many blocks the block before announced.
+        after: u64,
+        /// How many it announces itself.
+        found: u64,
+    },
+    /// The batch is longer than any peer takes.
+    #[error("block {index} starts a batch of {blocks} blocks, more than {BATCH_BLOCKS_MAX}")]
+    LongBatch {
+        /// Which block.
+        index: Index,
+        /// How many blocks the batch would have.
+        blocks: u64,
+    },
+}
+
+/// The blocks of one writer, as far as they are here.
+#[derive(Debug)]
+pub(super) struct Reader {
+    key: CoreKey,
+    blocks: Vec<OplogBlock>,
+    /// Where the batch starts that is not complete yet.
+    open: usize,
+    /// Complete batches that the set does not have yet.
+    complete: VecDeque<NewBatch>,
+    frozen: Option<Frozen>,
+}
+
+impl Reader {
+    /// Of a writer none of whose blocks is here.
+    #[must_use]
+    pub(super) const fn new(key: CoreKey) -> Self {
+        Self {
+            key,
+            blocks: Vec::new(),
+            open: 0,
+            complete: VecDeque::new(),
+            frozen: None,
+        }
+    }
+
+    /// Takes the block at `index`. Blocks that were taken before are passed over, and so is one that leaves a gap.
+    pub(super) fn take(&mut self, index: Index, block: &[u8], verify: &impl Verify) {
+        if self.frozen.is_some() || index.0 != self.blocks.len() as u64 {
+            return;
+        }
+        match self.read(index, block) {
+            Ok(block) => {
+                let is_last = block.batch.is_last();
+                self.blocks.push(block);
+                if is_last {
+                    let batch = self.batch(verify);
+                    self.complete.push_back(batch);
+                    self.open = self.blocks.len();
+                }
+            }
+            Err(frozen) => self.frozen = Some(frozen),
+        }
+    }
+
+    /// The next complete batch, once the wall clock allows it.
+    pub(super) fn next(&mut self, now: Timestamp) -> Option<NewBatch> {
+        if self.due()? > now {
+            return None;
+        }
+        self.complete.pop_front()
+    }
+
+    /// When the next complete batch may be taken.
+    #[must_use]
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let batch = self.complete.front()?;
+        let newest = self
+            .blocks_of(batch.first, batch.last)
+            .iter()
+            .map(|block| block.timestamp.0)
+            .max()?;
+        Some(Timestamp(newest.saturating_sub(AHEAD_MS_MAX)))
+    }
+
+    /// Blocks by length, both ends included.
+    #[must_use]
+    pub(super) fn blocks_of(&self, first: Length, last: Length) -> &[OplogBlock] {
+        let from = usize::try_from(first.0.saturating_sub(1)).unwrap_or(usize::MAX);
+        let to = usize::try_from(last.0).unwrap_or(usize::MAX);
+        self.blocks.get(from..to).unwrap_or_default()
+    }
+
+    /// Why nothing more is taken of this writer.
+    #[must_use]
+    pub(super) const fn frozen(&self) -> Option<&Frozen> {
+        self.frozen.as_ref()
+    }
+
+    fn read(&self, index: Index, block: &[u8]) -> Result<OplogBlock, Frozen> {
+        let block = OplogBlock::from_bytes(block).map_err(|source| Frozen::Unreadable { index, source })?;
+        let found = block.batch.after;
+        if self.open == self.blocks.len() {
+            let blocks = found.saturating_add(1);
+            if blocks > BATCH_BLOCKS_MAX {
+                return Err(Frozen::LongBatch { index, blocks });
+            }
+        } else if let Some(before) = self.blocks.last() {
+            let after = before.batch.after.saturating_sub(1);
+            if found != after {
+                return Err(Frozen::BrokenBatch { index, after, found });
+            }
+        }
+        Ok(block)
+    }
+
+    /// The batch that the newest block completes.
+    fn batch(&self, verify: &impl Verify) -> NewBatch {
+        let blocks = &self.blocks[self.open..];
+        let (first, later) = blocks
+            .split_first()
+            .map_or((None, blocks), |(first, later)| (Some(first), later));
+        NewBatch {
+            writer: self.key,
+            first: Length(self.open as u64 + 1),
+            last: Length(self.blocks.len() as u64),
+            timestamp: first.map_or(Timestamp::default(), |first| first.timestamp),
+            optimistic: first.is_some_and(|first| first.optimistic),
+            links: first.map_or_else(Vec::new, |first| first.links.clone()),
+            gates: later
+                .iter()
+                .flat_map(|block| block.links.iter().copied())
+                .collect(),
+            claim: first
+                .and_then(|first| first.witness.as_ref())
+                .map(|witness| Claim {
+                    weight: witness.weight,
+                    backer: Link {
+                        key: witness.backer.key,
+                        length: witness.backer.length,
+                    },
+                    valid: witness::verify(verify, &self.key, witness),
+                }),
+        }
+    }
+}

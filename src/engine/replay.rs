@@ -1,0 +1,221 @@
+//! One batch through apply: from the state before it to the state behind it.
+//!
+//! Apply is polled to its end at once. All it can wait for is a block of the view; then its future is dropped with
+//! everything it wrote, and it runs again from the start when the linearizer asks again.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
+
+use super::anchor::anchor;
+use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
+use super::reader::Reader;
+use super::system::{Flush, System};
+use crate::apply::provisional_view::ViewMap;
+use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, WriterOptions};
+use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
+use crate::wire::{Length, Link, Weight};
+
+/// Membership and view behind an entry. A copy costs nothing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    pub(super) system: System,
+    pub(super) view: ViewMap,
+}
+
+/// Why a run of the linearizer ended early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// The budget is used up; there is more to do.
+    Budget,
+    /// Apply stopped this peer.
+    Stopped(String),
+}
+
+/// What applying needs, for one run of the linearizer.
+pub(super) struct Run<'a> {
+    pub(super) apply: &'a ApplyFn,
+    pub(super) name: &'a str,
+    pub(super) rules: Rules,
+    pub(super) readers: &'a BTreeMap<CoreKey, Reader>,
+    pub(super) budget: usize,
+    pub(super) pause: Option<Pause>,
+}
+
+impl Replay for Run<'_> {
+    type State = State;
+
+    fn standing(&self, state: &State, writer: &CoreKey) -> Option<Standing> {
+        state.system.standing(writer)
+    }
+
+    fn apply(&mut self, state: &State, step: Step<'_>) -> Result<Verdict<State>, Suspended> {
+        let Some(budget) = self.budget.checked_sub(1) else {
+            self.pause = Some(Pause::Budget);
+            return Err(Suspended);
+        };
+        self.budget = budget;
+        let batch = step.batch;
+        let is_stranger =
+            state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
+        let mut flush = self.begin(state, &step);
+        if !flush.may_apply(batch.optimistic) {
+            return Ok(Verdict::Accepted(State {
+                system: flush.finish().system,
+                view: state.view.clone(),
+            }));
+        }
+        let entries = self.entries(&step);
+        let mut view = ApplyView::new(state.view.clone());
+        let mut host = Hosted {
+            flush: &mut flush,
+            run: self,
+            batch: (batch.writer, batch.first, batch.last),
+            interrupt: None,
+        };
+        let outcome = poll_once(self.apply, &entries, &mut view, &mut host);
+        let interrupt = host.interrupt.take();
+        if let Some(reason) = interrupt {
+            return self.stop(reason);
+        }
+        match outcome {
+            None => self.stop("apply waits for something that is not its view".into()),
+            Some(Ok(())) => {
+                let (view, _) = view.into_parts();
+                Ok(Verdict::Accepted(State {
+                    system: flush.finish().system,
+                    view,
+                }))
+            }
+            Some(Err(ApplyError::Reject(_))) if is_stranger => Ok(Verdict::Refused),
+            Some(Err(ApplyError::Reject(_))) => {
+                // A member's batch is recorded and has no effect, at every peer alike.
+                let system = self.begin(state, &step).finish().system;
+                Ok(Verdict::Accepted(State {
+                    system,
+                    view: state.view.clone(),
+                }))
+            }
+            Some(Err(ApplyError::Fatal(reason))) => self.stop(reason),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// The flush of a batch with its blocks recorded, before apply.
+    fn begin(&self, state: &State, step: &Step<'_>) -> Flush {
+        let batch = step.batch;
+        let mut flush = Flush::new(&state.system, batch.writer, step.weight);
+        if batch.writer == self.rules.bootstrap && batch.first == Length(1) {
+            flush.grant_genesis();
+        }
+        for (length, block) in (batch.first.0..).zip(self.blocks(step)) {
+            flush.record(Length(length), block.timestamp, &block.links);
+        }
+        flush
+    }
+
+    fn entries(&self, step: &Step<'_>) -> Vec<Entry> {
+        let blocks = (step.batch.first.0..).zip(self.blocks(step));
+        blocks
+            .filter_map(|(length, block)| {
+                let value = block.value.as_ref().filter(|value| !value.is_empty())?;
+                Some(Entry {
+                    key: step.batch.writer,
+                    length: Length(length),
+                    value: value.clone(),
+                    optimistic: block.optimistic,
+                    timestamp: block.timestamp,
+                    weight: step.weight,
+                    batch: (block.batch.before, block.batch.after),
+                    links: block.links.clone(),
+                })
+            })
+            .collect()
+    }
+
+    fn blocks(&self, step: &Step<'_>) -> &[crate::wire::oplog::OplogBlock] {
+        let reader = self.readers.get(&step.batch.writer);
+        reader.map_or(&[], |reader| reader.blocks_of(step.batch.first, step.batch.last))
+    }
+
+    fn stop(&mut self, reason: String) -> Result<Verdict<State>, Suspended> {
+        self.pause = Some(Pause::Stopped(reason));
+        Err(Suspended)
+    }
+}
+
+/// Runs apply to its end; none when it waits.
+fn poll_once(
+    apply: &ApplyFn,
+    entries: &[Entry],
+    view: &mut ApplyView,
+    host: &mut dyn Host,
+) -> Option<Result<(), ApplyError>> {
+    let mut future = apply.apply(entries, view, host);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => None,
+    }
+}
+
+/// The engine, as apply sees it while one batch is applied.
+struct Hosted<'a, 'b> {
+    flush: &'a mut Flush,
+    run: &'a Run<'b>,
+    batch: (CoreKey, Length, Length),
+    interrupt: Option<String>,
+}
+
+impl Host for Hosted<'_, '_> {
+    fn add_writer(&mut self, key: CoreKey, options: WriterOptions) {
+        self.flush.add_writer(key, Weight(options.weight));
+    }
+
+    fn remove_writer(&mut self, key: CoreKey) {
+        self.flush.remove_writer(key);
+    }
+
+    fn ack_writer(&mut self, key: CoreKey) {
+        self.flush.ack_writer(key);
+    }
+
+    fn create_anchor(&mut self, key: CoreKey, length: Length) -> Result<Link, HostError> {
+        let (writer, first, last) = self.batch;
+        let outside = HostError::AnchorOutsideBatch { key, length };
+        if key != writer || length < first || length > last {
+            return Err(outside);
+        }
+        // Lengths of batches that were read are far below what an encoding can carry.
+        let link = anchor(key, length).map_err(|_| outside)?;
+        self.flush.add_anchor(link.key);
+        Ok(link)
+    }
+
+    fn interrupt(&mut self, reason: &str) {
+        self.interrupt = Some(reason.to_owned());
+    }
+
+    fn genesis(&self) -> bool {
+        self.flush.is_genesis()
+    }
+
+    fn key(&self) -> CoreKey {
+        self.run.rules.bootstrap
+    }
+
+    fn discovery_key(&self) -> DiscoveryKey {
+        discovery_key(&self.run.rules.bootstrap)
+    }
+
+    fn id(&self) -> String {
+        self.run.rules.bootstrap.to_id()
+    }
+
+    fn name(&self) -> &str {
+        self.run.name
+    }
+
+    fn clock(&self) -> u64 {
+        self.flush.clock()
+    }
+}

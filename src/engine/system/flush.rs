@@ -1,0 +1,366 @@
+//! One batch, from the state before it to the state behind it.
+//!
+//! Source: spec/autobee.md 7.1, 7.2. Membership calls see the state *before* the flush, overlaid with what is pending in
+//! it: a pending removal is or-ed into the stored record, a pending ceiling replaces the stored one, and a pending
+//! addition does not hide a stored removal.
+
+use std::collections::BTreeMap;
+
+use crate::crypto::CoreKey;
+use crate::wire::system::{SystemKey, WriterRecord};
+use crate::wire::{Encode as _, EncodeError, Length, Link, Timestamp, Weight};
+
+use super::System;
+use crate::engine::linearizer::GENESIS_WEIGHT;
+
+/// What becomes of the state with one batch: its nodes first, then the membership calls of apply, then
+/// [`Flush::finish`].
+#[derive(Debug, Clone)]
+pub struct Flush {
+    before: System,
+    after: System,
+    writer: CoreKey,
+    weight: Weight,
+    pending: Vec<(CoreKey, Pending)>,
+    /// Position in `pending`.
+    touched: BTreeMap<CoreKey, usize>,
+    /// Added or removed, in order of the first such call.
+    changed: Vec<CoreKey>,
+}
+
+/// What this flush says about a writer.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pending {
+    length: Length,
+    weight: Option<Weight>,
+    ceiling: Option<Weight>,
+    timestamp: Option<Timestamp>,
+    membership: Option<Membership>,
+    is_genesis: bool,
+    is_anchor: bool,
+    /// The ceiling was raised: somebody should attest it.
+    granted: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Membership {
+    Added,
+    Removed,
+}
+
+/// The state behind a batch, and what led to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flushed {
+    /// The state.
+    pub system: System,
+    /// Writers whose record was written, first touched first.
+    pub touched: Vec<CoreKey>,
+    /// Ceilings that were raised.
+    pub grants: Vec<Grant>,
+    /// Writers that were added or removed, in order of the first such call.
+    pub changes: Vec<Change>,
+}
+
+/// A ceiling that a flush raised, to be attested with the next own batch, unless it is one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose.
+    pub key: CoreKey,
+    /// Where it stands at the end of the flush.
+    pub weight: Weight,
+}
+
+/// A writer that a flush added or removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Who.
+    pub key: CoreKey,
+    /// Else removed.
+    pub added: bool,
+    /// An anchor, which nobody writes.
+    pub is_anchor: bool,
+}
+
+/// A change of the system tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Sets a key.
+    Put {
+        /// Key.
+        key: Vec<u8>,
+        /// Value.
+        value: Vec<u8>,
+    },
+    /// Removes a key, which need not exist.
+    Delete {
+        /// Key.
+        key: Vec<u8>,
+    },
+}
+
+impl Flush {
+    /// Begins a flush of a batch of `writer` that was resolved to `weight`.
+    #[must_use]
+    pub fn new(before: &System, writer: CoreKey, weight: Weight) -> Self {
+        Self {
+            before: before.clone(),
+            after: before.clone(),
+            writer,
+            weight,
+            pending: Vec::new(),
+            touched: BTreeMap::new(),
+            changed: Vec::new(),
+        }
+    }
+
+    // ---- the engine's
+
+    /// Grants what the creator is granted. For the batch that starts with the first block of the creator, before its
+    /// nodes are recorded.
+    pub fn grant_genesis(&mut self) {
+        self.grant(self.writer, GENESIS_WEIGHT, true);
+    }
+
+    /// Records a node of the batch.
+    pub fn record(&mut self, length: Length, timestamp: Timestamp, links: &[Link]) {
+        let node = Link {
+            key: self.writer,
+            length,
+        };
+        self.after.heads.record(node, links);
+        self.after.timestamp = self.after.timestamp.max(timestamp);
+        let weight = self.weight;
+        let pending = self.touch(node.key);
+        pending.length = pending.length.max(length);
+        pending.weight = pending.weight.max(Some(weight));
+        pending.timestamp = pending.timestamp.or(Some(timestamp));
+    }
+
+    /// Whether apply is called for the batch, once its nodes are recorded.
+    #[must_use]
+    pub fn may_apply(&self, optimistic: bool) -> bool {
+        match self.pending(&self.writer).and_then(|pending| pending.membership) {
+            Some(membership) => membership == Membership::Added,
+            None => self
+                .before
+                .record(&self.writer)
+                .map_or(optimistic, |record| !record.is_removed),
+        }
+    }
+
+    /// The state behind the batch.
+    #[must_use]
+    pub fn finish(self) -> Flushed {
+        let Self {
+            before,
+            mut after,
+            writer,
+            pending,
+            changed,
+            ..
+        } = self;
+        let clock = before.flushes;
+        let mut flushed = Flushed {
+            system: System::default(),
+            touched: Vec::new(),
+            grants: Vec::new(),
+            changes: Vec::new(),
+        };
+        for (key, pending) in pending {
+            let old = before.record(&key).copied().unwrap_or_default();
+            let is_oplog = key == writer;
+            let timestamp = pending.timestamp.filter(|_| is_oplog);
+            let record = WriterRecord {
+                version: WriterRecord::VERSION,
+                is_removed: pending
+                    .membership
+                    .map_or(old.is_removed, |now| now == Membership::Removed),
+                is_oplog,
+                is_genesis: if pending.ceiling.is_some() {
+                    pending.is_genesis
+                } else {
+                    old.is_genesis
+                },
+                is_anchor: pending.is_anchor || old.is_anchor,
+                weight: pending.weight.unwrap_or(old.weight),
+                max_weight: Some(pending.ceiling.or(old.max_weight).unwrap_or_default()),
+                length: pending.length.max(old.length),
+                clock,
+                // Timestamps fit: what a block carries is below 2^53.
+                timestamp: timestamp.map_or(-1, |at| i64::try_from(at.0).unwrap_or(i64::MAX)),
+            };
+            if pending.granted {
+                let weight = record.max_weight.unwrap_or_default();
+                flushed.grants.push(Grant { key, weight });
+            }
+            after.records.insert(key, record);
+            flushed.touched.push(key);
+        }
+        flushed.changes = changed.into_iter().filter_map(|key| after.change(key)).collect();
+        after.flushes = clock + 1;
+        flushed.system = after;
+        flushed
+    }
+
+    // ---- apply's
+
+    /// Flushes before this one.
+    #[must_use]
+    pub const fn clock(&self) -> u64 {
+        self.before.flushes
+    }
+
+    /// True in the first flush.
+    #[must_use]
+    pub const fn is_genesis(&self) -> bool {
+        self.before.is_genesis()
+    }
+
+    /// The state before the batch.
+    #[must_use]
+    pub const fn before(&self) -> &System {
+        &self.before
+    }
+
+    /// Makes `key` a writer that may claim up to `weight`. A ceiling is only raised.
+    pub fn add_writer(&mut self, key: CoreKey, weight: Weight) {
+        self.grant(key, weight, false);
+    }
+
+    /// Takes the right to write, and the ceiling. The weight it stands with stays.
+    pub fn remove_writer(&mut self, key: CoreKey) {
+        let length = self.overlay(&key).map_or(Length::ZERO, |seen| seen.length);
+        let pending = self.change(key, Membership::Removed);
+        pending.length = pending.length.max(length);
+        pending.ceiling = Some(Weight::ZERO);
+        pending.is_genesis = false;
+    }
+
+    /// Touches the record of `key`. Who has none gets one, and is a writer from then on.
+    pub fn ack_writer(&mut self, key: CoreKey) {
+        let length = self.before.length(&key);
+        let pending = self.touch(key);
+        pending.length = pending.length.max(length);
+    }
+
+    /// Adds an anchor.
+    pub fn add_anchor(&mut self, key: CoreKey) {
+        let pending = self.change(key, Membership::Added);
+        pending.length = pending.length.max(Length(1));
+        pending.is_anchor = true;
+    }
+
+    // ---- private
+
+    fn grant(&mut self, key: CoreKey, weight: Weight, is_genesis: bool) {
+        let seen = self.overlay(&key);
+        let length = seen.map_or(Length::ZERO, |seen| seen.length);
+        // A record of Autobase has no ceiling: any grant sets one.
+        let ceiling = seen.map_or(Some(Weight::ZERO), |seen| seen.ceiling);
+        let raises = ceiling.is_none_or(|ceiling| weight > ceiling);
+        if !raises && seen.is_some_and(|seen| !seen.is_removed) {
+            return;
+        }
+        let pending = self.change(key, Membership::Added);
+        pending.length = pending.length.max(length);
+        if raises {
+            if is_genesis {
+                pending.weight = pending.weight.max(Some(weight));
+            }
+            pending.ceiling = Some(weight);
+            pending.is_genesis = is_genesis;
+            pending.granted = true;
+        }
+    }
+
+    fn touch(&mut self, key: CoreKey) -> &mut Pending {
+        let at = *self.touched.entry(key).or_insert_with(|| {
+            self.pending.push((key, Pending::default()));
+            self.pending.len() - 1
+        });
+        &mut self.pending[at].1
+    }
+
+    fn change(&mut self, key: CoreKey, membership: Membership) -> &mut Pending {
+        if self
+            .pending(&key)
+            .is_none_or(|pending| pending.membership.is_none())
+        {
+            self.changed.push(key);
+        }
+        let pending = self.touch(key);
+        pending.membership = Some(membership);
+        pending
+    }
+
+    fn pending(&self, key: &CoreKey) -> Option<&Pending> {
+        self.touched.get(key).map(|at| &self.pending[*at].1)
+    }
+
+    fn overlay(&self, key: &CoreKey) -> Option<Seen> {
+        let pending = self.pending(key);
+        let removed = pending.is_some_and(|pending| pending.membership == Some(Membership::Removed));
+        let length = pending.map_or(Length::ZERO, |pending| pending.length);
+        let ceiling = pending.and_then(|pending| pending.ceiling);
+        match self.before.record(key) {
+            Some(record) => Some(Seen {
+                is_removed: record.is_removed || removed,
+                ceiling: ceiling.or(record.max_weight),
+                length: record.length.max(length),
+            }),
+            None => pending.map(|_| Seen {
+                is_removed: removed,
+                ceiling: Some(ceiling.unwrap_or_default()),
+                length,
+            }),
+        }
+    }
+}
+
+/// A record as membership calls see it.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    is_removed: bool,
+    ceiling: Option<Weight>,
+    length: Length,
+}
+
+impl System {
+    /// A change as it shows in the record: what is not removed was added.
+    fn change(&self, key: CoreKey) -> Option<Change> {
+        let record = self.records.get(&key)?;
+        Some(Change {
+            key,
+            added: !record.is_removed,
+            is_anchor: record.is_anchor,
+        })
+    }
+}
+
+impl Flushed {
+    /// What this flush writes to the system tree, in order; `view` is the head of the user's view behind it.
+    ///
+    /// # Errors
+    ///
+    /// When a number does not fit the encoding: apply granted a weight above `2^53 - 1`.
+    pub fn writes(&self, view: Link) -> Result<Vec<Write>, EncodeError> {
+        let mut writes = Vec::new();
+        for key in &self.touched {
+            let record = self.system.record(key).copied().unwrap_or_default();
+            writes.push(Write::Put {
+                key: SystemKey::Writer(*key).to_bytes(),
+                value: record.to_bytes()?,
+            });
+            if record.is_removed {
+                writes.push(Write::Delete {
+                    key: SystemKey::Indexer(*key).to_bytes(),
+                });
+            }
+        }
+        writes.push(Write::Put {
+            key: SystemKey::Info.to_bytes(),
+            value: self.system.info(view).to_bytes()?,
+        });
+        Ok(writes)
+    }
+}

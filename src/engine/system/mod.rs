@@ -1,0 +1,143 @@
+//! The membership state: who the writers are, which heads were applied, and how far.
+//!
+//! Source: spec/autobee.md 2.4 to 2.7, 7. A [`System`] is a value: copying it is cheap, and a state of the past stays
+//! what it was, which is what undo and trials of the linearizer live on. A [`Flush`] makes the next one from one batch.
+
+mod flush;
+mod heads;
+
+use im::OrdMap;
+
+use crate::crypto::CoreKey;
+use crate::wire::system::{InfoRecord, WriterRecord};
+use crate::wire::{Length, Link, Timestamp, Weight};
+
+use super::linearizer::Standing;
+use super::witness;
+
+pub use flush::{Change, Flush, Flushed, Grant, Write};
+pub use heads::Heads;
+
+/// The membership state behind some entry of the order.
+///
+/// ```
+/// use autobee::crypto::CoreKey;
+/// use autobee::engine::system::{Flush, System};
+/// use autobee::wire::{Length, Timestamp, Weight};
+///
+/// let creator = CoreKey::new([1; 32]);
+/// let mut flush = Flush::new(&System::default(), creator, Weight(0));
+/// flush.grant_genesis();
+/// flush.record(Length(1), Timestamp(7), &[]);
+/// flush.add_writer(CoreKey::new([2; 32]), Weight(2));
+/// let system = flush.finish().system;
+/// assert_eq!(system.flushes(), 1);
+/// assert!(system.is_writer(&CoreKey::new([2; 32])));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct System {
+    records: OrdMap<CoreKey, WriterRecord>,
+    heads: Heads,
+    timestamp: Timestamp,
+    flushes: u64,
+}
+
+impl System {
+    /// The state that these records say: the info record, and one of each writer.
+    pub fn from_records(
+        info: &InfoRecord,
+        records: impl IntoIterator<Item = (CoreKey, WriterRecord)>,
+    ) -> Self {
+        Self {
+            records: records.into_iter().collect(),
+            heads: info.heads.iter().copied().collect(),
+            timestamp: info.timestamp,
+            flushes: info.flushes,
+        }
+    }
+
+    /// The record of a writer.
+    #[must_use]
+    pub fn record(&self, writer: &CoreKey) -> Option<&WriterRecord> {
+        self.records.get(writer)
+    }
+
+    /// All records, by key.
+    pub fn records(&self) -> impl Iterator<Item = (&CoreKey, &WriterRecord)> {
+        self.records.iter()
+    }
+
+    /// True for those who may write: with a record, and not removed.
+    #[must_use]
+    pub fn is_writer(&self, key: &CoreKey) -> bool {
+        self.records.get(key).is_some_and(|record| !record.is_removed)
+    }
+
+    /// True when this much of the core is applied.
+    #[must_use]
+    pub fn has(&self, link: &Link) -> bool {
+        self.records
+            .get(&link.key)
+            .is_some_and(|record| record.length >= link.length)
+    }
+
+    /// What the order wants to know of a writer.
+    #[must_use]
+    pub fn standing(&self, writer: &CoreKey) -> Option<Standing> {
+        self.records.get(writer).map(|record| Standing {
+            weight: witness::standing(Some(record)),
+            ceiling: record.max_weight.unwrap_or(Weight(u64::MAX)),
+            length: record.length,
+        })
+    }
+
+    /// Applied nodes that no applied node links.
+    #[must_use]
+    pub const fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    /// The highest timestamp of all applied nodes.
+    #[must_use]
+    pub const fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    /// Number of applied batches.
+    #[must_use]
+    pub const fn flushes(&self) -> u64 {
+        self.flushes
+    }
+
+    /// True before the first flush.
+    #[must_use]
+    pub const fn is_genesis(&self) -> bool {
+        self.flushes == 0
+    }
+
+    /// The info record, with the head of the user's view.
+    #[must_use]
+    pub fn info(&self, view: Link) -> InfoRecord {
+        InfoRecord {
+            version: InfoRecord::VERSION,
+            timestamp: self.timestamp,
+            flushes: self.flushes,
+            view: Some(view),
+            heads: self.heads.iter().collect(),
+            ..InfoRecord::default()
+        }
+    }
+
+    /// What an append of `local` links: all heads but its own.
+    pub fn links_for(&self, local: &CoreKey) -> impl Iterator<Item = Link> {
+        self.heads.iter().filter(move |head| head.key != *local)
+    }
+
+    /// How much of a writer is applied.
+    #[must_use]
+    pub fn length(&self, writer: &CoreKey) -> Length {
+        self.records
+            .get(writer)
+            .map_or(Length::ZERO, |record| record.length)
+    }
+}

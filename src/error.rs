@@ -1,0 +1,116 @@
+//! The error of the public face, sorted by who has to act.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::crypto::CoreKey;
+
+/// Who has to act on an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The database was closed. Open it again.
+    Closed,
+    /// The caller passed something that can never work.
+    Invalid,
+    /// The caller may not do this now, for example write without being a writer.
+    Denied,
+    /// What was asked for is at no peer within reach. Try again when there are peers.
+    Unavailable,
+    /// Apply stopped on purpose. Upgrade or fix it, then open again.
+    Interrupted,
+    /// A peer broke the protocol. It was disconnected; nothing is to be done here.
+    PeerMisbehaved,
+    /// The disk failed. Nothing more is written until the database is opened again.
+    Disk,
+    /// What is on the disk is damaged. Restore or salvage it.
+    Corrupt,
+    /// Not built yet.
+    Unsupported,
+    /// A defect of this library.
+    Internal,
+}
+
+/// What went wrong in a call of the public face.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The database was closed before or during the call.
+    #[error("the database is closed")]
+    Closed,
+    /// The caller passed something that can never work.
+    #[error("{what}")]
+    Invalid {
+        /// What, and why not.
+        what: String,
+    },
+    /// The local writer is no member, or not any more.
+    #[error("the local writer {local} is not a writer of this database")]
+    NotWritable {
+        /// The key of the local writer.
+        local: CoreKey,
+    },
+    /// Apply asked to stop, or failed for good.
+    #[error("apply stopped this peer: {reason}")]
+    Interrupted {
+        /// The reason that apply gave.
+        reason: String,
+    },
+    /// A peer broke the protocol.
+    #[error("a peer broke the protocol: {what}")]
+    Peer {
+        /// What it did.
+        what: String,
+    },
+    /// The disk refused an operation.
+    #[error("disk failed during {operation}: {source}")]
+    Disk {
+        /// What was being done.
+        operation: &'static str,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// Stored data does not check out.
+    #[error("{file} is damaged: {what}")]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Named in the interface, not built yet.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What.
+        what: &'static str,
+    },
+    /// A defect of this library.
+    #[error("internal error: {what}")]
+    Internal {
+        /// What did not hold.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Who has to act.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Closed => ErrorKind::Closed,
+            Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::NotWritable { .. } => ErrorKind::Denied,
+            Self::Interrupted { .. } => ErrorKind::Interrupted,
+            Self::Peer { .. } => ErrorKind::PeerMisbehaved,
+            Self::Disk { .. } => ErrorKind::Disk,
+            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Internal { .. } => ErrorKind::Internal,
+        }
+    }
+
+    pub(crate) fn disk(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Disk { operation, source }
+    }
+}

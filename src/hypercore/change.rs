@@ -1,0 +1,788 @@
+//! Changes of any number of cores that take effect together or not at all.
+//!
+//! A [`Change`] works under the lock of the store: it checks and signs, changes the lines in memory, collects the
+//! records of one [`Batch`], and puts everything back when a later step of it is refused. Only after the commit do
+//! others hear of it.
+//!
+//! Source: spec/hypercore.md 9.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+
+use bytes::Bytes;
+
+use super::cores::{Cores, OpenCore};
+use super::encryption::BlockCipher;
+use super::error::CoreError;
+use super::event::Event;
+use super::line::Line;
+use super::log::BLOCK_SIZE_MAX;
+use super::manifest::{Manifest, MultiSignature, MultiSignatureV0, PartialSignature};
+use super::merkle::Tree;
+use super::proof::{Accepted, Head, Rewound};
+use super::record::{AuthRecord, GroupRecord, LinesRecord};
+use crate::crypto::{DiscoveryKey, KeyPair, Sign, Signature};
+use crate::store::{Batch, CorePointer, DataPointer, Key, Op, Read, Seq, Snapshot, StoreError};
+use crate::wire::compact::{Encode as _, UINT_MAX};
+
+/// Which blocks of a core are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Main,
+    Named(String),
+}
+
+/// In whose name a line is changed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Authority {
+    pub(super) key_pair: Option<KeyPair>,
+    /// A complete signature that was made elsewhere.
+    pub(super) signature: Option<Bytes>,
+}
+
+/// Length and size after an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Number of blocks.
+    pub length: u64,
+    /// Bytes of all blocks as stored, padding included.
+    pub byte_length: u64,
+}
+
+/// What others hear of after the commit.
+#[derive(Debug)]
+enum Effect {
+    Signed,
+    Received,
+    Happened(Event),
+}
+
+/// Changes that are being made.
+pub(super) struct Change<'a, C> {
+    pub(super) cores: &'a mut Cores,
+    crypto: &'a C,
+    snapshot: Box<dyn Snapshot>,
+    batch: Batch,
+    wall_ms: u64,
+    saved: BTreeMap<CorePointer, Option<Saved>>,
+    saved_store: (u64, u64),
+    effects: Vec<(CorePointer, Effect)>,
+}
+
+/// A core before the change; none when there was none.
+struct Saved {
+    auth: AuthRecord,
+    lines: LinesRecord,
+    main: Line,
+    named: BTreeMap<String, Line>,
+}
+
+impl<'a, C: Sign> Change<'a, C> {
+    pub(super) fn new(
+        cores: &'a mut Cores,
+        crypto: &'a C,
+        snapshot: Box<dyn Snapshot>,
+        wall_ms: u64,
+    ) -> Self {
+        Self {
+            saved_store: (cores.store.next_core, cores.store.next_data),
+            cores,
+            crypto,
+            snapshot,
+            batch: Batch::default(),
+            wall_ms,
+            saved: BTreeMap::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    // Cores and lines.
+
+    /// The core that is called `name` in public.
+    pub(super) fn find(&mut self, name: &DiscoveryKey, seq: Seq) -> Result<Option<CorePointer>, CoreError> {
+        // What this change made is not in the store yet.
+        let made = self
+            .cores
+            .open
+            .iter()
+            .find(|(_, core)| core.discovery_key == *name);
+        match made {
+            Some((pointer, _)) => Ok(Some(*pointer)),
+            None => self.cores.find(name, &*self.snapshot, seq),
+        }
+    }
+
+    /// Makes a core.
+    pub(super) fn create(&mut self, auth: AuthRecord) -> Result<CorePointer, CoreError> {
+        let pointer = CorePointer(self.cores.store.next_core);
+        self.cores.store.next_core += 1;
+        let lines = LinesRecord {
+            main: self.next_data(),
+            named: Vec::new(),
+        };
+        let mut core = OpenCore::new(auth, lines);
+        self.batch
+            .put(Key::CoreByDiscovery(core.discovery_key), pointer.0.to_bytes()?)
+            .put(Key::Auth(pointer), core.auth.to_bytes()?)
+            .put(Key::Sessions(pointer), core.lines.to_bytes()?)
+            .put(Key::StoreHead, self.cores.store.to_bytes()?);
+        core.main.write_head(&mut self.batch)?;
+        self.saved.insert(pointer, None);
+        self.cores.open.insert(pointer, core);
+        Ok(pointer)
+    }
+
+    /// Opens the named line, forked from `from` unless it exists.
+    pub(super) fn open_named(
+        &mut self,
+        pointer: CorePointer,
+        name: &str,
+        from: &Place,
+        overwrite: bool,
+    ) -> Result<(), CoreError> {
+        self.save(pointer)?;
+        let view = Staged::new(&self.snapshot, &self.batch);
+        let core = self.cores.get_mut(pointer)?;
+        let existing = core.named_line(name, &view)?.map(|line| line.data);
+        if existing.is_some() && !overwrite {
+            return Ok(());
+        }
+        let source = match from {
+            Place::Main => core.main.clone(),
+            Place::Named(other) => core.named_line(other, &view)?.ok_or(CoreError::Unknown)?.clone(),
+        };
+        if existing.is_some() {
+            if let Some(line) = core.named.remove(name) {
+                let mut erased = Batch::default();
+                line.erase(&mut erased);
+                self.batch.append(erased);
+            }
+            core.lines.named.retain(|(other, _)| other != name);
+        }
+        let data = self.next_data();
+        let mut batch = Batch::default();
+        let line = source.fork(data, &Staged::new(&self.snapshot, &self.batch), &mut batch)?;
+        self.batch.append(batch);
+        let core = self.cores.get_mut(pointer)?;
+        core.lines.named.push((name.to_owned(), data));
+        core.named.insert(name.to_owned(), line);
+        self.batch
+            .put(Key::Sessions(pointer), core.lines.to_bytes()?)
+            .put(Key::StoreHead, self.cores.store.to_bytes()?);
+        Ok(())
+    }
+
+    /// Removes a named line for good.
+    pub(super) fn remove_named(&mut self, pointer: CorePointer, name: &str) -> Result<(), CoreError> {
+        self.save(pointer)?;
+        let view = Staged::new(&self.snapshot, &self.batch);
+        let core = self.cores.get_mut(pointer)?;
+        if core.named_line(name, &view)?.is_none() {
+            return Ok(());
+        }
+        if let Some(line) = core.named.remove(name) {
+            line.erase(&mut self.batch);
+        }
+        core.lines.named.retain(|(other, _)| other != name);
+        self.batch.put(Key::Sessions(pointer), core.lines.to_bytes()?);
+        core.bump();
+        Ok(())
+    }
+
+    /// Records who a core is, after `edit`.
+    pub(super) fn edit_auth(
+        &mut self,
+        pointer: CorePointer,
+        edit: impl FnOnce(&mut AuthRecord) -> Result<(), CoreError>,
+    ) -> Result<(), CoreError> {
+        self.save(pointer)?;
+        let core = self.cores.get_mut(pointer)?;
+        let knew_manifest = core.auth.manifest.is_some();
+        edit(&mut core.auth)?;
+        let is_learnt = !knew_manifest && core.auth.manifest.is_some();
+        self.batch.put(Key::Auth(pointer), core.auth.to_bytes()?);
+        if is_learnt {
+            self.happened(pointer, Event::Manifest);
+        }
+        Ok(())
+    }
+
+    // Blocks.
+
+    /// Appends blocks, encrypted if there is a cipher. No blocks: nothing happens.
+    pub(super) fn append(
+        &mut self,
+        pointer: CorePointer,
+        place: &Place,
+        blocks: Vec<Bytes>,
+        cipher: Option<&dyn BlockCipher>,
+        authority: &Authority,
+    ) -> Result<Appended, CoreError> {
+        self.save(pointer)?;
+        let fork = self.cores.get(pointer)?.main.head.tree.fork();
+        let line = self.line(pointer, place)?;
+        if blocks.is_empty() {
+            return Ok(Appended::of(&line.head.tree));
+        }
+        let start = line.head.tree.length();
+        let blocks = match cipher {
+            Some(cipher) => sealed(cipher, start, fork, &blocks)?,
+            None => blocks,
+        };
+        if let Some(block) = blocks.iter().find(|block| block.len() > BLOCK_SIZE_MAX) {
+            return Err(CoreError::BlockTooLarge(block.len()));
+        }
+        let (tree, added) = line.grown(&blocks);
+        let signature = match place {
+            Place::Named(_) => None,
+            Place::Main => {
+                let core = self.cores.get(pointer)?;
+                check_prologue(core, &blocks, &tree)?;
+                sign(self.crypto, core, &tree, authority)?
+            }
+        };
+        let head = Head { tree, signature };
+        let appended = Appended::of(&head.tree);
+        let line = line_mut(self.cores, pointer, place)?;
+        line.grow(blocks, &added, head, &mut self.batch)?;
+        self.changed(
+            pointer,
+            place,
+            Event::Append {
+                length: appended.length,
+            },
+        )?;
+        Ok(appended)
+    }
+
+    /// Cuts a line to `length` blocks.
+    pub(super) fn truncate(
+        &mut self,
+        pointer: CorePointer,
+        place: &Place,
+        length: u64,
+        fork: Option<u64>,
+        authority: &Authority,
+    ) -> Result<(), CoreError> {
+        self.save(pointer)?;
+        self.line(pointer, place)?;
+        let view = Staged::new(&self.snapshot, &self.batch);
+        let core = self.cores.get_mut(pointer)?;
+        let line = match place {
+            Place::Main => &core.main,
+            Place::Named(name) => core.named.get(name).ok_or(CoreError::Unknown)?,
+        };
+        let fork = fork.unwrap_or_else(|| line.head.tree.fork().saturating_add(1));
+        let tree = line.head.tree.truncated(length, fork, &line.nodes(&view))?;
+        let mut batch = Batch::default();
+        let signature = match place {
+            Place::Named(_) => None,
+            Place::Main => {
+                if length < core.prologue_length() {
+                    return Err(CoreError::Prologue(core.prologue_length()));
+                }
+                let signature = sign(self.crypto, core, &tree, authority)?;
+                // Sessions that share what is cut off take it over first.
+                for (name, _) in core.lines.named.clone() {
+                    let main = core.main.clone();
+                    if let Some(line) = core.named_line(&name, &view)? {
+                        line.detach(&main, length, &view, &mut batch)?;
+                    }
+                }
+                signature
+            }
+        };
+        let line = line_mut(self.cores, pointer, place)?;
+        line.shrink(Head { tree, signature }, &mut batch)?;
+        self.batch.append(batch);
+        self.changed(
+            pointer,
+            place,
+            Event::Truncate {
+                ancestors: length,
+                fork,
+            },
+        )
+    }
+
+    /// Drops blocks of a line.
+    pub(super) fn clear(
+        &mut self,
+        pointer: CorePointer,
+        place: &Place,
+        range: Range<u64>,
+    ) -> Result<(), CoreError> {
+        self.line(pointer, place)?;
+        let line = line_mut(self.cores, pointer, place)?;
+        line.clear(range, &mut self.batch)
+    }
+
+    /// Moves blocks of a named line into the main one. None, and nothing done, when the main line has gone another
+    /// way or is longer already.
+    pub(super) fn commit_named(
+        &mut self,
+        pointer: CorePointer,
+        name: &str,
+        length: Option<u64>,
+        authority: &Authority,
+    ) -> Result<Option<Appended>, CoreError> {
+        self.save(pointer)?;
+        self.line(pointer, &Place::Named(name.to_owned()))?;
+        let view = Staged::new(&self.snapshot, &self.batch);
+        let core = self.cores.get_mut(pointer)?;
+        let session = core.named.get(name).ok_or(CoreError::Unknown)?.clone();
+        let length = length.unwrap_or(session.head.tree.length());
+        let ours = core.main.head.tree.length();
+        if core.manifest().is_none() || ours > session.head.tree.length() || ours > length {
+            return Ok(None);
+        }
+        let nodes = session.nodes(&view);
+        if ours > session.base() {
+            for root in core.main.head.tree.roots() {
+                let same = session.head.tree.node_if_stored(root.index, &nodes)?;
+                if same.is_none_or(|same| same.hash != root.hash) {
+                    return Ok(None);
+                }
+            }
+        }
+        if length == ours {
+            return Ok(Some(Appended::of(&core.main.head.tree)));
+        }
+        let fork = core.main.head.tree.fork();
+        if session.head.tree.fork() != fork {
+            return Err(CoreError::Fork {
+                session: session.head.tree.fork(),
+                core: fork,
+            });
+        }
+        let tree = session.head.tree.truncated(length, fork, &nodes)?;
+        let signature = sign(self.crypto, core, &tree, authority)?;
+        let mut batch = Batch::default();
+        core.main.copy_from(&session, ours..length, &view, &mut batch)?;
+        core.main.head = Head { tree, signature };
+        core.main.write_head(&mut batch)?;
+        let appended = Appended::of(&core.main.head.tree);
+        if let Some(session) = core.named.get_mut(name) {
+            session.rebase(length, &mut batch)?;
+        }
+        self.batch.append(batch);
+        self.changed(
+            pointer,
+            &Place::Main,
+            Event::Append {
+                length: appended.length,
+            },
+        )?;
+        Ok(Some(appended))
+    }
+
+    /// Copies all of a core into an empty one whose manifest fixes exactly that.
+    pub(super) fn copy_main(&mut self, source: CorePointer, target: CorePointer) -> Result<(), CoreError> {
+        self.save(target)?;
+        let source = self.cores.get(source)?.main.clone();
+        let core = self.cores.get_mut(target)?;
+        let length = source.head.tree.length();
+        if core.main.head.tree.length() > 0 {
+            return Ok(());
+        }
+        let prologue = core.manifest().and_then(Manifest::prologue);
+        if prologue.is_none_or(|prologue| prologue.hash != source.head.tree.hash()) {
+            return Err(CoreError::Conflict("content"));
+        }
+        let mut batch = Batch::default();
+        let view = Staged::new(&self.snapshot, &self.batch);
+        core.main.copy_from(&source, 0..length, &view, &mut batch)?;
+        core.main.head = Head {
+            tree: source.head.tree.at_fork(0),
+            signature: None,
+        };
+        core.main.write_head(&mut batch)?;
+        self.batch.append(batch);
+        self.changed(target, &Place::Main, Event::Append { length })
+    }
+
+    // From peers. Everything was checked before, so nothing here is refused.
+
+    /// Stores what a checked proof brings.
+    pub(super) fn accept(&mut self, pointer: CorePointer, mut accepted: Accepted) -> Result<(), CoreError> {
+        if let Some(manifest) = accepted.manifest.take() {
+            self.edit_auth(pointer, |auth| {
+                auth.manifest = Some(manifest);
+                Ok(())
+            })?;
+        }
+        let block = accepted.block.as_ref().map(|(index, _)| *index);
+        let length = accepted.head.as_ref().map(|head| head.tree.length());
+        let core = self.cores.get_mut(pointer)?;
+        core.main.accept(accepted, &mut self.batch)?;
+        if let Some(index) = block {
+            self.happened(pointer, Event::Download { index });
+        }
+        if let Some(length) = length {
+            self.effects.push((pointer, Effect::Received));
+            self.happened(pointer, Event::Append { length });
+            self.note_group(pointer)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a core to another fork. False, and nothing done, when it changed meanwhile.
+    pub(super) fn rewind(&mut self, pointer: CorePointer, mut rewound: Rewound) -> Result<bool, CoreError> {
+        self.save(pointer)?;
+        let core = self.cores.get(pointer)?;
+        let tree = &core.main.head.tree;
+        if tree.length() != rewound.old_length || tree.fork() != rewound.old_fork {
+            return Ok(false);
+        }
+        if let Some(manifest) = rewound.manifest.take() {
+            self.edit_auth(pointer, |auth| {
+                auth.manifest = Some(manifest);
+                Ok(())
+            })?;
+        }
+        let event = Event::Truncate {
+            ancestors: rewound.ancestors,
+            fork: rewound.head.tree.fork(),
+        };
+        let view = Staged::new(&self.snapshot, &self.batch);
+        let mut batch = Batch::default();
+        let core = self.cores.get_mut(pointer)?;
+        for (name, _) in core.lines.named.clone() {
+            let main = core.main.clone();
+            if let Some(line) = core.named_line(&name, &view)? {
+                line.detach(&main, rewound.ancestors, &view, &mut batch)?;
+            }
+        }
+        core.main.rewind(rewound, &view, &mut batch)?;
+        self.batch.append(batch);
+        self.effects.push((pointer, Effect::Received));
+        self.happened(pointer, event);
+        self.note_group(pointer)?;
+        Ok(true)
+    }
+
+    // Values.
+
+    /// Keeps a value with a line; none removes it.
+    pub(super) fn set_user_data(
+        &mut self,
+        pointer: CorePointer,
+        place: &Place,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> Result<(), CoreError> {
+        let data = self.line(pointer, place)?.data;
+        let key = Key::UserData(data, key);
+        let view = Staged::new(&self.snapshot, &self.batch);
+        if view.get(&key)? == value {
+            return Ok(());
+        }
+        match value {
+            Some(value) => self.batch.put(key, value),
+            None => self.batch.delete(key),
+        };
+        Ok(())
+    }
+
+    /// Any other record.
+    pub(super) fn put(&mut self, key: Key, value: impl Into<Bytes>) {
+        self.batch.put(key, value);
+    }
+
+    // The end.
+
+    /// The state before the change, with what it did so far.
+    pub(super) fn view(&self) -> Staged<'_> {
+        Staged::new(&self.snapshot, &self.batch)
+    }
+
+    /// True when there is nothing to commit.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.effects.is_empty()
+    }
+
+    /// What to commit.
+    pub(super) const fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// Tells everybody, after the commit. Gives the groups that moved.
+    pub(super) fn publish(self, seq: Seq) -> Vec<(CorePointer, [u8; 32])> {
+        let mut groups = Vec::new();
+        for (pointer, effect) in self.effects {
+            let Some(core) = self.cores.open.get_mut(&pointer) else {
+                continue;
+            };
+            match effect {
+                Effect::Signed => core.offer.signed_here(core.main.head.clone(), seq),
+                Effect::Received => core.offer.received(core.main.head.clone()),
+                Effect::Happened(event) => {
+                    if let Event::Truncate { ancestors, .. } = event {
+                        for length in core.compatible.values_mut() {
+                            *length = ancestors.min(*length);
+                        }
+                    }
+                    // Nobody listening is fine.
+                    let _ = core.events.send(event);
+                    core.bump();
+                    continue;
+                }
+            }
+            groups.extend(core.auth.group.map(|topic| (pointer, topic)));
+        }
+        groups
+    }
+
+    /// Puts everything back.
+    pub(super) fn undo(self) {
+        (self.cores.store.next_core, self.cores.store.next_data) = self.saved_store;
+        for (pointer, saved) in self.saved {
+            match (saved, self.cores.open.get_mut(&pointer)) {
+                (Some(saved), Some(core)) => {
+                    core.auth = saved.auth;
+                    core.lines = saved.lines;
+                    core.main = saved.main;
+                    core.named = saved.named;
+                }
+                (None, Some(_)) => {
+                    self.cores.open.remove(&pointer);
+                }
+                (_, None) => {}
+            }
+        }
+    }
+
+    /// The line, loaded if it is a named one.
+    fn line(&mut self, pointer: CorePointer, place: &Place) -> Result<&Line, CoreError> {
+        let core = self.cores.get_mut(pointer)?;
+        match place {
+            Place::Main => Ok(&core.main),
+            Place::Named(name) => {
+                let view = Staged::new(&self.snapshot, &self.batch);
+                core.named_line(name, &view)?
+                    .map(|line| &*line)
+                    .ok_or(CoreError::Unknown)
+            }
+        }
+    }
+
+    fn save(&mut self, pointer: CorePointer) -> Result<(), CoreError> {
+        if !self.saved.contains_key(&pointer) {
+            let core = self.cores.get(pointer)?;
+            let saved = Saved {
+                auth: core.auth.clone(),
+                lines: core.lines.clone(),
+                main: core.main.clone(),
+                named: core.named.clone(),
+            };
+            self.saved.insert(pointer, Some(saved));
+        }
+        Ok(())
+    }
+
+    fn next_data(&mut self) -> DataPointer {
+        let data = DataPointer(self.cores.store.next_data);
+        self.cores.store.next_data += 1;
+        data
+    }
+
+    fn changed(&mut self, pointer: CorePointer, place: &Place, event: Event) -> Result<(), CoreError> {
+        if *place == Place::Main {
+            self.effects.push((pointer, Effect::Signed));
+            self.happened(pointer, event);
+            self.note_group(pointer)?;
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, pointer: CorePointer, event: Event) {
+        self.effects.push((pointer, Effect::Happened(event)));
+    }
+
+    /// Whoever follows the group of the core finds it in front.
+    fn note_group(&mut self, pointer: CorePointer) -> Result<(), CoreError> {
+        let core = self.cores.get(pointer)?;
+        if let Some(topic) = core.auth.group {
+            let tree = &core.main.head.tree;
+            let record = GroupRecord {
+                timestamp: self.wall_ms.min(UINT_MAX),
+                length: tree.length(),
+                fork: tree.fork(),
+            };
+            self.batch
+                .put(group_key(&topic, core.key().as_bytes()), record.to_bytes()?);
+        }
+        Ok(())
+    }
+}
+
+impl Appended {
+    fn of(tree: &Tree) -> Self {
+        Self {
+            length: tree.length(),
+            byte_length: tree.byte_length(),
+        }
+    }
+}
+
+/// Where the last update of a core in a group stands.
+pub(super) fn group_key(topic: &[u8; 32], core: &[u8]) -> Key {
+    Key::Ext([b"group", &topic[..], core].concat().into())
+}
+
+fn line_mut<'a>(
+    cores: &'a mut Cores,
+    pointer: CorePointer,
+    place: &Place,
+) -> Result<&'a mut Line, CoreError> {
+    let core = cores.get_mut(pointer)?;
+    match place {
+        Place::Main => Ok(&mut core.main),
+        Place::Named(name) => core.named.get_mut(name).ok_or(CoreError::Unknown),
+    }
+}
+
+/// Pads and encrypts a batch. All of it is padded as its first block.
+fn sealed(
+    cipher: &dyn BlockCipher,
+    start: u64,
+    fork: u64,
+    blocks: &[Bytes],
+) -> Result<Vec<Bytes>, CoreError> {
+    let padding = cipher.padding(start);
+    let mut stored = Vec::with_capacity(blocks.len());
+    for (index, plain) in (start..).zip(blocks) {
+        let mut block = vec![0; padding];
+        block.extend_from_slice(plain);
+        cipher.encrypt(index, fork, &mut block)?;
+        stored.push(block.into());
+    }
+    Ok(stored)
+}
+
+/// Refuses blocks in front of the end of a prologue that are not its own; all peers would.
+fn check_prologue(core: &OpenCore, blocks: &[Bytes], grown: &Tree) -> Result<(), CoreError> {
+    let Some(prologue) = core.manifest().and_then(Manifest::prologue) else {
+        return Ok(());
+    };
+    let refused = Err(CoreError::Prologue(prologue.length));
+    let mut tree = core.main.head.tree.clone();
+    if tree.length() >= prologue.length {
+        return Ok(());
+    }
+    if grown.length() < prologue.length {
+        return refused;
+    }
+    let mut added = Vec::new();
+    for block in blocks {
+        if tree.length() == prologue.length {
+            break;
+        }
+        tree.append(block, &mut added);
+    }
+    if tree.hash() == prologue.hash {
+        Ok(())
+    } else {
+        refused
+    }
+}
+
+/// The signature over a tree of the main line, in the form in which it is stored.
+fn sign(
+    crypto: &impl Sign,
+    core: &OpenCore,
+    tree: &Tree,
+    authority: &Authority,
+) -> Result<Option<Bytes>, CoreError> {
+    let manifest = core.manifest().ok_or(CoreError::NotWritable)?;
+    let check = |signature: &[u8]| {
+        let verified = manifest.verify(crypto, core.key(), &tree.head(), Some(signature));
+        verified.map_err(CoreError::Signature)
+    };
+    if let Some(signature) = &authority.signature {
+        check(signature)?;
+        return Ok(Some(signature.clone()));
+    }
+    let Some(pair) = &authority.key_pair else {
+        // The manifest itself vouches for exactly the prologue.
+        let prologue = manifest
+            .prologue()
+            .filter(|prologue| prologue.length == tree.length());
+        return match prologue {
+            Some(_) if manifest.signers().is_empty() => Ok(None),
+            _ => Err(CoreError::NotWritable),
+        };
+    };
+    let signature = manifest.sign(crypto, core.key(), pair, &tree.head())?;
+    if manifest.signers().len() == 1 && signature.len() != Signature::SIZE
+        || manifest.is_compat(core.key())
+        || manifest.version() == 0 && manifest.signers().len() == 1 && !manifest.allow_patch()
+    {
+        return Ok(Some(signature.into()));
+    }
+    // One signature of several: stored alone, it would be one that no peer accepts.
+    let signer = manifest
+        .signers()
+        .iter()
+        .position(|signer| signer.public_key == pair.public);
+    let (Some(signer), Ok(signature)) = (signer, Signature::try_from(signature.as_slice())) else {
+        return Err(CoreError::NotWritable);
+    };
+    let part = PartialSignature {
+        signer: signer as u64,
+        signature,
+        patch: 0,
+        nodes: Vec::new(),
+    };
+    let whole = if manifest.version() == 0 {
+        MultiSignatureV0::assemble(&[part]).to_bytes()?
+    } else {
+        MultiSignature::assemble(&[part]).to_bytes()?
+    };
+    check(&whole)?;
+    Ok(Some(whole.into()))
+}
+
+/// A state with the changes of a batch on top. A scan does not show the changes: lines are scanned when they are
+/// loaded, and what the batch changes is loaded already.
+pub(super) struct Staged<'a> {
+    base: &'a dyn Snapshot,
+    ops: &'a [Op],
+}
+
+impl<'a> Staged<'a> {
+    #[expect(
+        clippy::borrowed_box,
+        reason = "the box of the change is what there is to borrow"
+    )]
+    fn new(base: &'a Box<dyn Snapshot>, batch: &'a Batch) -> Self {
+        Self {
+            base: &**base,
+            ops: batch.ops(),
+        }
+    }
+}
+
+impl Read for Staged<'_> {
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        for op in self.ops.iter().rev() {
+            match op {
+                Op::Put(other, value) if other == key => return Ok(Some(value.clone())),
+                Op::Delete(other) if other == key => return Ok(None),
+                Op::DeleteRange(from, to) if from <= key && key < to => return Ok(None),
+                _ => {}
+            }
+        }
+        self.base.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &Key,
+        to: &Key,
+        reverse: bool,
+        visit: &mut dyn FnMut(Key, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        self.base.scan(from, to, reverse, visit)
+    }
+}

@@ -1,0 +1,227 @@
+//! The cores of a store that are open, and how they are found, made and loaded.
+//!
+//! All of it lives under one lock, so that a change of many cores is one step for everybody.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{ControlFlow, Range};
+
+use bytes::Bytes;
+use tokio::sync::{broadcast, watch};
+
+use super::error::CoreError;
+use super::event::{BACKLOG, Event};
+use super::line::Line;
+use super::manifest::Manifest;
+use super::offer::Offer;
+use super::record::{AuthRecord, LinesRecord, RecordError, StoreRecord};
+use crate::crypto::{self, CoreKey, DiscoveryKey};
+use crate::store::{CorePointer, Key, Read, Seq};
+use crate::wire::compact::Decode as _;
+
+/// All open cores.
+#[derive(Debug)]
+pub(super) struct Cores {
+    pub(super) store: StoreRecord,
+    pub(super) open: BTreeMap<CorePointer, OpenCore>,
+    pub(super) next_session: u64,
+    pub(super) is_closed: bool,
+    /// After a failed commit memory and store may differ.
+    pub(super) is_fenced: bool,
+}
+
+/// One open core.
+#[derive(Debug)]
+pub(super) struct OpenCore {
+    pub(super) discovery_key: DiscoveryKey,
+    pub(super) auth: AuthRecord,
+    pub(super) lines: LinesRecord,
+    pub(super) main: Line,
+    /// Named lines that a session uses.
+    pub(super) named: BTreeMap<String, Line>,
+    pub(super) offer: Offer,
+    pub(super) sessions: BTreeSet<u64>,
+    /// Exclusive sessions, the one in front holds the core.
+    pub(super) exclusive: VecDeque<u64>,
+    pub(super) demand: Demand,
+    /// Counts changes; whoever waits for a block looks again.
+    pub(super) changes: watch::Sender<u64>,
+    /// Counts changes of what is wanted; whoever fetches looks again.
+    pub(super) wishes: watch::Sender<u64>,
+    /// For each snapshot how many leading blocks the main line still shares with it.
+    pub(super) compatible: BTreeMap<u64, u64>,
+    pub(super) events: broadcast::Sender<Event>,
+    /// Two signatures of the owner contradict each other at this length and fork.
+    pub(super) conflict: Option<(u64, u64)>,
+}
+
+/// What sessions of a core wait for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Blocks, and how many wait for each.
+    pub blocks: BTreeMap<u64, usize>,
+    /// Ranges to download, by the number of the download. Those with no end grow with the core.
+    pub ranges: BTreeMap<u64, DownloadRange>,
+}
+
+/// Blocks to download.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DownloadRange {
+    /// First block.
+    pub start: u64,
+    /// First block after; none for whatever the core will have.
+    pub end: Option<u64>,
+    /// True when blocks shall come in order.
+    pub is_linear: bool,
+}
+
+impl DownloadRange {
+    /// The blocks of the range in a core of `length` blocks.
+    #[must_use]
+    pub fn blocks(&self, length: u64) -> Range<u64> {
+        self.start..self.end.unwrap_or(length)
+    }
+}
+
+impl Cores {
+    /// The core that is called `name` in public, loaded if it is stored.
+    pub(super) fn find(
+        &mut self,
+        name: &DiscoveryKey,
+        read: &dyn Read,
+        seq: Seq,
+    ) -> Result<Option<CorePointer>, CoreError> {
+        let Some(bytes) = read.get(&Key::CoreByDiscovery(*name))? else {
+            return Ok(None);
+        };
+        let pointer = CorePointer(u64::from_bytes(&bytes)?);
+        if let Entry::Vacant(place) = self.open.entry(pointer) {
+            place.insert(OpenCore::load(pointer, read, seq)?);
+        }
+        Ok(Some(pointer))
+    }
+
+    pub(super) fn get(&self, pointer: CorePointer) -> Result<&OpenCore, CoreError> {
+        self.open.get(&pointer).ok_or(CoreError::Closed)
+    }
+
+    pub(super) fn get_mut(&mut self, pointer: CorePointer) -> Result<&mut OpenCore, CoreError> {
+        self.open.get_mut(&pointer).ok_or(CoreError::Closed)
+    }
+}
+
+impl OpenCore {
+    /// A core that was just made.
+    pub(super) fn new(auth: AuthRecord, lines: LinesRecord) -> Self {
+        let main = Line::empty(lines.main);
+        Self {
+            discovery_key: crypto::discovery_key(&auth.key),
+            auth,
+            lines,
+            main,
+            named: BTreeMap::new(),
+            offer: Offer::default(),
+            sessions: BTreeSet::new(),
+            exclusive: VecDeque::new(),
+            demand: Demand::default(),
+            changes: watch::Sender::new(0),
+            wishes: watch::Sender::new(0),
+            compatible: BTreeMap::new(),
+            events: broadcast::Sender::new(BACKLOG),
+            conflict: None,
+        }
+    }
+
+    fn load(pointer: CorePointer, read: &dyn Read, seq: Seq) -> Result<Self, CoreError> {
+        let required = |key| {
+            read.get(&key)?.ok_or(CoreError::Record(RecordError::Inconsistent(
+                "a core without its records",
+            )))
+        };
+        let auth = AuthRecord::from_bytes(&required(Key::Auth(pointer))?)?;
+        let lines = LinesRecord::from_bytes(&required(Key::Sessions(pointer))?)?;
+        let main = lines.main;
+        let mut core = Self::new(auth, lines);
+        core.main = Line::load(main, read)?.ok_or(RecordError::Inconsistent("a core without its head"))?;
+        // What was read may not be durable yet: an own head is shown when everything up to this commit is.
+        if core.is_own() {
+            core.offer.signed_here(core.main.head.clone(), seq);
+        } else {
+            core.offer.received(core.main.head.clone());
+        }
+        Ok(core)
+    }
+
+    /// True when heads of this core are signed here.
+    pub(super) fn is_own(&self) -> bool {
+        self.auth.key_pair.is_some()
+            || self
+                .manifest()
+                .is_some_and(|manifest| manifest.signers().is_empty())
+    }
+
+    pub(super) const fn key(&self) -> &CoreKey {
+        &self.auth.key
+    }
+
+    pub(super) const fn manifest(&self) -> Option<&Manifest> {
+        self.auth.manifest.as_ref()
+    }
+
+    pub(super) fn is_compat(&self) -> bool {
+        self.manifest()
+            .is_some_and(|manifest| manifest.is_compat(&self.auth.key))
+    }
+
+    pub(super) fn prologue_length(&self) -> u64 {
+        let prologue = self.manifest().and_then(Manifest::prologue);
+        prologue.map_or(0, |prologue| prologue.length)
+    }
+
+    /// Tells everybody who waits to look again.
+    pub(super) fn bump(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Counts one more or one less who waits for a block.
+    pub(super) fn want(&mut self, index: u64, is_wanted: bool) {
+        let count = self.demand.blocks.entry(index).or_default();
+        *count = if is_wanted {
+            count.saturating_add(1)
+        } else {
+            count.saturating_sub(1)
+        };
+        if *count == 0 {
+            self.demand.blocks.remove(&index);
+        }
+        self.demand_changed();
+    }
+
+    /// Tells whoever fetches to look again.
+    pub(super) fn demand_changed(&self) {
+        self.wishes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The named line, loaded if it is stored.
+    pub(super) fn named_line(&mut self, name: &str, read: &dyn Read) -> Result<Option<&mut Line>, CoreError> {
+        let stored = self.lines.named.iter().find(|(other, _)| other == name);
+        if let Some((_, data)) = stored
+            && !self.named.contains_key(name)
+        {
+            let line = Line::load(*data, read)?
+                .ok_or(RecordError::Inconsistent("a named session without its head"))?;
+            self.named.insert(name.to_owned(), line);
+        }
+        Ok(self.named.get_mut(name))
+    }
+}
+
+/// All values of a range of keys.
+pub(super) fn scan(read: &dyn Read, from: &Key, to: &Key) -> Result<Vec<(Key, Bytes)>, CoreError> {
+    let mut found = Vec::new();
+    read.scan(from, to, false, &mut |key, value| {
+        found.push((key, value));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}

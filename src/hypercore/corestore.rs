@@ -1,0 +1,638 @@
+//! All cores of one store: found by name, key, key pair or manifest; one primary key for all names.
+//!
+//! A name has the core that was made when it was first used, for good, whatever manifest version is asked for later.
+//! Where the reference opens a core with a manifest or key pair that does not belong to its key, this one refuses:
+//! nobody could verify such a core.
+//!
+//! Source: spec/hypercore.md 11 (`corestore`).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{broadcast, watch};
+
+use super::change::{Authority, Change, Place, group_key};
+use super::cores::{Cores, scan};
+use super::error::CoreError;
+use super::event::{BACKLOG, GroupEvent, GroupEvents};
+use super::keys::{Namespace, PrimaryKey};
+use super::ledger::Ledger;
+use super::manifest::{Manifest, ManifestOptions, Prologue, Signer};
+use super::record::{AuthRecord, GroupRecord, StoreRecord};
+use super::session::{Core, SessionOptions, Ticket};
+use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
+use crate::env::{Clock as _, Entropy as _, Env};
+use crate::store::{CorePointer, Key, Read as _, Seq, Store};
+use crate::wire::compact::{Decode as _, Encode as _};
+
+/// The cores of one store. Cloning gives another handle to the same ones.
+#[derive(Clone)]
+pub struct Corestore<E: Env> {
+    pub(super) shared: Arc<Shared<E>>,
+    namespace: Namespace,
+    is_writable: bool,
+}
+
+/// How to open a store.
+#[derive(Debug, Clone, Default)]
+pub struct CorestoreOptions {
+    /// The primary key of a new store, instead of a random one. An existing store must have the same.
+    pub primary_key: Option<PrimaryKey>,
+    /// No session of this handle may write.
+    pub is_read_only: bool,
+}
+
+/// Which core to open.
+#[derive(Debug, Clone)]
+pub struct CoreOptions {
+    /// By name, in the namespace of the store. Made when it does not exist.
+    pub name: Option<Bytes>,
+    /// By key. Made when it does not exist; read-only unless a key pair of a signer is known.
+    pub key: Option<CoreKey>,
+    /// By public name. Never made.
+    pub discovery_key: Option<DiscoveryKey>,
+    /// By key pair, or the key pair to write with.
+    pub key_pair: Option<KeyPair>,
+    /// By manifest.
+    pub manifest: Option<Manifest>,
+    /// Version of the manifest that follows from a name or key pair; 0 also means 1.
+    pub manifest_version: u64,
+    /// The group that the core joins.
+    pub group: Option<[u8; 32]>,
+    /// How the session behaves.
+    pub session: SessionOptions,
+}
+
+/// What all handles of a store share.
+pub(super) struct Shared<E: Env> {
+    pub(super) env: E,
+    pub(super) ledger: Ledger,
+    cores: Mutex<Cores>,
+    groups: broadcast::Sender<GroupEvent>,
+    primary_key: PrimaryKey,
+}
+
+impl CoreOptions {
+    fn empty() -> Self {
+        Self {
+            name: None,
+            key: None,
+            discovery_key: None,
+            key_pair: None,
+            manifest: None,
+            manifest_version: 1,
+            group: None,
+            session: SessionOptions::default(),
+        }
+    }
+
+    /// By name.
+    pub fn name(name: impl AsRef<[u8]>) -> Self {
+        Self {
+            name: Some(Bytes::copy_from_slice(name.as_ref())),
+            ..Self::empty()
+        }
+    }
+
+    /// By key.
+    #[must_use]
+    pub fn key(key: CoreKey) -> Self {
+        Self {
+            key: Some(key),
+            ..Self::empty()
+        }
+    }
+
+    /// By public name.
+    #[must_use]
+    pub fn discovery_key(discovery_key: DiscoveryKey) -> Self {
+        Self {
+            discovery_key: Some(discovery_key),
+            ..Self::empty()
+        }
+    }
+
+    /// By key pair.
+    #[must_use]
+    pub fn key_pair(key_pair: KeyPair) -> Self {
+        Self {
+            key_pair: Some(key_pair),
+            ..Self::empty()
+        }
+    }
+
+    /// By manifest.
+    #[must_use]
+    pub fn manifest(manifest: Manifest) -> Self {
+        Self {
+            manifest: Some(manifest),
+            ..Self::empty()
+        }
+    }
+}
+
+impl<E: Env> Corestore<E> {
+    // Opening.
+
+    /// Opens the cores of a store; a store without any is new, and gets a primary key.
+    ///
+    /// # Errors
+    /// When the store fails, or has another primary key than the one that is given.
+    pub async fn open(env: E, store: Box<dyn Store>, options: CorestoreOptions) -> Result<Self, CoreError> {
+        let ledger = Ledger::new(store);
+        // What is shown to peers must be durable: what the store holds now is, from here on.
+        ledger.synced(ledger.seq()).await?;
+        let record = match ledger.snapshot()?.get(&Key::StoreHead)? {
+            Some(bytes) => {
+                let record = StoreRecord::from_bytes(&bytes)?;
+                if options.primary_key.is_some_and(|key| key != record.primary_key) {
+                    return Err(CoreError::Conflict("primary key"));
+                }
+                record
+            }
+            None => {
+                let record = StoreRecord {
+                    primary_key: options
+                        .primary_key
+                        .unwrap_or_else(|| PrimaryKey::new(env.entropy().array())),
+                    next_core: 1,
+                    next_data: 1,
+                };
+                let mut batch = crate::store::Batch::default();
+                batch.put(Key::StoreHead, record.to_bytes()?);
+                let seq = ledger.commit(&batch)?;
+                ledger.synced(seq).await?;
+                record
+            }
+        };
+        let shared = Shared {
+            env,
+            ledger,
+            primary_key: record.primary_key.clone(),
+            cores: Mutex::new(Cores {
+                store: record,
+                open: std::collections::BTreeMap::new(),
+                next_session: 0,
+                is_closed: false,
+                is_fenced: false,
+            }),
+            groups: broadcast::Sender::new(BACKLOG),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            namespace: Namespace::ROOT,
+            is_writable: !options.is_read_only,
+        })
+    }
+
+    /// The same store, where names are those of a namespace inside this one.
+    #[must_use]
+    pub fn namespace(&self, name: impl AsRef<[u8]>) -> Self {
+        Self {
+            namespace: self.namespace.child(name),
+            ..self.clone()
+        }
+    }
+
+    /// The same store, with the names of another namespace.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: Namespace) -> Self {
+        Self {
+            namespace,
+            ..self.clone()
+        }
+    }
+
+    /// The same store, with sessions that cannot write.
+    #[must_use]
+    pub fn read_only(&self) -> Self {
+        Self {
+            is_writable: false,
+            ..self.clone()
+        }
+    }
+
+    // Keys.
+
+    /// The namespace of names here.
+    #[must_use]
+    pub const fn namespace_key(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The key pair of a name.
+    #[must_use]
+    pub fn create_key_pair(&self, name: impl AsRef<[u8]>) -> KeyPair {
+        let crypto = self.shared.env.crypto();
+        self.shared.primary_key.key_pair(crypto, &self.namespace, name)
+    }
+
+    // Cores.
+
+    /// Opens a session of a core, which is made if need be. An exclusive session waits for its turn.
+    ///
+    /// # Errors
+    /// When the options name no core, contradict each other or what is stored, or the store fails.
+    pub async fn get(&self, options: CoreOptions) -> Result<Core<E>, CoreError> {
+        let mut session = options.session.clone();
+        session.is_read_only |= !self.is_writable;
+        let key_pair = self.key_pair_of(&options);
+        let (ticket, _) = self.shared.change(|change| {
+            let pointer = self.resolve(&options, change)?;
+            if let Some(topic) = options.group {
+                join_group(change, pointer, topic)?;
+            }
+            Ticket::take(change.cores, pointer, &session)
+        })?;
+        let core = Core::with_ticket(Arc::clone(&self.shared), ticket, Place::Main, session, key_pair);
+        core.wait_for_turn().await?;
+        Ok(core)
+    }
+
+    /// A core without signers that holds what `source` holds now, for good.
+    ///
+    /// # Errors
+    /// When the source is empty, or the store fails.
+    pub async fn staticify(&self, source: &Core<E>) -> Result<Core<E>, CoreError> {
+        let head = source.head()?;
+        if head.tree.length() == 0 {
+            return Err(CoreError::NoCore);
+        }
+        let manifest = Manifest::new(ManifestOptions {
+            version: Some(1),
+            quorum: Some(0),
+            prologue: Some(Prologue {
+                hash: head.tree.hash(),
+                length: head.tree.length(),
+            }),
+            ..ManifestOptions::default()
+        })?;
+        let copy = self.get(CoreOptions::manifest(manifest)).await?;
+        let (source, target) = (source.pointer(), copy.pointer());
+        let ((), seq) = self.shared.change(|change| change.copy_main(source, target))?;
+        self.shared.ledger.synced(seq).await?;
+        Ok(copy)
+    }
+
+    /// Public names of all stored cores, in order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn list(&self) -> Result<Vec<DiscoveryKey>, CoreError> {
+        let snapshot = self.shared.ledger.snapshot()?;
+        let first = Key::CoreByDiscovery(DiscoveryKey::new([0; 32]));
+        let found = scan(&*snapshot, &first, &Key::CoreByAlias([0; 32], Bytes::new()))?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(key, _)| match key {
+                Key::CoreByDiscovery(name) => Some(name),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// The names of this namespace, with the public names of their cores.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn names(&self) -> Result<Vec<(Bytes, DiscoveryKey)>, CoreError> {
+        let snapshot = self.shared.ledger.snapshot()?;
+        let space = *self.namespace.as_bytes();
+        let from = Key::CoreByAlias(space, Bytes::new());
+        let to = match successor(space) {
+            Some(next) => Key::CoreByAlias(next, Bytes::new()),
+            None => Key::Auth(CorePointer(0)),
+        };
+        let mut names = Vec::new();
+        for (key, value) in scan(&*snapshot, &from, &to)? {
+            if let Key::CoreByAlias(_, name) = key {
+                names.push((name, DiscoveryKey::new(<[u8; 32]>::from_bytes(&value)?)));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Changes many cores in one step: all of it happens, or nothing. Gives what `run` gives and the commit, see
+    /// [`Corestore::synced`]. The store is locked meanwhile: inside, use only the transaction.
+    ///
+    /// # Errors
+    /// What `run` fails with, or the store.
+    pub fn transact<T>(
+        &self,
+        run: impl FnOnce(&mut Transaction<'_, '_, E>) -> Result<T, CoreError>,
+    ) -> Result<(T, Seq), CoreError> {
+        self.shared.change(|change| run(&mut Transaction { change }))
+    }
+
+    /// Waits until a commit survives a power cut.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn synced(&self, seq: Seq) -> Result<(), CoreError> {
+        Ok(self.shared.ledger.synced(seq).await?)
+    }
+
+    // Groups.
+
+    /// Listens to the cores of a group, or of all groups.
+    #[must_use]
+    pub fn notify_group(&self, topic: Option<[u8; 32]>) -> GroupEvents {
+        GroupEvents {
+            topic,
+            receiver: self.shared.groups.subscribe(),
+        }
+    }
+
+    /// The last change of each core of a group at or after `since` (milliseconds), newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn group_updates(&self, topic: [u8; 32], since: u64) -> Result<Vec<(u64, GroupEvent)>, CoreError> {
+        let snapshot = self.shared.ledger.snapshot()?;
+        let mut updates = Vec::new();
+        // Keys of cores have 32 bytes: 33 of the largest come after all of them.
+        for (key, value) in scan(
+            &*snapshot,
+            &group_key(&topic, &[]),
+            &group_key(&topic, &[0xff; 33]),
+        )? {
+            let Key::Ext(name) = key else { continue };
+            let record = GroupRecord::from_bytes(&value)?;
+            let key = name
+                .get(name.len().saturating_sub(CoreKey::SIZE)..)
+                .unwrap_or_default();
+            if let Ok(key) = CoreKey::try_from(key)
+                && record.timestamp >= since
+            {
+                updates.push((
+                    record.timestamp,
+                    GroupEvent {
+                        topic,
+                        key,
+                        length: record.length,
+                        fork: record.fork,
+                    },
+                ));
+            }
+        }
+        updates.sort_by_key(|(timestamp, update)| (std::cmp::Reverse(*timestamp), update.key));
+        Ok(updates)
+    }
+
+    // The end.
+
+    /// Closes all sessions, and makes everything durable.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn close(&self) -> Result<(), CoreError> {
+        {
+            let mut cores = self.shared.lock();
+            cores.is_closed = true;
+            for core in cores.open.values() {
+                core.bump();
+            }
+            cores.open.clear();
+        }
+        self.synced(self.shared.ledger.seq()).await
+    }
+
+    fn key_pair_of(&self, options: &CoreOptions) -> Option<KeyPair> {
+        let name = options.name.as_ref().filter(|name| !name.is_empty());
+        name.map(|name| self.create_key_pair(name))
+            .or_else(|| options.key_pair.clone())
+    }
+
+    /// Finds or makes the core that the options name.
+    fn resolve(
+        &self,
+        options: &CoreOptions,
+        change: &mut Change<'_, E::Crypto>,
+    ) -> Result<CorePointer, CoreError> {
+        let seq = self.shared.ledger.seq();
+        let name = options.name.as_ref().filter(|name| !name.is_empty());
+        let alias = name.map(|name| Key::CoreByAlias(*self.namespace.as_bytes(), name.clone()));
+        if let Some(alias) = &alias
+            && let Some(bytes) = change.view().get(alias)?
+        {
+            let known = DiscoveryKey::new(<[u8; 32]>::from_bytes(&bytes)?);
+            let pointer = change.find(&known, seq)?.ok_or(CoreError::Unknown)?;
+            let core = change.cores.get(pointer)?;
+            return match options.key {
+                Some(key) if key != *core.key() => Err(CoreError::KeyMismatch { key }),
+                _ => Ok(pointer),
+            };
+        }
+
+        let key_pair = self.key_pair_of(options);
+        let version = options.manifest_version.max(1);
+        let manifest = match (&options.manifest, &key_pair) {
+            (Some(manifest), _) => Some(manifest.clone()),
+            (None, Some(pair))
+                if options
+                    .key
+                    .is_none_or(|key| key.as_bytes() != pair.public.as_bytes()) =>
+            {
+                Some(Manifest::new(ManifestOptions {
+                    version: Some(version),
+                    signers: vec![Signer::new(pair.public)],
+                    ..ManifestOptions::default()
+                })?)
+            }
+            (None, Some(pair)) => Some(Manifest::single(pair.public)),
+            (None, None) => None,
+        };
+        let key = options.key.or_else(|| manifest.as_ref().map(Manifest::key));
+        let known = match (key, options.discovery_key) {
+            (Some(key), _) => crypto::discovery_key(&key),
+            (None, Some(known)) => known,
+            (None, None) => return Err(CoreError::NoCore),
+        };
+        let found = change.find(&known, seq)?;
+        let Some(key) = key else {
+            return found.ok_or(CoreError::Unknown);
+        };
+        let belongs = |manifest: &Manifest| manifest.key() == key || manifest.is_compat(&key);
+        let pointer = match found {
+            Some(pointer) => {
+                let core = change.cores.get(pointer)?;
+                let stored = core.manifest().or(manifest.as_ref());
+                let may_sign = |pair: &KeyPair| {
+                    stored.is_some_and(|manifest| {
+                        belongs(manifest)
+                            && manifest
+                                .signers()
+                                .iter()
+                                .any(|signer| signer.public_key == pair.public)
+                    })
+                };
+                if key_pair.as_ref().is_some_and(|pair| !may_sign(pair)) {
+                    return Err(CoreError::KeyMismatch { key });
+                }
+                let learns = core.manifest().is_none() && manifest.is_some();
+                let gains = core.auth.key_pair.is_none() && key_pair.is_some();
+                if learns || gains {
+                    change.edit_auth(pointer, |auth| {
+                        auth.manifest = auth.manifest.take().or(manifest);
+                        auth.key_pair = auth.key_pair.take().or(key_pair);
+                        Ok(())
+                    })?;
+                }
+                pointer
+            }
+            None => {
+                if manifest.as_ref().is_some_and(|manifest| !belongs(manifest)) {
+                    return Err(CoreError::KeyMismatch { key });
+                }
+                change.create(AuthRecord {
+                    key,
+                    manifest,
+                    key_pair,
+                    group: None,
+                })?
+            }
+        };
+        if let Some(alias) = alias {
+            change.put(alias, Bytes::copy_from_slice(known.as_bytes()));
+        }
+        Ok(pointer)
+    }
+}
+
+/// Changes of many cores that happen together.
+pub struct Transaction<'a, 'b, E: Env> {
+    change: &'a mut Change<'b, E::Crypto>,
+}
+
+impl<E: Env> Transaction<'_, '_, E> {
+    /// Appends blocks to the core of a session. Gives the new length.
+    ///
+    /// # Errors
+    /// As [`Core::append`].
+    pub fn append(&mut self, core: &Core<E>, blocks: Vec<Bytes>) -> Result<u64, CoreError> {
+        let (place, authority) = core.authority(self.change.cores, Authority::default())?;
+        let cipher = core.cipher(self.change.cores)?;
+        let appended = self
+            .change
+            .append(core.pointer(), &place, blocks, cipher.as_deref(), &authority)?;
+        Ok(appended.length)
+    }
+
+    /// Cuts the core of a session to `length` blocks.
+    ///
+    /// # Errors
+    /// As [`Core::truncate`].
+    pub fn truncate(&mut self, core: &Core<E>, length: u64) -> Result<(), CoreError> {
+        let (place, authority) = core.authority(self.change.cores, Authority::default())?;
+        self.change
+            .truncate(core.pointer(), &place, length, None, &authority)
+    }
+
+    /// Keeps a value with the core of a session; none removes it.
+    ///
+    /// # Errors
+    /// As [`Core::set_user_data`].
+    pub fn set_user_data(
+        &mut self,
+        core: &Core<E>,
+        key: impl AsRef<[u8]>,
+        value: Option<Bytes>,
+    ) -> Result<(), CoreError> {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        self.change
+            .set_user_data(core.pointer(), core.place(), key, value)
+    }
+}
+
+impl<E: Env> Shared<E> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Cores> {
+        self.cores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a change and commits it: the only way in which anything is written.
+    pub(super) fn change<T>(
+        &self,
+        run: impl FnOnce(&mut Change<'_, E::Crypto>) -> Result<T, CoreError>,
+    ) -> Result<(T, Seq), CoreError> {
+        let mut cores = self.lock();
+        if cores.is_closed || cores.is_fenced {
+            return Err(CoreError::Closed);
+        }
+        let snapshot = self.ledger.snapshot()?;
+        let wall_ms = self.env.clock().wall().0;
+        let mut change = Change::new(&mut cores, self.env.crypto(), snapshot, wall_ms);
+        let value = match run(&mut change) {
+            Ok(value) => value,
+            Err(error) => {
+                change.undo();
+                return Err(error);
+            }
+        };
+        if change.is_empty() {
+            return Ok((value, self.ledger.seq()));
+        }
+        let seq = match self.ledger.commit(change.batch()) {
+            Ok(seq) => seq,
+            Err(error) => {
+                change.undo();
+                cores.is_fenced = true;
+                return Err(error.into());
+            }
+        };
+        for (pointer, topic) in change.publish(seq) {
+            if let Some(core) = cores.open.get(&pointer) {
+                let tree = &core.main.head.tree;
+                // Nobody listening is fine.
+                let _ = self.groups.send(GroupEvent {
+                    topic,
+                    key: *core.key(),
+                    length: tree.length(),
+                    fork: tree.fork(),
+                });
+            }
+        }
+        Ok((value, seq))
+    }
+
+    /// A receiver that hears of every change of a core.
+    pub(super) fn changes(&self, pointer: CorePointer) -> Result<watch::Receiver<u64>, CoreError> {
+        Ok(self.lock().get(pointer)?.changes.subscribe())
+    }
+}
+
+impl<E: Env> fmt::Debug for Corestore<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Corestore({:?})", self.namespace)
+    }
+}
+
+/// A core has one group for good.
+fn join_group<C: crypto::Sign>(
+    change: &mut Change<'_, C>,
+    pointer: CorePointer,
+    topic: [u8; 32],
+) -> Result<(), CoreError> {
+    match change.cores.get(pointer)?.auth.group {
+        Some(group) if group == topic => Ok(()),
+        Some(_) => Err(CoreError::Conflict("group")),
+        None => change.edit_auth(pointer, |auth| {
+            auth.group = Some(topic);
+            Ok(())
+        }),
+    }
+}
+
+/// The number after a number of 32 bytes.
+fn successor(mut bytes: [u8; 32]) -> Option<[u8; 32]> {
+    for byte in bytes.iter_mut().rev() {
+        match byte.checked_add(1) {
+            Some(next) => {
+                *byte = next;
+                return Some(bytes);
+            }
+            None => *byte = 0,
+        }
+    }
+    None
+}

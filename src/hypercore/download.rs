@@ -1,0 +1,83 @@
+//! Blocks that are to be fetched, whether somebody reads them or not.
+
+use std::sync::Arc;
+
+use super::cores::DownloadRange;
+use super::corestore::Shared;
+use super::error::CoreError;
+use super::wait::{Wait, Woken, changed};
+use crate::env::Env;
+use crate::store::CorePointer;
+
+/// A range of blocks that is asked for, as long as this lives.
+pub struct Download<E: Env> {
+    shared: Arc<Shared<E>>,
+    pointer: CorePointer,
+    id: u64,
+    range: DownloadRange,
+}
+
+impl<E: Env> Download<E> {
+    pub(super) fn start(
+        shared: Arc<Shared<E>>,
+        pointer: CorePointer,
+        range: DownloadRange,
+    ) -> Result<Self, CoreError> {
+        let mut cores = shared.lock();
+        let id = cores.next_session;
+        cores.next_session += 1;
+        let core = cores.get_mut(pointer)?;
+        core.demand.ranges.insert(id, range);
+        core.demand_changed();
+        drop(cores);
+        Ok(Self {
+            shared,
+            pointer,
+            id,
+            range,
+        })
+    }
+
+    /// True when all blocks are here. Never for a range without end.
+    ///
+    /// # Errors
+    /// When the core is closed.
+    pub fn is_done(&self) -> Result<bool, CoreError> {
+        let cores = self.shared.lock();
+        let core = cores.get(self.pointer)?;
+        Ok(self
+            .range
+            .end
+            .is_some_and(|end| core.main.blocks.has_all(self.range.start..end)))
+    }
+
+    /// Waits until all blocks are here. False when they did not come in time.
+    ///
+    /// # Errors
+    /// When the core is closed.
+    pub async fn done(&self, wait: Wait) -> Result<bool, CoreError> {
+        let clock = self.shared.env.clock();
+        let deadline = wait.deadline(clock);
+        let mut changes = self.shared.changes(self.pointer)?;
+        loop {
+            changes.mark_unchanged();
+            if self.is_done()? {
+                return Ok(true);
+            }
+            match changed(&mut changes, clock, deadline).await {
+                Woken::Changed => {}
+                Woken::TimedOut => return Ok(false),
+                Woken::Closed => return Err(CoreError::Closed),
+            }
+        }
+    }
+}
+
+impl<E: Env> Drop for Download<E> {
+    fn drop(&mut self) {
+        if let Some(core) = self.shared.lock().open.get_mut(&self.pointer) {
+            core.demand.ranges.remove(&self.id);
+            core.demand_changed();
+        }
+    }
+}

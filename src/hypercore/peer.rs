@@ -1,0 +1,318 @@
+//! What replication needs of a core: what to offer, proofs made and checked, moves to new forks, and what is wanted.
+//!
+//! Everything that leaves towards peers is made from [`Core::offered`]: the sole way out, and it shows own blocks only
+//! once they are durable.
+
+use tokio::sync::watch;
+
+use super::change::Place;
+use super::cores::{Demand, OpenCore};
+use super::error::CoreError;
+use super::event::Event;
+use super::line::{Line, LineNodes};
+use super::manifest::Manifest;
+use super::merkle::Tree;
+use super::proof::{Head, Proof, ProofError, Receiver, Reorg, Request, Source, UpgradeProof};
+use super::session::Core;
+use crate::crypto::CoreKey;
+use crate::env::Env;
+use crate::store::{Key, Snapshot};
+
+/// Simulators switch this on to see that peers find a writer out who sends before it syncs.
+const UNSYNCED_OFFER: &str = "unsynced_offer";
+
+/// How often a proof is checked again when the core changed meanwhile.
+const CHECKS_MAX: usize = 4;
+
+/// What is needed to check proofs without holding anything up.
+struct Known {
+    key: CoreKey,
+    manifest: Option<Manifest>,
+    tree: Tree,
+    line: Line,
+    snapshot: Box<dyn Snapshot>,
+}
+
+impl<E: Env> Core<E> {
+    // Sending.
+
+    /// The head that peers may see: for an own core the newest durable one.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn offered(&self) -> Result<Head, CoreError> {
+        self.offer(|_, head| Ok(head.clone()))
+    }
+
+    /// Answers a request. None when it is about a block that is not stored here. The manifest is added when it is
+    /// asked for and the core has one that peers need.
+    ///
+    /// # Errors
+    /// When the request makes no sense, a node that it needs is not here, or the store fails.
+    pub fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Option<Proof>, CoreError> {
+        let (head, line, prologue_length, manifest, snapshot) = self.offer(|core, head| {
+            Ok((
+                head.clone(),
+                core.main.clone(),
+                core.prologue_length(),
+                core.manifest()
+                    .filter(|_| wants_manifest && !core.is_compat())
+                    .cloned(),
+                self.shared.ledger.snapshot()?,
+            ))
+        })?;
+        let nodes = line.nodes(&*snapshot);
+        let source = Source {
+            tree: &head.tree,
+            nodes: &nodes,
+            prologue_length,
+            signature: head.signature.as_ref(),
+        };
+        let mut proof = source.prove(request)?;
+        proof.manifest = manifest;
+        if let Some(block) = &mut proof.block {
+            let is_offered = block.index < head.tree.length() && line.blocks.has(block.index);
+            let value = match is_offered {
+                true => snapshot.get(&Key::Block(line.data, block.index))?,
+                false => None,
+            };
+            match value {
+                Some(value) => block.value = value,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(proof))
+    }
+
+    /// The stored blocks of a page of [`super::bitfield::WIRE_PAGE_BLOCKS`] blocks, as far as they are offered.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn offered_page(&self, page: u64) -> Result<Vec<u8>, CoreError> {
+        self.offer(|core, head| {
+            let mut blocks = core.main.blocks.clone();
+            blocks.truncate(head.tree.length());
+            Ok(blocks.wire_page(page))
+        })
+    }
+
+    /// Number of leading blocks that are stored and offered.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn offered_contiguous(&self) -> Result<u64, CoreError> {
+        self.offer(|core, head| Ok(core.main.blocks.contiguous_length().min(head.tree.length())))
+    }
+
+    // Receiving.
+
+    /// Checks a proof of this fork and stores what it brings. False when it is about another fork, or the core changed
+    /// too quickly to tell.
+    ///
+    /// # Errors
+    /// When the proof is wrong, which blames the peer, or the store fails.
+    pub fn receive(&self, proof: &Proof) -> Result<bool, CoreError> {
+        for _ in 0..CHECKS_MAX {
+            // Hashes and signatures take long: nobody waits meanwhile.
+            let known = self.known()?;
+            let accepted = {
+                let nodes = known.nodes();
+                match known.receiver(&nodes, self.shared.env.crypto()).check(proof)? {
+                    Some(accepted) => accepted,
+                    None => return Ok(false),
+                }
+            };
+            let is_done = self.shared.change(|change| {
+                let core = change.cores.get(self.pointer())?;
+                if !known.is_current(core) {
+                    return Ok(false);
+                }
+                change.accept(self.pointer(), accepted)?;
+                Ok(true)
+            })?;
+            if is_done.0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Starts a move to a new fork with the proof of the whole new log.
+    ///
+    /// # Errors
+    /// When the proof is wrong, or the store fails.
+    pub fn start_reorg(&self, proof: &Proof) -> Result<Reorg, CoreError> {
+        let known = self.known()?;
+        let nodes = known.nodes();
+        Ok(Reorg::start(
+            &known.receiver(&nodes, self.shared.env.crypto()),
+            proof,
+        )?)
+    }
+
+    /// Takes a hash proof that a move wanted. False when it was of no use.
+    ///
+    /// # Errors
+    /// When the proof is malformed, or the store fails.
+    pub fn advance_reorg(&self, reorg: &mut Reorg, proof: &Proof) -> Result<bool, CoreError> {
+        let known = self.known()?;
+        let nodes = known.nodes();
+        Ok(reorg.advance(&known.receiver(&nodes, self.shared.env.crypto()), proof)?)
+    }
+
+    /// Applies a finished move. False, and nothing done, when it is not finished or the core changed meanwhile.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn finish_reorg(&self, reorg: Reorg) -> Result<bool, CoreError> {
+        let Some(rewound) = reorg.finish() else {
+            return Ok(false);
+        };
+        Ok(self
+            .shared
+            .change(|change| change.rewind(self.pointer(), rewound))?
+            .0)
+    }
+
+    /// Compares the proof of a shorter or equal length with the local log. When both are signed and differ, the owner
+    /// contradicts itself: all sessions of the core end with [`CoreError::Signatures`]. True when that is so.
+    ///
+    /// # Errors
+    /// When the proof is wrong, or the store fails.
+    pub fn check_conflict(&self, proof: &Proof) -> Result<bool, CoreError> {
+        let known = self.known()?;
+        let nodes = known.nodes();
+        let Some(upgrade) = &proof.upgrade else {
+            return Ok(false);
+        };
+        let length = upgrade.start.saturating_add(upgrade.length);
+        if proof.fork != known.tree.fork() || upgrade.start != 0 || length > known.tree.length() {
+            return Ok(false);
+        }
+        let receiver = known.receiver(&nodes, self.shared.env.crypto());
+        let other = Reorg::start(&receiver, proof)?;
+        // The signature covers the additional nodes too; what counts is the common length.
+        let theirs = first_tree(upgrade, proof.fork).ok_or(ProofError::Roots { length })?;
+        let ours = known.tree.truncated(length, proof.fork, &nodes)?;
+        if other.head().tree.length() < length || theirs.hash() == ours.hash() {
+            return Ok(false);
+        }
+        let fork = proof.fork;
+        let mut cores = self.shared.lock();
+        let core = cores.get_mut(self.pointer())?;
+        core.conflict = Some((length, fork));
+        // Nobody listening is fine.
+        let _ = core.events.send(Event::Conflict { length, fork });
+        core.bump();
+        Ok(true)
+    }
+
+    /// How many levels a peer has to climb from a tree node to one that is stored here: what a request says.
+    ///
+    /// # Errors
+    /// When the session is closed, or the store fails.
+    pub fn missing_nodes(&self, node: u64) -> Result<u64, CoreError> {
+        let known = self.known()?;
+        Ok(known.tree.missing_nodes(node, &known.nodes())?)
+    }
+
+    // Wanting.
+
+    /// What sessions of the core wait for.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn demand(&self) -> Result<Demand, CoreError> {
+        self.look(|core, _| Ok(core.demand.clone()))
+    }
+
+    /// The first block at or after `from` that is not stored here.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn next_missing(&self, from: u64) -> Result<u64, CoreError> {
+        self.look(|core, _| Ok(core.main.blocks.next_missing(from)))
+    }
+
+    /// Wakes whenever something is wanted or no longer wanted.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn demand_changes(&self) -> Result<watch::Receiver<u64>, CoreError> {
+        self.look(|core, _| Ok(core.wishes.subscribe()))
+    }
+
+    /// Wakes whenever the core changed.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn changes(&self) -> Result<watch::Receiver<u64>, CoreError> {
+        self.look(|core, _| Ok(core.changes.subscribe()))
+    }
+
+    /// The one place where it is decided what peers see.
+    fn offer<T>(&self, look: impl FnOnce(&OpenCore, &Head) -> Result<T, CoreError>) -> Result<T, CoreError> {
+        // Also finds out whether the session is open.
+        self.look(|_, _| Ok(()))?;
+        let durable = self.shared.ledger.durable();
+        let mut cores = self.shared.lock();
+        let core = cores.get_mut(self.pointer())?;
+        let mut head = core.offer.head(durable).clone();
+        if self.shared.env.planted(UNSYNCED_OFFER) {
+            head = core.offer.newest().clone();
+        }
+        look(core, &head)
+    }
+
+    fn known(&self) -> Result<Known, CoreError> {
+        debug_assert_eq!(*self.place(), Place::Main, "peers see the main line only");
+        self.look(|core, _| {
+            Ok(Known {
+                key: *core.key(),
+                manifest: core.manifest().cloned(),
+                tree: core.main.head.tree.clone(),
+                line: core.main.clone(),
+                snapshot: self.shared.ledger.snapshot()?,
+            })
+        })
+    }
+}
+
+impl Known {
+    fn nodes(&self) -> LineNodes<'_> {
+        self.line.nodes(&*self.snapshot)
+    }
+
+    const fn receiver<'a, V>(
+        &'a self,
+        nodes: &'a LineNodes<'a>,
+        verifier: &'a V,
+    ) -> Receiver<'a, LineNodes<'a>, V> {
+        Receiver {
+            key: &self.key,
+            manifest: self.manifest.as_ref(),
+            tree: &self.tree,
+            nodes,
+            verifier,
+        }
+    }
+
+    fn is_current(&self, core: &OpenCore) -> bool {
+        let tree = &core.main.head.tree;
+        tree.length() == self.tree.length()
+            && tree.fork() == self.tree.fork()
+            && core.manifest().is_some() == self.manifest.is_some()
+    }
+}
+
+/// The tree of an upgrade from nothing, without its additional nodes.
+fn first_tree(upgrade: &UpgradeProof, fork: u64) -> Option<Tree> {
+    let mut tree = Tree::empty(fork);
+    let mut added = Vec::new();
+    for node in &upgrade.nodes {
+        if tree.length() < upgrade.length && !tree.append_root(*node, &mut added) {
+            return None;
+        }
+    }
+    (tree.length() == upgrade.length).then_some(tree)
+}

@@ -1,0 +1,786 @@
+//! Sessions: handles to a core, or to a named line of its blocks.
+//!
+//! All sessions of a core see the same blocks. A named session has its own continuation of them, which is never
+//! signed, survives a reopening, and can be committed into the core. Reading waits for blocks that peers may bring, as
+//! long as [`Wait`] says; writing happens in one step, and an append that returned is durable.
+//!
+//! Source: spec/hypercore.md 9.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::change::{Appended, Authority, Place};
+use super::cores::{Cores, DownloadRange, OpenCore};
+use super::corestore::Shared;
+use super::download::Download;
+use super::encryption::{BlockCipher, CoreCipher};
+use super::error::CoreError;
+use super::event::Events;
+use super::line::Line;
+use super::manifest::Manifest;
+use super::merkle::Seek;
+use super::proof::Head;
+use super::snapshot::CoreSnapshot;
+use super::wait::{Wait, Woken, changed};
+use crate::crypto::{CoreKey, DiscoveryKey, Hash, KeyPair};
+use crate::env::Env;
+use crate::store::{CorePointer, Key, Seq, Snapshot};
+
+/// How a session behaves.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// The session cannot write, whatever key pair there is.
+    pub is_read_only: bool,
+    /// Only one exclusive session of a core is open at a time; others wait in order. Not for read-only ones.
+    pub is_exclusive: bool,
+    /// How blocks are encrypted.
+    pub encryption: Option<Encryption>,
+}
+
+/// How blocks of a core are encrypted.
+#[derive(Clone)]
+pub enum Encryption {
+    /// With keys that follow from this one and the core.
+    Key([u8; 32]),
+    /// With this key itself.
+    BlockKey([u8; 32]),
+    /// In some other way.
+    Cipher(Arc<dyn BlockCipher>),
+}
+
+/// How to open a named session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NamedOptions {
+    /// Start over if it exists.
+    pub overwrite: bool,
+    /// Begin with only so many blocks.
+    pub checkout: Option<u64>,
+}
+
+/// How to append.
+#[derive(Debug, Clone, Default)]
+pub struct AppendOptions {
+    /// Sign with this key pair.
+    pub key_pair: Option<KeyPair>,
+    /// Do not sign, but use this signature. It must hold.
+    pub signature: Option<Bytes>,
+    /// Append nothing if the core would become longer than this.
+    pub length_max: Option<u64>,
+}
+
+/// A handle to a core. Dropping it closes the session; a core without sessions is unloaded.
+pub struct Core<E: Env> {
+    pub(super) shared: Arc<Shared<E>>,
+    pointer: CorePointer,
+    place: Place,
+    id: u64,
+    options: SessionOptions,
+    /// Signs instead of the key pair that is stored with the core.
+    key_pair: Option<KeyPair>,
+    key: CoreKey,
+    discovery_key: DiscoveryKey,
+}
+
+/// A place among the sessions of a core, which keeps it loaded.
+#[derive(Clone, Copy)]
+pub(super) struct Ticket {
+    pointer: CorePointer,
+    id: u64,
+    key: CoreKey,
+    discovery_key: DiscoveryKey,
+}
+
+impl Ticket {
+    pub(super) fn take(
+        cores: &mut Cores,
+        pointer: CorePointer,
+        options: &SessionOptions,
+    ) -> Result<Self, CoreError> {
+        let id = cores.next_session;
+        cores.next_session += 1;
+        let core = cores.get_mut(pointer)?;
+        core.sessions.insert(id);
+        if options.is_exclusive && !options.is_read_only {
+            core.exclusive.push_back(id);
+        }
+        Ok(Self {
+            pointer,
+            id,
+            key: *core.key(),
+            discovery_key: core.discovery_key,
+        })
+    }
+}
+
+impl<E: Env> Core<E> {
+    pub(super) fn start(
+        shared: Arc<Shared<E>>,
+        pointer: CorePointer,
+        place: Place,
+        options: SessionOptions,
+        key_pair: Option<KeyPair>,
+    ) -> Result<Self, CoreError> {
+        let ticket = Ticket::take(&mut shared.lock(), pointer, &options)?;
+        Ok(Self::with_ticket(shared, ticket, place, options, key_pair))
+    }
+
+    /// The session of a ticket that was taken in the change that opened the core.
+    pub(super) const fn with_ticket(
+        shared: Arc<Shared<E>>,
+        ticket: Ticket,
+        place: Place,
+        options: SessionOptions,
+        key_pair: Option<KeyPair>,
+    ) -> Self {
+        let Ticket {
+            pointer,
+            id,
+            key,
+            discovery_key,
+        } = ticket;
+        Self {
+            shared,
+            pointer,
+            place,
+            id,
+            options,
+            key_pair,
+            key,
+            discovery_key,
+        }
+    }
+
+    // Who it is.
+
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> CoreKey {
+        self.key
+    }
+
+    /// What the core is called in public.
+    #[must_use]
+    pub const fn discovery_key(&self) -> DiscoveryKey {
+        self.discovery_key
+    }
+
+    /// The manifest, once known.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn manifest(&self) -> Result<Option<Manifest>, CoreError> {
+        self.look(|core, _| Ok(core.manifest().cloned()))
+    }
+
+    /// The key pair with which this session signs.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn key_pair(&self) -> Result<Option<KeyPair>, CoreError> {
+        self.look(|core, _| Ok(self.key_pair.clone().or_else(|| core.auth.key_pair.clone())))
+    }
+
+    /// True when this session may append.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.authority(&self.shared.lock(), Authority::default()).is_ok()
+    }
+
+    // What it holds.
+
+    /// Number of blocks.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn length(&self) -> Result<u64, CoreError> {
+        self.look(|_, line| Ok(line.head.tree.length()))
+    }
+
+    /// How often it was truncated.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn fork(&self) -> Result<u64, CoreError> {
+        self.look(|_, line| Ok(line.head.tree.fork()))
+    }
+
+    /// Bytes of all blocks, without padding.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn byte_length(&self) -> Result<u64, CoreError> {
+        let padding = self.padding()?;
+        self.look(|_, line| {
+            let tree = &line.head.tree;
+            Ok(tree
+                .byte_length()
+                .saturating_sub(padding.saturating_mul(tree.length())))
+        })
+    }
+
+    /// Number of leading blocks that are stored here.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn contiguous_length(&self) -> Result<u64, CoreError> {
+        self.look(|core, line| {
+            let main = core.main.blocks.contiguous_length();
+            Ok(match line.parent {
+                Some(parent) if main >= parent.length => line.head.tree.length(),
+                _ => main,
+            }
+            .min(line.head.tree.length()))
+        })
+    }
+
+    /// Number of leading blocks that the owner's signature covers: for a named session those that it shares with the
+    /// core.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn signed_length(&self) -> Result<u64, CoreError> {
+        self.look(|core, line| {
+            let length = core.main.head.tree.length();
+            Ok(line.parent.map_or(length, |parent| parent.length.min(length)))
+        })
+    }
+
+    /// The hash over all blocks.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn tree_hash(&self) -> Result<Hash, CoreError> {
+        self.look(|_, line| Ok(line.head.tree.hash()))
+    }
+
+    /// The tree with its signature.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn head(&self) -> Result<Head, CoreError> {
+        self.look(|_, line| Ok(line.head.clone()))
+    }
+
+    /// True when all blocks of the range are stored here. An empty range is.
+    ///
+    /// # Errors
+    /// When the session is closed, or the store fails.
+    pub fn has(&self, range: Range<u64>) -> Result<bool, CoreError> {
+        self.look(|core, line| {
+            let base = line.base();
+            if line.parent.is_none() {
+                return Ok(core.main.blocks.has_all(range));
+            }
+            if range.start < base && !core.main.blocks.has_all(range.start..range.end.min(base)) {
+                return Ok(false);
+            }
+            let snapshot = self.shared.ledger.snapshot()?;
+            for index in range.start.max(base)..range.end {
+                if !snapshot.contains(&Key::Block(line.data, index))? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    // Reading.
+
+    /// A block, decrypted. Waits for it if need be; a block that is appended meanwhile counts too.
+    ///
+    /// # Errors
+    /// When it is not here in time, was truncated meanwhile, or the session is closed.
+    pub async fn get(&self, index: u64, wait: Wait) -> Result<Bytes, CoreError> {
+        let block = self.get_stored(index, wait).await?;
+        self.opened(index, block)
+    }
+
+    /// A block as it is stored: padded and encrypted, if it is.
+    ///
+    /// # Errors
+    /// As [`Core::get`].
+    pub async fn get_stored(&self, index: u64, wait: Wait) -> Result<Bytes, CoreError> {
+        if let Some(block) = self.local(index)? {
+            return Ok(block);
+        }
+        if wait == Wait::Local {
+            return Err(CoreError::Unavailable(index));
+        }
+        let clock = self.shared.env.clock();
+        let deadline = wait.deadline(clock);
+        let mut changes = self.shared.changes(self.pointer)?;
+        let (length, fork) = self.look(|_, line| Ok((line.head.tree.length(), line.head.tree.fork())))?;
+        let _wanted = Wanted::register(self, index)?;
+        loop {
+            // A change that comes after this look is not missed.
+            changes.mark_unchanged();
+            if let Some(block) = self.local(index)? {
+                return Ok(block);
+            }
+            let now = self.look(|_, line| Ok((line.head.tree.length(), line.head.tree.fork())))?;
+            if index < length && now.1 != fork && now.0 <= index {
+                return Err(CoreError::Truncated(index));
+            }
+            match changed(&mut changes, clock, deadline).await {
+                Woken::Changed => {}
+                Woken::TimedOut => return Err(CoreError::Timeout(index)),
+                Woken::Closed => return Err(CoreError::Closed),
+            }
+        }
+    }
+
+    /// Finds the block that holds a byte, counted without padding. Waits until the tree around it is known.
+    ///
+    /// # Errors
+    /// When that takes too long, or the session is closed.
+    pub async fn seek(&self, bytes: u64, wait: Wait) -> Result<Seek, CoreError> {
+        let clock = self.shared.env.clock();
+        let deadline = wait.deadline(clock);
+        let padding = self.padding()?;
+        let mut changes = self.shared.changes(self.pointer)?;
+        let mut wanted = None;
+        loop {
+            changes.mark_unchanged();
+            let (line, snapshot) = self.line()?;
+            let found = line.head.tree.seek(bytes, padding, &line.nodes(&*snapshot))?;
+            let Seek::Unresolved { start, .. } = found else {
+                return Ok(found);
+            };
+            if wait == Wait::Local {
+                return Ok(found);
+            }
+            // Any block of the range brings the nodes.
+            wanted.replace(Wanted::register(self, start)?);
+            match changed(&mut changes, clock, deadline).await {
+                Woken::Changed => {}
+                Woken::TimedOut => return Err(CoreError::Timeout(start)),
+                Woken::Closed => return Err(CoreError::Closed),
+            }
+        }
+    }
+
+    /// A value that is kept with the core, or with the named session.
+    ///
+    /// # Errors
+    /// When the session is closed, or the store fails.
+    pub fn user_data(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, CoreError> {
+        let (line, snapshot) = self.line()?;
+        Ok(snapshot.get(&Key::UserData(line.data, Bytes::copy_from_slice(key.as_ref())))?)
+    }
+
+    /// Asks peers for blocks, as long as the result lives.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn download(&self, range: DownloadRange) -> Result<Download<E>, CoreError> {
+        self.look(|_, _| Ok(()))?;
+        Download::start(Arc::clone(&self.shared), self.pointer, range)
+    }
+
+    // Writing.
+
+    /// Appends blocks under one signature; when it returns they survive a power cut. No blocks: nothing happens.
+    ///
+    /// # Errors
+    /// When the session may not write, a block is too large, or the store fails.
+    pub async fn append(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
+        let (appended, seq) = self.append_visible(blocks, AppendOptions::default())?;
+        self.shared.ledger.synced(seq).await?;
+        Ok(appended)
+    }
+
+    /// Appends blocks, and returns before they are durable; peers are not shown them until they are. Gives the commit
+    /// that holds them, see [`super::Corestore::synced`].
+    ///
+    /// # Errors
+    /// As [`Core::append`].
+    pub fn append_visible(
+        &self,
+        blocks: Vec<Bytes>,
+        options: AppendOptions,
+    ) -> Result<(Appended, Seq), CoreError> {
+        let AppendOptions {
+            key_pair,
+            signature,
+            length_max,
+        } = options;
+        self.shared.change(|change| {
+            let given = Authority { key_pair, signature };
+            let (place, authority) = self.authority(change.cores, given)?;
+            let cipher = self.cipher(change.cores)?;
+            let length = line_of(change.cores.get(self.pointer)?, &self.place)?
+                .head
+                .tree
+                .length();
+            let end = length.saturating_add(blocks.len() as u64);
+            let blocks = if length_max.is_some_and(|most| end > most) {
+                Vec::new()
+            } else {
+                blocks
+            };
+            change.append(self.pointer, &place, blocks, cipher.as_deref(), &authority)
+        })
+    }
+
+    /// Cuts the core to `length` blocks; the fork becomes `fork`, or the next one. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the session may not write, `length` is beyond the end, or the store fails.
+    pub async fn truncate(&self, length: u64, fork: Option<u64>) -> Result<(), CoreError> {
+        let ((), seq) = self.shared.change(|change| {
+            let (place, authority) = self.authority(change.cores, Authority::default())?;
+            change.truncate(self.pointer, &place, length, fork, &authority)
+        })?;
+        Ok(self.shared.ledger.synced(seq).await?)
+    }
+
+    /// Drops blocks from the local store. Length, tree and signature stay, and peers may bring the blocks again.
+    ///
+    /// # Errors
+    /// When the session is closed, or the store fails.
+    pub fn clear(&self, range: Range<u64>) -> Result<(), CoreError> {
+        self.look(|_, _| Ok(()))?;
+        self.shared
+            .change(|change| change.clear(self.pointer, &self.place, range))
+            .map(|_| ())
+    }
+
+    /// Keeps a value with the core, or with the named session; none removes it. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the session is closed, or the store fails.
+    pub async fn set_user_data(&self, key: impl AsRef<[u8]>, value: Option<Bytes>) -> Result<(), CoreError> {
+        self.look(|_, _| Ok(()))?;
+        let key = Bytes::copy_from_slice(key.as_ref());
+        let ((), seq) = self
+            .shared
+            .change(|change| change.set_user_data(self.pointer, &self.place, key, value))?;
+        Ok(self.shared.ledger.synced(seq).await?)
+    }
+
+    /// Records the manifest of a core that was opened by key.
+    ///
+    /// # Errors
+    /// When it does not hash to the key, or another one is known.
+    pub fn set_manifest(&self, manifest: Manifest) -> Result<(), CoreError> {
+        if manifest.key() != self.key && !manifest.is_compat(&self.key) {
+            return Err(CoreError::KeyMismatch { key: self.key });
+        }
+        self.shared
+            .change(|change| match change.cores.get(self.pointer)?.manifest() {
+                Some(known) if *known == manifest => Ok(()),
+                Some(_) => Err(CoreError::Conflict("manifest")),
+                None => change.edit_auth(self.pointer, |auth| {
+                    auth.manifest = Some(manifest);
+                    Ok(())
+                }),
+            })
+            .map(|_| ())
+    }
+
+    // Other sessions.
+
+    /// Another session of the same blocks.
+    ///
+    /// # Errors
+    /// When this session is closed.
+    pub async fn session(&self, options: SessionOptions) -> Result<Self, CoreError> {
+        self.look(|_, _| Ok(()))?;
+        let session = self.child(self.place.clone(), options)?;
+        session.wait_for_turn().await?;
+        Ok(session)
+    }
+
+    /// A session with its own continuation of the blocks that this one has now.
+    ///
+    /// # Errors
+    /// When this session is closed, or the store fails.
+    pub async fn named(&self, name: &str, options: NamedOptions) -> Result<Self, CoreError> {
+        self.look(|_, _| Ok(()))?;
+        let place = Place::Named(name.to_owned());
+        let ((), seq) = self.shared.change(|change| {
+            change.open_named(self.pointer, name, &self.place, options.overwrite)?;
+            if let Some(length) = options.checkout {
+                let core = change.cores.get(self.pointer)?;
+                let fork = line_of(core, &place)?.head.tree.fork();
+                change.truncate(self.pointer, &place, length, Some(fork), &Authority::default())?;
+            }
+            Ok(())
+        })?;
+        self.shared.ledger.synced(seq).await?;
+        let options = SessionOptions {
+            is_exclusive: false,
+            is_read_only: false,
+            ..self.options.clone()
+        };
+        self.child(place, options)
+    }
+
+    /// Removes a named session for good; its handles find it gone.
+    ///
+    /// # Errors
+    /// When this session is closed, or the store fails.
+    pub fn remove_named(&self, name: &str) -> Result<(), CoreError> {
+        self.shared
+            .change(|change| change.remove_named(self.pointer, name))
+            .map(|_| ())
+    }
+
+    /// Moves the blocks of a named session into the core, up to `length` or all. None, and nothing done, when the core
+    /// has gone another way. Durable when it returns.
+    ///
+    /// # Errors
+    /// When this session may not write, the session or the core was truncated since, or the store fails.
+    pub async fn commit(
+        &self,
+        session: &Self,
+        length: Option<u64>,
+        signature: Option<Bytes>,
+    ) -> Result<Option<Appended>, CoreError> {
+        let Place::Named(name) = &session.place else {
+            return Err(CoreError::NoCore);
+        };
+        let (appended, seq) = self.shared.change(|change| {
+            let given = Authority {
+                key_pair: None,
+                signature,
+            };
+            let (_, authority) = self.authority(change.cores, given)?;
+            change.commit_named(self.pointer, name, length, &authority)
+        })?;
+        self.shared.ledger.synced(seq).await?;
+        Ok(appended)
+    }
+
+    /// The blocks as they are now, whatever happens to the core.
+    ///
+    /// # Errors
+    /// When this session is closed, or the store fails.
+    pub fn snapshot(&self) -> Result<CoreSnapshot<E>, CoreError> {
+        let padding_cipher = self.cipher(&self.shared.lock())?;
+        let (line, snapshot) = self.line()?;
+        CoreSnapshot::start(
+            Arc::clone(&self.shared),
+            self.pointer,
+            line,
+            snapshot,
+            padding_cipher,
+        )
+    }
+
+    /// Listens to the core.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn events(&self) -> Result<Events, CoreError> {
+        self.look(|core, _| Ok(Events(core.events.subscribe())))
+    }
+
+    /// Ends the session: whoever waits in it is told so.
+    pub fn close(&self) {
+        self.leave();
+    }
+
+    // For the modules around.
+
+    pub(super) const fn pointer(&self) -> CorePointer {
+        self.pointer
+    }
+
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Waits until this session is the exclusive one, if it is to be.
+    pub(super) async fn wait_for_turn(&self) -> Result<(), CoreError> {
+        let mut changes = self.shared.changes(self.pointer)?;
+        loop {
+            changes.mark_unchanged();
+            let is_waiting = self.look(|core, _| {
+                Ok(core.exclusive.contains(&self.id) && core.exclusive.front() != Some(&self.id))
+            })?;
+            if !is_waiting {
+                return Ok(());
+            }
+            if changed(&mut changes, self.shared.env.clock(), None).await == Woken::Closed {
+                return Err(CoreError::Closed);
+            }
+        }
+    }
+
+    /// Where this session writes, and in whose name.
+    pub(super) fn authority(&self, cores: &Cores, given: Authority) -> Result<(Place, Authority), CoreError> {
+        let core = self.open_core(cores)?;
+        if self.options.is_read_only {
+            return Err(CoreError::NotWritable);
+        }
+        let key_pair = given
+            .key_pair
+            .or_else(|| self.key_pair.clone())
+            .or_else(|| core.auth.key_pair.clone());
+        let is_fixed = core
+            .manifest()
+            .is_some_and(|manifest| manifest.signers().is_empty());
+        if self.place == Place::Main && key_pair.is_none() && given.signature.is_none() && !is_fixed {
+            return Err(CoreError::NotWritable);
+        }
+        let authority = Authority {
+            key_pair,
+            signature: given.signature,
+        };
+        Ok((self.place.clone(), authority))
+    }
+
+    /// How blocks of this session are encrypted. Nothing while the manifest is unknown: it decides about the keys.
+    pub(super) fn cipher(&self, cores: &Cores) -> Result<Option<Arc<dyn BlockCipher>>, CoreError> {
+        let core = self.open_core(cores)?;
+        Ok(match &self.options.encryption {
+            None => None,
+            Some(Encryption::Cipher(cipher)) => Some(Arc::clone(cipher)),
+            Some(Encryption::BlockKey(key)) => Some(Arc::new(CoreCipher::with_block_key(key))),
+            Some(Encryption::Key(_)) if core.manifest().is_none() => None,
+            Some(Encryption::Key(key)) => Some(Arc::new(CoreCipher::new(key, &self.key, core.is_compat()))),
+        })
+    }
+
+    /// Runs `look` on the core and its line, if the session is open.
+    pub(super) fn look<T>(
+        &self,
+        look: impl FnOnce(&OpenCore, &Line) -> Result<T, CoreError>,
+    ) -> Result<T, CoreError> {
+        let cores = self.shared.lock();
+        let core = self.open_core(&cores)?;
+        look(core, line_of(core, &self.place)?)
+    }
+
+    /// The line with the state of the store that belongs to it.
+    pub(super) fn line(&self) -> Result<(Line, Box<dyn Snapshot>), CoreError> {
+        self.look(|_, line| Ok((line.clone(), self.shared.ledger.snapshot()?)))
+    }
+
+    fn open_core<'a>(&self, cores: &'a Cores) -> Result<&'a OpenCore, CoreError> {
+        let core = cores.get(self.pointer)?;
+        if let Some((length, fork)) = core.conflict {
+            return Err(CoreError::Signatures { length, fork });
+        }
+        if core.sessions.contains(&self.id) {
+            Ok(core)
+        } else {
+            Err(CoreError::Closed)
+        }
+    }
+
+    fn child(&self, place: Place, mut options: SessionOptions) -> Result<Self, CoreError> {
+        options.is_read_only |= self.options.is_read_only;
+        options.encryption = self.options.encryption.clone().or(options.encryption);
+        let shared = Arc::clone(&self.shared);
+        Self::start(shared, self.pointer, place, options, self.key_pair.clone())
+    }
+
+    fn local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        let found = self.look(|core, line| {
+            if index >= line.head.tree.length() {
+                return Ok(None);
+            }
+            let data = match line.parent {
+                Some(parent) if index >= parent.length => line.data,
+                _ if !core.main.blocks.has(index) => return Ok(None),
+                parent => parent.map_or(line.data, |parent| parent.data),
+            };
+            Ok(Some((Key::Block(data, index), self.shared.ledger.snapshot()?)))
+        })?;
+        match found {
+            Some((key, snapshot)) => Ok(snapshot.get(&key)?),
+            None => Ok(None),
+        }
+    }
+
+    fn opened(&self, index: u64, block: Bytes) -> Result<Bytes, CoreError> {
+        let cipher = self.cipher(&self.shared.lock())?;
+        open_block(cipher.as_deref(), index, block)
+    }
+
+    fn padding(&self) -> Result<u64, CoreError> {
+        let cipher = self.cipher(&self.shared.lock())?;
+        Ok(cipher.map_or(0, |cipher| cipher.padding(0) as u64))
+    }
+
+    fn leave(&self) {
+        let mut cores = self.shared.lock();
+        let Some(core) = cores.open.get_mut(&self.pointer) else {
+            return;
+        };
+        if !core.sessions.remove(&self.id) {
+            return;
+        }
+        core.exclusive.retain(|id| *id != self.id);
+        core.bump();
+        if core.sessions.is_empty() {
+            cores.open.remove(&self.pointer);
+        }
+    }
+}
+
+impl<E: Env> Drop for Core<E> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl<E: Env> fmt::Debug for Core<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Core({}, {:?})", self.key, self.place)
+    }
+}
+
+impl fmt::Debug for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Encryption(..)")
+    }
+}
+
+/// Takes the padding off a stored block and decrypts it.
+pub(super) fn open_block(
+    cipher: Option<&dyn BlockCipher>,
+    index: u64,
+    block: Bytes,
+) -> Result<Bytes, CoreError> {
+    let Some(cipher) = cipher else {
+        return Ok(block);
+    };
+    let mut bytes = block.to_vec();
+    cipher.decrypt(index, &mut bytes)?;
+    let padding = cipher.padding(index).min(bytes.len());
+    Ok(Bytes::from(bytes).slice(padding..))
+}
+
+fn line_of<'a>(core: &'a OpenCore, place: &Place) -> Result<&'a Line, CoreError> {
+    match place {
+        Place::Main => Ok(&core.main),
+        Place::Named(name) => core.named.get(name).ok_or(CoreError::Closed),
+    }
+}
+
+/// Tells peers that a block is wanted, as long as it lives.
+struct Wanted<'a, E: Env> {
+    core: &'a Core<E>,
+    index: u64,
+}
+
+impl<'a, E: Env> Wanted<'a, E> {
+    fn register(core: &'a Core<E>, index: u64) -> Result<Self, CoreError> {
+        core.shared.lock().get_mut(core.pointer)?.want(index, true);
+        Ok(Self { core, index })
+    }
+}
+
+impl<E: Env> Drop for Wanted<'_, E> {
+    fn drop(&mut self) {
+        if let Some(open) = self.core.shared.lock().open.get_mut(&self.core.pointer) {
+            open.want(self.index, false);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Where cores keep their bytes: one ordered map, changed in atomic batches over any number of cores.
+//!
+//! Two layers of traits. [`crate::env::Disk`] knows the operating system and is the only place of faults; [`Engine`],
+//! [`Store`] and [`Snapshot`] are what another storage engine implements. Neither has threads, clocks, randomness or
+//! async. Engines here: [`Seglog`], one segmented log for all cores, the default; [`MemoryEngine`], which is also the
+//! oracle of the tests; `redb` behind a feature of its name.
+//!
+//! Laws that every engine keeps (`tests/store_laws.rs` runs them, `tests/crash_points.rs` cuts the power after every
+//! call of the disk):
+//!
+//! 1. A snapshot never changes.
+//! 2. A crash leaves exactly the state after some commit, at or after the last durable one, over all cores at once.
+//! 3. The death of the process keeps every commit, where [`Engine::keeps_visible`] says so.
+//! 4. The same calls cause the same calls of the disk, in every process.
+//! 5. After a failed write or sync every call answers [`StoreError::Fenced`].
+//! 6. What a crash tears off is never called damage, and damage is never silent.
+
+mod batch;
+mod error;
+mod key;
+mod memory;
+mod owner;
+pub mod provisional_records;
+pub mod seglog;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use batch::{Batch, Op};
+pub use error::{Damage, StoreError};
+pub use key::{CorePointer, DataPointer, Key};
+pub use memory::MemoryEngine;
+pub use owner::{Owner, StoreHandle, Task};
+pub use seglog::{Seglog, salvage, verify};
+
+use crate::env::Disk;
+
+/// The number of a commit, counted from one; zero stands for the empty store. An engine may use up numbers for its own
+/// housekeeping.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// A kind of store.
+pub trait Engine: Send + Sync {
+    /// Opens the store of a directory, and creates it when the directory is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`], [`StoreError::Newer`], [`StoreError::Corrupt`], or what the disk says.
+    fn open(&self, disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError>;
+
+    /// True when commits survive the death of the process before they are synced.
+    fn keeps_visible(&self) -> bool;
+}
+
+/// What can be read.
+pub trait Read {
+    /// The value of a key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`], or what the disk says.
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
+
+    /// True when the key has a value. May be cheaper than reading it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Read::get`].
+    fn contains(&self, key: &Key) -> Result<bool, StoreError> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// Shows the values from `from` up to, and without, `to`, in order or in reverse, until `visit` breaks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Read::get`].
+    fn scan(
+        &self,
+        from: &Key,
+        to: &Key,
+        reverse: bool,
+        visit: &mut dyn FnMut(Key, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
+}
+
+/// An open store: reads what was committed last. Closing is dropping; [`Store::close`] saves work for the next
+/// opening.
+pub trait Store: Read + Send {
+    /// The state as it is now, for ever. Costs nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`].
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+
+    /// Makes all changes of a batch visible, together. They survive power loss after a sync.
+    ///
+    /// # Errors
+    ///
+    /// Nothing of the batch is visible after an error.
+    fn commit(&mut self, batch: &Batch) -> Result<Seq, StoreError>;
+
+    /// Prepares a sync of all commits so far; none when there is nothing to sync. The job runs without the store, so
+    /// that commits go on meanwhile; its outcome comes back with [`Store::end_sync`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`].
+    fn begin_sync(&mut self) -> Result<Option<SyncJob>, StoreError>;
+
+    /// Takes the outcome of a sync. Gives the last commit that is durable now.
+    ///
+    /// # Errors
+    ///
+    /// The sync failed; the store is fenced.
+    fn end_sync(&mut self, done: SyncDone) -> Result<Seq, StoreError>;
+
+    /// Makes all commits so far survive power loss. Gives the last one that does.
+    ///
+    /// # Errors
+    ///
+    /// The sync failed; the store is fenced.
+    fn sync(&mut self) -> Result<Seq, StoreError> {
+        match self.begin_sync()? {
+            Some(job) => self.end_sync(job.run()),
+            None => Ok(self.durable()),
+        }
+    }
+
+    /// The last commit.
+    fn seq(&self) -> Seq;
+
+    /// The last commit that is known to survive power loss.
+    fn durable(&self) -> Seq;
+
+    /// Housekeeping, about `budget_bytes` of it: gives space back and keeps the next opening fast. True when there is
+    /// more to do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::commit`].
+    fn maintain(&mut self, budget_bytes: u64) -> Result<bool, StoreError>;
+
+    /// Reads and verifies everything.
+    ///
+    /// # Errors
+    ///
+    /// The first damage that it finds.
+    fn check(&self) -> Result<(), StoreError>;
+
+    /// Ends in an orderly way: everything is durable, and the next opening is fast.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::sync`].
+    fn close(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// One state of a store, for as long as it is wanted.
+pub trait Snapshot: Read + Send + Sync {
+    /// The commit after which this was the state.
+    fn seq(&self) -> Seq;
+}
+
+/// A sync that is ready to run.
+pub struct SyncJob {
+    seq: Seq,
+    work: Box<dyn FnOnce() -> Result<(), StoreError> + Send>,
+}
+
+/// A sync that ran.
+#[derive(Debug)]
+pub struct SyncDone {
+    seq: Seq,
+    outcome: Result<(), StoreError>,
+}
+
+impl SyncJob {
+    /// For engines: `work` makes every commit up to `seq` durable.
+    pub fn new(seq: Seq, work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) -> Self {
+        Self {
+            seq,
+            work: Box::new(work),
+        }
+    }
+
+    /// Runs it. May take as long as a disk takes.
+    #[must_use]
+    pub fn run(self) -> SyncDone {
+        SyncDone {
+            seq: self.seq,
+            outcome: (self.work)(),
+        }
+    }
+}
+
+impl SyncDone {
+    /// For engines: the commit up to which all are durable, or why not.
+    ///
+    /// # Errors
+    ///
+    /// What the job came to.
+    pub fn into_outcome(self) -> Result<Seq, StoreError> {
+        self.outcome.map(|()| self.seq)
+    }
+}

@@ -1,0 +1,380 @@
+//! Who syncs: commits run at once in the caller, syncs one at a time in one machine.
+//!
+//! A commit is one write into the page cache and takes microseconds, so it runs inline under the lock of the store. A
+//! sync takes as long as the disk takes; while one is under way commits go on, and whoever asked meanwhile is
+//! answered by the next one. That is group commit without timers: the slower the disk, the larger the groups.
+//!
+//! [`Owner`] neither waits nor does I/O by itself. It says what is to be done ([`Owner::begin`]), is told the outcome
+//! ([`Owner::end`]) and answers. As a [`Worker`] it runs on a thread of its own in the native world, and as a task in a
+//! simulation, where a sync takes effect at the end of its latency: what is simulated is what runs.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+use super::{Batch, Engine, Key, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
+use crate::env::{Env, Spawn as _, Worker};
+
+/// A store that many share. Clones are handles to the same one; the last one that goes ends its owner.
+///
+/// ```
+/// use autobee::env::{Env as _, memory::MemoryEnv};
+/// use autobee::store::{Batch, DataPointer, Key, Seglog, StoreHandle};
+///
+/// let env = MemoryEnv::new(1);
+/// let store = StoreHandle::open(&env, &Seglog::default())?;
+/// let key = Key::Block(DataPointer(1), 0);
+/// let seq = store.commit(Batch::default().put(key.clone(), &b"hello"[..]))?; // visible
+/// assert!(store.durable() < seq);
+/// env.run(store.synced(seq)).unwrap()?; // durable
+/// assert_eq!(store.durable(), seq);
+/// # Ok::<_, autobee::store::StoreError>(())
+/// ```
+#[derive(Clone)]
+pub struct StoreHandle {
+    shared: Arc<Shared>,
+    _alive: Arc<Alive>,
+}
+
+struct Shared {
+    /// None after the store was closed.
+    store: Mutex<Option<Box<dyn Store>>>,
+    inbox: Mutex<Inbox>,
+    work: Notify,
+    durable: AtomicU64,
+    unsynced_bytes: AtomicU64,
+    over: AtomicBool,
+}
+
+/// Who waits for what.
+#[derive(Default)]
+struct Inbox {
+    /// A sync was asked for.
+    sync: bool,
+    /// Housekeeping is due.
+    maintain: bool,
+    waiting: Vec<(Seq, Answer)>,
+    /// No sync will succeed any more.
+    failed: Option<StoreError>,
+}
+
+impl Inbox {
+    fn wait(&mut self, seq: Seq) -> Result<oneshot::Receiver<Result<Seq, StoreError>>, StoreError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let (sender, answer) = oneshot::channel();
+        self.waiting.push((seq, sender));
+        Ok(answer)
+    }
+}
+
+type Answer = oneshot::Sender<Result<Seq, StoreError>>;
+
+/// Ends the owner when the last handle is gone.
+struct Alive(Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Release);
+        self.0.work.notify_one();
+    }
+}
+
+/// This much that is only visible is synced without being asked for.
+const UNSYNCED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Bytes of housekeeping between two looks into the inbox.
+const MAINTAIN_BYTES: u64 = 1024 * 1024;
+
+impl StoreHandle {
+    /// Opens the store in the world's directory, and starts its owner.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::open`].
+    pub fn open<E: Env>(env: &E, engine: &dyn Engine) -> Result<Self, StoreError> {
+        let (handle, owner) = Self::new(engine.open(env.disk())?);
+        env.spawn().dedicated("store", owner);
+        Ok(handle)
+    }
+
+    /// Shares a store; someone must drive the owner.
+    #[must_use]
+    pub fn new(store: Box<dyn Store>) -> (Self, Owner) {
+        let shared = Arc::new(Shared {
+            durable: AtomicU64::new(store.durable().0),
+            store: Mutex::new(Some(store)),
+            inbox: Mutex::default(),
+            work: Notify::new(),
+            unsynced_bytes: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        });
+        let handle = Self {
+            _alive: Arc::new(Alive(shared.clone())),
+            shared: shared.clone(),
+        };
+        (handle, Owner { shared })
+    }
+
+    /// Makes a batch visible. Give the number to [`StoreHandle::synced`] to wait until it survives power loss; unasked
+    /// that comes when 4 MiB are waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::commit`].
+    pub fn commit(&self, batch: &Batch) -> Result<Seq, StoreError> {
+        let seq = self.with(|store| store.commit(batch))?;
+        let bytes = batch.value_bytes() as u64;
+        let before = self.shared.unsynced_bytes.fetch_add(bytes, Ordering::AcqRel);
+        if before + bytes >= UNSYNCED_BYTES_MAX {
+            self.request_sync();
+        }
+        Ok(seq)
+    }
+
+    /// Waits until a commit survives power loss, and asks for the sync that makes it so. Gives the last commit that
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// The sync failed, or the store was closed before.
+    pub async fn synced(&self, seq: Seq) -> Result<Seq, StoreError> {
+        if self.durable() >= seq {
+            return Ok(self.durable());
+        }
+        if seq > self.seq()? {
+            return Err(StoreError::Invalid("a sync of a commit that was not made"));
+        }
+        let answer = {
+            let mut inbox = locked(&self.shared.inbox);
+            inbox.sync = true;
+            inbox.wait(seq)?
+        };
+        self.shared.work.notify_one();
+        answer.await.unwrap_or(Err(StoreError::Fenced))
+    }
+
+    /// Makes a batch visible and durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreHandle::commit`] and [`StoreHandle::synced`]. After an error of the latter the batch may be visible.
+    pub async fn commit_durable(&self, batch: &Batch) -> Result<Seq, StoreError> {
+        let seq = self.commit(batch)?;
+        self.synced(seq).await?;
+        Ok(seq)
+    }
+
+    /// Asks for a sync of all commits so far, and does not wait.
+    pub fn request_sync(&self) {
+        locked(&self.shared.inbox).sync = true;
+        self.shared.work.notify_one();
+    }
+
+    /// Waits until more is durable than up to `seq`, without asking for it. What may be offered to peers grows then.
+    ///
+    /// # Errors
+    ///
+    /// A sync failed, or the store was closed.
+    pub async fn durable_past(&self, seq: Seq) -> Result<Seq, StoreError> {
+        let answer = {
+            // Under the lock of the inbox: the owner answers under it too, so that nothing falls between.
+            let mut inbox = locked(&self.shared.inbox);
+            if self.durable() > seq {
+                return Ok(self.durable());
+            }
+            inbox.wait(Seq(seq.0.saturating_add(1)))?
+        };
+        answer.await.unwrap_or(Err(StoreError::Fenced))
+    }
+
+    /// The last commit that survives power loss.
+    #[must_use]
+    pub fn durable(&self) -> Seq {
+        Seq(self.shared.durable.load(Ordering::Acquire))
+    }
+
+    /// The last commit.
+    ///
+    /// # Errors
+    ///
+    /// The store was closed.
+    pub fn seq(&self) -> Result<Seq, StoreError> {
+        self.with(|store| Ok(store.seq()))
+    }
+
+    /// The state as it is now, for ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::snapshot`].
+    pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.with(|store| store.snapshot())
+    }
+
+    /// The value of a key as it is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::Read::get`].
+    pub fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.with(|store| store.get(key))
+    }
+
+    /// Works on the store itself. Nothing else does meanwhile, so it must not take long.
+    ///
+    /// # Errors
+    ///
+    /// The store was closed, or what `work` says.
+    pub fn with<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match locked(&self.shared.store).as_mut() {
+            Some(store) => work(&mut **store),
+            None => Err(StoreError::Fenced),
+        }
+    }
+
+    /// Makes everything durable, saves work for the next opening, and lets go of the directory. Other handles answer
+    /// [`StoreError::Fenced`] from then on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::close`].
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let seq = self.seq()?;
+        self.synced(seq).await?;
+        let store = locked(&self.shared.store).take();
+        let closed = store.map_or(Err(StoreError::Fenced), Store::close);
+        self.shared.over.store(true, Ordering::Release);
+        self.shared.work.notify_one();
+        closed
+    }
+}
+
+/// The machine that syncs a shared store, and answers who waits for it.
+pub struct Owner {
+    shared: Arc<Shared>,
+}
+
+/// What an owner has to do next.
+pub enum Task {
+    /// Run this, as long as it takes, and hand the outcome to [`Owner::end`].
+    Sync(SyncJob),
+    /// Nothing, until there is a new request.
+    Nothing,
+}
+
+impl Owner {
+    /// True when there is something to do.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let inbox = locked(&self.shared.inbox);
+        inbox.sync || inbox.maintain
+    }
+
+    /// What to do now. Everything that was committed before is part of it.
+    pub fn begin(&mut self) -> Task {
+        std::mem::take(&mut locked(&self.shared.inbox).sync);
+        self.shared.unsynced_bytes.store(0, Ordering::Release);
+        let begun = match locked(&self.shared.store).as_mut() {
+            Some(store) => store.begin_sync().map(|job| (job, store.durable())),
+            None => Err(StoreError::Fenced),
+        };
+        match begun {
+            Ok((Some(job), _)) => return Task::Sync(job),
+            Ok((None, durable)) => self.answer(&Ok(durable)),
+            Err(error) => self.answer(&Err(error)),
+        }
+        Task::Nothing
+    }
+
+    /// Takes the outcome of a sync, and answers everyone whom it serves.
+    pub fn end(&mut self, done: SyncDone) {
+        let ended = match locked(&self.shared.store).as_mut() {
+            Some(store) => store.end_sync(done),
+            // Closed meanwhile, which made everything durable.
+            None => Err(StoreError::Fenced),
+        };
+        locked(&self.shared.inbox).maintain = ended.is_ok();
+        self.answer(&ended);
+    }
+
+    /// Some housekeeping, when it is due.
+    pub fn maintain(&mut self) {
+        let due = std::mem::take(&mut locked(&self.shared.inbox).maintain);
+        if !due {
+            return;
+        }
+        let more = match locked(&self.shared.store).as_mut() {
+            Some(store) => store.maintain(MAINTAIN_BYTES).map(|more| (more, store.durable())),
+            None => return,
+        };
+        match more {
+            Ok((more, durable)) => {
+                locked(&self.shared.inbox).maintain |= more;
+                self.answer(&Ok(durable));
+            }
+            // Damage found by housekeeping does not stop commits; a fence does, and shows with the next sync.
+            Err(StoreError::Corrupt(_)) => {}
+            Err(error) => self.answer(&Err(error)),
+        }
+    }
+
+    fn answer(&self, outcome: &Result<Seq, StoreError>) {
+        let mut inbox = locked(&self.shared.inbox);
+        let waiting = std::mem::take(&mut inbox.waiting);
+        let durable = outcome.as_ref().ok().copied();
+        match outcome {
+            Ok(seq) => drop(self.shared.durable.fetch_max(seq.0, Ordering::AcqRel)),
+            Err(error) => inbox.failed = Some(error.clone()),
+        }
+        let is_served = |(seq, _): &(Seq, Answer)| durable.is_none_or(|durable| *seq <= durable);
+        let (served, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_served);
+        inbox.waiting = rest;
+        drop(inbox);
+        for (_, answer) in served {
+            // Who asked may have gone away.
+            let _ = answer.send(outcome.clone());
+        }
+    }
+}
+
+impl Drop for Owner {
+    /// Nobody syncs any more, so nobody must wait.
+    fn drop(&mut self) {
+        self.answer(&Err(StoreError::Fenced));
+    }
+}
+
+impl Worker for Owner {
+    async fn ready(&mut self) -> bool {
+        loop {
+            if self.has_work() {
+                return true;
+            }
+            if self.shared.over.load(Ordering::Acquire) {
+                return false;
+            }
+            self.shared.work.notified().await;
+        }
+    }
+
+    fn step(&mut self) {
+        if locked(&self.shared.inbox).sync
+            && let Task::Sync(job) = self.begin()
+        {
+            let done = job.run();
+            self.end(done);
+        }
+        self.maintain();
+    }
+}
+
+fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,273 @@
+//! One commit as it stands in a segment.
+//!
+//! ```text
+//! magic 4 | crc 4 | length of the records 4 | seq 8 | durable 8 | records
+//! ```
+//!
+//! Little endian. The checksum covers all after it, and also the salt of the store, the number of the segment and the
+//! place in it: bytes that a stranger put into a block can not pass for a frame, nor can a frame that was written
+//! elsewhere. `durable` is the highest commit that was known to be durable when the frame was written: with it a tail
+//! that a crash tore off can be told from damage.
+
+use std::sync::Arc;
+
+use super::super::{Seq, StoreError};
+use super::record::Record;
+use super::segment::Segment;
+
+/// Bytes before the records.
+pub(super) const HEAD_BYTES: usize = 28;
+
+/// Whose the records are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FrameKind {
+    /// Changes of a commit.
+    Commit,
+    /// Copies of what was elsewhere. Nothing changes by them.
+    Move,
+}
+
+impl FrameKind {
+    const fn magic(self) -> [u8; 4] {
+        match self {
+            Self::Commit => *b"aBc\x01",
+            Self::Move => *b"aBm\x01",
+        }
+    }
+
+    fn of(magic: [u8; 4]) -> Option<Self> {
+        [Self::Commit, Self::Move]
+            .into_iter()
+            .find(|kind| kind.magic() == magic)
+    }
+}
+
+/// What a frame says before its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FrameHead {
+    pub(super) kind: FrameKind,
+    pub(super) seq: Seq,
+    pub(super) durable: Seq,
+    length: u32,
+    crc: u32,
+}
+
+impl FrameHead {
+    fn decode(bytes: &[u8; HEAD_BYTES]) -> Option<Self> {
+        let (magic, rest) = bytes.split_first_chunk::<4>()?;
+        let (crc, rest) = rest.split_first_chunk::<4>()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (seq, rest) = rest.split_first_chunk::<8>()?;
+        let (durable, _) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            kind: FrameKind::of(*magic)?,
+            seq: Seq(u64::from_le_bytes(*seq)),
+            durable: Seq(u64::from_le_bytes(*durable)),
+            length: u32::from_le_bytes(*length),
+            crc: u32::from_le_bytes(*crc),
+        })
+    }
+}
+
+/// Leaves room for the head of a frame whose records come behind.
+pub(super) fn begin(out: &mut Vec<u8>) {
+    out.clear();
+    out.resize(HEAD_BYTES, 0);
+}
+
+/// Fills in the head. The frame will stand at `offset` of segment `segment`.
+pub(super) fn finish(
+    out: &mut [u8],
+    kind: FrameKind,
+    seq: Seq,
+    durable: Seq,
+    salt: u64,
+    (segment, offset): (u32, u64),
+) -> Result<(), StoreError> {
+    let length = u32::try_from(out.len() - HEAD_BYTES);
+    let length = length.ok().filter(|length| *length <= RECORDS_MAX);
+    let length = length.ok_or(StoreError::Invalid("a batch of more than 1 GiB"))?;
+    out[0..4].copy_from_slice(&kind.magic());
+    out[8..12].copy_from_slice(&length.to_le_bytes());
+    out[12..20].copy_from_slice(&seq.0.to_le_bytes());
+    out[20..28].copy_from_slice(&durable.0.to_le_bytes());
+    let crc = crc_at(salt, segment, offset, &out[8..]);
+    out[4..8].copy_from_slice(&crc.to_le_bytes());
+    Ok(())
+}
+
+/// The longest that the records of one frame may be together.
+const RECORDS_MAX: u32 = 1 << 30;
+
+fn crc_at(salt: u64, segment: u32, offset: u64, bytes: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&salt.to_le_bytes());
+    crc.update(&segment.to_le_bytes());
+    crc.update(&offset.to_le_bytes());
+    crc.update(bytes);
+    crc.finalize()
+}
+
+/// Reads the frames of one segment, one after the other.
+pub(super) struct Frames {
+    segment: Arc<Segment>,
+    salt: u64,
+    /// Of the next frame.
+    offset: u64,
+    /// Of the file.
+    end: u64,
+    buffer: Vec<u8>,
+    /// The place in the file of the first byte of the buffer.
+    buffered_at: u64,
+}
+
+/// A frame whose checksum fits.
+pub(super) struct Frame<'a> {
+    pub(super) head: FrameHead,
+    pub(super) offset: u64,
+    records: &'a [u8],
+}
+
+/// What stands at a place.
+pub(super) enum Found<'a> {
+    Frame(Frame<'a>),
+    /// The file ends here.
+    End,
+    /// Something else.
+    Nothing,
+}
+
+impl<'a> Frame<'a> {
+    /// The records with their offsets in the segment and their lengths; none where one does not check out.
+    pub(super) fn records(&self) -> impl Iterator<Item = (u64, Option<(Record<'a>, usize)>)> + use<'a> {
+        records(self.records, self.offset + HEAD_BYTES as u64)
+    }
+}
+
+/// The records that `bytes` hold, the first of which stands at `offset` of the segment.
+pub(super) fn records(
+    bytes: &[u8],
+    mut offset: u64,
+) -> impl Iterator<Item = (u64, Option<(Record<'_>, usize)>)> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let at = offset;
+        let decoded = Record::decode(rest);
+        match &decoded {
+            Some((_, length)) => {
+                rest = &rest[*length..];
+                offset += *length as u64;
+            }
+            None => rest = &[],
+        }
+        Some((at, decoded))
+    })
+}
+
+const READ_BYTES: usize = 256 * 1024;
+
+impl Frames {
+    /// Frames from `offset` on.
+    pub(super) fn new(segment: Arc<Segment>, salt: u64, offset: u64) -> Result<Self, StoreError> {
+        let end = segment.length()?;
+        Ok(Self {
+            segment,
+            salt,
+            offset,
+            end,
+            buffer: Vec::new(),
+            buffered_at: offset,
+        })
+    }
+
+    pub(super) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub(super) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The next frame; stays where it is when there is none.
+    pub(super) fn next(&mut self) -> Result<Found<'_>, StoreError> {
+        if self.offset >= self.end {
+            return Ok(Found::End);
+        }
+        let Some((head, length)) = self.check(self.offset)? else {
+            return Ok(Found::Nothing);
+        };
+        let offset = self.offset;
+        self.offset += length as u64;
+        let start = self.within(offset);
+        Ok(Found::Frame(Frame {
+            head,
+            offset,
+            records: &self.buffer[start + HEAD_BYTES..start + length],
+        }))
+    }
+
+    /// Moves on to the next place behind this one where a frame checks out; false when there is none.
+    pub(super) fn seek(&mut self) -> Result<bool, StoreError> {
+        let mut at = self.offset + 1;
+        while at < self.end {
+            if self.check(at)?.is_some() {
+                self.offset = at;
+                return Ok(true);
+            }
+            at += 1;
+        }
+        self.offset = self.end;
+        Ok(false)
+    }
+
+    /// The frame at `offset`, and its whole length, if its checksum fits. It is in the buffer then.
+    fn check(&mut self, offset: u64) -> Result<Option<(FrameHead, usize)>, StoreError> {
+        if !self.fill(offset, HEAD_BYTES)? {
+            return Ok(None);
+        }
+        let start = self.within(offset);
+        let head = self.buffer[start..]
+            .first_chunk::<HEAD_BYTES>()
+            .and_then(FrameHead::decode);
+        let Some(head) = head.filter(|head| head.length <= RECORDS_MAX) else {
+            return Ok(None);
+        };
+        let length = HEAD_BYTES + head.length as usize;
+        if !self.fill(offset, length)? {
+            return Ok(None);
+        }
+        let start = self.within(offset);
+        let crc = crc_at(
+            self.salt,
+            self.segment.number(),
+            offset,
+            &self.buffer[start + 8..start + length],
+        );
+        Ok((crc == head.crc).then_some((head, length)))
+    }
+
+    /// Where in the buffer a byte of the file is.
+    fn within(&self, offset: u64) -> usize {
+        usize::try_from(offset - self.buffered_at).unwrap_or(usize::MAX)
+    }
+
+    /// Gets so many bytes into the buffer; false when the file has not so many.
+    fn fill(&mut self, offset: u64, length: usize) -> Result<bool, StoreError> {
+        if offset.checked_add(length as u64).is_none_or(|end| end > self.end) {
+            return Ok(false);
+        }
+        let start = self.within(offset);
+        if start <= self.buffer.len() && self.buffer.len() - start >= length {
+            return Ok(true);
+        }
+        let left = usize::try_from(self.end - offset).unwrap_or(usize::MAX);
+        self.buffer.clear();
+        self.buffer.resize(length.max(READ_BYTES).min(left), 0);
+        self.buffered_at = offset;
+        self.segment.read(offset, &mut self.buffer)?;
+        Ok(true)
+    }
+}

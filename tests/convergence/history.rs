@@ -1,0 +1,158 @@
+//! Sets of batches by hand or at random, and peers that get them in some order.
+
+use autobee::crypto::CoreKey;
+use autobee::engine::dag::{Claim, Dag};
+use autobee::engine::linearizer::{self, Linearizer, Update};
+use autobee::wire::{Length, Link, Timestamp, Weight};
+use autobee_sim::model::{Batch, Canonical, Node, Play, Player, Rules, canonical};
+use autobee_sim::workload::Op;
+
+/// A writer. The first one is the creator.
+pub(crate) fn writer(name: u8) -> CoreKey {
+    CoreKey::new([name + 1; 32])
+}
+
+/// The first `length` blocks of a writer.
+pub(crate) fn link(name: u8, length: u64) -> Link {
+    Link {
+        key: writer(name),
+        length: Length(length),
+    }
+}
+
+/// Anchors are told apart, which is all that matters here.
+pub(crate) fn anchor(key: CoreKey, length: Length) -> CoreKey {
+    autobee::engine::anchor::anchor(key, length).map_or(key, |link| link.key)
+}
+
+pub(crate) const RULES: Rules<'static> = Rules {
+    bootstrap: CoreKey::new([1; 32]),
+    optimistic: true,
+    anchor: &anchor,
+};
+
+/// A batch of one node that links these.
+pub(crate) fn batch(name: u8, length: u64, timestamp: u64, links: &[(u8, u64)], op: &Op) -> Batch {
+    let node = Node {
+        timestamp: Timestamp(timestamp),
+        links: links.iter().map(|(name, length)| link(*name, *length)).collect(),
+        optimistic: false,
+        value: op.to_value(),
+    };
+    Batch {
+        writer: writer(name),
+        first: Length(length),
+        nodes: vec![node],
+        claim: None,
+    }
+}
+
+/// Such a batch with a flag.
+pub(crate) fn optimistic(mut batch: Batch) -> Batch {
+    for node in &mut batch.nodes {
+        node.optimistic = true;
+    }
+    batch
+}
+
+/// Such a batch with a testimony that verifies.
+pub(crate) fn claim(mut batch: Batch, weight: u64, backer: (u8, u64)) -> Batch {
+    let backer = link(backer.0, backer.1);
+    batch.claim = Some(Claim {
+        weight: Weight(weight),
+        backer,
+        valid: true,
+    });
+    batch
+}
+
+/// A replica as far as the order goes.
+pub(crate) struct Peer<'a> {
+    rules: &'a Rules<'a>,
+    batches: &'a [Batch],
+    pub(crate) dag: Dag,
+    pub(crate) linearizer: Linearizer<Play>,
+    pub(crate) player: Player<'a>,
+    held: Vec<usize>,
+}
+
+impl<'a> Peer<'a> {
+    pub(crate) fn new(rules: &'a Rules<'a>, batches: &'a [Batch]) -> Self {
+        let order = linearizer::Rules {
+            bootstrap: rules.bootstrap,
+            optimistic: rules.optimistic,
+        };
+        Self {
+            rules,
+            batches,
+            dag: Dag::new(),
+            linearizer: Linearizer::new(order, Play::default()),
+            player: Player::new(rules, batches),
+            held: Vec::new(),
+        }
+    }
+
+    /// Gets a batch. Those of one writer have to come in order.
+    pub(crate) fn receive(&mut self, at: usize) {
+        let batch = &self.batches[at];
+        for (length, _) in batch.numbered() {
+            self.dag.add_anchor((self.rules.anchor)(batch.writer, length));
+        }
+        self.dag.insert(batch.outline()).unwrap();
+        self.held.push(at);
+    }
+
+    /// Orders what it has.
+    pub(crate) fn update(&mut self) -> Update {
+        loop {
+            if let Ok(update) = self.linearizer.update(&self.dag, &mut self.player) {
+                return update;
+            }
+        }
+    }
+
+    /// The order, as positions in the set.
+    pub(crate) fn order(&self) -> Vec<(usize, Weight)> {
+        let place = |entry: linearizer::Entry| {
+            let batch = self.dag.batch(entry.batch);
+            let of = |at: &&usize| {
+                (self.batches[**at].writer, self.batches[**at].first) == (batch.writer, batch.first)
+            };
+            (*self.held.iter().find(of).unwrap(), entry.weight)
+        };
+        self.linearizer.entries().map(place).collect()
+    }
+
+    /// Compares order, weights and state with what follows from the batches that it holds.
+    pub(crate) fn check(&self) {
+        let held: Vec<Batch> = self.held.iter().map(|at| self.batches[*at].clone()).collect();
+        let expected = canonical(self.rules, &held);
+        let order = expected
+            .order
+            .iter()
+            .map(|(at, weight)| (self.held[*at], *weight))
+            .collect();
+        let found = Canonical {
+            order: self.order(),
+            state: self.linearizer.state().to_model(),
+        };
+        assert_eq!(
+            found,
+            Canonical {
+                order,
+                state: expected.state
+            }
+        );
+    }
+}
+
+/// Delivers all batches in this order, with an update after each, and gives the last order.
+pub(crate) fn deliver(batches: &[Batch], delivery: &[usize]) -> Vec<usize> {
+    let mut peer = Peer::new(&RULES, batches);
+    for at in delivery {
+        peer.receive(*at);
+        peer.update();
+        peer.check();
+    }
+    peer.order().into_iter().map(|(at, _)| at).collect()
+}

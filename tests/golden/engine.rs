@@ -1,0 +1,155 @@
+//! Recorded blocks of real peers through the engine: every delivery must come to the recorded state.
+
+use std::collections::BTreeMap;
+
+use autobee::apply::ApplyFn;
+use autobee::crypto::{CoreKey, Ed25519};
+use autobee::engine::{Engine, EngineOptions};
+use autobee::wire::{Index, Timestamp};
+use autobee_sim::workload::Contract;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{fixed, hex, list, to_hex, uint};
+
+/// Blocks were recorded in the past; the clock of the test is ahead of all of them.
+const NOW: Timestamp = Timestamp(1 << 50);
+
+/// Feeds a case to an engine in each of its deliveries and compares what comes out with `wanted`. What the case needs
+/// and the engine does not have is the error.
+pub(crate) fn check(
+    case: &Value,
+    deliveries: &[Vec<Vec<(CoreKey, u64)>>],
+    wanted: &Value,
+) -> Result<(), String> {
+    if case.get("encryptionKey").is_some_and(|key| !key.is_null()) {
+        return Err("the engine has no encryption yet".into());
+    }
+    if case.get("moveTo").is_some() {
+        return Err("the engine has no fast-forward yet".into());
+    }
+    let blocks: BTreeMap<CoreKey, Vec<Bytes>> = list(&case["writers"])
+        .iter()
+        .map(|writer| {
+            let blocks = list(&writer["blocks"])
+                .iter()
+                .map(|block| Bytes::from(hex(block)))
+                .collect();
+            (CoreKey::new(fixed(&writer["key"])), blocks)
+        })
+        .collect();
+    let optimistic = case["options"]["optimistic"].as_bool().unwrap_or(true);
+    for delivery in deliveries {
+        let mut engine = Engine::new(EngineOptions {
+            key: CoreKey::new(fixed(&case["bootstrap"])),
+            name: String::new(),
+            apply: ApplyFn::new(Contract),
+            optimistic,
+            verify: Ed25519,
+        });
+        let mut fed: BTreeMap<CoreKey, u64> = BTreeMap::new();
+        for step in delivery {
+            for (key, length) in step {
+                let from = fed.get(key).copied().unwrap_or(0).min(*length);
+                fed.insert(*key, from.max(*length));
+                let range = usize::try_from(from).unwrap()..usize::try_from(*length).unwrap();
+                engine.ingest(*key, Index(from), &blocks[key][range]);
+            }
+            engine.drain(NOW, usize::MAX).unwrap();
+        }
+        compare(case, &engine, wanted);
+    }
+    Ok(())
+}
+
+fn compare(case: &Value, engine: &Engine<Ed25519>, wanted: &Value) {
+    let name = case["name"].as_str().unwrap_or_default();
+    let order: Vec<Value> = engine
+        .order()
+        .iter()
+        .map(|entry| json!([entry.key.to_hex(), entry.length.0, entry.weight.0]))
+        .collect();
+    assert_eq!(Value::Array(order), wanted["order"], "{name}: order");
+    let view: Vec<Value> = engine
+        .view()
+        .range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
+        .map(|(key, value)| json!([to_hex(key), to_hex(value)]))
+        .collect();
+    assert_eq!(Value::Array(view), wanted["view"], "{name}: view");
+    for writer in wanted["writers"].as_array().into_iter().flatten() {
+        let record = engine.system().record(&CoreKey::new(fixed(&writer["key"])));
+        let record = record.unwrap_or_else(|| panic!("{name}: no record of {}", writer["key"]));
+        let found = json!({
+            "key": writer["key"],
+            "isRemoved": record.is_removed,
+            "isOplog": record.is_oplog,
+            "weight": record.weight.0,
+            "maxWeight": record.max_weight.map(|weight| weight.0),
+            "length": record.length.0,
+            "clock": record.clock,
+            "isGenesis": record.is_genesis,
+            "isAnchor": record.is_anchor,
+            "timestamp": record.timestamp,
+        });
+        assert_eq!(&found, writer, "{name}: record");
+    }
+    assert_eq!(
+        engine.system().records().count(),
+        list(&wanted["writers"]).len(),
+        "{name}: number of records"
+    );
+    if let Some(info) = wanted.get("info") {
+        let heads: Vec<Value> = engine
+            .system()
+            .heads()
+            .iter()
+            .map(|head| json!([head.key.to_hex(), head.length.0]))
+            .collect();
+        assert_eq!(Value::Array(heads), info["heads"], "{name}: heads");
+        assert_eq!(
+            engine.system().flushes(),
+            uint(&info["flushes"]),
+            "{name}: flushes"
+        );
+        assert_eq!(
+            engine.system().timestamp().0,
+            uint(&info["timestamp"]),
+            "{name}: timestamp"
+        );
+    }
+}
+
+/// The deliveries of a scenario: drained after each pair.
+pub(crate) fn scenario_deliveries(case: &Value) -> Vec<Vec<Vec<(CoreKey, u64)>>> {
+    let deliveries = case["deliveries"].as_array().into_iter().flatten();
+    deliveries
+        .map(|delivery| {
+            list(&delivery["delivery"])
+                .iter()
+                .map(|pair| vec![read_pair(pair)])
+                .collect()
+        })
+        .collect()
+}
+
+/// The deliveries of a divergence: drained after each feed. The original does not survive all of them to their end, so
+/// each is followed by whatever the others delivered.
+pub(crate) fn divergence_deliveries(case: &Value) -> Vec<Vec<Vec<(CoreKey, u64)>>> {
+    let runs = case["runs"].as_array().into_iter().flatten();
+    let runs: Vec<Vec<Vec<(CoreKey, u64)>>> = runs
+        .map(|run| {
+            let steps = list(&run["delivery"]).iter();
+            steps
+                .map(|step| list(&step["feed"]).iter().map(read_pair).collect())
+                .collect()
+        })
+        .collect();
+    let everything: Vec<(CoreKey, u64)> = runs.concat().concat();
+    runs.into_iter()
+        .map(|run| run.into_iter().chain([everything.clone()]).collect())
+        .collect()
+}
+
+fn read_pair(pair: &Value) -> (CoreKey, u64) {
+    (CoreKey::new(fixed(&pair[0])), uint(&pair[1]))
+}
