@@ -21,6 +21,7 @@ pub mod proof;
 pub mod provisional_cores;
 mod record;
 mod session;
+mod shown;
 mod snapshot;
 mod wait;
 
@@ -32,5 +33,6 @@ pub use error::CoreError;
 pub use event::{Event, Events, GroupEvent, GroupEvents};
 pub use record::RecordError;
 pub use session::{AppendOptions, Core, Encryption, NamedOptions, SessionOptions};
+pub use shown::Offered;
 pub use snapshot::CoreSnapshot;
 pub use wait::Wait;

@@ -4,6 +4,7 @@ use autobee::crypto::{CoreKey, Ed25519, Seed, Sign as _};
 use autobee::env::Mono;
 use autobee::hypercore::log::Log;
 use autobee::hypercore::manifest::Manifest;
+use autobee::replication::core::MemoryCore;
 use autobee::replication::message::Message;
 use autobee::replication::replicator::{PeerId, Replicator};
 use autobee::replication::settings::ReplicatorSettings;
@@ -41,7 +42,7 @@ fn serve(case: &Value) {
             .unwrap()
             .unwrap();
         assert_eq!(message_json(&message), request["request"]["fields"], "{request}");
-        let reply = answer(&mut log, message);
+        let reply = answer(&log, message);
         assert_eq!(
             to_hex(&reply.encode().unwrap()),
             request["reply"]["bytes"],
@@ -58,12 +59,13 @@ fn serve(case: &Value) {
 }
 
 /// What our source answers to a request of a peer that has just come.
-pub(crate) fn answer(log: &mut Log, request: Message) -> Message {
-    let mut replicator = Replicator::new(log, ReplicatorSettings::default());
-    replicator.open(PEER, true, log);
-    replicator.receive(PEER, request, log, &Ed25519, Mono(0)).unwrap();
+pub(crate) fn answer(log: &Log, request: Message) -> Message {
+    let mut core = MemoryCore::new(log.clone(), Ed25519);
+    let mut replicator = Replicator::new(&core, ReplicatorSettings::default()).unwrap();
+    replicator.open(PEER, true, &core).unwrap();
+    replicator.receive(PEER, request, &mut core, Mono(0)).unwrap();
     loop {
-        let message = replicator.pull(PEER, log, Mono(0)).unwrap().unwrap();
+        let message = replicator.pull(PEER, &core, Mono(0)).unwrap().unwrap();
         if matches!(message, Message::Data(_) | Message::NoData(_)) {
             return message;
         }

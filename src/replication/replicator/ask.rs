@@ -16,10 +16,10 @@ use super::demand::RangeDemand;
 use super::peer::Peer;
 use super::{PeerId, RangeId, Replicator};
 use crate::env::Mono;
-use crate::hypercore::flat_tree;
-use crate::hypercore::merkle::{ReadError, Seek};
+use crate::hypercore::merkle::Seek;
 use crate::hypercore::proof::{BlockRequest, HashRequest, Request, SeekRequest, UpgradeRequest};
-use crate::replication::core::Core;
+use crate::hypercore::{CoreError, flat_tree};
+use crate::replication::core::{Core, State};
 use crate::replication::message::{Message, RequestMessage, WANT_MAX, Want};
 
 /// How long a block that somebody waits for is kept for a peer that is likely to be faster.
@@ -38,11 +38,11 @@ impl Replicator {
         id: PeerId,
         core: &impl Core,
         now: Mono,
-    ) -> Result<Option<Message>, ReadError> {
+    ) -> Result<Option<Message>, CoreError> {
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
         };
-        if !peer.synced || !peer.is_askable(now) || peer.in_flight >= self.window(peer, core) {
+        if !peer.synced || !peer.is_askable(now) || peer.in_flight >= self.window(peer) {
             return Ok(None);
         }
         if let Some(message) = self.next_move(id) {
@@ -53,7 +53,7 @@ impl Replicator {
             }
             return Ok(Some(Message::Request(message)));
         }
-        if let Some(message) = self.next_upgrade(id, core) {
+        if let Some(message) = self.next_upgrade(id) {
             let message = self.start(id, message, now);
             self.upgrade = Some(message.id);
             return Ok(Some(Message::Request(message)));
@@ -63,7 +63,7 @@ impl Replicator {
             self.manifest = Some(message.id);
             return Ok(Some(Message::Request(message)));
         }
-        if peer_fork(&self.peers, id) != Some(self.known.0) {
+        if peer_fork(&self.peers, id) != Some(self.known.fork) {
             return Ok(None);
         }
         if let Some(index) = self.next_waited_block(id, core, now)? {
@@ -87,9 +87,8 @@ impl Replicator {
     }
 
     /// How many requests the peer may have at one time.
-    fn window(&self, peer: &Peer, core: &impl Core) -> usize {
-        let tree = &core.head().tree;
-        let block = tree.byte_length() / tree.length().max(1);
+    fn window(&self, peer: &Peer) -> usize {
+        let block = self.known.byte_length / self.known.length.max(1);
         let by_bytes = self.settings.bytes_in_flight / block.max(1);
         let by_time = match peer.speed.service {
             Some(service) if self.peers.len() > 1 && !service.is_zero() => {
@@ -106,7 +105,7 @@ impl Replicator {
 
     fn request(&self, request: Request) -> RequestMessage {
         RequestMessage {
-            fork: self.known.0,
+            fork: self.known.fork,
             request,
             ..RequestMessage::default()
         }
@@ -129,11 +128,8 @@ impl Replicator {
         priority: u64,
         core: &impl Core,
         now: Mono,
-    ) -> Result<Message, ReadError> {
-        let nodes = core
-            .head()
-            .tree
-            .missing_nodes(index.saturating_mul(2), core.nodes())?;
+    ) -> Result<Message, CoreError> {
+        let nodes = core.missing_nodes(index.saturating_mul(2))?;
         let mut message = self.request(Request {
             block: Some(BlockRequest { index, nodes }),
             ..Request::default()
@@ -143,9 +139,9 @@ impl Replicator {
     }
 
     /// A longer length, if the peer has acknowledged ours and can prove it.
-    fn next_upgrade(&self, id: PeerId, core: &impl Core) -> Option<RequestMessage> {
+    fn next_upgrade(&self, id: PeerId) -> Option<RequestMessage> {
         let peer = self.peers.get(&id)?;
-        let (fork, length) = self.known;
+        let State { fork, length, .. } = self.known;
         let sync = &peer.sync;
         let due = self.settings.follow
             && self.upgrade.is_none()
@@ -180,7 +176,7 @@ impl Replicator {
             }),
             ..Request::default()
         });
-        message.manifest = core.manifest().is_none() && sync.has_manifest;
+        message.manifest = !self.known.knows_manifest && sync.has_manifest;
         message.priority = block
             .and_then(|index| self.demand.blocks.get(&index))
             .map_or(0, |demand| demand.priority);
@@ -190,12 +186,12 @@ impl Replicator {
     /// The manifest alone, of a core in which nothing is written yet.
     fn next_manifest(&self, id: PeerId) -> Option<RequestMessage> {
         let sync = &self.peers.get(&id)?.sync;
-        let due = !self.known_manifest
+        let due = !self.known.knows_manifest
             && self.manifest.is_none()
             && self.upgrade.is_none()
             && sync.has_manifest
             && sync.length == 0
-            && sync.fork == self.known.0;
+            && sync.fork == self.known.fork;
         due.then(|| RequestMessage {
             manifest: true,
             ..self.request(Request::default())
@@ -204,18 +200,18 @@ impl Replicator {
 
     /// True when the peer, if it has the block, can prove it to us. The proof climbs to a node that is stored here, and
     /// that may lie beyond the end of a shorter copy.
-    fn is_provable(&self, peer: &Peer, index: u64, core: &impl Core) -> Result<bool, ReadError> {
-        if peer.sync.length >= self.known.1 {
+    fn is_provable(&self, peer: &Peer, index: u64, core: &impl Core) -> Result<bool, CoreError> {
+        if peer.sync.length >= self.known.length {
             return Ok(true);
         }
         let leaf = index.saturating_mul(2);
-        let nodes = core.head().tree.missing_nodes(leaf, core.nodes())?;
+        let nodes = core.missing_nodes(leaf)?;
         let top = (0..nodes).fold(leaf, |node, _| flat_tree::parent(node));
         Ok(flat_tree::end_block(top) <= peer.sync.length)
     }
 
-    fn next_waited_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<u64>, ReadError> {
-        let (fork, length) = self.known;
+    fn next_waited_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<u64>, CoreError> {
+        let State { fork, length, .. } = self.known;
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
         };
@@ -223,7 +219,6 @@ impl Replicator {
         for (index, block) in self.demand.blocks.range(..length) {
             if best.is_none_or(|(priority, _)| block.priority > priority)
                 && peer.offers(*index, fork)
-                && !core.has(*index)
                 && !self.requests.is_asked(*index)
                 && (now.since(block.since) >= CLAIM_TIME || !self.is_faster_elsewhere(id, *index, now))
                 && self.is_provable(peer, *index, core)?
@@ -246,18 +241,17 @@ impl Replicator {
                 && peer.is_askable(now)
                 && peer.speed.service.is_some()
                 && peer.in_flight < self.settings.requests_in_flight / 2
-                && peer.offers(index, self.known.0)
+                && peer.offers(index, self.known.fork)
                 && peer.speed.estimate(peer.in_flight + 1) * 2 < ours
         })
     }
 
-    fn next_seek(&self, id: PeerId, core: &impl Core) -> Result<Option<Request>, ReadError> {
+    fn next_seek(&self, id: PeerId, core: &impl Core) -> Result<Option<Request>, CoreError> {
         let Some(peer) = self.peers.get(&id).filter(|peer| peer.seeks) else {
             return Ok(None);
         };
-        let tree = &core.head().tree;
         for (bytes, padding) in self.demand.seeks.keys() {
-            let Seek::Unresolved { start, end } = tree.seek(*bytes, *padding, core.nodes())? else {
+            let Seek::Unresolved { start, end } = core.seek(*bytes, *padding)? else {
                 continue;
             };
             let seek = SeekRequest {
@@ -279,7 +273,7 @@ impl Replicator {
             return Ok(Some(Request {
                 hash: Some(HashRequest {
                     index: leaf,
-                    nodes: tree.missing_nodes(leaf, core.nodes())?,
+                    nodes: core.missing_nodes(leaf)?,
                 }),
                 seek: Some(seek),
                 ..Request::default()
@@ -288,8 +282,8 @@ impl Replicator {
         Ok(None)
     }
 
-    fn next_range_block(&mut self, id: PeerId, core: &impl Core) -> Result<Option<u64>, ReadError> {
-        let (fork, length) = self.known;
+    fn next_range_block(&mut self, id: PeerId, core: &impl Core) -> Result<Option<u64>, CoreError> {
+        let State { fork, length, .. } = self.known;
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
         };
@@ -302,7 +296,7 @@ impl Replicator {
                 break;
             };
             from = index + 1;
-            if core.has(index) || !self.demand.wants(index) {
+            if core.has(index)? || !self.demand.wants(index) {
                 stale.push(index);
             } else if !peer.offers(index, fork) {
                 from = peer.have.next(from..length).unwrap_or(length);
@@ -345,7 +339,7 @@ impl Replicator {
         range_id: RangeId,
         range: Range<u64>,
         core: &impl Core,
-    ) -> Result<(Option<u64>, u64), ReadError> {
+    ) -> Result<(Option<u64>, u64), CoreError> {
         let Some(peer) = self.peers.get(&id) else {
             return Ok((None, range.start));
         };
@@ -355,7 +349,7 @@ impl Replicator {
             let Some(offered) = peer.have.next(at..range.end) else {
                 return Ok((None, at));
             };
-            at = core.first_missing(offered, range.end);
+            at = core.first_missing(offered..range.end)?;
             if at >= range.end {
                 return Ok((None, range.end));
             }
@@ -370,7 +364,7 @@ impl Replicator {
 
     /// An announcement to ask for: of blocks that are wanted and that the peer may have.
     fn next_want(&mut self, id: PeerId) -> Option<Message> {
-        let length = self.known.1;
+        let length = self.known.length;
         let peer = self.peers.get(&id)?;
         let limit = peer.sync.length.min(length);
         let contiguous = peer.have.contiguous();
@@ -413,7 +407,7 @@ impl Replicator {
     }
 
     /// A block that a slower peer was asked for, when this one has nothing else to do.
-    fn next_slow_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<u64>, ReadError> {
+    fn next_slow_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<u64>, CoreError> {
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
         };
@@ -444,8 +438,7 @@ impl Replicator {
                 && waited > Duration::from_millis(20)
                 && ids.len() < self.settings.peers_per_block
                 && !is_ours
-                && peer.offers(block.index, self.known.0)
-                && !core.has(block.index)
+                && peer.offers(block.index, self.known.fork)
         });
         let index = slow
             .and_then(|(_, request)| request.message.request.block)

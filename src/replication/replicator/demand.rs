@@ -1,6 +1,7 @@
 //! What we want of a core, whoever gives it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::env::Mono;
 
@@ -50,6 +51,12 @@ impl Demand {
         self.next_range += 1;
         self.ranges.insert(id, RangeDemand { start, end, cursor });
         id
+    }
+
+    /// The blocks are here: nobody waits for them any more.
+    pub(super) fn fill(&mut self, blocks: Range<u64>) {
+        let mut later = self.blocks.split_off(&blocks.start);
+        self.blocks.append(&mut later.split_off(&blocks.end));
     }
 
     /// Whether anybody wants the block.

@@ -6,11 +6,9 @@
 //! Source: spec/replication.md 8.1.
 
 use super::{Event, Fault, PeerId, Replicator};
-use crate::crypto::Verify;
-use crate::hypercore::flat_tree;
-use crate::hypercore::merkle::ReadError;
-use crate::hypercore::proof::{HashRequest, Proof, ProofError, Receiver, Reorg, Request, UpgradeRequest};
-use crate::replication::core::Core;
+use crate::hypercore::proof::{HashRequest, Proof, Reorg, Request, UpgradeRequest};
+use crate::hypercore::{CoreError, flat_tree};
+use crate::replication::core::{Core, Outcome};
 use crate::replication::message::RequestMessage;
 
 /// A move that is under way.
@@ -31,7 +29,7 @@ impl Replicator {
     pub(super) fn next_move(&mut self, id: PeerId) -> Option<RequestMessage> {
         let peer = self.peers.get(&id)?;
         let (fork, length) = (peer.sync.fork, peer.sync.length);
-        let target = self.moving.as_ref().map_or(self.known.0, |moving| moving.fork);
+        let target = self.moving.as_ref().map_or(self.known.fork, |moving| moving.fork);
         if self.settings.follow && fork > target && length > 0 {
             let given_up = self.moving.take().and_then(|moving| moving.request);
             if let Some(request) = given_up {
@@ -50,7 +48,7 @@ impl Replicator {
                     upgrade: Some(UpgradeRequest { start: 0, length }),
                     ..Request::default()
                 },
-                manifest: !self.known_manifest && has_manifest,
+                manifest: !self.known.knows_manifest && has_manifest,
                 ..RequestMessage::default()
             });
         }
@@ -83,8 +81,7 @@ impl Replicator {
         id: PeerId,
         proof: &Proof,
         core: &mut impl Core,
-        verifier: &impl Verify,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), CoreError> {
         let Some(mut moving) = self.moving.take_if(|moving| moving.peer == id) else {
             return Ok(());
         };
@@ -92,41 +89,33 @@ impl Replicator {
         if proof.fork != moving.fork {
             return Ok(());
         }
-        let key = core.key();
-        let receiver = Receiver {
-            key: &key,
-            manifest: core.manifest(),
-            tree: &core.head().tree,
-            nodes: core.nodes(),
-            verifier,
-        };
         let advanced = match &mut moving.reorg {
-            None => Reorg::start(&receiver, proof).map(|reorg| {
-                moving.reorg = Some(reorg);
-                true
-            }),
-            Some(reorg) => reorg.advance(&receiver, proof),
+            None => match core.start_move(proof)? {
+                Outcome::Done(reorg) => {
+                    moving.reorg = Some(reorg);
+                    Outcome::Done(true)
+                }
+                Outcome::Stale => Outcome::Stale,
+                Outcome::Refused(error) => Outcome::Refused(error),
+            },
+            Some(reorg) => core.advance_move(reorg, proof)?,
         };
         match advanced {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(ProofError::Read(error)) => return Err(error),
-            Err(error) => {
+            Outcome::Done(true) => {}
+            Outcome::Done(false) | Outcome::Stale => return Ok(()),
+            Outcome::Refused(error) => {
                 self.pause(id, Fault::Proof(error));
                 return Ok(());
             }
         }
-        let is_finished = moving.reorg.as_ref().is_some_and(Reorg::is_finished);
-        if !is_finished {
+        let Some(reorg) = moving.reorg.take_if(|reorg| reorg.is_finished()) else {
             self.moving = Some(moving);
             return Ok(());
-        }
-        let Some(rewound) = moving.reorg.and_then(Reorg::finish) else {
-            return Ok(());
         };
-        let (kept, old_length) = (rewound.ancestors, rewound.old_length);
-        if core.rewind(rewound)? {
-            self.rewound(core, kept);
+        let kept = reorg.ancestors();
+        let old_length = self.known.length;
+        if core.finish_move(reorg)? {
+            self.rewound(core, kept)?;
             self.events.push_back(Event::Rewound {
                 kept,
                 old_length,
@@ -137,17 +126,14 @@ impl Replicator {
     }
 
     /// The core is at another fork now, of which it shares the first `kept` blocks with the old one.
-    pub(super) fn rewound(&mut self, core: &impl Core, kept: u64) {
-        let (_, old_length) = self.known;
-        let tree = &core.head().tree;
-        self.known = (tree.fork(), tree.length());
-        self.known_manifest = core.manifest().is_some();
+    pub(super) fn rewound(&mut self, core: &impl Core, kept: u64) -> Result<(), CoreError> {
+        let old_length = self.known.length;
+        self.known = core.state()?;
         let all: Vec<u64> = self.requests.iter().map(|(id, _)| id).collect();
         for id in all {
             self.cancel(id);
         }
         self.moving = None;
-        self.contiguous = core.contiguous_length();
         self.demand.rewind(kept);
         for peer in self.peers.values_mut() {
             peer.hints.clear();
@@ -155,7 +141,9 @@ impl Replicator {
             if kept < old_length {
                 peer.withdraw(kept..old_length, self.settings.announcements);
             }
+            peer.contiguous_due = true;
             peer.sync_due = true;
         }
+        Ok(())
     }
 }

@@ -20,6 +20,7 @@ mod requests;
 mod serve;
 mod wants;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
@@ -31,12 +32,12 @@ pub use self::demand::RangeId;
 use self::fork::Move;
 use self::peer::Peer;
 use self::requests::{InFlight, Requests};
-use super::core::Core;
+use super::core::{Core, State};
 use super::message::Message;
 use super::settings::ReplicatorSettings;
 use crate::env::Mono;
-use crate::hypercore::merkle::ReadError;
 use crate::hypercore::proof::ProofError;
+use crate::hypercore::{self, CoreError};
 
 /// Names one channel of a core to a peer. Chosen by the shell, never used twice for one core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,34 +163,36 @@ pub struct PeerStatus {
 /// use autobee::crypto::{Ed25519, Seed, Sign as _};
 /// use autobee::env::Mono;
 /// use autobee::hypercore::log::Log;
+/// use autobee::replication::core::MemoryCore;
 /// use autobee::replication::replicator::{PeerId, Replicator};
 /// use autobee::replication::settings::ReplicatorSettings;
 ///
-/// let mut source = Log::create(Ed25519.key_pair(&Seed::new([7; 32])));
-/// source.append(&Ed25519, [b"hello".to_vec(), b"world".to_vec()])?;
-/// let mut copy = Log::replica(source.key());
+/// let mut log = Log::create(Ed25519.key_pair(&Seed::new([7; 32])));
+/// log.append(&Ed25519, [b"hello".to_vec(), b"world".to_vec()])?;
+/// let mut copy = MemoryCore::new(Log::replica(log.key()), Ed25519);
+/// let mut source = MemoryCore::new(log, Ed25519);
 ///
 /// let (alice, bob, now) = (PeerId(1), PeerId(2), Mono(0));
-/// let mut at_alice = Replicator::new(&source, ReplicatorSettings::default());
-/// let mut at_bob = Replicator::new(&copy, ReplicatorSettings::default());
-/// at_bob.download(0, None, &copy);
-/// at_alice.open(bob, true, &source);
-/// at_bob.open(alice, true, &copy);
+/// let mut at_alice = Replicator::new(&source, ReplicatorSettings::default())?;
+/// let mut at_bob = Replicator::new(&copy, ReplicatorSettings::default())?;
+/// at_bob.download(0, None, &copy)?;
+/// at_alice.open(bob, true, &source)?;
+/// at_bob.open(alice, true, &copy)?;
 /// loop {
 ///     let mut silent = true;
 ///     while let Some(message) = at_alice.pull(bob, &source, now)? {
-///         at_bob.receive(alice, message, &mut copy, &Ed25519, now)?;
+///         at_bob.receive(alice, message, &mut copy, now)?;
 ///         silent = false;
 ///     }
 ///     while let Some(message) = at_bob.pull(alice, &copy, now)? {
-///         at_alice.receive(bob, message, &mut source, &Ed25519, now)?;
+///         at_alice.receive(bob, message, &mut source, now)?;
 ///         silent = false;
 ///     }
 ///     if silent {
 ///         break;
 ///     }
 /// }
-/// assert_eq!(copy.contiguous_length(), source.length());
+/// assert_eq!(copy.log.contiguous_length(), source.log.length());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -204,19 +207,19 @@ pub struct Replicator {
     manifest: Option<u64>,
     moving: Option<Move>,
     downloading: bool,
-    /// Fork and length as the peers were last told.
-    known: (u64, u64),
-    known_manifest: bool,
-    contiguous: u64,
+    /// The core as it was last seen.
+    known: State,
     events: VecDeque<Event>,
 }
 
 impl Replicator {
     /// The replication of a core that has no peers yet. It says that it is downloading, which keeps channels open.
-    #[must_use]
-    pub fn new(core: &impl Core, settings: ReplicatorSettings) -> Self {
-        let tree = &core.head().tree;
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// When the core is closed.
+    pub fn new(core: &impl Core, settings: ReplicatorSettings) -> Result<Self, CoreError> {
+        Ok(Self {
             settings,
             peers: BTreeMap::new(),
             requests: Requests::default(),
@@ -225,11 +228,9 @@ impl Replicator {
             manifest: None,
             moving: None,
             downloading: true,
-            known: (tree.fork(), tree.length()),
-            known_manifest: core.manifest().is_some(),
-            contiguous: core.contiguous_length(),
+            known: core.state()?,
             events: VecDeque::new(),
-        }
+        })
     }
 
     // What is going on.
@@ -238,10 +239,10 @@ impl Replicator {
     #[must_use]
     pub fn status(&self, peer: PeerId) -> Option<PeerStatus> {
         let peer = self.peers.get(&peer)?;
-        let has_news = peer.sync.fork > self.known.0
-            || (peer.sync.fork == self.known.0
-                && (peer.sync.length > self.known.1
-                    || peer.have.next(self.contiguous..self.known.1).is_some()));
+        let has_news = peer.sync.fork > self.known.fork
+            || (peer.sync.fork == self.known.fork
+                && (peer.sync.length > self.known.length
+                    || peer.have.next(self.known.contiguous..self.known.length).is_some()));
         Some(PeerStatus {
             fork: peer.sync.fork,
             length: peer.sync.length,
@@ -262,14 +263,17 @@ impl Replicator {
     /// The largest contiguous length that a peer of our fork has announced.
     #[must_use]
     pub fn remote_contiguous_length(&self) -> u64 {
-        let of_fork = self.peers.values().filter(|peer| peer.sync.fork == self.known.0);
+        let of_fork = self
+            .peers
+            .values()
+            .filter(|peer| peer.sync.fork == self.known.fork);
         of_fork.map(|peer| peer.have.contiguous()).max().unwrap_or(0)
     }
 
     /// Number of leading blocks that are here.
     #[must_use]
     pub const fn contiguous_length(&self) -> u64 {
-        self.contiguous
+        self.known.contiguous
     }
 
     /// Requests that wait for an answer, of all peers.
@@ -292,9 +296,14 @@ impl Replicator {
     // Peers.
 
     /// A channel is open on both sides, and the capability of the peer was right.
-    pub fn open(&mut self, id: PeerId, seeks: bool, core: &impl Core) {
-        self.refresh(core);
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn open(&mut self, id: PeerId, seeks: bool, core: &impl Core) -> Result<(), CoreError> {
+        self.refresh(core)?;
         self.peers.insert(id, Peer::new(seeks, &self.settings));
+        Ok(())
     }
 
     /// A channel is closed, whoever did it. What was asked there is asked elsewhere. True when we should open it again at
@@ -323,16 +332,21 @@ impl Replicator {
     }
 
     /// Fetches all blocks from `start` to before `end`; without an end, all there are and will be.
-    pub fn download(&mut self, start: u64, end: Option<u64>, core: &impl Core) -> RangeId {
-        let length = core.head().tree.length();
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn download(&mut self, start: u64, end: Option<u64>, core: &impl Core) -> Result<RangeId, CoreError> {
+        self.refresh(core)?;
         let last = end.unwrap_or(u64::MAX);
-        let cursor = core.first_missing(start, last.min(length)).max(start);
+        let here = start..last.min(self.known.length).max(start);
+        let cursor = core.first_missing(here)?;
         let id = self.demand.add_range(start, end, cursor);
         if cursor >= last {
             self.forget_range(id);
             self.events.push_back(Event::RangeDone(id));
         }
-        id
+        Ok(id)
     }
 
     /// Fetches one block, with a priority above 0 if somebody waits for it. To be matched by a [`Replicator::forget_block`]
@@ -353,17 +367,14 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn want_seek(&mut self, bytes: u64, padding: u64, core: &impl Core) -> Result<(), ReadError> {
+    pub fn want_seek(&mut self, bytes: u64, padding: u64, core: &impl Core) -> Result<(), CoreError> {
         *self.demand.seeks.entry((bytes, padding)).or_default() += 1;
         self.resolve_seeks(core)
     }
 
     /// Fetches a range no longer. Requests that only it needed are cancelled.
     pub fn forget_range(&mut self, id: RangeId) {
-        self.demand.ranges.remove(&id);
-        for peer in self.peers.values_mut() {
-            peer.hints.remove(&id);
-        }
+        self.drop_range(id);
         self.cancel_unwanted();
     }
 
@@ -388,33 +399,103 @@ impl Replicator {
         }
     }
 
+    /// Makes what is wanted equal to what the sessions of a core wait for. Instead of the single steps above.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn set_demand(
+        &mut self,
+        wanted: &hypercore::Demand,
+        core: &impl Core,
+        now: Mono,
+    ) -> Result<(), CoreError> {
+        self.refresh(core)?;
+        let demand = &mut self.demand;
+        let blocks = demand.blocks.len();
+        demand.blocks.retain(|index, _| wanted.blocks.contains_key(index));
+        let mut is_less = demand.blocks.len() < blocks;
+        for (index, waiters) in &wanted.blocks {
+            let block = demand::BlockDemand {
+                priority: 1,
+                since: now,
+                waiters: *waiters,
+            };
+            demand.blocks.entry(*index).or_insert(block).waiters = *waiters;
+        }
+        let gone: Vec<RangeId> = demand
+            .ranges
+            .iter()
+            .filter(|(id, range)| {
+                let same = wanted.ranges.get(&id.0);
+                same.is_none_or(|same| (same.start, same.end) != (range.start, range.end))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            is_less = true;
+            self.drop_range(id);
+        }
+        for (id, range) in &wanted.ranges {
+            let last = range.end.unwrap_or(u64::MAX);
+            let here = range.start..last.min(self.known.length).max(range.start);
+            if let Entry::Vacant(place) = self.demand.ranges.entry(RangeId(*id)) {
+                place.insert(demand::RangeDemand {
+                    start: range.start,
+                    end: range.end,
+                    cursor: core.first_missing(here)?,
+                });
+            }
+        }
+        if is_less {
+            self.cancel_unwanted();
+        }
+        Ok(())
+    }
+
     // Changes of the core that did not come from a peer.
 
     /// The core became longer, or its manifest known: by us, or by another part of the program.
-    pub fn changed(&mut self, core: &impl Core) {
-        self.refresh(core);
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn changed(&mut self, core: &impl Core) -> Result<(), CoreError> {
+        self.refresh(core)
     }
 
     /// The core was cut to `length` blocks and has another fork now. It may have grown again since.
-    pub fn truncated(&mut self, length: u64, core: &impl Core) {
-        self.rewound(core, length);
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn truncated(&mut self, length: u64, core: &impl Core) -> Result<(), CoreError> {
+        self.rewound(core, length)
     }
 
     /// Blocks were stored that did not come from a peer.
-    pub fn filled(&mut self, blocks: Range<u64>, core: &impl Core) {
-        self.refresh(core);
-        self.tell_of(blocks, core);
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn filled(&mut self, blocks: Range<u64>, core: &impl Core) -> Result<(), CoreError> {
+        self.refresh(core)?;
+        self.tell_of(blocks, core)
     }
 
     /// Blocks were dropped from the store. The length is as before.
-    pub fn cleared(&mut self, blocks: Range<u64>, core: &impl Core) {
-        self.refresh(core);
-        self.contiguous = core.contiguous_length();
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn cleared(&mut self, blocks: Range<u64>, core: &impl Core) -> Result<(), CoreError> {
+        self.refresh(core)?;
         self.demand.rewind(blocks.start);
         for peer in self.peers.values_mut() {
             peer.look_from(blocks.start);
             peer.withdraw(blocks.clone(), self.settings.announcements);
         }
+        Ok(())
     }
 
     // Time.
@@ -466,8 +547,8 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn pull(&mut self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<Message>, ReadError> {
-        self.refresh(core);
+    pub fn pull(&mut self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<Message>, CoreError> {
+        self.refresh(core)?;
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(None);
         };
@@ -482,8 +563,8 @@ impl Replicator {
         }
         if peer.contiguous_due {
             peer.contiguous_due = false;
-            if self.contiguous > 0 && !peer.paused {
-                return Ok(Some(serve::contiguous_range(self.contiguous)));
+            if self.known.contiguous > 0 && !peer.paused {
+                return Ok(Some(serve::contiguous_range(self.known.contiguous)));
             }
         }
         if let Some(message) = peer.outbox.pop_front() {
@@ -498,61 +579,54 @@ impl Replicator {
     // Bookkeeping.
 
     /// Notices what changed in the core since the last call.
-    fn refresh(&mut self, core: &impl Core) {
-        let tree = &core.head().tree;
-        let (fork, length) = self.known;
-        if tree.fork() != fork || tree.length() < length {
-            self.rewound(core, 0);
-            return;
+    fn refresh(&mut self, core: &impl Core) -> Result<(), CoreError> {
+        let (before, state) = (self.known, core.state()?);
+        if state == before {
+            return Ok(());
         }
-        let has_manifest = core.manifest().is_some();
-        if tree.length() == length && has_manifest == self.known_manifest {
-            return;
+        if state.fork != before.fork || state.length < before.length {
+            return self.rewound(core, 0);
         }
-        self.known = (fork, tree.length());
-        self.known_manifest = has_manifest;
+        self.known = state;
+        if state.length == before.length && state.knows_manifest == before.knows_manifest {
+            return Ok(());
+        }
         for peer in self.peers.values_mut() {
             peer.sync_due = true;
         }
         // Blocks that are here already: those of an append, not of an upgrade.
-        let end = core.first_missing(length, tree.length());
-        if end > length {
-            self.tell_of(length..end, core);
+        let end = core.first_missing(before.length..state.length)?;
+        if end > before.length {
+            self.tell_of(before.length..end, core)?;
         }
+        Ok(())
     }
 
     /// The blocks are here now: tells the peers, and ends what waited for them.
-    fn tell_of(&mut self, blocks: Range<u64>, core: &impl Core) {
-        let length = core.head().tree.length();
-        if blocks.contains(&self.contiguous) {
-            self.contiguous = core.first_missing(self.contiguous, length);
-        }
-        let is_complete = self.contiguous == length;
+    fn tell_of(&mut self, blocks: Range<u64>, core: &impl Core) -> Result<(), CoreError> {
+        self.known = core.state()?;
+        let State {
+            length, contiguous, ..
+        } = self.known;
         for peer in self.peers.values_mut() {
             let near_end = blocks.start.saturating_add(256) >= length;
-            if is_complete {
+            if contiguous == length {
                 peer.added.clear();
                 peer.contiguous_due = true;
             } else if near_end || peer.wants.touches(blocks.clone()) {
-                let all_known = peer.have.contiguous() >= blocks.end
+                let is_known = peer.have.contiguous() >= blocks.end
                     || (blocks.end - blocks.start == 1 && peer.have.contains(blocks.start));
-                if !all_known {
+                if !is_known {
                     peer.announce(blocks.clone(), self.settings.announcements);
                 }
             }
         }
-        if blocks.end - blocks.start < 64 {
-            for index in blocks.clone() {
-                self.demand.blocks.remove(&index);
-            }
-        } else {
-            self.demand.blocks.retain(|index, _| !blocks.contains(index));
-        }
+        self.demand.fill(blocks.clone());
         let mut done = Vec::new();
         for (id, range) in &mut self.demand.ranges {
             let end = range.end.unwrap_or(u64::MAX);
             if blocks.contains(&range.cursor) {
-                range.cursor = core.first_missing(range.cursor, end.min(length));
+                range.cursor = core.first_missing(range.cursor..end.min(length).max(range.cursor))?;
             }
             if range.cursor >= end {
                 done.push(*id);
@@ -561,6 +635,14 @@ impl Replicator {
         for id in done {
             self.forget_range(id);
             self.events.push_back(Event::RangeDone(id));
+        }
+        Ok(())
+    }
+
+    fn drop_range(&mut self, id: RangeId) {
+        self.demand.ranges.remove(&id);
+        for peer in self.peers.values_mut() {
+            peer.hints.remove(&id);
         }
     }
 

@@ -3,11 +3,11 @@
 //! Source: spec/replication.md 6.3, 6.7 and 6.9.
 
 use super::{Event, Fault, PeerId, Replicator};
-use crate::crypto::Verify;
 use crate::env::Mono;
-use crate::hypercore::merkle::{ReadError, Seek};
-use crate::hypercore::proof::{Accepted, Proof, ProofError, Receiver};
-use crate::replication::core::Core;
+use crate::hypercore::CoreError;
+use crate::hypercore::merkle::Seek;
+use crate::hypercore::proof::Proof;
+use crate::replication::core::{Core, Outcome};
 use crate::replication::message::{
     DataMessage, Message, NoData, Range, RequestMessage, Sync, WANT_MAX, Want,
 };
@@ -24,22 +24,21 @@ impl Replicator {
         id: PeerId,
         message: Message,
         core: &mut impl Core,
-        verifier: &impl Verify,
         now: Mono,
-    ) -> Result<(), ReadError> {
-        self.refresh(core);
+    ) -> Result<(), CoreError> {
+        self.refresh(core)?;
         if !self.peers.contains_key(&id) {
             return Ok(());
         }
         match message {
-            Message::Sync(sync) => self.receive_sync(id, sync, core),
+            Message::Sync(sync) => self.receive_sync(id, sync),
             Message::Request(request) => self.receive_request(id, request, now),
             Message::Cancel { request } => {
                 if let Some(peer) = self.peers.get_mut(&id) {
                     peer.requests_due.retain(|due| due.id != request);
                 }
             }
-            Message::Data(data) => self.receive_data(id, &data, core, verifier, now)?,
+            Message::Data(data) => self.receive_data(id, &data, core, now)?,
             Message::NoData(none) => self.receive_no_data(id, none, now),
             Message::Want(want) => self.receive_want(id, want),
             Message::Unwant(want) => {
@@ -61,11 +60,11 @@ impl Replicator {
         Ok(())
     }
 
-    fn receive_sync(&mut self, id: PeerId, sync: Sync, core: &impl Core) {
+    fn receive_sync(&mut self, id: PeerId, sync: Sync) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let (fork, length) = (core.head().tree.fork(), core.head().tree.length());
+        let (fork, length) = (self.known.fork, self.known.length);
         if sync.fork != peer.sync.fork || sync.length != peer.sync.length {
             peer.hints.clear();
         }
@@ -190,9 +189,8 @@ impl Replicator {
         id: PeerId,
         data: &DataMessage,
         core: &mut impl Core,
-        verifier: &impl Verify,
         now: Mono,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), CoreError> {
         // An answer to nothing: cancelled, a push, or a check that we never ask for.
         let Some(request) = self.requests.answered(id, data.request) else {
             return Ok(());
@@ -213,7 +211,7 @@ impl Replicator {
             return Ok(());
         }
         if is_move {
-            return self.advance_move(id, &data.proof, core, verifier);
+            return self.advance_move(id, &data.proof, core);
         }
         if self.upgrade == Some(data.request) {
             self.upgrade = None;
@@ -226,23 +224,22 @@ impl Replicator {
                 peer.sync.has_manifest = false;
             }
         }
-        let key = core.key();
-        let receiver = Receiver {
-            key: &key,
-            manifest: core.manifest(),
-            tree: &core.head().tree,
-            nodes: core.nodes(),
-            verifier,
+        let block = data
+            .proof
+            .block
+            .as_ref()
+            .map(|block| (block.index, block.value.len()));
+        let is_new = match block {
+            Some((index, _)) => !core.has(index)?,
+            None => false,
         };
-        match receiver.check(&data.proof) {
-            Ok(Some(accepted)) => self.store(id, accepted, core),
-            // The core moved to another fork meanwhile.
-            Ok(None) => {
+        match core.accept(&data.proof)? {
+            Outcome::Done(()) => self.stored(id, block.filter(|_| is_new), core),
+            Outcome::Stale => {
                 self.give_back(&request);
                 Ok(())
             }
-            Err(ProofError::Read(error)) => Err(error),
-            Err(error) => {
+            Outcome::Refused(error) => {
                 self.give_back(&request);
                 self.pause(id, Fault::Proof(error));
                 Ok(())
@@ -269,33 +266,27 @@ impl Replicator {
         }
     }
 
-    fn store(&mut self, id: PeerId, accepted: Accepted, core: &mut impl Core) -> Result<(), ReadError> {
-        let (_, from) = self.known;
-        let block = accepted
-            .block
-            .as_ref()
-            .map(|(index, value)| (*index, value.len()));
-        let learnt = accepted.manifest.is_some();
-        let to = accepted.head.as_ref().map(|head| head.tree.length());
-        let is_new = block.is_some_and(|(index, _)| !core.has(index));
-        core.accept(accepted)?;
-        self.refresh(core);
-        if learnt {
+    /// A proof of the peer was stored, with this block of so many bytes.
+    fn stored(&mut self, id: PeerId, block: Option<(u64, usize)>, core: &impl Core) -> Result<(), CoreError> {
+        let before = self.known;
+        self.refresh(core)?;
+        if self.known.knows_manifest && !before.knows_manifest {
             self.events.push_back(Event::Manifest);
         }
-        if let Some(to) = to {
-            self.events.push_back(Event::Upgraded { from, to });
+        if self.known.fork == before.fork && self.known.length > before.length {
+            self.events.push_back(Event::Upgraded {
+                from: before.length,
+                to: self.known.length,
+            });
         }
         if let Some((index, bytes)) = block {
             self.cancel_duplicates(index);
-            if is_new {
-                self.events.push_back(Event::Block {
-                    index,
-                    peer: id,
-                    bytes,
-                });
-            }
-            self.tell_of(index..index.saturating_add(1), core);
+            self.events.push_back(Event::Block {
+                index,
+                peer: id,
+                bytes,
+            });
+            self.tell_of(index..index.saturating_add(1), core)?;
         }
         if !self.demand.seeks.is_empty() {
             self.resolve_seeks(core)?;
@@ -319,13 +310,12 @@ impl Replicator {
     }
 
     /// Answers the seeks that can be answered.
-    pub(super) fn resolve_seeks(&mut self, core: &impl Core) -> Result<(), ReadError> {
-        let tree = &core.head().tree;
+    pub(super) fn resolve_seeks(&mut self, core: &impl Core) -> Result<(), CoreError> {
         let mut resolved = Vec::new();
         for (bytes, padding) in self.demand.seeks.keys() {
-            match tree.seek(*bytes, *padding, core.nodes())? {
+            match core.seek(*bytes, *padding)? {
                 Seek::Unresolved { .. } => {}
-                Seek::Past if tree.length() == 0 => {}
+                Seek::Past if self.known.length == 0 => {}
                 Seek::Past => resolved.push((*bytes, *padding, None)),
                 Seek::Found { block, offset } => resolved.push((*bytes, *padding, Some((block, offset)))),
             }

@@ -4,11 +4,9 @@
 //! answer that there is no data.
 
 use super::{Fault, PeerId, Replicator};
-use crate::hypercore::flat_tree;
-use crate::hypercore::manifest::Manifest;
-use crate::hypercore::merkle::{ReadError, TreeError};
-use crate::hypercore::proof::{Proof, RequestError, Source};
-use crate::replication::core::Core;
+use crate::hypercore::CoreError;
+use crate::hypercore::proof::Proof;
+use crate::replication::core::{Answer, Core, State};
 use crate::replication::message::{
     Bitfield, DataMessage, Message, NoData, Range, RequestMessage, Sync, WANT_MAX, Want,
 };
@@ -22,43 +20,40 @@ pub(super) const fn contiguous_range(length: u64) -> Message {
     })
 }
 
-/// Whether an answer was possible.
-#[expect(clippy::large_enum_variant, reason = "lives for a moment, on the stack")]
-enum Answer {
-    Data(Proof),
-    NoData(u64),
-    /// The request can never be proven: its sender is to blame.
-    Nonsense,
-}
-
 impl Replicator {
     /// What we say of ourselves to a peer.
-    pub(super) fn our_sync(&self, id: PeerId, core: &impl Core) -> Result<Option<Sync>, ReadError> {
+    pub(super) fn our_sync(&self, id: PeerId, core: &impl Core) -> Result<Option<Sync>, CoreError> {
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
         };
-        let tree = &core.head().tree;
-        let same_fork = peer.sync.fork == tree.fork();
+        let State { fork, length, .. } = self.known;
+        let same_fork = peer.sync.fork == fork;
+        let their_length = peer.sync.length;
+        let can_upgrade = match peer.synced {
+            false => true,
+            true if !same_fork || (their_length > 0 && their_length >= length) => false,
+            true => their_length == 0 || core.has_roots(their_length)?,
+        };
         Ok(Some(Sync {
-            fork: tree.fork(),
-            length: tree.length(),
-            remote_length: if same_fork { peer.sync.length } else { 0 },
-            can_upgrade: !peer.synced || (same_fork && can_upgrade(peer.sync.length, core)?),
+            fork,
+            length,
+            remote_length: if same_fork { their_length } else { 0 },
+            can_upgrade,
             uploading: true,
             downloading: self.downloading,
-            has_manifest: offered_manifest(core).is_some(),
+            has_manifest: self.known.offers_manifest,
             allow_push: false,
         }))
     }
 
     /// The next answer to a want or a request of a peer.
-    pub(super) fn next_answer(&mut self, id: PeerId, core: &impl Core) -> Result<Option<Message>, ReadError> {
+    pub(super) fn next_answer(&mut self, id: PeerId, core: &impl Core) -> Result<Option<Message>, CoreError> {
         while let Some(want) = self
             .peers
             .get_mut(&id)
             .and_then(|peer| peer.wants_due.pop_front())
         {
-            if let Some(answer) = self.answer_want(id, want, core) {
+            if let Some(answer) = self.answer_want(id, want, core)? {
                 return Ok(Some(answer));
             }
         }
@@ -69,24 +64,46 @@ impl Replicator {
         else {
             return Ok(None);
         };
-        let answer = answer_request(&request, core)?;
-        Ok(Some(match answer {
-            Answer::Data(proof) => Message::Data(Box::new(DataMessage {
-                request: request.id,
-                proof,
-            })),
-            Answer::NoData(reason) => Message::NoData(NoData {
-                request: request.id,
-                reason,
-            }),
+        self.answer_request(id, &request, core).map(Some)
+    }
+
+    fn answer_request(
+        &mut self,
+        id: PeerId,
+        asked: &RequestMessage,
+        core: &impl Core,
+    ) -> Result<Message, CoreError> {
+        let request = asked.id;
+        let data = |proof| Message::Data(Box::new(DataMessage { request, proof }));
+        let none = |reason| Message::NoData(NoData { request, reason });
+        let answer = if asked.fork == self.known.fork && self.has_asked_block(asked, core)? {
+            core.prove(&asked.request, asked.manifest)?
+        } else {
+            Answer::Absent
+        };
+        Ok(match answer {
+            Answer::Proof(proof) => data(proof),
+            Answer::Absent => match core.offered_manifest()?.filter(|_| asked.manifest) {
+                Some(manifest) => {
+                    let mut proof = Proof::empty(self.known.fork);
+                    proof.manifest = Some(manifest);
+                    data(proof)
+                }
+                None => none(NoData::NOT_AVAILABLE),
+            },
+            Answer::Incomplete => none(NoData::INVALID_REQUEST),
             Answer::Nonsense => {
                 self.count_nonsense(id);
-                Message::NoData(NoData {
-                    request: request.id,
-                    reason: NoData::INVALID_REQUEST,
-                })
+                none(NoData::INVALID_REQUEST)
             }
-        }))
+        })
+    }
+
+    fn has_asked_block(&self, asked: &RequestMessage, core: &impl Core) -> Result<bool, CoreError> {
+        match asked.request.block {
+            Some(block) => core.has(block.index),
+            None => Ok(true),
+        }
     }
 
     fn count_nonsense(&mut self, id: PeerId) {
@@ -100,27 +117,41 @@ impl Replicator {
         }
     }
 
-    fn answer_want(&mut self, id: PeerId, want: Want, core: &impl Core) -> Option<Message> {
-        let (length, contiguous) = (core.head().tree.length(), self.contiguous);
+    fn answer_want(
+        &mut self,
+        id: PeerId,
+        want: Want,
+        core: &impl Core,
+    ) -> Result<Option<Message>, CoreError> {
+        let State {
+            length, contiguous, ..
+        } = self.known;
         let end = want.start.saturating_add(want.length);
         if end < contiguous || contiguous == length || (want.any && want.start < contiguous) {
-            return Some(contiguous_range(contiguous));
+            return Ok(Some(contiguous_range(contiguous)));
         }
         let end = end.min(length);
-        if want.any {
-            let start = (want.start..end).find(|index| core.has(*index))?;
-            return Some(Message::Range(Range {
-                drop: false,
-                start,
-                length: 1,
-            }));
-        }
         let start = want.start - want.start % 32;
         if start >= end {
-            return None;
+            return Ok(None);
         }
         // One message tells of so many blocks; what is left of the want waits for the next.
         let stop = end.min(start.saturating_add(WANT_MAX));
+        let words = core.words(start..stop)?;
+        if want.any {
+            let there = (want.start..stop).find(|index| {
+                let bit = index - start;
+                let word = usize::try_from(bit / 32).ok().and_then(|word| words.get(word));
+                word.is_some_and(|word| word >> (bit % 32) & 1 == 1)
+            });
+            return Ok(there.map(|start| {
+                Message::Range(Range {
+                    drop: false,
+                    start,
+                    length: 1,
+                })
+            }));
+        }
         if stop < end
             && let Some(peer) = self.peers.get_mut(&id)
         {
@@ -131,75 +162,6 @@ impl Replicator {
             };
             peer.wants_due.push_front(rest);
         }
-        let words: Vec<u32> = (start..stop).step_by(32).map(|start| core.word(start)).collect();
-        let told = words.iter().rposition(|word| *word != 0)? + 1;
-        Some(Message::Bitfield(Bitfield {
-            start,
-            words: words.into_iter().take(told.max(1)).collect(),
-        }))
+        Ok((!words.is_empty()).then(|| Message::Bitfield(Bitfield { start, words })))
     }
-}
-
-/// The manifest, if it is one that peers cannot make from the key.
-fn offered_manifest<C: Core>(core: &C) -> Option<&Manifest> {
-    core.manifest()
-        .filter(|manifest| !manifest.is_compat(&core.key()))
-}
-
-/// True when the upgrade from `length` to ours can be proven: all roots of that length are here.
-fn can_upgrade(length: u64, core: &impl Core) -> Result<bool, ReadError> {
-    let tree = &core.head().tree;
-    if length == 0 {
-        return Ok(true);
-    }
-    if length >= tree.length() {
-        return Ok(false);
-    }
-    for root in flat_tree::full_roots(length) {
-        if tree.node_if_stored(root, core.nodes())?.is_none() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn answer_request(message: &RequestMessage, core: &impl Core) -> Result<Answer, ReadError> {
-    let head = core.head();
-    let manifest = offered_manifest(core).filter(|_| message.manifest);
-    let lacks_block = message.request.block.is_some_and(|block| !core.has(block.index));
-    if message.fork != head.tree.fork() || lacks_block {
-        return Ok(match manifest {
-            Some(manifest) => {
-                let mut proof = Proof::empty(head.tree.fork());
-                proof.manifest = Some(manifest.clone());
-                Answer::Data(proof)
-            }
-            None => Answer::NoData(NoData::NOT_AVAILABLE),
-        });
-    }
-    let source = Source {
-        tree: &head.tree,
-        nodes: core.nodes(),
-        prologue_length: core
-            .manifest()
-            .and_then(Manifest::prologue)
-            .map_or(0, |prologue| prologue.length),
-        signature: head.signature.as_ref(),
-    };
-    let mut proof = match source.prove(&message.request) {
-        Ok(proof) => proof,
-        Err(RequestError::Tree(TreeError::Read(error))) => return Err(error),
-        Err(RequestError::Tree(TreeError::Missing(_))) => {
-            return Ok(Answer::NoData(NoData::INVALID_REQUEST));
-        }
-        Err(_) => return Ok(Answer::Nonsense),
-    };
-    if let Some(block) = &mut proof.block {
-        match core.block(block.index)? {
-            Some(value) => block.value = value,
-            None => return Ok(Answer::NoData(NoData::NOT_AVAILABLE)),
-        }
-    }
-    proof.manifest = manifest.cloned();
-    Ok(Answer::Data(proof))
 }

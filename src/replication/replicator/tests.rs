@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::crypto::{Ed25519, Hash, KeyPair, PublicKey, Seed, Sign, Signature, Verify};
 use crate::hypercore::log::Log;
+use crate::replication::core::MemoryCore;
 use crate::replication::message::{
     Bitfield, DataMessage, NoData, Range as RangeMessage, RequestMessage, Sync, Want,
 };
@@ -37,7 +38,7 @@ impl Sign for Cheap {
 }
 
 struct Node {
-    log: Log,
+    log: MemoryCore<Cheap>,
     replicator: Replicator,
     events: Vec<Event>,
 }
@@ -66,11 +67,14 @@ impl Net {
         let key = owner.key();
         let mut logs = vec![owner];
         logs.resize_with(nodes, || Log::replica(key));
-        let nodes = logs.into_iter().map(|log| Node {
-            replicator: Replicator::new(&log, ReplicatorSettings::default()),
-            log,
-            events: Vec::new(),
-        });
+        let nodes = logs
+            .into_iter()
+            .map(|log| MemoryCore::new(log, Cheap))
+            .map(|log| Node {
+                replicator: Replicator::new(&log, ReplicatorSettings::default()).unwrap(),
+                log,
+                events: Vec::new(),
+            });
         Self {
             nodes: nodes.collect(),
             links: Vec::new(),
@@ -83,7 +87,7 @@ impl Net {
         let id = PeerId(self.links.len() as u64);
         for (from, to) in [(a, b), (b, a)] {
             let node = &mut self.nodes[from];
-            node.replicator.open(id, true, &node.log);
+            node.replicator.open(id, true, &node.log).unwrap();
             self.links.push(Link {
                 from,
                 to,
@@ -126,7 +130,7 @@ impl Net {
         );
         let (id, to) = (self.links[link].id, &mut self.nodes[self.links[link].to]);
         to.replicator
-            .receive(id, message.clone(), &mut to.log, &Cheap, self.now)
+            .receive(id, message.clone(), &mut to.log, self.now)
             .unwrap();
         to.events
             .extend(std::iter::from_fn(|| to.replicator.poll_event()));
@@ -158,32 +162,32 @@ impl Net {
 
     fn download(&mut self, node: usize, start: u64, end: Option<u64>) -> RangeId {
         let node = &mut self.nodes[node];
-        node.replicator.download(start, end, &node.log)
+        node.replicator.download(start, end, &node.log).unwrap()
     }
 
     fn append(&mut self, count: u64) {
         let owner = &mut self.nodes[0];
-        let length = owner.log.length().0;
-        let fork = owner.log.fork();
+        let length = owner.log.log.length().0;
+        let fork = owner.log.log.fork();
         let blocks = (length..length + count).map(|index| block(index + 1000 * fork));
-        owner.log.append(&Cheap, blocks).unwrap();
-        owner.replicator.changed(&owner.log);
+        owner.log.log.append(&Cheap, blocks).unwrap();
+        owner.replicator.changed(&owner.log).unwrap();
     }
 
     fn truncate(&mut self, length: u64) {
         let owner = &mut self.nodes[0];
-        owner.log.truncate(&Cheap, Length(length), None).unwrap();
-        owner.replicator.truncated(length, &owner.log);
+        owner.log.log.truncate(&Cheap, Length(length), None).unwrap();
+        owner.replicator.truncated(length, &owner.log).unwrap();
     }
 
     fn clear(&mut self, node: usize, blocks: Range<u64>) {
         let node = &mut self.nodes[node];
-        node.log.clear(Index(blocks.start), Index(blocks.end));
-        node.replicator.cleared(blocks, &node.log);
+        node.log.log.clear(Index(blocks.start), Index(blocks.end));
+        node.replicator.cleared(blocks, &node.log).unwrap();
     }
 
     fn assert_copied(&self, node: usize) {
-        let (owner, copy) = (&self.nodes[0].log, &self.nodes[node].log);
+        let (owner, copy) = (&self.nodes[0].log.log, &self.nodes[node].log.log);
         assert_eq!(copy.head(), owner.head());
         assert_eq!(copy.contiguous_length(), owner.length());
     }
@@ -243,7 +247,7 @@ fn nobody_reads_and_only_the_length_is_copied() {
     let mut net = Net::new(2, 11);
     net.connect(0, 1);
     let said = net.settle();
-    assert_eq!(net.nodes[1].log.length(), Length(11));
+    assert_eq!(net.nodes[1].log.log.length(), Length(11));
     assert_eq!(requests(&said).count(), 1);
     assert!(
         net.nodes[1]
@@ -265,7 +269,7 @@ fn one_block_is_read_with_few_nodes() {
         assert_eq!(asked.len(), 1);
         let block = asked[0].request.block.unwrap();
         assert_eq!((block.index, block.nodes, asked[0].priority), (index, nodes, 1));
-        assert!(net.nodes[1].log.get(Index(index)).is_some());
+        assert!(net.nodes[1].log.log.get(Index(index)).is_some());
     }
     assert!(!net.nodes[1].replicator.has_demand());
 }
@@ -276,7 +280,7 @@ fn a_range_ends() {
     net.connect(0, 1);
     let id = net.download(1, 2, Some(6));
     net.settle();
-    let log = &net.nodes[1].log;
+    let log = &net.nodes[1].log.log;
     assert_eq!(
         (0..9)
             .filter(|index| log.get(Index(*index)).is_some())
@@ -313,7 +317,7 @@ fn a_sparse_source_is_asked_what_it_has() {
     );
     let copy = |net: &Net| -> Vec<u64> {
         (0..600)
-            .filter(|index| net.nodes[2].log.get(Index(*index)).is_some())
+            .filter(|index| net.nodes[2].log.log.get(Index(*index)).is_some())
             .collect()
     };
     assert_eq!(copy(&net), have);
@@ -431,7 +435,7 @@ fn the_faster_peer_does_more() {
             }
         }
         net.now = net.now + Duration::from_millis(2);
-        if net.nodes[1].log.contiguous_length() == Length(400) {
+        if net.nodes[1].log.log.contiguous_length() == Length(400) {
             break;
         }
     }
@@ -479,8 +483,8 @@ fn what_nobody_asked_for_is_dropped() {
     let mut net = Net::new(2, 3);
     net.connect(0, 1);
     net.settle();
-    let proof = net.nodes[0].log.prove(&crate::hypercore::proof::Request {
-        block: Some(crate::hypercore::proof::BlockRequest { index: 0, nodes: 1 }),
+    let proof = net.nodes[0].log.log.prove(&hypercore::proof::Request {
+        block: Some(hypercore::proof::BlockRequest { index: 0, nodes: 1 }),
         ..Default::default()
     });
     for request in [0, 1, 77] {
@@ -491,7 +495,7 @@ fn what_nobody_asked_for_is_dropped() {
     }
     let said = net.settle();
     assert_eq!(said.len(), 3);
-    assert!(net.nodes[1].log.get(Index(0)).is_none());
+    assert!(net.nodes[1].log.log.get(Index(0)).is_none());
     assert!(!net.nodes[1].replicator.status(PeerId(0)).unwrap().paused);
 }
 
@@ -507,7 +511,7 @@ fn a_flood_and_nonsense_are_blamed() {
                 ..RequestMessage::default()
             };
             if nonsense {
-                request.request.block = Some(crate::hypercore::proof::BlockRequest { index: 0, nodes: 60 });
+                request.request.block = Some(hypercore::proof::BlockRequest { index: 0, nodes: 60 });
             }
             net.links[1].queue.push_back(Message::Request(request));
             net.deliver(1);
@@ -576,9 +580,9 @@ fn a_byte_offset_is_found() {
         node.events
             .extend(std::iter::from_fn(|| node.replicator.poll_event()));
         assert_no_trap(&net.settle());
-        let owner = &net.nodes[0].log;
+        let owner = &net.nodes[0].log.log;
         let expected = match owner.head().tree.seek(bytes, 0, owner.nodes()).unwrap() {
-            crate::hypercore::merkle::Seek::Found { block, offset } => Some((block, offset)),
+            hypercore::merkle::Seek::Found { block, offset } => Some((block, offset)),
             _ => None,
         };
         let found = net.nodes[1].events.iter().rev().find_map(|event| match event {
@@ -596,7 +600,7 @@ fn the_manifest_of_an_empty_core_is_fetched() {
     let mut net = Net::new(2, 0);
     net.connect(0, 1);
     net.settle();
-    assert!(net.nodes[1].log.manifest().is_some());
+    assert!(net.nodes[1].log.log.manifest().is_some());
 }
 
 #[derive(Debug, Clone)]
@@ -640,9 +644,9 @@ proptest! {
         for act in acts {
             match act {
                 Act::Append(count) => net.append(count),
-                Act::Truncate(length) if length < net.nodes[0].log.length().0 => net.truncate(length),
+                Act::Truncate(length) if length < net.nodes[0].log.log.length().0 => net.truncate(length),
                 Act::Clear(node, start, count) if node > 0 => {
-                    let length = net.nodes[node].log.length().0;
+                    let length = net.nodes[node].log.log.length().0;
                     net.clear(node, start.min(length)..(start + count).min(length));
                 }
                 Act::Download(node, start, end) => drop(net.download(node, start, end)),
@@ -696,7 +700,7 @@ proptest! {
             }
         }
         for node in 1..4 {
-            if net.nodes[0].log.length().0 > 0 {
+            if net.nodes[0].log.log.length().0 > 0 {
                 net.assert_copied(node);
             }
         }
@@ -721,7 +725,7 @@ proptest! {
                 prop_assert!(node.replicator.in_flight() <= 48);
             }
         }
-        for index in net.nodes[1].log.nodes().keys() {
+        for index in net.nodes[1].log.log.nodes().keys() {
             prop_assert!(*index < 60);
         }
     }
@@ -774,7 +778,7 @@ fn data() -> impl Strategy<Value = Message> {
 
     let nodes = || {
         proptest::collection::vec((number(), number(), any::<[u8; 32]>()), 0..4).prop_map(|nodes| {
-            let node = |(index, size, hash)| crate::hypercore::merkle::Node {
+            let node = |(index, size, hash)| hypercore::merkle::Node {
                 index,
                 size,
                 hash: Hash::new(hash),
