@@ -17,13 +17,12 @@ use super::cores::{Cores, scan};
 use super::error::CoreError;
 use super::event::{BACKLOG, GroupEvent, GroupEvents};
 use super::keys::{Namespace, PrimaryKey};
-use super::ledger::Ledger;
 use super::manifest::{Manifest, ManifestOptions, Prologue, Signer};
 use super::record::{AuthRecord, GroupRecord, StoreRecord};
 use super::session::{Core, SessionOptions, Ticket};
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
 use crate::env::{Clock as _, Entropy as _, Env};
-use crate::store::{CorePointer, Key, Read as _, Seq, Store};
+use crate::store::{Batch, CorePointer, Key, Read as _, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// The cores of one store. Cloning gives another handle to the same ones.
@@ -67,7 +66,7 @@ pub struct CoreOptions {
 /// What all handles of a store share.
 pub(super) struct Shared<E: Env> {
     pub(super) env: E,
-    pub(super) ledger: Ledger,
+    pub(super) store: StoreHandle,
     cores: Mutex<Cores>,
     groups: broadcast::Sender<GroupEvent>,
     primary_key: PrimaryKey,
@@ -139,11 +138,10 @@ impl<E: Env> Corestore<E> {
     ///
     /// # Errors
     /// When the store fails, or has another primary key than the one that is given.
-    pub async fn open(env: E, store: Box<dyn Store>, options: CorestoreOptions) -> Result<Self, CoreError> {
-        let ledger = Ledger::new(store);
+    pub async fn open(env: E, store: StoreHandle, options: CorestoreOptions) -> Result<Self, CoreError> {
         // What is shown to peers must be durable: what the store holds now is, from here on.
-        ledger.synced(ledger.seq()).await?;
-        let record = match ledger.snapshot()?.get(&Key::StoreHead)? {
+        store.synced(store.seq()?).await?;
+        let record = match store.get(&Key::StoreHead)? {
             Some(bytes) => {
                 let record = StoreRecord::from_bytes(&bytes)?;
                 if options.primary_key.is_some_and(|key| key != record.primary_key) {
@@ -159,16 +157,15 @@ impl<E: Env> Corestore<E> {
                     next_core: 1,
                     next_data: 1,
                 };
-                let mut batch = crate::store::Batch::default();
-                batch.put(Key::StoreHead, record.to_bytes()?);
-                let seq = ledger.commit(&batch)?;
-                ledger.synced(seq).await?;
+                store
+                    .commit_durable(Batch::default().put(Key::StoreHead, record.to_bytes()?))
+                    .await?;
                 record
             }
         };
         let shared = Shared {
             env,
-            ledger,
+            store,
             primary_key: record.primary_key.clone(),
             cores: Mutex::new(Cores {
                 store: record,
@@ -271,7 +268,7 @@ impl<E: Env> Corestore<E> {
         let copy = self.get(CoreOptions::manifest(manifest)).await?;
         let (source, target) = (source.pointer(), copy.pointer());
         let ((), seq) = self.shared.change(|change| change.copy_main(source, target))?;
-        self.shared.ledger.synced(seq).await?;
+        self.shared.settle(target, seq).await?;
         Ok(copy)
     }
 
@@ -280,7 +277,7 @@ impl<E: Env> Corestore<E> {
     /// # Errors
     /// When the store fails.
     pub fn list(&self) -> Result<Vec<DiscoveryKey>, CoreError> {
-        let snapshot = self.shared.ledger.snapshot()?;
+        let snapshot = self.shared.store.snapshot()?;
         let first = Key::CoreByDiscovery(DiscoveryKey::new([0; 32]));
         let found = scan(&*snapshot, &first, &Key::CoreByAlias([0; 32], Bytes::new()))?;
         Ok(found
@@ -297,7 +294,7 @@ impl<E: Env> Corestore<E> {
     /// # Errors
     /// When the store fails.
     pub fn names(&self) -> Result<Vec<(Bytes, DiscoveryKey)>, CoreError> {
-        let snapshot = self.shared.ledger.snapshot()?;
+        let snapshot = self.shared.store.snapshot()?;
         let space = *self.namespace.as_bytes();
         let from = Key::CoreByAlias(space, Bytes::new());
         let to = match successor(space) {
@@ -330,7 +327,16 @@ impl<E: Env> Corestore<E> {
     /// # Errors
     /// When the store fails.
     pub async fn synced(&self, seq: Seq) -> Result<(), CoreError> {
-        Ok(self.shared.ledger.synced(seq).await?)
+        self.shared.store.synced(seq).await?;
+        Ok(())
+    }
+
+    /// Waits until more is durable than up to a commit: then peers may see more of the own cores. Gives how much.
+    ///
+    /// # Errors
+    /// When the store fails or is closed.
+    pub async fn durable_past(&self, seq: Seq) -> Result<Seq, CoreError> {
+        Ok(self.shared.store.durable_past(seq).await?)
     }
 
     // Groups.
@@ -349,7 +355,7 @@ impl<E: Env> Corestore<E> {
     /// # Errors
     /// When the store fails.
     pub fn group_updates(&self, topic: [u8; 32], since: u64) -> Result<Vec<(u64, GroupEvent)>, CoreError> {
-        let snapshot = self.shared.ledger.snapshot()?;
+        let snapshot = self.shared.store.snapshot()?;
         let mut updates = Vec::new();
         // Keys of cores have 32 bytes: 33 of the largest come after all of them.
         for (key, value) in scan(
@@ -395,7 +401,7 @@ impl<E: Env> Corestore<E> {
             }
             cores.open.clear();
         }
-        self.synced(self.shared.ledger.seq()).await
+        Ok(self.shared.store.close().await?)
     }
 
     fn key_pair_of(&self, options: &CoreOptions) -> Option<KeyPair> {
@@ -410,7 +416,7 @@ impl<E: Env> Corestore<E> {
         options: &CoreOptions,
         change: &mut Change<'_, E::Crypto>,
     ) -> Result<CorePointer, CoreError> {
-        let seq = self.shared.ledger.seq();
+        let seq = self.shared.store.seq()?;
         let name = options.name.as_ref().filter(|name| !name.is_empty());
         let alias = name.map(|name| Key::CoreByAlias(*self.namespace.as_bytes(), name.clone()));
         if let Some(alias) = &alias
@@ -556,10 +562,13 @@ impl<E: Env> Shared<E> {
         run: impl FnOnce(&mut Change<'_, E::Crypto>) -> Result<T, CoreError>,
     ) -> Result<(T, Seq), CoreError> {
         let mut cores = self.lock();
-        if cores.is_closed || cores.is_fenced {
+        if cores.is_closed {
             return Err(CoreError::Closed);
         }
-        let snapshot = self.ledger.snapshot()?;
+        if cores.is_fenced {
+            return Err(StoreError::Fenced.into());
+        }
+        let snapshot = self.store.snapshot()?;
         let wall_ms = self.env.clock().wall().0;
         let mut change = Change::new(&mut cores, self.env.crypto(), snapshot, wall_ms);
         let value = match run(&mut change) {
@@ -570,9 +579,9 @@ impl<E: Env> Shared<E> {
             }
         };
         if change.is_empty() {
-            return Ok((value, self.ledger.seq()));
+            return Ok((value, self.store.seq()?));
         }
-        let seq = match self.ledger.commit(change.batch()) {
+        let seq = match self.store.commit(change.batch()) {
             Ok(seq) => seq,
             Err(error) => {
                 change.undo();
@@ -593,6 +602,15 @@ impl<E: Env> Shared<E> {
             }
         }
         Ok((value, seq))
+    }
+
+    /// Waits until a commit survives a power cut. Then peers may see more of the core, so whoever serves them is woken.
+    pub(super) async fn settle(&self, pointer: CorePointer, seq: Seq) -> Result<(), CoreError> {
+        self.store.synced(seq).await?;
+        if let Some(core) = self.lock().open.get(&pointer) {
+            core.bump();
+        }
+        Ok(())
     }
 
     /// A receiver that hears of every change of a core.

@@ -10,7 +10,6 @@ mod error;
 mod event;
 pub mod flat_tree;
 pub mod keys;
-mod ledger;
 mod line;
 pub mod log;
 pub mod manifest;

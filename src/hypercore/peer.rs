@@ -58,7 +58,7 @@ impl<E: Env> Core<E> {
                 core.manifest()
                     .filter(|_| wants_manifest && !core.is_compat())
                     .cloned(),
-                self.shared.ledger.snapshot()?,
+                self.shared.store.snapshot()?,
             ))
         })?;
         let nodes = line.nodes(&*snapshot);
@@ -257,7 +257,7 @@ impl<E: Env> Core<E> {
     ) -> Result<T, CoreError> {
         // Also finds out whether the session is open.
         self.look(|_, _| Ok(()))?;
-        let durable = self.shared.ledger.durable();
+        let durable = self.shared.store.durable();
         let mut cores = self.shared.lock();
         let core = cores.get_mut(self.pointer())?;
         let mut head = core.offer.head(durable).clone();
@@ -275,7 +275,7 @@ impl<E: Env> Core<E> {
                 manifest: core.manifest().cloned(),
                 tree: core.main.head.tree.clone(),
                 line: core.main.clone(),
-                snapshot: self.shared.ledger.snapshot()?,
+                snapshot: self.shared.store.snapshot()?,
             })
         })
     }

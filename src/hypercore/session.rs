@@ -277,7 +277,7 @@ impl<E: Env> Core<E> {
             if range.start < base && !core.main.blocks.has_all(range.start..range.end.min(base)) {
                 return Ok(false);
             }
-            let snapshot = self.shared.ledger.snapshot()?;
+            let snapshot = self.shared.store.snapshot()?;
             for index in range.start.max(base)..range.end {
                 if !snapshot.contains(&Key::Block(line.data, index))? {
                     return Ok(false);
@@ -388,7 +388,7 @@ impl<E: Env> Core<E> {
     /// When the session may not write, a block is too large, or the store fails.
     pub async fn append(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
         let (appended, seq) = self.append_visible(blocks, AppendOptions::default())?;
-        self.shared.ledger.synced(seq).await?;
+        self.shared.settle(self.pointer, seq).await?;
         Ok(appended)
     }
 
@@ -434,7 +434,7 @@ impl<E: Env> Core<E> {
             let (place, authority) = self.authority(change.cores, Authority::default())?;
             change.truncate(self.pointer, &place, length, fork, &authority)
         })?;
-        Ok(self.shared.ledger.synced(seq).await?)
+        self.shared.settle(self.pointer, seq).await
     }
 
     /// Drops blocks from the local store. Length, tree and signature stay, and peers may bring the blocks again.
@@ -458,7 +458,7 @@ impl<E: Env> Core<E> {
         let ((), seq) = self
             .shared
             .change(|change| change.set_user_data(self.pointer, &self.place, key, value))?;
-        Ok(self.shared.ledger.synced(seq).await?)
+        self.shared.settle(self.pointer, seq).await
     }
 
     /// Records the manifest of a core that was opened by key.
@@ -510,7 +510,7 @@ impl<E: Env> Core<E> {
             }
             Ok(())
         })?;
-        self.shared.ledger.synced(seq).await?;
+        self.shared.settle(self.pointer, seq).await?;
         let options = SessionOptions {
             is_exclusive: false,
             is_read_only: false,
@@ -551,7 +551,7 @@ impl<E: Env> Core<E> {
             let (_, authority) = self.authority(change.cores, given)?;
             change.commit_named(self.pointer, name, length, &authority)
         })?;
-        self.shared.ledger.synced(seq).await?;
+        self.shared.settle(self.pointer, seq).await?;
         Ok(appended)
     }
 
@@ -658,7 +658,7 @@ impl<E: Env> Core<E> {
 
     /// The line with the state of the store that belongs to it.
     pub(super) fn line(&self) -> Result<(Line, Box<dyn Snapshot>), CoreError> {
-        self.look(|_, line| Ok((line.clone(), self.shared.ledger.snapshot()?)))
+        self.look(|_, line| Ok((line.clone(), self.shared.store.snapshot()?)))
     }
 
     fn open_core<'a>(&self, cores: &'a Cores) -> Result<&'a OpenCore, CoreError> {
@@ -690,7 +690,7 @@ impl<E: Env> Core<E> {
                 _ if !core.main.blocks.has(index) => return Ok(None),
                 parent => parent.map_or(line.data, |parent| parent.data),
             };
-            Ok(Some((Key::Block(data, index), self.shared.ledger.snapshot()?)))
+            Ok(Some((Key::Block(data, index), self.shared.store.snapshot()?)))
         })?;
         match found {
             Some((key, snapshot)) => Ok(snapshot.get(&key)?),

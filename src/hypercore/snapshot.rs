@@ -172,7 +172,7 @@ impl<E: Env> CoreSnapshot<E> {
             if !is_there {
                 return Ok(None);
             }
-            (Key::Block(core.main.data, index), self.shared.ledger.snapshot()?)
+            (Key::Block(core.main.data, index), self.shared.store.snapshot()?)
         };
         Ok(found.1.get(&found.0)?)
     }

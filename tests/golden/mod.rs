@@ -68,7 +68,6 @@ impl Golden {
     }
 
     /// The whole file.
-    #[expect(dead_code, reason = "for files with more than cases")]
     pub(crate) fn root(&self) -> &Value {
         &self.root
     }
