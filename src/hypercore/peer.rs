@@ -23,10 +23,10 @@ const UNSYNCED_OFFER: &str = "unsynced_offer";
 const CHECKS_MAX: usize = 4;
 
 /// What is needed to check proofs without holding anything up.
-struct Known {
+pub(super) struct Known {
     key: CoreKey,
     manifest: Option<Manifest>,
-    tree: Tree,
+    pub(super) tree: Tree,
     line: Line,
     snapshot: Box<dyn Snapshot>,
 }
@@ -245,7 +245,10 @@ impl<E: Env> Core<E> {
     }
 
     /// The one place where it is decided what peers see.
-    fn offer<T>(&self, look: impl FnOnce(&OpenCore, &Head) -> Result<T, CoreError>) -> Result<T, CoreError> {
+    pub(super) fn offer<T>(
+        &self,
+        look: impl FnOnce(&OpenCore, &Head) -> Result<T, CoreError>,
+    ) -> Result<T, CoreError> {
         // Also finds out whether the session is open.
         self.look(|_, _| Ok(()))?;
         let durable = self.shared.store.durable();
@@ -258,7 +261,7 @@ impl<E: Env> Core<E> {
         look(core, &head)
     }
 
-    fn known(&self) -> Result<Known, CoreError> {
+    pub(super) fn known(&self) -> Result<Known, CoreError> {
         debug_assert_eq!(*self.place(), Place::Main, "peers see the main line only");
         self.look(|core, _| {
             Ok(Known {
@@ -273,7 +276,7 @@ impl<E: Env> Core<E> {
 }
 
 impl Known {
-    fn nodes(&self) -> LineNodes<'_> {
+    pub(super) fn nodes(&self) -> LineNodes<'_> {
         self.line.nodes(&*self.snapshot)
     }
 
