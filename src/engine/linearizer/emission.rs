@@ -55,7 +55,11 @@ impl Claims {
 
     /// Position of the only batch of the writer that claims, from batch `from` up to this one.
     fn only(&self, batch: &Batch, from: u32) -> Option<u32> {
-        let mut claims = self.up_to(batch).iter().rev().take_while(|(sequence, _)| *sequence >= from);
+        let mut claims = self
+            .up_to(batch)
+            .iter()
+            .rev()
+            .take_while(|(sequence, _)| *sequence >= from);
         let (sequence, _) = claims.next()?;
         claims.next().is_none().then_some(*sequence)
     }
@@ -188,7 +192,8 @@ impl Frame {
 impl<R: Replay> Emission<'_, R> {
     /// Emits `batches`, which are sorted, and records the picks. What is left unsettled cannot be admitted.
     pub(super) fn run(&mut self, batches: &mut Vec<BatchId>, picks: &mut Picks) -> Result<(), Suspended> {
-        self.parked.park(self.dag, self.replay, self.rules, self.timeline, batches);
+        self.parked
+            .park(self.dag, self.replay, self.rules, self.timeline, batches);
         let mut top = Frame::new(false);
         self.offer(&mut top, batches);
         // Sets that are emitted on behalf of the one before.
@@ -234,7 +239,12 @@ impl<R: Replay> Emission<'_, R> {
             match known {
                 Known::Bound => {}
                 Known::At(node) if node == here => return self.start(frame, id, None),
-                Known::While(epoch) if frame.groups.get(&writer).is_some_and(|group| group.epoch == epoch) => {
+                Known::While(epoch)
+                    if frame
+                        .groups
+                        .get(&writer)
+                        .is_some_and(|group| group.epoch == epoch) =>
+                {
                     return self.start(frame, id, None);
                 }
                 // Of an earlier state; the same batch is here with its bound as well.
@@ -397,11 +407,15 @@ impl<R: Replay> Emission<'_, R> {
         let batch = self.dag.batch(id);
         let writer = batch.writer_id;
         let head = self.timeline.head(writer);
-        if self.claims.only(batch, head) != Some(head) || (batch.writer == self.rules.bootstrap && head == 0) {
+        if self.claims.only(batch, head) != Some(head) || (batch.writer == self.rules.bootstrap && head == 0)
+        {
             return None;
         }
         let chain = self.dag.batches_of(&batch.writer);
-        let known = self.lone.get(&writer).filter(|lone| lone.head == head && self.timeline.has_passed(lone.at));
+        let known = self
+            .lone
+            .get(&writer)
+            .filter(|lone| lone.head == head && self.timeline.has_passed(lone.at));
         let mut end = known.map_or(head, |lone| lone.end);
         let is_lone = |id: &BatchId| {
             self.dag.batch(*id).parents.iter().all(|parent| {
@@ -411,9 +425,20 @@ impl<R: Replay> Emission<'_, R> {
         while end <= batch.sequence && chain.get(end as usize).is_some_and(is_lone) {
             end += 1;
         }
-        self.lone.insert(writer, Lone { head, end, at: self.timeline.node() });
+        self.lone.insert(
+            writer,
+            Lone {
+                head,
+                end,
+                at: self.timeline.node(),
+            },
+        );
         let first = chain.get(head as usize).filter(|_| end > batch.sequence)?;
-        Some(resolve(self.replay, self.timeline.state(), self.dag.batch(*first)))
+        Some(resolve(
+            self.replay,
+            self.timeline.state(),
+            self.dag.batch(*first),
+        ))
     }
 
     fn is_known(&self, id: BatchId) -> bool {

@@ -56,7 +56,11 @@ impl Parked {
 
     /// Gives everything back if one of the writers has a record now: its batches may lift others.
     pub(super) fn wake<R: Replay>(&mut self, replay: &R, state: &R::State) -> Vec<BatchId> {
-        if self.writers.iter().any(|writer| replay.standing(state, writer).is_some()) {
+        if self
+            .writers
+            .iter()
+            .any(|writer| replay.standing(state, writer).is_some())
+        {
             self.take()
         } else {
             Vec::new()
