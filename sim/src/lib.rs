@@ -29,6 +29,8 @@ pub use env::{SimClock, SimEntropy, SimEnv, SimSpawn};
 pub use lane::Lane;
 pub use network::{PathConfig, SimListener, SimNetwork, SimStream};
 pub use replica::{Crash, ReplicaId};
+#[cfg(madsim)]
+pub use run::run_on_madsim;
 pub use run::{ReplicaState, Report, SimError, run};
 pub use scenario::{Scenario, ScenarioError};
 pub use seed::{Seeds, Stream};

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 use super::change::{Change, Place, group_key};
 use super::cores::{Cores, scan};
@@ -23,7 +23,7 @@ use super::record::{GroupRecord, StoreRecord};
 use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Entropy as _, Env};
+use crate::env::{Clock as _, Entropy as _, Env, watch};
 use crate::store::{Batch, CorePointer, Key, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 

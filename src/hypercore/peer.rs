@@ -3,8 +3,6 @@
 //! Everything that leaves towards peers is made from [`Core::offered`]: the sole way out, and it shows own blocks only
 //! once they are durable.
 
-use tokio::sync::watch;
-
 use super::change::Place;
 use super::cores::{Demand, OpenCore};
 use super::error::CoreError;
@@ -15,7 +13,7 @@ use super::merkle::Tree;
 use super::proof::{Head, Proof, ProofError, Receiver, Reorg, Request, Source, UpgradeProof};
 use super::session::Core;
 use crate::crypto::CoreKey;
-use crate::env::Env;
+use crate::env::{Env, watch};
 use crate::store::{Key, Snapshot};
 
 /// Simulators switch this on to see that peers find a writer out who sends before it syncs.
@@ -25,10 +23,10 @@ const UNSYNCED_OFFER: &str = "unsynced_offer";
 const CHECKS_MAX: usize = 4;
 
 /// What is needed to check proofs without holding anything up.
-struct Known {
+pub(super) struct Known {
     key: CoreKey,
     manifest: Option<Manifest>,
-    tree: Tree,
+    pub(super) tree: Tree,
     line: Line,
     snapshot: Box<dyn Snapshot>,
 }
@@ -247,7 +245,10 @@ impl<E: Env> Core<E> {
     }
 
     /// The one place where it is decided what peers see.
-    fn offer<T>(&self, look: impl FnOnce(&OpenCore, &Head) -> Result<T, CoreError>) -> Result<T, CoreError> {
+    pub(super) fn offer<T>(
+        &self,
+        look: impl FnOnce(&OpenCore, &Head) -> Result<T, CoreError>,
+    ) -> Result<T, CoreError> {
         // Also finds out whether the session is open.
         self.look(|_, _| Ok(()))?;
         let durable = self.shared.store.durable();
@@ -260,7 +261,7 @@ impl<E: Env> Core<E> {
         look(core, &head)
     }
 
-    fn known(&self) -> Result<Known, CoreError> {
+    pub(super) fn known(&self) -> Result<Known, CoreError> {
         debug_assert_eq!(*self.place(), Place::Main, "peers see the main line only");
         self.look(|core, _| {
             Ok(Known {
@@ -275,7 +276,7 @@ impl<E: Env> Core<E> {
 }
 
 impl Known {
-    fn nodes(&self) -> LineNodes<'_> {
+    pub(super) fn nodes(&self) -> LineNodes<'_> {
         self.line.nodes(&*self.snapshot)
     }
 

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::{CoreKey, Ed25519, PublicKey};
 use autobee::engine::anchor::Anchor;
-use autobee::engine::dag::{Claim, Dag};
+use autobee::engine::dag::Dag;
 use autobee::engine::encryption::DatabaseKeys;
 use autobee::engine::linearizer::{self, Linearizer};
-use autobee::engine::witness;
 use autobee::hypercore::encryption::BlockCipher as _;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Length, Weight};
-use autobee_sim::model::{Batch, Node, Play, Player, Rules, State, canonical};
+use autobee_sim::model::{self, Batch, Play, Player, Rules, State, canonical};
 use serde_json::{Value, json};
 
 use super::{fixed, hex, list, optional, to_hex, uint};
@@ -37,7 +36,10 @@ impl History {
             .iter()
             .map(|writer| log(writer, keys.as_ref()))
             .collect();
-        let batches = logs.iter().map(|(key, log)| (*key, batches(*key, log))).collect();
+        let batches = logs
+            .iter()
+            .map(|(key, log)| (*key, model::batches(*key, log, &Ed25519)))
+            .collect();
         let optimistic = case["options"]["optimistic"] != false;
         Self {
             bootstrap,
@@ -194,41 +196,4 @@ fn log(writer: &Value, keys: Option<&DatabaseKeys>) -> (CoreKey, Vec<OplogBlock>
         OplogBlock::from_bytes(&block).ok()
     });
     (key, blocks.collect())
-}
-
-fn batches(writer: CoreKey, log: &[OplogBlock]) -> Vec<Batch> {
-    let mut batches = Vec::new();
-    let mut rest = log;
-    while let Some(first) = rest.first() {
-        let size = usize::try_from(first.batch.after).unwrap() + 1;
-        let Some((nodes, after)) = rest.split_at_checked(size) else {
-            break;
-        };
-        let claim = first.witness.as_ref().map(|witness| Claim {
-            weight: witness.weight,
-            backer: autobee::wire::Link {
-                key: witness.backer.key,
-                length: witness.backer.length,
-            },
-            valid: witness::verify(&Ed25519, &writer, witness),
-        });
-        let node = |block: &OplogBlock| Node {
-            timestamp: block.timestamp,
-            links: block.links.clone(),
-            optimistic: block.optimistic,
-            value: block
-                .value
-                .as_ref()
-                .map(|value| value.to_vec())
-                .unwrap_or_default(),
-        };
-        batches.push(Batch {
-            writer,
-            first: Length((log.len() - rest.len()) as u64 + 1),
-            nodes: nodes.iter().map(node).collect(),
-            claim,
-        });
-        rest = after;
-    }
-    batches
 }

@@ -2,7 +2,9 @@
 
 mod acknowledged;
 mod convergence;
+mod reference;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use autobee::crypto::CoreKey;
@@ -13,6 +15,7 @@ use serde::Serialize;
 
 pub use acknowledged::acknowledged;
 pub use convergence::convergence;
+pub use reference::reference;
 
 /// What a replica holds at the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct Outcome {
     pub writers: Vec<WriterStatus>,
     /// The whole view.
     pub view: Vec<(Bytes, Bytes)>,
+    /// All blocks of all cores.
+    pub cores: BTreeMap<CoreKey, Vec<Bytes>>,
 }
 
 /// An append that returned to its caller.

@@ -40,6 +40,7 @@
 //! A stranger's batch that apply refuses is not admitted. A member's batch that apply refuses is recorded, and has no
 //! other effect.
 
+mod log;
 mod player;
 mod state;
 
@@ -49,6 +50,7 @@ use autobee::crypto::CoreKey;
 use autobee::engine::dag::{Claim, NewBatch};
 use autobee::wire::{Length, Link, Timestamp, Weight};
 
+pub use log::batches;
 pub use player::{Play, Player};
 pub use state::{Record, State};
 

@@ -5,41 +5,41 @@ use std::time::Duration;
 
 use autobee::crypto::CoreKey;
 use autobee::db::{Autobee, Role};
-use autobee::env::{Clock as _, Env as _, Listener as _, Network as _, PeerAddr, Spawn as _};
+use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn as _};
 use autobee::{Error, ErrorKind};
 
-use crate::env::SimEnv;
 use crate::invariant::{Acknowledged, Violation};
 use crate::replica::{Crash, ReplicaId};
 use crate::workload::Contract;
-use crate::world::{NameError, World};
+use crate::world::NameError;
+
+use super::stage::Stage;
 
 /// How long a replica waits before it dials a peer again.
 const REDIAL: Duration = Duration::from_millis(250);
 
 /// Handles to all replicas. Clones share them.
-#[derive(Clone)]
-pub(super) struct Group(Arc<Mutex<Members>>);
+pub(super) struct Group<E: Env>(Arc<Mutex<Members<E>>>);
 
-struct Members {
-    replicas: Vec<Member>,
+struct Members<E: Env> {
+    replicas: Vec<Member<E>>,
     /// The database that everybody joins.
     database: Option<CoreKey>,
     acknowledged: Vec<Acknowledged>,
     failures: Vec<Violation>,
 }
 
-struct Member {
+struct Member<E: Env> {
     id: ReplicaId,
     name: String,
     booted: bool,
-    db: Option<Autobee<SimEnv>>,
+    db: Option<Autobee<E>>,
     /// The key of its writer, once it ran.
     local: Option<CoreKey>,
 }
 
-impl Group {
-    pub(super) fn new(world: &World, replicas: usize) -> Result<Self, NameError> {
+impl<E: Env> Group<E> {
+    pub(super) fn new(world: &impl Stage<Env = E>, replicas: usize) -> Result<Self, NameError> {
         let member = |number| {
             let name = format!("r{number}");
             Ok(Member {
@@ -63,7 +63,7 @@ impl Group {
     // Processes.
 
     /// Starts the program of a replica for the first time.
-    pub(super) fn boot(&self, world: &World, replica: usize) {
+    pub(super) fn boot(&self, world: &impl Stage<Env = E>, replica: usize) {
         let id = {
             let mut members = self.lock();
             let member = &mut members.replicas[replica];
@@ -76,14 +76,14 @@ impl Group {
         world.boot(id, move |env| group.clone().program(env, replica));
     }
 
-    pub(super) fn crash(&self, world: &World, replica: usize, how: Crash) {
+    pub(super) fn crash(&self, world: &impl Stage<Env = E>, replica: usize, how: Crash) {
         let db = self.lock().replicas[replica].db.take();
         world.crash(self.id(replica), how);
         drop(db);
     }
 
     /// Starts a crashed replica again; one that never ran stays down, one that runs goes on.
-    pub(super) fn restart(&self, world: &World, replica: usize) {
+    pub(super) fn restart(&self, world: &impl Stage<Env = E>, replica: usize) {
         let id = self.id(replica);
         if !world.is_up(id) {
             world.restart(id);
@@ -91,7 +91,7 @@ impl Group {
     }
 
     /// What a replica does: open, listen, dial everybody who comes after it.
-    async fn program(self, env: SimEnv, replica: usize) {
+    async fn program(self, env: E, replica: usize) {
         let name = self.name(replica);
         let mut builder = Autobee::builder(env.clone()).name(name.clone()).apply(Contract);
         if let Some(key) = self.database() {
@@ -137,7 +137,7 @@ impl Group {
         self.lock().replicas[replica].name.clone()
     }
 
-    pub(super) fn db(&self, replica: usize) -> Option<Autobee<SimEnv>> {
+    pub(super) fn db(&self, replica: usize) -> Option<Autobee<E>> {
         self.lock().replicas[replica].db.clone()
     }
 
@@ -177,13 +177,19 @@ impl Group {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Members> {
+    fn lock(&self) -> MutexGuard<'_, Members<E>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl<E: Env> Clone for Group<E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 /// Keeps one connection to a peer.
-async fn dial(env: SimEnv, db: Autobee<SimEnv>, peer: String) {
+async fn dial<E: Env>(env: E, db: Autobee<E>, peer: String) {
     let peer = PeerAddr::new(peer);
     loop {
         if let Ok(stream) = env.network().dial(&peer).await {

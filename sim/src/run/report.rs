@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::invariant::{Outcome, Violation};
 use crate::scenario::Scenario;
-use crate::world::World;
+
+use super::stage::Stage;
 
 /// The verdict of one run. Everything in it is a function of the scenario and the seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,7 +52,7 @@ impl Report {
     pub(super) fn new(
         scenario: &Scenario,
         seed: u64,
-        world: &World,
+        world: &impl Stage,
         outcomes: &[Outcome],
         violations: Vec<Violation>,
     ) -> Self {
