@@ -23,6 +23,7 @@ mod legacy;
 mod node;
 mod numbers;
 mod place;
+mod pointer;
 mod range;
 mod sealed;
 mod settings;
@@ -32,14 +33,12 @@ mod walk;
 mod watch;
 
 pub use batch::{Batch, BatchOptions, Pair, Written};
-pub use block::{
-    Block, BlockEdit, BlockKind, CoreRecord, DEGREE_DEFAULT, EditKind, KeyRecord, NodeLogs, Pointer,
-    Previous, ValuePointer,
-};
+pub use block::{Block, BlockKind, CoreRecord, DEGREE_DEFAULT, KeyRecord, NodeLogs, Previous};
 pub use changes::{Change, ChangedKey, Changes, History, Version};
 pub use diff::{Diff, Difference, Sameness};
 pub use error::{BeeError, Fault};
-pub use family::Bee;
+pub use family::{Bee, CacheUse};
+pub use pointer::{BlockEdit, EditKind, Pointer, ValuePointer};
 pub use range::Range;
 pub use sealed::{Ciphers, Unsealed};
 pub use settings::Settings;

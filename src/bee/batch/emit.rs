@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use crate::wire::EncodeError;
 
-use super::super::block::{Block, BlockEdit, EditKind, KeyRecord, NodeLogs, Pointer, Previous, ValuePointer};
+use super::super::block::{Block, KeyRecord, NodeLogs, Previous};
 use super::super::error::BeeError;
 use super::super::family::Reader;
 use super::super::node::{Edit, KeyAt, KeySlot, KidAt, Target};
 use super::super::numbers::Numbers;
 use super::super::place::{CoreId, Place};
+use super::super::pointer::{BlockEdit, EditKind, Pointer, ValuePointer};
 use super::super::source::Blocks;
 use super::written::{Written, WrittenNode};
 use super::{Batch, Working, index};
