@@ -150,6 +150,16 @@ fn wakeup_messages() {
 }
 
 #[test]
+fn replication_requests() {
+    golden::run("replication_requests", golden::replication_requests::check);
+}
+
+#[test]
+fn replication_transcripts() {
+    golden::run("replication_transcripts", golden::replication_transcripts::check);
+}
+
+#[test]
 fn witness() {
     golden::run("witness", golden::witness::check);
 }

@@ -49,7 +49,7 @@ pub trait Lane: Sized {
 
     /// Configures the path from `from` to `to`.
     fn set_path(&self, from: ReplicaId, to: ReplicaId, config: PathConfig);
-    /// Cuts all ways between replicas of different groups.
+    /// From now on only replicas of one group reach each other.
     fn partition(&self, groups: &[Vec<ReplicaId>]);
     /// Cuts one way.
     fn cut(&self, from: ReplicaId, to: ReplicaId);

@@ -64,7 +64,6 @@ pub struct Autobee<E: Env> {
 
 /// How to append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct AppendOptions {
     /// Write also without being a member. Peers try the entry; if their apply takes it, the writer is a member.
     pub optimistic: bool,
@@ -124,9 +123,12 @@ impl<E: Env> Autobee<E> {
     ///
     /// `NotWritable` when this peer is no writer, `Invalid` for a value beyond the limits, `Disk`, `Closed`,
     /// `Interrupted`.
-    pub async fn append(&self, value: impl Into<Bytes>) -> Result<Length, Error> {
-        self.append_with(vec![value.into()], AppendOptions::default())
-            .await
+    pub async fn append(&self, value: impl AsRef<[u8]>) -> Result<Length, Error> {
+        self.append_with(
+            vec![Bytes::copy_from_slice(value.as_ref())],
+            AppendOptions::default(),
+        )
+        .await
     }
 
     /// Appends values as one batch: they are ordered and applied together.
@@ -143,8 +145,9 @@ impl<E: Env> Autobee<E> {
     /// # Errors
     ///
     /// As [`Autobee::append`], but for `NotWritable`.
-    pub async fn append_optimistic(&self, value: impl Into<Bytes>) -> Result<Length, Error> {
-        self.append_with(vec![value.into()], AppendOptions { optimistic: true })
+    pub async fn append_optimistic(&self, value: impl AsRef<[u8]>) -> Result<Length, Error> {
+        let value = Bytes::copy_from_slice(value.as_ref());
+        self.append_with(vec![value], AppendOptions { optimistic: true })
             .await
     }
 
@@ -281,9 +284,8 @@ impl Changes {
     async fn wait<E: Env>(&mut self, shared: &Shared<E>) {
         let mut changed = shared.changed.subscribe();
         // The sender lives in `shared`, so this cannot fail.
-        if let Ok(count) = changed.wait_for(|count| *count != self.seen).await {
-            self.seen = *count;
-        }
+        let _ = changed.wait_for(|count| *count != self.seen).await;
+        self.seen = *changed.borrow();
     }
 }
 

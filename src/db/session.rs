@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::shared::{Shared, lock};
-use crate::env::{Env, Spawn as _, TaskHandle};
+use crate::env::{Env, Spawn as _, TaskHandle, watch};
 use crate::error::Error;
 use crate::replication::Role;
 use crate::replication::provisional_exchange::{Exchange, ExchangeError, ExchangeLimits};
@@ -49,10 +49,9 @@ impl Session {
     /// Waits for the end of the connection and says why it ended.
     pub async fn ended(&self) -> CloseReason {
         let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or(CloseReason::Closed),
-            Err(_) => CloseReason::Closed,
-        }
+        // The sender lives in `self`, so this cannot fail.
+        let _ = ended.wait_for(Option::is_some).await;
+        ended.borrow().clone().unwrap_or(CloseReason::Closed)
     }
 
     /// Why the connection ended; none while it runs.
@@ -77,7 +76,6 @@ impl Ending {
     }
 
     async fn wait(&self) {
-        // The sender lives in `self`, so this cannot fail.
         let _ = self.reason.subscribe().wait_for(Option::is_some).await;
     }
 }
@@ -101,7 +99,8 @@ where
     let exchange = Exchange::new(shared.discovery_key(), role, limits).map_err(|error| Error::Internal {
         what: error.to_string(),
     })?;
-    let (reason, ended) = watch::channel(None);
+    let reason = watch::Sender::new(None);
+    let ended = reason.subscribe();
     let ending = Arc::new(Ending { reason });
     let connection = Arc::new(Connection {
         shared: Arc::clone(shared),
@@ -222,10 +221,9 @@ impl<E: Env> Connection<E> {
     /// Tells the peer what changed here.
     async fn watch(self: Arc<Self>) {
         let mut changed = self.shared.changed.subscribe();
-        while changed.changed().await.is_ok() && !self.ending.is_over() {
+        while let Some(Ok(())) = self.unless_over(changed.changed()).await {
             self.output.notify_one();
         }
-        self.ending.wait().await;
     }
 
     fn advance(&self, exchange: &mut Exchange) {

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::Settings;
 use super::session::{self, Ending};
 use crate::crypto::{CoreKey, DiscoveryKey, Sign, discovery_key};
 use crate::engine::{Engine, Stop};
-use crate::env::{Clock as _, DiskLock, Env, Spawn as _, TaskHandle};
+use crate::env::{Clock as _, DiskLock, Env, Spawn as _, TaskHandle, watch};
 use crate::error::Error;
 use crate::hypercore::provisional_cores::{Cores, CoresError, Segment, SegmentError, Unsynced};
 use crate::replication::provisional_exchange::Port;
@@ -30,7 +29,7 @@ pub(super) struct Shared<E: Env> {
     /// The earliest time for which a timer runs.
     alarm: Mutex<Option<Timestamp>>,
     /// The directory is ours until this is dropped.
-    _lock: DiskLock,
+    directory: Mutex<Option<DiskLock>>,
 }
 
 /// Everything that changes, under one lock that is never held across an await.
@@ -76,7 +75,7 @@ impl<E: Env> Shared<E> {
             syncing: tokio::sync::Mutex::new(()),
             sessions: Mutex::new(Vec::new()),
             alarm: Mutex::new(None),
-            _lock: disk_lock,
+            directory: Mutex::new(Some(disk_lock)),
         }
     }
 
@@ -177,7 +176,9 @@ impl<E: Env> Shared<E> {
     }
 
     pub(super) fn close(&self) {
+        // From here on nothing is written any more, so another process may have the directory.
         lock(&self.state).closed = true;
+        drop(lock(&self.directory).take());
         let sessions = std::mem::take(&mut *lock(&self.sessions));
         sessions
             .into_iter()
@@ -277,6 +278,9 @@ impl<C: Sign> Port for State<C> {
     }
 
     fn import(&mut self, segment: Segment) -> Result<(), String> {
+        if self.check_open().is_err() {
+            return Ok(());
+        }
         match self.cores.import(&segment) {
             Ok((from, blocks)) => {
                 self.imported += blocks.len() as u64;

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod native;
 mod network;
 mod spawn;
+pub mod watch;
 
 use std::sync::Arc;
 

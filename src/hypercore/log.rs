@@ -390,6 +390,12 @@ impl Log {
         let Some(accepted) = self.receiver(verifier).check(proof)? else {
             return Ok(false);
         };
+        self.store(accepted);
+        Ok(true)
+    }
+
+    /// Stores what a proof brought. Nothing may have changed since it was checked against this log.
+    pub fn store(&mut self, accepted: Accepted) {
         let Accepted {
             nodes,
             block,
@@ -401,7 +407,6 @@ impl Log {
         self.blocks.extend(block);
         self.manifest = manifest.or_else(|| self.manifest.take());
         self.head = head.unwrap_or_else(|| self.head.clone());
-        Ok(true)
     }
 
     /// Moves to another fork. False, and nothing done, when the log changed since the move began.

@@ -42,7 +42,7 @@ pub enum Message {
         request: u64,
     },
     /// An answer, with proof.
-    Data(DataMessage),
+    Data(Box<DataMessage>),
     /// An answer without.
     NoData(NoData),
     /// The sender wants to be told of blocks in a range.
@@ -184,7 +184,7 @@ impl Message {
             2 => Self::Cancel {
                 request: from.uint()?,
             },
-            3 => Self::Data(DataMessage::decode(from)?),
+            3 => Self::Data(Box::new(DataMessage::decode(from)?)),
             4 => Self::NoData(NoData::decode(from)?),
             5 => Self::Want(Want::decode(from)?),
             6 => Self::Unwant(Want::decode(from)?),

@@ -7,12 +7,16 @@
 //! protomux-wakeup 2.9. Nothing here reads a clock, a socket or a random number: they come in as values.
 
 pub mod capability;
+pub mod core;
 pub mod frame;
+pub mod have;
 pub mod message;
 pub mod mux;
 pub mod noise;
 pub mod provisional_exchange;
+pub mod replicator;
 pub mod secretstream;
+pub mod settings;
 pub mod stream;
 pub mod wakeup;
 

@@ -37,20 +37,24 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
             assert_eq!(key.to_id(), case["id"], "{case}");
         }
         "keyPairInNamespace" => assert_pair(&key_pair(case), case),
-        "get" => in_memory(get(case)),
-        "sticky" => in_memory(sticky(case)),
-        "staticify" => in_memory(staticify(case)),
+        "get" => in_memory(case, get),
+        "sticky" => in_memory(case, sticky),
+        "staticify" => in_memory(case, staticify),
         kind => return Err(format!("kind {kind}")),
     }
     Ok(())
 }
 
-fn in_memory(check: impl Future<Output = ()>) {
-    assert!(MemoryEnv::new(1).run(check).is_some(), "a check never ends");
+fn in_memory<'a, F: Future<Output = ()>>(case: &'a Value, check: impl FnOnce(&'a Value, MemoryEnv) -> F) {
+    let env = MemoryEnv::new(1);
+    assert!(
+        env.run(check(case, env.clone())).is_some(),
+        "a check never ends: {case}"
+    );
 }
 
-async fn get(case: &Value) {
-    let store = open_store(case).await;
+async fn get(case: &Value, env: MemoryEnv) {
+    let store = open_store(case, &env).await;
     let given = &case["opts"];
     let mut options = CoreOptions::name("");
     options.name = (!given["name"].is_null()).then(|| part_bytes(&given["name"]).into());
@@ -80,8 +84,8 @@ async fn get(case: &Value) {
     assert_core(&opened.unwrap(), out);
 }
 
-async fn sticky(case: &Value) {
-    let store = open_store(case).await;
+async fn sticky(case: &Value, env: MemoryEnv) {
+    let store = open_store(case, &env).await;
     for step in [&case["first"], &case["second"]] {
         let mut options = CoreOptions::name(part_bytes(&case["name"]));
         options.manifest_version = step["manifestVersion"].as_u64().unwrap_or(1);
@@ -89,8 +93,8 @@ async fn sticky(case: &Value) {
     }
 }
 
-async fn staticify(case: &Value) {
-    let store = open_store(case).await;
+async fn staticify(case: &Value, env: MemoryEnv) {
+    let store = open_store(case, &env).await;
     let source = store
         .get(CoreOptions::name(part_bytes(&case["name"])))
         .await
@@ -107,9 +111,9 @@ async fn staticify(case: &Value) {
     assert_eq!(to_hex(&first), case["firstBlock"], "{case}");
 }
 
-async fn open_store(case: &Value) -> Corestore<MemoryEnv> {
+async fn open_store(case: &Value, env: &MemoryEnv) -> Corestore<MemoryEnv> {
     let primary_key = PrimaryKey::new(fixed(&case["primaryKey"]));
-    let store = memory_store(&MemoryEnv::new(1), Some(primary_key)).await;
+    let store = memory_store(env, Some(primary_key)).await;
     store.in_namespace(match case["path"].as_array() {
         Some(_) => namespace(case),
         None => Namespace::ROOT,

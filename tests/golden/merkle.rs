@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use autobee::crypto::{CoreKey, Ed25519, Hash, Seed, Sign as _};
-use autobee::env::Env as _;
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::bitfield::Bitfield;
 use autobee::hypercore::flat_tree;
@@ -12,7 +11,7 @@ use autobee::hypercore::log::Log;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::hypercore::merkle::{Node, Seek, max_missing_nodes};
 use autobee::hypercore::{Appended, Core, CoreError, CoreOptions, Corestore, CorestoreOptions, NamedOptions};
-use autobee::store::{Engine as _, MemoryEngine};
+use autobee::store::{MemoryEngine, StoreHandle};
 use autobee::wire::Length;
 use serde_json::Value;
 
@@ -157,7 +156,7 @@ fn bitfield(case: &Value) {
         for (page, expected) in (0..).zip(list(&step["pages"])) {
             let parts = expected["parts"].as_array().into_iter().flatten();
             let bytes: Vec<u8> = parts.flat_map(block).collect();
-            assert_eq!(to_hex(&field.wire_page(page)), to_hex(&bytes), "{step}");
+            assert_eq!(to_hex(&field.wire_page(page, length)), to_hex(&bytes), "{step}");
         }
     }
 }
@@ -238,7 +237,7 @@ fn assert_session(core: &Core<MemoryEnv>, state: &Value) {
 
 /// A store of cores in memory, with a primary key if one is given.
 pub(crate) async fn memory_store(env: &MemoryEnv, primary_key: Option<PrimaryKey>) -> Corestore<MemoryEnv> {
-    let store = MemoryEngine.open(env.disk()).unwrap();
+    let store = StoreHandle::open(env, &MemoryEngine).unwrap();
     let options = CorestoreOptions {
         primary_key,
         is_read_only: false,

@@ -25,6 +25,8 @@ pub(crate) mod oplog;
 pub(crate) mod order;
 pub(crate) mod proofs;
 pub(crate) mod protomux;
+pub(crate) mod replication_requests;
+pub(crate) mod replication_transcripts;
 pub(crate) mod scenarios;
 pub(crate) mod secret_stream_transcripts;
 pub(crate) mod secretstream;

@@ -205,7 +205,7 @@ impl MadsimWorld {
             .change("path", &[from, to], |kernel| kernel.set_path(from, to, config));
     }
 
-    /// Cuts all ways between replicas of different groups; a replica in no group is alone.
+    /// From now on only replicas of one group reach each other; a replica in no group is alone.
     pub fn partition(&self, groups: &[Vec<ReplicaId>]) {
         self.shared
             .change("partition", &groups.concat(), |kernel| kernel.partition(groups));

@@ -44,6 +44,16 @@ pub(super) struct Host {
     pub(super) name: Arc<str>,
     pub(super) powered: bool,
     pub(super) next_port: u16,
+    group: Group,
+}
+
+/// The side of a partition on which a machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// There is no partition.
+    Everybody,
+    Number(usize),
+    Alone,
 }
 
 /// See the module.
@@ -58,6 +68,7 @@ pub(crate) struct Kernel<W> {
     pub(super) wakes: Vec<W>,
     pub(super) notes: Vec<Note>,
     paths: BTreeMap<(ReplicaId, ReplicaId), Path>,
+    cuts: BTreeSet<(ReplicaId, ReplicaId)>,
     default_path: PathConfig,
     seeds: Seeds,
     queue: BinaryHeap<Reverse<(u64, u64, Due)>>,
@@ -79,6 +90,7 @@ impl<W> Kernel<W> {
             wakes: Vec::new(),
             notes: Vec::new(),
             paths: BTreeMap::new(),
+            cuts: BTreeSet::new(),
             default_path,
             seeds,
             queue: BinaryHeap::new(),
@@ -94,6 +106,7 @@ impl<W> Kernel<W> {
             name,
             powered: true,
             next_port: super::address::FIRST_CHOSEN_PORT,
+            group: Group::Everybody,
         });
         id
     }
@@ -162,40 +175,43 @@ impl<W> Kernel<W> {
     /// Cuts the way from `from` to `to`; the way back stays.
     pub(crate) fn cut(&mut self, from: ReplicaId, to: ReplicaId) {
         if from != to {
-            self.path(from, to).cut = true;
+            self.cuts.insert((from, to));
         }
     }
 
-    /// Opens the way from `from` to `to` again.
+    /// Opens a way again that [`Self::cut`] closed.
     pub(crate) fn open(&mut self, from: ReplicaId, to: ReplicaId) {
-        self.path(from, to).cut = false;
+        self.cuts.remove(&(from, to));
         self.resume();
     }
 
-    /// Cuts all ways between replicas of different groups. A replica in no group is alone.
+    /// From now on only replicas of one group reach each other; a replica in no group is alone. Replaces the former
+    /// partition, and leaves cuts as they are.
     pub(crate) fn partition(&mut self, groups: &[Vec<ReplicaId>]) {
-        let group_of = |id: ReplicaId| groups.iter().position(|group| group.contains(&id));
-        let ids: Vec<ReplicaId> = (0..self.hosts.len()).map(ReplicaId::new).collect();
-        for &from in &ids {
-            for &to in &ids {
-                if from != to && (group_of(from).is_none() || group_of(from) != group_of(to)) {
-                    self.path(from, to).cut = true;
-                }
-            }
+        for (at, host) in self.hosts.iter_mut().enumerate() {
+            let id = ReplicaId::new(at);
+            let group = groups.iter().position(|group| group.contains(&id));
+            host.group = group.map_or(Group::Alone, Group::Number);
         }
+        self.resume();
     }
 
     /// Opens all ways.
     pub(crate) fn heal(&mut self) {
-        for path in self.paths.values_mut() {
-            path.cut = false;
+        self.cuts.clear();
+        for host in &mut self.hosts {
+            host.group = Group::Everybody;
         }
         self.resume();
     }
 
     /// True when what `from` sends reaches `to` now.
     pub(crate) fn passable(&self, from: ReplicaId, to: ReplicaId) -> bool {
-        self.paths.get(&(from, to)).is_none_or(|path| !path.cut)
+        if from == to {
+            return true;
+        }
+        let [one, other] = [from, to].map(|id| self.hosts[id.index()].group);
+        one == other && one != Group::Alone && (self.cuts.is_empty() || !self.cuts.contains(&(from, to)))
     }
 
     /// The process of `replica` is gone, its machine is not: every stream is reset, nothing listens.
@@ -234,6 +250,11 @@ impl<W> Kernel<W> {
                 self.reset(EndId { connection, side });
             }
         }
+    }
+
+    /// Streams that at least one end still holds.
+    pub(crate) fn streams(&self) -> usize {
+        self.connections.len()
     }
 
     // What the other parts of the machine use.

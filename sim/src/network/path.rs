@@ -1,4 +1,4 @@
-//! One directed path between two replicas: how long it takes, how much it carries, whether it is cut.
+//! One directed path between two replicas: how long it takes, how much it carries.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,6 @@ pub struct PathConfig {
 #[derive(Debug)]
 pub(super) struct Path {
     pub(super) config: PathConfig,
-    pub(super) cut: bool,
     busy_until: u64,
     latency: Stream,
     chop: Stream,
@@ -64,7 +63,6 @@ impl Path {
     pub(super) fn new(config: PathConfig, seeds: Seeds, from: &str, to: &str) -> Self {
         Self {
             config,
-            cut: false,
             busy_until: 0,
             latency: seeds.stream("path latency", &[from, to]),
             chop: seeds.stream("path chop", &[from, to]),

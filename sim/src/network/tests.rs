@@ -223,8 +223,18 @@ fn partitions_are_sets() {
         [false, false, false, false, false, true],
         "who is in no group is alone"
     );
+    net.kernel.partition(&[vec![a, b, c]]);
+    assert_eq!(ways(&net), [true; 6], "a partition replaces the former");
+    net.kernel.cut(a, b);
+    net.kernel.cut(a, a);
+    net.kernel.partition(&[vec![a, b], vec![c]]);
+    assert_eq!(
+        ways(&net),
+        [false, true, false, false, false, true],
+        "and leaves cuts"
+    );
     net.kernel.open(a, b);
-    assert_eq!(ways(&net), [true, false, false, false, false, true]);
+    assert_eq!(ways(&net), [true, true, false, false, false, true]);
     net.kernel.heal();
     assert_eq!(ways(&net), [true; 6]);
 }

@@ -291,8 +291,9 @@ impl<'a, S: Stage> Simulation<'a, S> {
         let values: Vec<Bytes> = append.ops.iter().map(|op| Bytes::from(op.to_value())).collect();
         let group = self.group.clone();
         let env = self.world.env(self.group.id(append.replica));
-        let mut options = AppendOptions::default();
-        options.optimistic = append.optimistic;
+        let options = AppendOptions {
+            optimistic: append.optimistic,
+        };
         let (replica, optimistic) = (append.replica, append.optimistic);
         env.spawn().spawn("append", async move {
             match db.append_with(values, options).await {

@@ -31,8 +31,8 @@ impl World {
         });
     }
 
-    /// Cuts all ways between replicas of different groups; a replica in no group is alone. What is under way is held
-    /// until it can pass.
+    /// From now on only replicas of one group reach each other; a replica in no group is alone. Replaces the former
+    /// partition, and leaves cuts as they are. What is under way is held until it can pass.
     pub fn partition(&self, groups: &[Vec<ReplicaId>]) {
         self.change_network("partition", |state| {
             state.kernel.partition(groups);
@@ -48,7 +48,7 @@ impl World {
         });
     }
 
-    /// Opens the way from `from` to `to` again.
+    /// Opens the way from `from` to `to` again, if `cut` closed it.
     pub fn open(&self, from: ReplicaId, to: ReplicaId) {
         self.change_network("uncut", |state| {
             state.kernel.open(from, to);

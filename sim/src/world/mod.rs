@@ -296,6 +296,12 @@ impl World {
         state.replicas.iter().map(|replica| replica.tasks.len()).sum()
     }
 
+    /// Streams that at least one replica still holds.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        lock(&self.shared.state).kernel.streams()
+    }
+
     /// Starts the next incarnation of a replica that is down, without its program.
     fn start(&self, id: ReplicaId) -> SimEnv {
         let world = Arc::downgrade(&self.shared);

@@ -27,6 +27,9 @@ pub use standalone::{Shown, Standalone};
 use super::manifest::{Manifest, VerifyError};
 use super::merkle::{Node, ReadError, TreeError};
 
+#[cfg(test)]
+mod tests;
+
 /// What a peer wants proven. An empty request is valid and gives an empty proof.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Request {

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::batch::{UINT_SIZE_MAX, put_uint};
+use super::batch::{BatchReader, UINT_SIZE_MAX, put_uint};
 use super::take_uint;
 use crate::wire::compact::{DecodeError, Decoder, Encoder};
 
@@ -88,6 +88,23 @@ impl Frame {
     pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
         let channel = take_uint(&mut bytes)?;
         Self::decode_item(channel, bytes)
+    }
+
+    /// The frames that a batch holds; any other frame holds itself. Batches within batches stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Frame::decode`].
+    pub fn into_items(self) -> Result<Vec<Self>, DecodeError> {
+        let Self::Batch { channel, items } = self else {
+            return Ok(vec![self]);
+        };
+        let mut reader = BatchReader::new(channel, items);
+        let mut frames = Vec::new();
+        while let Some((channel, item)) = reader.next_item()? {
+            frames.push(Self::decode_item(channel, item)?);
+        }
+        Ok(frames)
     }
 
     /// Reads what follows the number of the channel.

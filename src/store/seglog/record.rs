@@ -338,7 +338,7 @@ mod tests {
             let whole = out.clone();
             prop_assert_eq!(Record::decode(&whole).map(|(_, length)| length), Some(whole.len()));
             let at = at % out.len();
-            out[at] ^= 1 << bit;
+            out[at] ^= 1_u8 << bit;
             prop_assert_eq!(Record::decode(&out), None);
         }
     }

@@ -1,0 +1,77 @@
+//! What we want of a core, whoever gives it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use crate::env::Mono;
+
+/// Names a range that is being downloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RangeId(pub(super) u64);
+
+/// A block that somebody waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockDemand {
+    pub(super) priority: u64,
+    pub(super) since: Mono,
+    pub(super) waiters: usize,
+}
+
+/// A run of blocks to fetch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RangeDemand {
+    pub(super) start: u64,
+    /// None: to the end, and on as the core grows.
+    pub(super) end: Option<u64>,
+    /// Everything from the start up to here is there.
+    pub(super) cursor: u64,
+}
+
+impl RangeDemand {
+    pub(super) fn contains(&self, index: u64) -> bool {
+        index >= self.start && self.end.is_none_or(|end| index < end)
+    }
+}
+
+/// Everything that is wanted of a core.
+#[derive(Debug, Default)]
+pub(super) struct Demand {
+    pub(super) blocks: BTreeMap<u64, BlockDemand>,
+    pub(super) ranges: BTreeMap<RangeId, RangeDemand>,
+    /// Byte offset and padding.
+    pub(super) seeks: BTreeMap<(u64, u64), usize>,
+    /// Blocks of ranges that were asked for in vain.
+    pub(super) again: BTreeSet<u64>,
+    next_range: u64,
+}
+
+impl Demand {
+    pub(super) fn add_range(&mut self, start: u64, end: Option<u64>, cursor: u64) -> RangeId {
+        let id = RangeId(self.next_range);
+        self.next_range += 1;
+        self.ranges.insert(id, RangeDemand { start, end, cursor });
+        id
+    }
+
+    /// The blocks are here: nobody waits for them any more.
+    pub(super) fn fill(&mut self, blocks: Range<u64>) {
+        let mut later = self.blocks.split_off(&blocks.start);
+        self.blocks.append(&mut later.split_off(&blocks.end));
+    }
+
+    /// Whether anybody wants the block.
+    pub(super) fn wants(&self, index: u64) -> bool {
+        self.blocks.contains_key(&index) || self.ranges.values().any(|range| range.contains(index))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.ranges.is_empty() && self.seeks.is_empty()
+    }
+
+    /// Looks again from `start` on: blocks there are gone.
+    pub(super) fn rewind(&mut self, start: u64) {
+        for range in self.ranges.values_mut() {
+            range.cursor = range.cursor.min(start.max(range.start));
+        }
+    }
+}

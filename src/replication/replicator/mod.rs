@@ -1,0 +1,752 @@
+//! The replication of one core with all its peers: messages and time in, messages and events out.
+//!
+//! A *peer* is one open channel of the core on one stream. The shell hands in what arrives with
+//! [`Replicator::receive`], and takes what is to be sent with [`Replicator::pull`], peer by peer and only as fast as
+//! the stream takes it: answers are made and requests are chosen at that moment, so nothing piles up behind a slow
+//! stream. Every bound is in [`ReplicatorSettings`].
+//!
+//! Two traps of the original shape what we send. A request that it cannot prove destroys its stream: so an upgrade is
+//! asked for only when it was acknowledged, a block only when it was announced. And while it mistrusts us it crashes when
+//! it must answer without data: so a peer that checks on us is asked nothing for a while.
+//!
+//! Source: spec/replication.md 6 to 8 (`hypercore/lib/replicator.js`).
+
+mod ask;
+mod demand;
+mod fork;
+mod peer;
+mod receive;
+mod requests;
+mod serve;
+mod wants;
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use self::demand::Demand;
+pub use self::demand::RangeId;
+use self::fork::Move;
+use self::peer::Peer;
+use self::requests::{InFlight, Requests};
+use super::core::{Core, State};
+use super::message::Message;
+use super::settings::ReplicatorSettings;
+use crate::env::Mono;
+use crate::hypercore::proof::ProofError;
+use crate::hypercore::{self, CoreError};
+
+/// Names one channel of a core to a peer. Chosen by the shell, never used twice for one core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u64);
+
+/// Why a peer is asked nothing more, or is to be dropped. All of it is the peer's fault.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It sent a proof that is wrong.
+    #[error("the peer sent a wrong proof: {0}")]
+    Proof(#[from] ProofError),
+    /// It keeps answering other things than were asked.
+    #[error("the peer answered {count} requests with something else")]
+    Misfit {
+        /// How often.
+        count: u32,
+    },
+    /// It announces what it then does not give.
+    #[error("the peer answered {count} requests without data")]
+    NoData {
+        /// How often.
+        count: u32,
+    },
+    /// It keeps asking for what cannot be proven.
+    #[error("the peer sent {count} requests that cannot be proven")]
+    InvalidRequests {
+        /// How often.
+        count: u32,
+    },
+    /// It sends requests or wants faster than it takes the answers, beyond the bounds.
+    #[error("the peer has more than {limit} requests waiting for answers")]
+    Flood {
+        /// How many may wait.
+        limit: usize,
+    },
+}
+
+/// Something that the application or the shell may care for.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The log became longer, by a verified upgrade.
+    Upgraded {
+        /// The length before.
+        from: u64,
+        /// The length now.
+        to: u64,
+    },
+    /// A block was verified and stored.
+    Block {
+        /// Which.
+        index: u64,
+        /// Who gave it.
+        peer: PeerId,
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// The manifest became known.
+    Manifest,
+    /// The log moved to another fork.
+    Rewound {
+        /// Leading blocks that were kept.
+        kept: u64,
+        /// The length before.
+        old_length: u64,
+        /// The fork now.
+        fork: u64,
+    },
+    /// A finite range is there as a whole.
+    RangeDone(RangeId),
+    /// The block with this byte offset, and the offset within it, are known. None: it is at or beyond the end.
+    Sought {
+        /// The byte offset, as asked.
+        bytes: u64,
+        /// The padding, as asked.
+        padding: u64,
+        /// Block and offset.
+        found: Option<(u64, u64)>,
+    },
+    /// What a peer says of itself changed.
+    Remote(PeerId),
+    /// The peer is asked nothing more, because of this.
+    Paused {
+        /// Which.
+        peer: PeerId,
+        /// Why.
+        fault: Fault,
+    },
+    /// The channel is to be closed. Without a fault nobody wants it any more; with one the peer is hostile, and the whole
+    /// stream may be dropped.
+    Close {
+        /// Which.
+        peer: PeerId,
+        /// Why.
+        fault: Option<Fault>,
+    },
+}
+
+/// What a peer says of itself, and how it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its fork.
+    pub fork: u64,
+    /// Its length in blocks.
+    pub length: u64,
+    /// Leading blocks that it has.
+    pub contiguous: u64,
+    /// True when it has nothing that we lack, as far as it says.
+    pub synced: bool,
+    /// It wants blocks.
+    pub downloading: bool,
+    /// Requests of ours that it has not answered.
+    pub in_flight: usize,
+    /// It is asked nothing more.
+    pub paused: bool,
+    /// Smoothed time for one answer.
+    pub service: Option<Duration>,
+}
+
+/// The replication of one core.
+///
+/// ```
+/// use autobee::crypto::{Ed25519, Seed, Sign as _};
+/// use autobee::env::Mono;
+/// use autobee::hypercore::log::Log;
+/// use autobee::replication::core::MemoryCore;
+/// use autobee::replication::replicator::{PeerId, Replicator};
+/// use autobee::replication::settings::ReplicatorSettings;
+///
+/// let mut log = Log::create(Ed25519.key_pair(&Seed::new([7; 32])));
+/// log.append(&Ed25519, [b"hello".to_vec(), b"world".to_vec()])?;
+/// let mut copy = MemoryCore::new(Log::replica(log.key()), Ed25519);
+/// let mut source = MemoryCore::new(log, Ed25519);
+///
+/// let (alice, bob, now) = (PeerId(1), PeerId(2), Mono(0));
+/// let mut at_alice = Replicator::new(&source, ReplicatorSettings::default())?;
+/// let mut at_bob = Replicator::new(&copy, ReplicatorSettings::default())?;
+/// at_bob.download(0, None, &copy)?;
+/// at_alice.open(bob, true, &source)?;
+/// at_bob.open(alice, true, &copy)?;
+/// loop {
+///     let mut silent = true;
+///     while let Some(message) = at_alice.pull(bob, &source, now)? {
+///         at_bob.receive(alice, message, &mut copy, now)?;
+///         silent = false;
+///     }
+///     while let Some(message) = at_bob.pull(alice, &copy, now)? {
+///         at_alice.receive(bob, message, &mut source, now)?;
+///         silent = false;
+///     }
+///     if silent {
+///         break;
+///     }
+/// }
+/// assert_eq!(copy.log.contiguous_length(), source.log.length());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Replicator {
+    settings: ReplicatorSettings,
+    peers: BTreeMap<PeerId, Peer>,
+    requests: Requests,
+    demand: Demand,
+    /// The request for an upgrade that is under way.
+    upgrade: Option<u64>,
+    /// The request for the manifest alone that is under way.
+    manifest: Option<u64>,
+    moving: Option<Move>,
+    downloading: bool,
+    /// The core as it was last seen.
+    known: State,
+    events: VecDeque<Event>,
+}
+
+impl Replicator {
+    /// The replication of a core that has no peers yet. It says that it is downloading, which keeps channels open.
+    ///
+    /// # Errors
+    ///
+    /// When the core is closed.
+    pub fn new(core: &impl Core, settings: ReplicatorSettings) -> Result<Self, CoreError> {
+        Ok(Self {
+            settings,
+            peers: BTreeMap::new(),
+            requests: Requests::default(),
+            demand: Demand::default(),
+            upgrade: None,
+            manifest: None,
+            moving: None,
+            downloading: true,
+            known: core.state()?,
+            events: VecDeque::new(),
+        })
+    }
+
+    // What is going on.
+
+    /// What a peer says of itself, and how it does.
+    #[must_use]
+    pub fn status(&self, peer: PeerId) -> Option<PeerStatus> {
+        let peer = self.peers.get(&peer)?;
+        let has_news = peer.sync.fork > self.known.fork
+            || (peer.sync.fork == self.known.fork
+                && (peer.sync.length > self.known.length
+                    || peer.have.next(self.known.contiguous..self.known.length).is_some()));
+        Some(PeerStatus {
+            fork: peer.sync.fork,
+            length: peer.sync.length,
+            contiguous: peer.have.contiguous().min(peer.sync.length),
+            synced: peer.synced && !has_news,
+            downloading: peer.sync.downloading,
+            in_flight: peer.in_flight,
+            paused: peer.paused,
+            service: peer.speed.service,
+        })
+    }
+
+    /// The open channels.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.keys().copied()
+    }
+
+    /// The largest contiguous length that a peer of our fork has announced.
+    #[must_use]
+    pub fn remote_contiguous_length(&self) -> u64 {
+        let of_fork = self
+            .peers
+            .values()
+            .filter(|peer| peer.sync.fork == self.known.fork);
+        of_fork.map(|peer| peer.have.contiguous()).max().unwrap_or(0)
+    }
+
+    /// Number of leading blocks that are here.
+    #[must_use]
+    pub const fn contiguous_length(&self) -> u64 {
+        self.known.contiguous
+    }
+
+    /// Requests that wait for an answer, of all peers.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// True when something is wanted.
+    #[must_use]
+    pub fn has_demand(&self) -> bool {
+        !self.demand.is_empty()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    // Peers.
+
+    /// A channel is open on both sides, and the capability of the peer was right.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn open(&mut self, id: PeerId, seeks: bool, core: &impl Core) -> Result<(), CoreError> {
+        self.refresh(core)?;
+        self.peers.insert(id, Peer::new(seeks, &self.settings));
+        Ok(())
+    }
+
+    /// A channel is closed, whoever did it. What was asked there is asked elsewhere. True when we should open it again at
+    /// once: the peer closed only because it has no use for it itself.
+    pub fn close(&mut self, id: PeerId) -> bool {
+        let Some(peer) = self.peers.remove(&id) else {
+            return false;
+        };
+        for request in self.requests.close(id) {
+            self.give_back(&request);
+        }
+        peer.synced && !peer.sync.downloading && peer.sync.uploading && !peer.paused && self.downloading
+    }
+
+    // Demand.
+
+    /// Whether to say that we are downloading. When neither side does, channels are closed.
+    pub fn set_downloading(&mut self, downloading: bool) {
+        if self.downloading != downloading {
+            self.downloading = downloading;
+            for peer in self.peers.values_mut() {
+                peer.sync_due = true;
+            }
+            self.close_idle();
+        }
+    }
+
+    /// Fetches all blocks from `start` to before `end`; without an end, all there are and will be.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn download(&mut self, start: u64, end: Option<u64>, core: &impl Core) -> Result<RangeId, CoreError> {
+        self.refresh(core)?;
+        let last = end.unwrap_or(u64::MAX);
+        let here = start..last.min(self.known.length).max(start);
+        let cursor = core.first_missing(here)?;
+        let id = self.demand.add_range(start, end, cursor);
+        if cursor >= last {
+            self.forget_range(id);
+            self.events.push_back(Event::RangeDone(id));
+        }
+        Ok(id)
+    }
+
+    /// Fetches one block, with a priority above 0 if somebody waits for it. To be matched by a [`Replicator::forget_block`]
+    /// when the one who waits gives up.
+    pub fn want_block(&mut self, index: u64, priority: u64, now: Mono) {
+        let block = self.demand.blocks.entry(index).or_insert(demand::BlockDemand {
+            priority,
+            since: now,
+            waiters: 0,
+        });
+        block.priority = block.priority.max(priority);
+        block.waiters += 1;
+    }
+
+    /// Finds the block with a byte offset, where each block has `padding` bytes that do not count. The answer is an event,
+    /// at once when it is known.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn want_seek(&mut self, bytes: u64, padding: u64, core: &impl Core) -> Result<(), CoreError> {
+        *self.demand.seeks.entry((bytes, padding)).or_default() += 1;
+        self.resolve_seeks(core)
+    }
+
+    /// Fetches a range no longer. Requests that only it needed are cancelled.
+    pub fn forget_range(&mut self, id: RangeId) {
+        self.drop_range(id);
+        self.cancel_unwanted();
+    }
+
+    /// Takes one [`Replicator::want_block`] back. A request that only it needed is cancelled.
+    pub fn forget_block(&mut self, index: u64) {
+        if let Some(block) = self.demand.blocks.get_mut(&index) {
+            block.waiters = block.waiters.saturating_sub(1);
+            if block.waiters == 0 {
+                self.demand.blocks.remove(&index);
+                self.cancel_unwanted();
+            }
+        }
+    }
+
+    /// Takes one [`Replicator::want_seek`] back.
+    pub fn forget_seek(&mut self, bytes: u64, padding: u64) {
+        if let Some(count) = self.demand.seeks.get_mut(&(bytes, padding)) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.demand.seeks.remove(&(bytes, padding));
+            }
+        }
+    }
+
+    /// Makes what is wanted equal to what the sessions of a core wait for. Instead of the single steps above.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn set_demand(
+        &mut self,
+        wanted: &hypercore::Demand,
+        core: &impl Core,
+        now: Mono,
+    ) -> Result<(), CoreError> {
+        self.refresh(core)?;
+        let demand = &mut self.demand;
+        let blocks = demand.blocks.len();
+        demand.blocks.retain(|index, _| wanted.blocks.contains_key(index));
+        let mut is_less = demand.blocks.len() < blocks;
+        for (index, waiters) in &wanted.blocks {
+            let block = demand::BlockDemand {
+                priority: 1,
+                since: now,
+                waiters: *waiters,
+            };
+            demand.blocks.entry(*index).or_insert(block).waiters = *waiters;
+        }
+        let gone: Vec<RangeId> = demand
+            .ranges
+            .iter()
+            .filter(|(id, range)| {
+                let same = wanted.ranges.get(&id.0);
+                same.is_none_or(|same| (same.start, same.end) != (range.start, range.end))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            is_less = true;
+            self.drop_range(id);
+        }
+        for (id, range) in &wanted.ranges {
+            let last = range.end.unwrap_or(u64::MAX);
+            let here = range.start..last.min(self.known.length).max(range.start);
+            if let Entry::Vacant(place) = self.demand.ranges.entry(RangeId(*id)) {
+                place.insert(demand::RangeDemand {
+                    start: range.start,
+                    end: range.end,
+                    cursor: core.first_missing(here)?,
+                });
+            }
+        }
+        if is_less {
+            self.cancel_unwanted();
+        }
+        Ok(())
+    }
+
+    // Changes of the core that did not come from a peer.
+
+    /// The core became longer, or its manifest known: by us, or by another part of the program.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn changed(&mut self, core: &impl Core) -> Result<(), CoreError> {
+        self.refresh(core)
+    }
+
+    /// The core was cut to `length` blocks and has another fork now. It may have grown again since.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn truncated(&mut self, length: u64, core: &impl Core) -> Result<(), CoreError> {
+        self.rewound(core, length)
+    }
+
+    /// Blocks were stored that did not come from a peer.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn filled(&mut self, blocks: Range<u64>, core: &impl Core) -> Result<(), CoreError> {
+        self.refresh(core)?;
+        self.tell_of(blocks, core)
+    }
+
+    /// Blocks were dropped from the store. The length is as before.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn cleared(&mut self, blocks: Range<u64>, core: &impl Core) -> Result<(), CoreError> {
+        self.refresh(core)?;
+        self.demand.rewind(blocks.start);
+        for peer in self.peers.values_mut() {
+            peer.look_from(blocks.start);
+            peer.withdraw(blocks.clone(), self.settings.announcements);
+        }
+        Ok(())
+    }
+
+    // Time.
+
+    /// When [`Replicator::tick`] is to be called next, and pulling may give something new.
+    #[must_use]
+    pub fn next_timeout(&self, now: Mono) -> Option<Mono> {
+        let timeout = self.settings.answer_timeout;
+        let asked = self.peers.values().filter(|peer| peer.in_flight > 0);
+        let answers = asked.map(|peer| peer.last_sign() + timeout);
+        let rests = self
+            .peers
+            .values()
+            .map(|peer| peer.resting_until)
+            .filter(|until| *until > now);
+        let claims = self
+            .demand
+            .blocks
+            .values()
+            .map(|block| block.since + ask::CLAIM_TIME);
+        answers.chain(rests).chain(claims.filter(|at| *at > now)).min()
+    }
+
+    /// Takes back what was asked of peers that do not answer.
+    pub fn tick(&mut self, now: Mono) {
+        let timeout = self.settings.answer_timeout;
+        let silent: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.in_flight > 0 && now.since(peer.last_sign()) >= timeout)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in silent {
+            for request in self.requests.of_peer(id) {
+                self.cancel(request);
+            }
+            if let Some(peer) = self.peers.get_mut(&id) {
+                // Longer each time: it may never answer again.
+                peer.rests = (peer.rests + 1).min(8);
+                peer.resting_until = now + timeout * (1 << peer.rests);
+            }
+        }
+    }
+
+    // What is to be sent.
+
+    /// The next message to a peer. None: nothing until something else happens.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn pull(&mut self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<Message>, CoreError> {
+        self.refresh(core)?;
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return Ok(None);
+        };
+        if !peer.paused
+            && let Some(range) = peer.take_announcement()
+        {
+            return Ok(Some(Message::Range(range)));
+        }
+        if peer.sync_due {
+            peer.sync_due = false;
+            return self.our_sync(id, core).map(|sync| sync.map(Message::Sync));
+        }
+        if peer.contiguous_due {
+            peer.contiguous_due = false;
+            if self.known.contiguous > 0 && !peer.paused {
+                return Ok(Some(serve::contiguous_range(self.known.contiguous)));
+            }
+        }
+        if let Some(message) = peer.outbox.pop_front() {
+            return Ok(Some(message));
+        }
+        if let Some(message) = self.next_ask(id, core, now)? {
+            return Ok(Some(message));
+        }
+        self.next_answer(id, core)
+    }
+
+    // Bookkeeping.
+
+    /// Notices what changed in the core since the last call.
+    fn refresh(&mut self, core: &impl Core) -> Result<(), CoreError> {
+        let (before, state) = (self.known, core.state()?);
+        if state == before {
+            return Ok(());
+        }
+        if state.fork != before.fork || state.length < before.length {
+            return self.rewound(core, 0);
+        }
+        self.known = state;
+        if state.length == before.length && state.knows_manifest == before.knows_manifest {
+            return Ok(());
+        }
+        for peer in self.peers.values_mut() {
+            peer.sync_due = true;
+        }
+        // Blocks that are here already: those of an append, not of an upgrade.
+        let end = core.first_missing(before.length..state.length)?;
+        if end > before.length {
+            self.tell_of(before.length..end, core)?;
+        }
+        Ok(())
+    }
+
+    /// The blocks are here now: tells the peers, and ends what waited for them.
+    fn tell_of(&mut self, blocks: Range<u64>, core: &impl Core) -> Result<(), CoreError> {
+        self.known = core.state()?;
+        let State {
+            length, contiguous, ..
+        } = self.known;
+        for peer in self.peers.values_mut() {
+            let near_end = blocks.start.saturating_add(256) >= length;
+            if contiguous == length {
+                peer.added.clear();
+                peer.contiguous_due = true;
+            } else if near_end || peer.wants.touches(blocks.clone()) {
+                let is_known = peer.have.contiguous() >= blocks.end
+                    || (blocks.end - blocks.start == 1 && peer.have.contains(blocks.start));
+                if !is_known {
+                    peer.announce(blocks.clone(), self.settings.announcements);
+                }
+            }
+        }
+        self.demand.fill(blocks.clone());
+        let mut done = Vec::new();
+        for (id, range) in &mut self.demand.ranges {
+            let end = range.end.unwrap_or(u64::MAX);
+            if blocks.contains(&range.cursor) {
+                range.cursor = core.first_missing(range.cursor..end.min(length).max(range.cursor))?;
+            }
+            if range.cursor >= end {
+                done.push(*id);
+            }
+        }
+        for id in done {
+            self.forget_range(id);
+            self.events.push_back(Event::RangeDone(id));
+        }
+        Ok(())
+    }
+
+    fn drop_range(&mut self, id: RangeId) {
+        self.demand.ranges.remove(&id);
+        for peer in self.peers.values_mut() {
+            peer.hints.remove(&id);
+        }
+    }
+
+    /// Gives a request up, tells the peer, and lets others do it.
+    fn cancel(&mut self, id: u64) {
+        let Some(request) = self.requests.cancel(id) else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&request.peer) {
+            peer.in_flight = peer.in_flight.saturating_sub(1);
+            peer.outbox.push_back(Message::Cancel { request: id });
+        }
+        self.give_back(&request);
+    }
+
+    /// Somebody else is to do what the request was for.
+    fn give_back(&mut self, request: &InFlight) {
+        let id = request.message.id;
+        if self.upgrade == Some(id) {
+            self.upgrade = None;
+        }
+        if self.manifest == Some(id) {
+            self.manifest = None;
+        }
+        if let Some(moving) = &mut self.moving
+            && moving.request == Some(id)
+        {
+            // Without an answer the move begins anew, perhaps with another peer.
+            self.moving = None;
+        }
+        if let Some(block) = request.message.request.block
+            && self
+                .demand
+                .ranges
+                .values()
+                .any(|range| range.contains(block.index))
+        {
+            self.demand.again.insert(block.index);
+        }
+    }
+
+    fn cancel_unwanted(&mut self) {
+        let unwanted: Vec<u64> = self
+            .requests
+            .iter()
+            .filter(|(_, request)| {
+                let asked = request.message.request;
+                let block = asked.block.filter(|_| asked.upgrade.is_none());
+                block.is_some_and(|block| !self.demand.wants(block.index))
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in unwanted {
+            self.cancel(id);
+        }
+        let demand = &mut self.demand;
+        if demand.ranges.is_empty() {
+            demand.again.clear();
+        }
+    }
+
+    fn close_idle(&mut self) {
+        if self.downloading {
+            return;
+        }
+        for (id, peer) in &self.peers {
+            if peer.synced && !peer.sync.downloading {
+                let close = Event::Close {
+                    peer: *id,
+                    fault: None,
+                };
+                self.events.push_back(close);
+            }
+        }
+    }
+
+    fn pause(&mut self, id: PeerId, fault: Fault) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if !peer.paused {
+            peer.paused = true;
+            peer.wants_due.clear();
+            for request in self.requests.of_peer(id) {
+                self.cancel(request);
+            }
+            self.events.push_back(Event::Paused { peer: id, fault });
+        }
+    }
+
+    /// The peer is hostile: its channel is to be closed.
+    fn blame(&mut self, id: PeerId, fault: Fault) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.paused = true;
+            peer.requests_due.clear();
+            peer.wants_due.clear();
+            let close = Event::Close {
+                peer: id,
+                fault: Some(fault),
+            };
+            self.events.push_back(close);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

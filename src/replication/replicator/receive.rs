@@ -1,0 +1,361 @@
+//! What peers send us.
+//!
+//! Source: spec/replication.md 6.3, 6.7 and 6.9.
+
+use super::{Event, Fault, PeerId, Replicator};
+use crate::env::Mono;
+use crate::hypercore::CoreError;
+use crate::hypercore::merkle::Seek;
+use crate::hypercore::proof::Proof;
+use crate::replication::core::{Core, Outcome};
+use crate::replication::message::{
+    DataMessage, Message, NoData, Range, RequestMessage, Sync, WANT_MAX, Want,
+};
+
+impl Replicator {
+    /// A message came from a peer. What follows from it shows in [`Replicator::poll_event`] and [`Replicator::pull`],
+    /// of this and of other peers.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed. The peer's faults are events.
+    pub fn receive(
+        &mut self,
+        id: PeerId,
+        message: Message,
+        core: &mut impl Core,
+        now: Mono,
+    ) -> Result<(), CoreError> {
+        self.refresh(core)?;
+        if !self.peers.contains_key(&id) {
+            return Ok(());
+        }
+        match message {
+            Message::Sync(sync) => self.receive_sync(id, sync),
+            Message::Request(request) => self.receive_request(id, request, now),
+            Message::Cancel { request } => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.requests_due.retain(|due| due.id != request);
+                }
+            }
+            Message::Data(data) => self.receive_data(id, &data, core, now)?,
+            Message::NoData(none) => self.receive_no_data(id, none, now),
+            Message::Want(want) => self.receive_want(id, want),
+            Message::Unwant(want) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.wants.remove(want);
+                }
+            }
+            Message::Bitfield(bitfield) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.have.write(&bitfield);
+                    peer.look_from(bitfield.start);
+                    self.events.push_back(Event::Remote(id));
+                }
+            }
+            Message::Range(range) => self.receive_range(id, range),
+            // None is registered: the original's own users send none either.
+            Message::Extension(_) => {}
+        }
+        Ok(())
+    }
+
+    fn receive_sync(&mut self, id: PeerId, sync: Sync) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let (fork, length) = (self.known.fork, self.known.length);
+        if sync.fork != peer.sync.fork || sync.length != peer.sync.length {
+            peer.hints.clear();
+        }
+        peer.sync = sync;
+        peer.synced = true;
+        self.events.push_back(Event::Remote(id));
+        if !self.downloading && !sync.downloading {
+            self.events.push_back(Event::Close {
+                peer: id,
+                fault: None,
+            });
+            return;
+        }
+        // It is behind: only a sync that repeats its length lets it ask for the upgrade. No answer to an equal or longer
+        // side, or two of us would talk for ever.
+        if sync.fork == fork && sync.length < length {
+            peer.sync_due = true;
+        }
+    }
+
+    fn receive_request(&mut self, id: PeerId, request: RequestMessage, now: Mono) {
+        let limit = self.settings.requests_queued;
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.requests_due.retain(|due| due.id != request.id);
+        if peer.requests_due.len() >= limit {
+            self.blame(id, Fault::Flood { limit });
+            return;
+        }
+        if request.id == 0 {
+            // It mistrusts us. Until it has seen the answer it leaves our requests without one, or worse.
+            peer.resting_until = peer.resting_until.max(now + self.settings.answer_timeout);
+        }
+        // Urgent ones first, otherwise in order of arrival.
+        let place = match request.priority {
+            0 => peer.requests_due.len(),
+            priority => peer
+                .requests_due
+                .iter()
+                .position(|due| due.priority < priority)
+                .unwrap_or(peer.requests_due.len()),
+        };
+        peer.requests_due.insert(place, request);
+    }
+
+    fn receive_want(&mut self, id: PeerId, want: Want) {
+        let limit = self.settings.wants_queued;
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.wants.insert(want);
+        if peer.paused || (want.length > WANT_MAX && !want.any) {
+            return;
+        }
+        if peer.wants_due.len() >= limit {
+            self.blame(id, Fault::Flood { limit });
+            return;
+        }
+        peer.wants_due.push_back(want);
+    }
+
+    fn receive_range(&mut self, id: PeerId, range: Range) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let blocks = range.start..range.start.saturating_add(range.length);
+        if range.drop {
+            peer.have.clear(blocks);
+        } else {
+            peer.look_from(range.start);
+            peer.have.set(blocks);
+        }
+        self.events.push_back(Event::Remote(id));
+    }
+
+    fn receive_no_data(&mut self, id: PeerId, none: NoData, now: Mono) {
+        let Some(request) = self.requests.answered(id, none.request) else {
+            return;
+        };
+        let limit = self.settings.no_data;
+        let mut count = 0;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.in_flight = peer.in_flight.saturating_sub(1);
+            peer.speed.last_answer = now;
+            // It may have said meanwhile that it has it no longer: then nothing is wrong.
+            let asked = request.message;
+            let claims = match (asked.request.block, asked.request.upgrade) {
+                (Some(block), None) => peer.offers(block.index, asked.fork),
+                _ => peer.sync.fork == asked.fork,
+            };
+            if claims {
+                let counter = &mut peer.no_data[usize::from(none.reason == NoData::INVALID_REQUEST)];
+                *counter += 1;
+                count = *counter;
+            }
+            // What it does not give it does not have, until it says so again.
+            if asked.request.upgrade.is_some() && asked.fork == peer.sync.fork {
+                peer.sync.can_upgrade = false;
+            }
+            if asked.manifest {
+                peer.sync.has_manifest = false;
+            }
+            if let Some(block) = asked.request.block
+                && asked.request.upgrade.is_none()
+            {
+                peer.have.clear(block.index..block.index.saturating_add(1));
+            }
+            if let Some(hash) = asked.request.hash {
+                let index = hash.index / 2;
+                peer.have.clear(index..index.saturating_add(1));
+            }
+        }
+        self.give_back(&request);
+        if count >= limit {
+            self.pause(id, Fault::NoData { count });
+        }
+    }
+
+    fn receive_data(
+        &mut self,
+        id: PeerId,
+        data: &DataMessage,
+        core: &mut impl Core,
+        now: Mono,
+    ) -> Result<(), CoreError> {
+        // An answer to nothing: cancelled, a push, or a check that we never ask for.
+        let Some(request) = self.requests.answered(id, data.request) else {
+            return Ok(());
+        };
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.in_flight = peer.in_flight.saturating_sub(1);
+            peer.speed.answered(request.sent, now);
+            peer.rests = 0;
+            peer.no_data = [0; 2];
+        }
+        let is_move = self
+            .moving
+            .as_ref()
+            .is_some_and(|moving| moving.request == Some(data.request));
+        if !fits(&request.message, &data.proof) {
+            self.give_back(&request);
+            self.count_misfit(id, &request.message, &data.proof);
+            return Ok(());
+        }
+        if is_move {
+            return self.advance_move(id, &data.proof, core);
+        }
+        if self.upgrade == Some(data.request) {
+            self.upgrade = None;
+        }
+        if self.manifest == Some(data.request) {
+            self.manifest = None;
+            if data.proof.manifest.is_none()
+                && let Some(peer) = self.peers.get_mut(&id)
+            {
+                peer.sync.has_manifest = false;
+            }
+        }
+        let block = data
+            .proof
+            .block
+            .as_ref()
+            .map(|block| (block.index, block.value.len()));
+        let is_new = match block {
+            Some((index, _)) => !core.has(index)?,
+            None => false,
+        };
+        match core.accept(&data.proof)? {
+            Outcome::Done(()) => self.stored(id, block.filter(|_| is_new), core),
+            Outcome::Stale => {
+                self.give_back(&request);
+                Ok(())
+            }
+            Outcome::Refused(error) => {
+                self.give_back(&request);
+                self.pause(id, Fault::Proof(error));
+                Ok(())
+            }
+        }
+    }
+
+    fn count_misfit(&mut self, id: PeerId, asked: &RequestMessage, proof: &Proof) {
+        let limit = self.settings.misfits;
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        // A source that has moved on answers with its manifest alone, and the sync with the new fork is on its way.
+        if proof.fork != asked.fork || (asked.manifest && proof.manifest.is_some()) {
+            peer.sync.can_upgrade = false;
+        }
+        peer.misfits += 1;
+        if let Some(block) = asked.request.block {
+            peer.have.clear(block.index..block.index.saturating_add(1));
+        }
+        if peer.misfits >= limit {
+            let count = peer.misfits;
+            self.pause(id, Fault::Misfit { count });
+        }
+    }
+
+    /// A proof of the peer was stored, with this block of so many bytes.
+    fn stored(&mut self, id: PeerId, block: Option<(u64, usize)>, core: &impl Core) -> Result<(), CoreError> {
+        let before = self.known;
+        self.refresh(core)?;
+        if self.known.knows_manifest && !before.knows_manifest {
+            self.events.push_back(Event::Manifest);
+        }
+        if self.known.fork == before.fork && self.known.length > before.length {
+            self.events.push_back(Event::Upgraded {
+                from: before.length,
+                to: self.known.length,
+            });
+        }
+        if let Some((index, bytes)) = block {
+            self.cancel_duplicates(index);
+            self.events.push_back(Event::Block {
+                index,
+                peer: id,
+                bytes,
+            });
+            self.tell_of(index..index.saturating_add(1), core)?;
+        }
+        if !self.demand.seeks.is_empty() {
+            self.resolve_seeks(core)?;
+        }
+        Ok(())
+    }
+
+    /// Others were asked for the block too.
+    fn cancel_duplicates(&mut self, index: u64) {
+        let others: Vec<u64> = self.requests.of_block(index).collect();
+        for id in others {
+            let upgrades = self
+                .requests
+                .get(id)
+                .is_some_and(|request| request.message.request.upgrade.is_some());
+            if !upgrades {
+                self.cancel(id);
+                self.demand.again.remove(&index);
+            }
+        }
+    }
+
+    /// Answers the seeks that can be answered.
+    pub(super) fn resolve_seeks(&mut self, core: &impl Core) -> Result<(), CoreError> {
+        let mut resolved = Vec::new();
+        for (bytes, padding) in self.demand.seeks.keys() {
+            match core.seek(*bytes, *padding)? {
+                Seek::Unresolved { .. } => {}
+                Seek::Past if self.known.length == 0 => {}
+                Seek::Past => resolved.push((*bytes, *padding, None)),
+                Seek::Found { block, offset } => resolved.push((*bytes, *padding, Some((block, offset)))),
+            }
+        }
+        for (bytes, padding, found) in resolved {
+            self.demand.seeks.remove(&(bytes, padding));
+            self.events.push_back(Event::Sought {
+                bytes,
+                padding,
+                found,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// True when the proof has what was asked for, and nothing else but perhaps the manifest.
+fn fits(asked: &RequestMessage, proof: &Proof) -> bool {
+    let request = &asked.request;
+    let block = match (&request.block, &proof.block) {
+        (Some(asked), Some(given)) => asked.index == given.index,
+        (None, None) => true,
+        _ => false,
+    };
+    // A hash is not looked at when a block is asked for too; we never ask for both.
+    let hash = match (&request.hash, &proof.hash) {
+        (Some(asked), Some(given)) => asked.index == given.index,
+        (None, None) => true,
+        _ => false,
+    };
+    let seek = match (&request.seek, &proof.seek) {
+        (Some(asked), Some(given)) => asked.bytes == given.bytes,
+        // The node that was sought may lie on the way of the hash.
+        (_, None) => true,
+        (None, Some(_)) => false,
+    };
+    let upgrade = match (&request.upgrade, &proof.upgrade) {
+        (Some(_), Some(_)) | (None, None) => true,
+        // An empty core has nothing to upgrade to.
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    proof.fork == asked.fork && block && hash && seek && upgrade
+}

@@ -1,0 +1,187 @@
+//! The public handle on real sockets and files, and what it answers when it cannot do what it is asked.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use autobee::db::{AppendOptions, CloseReason};
+use autobee::env::memory::MemoryEnv;
+use autobee::env::native::NativeEnv;
+use autobee::env::{Env, Listener as _, Network as _, PeerAddr};
+use autobee::{Autobee, ErrorKind, Role, Settings};
+use autobee_sim::workload::{Contract, Op};
+
+/// ```text
+/// a: create, add b, put x ---- TCP ---- b: join, put y
+///            both reopen from their files: same order, same view
+/// ```
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_peers_agree_over_tcp_and_after_a_reopen() {
+    let [a_dir, b_dir] = [Directory::new("a"), Directory::new("b")];
+    let a = open(&a_dir, None).await;
+    let b = open(&b_dir, Some(&a)).await;
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+
+    a.append(Op::add_writer(b.local(), 2).to_value()).await.unwrap();
+    a.append(Op::put("x", "1").to_value()).await.unwrap();
+    until(&b, |db| db.writable()).await;
+    b.append(Op::put("y", "2").to_value()).await.unwrap();
+    until(&a, |db| db.order().len() == 3).await;
+
+    assert_eq!(a.order(), b.order());
+    assert_eq!(a.view().all().await.unwrap(), b.view().all().await.unwrap());
+    assert_eq!(a.view().get(b"y").await.unwrap().as_deref(), Some(&b"2"[..]));
+    assert!(a.is_indexer() && a.writers() == b.writers());
+
+    let (order, view) = (b.order(), b.view());
+    a.close();
+    b.close();
+    for directory in [&a_dir, &b_dir] {
+        let db = open(directory, None).await;
+        assert_eq!(db.order(), order);
+        assert_eq!(db.view(), view);
+    }
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_process_and_one_database() {
+    let [a_dir, b_dir] = [Directory::new("own"), Directory::new("other")];
+    let a = open(&a_dir, None).await;
+    let again = Autobee::builder(a_dir.env()).open().await;
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::Disk, "locked");
+    let other = open(&b_dir, None).await.key();
+    a.close();
+    let wrong = Autobee::builder(a_dir.env()).key(other).open().await;
+    assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn what_cannot_be_appended_is_refused_with_its_reason() {
+    let env = MemoryEnv::new(1);
+    env.run(async {
+        let settings = Settings {
+            append_values_max: 2,
+            value_bytes_max: 4,
+            ..Settings::default()
+        };
+        let db = Autobee::builder(env.clone())
+            .settings(settings)
+            .open()
+            .await
+            .unwrap();
+        let error = db.append(b"12345").await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().contains("value 0")),
+            (ErrorKind::Invalid, true)
+        );
+        let error = db
+            .append_batch(vec!["a".into(), "b".into(), "c".into()])
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(db.order().is_empty(), "nothing of a refused append is there");
+
+        let reader = Autobee::builder(env.sibling(2))
+            .key(db.key())
+            .open()
+            .await
+            .unwrap();
+        assert!(!reader.writable());
+        assert_eq!(reader.append(b"x").await.unwrap_err().kind(), ErrorKind::Denied);
+        reader
+            .append_with(vec!["x".into()], AppendOptions { optimistic: true })
+            .await
+            .unwrap();
+
+        db.close();
+        assert_eq!(db.append(b"x").await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(db.update().await.unwrap_err().kind(), ErrorKind::Closed);
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_empty_append_changes_nothing() {
+    let env = MemoryEnv::new(1);
+    env.run(async {
+        let db = Autobee::builder(env.clone()).open().await.unwrap();
+        assert_eq!(db.append_batch(Vec::new()).await.unwrap().0, 0);
+        assert!(db.order().is_empty());
+    })
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_of_other_databases_and_garbage_end_the_session_with_blame() {
+    let [a_dir, b_dir] = [Directory::new("blame-a"), Directory::new("blame-b")];
+    let [a, b] = [open(&a_dir, None).await, open(&b_dir, None).await];
+    let (left, right) = tokio::io::duplex(1 << 16);
+    let session = a.replicate(left, Role::Initiator).unwrap();
+    b.replicate(right, Role::Responder).unwrap();
+    assert!(matches!(session.ended().await, CloseReason::PeerMisbehaved(_)));
+
+    let (left, mut right) = tokio::io::duplex(1 << 16);
+    let session = a.replicate(left, Role::Initiator).unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut right, &[0xff; 64])
+        .await
+        .unwrap();
+    assert!(matches!(session.ended().await, CloseReason::PeerMisbehaved(_)));
+
+    let (left, _right) = tokio::io::duplex(1 << 16);
+    let session = a.replicate(left, Role::Initiator).unwrap();
+    a.close();
+    assert_eq!(session.ended().await, CloseReason::Closed);
+}
+
+async fn open(directory: &Directory, join: Option<&Autobee<NativeEnv>>) -> Autobee<NativeEnv> {
+    let mut builder = Autobee::builder(directory.env()).apply(Contract);
+    if let Some(db) = join {
+        builder = builder.key(db.key());
+    }
+    builder.open().await.unwrap()
+}
+
+async fn connect(a_env: &NativeEnv, a: &Autobee<NativeEnv>, b_env: &NativeEnv, b: &Autobee<NativeEnv>) {
+    let mut listener = a_env
+        .network()
+        .listen(&PeerAddr::new("127.0.0.1:0"))
+        .await
+        .unwrap();
+    let address = listener.local_addr();
+    let (accepted, dialled) = tokio::join!(listener.accept(), b_env.network().dial(&address));
+    a.replicate(accepted.unwrap().0, Role::Responder).unwrap();
+    b.replicate(dialled.unwrap(), Role::Initiator).unwrap();
+}
+
+async fn until(db: &Autobee<NativeEnv>, done: impl Fn(&Autobee<NativeEnv>) -> bool) {
+    let mut changes = Default::default();
+    let wait = async {
+        while !done(db) {
+            db.changed(&mut changes).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait)
+        .await
+        .expect("nothing changed for 20 seconds");
+}
+
+/// A directory that is removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("autobee-engine-{}-{name}", std::process::id())))
+    }
+
+    fn env(&self) -> NativeEnv {
+        NativeEnv::new(&self.0).unwrap()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        #[expect(clippy::disallowed_methods, reason = "the files of this test")]
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
