@@ -45,3 +45,23 @@ pub use settings::Settings;
 pub use source::{BlockError, Blocks, MemoryBlocks};
 pub use tree::{Entries, Entry, Tree};
 pub use watch::{Watch, WatchEvent, WatchEvents};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An engine holds all of these across waits, in tasks that move between threads.
+    #[test]
+    fn everything_can_move_between_threads() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Bee>();
+        check::<Tree>();
+        check::<Batch>();
+        check::<Written>();
+        check::<Entries>();
+        check::<Changes>();
+        check::<Diff>();
+        check::<Watch>();
+        check::<BeeError>();
+    }
+}

@@ -86,7 +86,8 @@ impl Batch {
         let mut external = Vec::new();
         let mut stack = vec![root];
         while let Some(id) = stack.pop() {
-            if groups[groups.len() - 1].size >= self.block_bytes_preferred {
+            let last = &groups[groups.len() - 1];
+            if last.size >= self.block_bytes_preferred && !last.nodes.is_empty() {
                 groups.push(Group::default());
             }
             let at = groups.len() - 1;
