@@ -50,10 +50,6 @@ fn every_crash_of_redb_leaves_the_state_after_some_commit() {
 }
 
 /// Two threads take one workload after the other until there were enough images.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the images are many and have nothing to do with each other"
-)]
 fn try_crashes(engine: &dyn Engine, wanted: u64) -> u64 {
     let (next_seed, tried) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -71,7 +67,7 @@ fn try_crashes(engine: &dyn Engine, wanted: u64) -> u64 {
 
 /// All moments of one workload, several fates each.
 fn try_crashes_of(engine: &dyn Engine, seed: u64) -> u64 {
-    let recording = Recording::new(engine, seed, 60, seed % 3 == 0);
+    let recording = Recording::new(engine, seed, 60, seed.is_multiple_of(3));
     let mut tried = 0;
     for (number, moment) in recording.moments.iter().enumerate() {
         let fates: &[Crash] = if moment.disk.is_synced() {
@@ -574,4 +570,126 @@ fn a_sync_that_does_nothing_is_noticed() {
     }
     assert!(noticed >= 19, "{noticed}");
     assert!(DiskOp::Sync.changes());
+}
+
+/// A child process writes to real files until it is killed; whatever it said before is there.
+#[cfg(feature = "tokio")]
+mod kill {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Stdio};
+
+    use autobee::env::native::NativeDisk;
+
+    use super::*;
+
+    const DIRECTORY: &str = "AUTOBEE_KILLED_CHILD";
+
+    /// Says after every commit what is visible and what is durable. Only the test below starts it.
+    #[test]
+    fn child_that_is_killed() {
+        let Some(directory) = std::env::var_os(DIRECTORY) else {
+            return;
+        };
+        let seed = seed_of(Path::new(&directory));
+        let mut store = small()
+            .open(Arc::new(NativeDisk::new(&directory).unwrap()))
+            .unwrap();
+        for step in Workload::new(seed).take(100_000) {
+            match step {
+                Step::Commit(batch) => drop(store.commit(&batch).unwrap()),
+                Step::Sync => drop(store.sync().unwrap()),
+                Step::Maintain | Step::Reopen => drop(store.maintain(1000).unwrap()),
+            }
+            println!("{} {}", store.seq().0, store.durable().0);
+            std::io::stdout().flush().unwrap();
+        }
+    }
+
+    fn seed_of(directory: &Path) -> u64 {
+        let name = directory.file_name().unwrap().to_str().unwrap();
+        name.rsplit('-').next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_killed_process_loses_no_commit() {
+        for seed in 0..8 {
+            let name = format!("autobee-kill-{}-{seed}", std::process::id());
+            let directory = Scratch(std::env::temp_dir().join(name));
+            let said = run_and_kill(&directory.0, 50 + 37 * seed);
+            let store = small()
+                .open(Arc::new(NativeDisk::new(&directory.0).unwrap()))
+                .unwrap();
+            assert!(
+                store.seq() >= said,
+                "workload {seed}: {said:?} was said, {:?} is found",
+                store.seq()
+            );
+            assert_eq!(store.durable(), store.seq());
+            let expected = state_at(seed, store.seq());
+            assert!(
+                contents(&*store) == expected,
+                "workload {seed}: not the state after {:?}",
+                store.seq()
+            );
+            store.check().unwrap();
+        }
+    }
+
+    /// Kills the child after it said so many lines. Gives the last commit of which it said that it was there.
+    fn run_and_kill(directory: &Path, lines: u64) -> Seq {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kill::child_that_is_killed", "--nocapture"])
+            .env(DIRECTORY, directory)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut said = Seq(0);
+        let mut count = 0;
+        for line in output.lines() {
+            let line = line.unwrap();
+            // The first line is also what the test harness prints before it.
+            let mut numbers = line.split_whitespace().rev().map(str::parse);
+            let (Some(Ok::<u64, _>(_)), Some(Ok(seq))) = (numbers.next(), numbers.next()) else {
+                continue;
+            };
+            said = Seq(seq);
+            count += 1;
+            if count == lines {
+                child.kill().unwrap();
+            }
+        }
+        assert!(!child.wait().unwrap().success(), "it ended by itself");
+        assert!(count >= lines);
+        said
+    }
+
+    /// What the workload has written when commit `seq` is the last one.
+    fn state_at(seed: u64, seq: Seq) -> Vec<(Key, bytes::Bytes)> {
+        let mut oracle = Oracle::new();
+        let mut store = small().open(Arc::new(SimDisk::new(0))).unwrap();
+        for step in Workload::new(seed) {
+            if store.seq() >= seq {
+                break;
+            }
+            match step {
+                Step::Commit(batch) => {
+                    store.commit(&batch).unwrap();
+                    oracle.commit(&batch);
+                }
+                Step::Sync => drop(store.sync().unwrap()),
+                Step::Maintain | Step::Reopen => drop(store.maintain(1000).unwrap()),
+            }
+        }
+        oracle.state.to_vec()
+    }
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
 }

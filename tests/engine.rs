@@ -1,6 +1,10 @@
 //! The public handle on real sockets and files, and what it answers when it cannot do what it is asked.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -181,7 +185,6 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        #[expect(clippy::disallowed_methods, reason = "the files of this test")]
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

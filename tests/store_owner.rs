@@ -1,5 +1,4 @@
 //! Group commit: commits run at once, one sync at a time serves all who wait.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 //! Core numbers are resolved with the list that the block's own checkpoint names (spec/hyperbee.md 4), so that no
 //! read ever needs a newer block than the data itself.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::atomic::AtomicUsize;
@@ -16,7 +17,7 @@ use crate::wire::{Index, Link};
 use super::block::{Block, BlockEdit, EditKind, KeyRecord, Pointer};
 use super::cache::{Cache, Cached, Charge, Mark};
 use super::error::{BeeError, Fault};
-use super::node::{Edit, KeyAt, KeySlot, KidAt, KidSlot, LIST_LENGTH_MAX, Node, Target};
+use super::node::{self, Edit, KeyAt, KeySlot, KidAt, KidSlot, LIST_LENGTH_MAX, Node, Target, Text};
 use super::numbers::Numbers;
 use super::place::{CoreId, Cores, Place};
 use super::settings::Settings;
@@ -222,13 +223,17 @@ impl Reader<'_> {
 
     /// The bytes of a key of `node`.
     pub(super) fn text<'n>(&self, node: &'n Node, slot: &'n KeySlot) -> Result<&'n Bytes, BeeError> {
-        if let Some(text) = slot.text() {
-            return Ok(text);
+        match slot.text() {
+            Some(text) => Ok(text.bytes()),
+            None => self.fetch_text(node, slot).map(Text::bytes),
         }
+    }
+
+    #[cold]
+    fn fetch_text<'n>(&self, node: &'n Node, slot: &'n KeySlot) -> Result<&'n Text, BeeError> {
         let KeyAt::Stored(place) = slot.at else {
-            // A fresh key record is made from its bytes.
-            static EMPTY: Bytes = Bytes::new();
-            return Ok(&EMPTY);
+            // Not reached: a fresh key record is made with its bytes.
+            return Ok(node.remember(slot, Bytes::new()));
         };
         let block = self.block(place.core, place.seq)?;
         let record = self.record(&block, place)?;
@@ -271,14 +276,20 @@ impl Reader<'_> {
 
     /// Binary search as every implementation does it: the first key that is equal is not necessarily the leftmost.
     pub(super) fn search(&self, node: &Node, key: &[u8]) -> Result<Result<usize, usize>, BeeError> {
+        let head = node::head(key);
         let mut low = 0;
         let mut high = node.keys.len();
         while low < high {
             let middle = usize::midpoint(low, high);
-            match key.cmp(self.text(node, &node.keys[middle])?) {
-                std::cmp::Ordering::Equal => return Ok(Ok(middle)),
-                std::cmp::Ordering::Less => high = middle,
-                std::cmp::Ordering::Greater => low = middle + 1,
+            let slot = &node.keys[middle];
+            let text = match slot.text() {
+                Some(text) => text,
+                None => self.fetch_text(node, slot)?,
+            };
+            match text.compare(key, head) {
+                Ordering::Equal => return Ok(Ok(middle)),
+                Ordering::Less => high = middle,
+                Ordering::Greater => low = middle + 1,
             }
         }
         Ok(Err(low))

@@ -3,6 +3,7 @@
 //! A node that came from a block is never changed. A batch works on a copy, where list elements may also be key
 //! records and nodes that have no place yet.
 
+use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -32,7 +33,14 @@ pub(super) struct Node {
 #[derive(Debug, Clone)]
 pub(super) struct KeySlot {
     pub(super) at: KeyAt,
-    text: OnceLock<Bytes>,
+    text: OnceLock<Text>,
+}
+
+/// The bytes of a key, with the first of them close at hand: most comparisons are decided by these alone.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    head: u64,
+    bytes: Bytes,
 }
 
 /// Where a key record is.
@@ -126,7 +134,7 @@ impl Node {
             .keys
             .iter()
             .filter_map(KeySlot::text)
-            .map(text_footprint)
+            .map(|text| text_footprint(&text.bytes))
             .sum();
         size_of::<Self>()
             + texts
@@ -136,12 +144,12 @@ impl Node {
     }
 
     /// Keeps the bytes of a key that was just fetched.
-    pub(super) fn remember<'a>(&'a self, slot: &'a KeySlot, text: Bytes) -> &'a Bytes {
+    pub(super) fn remember<'a>(&'a self, slot: &'a KeySlot, text: Bytes) -> &'a Text {
         let bytes = text_footprint(&text);
         let mut first = false;
         let text = slot.text.get_or_init(|| {
             first = true;
-            text
+            Text::new(text)
         });
         if let Some(charge) = self.charge.as_ref().filter(|_| first) {
             charge.add(bytes);
@@ -216,12 +224,12 @@ impl KeySlot {
     pub(super) fn fresh(id: u32, text: Bytes) -> Self {
         Self {
             at: KeyAt::Fresh(id),
-            text: OnceLock::from(text),
+            text: OnceLock::from(Text::new(text)),
         }
     }
 
     /// The key, when it was fetched before.
-    pub(super) fn text(&self) -> Option<&Bytes> {
+    pub(super) fn text(&self) -> Option<&Text> {
         self.text.get()
     }
 
@@ -231,6 +239,30 @@ impl KeySlot {
             KeyAt::Fresh(id) => Target::Fresh(id),
         }
     }
+}
+
+impl Text {
+    fn new(bytes: Bytes) -> Self {
+        let head = head(&bytes);
+        Self { head, bytes }
+    }
+
+    pub(super) const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How `key`, whose first bytes are `head`, compares with this key.
+    pub(super) fn compare(&self, key: &[u8], head: u64) -> Ordering {
+        head.cmp(&self.head).then_with(|| key.cmp(&self.bytes))
+    }
+}
+
+/// The first eight bytes of a key as a number that compares as they do. What is too short is filled up with zeros.
+pub(super) fn head(key: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    let size = key.len().min(8);
+    head[..size].copy_from_slice(&key[..size]);
+    u64::from_be_bytes(head)
 }
 
 impl KidSlot {

@@ -202,26 +202,23 @@ impl Tree {
     pub fn get(&self, blocks: &dyn Blocks, key: &[u8]) -> Result<Option<Entry>, BeeError> {
         let reader = self.reader(blocks);
         let Some(mut at) = self.root else { return Ok(None) };
-        let mut node = Arc::clone(self.root_node(&reader, at)?);
+        let mut below: Arc<Node>;
+        let mut node: &Node = self.root_node(&reader, at)?;
         for _ in 0..DEPTH_MAX {
-            let position = match reader.search(&node, key)? {
-                Ok(position) => {
-                    let slot = &node.keys[position];
-                    let KeyAt::Stored(place) = slot.at else {
-                        return Ok(None);
-                    };
-                    return reader.entry(place).map(Some);
-                }
-                Err(position) => position,
+            let slot = match reader.search(node, key)? {
+                Ok(position) => match node.keys[position].at {
+                    KeyAt::Stored(place) => return reader.entry(place).map(Some),
+                    KeyAt::Fresh(_) => return Ok(None),
+                },
+                Err(position) => node.kids.get(position),
             };
-            let Some(slot) = node.kids.get(position) else {
-                return Ok(None);
-            };
+            let Some(slot) = slot else { return Ok(None) };
             let KidAt::Stored(place) = slot.at else {
                 return Ok(None);
             };
             at = place;
-            node = reader.kid(slot, place)?;
+            below = reader.kid(slot, place)?;
+            node = &below;
         }
         Err(reader.corrupt_at(at, Fault::TooDeep(DEPTH_MAX)))
     }

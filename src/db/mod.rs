@@ -283,7 +283,8 @@ pub struct Changes {
 impl Changes {
     async fn wait<E: Env>(&mut self, shared: &Shared<E>) {
         let mut changed = shared.changed.subscribe();
-        changed.wait_for(|count| *count != self.seen).await;
+        // The sender lives in `shared`, so this cannot fail.
+        let _ = changed.wait_for(|count| *count != self.seen).await;
         self.seen = *changed.borrow();
     }
 }

@@ -49,7 +49,8 @@ impl Session {
     /// Waits for the end of the connection and says why it ended.
     pub async fn ended(&self) -> CloseReason {
         let mut ended = self.ended.clone();
-        ended.wait_for(Option::is_some).await;
+        // The sender lives in `self`, so this cannot fail.
+        let _ = ended.wait_for(Option::is_some).await;
         ended.borrow().clone().unwrap_or(CloseReason::Closed)
     }
 
@@ -75,7 +76,7 @@ impl Ending {
     }
 
     async fn wait(&self) {
-        self.reason.subscribe().wait_for(Option::is_some).await;
+        let _ = self.reason.subscribe().wait_for(Option::is_some).await;
     }
 }
 
@@ -220,7 +221,7 @@ impl<E: Env> Connection<E> {
     /// Tells the peer what changed here.
     async fn watch(self: Arc<Self>) {
         let mut changed = self.shared.changed.subscribe();
-        while self.unless_over(changed.changed()).await.is_some() {
+        while let Some(Ok(())) = self.unless_over(changed.changed()).await {
             self.output.notify_one();
         }
     }

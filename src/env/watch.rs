@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 /// let sender = watch::Sender::new(1);
 /// let mut receiver = sender.subscribe();
 /// sender.send_modify(|value| *value += 1);
-/// MemoryEnv::new(0).run(async move { receiver.wait_for(|value| *value == 2).await }).unwrap();
+/// MemoryEnv::new(0).run(async move { receiver.wait_for(|value| *value == 2).await }).unwrap().unwrap();
 /// assert_eq!(*sender.borrow(), 2);
 /// ```
 #[derive(Debug)]
@@ -46,13 +46,23 @@ struct Shared<T> {
 struct Versioned<T> {
     value: T,
     version: u64,
+    is_closed: bool,
 }
+
+/// The sender is gone: the value never changes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the value never changes again")]
+pub struct Closed;
 
 impl<T> Sender<T> {
     /// A value that nobody watches yet.
     #[must_use]
     pub fn new(value: T) -> Self {
-        let value = Mutex::new(Versioned { value, version: 0 });
+        let value = Mutex::new(Versioned {
+            value,
+            version: 0,
+            is_closed: false,
+        });
         Self {
             shared: Arc::new(Shared {
                 value,
@@ -121,17 +131,31 @@ impl<T> Receiver<T> {
         Ref(guard)
     }
 
+    /// Counts the value as seen.
+    pub fn mark_unchanged(&mut self) {
+        self.seen = self.shared.lock().version;
+    }
+
     /// Waits until the value changed since it was seen last.
-    pub async fn changed(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// When it did not, and the sender is gone.
+    pub async fn changed(&mut self) -> Result<(), Closed> {
         let shared = Arc::clone(&self.shared);
         let mut notified = pin!(shared.changed.notified());
         loop {
             // Registered before the look: a change in between is not missed.
             notified.as_mut().enable();
-            let version = shared.lock().version;
-            if version != self.seen {
-                self.seen = version;
-                return;
+            {
+                let guard = shared.lock();
+                if guard.version != self.seen {
+                    self.seen = guard.version;
+                    return Ok(());
+                }
+                if guard.is_closed {
+                    return Err(Closed);
+                }
             }
             notified.as_mut().await;
             notified.set(shared.changed.notified());
@@ -139,17 +163,28 @@ impl<T> Receiver<T> {
     }
 
     /// Waits until the value is as wanted. It may be at once.
-    pub async fn wait_for(&mut self, mut wanted: impl FnMut(&T) -> bool) {
+    ///
+    /// # Errors
+    ///
+    /// When it is not, and the sender is gone.
+    pub async fn wait_for(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Result<(), Closed> {
         loop {
             {
                 let guard = self.shared.lock();
                 self.seen = guard.version;
                 if wanted(&guard.value) {
-                    return;
+                    return Ok(());
                 }
             }
-            self.changed().await;
+            self.changed().await?;
         }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.shared.lock().is_closed = true;
+        self.shared.changed.notify_waiters();
     }
 }
 

@@ -137,13 +137,13 @@ impl Bitfield {
         })
     }
 
-    /// Page `page` of [`WIRE_PAGE_BLOCKS`] blocks as peers send it: bit `i` of byte `j` is block `8 j + i`. Zero bytes
-    /// at the end are left out.
+    /// Page `page` of [`WIRE_PAGE_BLOCKS`] blocks as peers send it, of a log that they know to have `length` blocks: bit
+    /// `i` of byte `j` is block `8 j + i`. Zero bytes at the end are left out.
     #[must_use]
-    pub fn wire_page(&self, page: u64) -> Vec<u8> {
+    pub fn wire_page(&self, page: u64, length: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         let start = page.saturating_mul(WIRE_PAGE_BLOCKS);
-        let end = start.saturating_add(WIRE_PAGE_BLOCKS);
+        let end = start.saturating_add(WIRE_PAGE_BLOCKS).min(length);
         for run in self.runs(start) {
             if run.start >= end {
                 break;
@@ -409,7 +409,7 @@ mod tests {
             field.set(0..10);
             field.clear(start..end);
             field.truncate(length);
-            let _ = (field.has(start), field.next_missing(start), field.next_present(end), field.wire_page(start));
+            let _ = (field.has(start), field.next_missing(start), field.next_present(end), field.wire_page(start, end));
         }
     }
 }

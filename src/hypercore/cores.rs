@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 use super::error::CoreError;
 use super::event::{BACKLOG, Event};
@@ -16,6 +16,7 @@ use super::manifest::Manifest;
 use super::offer::Offer;
 use super::record::{AuthRecord, LinesRecord, RecordError, StoreRecord};
 use crate::crypto::{self, CoreKey, DiscoveryKey};
+use crate::env::watch;
 use crate::store::{CorePointer, Key, Read, Seq};
 use crate::wire::compact::Decode as _;
 

@@ -10,22 +10,41 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
-use super::change::{Authority, Change, Place, group_key};
+use super::change::{Change, Place, group_key};
 use super::cores::{Cores, scan};
 use super::error::CoreError;
 use super::event::{BACKLOG, GroupEvent, GroupEvents};
 use super::keys::{Namespace, PrimaryKey};
-use super::manifest::{Manifest, ManifestOptions, Prologue, Signer};
-use super::record::{AuthRecord, GroupRecord, StoreRecord};
-use super::session::{Core, SessionOptions, Ticket};
+use super::lookup::CoreOptions;
+use super::manifest::{Manifest, ManifestOptions, Prologue};
+use super::record::{GroupRecord, StoreRecord};
+use super::session::{Core, Ticket};
+use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Entropy as _, Env};
-use crate::store::{Batch, CorePointer, Key, Read as _, Seq, StoreError, StoreHandle};
+use crate::env::{Clock as _, Entropy as _, Env, watch};
+use crate::store::{Batch, CorePointer, Key, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// The cores of one store. Cloning gives another handle to the same ones.
+///
+/// ```
+/// use autobee::env::memory::MemoryEnv;
+/// use autobee::hypercore::{CoreOptions, Corestore, CorestoreOptions, Wait};
+/// use autobee::store::{Seglog, StoreHandle};
+///
+/// let env = MemoryEnv::new(1);
+/// let block = env.run(async {
+///     let store = StoreHandle::open(&env, &Seglog::default())?;
+///     let store = Corestore::open(env.clone(), store, CorestoreOptions::default()).await?;
+///     let core = store.get(CoreOptions::name("notes")).await?;
+///     core.append(vec!["hello".into(), "world".into()]).await?; // durable now
+///     core.get(1, Wait::Local).await
+/// });
+/// assert_eq!(block.unwrap()?, "world");
+/// # Ok::<(), autobee::hypercore::CoreError>(())
+/// ```
 #[derive(Clone)]
 pub struct Corestore<E: Env> {
     pub(super) shared: Arc<Shared<E>>,
@@ -42,27 +61,6 @@ pub struct CorestoreOptions {
     pub is_read_only: bool,
 }
 
-/// Which core to open.
-#[derive(Debug, Clone)]
-pub struct CoreOptions {
-    /// By name, in the namespace of the store. Made when it does not exist.
-    pub name: Option<Bytes>,
-    /// By key. Made when it does not exist; read-only unless a key pair of a signer is known.
-    pub key: Option<CoreKey>,
-    /// By public name. Never made.
-    pub discovery_key: Option<DiscoveryKey>,
-    /// By key pair, or the key pair to write with.
-    pub key_pair: Option<KeyPair>,
-    /// By manifest.
-    pub manifest: Option<Manifest>,
-    /// Version of the manifest that follows from a name or key pair; 0 also means 1.
-    pub manifest_version: u64,
-    /// The group that the core joins.
-    pub group: Option<[u8; 32]>,
-    /// How the session behaves.
-    pub session: SessionOptions,
-}
-
 /// What all handles of a store share.
 pub(super) struct Shared<E: Env> {
     pub(super) env: E,
@@ -70,65 +68,6 @@ pub(super) struct Shared<E: Env> {
     cores: Mutex<Cores>,
     groups: broadcast::Sender<GroupEvent>,
     primary_key: PrimaryKey,
-}
-
-impl CoreOptions {
-    fn empty() -> Self {
-        Self {
-            name: None,
-            key: None,
-            discovery_key: None,
-            key_pair: None,
-            manifest: None,
-            manifest_version: 1,
-            group: None,
-            session: SessionOptions::default(),
-        }
-    }
-
-    /// By name.
-    pub fn name(name: impl AsRef<[u8]>) -> Self {
-        Self {
-            name: Some(Bytes::copy_from_slice(name.as_ref())),
-            ..Self::empty()
-        }
-    }
-
-    /// By key.
-    #[must_use]
-    pub fn key(key: CoreKey) -> Self {
-        Self {
-            key: Some(key),
-            ..Self::empty()
-        }
-    }
-
-    /// By public name.
-    #[must_use]
-    pub fn discovery_key(discovery_key: DiscoveryKey) -> Self {
-        Self {
-            discovery_key: Some(discovery_key),
-            ..Self::empty()
-        }
-    }
-
-    /// By key pair.
-    #[must_use]
-    pub fn key_pair(key_pair: KeyPair) -> Self {
-        Self {
-            key_pair: Some(key_pair),
-            ..Self::empty()
-        }
-    }
-
-    /// By manifest.
-    #[must_use]
-    pub fn manifest(manifest: Manifest) -> Self {
-        Self {
-            manifest: Some(manifest),
-            ..Self::empty()
-        }
-    }
 }
 
 impl<E: Env> Corestore<E> {
@@ -404,150 +343,10 @@ impl<E: Env> Corestore<E> {
         Ok(self.shared.store.close().await?)
     }
 
-    fn key_pair_of(&self, options: &CoreOptions) -> Option<KeyPair> {
+    pub(super) fn key_pair_of(&self, options: &CoreOptions) -> Option<KeyPair> {
         let name = options.name.as_ref().filter(|name| !name.is_empty());
         name.map(|name| self.create_key_pair(name))
             .or_else(|| options.key_pair.clone())
-    }
-
-    /// Finds or makes the core that the options name.
-    fn resolve(
-        &self,
-        options: &CoreOptions,
-        change: &mut Change<'_, E::Crypto>,
-    ) -> Result<CorePointer, CoreError> {
-        let seq = self.shared.store.seq()?;
-        let name = options.name.as_ref().filter(|name| !name.is_empty());
-        let alias = name.map(|name| Key::CoreByAlias(*self.namespace.as_bytes(), name.clone()));
-        if let Some(alias) = &alias
-            && let Some(bytes) = change.view().get(alias)?
-        {
-            let known = DiscoveryKey::new(<[u8; 32]>::from_bytes(&bytes)?);
-            let pointer = change.find(&known, seq)?.ok_or(CoreError::Unknown)?;
-            let core = change.cores.get(pointer)?;
-            return match options.key {
-                Some(key) if key != *core.key() => Err(CoreError::KeyMismatch { key }),
-                _ => Ok(pointer),
-            };
-        }
-
-        let key_pair = self.key_pair_of(options);
-        let version = options.manifest_version.max(1);
-        let manifest = match (&options.manifest, &key_pair) {
-            (Some(manifest), _) => Some(manifest.clone()),
-            (None, Some(pair))
-                if options
-                    .key
-                    .is_none_or(|key| key.as_bytes() != pair.public.as_bytes()) =>
-            {
-                Some(Manifest::new(ManifestOptions {
-                    version: Some(version),
-                    signers: vec![Signer::new(pair.public)],
-                    ..ManifestOptions::default()
-                })?)
-            }
-            (None, Some(pair)) => Some(Manifest::single(pair.public)),
-            (None, None) => None,
-        };
-        let key = options.key.or_else(|| manifest.as_ref().map(Manifest::key));
-        let known = match (key, options.discovery_key) {
-            (Some(key), _) => crypto::discovery_key(&key),
-            (None, Some(known)) => known,
-            (None, None) => return Err(CoreError::NoCore),
-        };
-        let found = change.find(&known, seq)?;
-        let Some(key) = key else {
-            return found.ok_or(CoreError::Unknown);
-        };
-        let belongs = |manifest: &Manifest| manifest.key() == key || manifest.is_compat(&key);
-        let pointer = match found {
-            Some(pointer) => {
-                let core = change.cores.get(pointer)?;
-                let stored = core.manifest().or(manifest.as_ref());
-                let may_sign = |pair: &KeyPair| {
-                    stored.is_some_and(|manifest| {
-                        belongs(manifest)
-                            && manifest
-                                .signers()
-                                .iter()
-                                .any(|signer| signer.public_key == pair.public)
-                    })
-                };
-                if key_pair.as_ref().is_some_and(|pair| !may_sign(pair)) {
-                    return Err(CoreError::KeyMismatch { key });
-                }
-                let learns = core.manifest().is_none() && manifest.is_some();
-                let gains = core.auth.key_pair.is_none() && key_pair.is_some();
-                if learns || gains {
-                    change.edit_auth(pointer, |auth| {
-                        auth.manifest = auth.manifest.take().or(manifest);
-                        auth.key_pair = auth.key_pair.take().or(key_pair);
-                        Ok(())
-                    })?;
-                }
-                pointer
-            }
-            None => {
-                if manifest.as_ref().is_some_and(|manifest| !belongs(manifest)) {
-                    return Err(CoreError::KeyMismatch { key });
-                }
-                change.create(AuthRecord {
-                    key,
-                    manifest,
-                    key_pair,
-                    group: None,
-                })?
-            }
-        };
-        if let Some(alias) = alias {
-            change.put(alias, Bytes::copy_from_slice(known.as_bytes()));
-        }
-        Ok(pointer)
-    }
-}
-
-/// Changes of many cores that happen together.
-pub struct Transaction<'a, 'b, E: Env> {
-    change: &'a mut Change<'b, E::Crypto>,
-}
-
-impl<E: Env> Transaction<'_, '_, E> {
-    /// Appends blocks to the core of a session. Gives the new length.
-    ///
-    /// # Errors
-    /// As [`Core::append`].
-    pub fn append(&mut self, core: &Core<E>, blocks: Vec<Bytes>) -> Result<u64, CoreError> {
-        let (place, authority) = core.authority(self.change.cores, Authority::default())?;
-        let cipher = core.cipher(self.change.cores)?;
-        let appended = self
-            .change
-            .append(core.pointer(), &place, blocks, cipher.as_deref(), &authority)?;
-        Ok(appended.length)
-    }
-
-    /// Cuts the core of a session to `length` blocks.
-    ///
-    /// # Errors
-    /// As [`Core::truncate`].
-    pub fn truncate(&mut self, core: &Core<E>, length: u64) -> Result<(), CoreError> {
-        let (place, authority) = core.authority(self.change.cores, Authority::default())?;
-        self.change
-            .truncate(core.pointer(), &place, length, None, &authority)
-    }
-
-    /// Keeps a value with the core of a session; none removes it.
-    ///
-    /// # Errors
-    /// As [`Core::set_user_data`].
-    pub fn set_user_data(
-        &mut self,
-        core: &Core<E>,
-        key: impl AsRef<[u8]>,
-        value: Option<Bytes>,
-    ) -> Result<(), CoreError> {
-        let key = Bytes::copy_from_slice(key.as_ref());
-        self.change
-            .set_user_data(core.pointer(), core.place(), key, value)
     }
 }
 

@@ -81,3 +81,33 @@ impl<E: Env> Drop for Download<E> {
         }
     }
 }
+
+/// Tells peers that somebody waits for a block, as long as it lives.
+pub(super) struct Wanted<'a, E: Env> {
+    shared: &'a Shared<E>,
+    pointer: CorePointer,
+    index: u64,
+}
+
+impl<'a, E: Env> Wanted<'a, E> {
+    pub(super) fn register(
+        shared: &'a Shared<E>,
+        pointer: CorePointer,
+        index: u64,
+    ) -> Result<Self, CoreError> {
+        shared.lock().get_mut(pointer)?.want(index, true);
+        Ok(Self {
+            shared,
+            pointer,
+            index,
+        })
+    }
+}
+
+impl<E: Env> Drop for Wanted<'_, E> {
+    fn drop(&mut self) {
+        if let Some(core) = self.shared.lock().open.get_mut(&self.pointer) {
+            core.want(self.index, false);
+        }
+    }
+}

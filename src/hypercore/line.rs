@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::bitfield::Bitfield;
 use super::error::CoreError;
 use super::flat_tree;
-use super::merkle::{self, Node, Nodes, ReadError, Tree};
+use super::merkle::{self, Node, Nodes, ReadError, Tree, TreeError};
 use super::proof::{Accepted, Head, Rewound};
 use super::record::{Dependency, HeadRecord, RecordError, node_bytes, node_from};
 use crate::store::{Batch, DataPointer, Key, Read};
@@ -96,7 +96,10 @@ impl Line {
             None => None,
         };
         let nodes = LineNodes { data, parent, read };
-        let tree = Tree::read(record.length, record.fork, &nodes)?;
+        let tree = Tree::read(record.length, record.fork, &nodes).map_err(|error| match error {
+            TreeError::Read(error) => CoreError::Read(error),
+            _ => RecordError::Inconsistent("a root of the tree is missing").into(),
+        })?;
         if tree.hash() != record.tree_hash {
             return Err(RecordError::Inconsistent("the roots do not hash to the head").into());
         }
@@ -136,6 +139,18 @@ impl Line {
     }
 
     // Reading.
+
+    /// The line without the set of stored blocks: enough to read blocks and nodes, and cheap for every log.
+    pub(super) fn shadow(&self) -> Self {
+        Self {
+            data: self.data,
+            parent: self.parent,
+            head: self.head.clone(),
+            blocks: Bitfield::default(),
+            recorded: 0,
+            has_hint: false,
+        }
+    }
 
     /// Number of blocks that this line takes from the main one.
     pub(super) fn base(&self) -> u64 {

@@ -1,10 +1,12 @@
 //! The single-writer log: an append-only list of blocks under one signed Merkle tree.
 
+mod authority;
 pub mod bitfield;
 mod change;
 mod cores;
 mod corestore;
 mod download;
+mod edit;
 pub mod encryption;
 mod error;
 mod event;
@@ -12,6 +14,7 @@ pub mod flat_tree;
 pub mod keys;
 mod line;
 pub mod log;
+mod lookup;
 pub mod manifest;
 pub mod merkle;
 mod offer;
@@ -22,16 +25,21 @@ mod record;
 mod session;
 mod shown;
 mod snapshot;
+mod staged;
+mod transaction;
 mod wait;
 
 pub use change::Appended;
 pub use cores::{Demand, DownloadRange};
-pub use corestore::{CoreOptions, Corestore, CorestoreOptions, Transaction};
+pub use corestore::{Corestore, CorestoreOptions};
 pub use download::Download;
+pub use edit::{AppendOptions, NamedOptions};
 pub use error::CoreError;
 pub use event::{Event, Events, GroupEvent, GroupEvents};
+pub use lookup::CoreOptions;
 pub use record::RecordError;
-pub use session::{AppendOptions, Core, Encryption, NamedOptions, SessionOptions};
+pub use session::{Core, Encryption, SessionOptions};
 pub use shown::Offered;
 pub use snapshot::CoreSnapshot;
+pub use transaction::Transaction;
 pub use wait::Wait;

@@ -3,8 +3,6 @@
 //! Everything that leaves towards peers is made from [`Core::offered`]: the sole way out, and it shows own blocks only
 //! once they are durable.
 
-use tokio::sync::watch;
-
 use super::change::Place;
 use super::cores::{Demand, OpenCore};
 use super::error::CoreError;
@@ -15,7 +13,7 @@ use super::merkle::Tree;
 use super::proof::{Head, Proof, ProofError, Receiver, Reorg, Request, Source, UpgradeProof};
 use super::session::Core;
 use crate::crypto::CoreKey;
-use crate::env::Env;
+use crate::env::{Env, watch};
 use crate::store::{Key, Snapshot};
 
 /// Simulators switch this on to see that peers find a writer out who sends before it syncs.
@@ -50,10 +48,12 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the request makes no sense, a node that it needs is not here, or the store fails.
     pub fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Option<Proof>, CoreError> {
-        let (head, line, prologue_length, manifest, snapshot) = self.offer(|core, head| {
+        let wanted = request.block.map(|block| block.index);
+        let (head, line, has_block, prologue_length, manifest, snapshot) = self.offer(|core, head| {
             Ok((
                 head.clone(),
-                core.main.clone(),
+                core.main.shadow(),
+                wanted.is_some_and(|index| index < head.tree.length() && core.main.blocks.has(index)),
                 core.prologue_length(),
                 core.manifest()
                     .filter(|_| wants_manifest && !core.is_compat())
@@ -71,12 +71,10 @@ impl<E: Env> Core<E> {
         let mut proof = source.prove(request)?;
         proof.manifest = manifest;
         if let Some(block) = &mut proof.block {
-            let is_offered = block.index < head.tree.length() && line.blocks.has(block.index);
-            let value = match is_offered {
-                true => snapshot.get(&Key::Block(line.data, block.index))?,
-                false => None,
-            };
-            match value {
+            if !has_block {
+                return Ok(None);
+            }
+            match snapshot.get(&Key::Block(line.data, block.index))? {
                 Some(value) => block.value = value,
                 None => return Ok(None),
             }
@@ -89,11 +87,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session is closed.
     pub fn offered_page(&self, page: u64) -> Result<Vec<u8>, CoreError> {
-        self.offer(|core, head| {
-            let mut blocks = core.main.blocks.clone();
-            blocks.truncate(head.tree.length());
-            Ok(blocks.wire_page(page))
-        })
+        self.offer(|core, head| Ok(core.main.blocks.wire_page(page, head.tree.length())))
     }
 
     /// Number of leading blocks that are stored and offered.
@@ -261,7 +255,7 @@ impl<E: Env> Core<E> {
         let mut cores = self.shared.lock();
         let core = cores.get_mut(self.pointer())?;
         let mut head = core.offer.head(durable).clone();
-        if self.shared.env.planted(UNSYNCED_OFFER) {
+        if E::SIM && self.shared.env.planted(UNSYNCED_OFFER) {
             head = core.offer.newest().clone();
         }
         look(core, &head)
@@ -274,7 +268,7 @@ impl<E: Env> Core<E> {
                 key: *core.key(),
                 manifest: core.manifest().cloned(),
                 tree: core.main.head.tree.clone(),
-                line: core.main.clone(),
+                line: core.main.shadow(),
                 snapshot: self.shared.store.snapshot()?,
             })
         })

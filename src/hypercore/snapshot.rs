@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::corestore::Shared;
+use super::download::Wanted;
 use super::encryption::BlockCipher;
 use super::error::CoreError;
 use super::line::Line;
@@ -125,31 +126,28 @@ impl<E: Env> CoreSnapshot<E> {
         let clock = self.shared.env.clock();
         let deadline = wait.deadline(clock);
         let mut changes = self.shared.changes(self.pointer)?;
-        let mut wanted = false;
-        let found = loop {
+        let mut wanted = None;
+        let block = loop {
             changes.mark_unchanged();
             if let Some(block) = self.local(index)? {
-                break Ok(block);
+                break block;
             }
             if !self.is_compatible(index)? {
-                break Err(CoreError::Truncated(index));
+                return Err(CoreError::Truncated(index));
             }
             if wait == Wait::Local {
-                break Err(CoreError::Unavailable(index));
+                return Err(CoreError::Unavailable(index));
             }
-            if !std::mem::replace(&mut wanted, true) {
-                self.want(index, true);
+            if wanted.is_none() {
+                wanted = Some(Wanted::register(&self.shared, self.pointer, index)?);
             }
             match changed(&mut changes, clock, deadline).await {
                 Woken::Changed => {}
-                Woken::TimedOut => break Err(CoreError::Timeout(index)),
-                Woken::Closed => break Err(CoreError::Closed),
+                Woken::TimedOut => return Err(CoreError::Timeout(index)),
+                Woken::Closed => return Err(CoreError::Closed),
             }
         };
-        if wanted {
-            self.want(index, false);
-        }
-        open_block(self.cipher.as_deref(), index, found?)
+        open_block(self.cipher.as_deref(), index, block)
     }
 
     /// The block from the snapshot, or from the core while that is the same log.
@@ -192,12 +190,6 @@ impl<E: Env> CoreSnapshot<E> {
         match self.line.parent {
             Some(parent) => index < parent.length,
             None => true,
-        }
-    }
-
-    fn want(&self, index: u64, is_wanted: bool) {
-        if let Some(core) = self.shared.lock().open.get_mut(&self.pointer) {
-            core.want(index, is_wanted);
         }
     }
 

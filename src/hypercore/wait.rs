@@ -5,9 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use crate::env::{Clock, Mono};
+use crate::env::{Clock, Mono, watch};
 
 /// How long a read may wait for a block that is not stored here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,6 +21,8 @@ mod key;
 mod memory;
 mod owner;
 pub mod provisional_records;
+#[cfg(feature = "redb")]
+mod redb;
 pub mod seglog;
 
 use std::ops::ControlFlow;
@@ -33,9 +35,11 @@ pub use error::{Damage, StoreError};
 pub use key::{CorePointer, DataPointer, Key};
 pub use memory::MemoryEngine;
 pub use owner::{Owner, StoreHandle, Task};
+#[cfg(feature = "redb")]
+pub use redb::RedbEngine;
 pub use seglog::{Seglog, salvage, verify};
 
-use crate::env::Disk;
+use crate::env::{Disk, DiskLock};
 
 /// The number of a commit, counted from one; zero stands for the empty store. An engine may use up numbers for its own
 /// housekeeping.
@@ -160,7 +164,7 @@ pub trait Store: Read + Send {
     fn close(self: Box<Self>) -> Result<(), StoreError>;
 }
 
-/// One state of a store, for as long as it is wanted.
+/// One state of a store, for as long as it is wanted and the store is open.
 pub trait Snapshot: Read + Send + Sync {
     /// The commit after which this was the state.
     fn seq(&self) -> Seq;
@@ -207,4 +211,12 @@ impl SyncDone {
     pub fn into_outcome(self) -> Result<Seq, StoreError> {
         self.outcome.map(|()| self.seq)
     }
+}
+
+/// The directory for this store alone.
+fn lock(disk: &dyn Disk) -> Result<DiskLock, StoreError> {
+    disk.lock().map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => StoreError::Locked,
+        _ => StoreError::io("lock", "the directory", error),
+    })
 }

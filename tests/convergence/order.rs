@@ -217,3 +217,33 @@ proptest! {
         peer.check();
     }
 }
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    /// Too many for the model: but one at a time, in any order, is the same as all at once.
+    #[test]
+    fn a_large_set_does_not_depend_on_its_delivery(
+        specs in prop::collection::vec(spec(), 30..80),
+        choices in prop::collection::vec(any::<Index>(), 1..40),
+        pauses in prop::collection::vec(0..6_u8, 1..16),
+    ) {
+        let batches = build(&specs);
+        let mut at_once = Peer::new(&RULES, &batches);
+        for at in 0..batches.len() {
+            at_once.receive(at);
+        }
+        at_once.update();
+        let mut peer = Peer::new(&RULES, &batches);
+        let mut pauses = pauses.iter().cycle();
+        for at in delivery(&batches, &choices) {
+            peer.receive(at);
+            if pauses.next() != Some(&0) {
+                peer.update();
+            }
+        }
+        peer.update();
+        prop_assert_eq!(peer.order(), at_once.order());
+        prop_assert_eq!(peer.linearizer.state().to_model(), at_once.linearizer.state().to_model());
+    }
+}

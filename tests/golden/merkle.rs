@@ -156,7 +156,7 @@ fn bitfield(case: &Value) {
         for (page, expected) in (0..).zip(list(&step["pages"])) {
             let parts = expected["parts"].as_array().into_iter().flatten();
             let bytes: Vec<u8> = parts.flat_map(block).collect();
-            assert_eq!(to_hex(&field.wire_page(page)), to_hex(&bytes), "{step}");
+            assert_eq!(to_hex(&field.wire_page(page, length)), to_hex(&bytes), "{step}");
         }
     }
 }

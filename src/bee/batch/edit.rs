@@ -99,22 +99,22 @@ impl Batch {
         reader: &Reader<'_>,
         key: &[u8],
     ) -> Result<(Vec<PathStep>, Result<(usize, Bytes), usize>), BeeError> {
-        let mut path = Vec::new();
+        let mut path = Vec::with_capacity(4);
         let mut node = self.load_root(reader)?;
         let mut position = 0;
         while path.len() < DEPTH_MAX {
             let view = self.view(&node);
-            let found = match reader.search(view, key)? {
-                Ok(hit) => Some(Ok((hit, reader.text(view, &view.keys[hit])?.clone()))),
-                Err(free) if view.is_leaf() => Some(Err(free)),
-                Err(_) => None,
-            };
-            if let Some(found) = found {
-                path.push(PathStep { node, position });
-                return Ok((path, found));
-            }
-            let Err(next) = reader.search(view, key)? else {
-                break;
+            let next = match reader.search(view, key)? {
+                Ok(hit) => {
+                    let text = reader.text(view, &view.keys[hit])?.clone();
+                    path.push(PathStep { node, position });
+                    return Ok((path, Ok((hit, text))));
+                }
+                Err(free) if view.is_leaf() => {
+                    path.push(PathStep { node, position });
+                    return Ok((path, Err(free)));
+                }
+                Err(next) => next,
             };
             let kid = self.load_kid(reader, view, next)?;
             path.push(PathStep { node, position });

@@ -163,7 +163,7 @@ impl Batch {
                 group
                     .values
                     .iter()
-                    .map(|key| self.keys[index(*key)].value.clone()),
+                    .map(|key| std::mem::take(&mut self.keys[index(*key)].value)),
             );
             block.keys = some_list(group.keys.iter().map(|key| self.key_record(*key, layout)));
             let mut cohorts = Vec::new();
@@ -202,15 +202,16 @@ impl Batch {
         encoded.collect()
     }
 
-    fn key_record(&self, key: u32, layout: &Layout) -> KeyRecord {
-        let record = &self.keys[index(key)];
+    /// Takes a key record out of the batch. A value that is stored elsewhere stays there.
+    fn key_record(&mut self, key: u32, layout: &Layout) -> KeyRecord {
+        let record = &mut self.keys[index(key)];
         let pointer = layout.values[index(key)].map(|slot| ValuePointer {
             at: layout.pointer(slot),
             split: 0,
         });
         KeyRecord {
-            key: record.key.clone(),
-            value: pointer.is_none().then(|| record.value.clone()),
+            key: std::mem::take(&mut record.key),
+            value: pointer.is_none().then(|| std::mem::take(&mut record.value)),
             value_pointer: pointer,
         }
     }

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use crate::engine::dag::{Batch, BatchId, Dag};
+use crate::engine::dag::{Batch, BatchId, Dag, WriterId};
 use crate::wire::Weight;
 
+use super::parked::Parked;
 use super::picks::{Picks, Priority};
 use super::timeline::{NodeId, Timeline, Trial};
 use super::{GENESIS_WEIGHT, MAX_OPTIMISTIC_NODES, Replay, Rules, Stats, Suspended, resolve};
@@ -52,6 +53,17 @@ impl Claims {
             .unwrap_or(Weight::ZERO)
     }
 
+    /// Position of the only batch of the writer that claims, from batch `from` up to this one.
+    fn only(&self, batch: &Batch, from: u32) -> Option<u32> {
+        let mut claims = self
+            .up_to(batch)
+            .iter()
+            .rev()
+            .take_while(|(sequence, _)| *sequence >= from);
+        let (sequence, _) = claims.next()?;
+        claims.next().is_none().then_some(*sequence)
+    }
+
     /// Position of the last batch of the writer, up to this one, that claims.
     pub(super) fn last(&self, batch: &Batch) -> Option<u32> {
         self.up_to(batch).last().map(|(sequence, _)| *sequence)
@@ -76,6 +88,18 @@ pub(super) struct Emission<'a, R: Replay> {
     pub(super) claims: &'a Claims,
     pub(super) stats: &'a mut Stats,
     pub(super) marks: &'a mut Marks,
+    pub(super) parked: &'a mut Parked,
+    pub(super) lone: BTreeMap<WriterId, Lone>,
+}
+
+/// The part of a writer's unsettled chain that has no unsettled ancestor outside of that chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lone {
+    /// The first unsettled batch of the writer, and the first that is no part of this.
+    head: u32,
+    end: u32,
+    /// Where this was found. It holds behind it, too.
+    at: NodeId,
 }
 
 /// Which batches a walk has seen. Made once, so that a walk costs what it visits.
@@ -110,13 +134,35 @@ struct Frame {
     /// Whether refused batches are settled, too.
     pulled: bool,
     current: Option<Current>,
+    /// Writers some of whose candidates are here with a weight that was told without a trial.
+    groups: BTreeMap<WriterId, Group>,
+    epoch: u32,
+}
+
+/// Candidates of one writer that all weigh what the first unsettled batch of it does, as long as that does not change.
+struct Group {
+    head: u32,
+    weight: Weight,
+    epoch: u32,
+    ids: Vec<BatchId>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     priority: Priority,
     id: BatchId,
-    exact: Option<NodeId>,
+    known: Known,
+}
+
+/// How far the priority of a candidate can be trusted.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Known {
+    /// The true one is not better.
+    Bound,
+    /// It is the one at this node.
+    At(NodeId),
+    /// It is the true one while the group of its writer is this one.
+    While(u32),
 }
 
 /// The candidate whose ancestors were emitted last.
@@ -133,17 +179,21 @@ impl Frame {
             tried: Vec::new(),
             pulled,
             current: None,
+            groups: BTreeMap::new(),
+            epoch: 0,
         }
     }
 
-    fn push(&mut self, priority: Priority, id: BatchId, exact: Option<NodeId>) {
-        self.heap.push(Reverse(Candidate { priority, id, exact }));
+    fn push(&mut self, priority: Priority, id: BatchId, known: Known) {
+        self.heap.push(Reverse(Candidate { priority, id, known }));
     }
 }
 
 impl<R: Replay> Emission<'_, R> {
-    /// Emits `batches` and records the picks. What is left unsettled cannot be admitted.
-    pub(super) fn run(&mut self, batches: &[BatchId], picks: &mut Picks) -> Result<(), Suspended> {
+    /// Emits `batches`, which are sorted, and records the picks. What is left unsettled cannot be admitted.
+    pub(super) fn run(&mut self, batches: &mut Vec<BatchId>, picks: &mut Picks) -> Result<(), Suspended> {
+        self.parked
+            .park(self.dag, self.replay, self.rules, self.timeline, batches);
         let mut top = Frame::new(false);
         self.offer(&mut top, batches);
         // Sets that are emitted on behalf of the one before.
@@ -161,6 +211,9 @@ impl<R: Replay> Emission<'_, R> {
                 Next::Picked(priority) => {
                     if is_top {
                         picks.push(priority, self.timeline.len());
+                        let woken = self.parked.wake(self.replay, self.timeline.state());
+                        self.offer(&mut top, &woken);
+                        batches.extend(woken);
                     }
                 }
                 Next::Done => {
@@ -176,27 +229,41 @@ impl<R: Replay> Emission<'_, R> {
     fn choose(&mut self, frame: &mut Frame) -> Result<Next, Suspended> {
         let here = self.timeline.node();
         loop {
-            let Some(Reverse(Candidate { priority, id, exact })) = frame.heap.pop() else {
+            let Some(Reverse(Candidate { priority, id, known })) = frame.heap.pop() else {
                 return Ok(Next::Done);
             };
             if self.timeline.settled(id).is_some() {
                 continue;
             }
-            if exact == Some(here) {
-                return self.start(frame, id, None);
-            }
-            if exact.is_some() {
+            let writer = self.dag.batch(id).writer_id;
+            match known {
+                Known::Bound => {}
+                Known::At(node) if node == here => return self.start(frame, id, None),
+                Known::While(epoch)
+                    if frame
+                        .groups
+                        .get(&writer)
+                        .is_some_and(|group| group.epoch == epoch) =>
+                {
+                    return self.start(frame, id, None);
+                }
                 // Of an earlier state; the same batch is here with its bound as well.
-                continue;
+                Known::At(_) | Known::While(_) => continue,
             }
             let (bound, floor) = self.bound(id);
             let bounded = Priority::new(self.dag.batch(id), bound);
             if bounded > priority {
-                frame.push(bounded, id, None);
+                frame.push(bounded, id, Known::Bound);
                 continue;
             }
             if bound == floor && (frame.pulled || self.is_known(id)) {
                 return self.start(frame, id, None);
+            }
+            if self.is_known(id)
+                && let Some(weight) = self.lone_weight(id)
+            {
+                self.group(frame, id, weight);
+                continue;
             }
             match self.timeline.trial(id) {
                 Some(trial) if frame.pulled || trial.admitted.is_some() => self.weigh(frame, id, trial, here),
@@ -235,6 +302,7 @@ impl<R: Replay> Emission<'_, R> {
         self.settle(id, weight)?;
         let tried = std::mem::take(&mut frame.tried);
         self.offer(frame, &tried);
+        self.ungroup(frame);
         Ok(Next::Picked(priority))
     }
 
@@ -242,8 +310,37 @@ impl<R: Replay> Emission<'_, R> {
     fn weigh(&self, frame: &mut Frame, id: BatchId, trial: Trial, at: NodeId) {
         frame.tried.push(id);
         if frame.pulled || trial.admitted == Some(true) {
-            frame.push(Priority::new(self.dag.batch(id), trial.weight), id, Some(at));
+            frame.push(Priority::new(self.dag.batch(id), trial.weight), id, Known::At(at));
         }
+    }
+
+    /// Puts a candidate back with the weight of its writer's first unsettled batch.
+    fn group(&self, frame: &mut Frame, id: BatchId, weight: Weight) {
+        let batch = self.dag.batch(id);
+        let epoch = frame.epoch;
+        let group = frame.groups.entry(batch.writer_id).or_insert_with(|| Group {
+            head: self.timeline.head(batch.writer_id),
+            weight,
+            epoch,
+            ids: Vec::new(),
+        });
+        group.ids.push(id);
+        let known = Known::While(group.epoch);
+        frame.push(Priority::new(batch, weight), id, known);
+    }
+
+    /// After a pick: gives those candidates their bounds back whose writer does not stand as it did.
+    fn ungroup(&self, frame: &mut Frame) {
+        frame.epoch += 1;
+        let changed = frame.groups.extract_if(.., |writer, group| {
+            let head = self.timeline.head(*writer);
+            let first = group.ids.first().map(|id| self.dag.batch(*id).writer);
+            let first = first.and_then(|key| self.dag.batches_of(&key).get(head as usize));
+            let weight = first.map(|id| resolve(self.replay, self.timeline.state(), self.dag.batch(*id)));
+            head != group.head || weight != Some(group.weight)
+        });
+        let ids: Vec<BatchId> = changed.flat_map(|(_, group)| group.ids).collect();
+        self.offer(frame, &ids);
     }
 
     /// Makes a candidate the current one, and its unsettled ancestors the next set.
@@ -280,7 +377,7 @@ impl<R: Replay> Emission<'_, R> {
         for &id in batches {
             if self.timeline.settled(id).is_none() {
                 let (bound, _) = self.bound(id);
-                frame.push(Priority::new(self.dag.batch(id), bound), id, None);
+                frame.push(Priority::new(self.dag.batch(id), bound), id, Known::Bound);
             }
         }
     }
@@ -302,6 +399,46 @@ impl<R: Replay> Emission<'_, R> {
         let claimed = self.claims.highest(batch, batch.sequence);
         let floor = || self.replay.standing(self.timeline.state(), &batch.writer);
         claimed > Weight::ZERO && claimed > floor().map_or(Weight::ZERO, |standing| standing.weight)
+    }
+
+    /// The weight of a batch of which this can be told without a trial: it has no unsettled ancestors but its own
+    /// chain, and only the first of that chain claims.
+    fn lone_weight(&mut self, id: BatchId) -> Option<Weight> {
+        let batch = self.dag.batch(id);
+        let writer = batch.writer_id;
+        let head = self.timeline.head(writer);
+        if self.claims.only(batch, head) != Some(head) || (batch.writer == self.rules.bootstrap && head == 0)
+        {
+            return None;
+        }
+        let chain = self.dag.batches_of(&batch.writer);
+        let known = self
+            .lone
+            .get(&writer)
+            .filter(|lone| lone.head == head && self.timeline.has_passed(lone.at));
+        let mut end = known.map_or(head, |lone| lone.end);
+        let is_lone = |id: &BatchId| {
+            self.dag.batch(*id).parents.iter().all(|parent| {
+                self.timeline.settled(*parent).is_some() || self.dag.batch(*parent).writer_id == writer
+            })
+        };
+        while end <= batch.sequence && chain.get(end as usize).is_some_and(is_lone) {
+            end += 1;
+        }
+        self.lone.insert(
+            writer,
+            Lone {
+                head,
+                end,
+                at: self.timeline.node(),
+            },
+        );
+        let first = chain.get(head as usize).filter(|_| end > batch.sequence)?;
+        Some(resolve(
+            self.replay,
+            self.timeline.state(),
+            self.dag.batch(*first),
+        ))
     }
 
     fn is_known(&self, id: BatchId) -> bool {

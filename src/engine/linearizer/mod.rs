@@ -38,14 +38,18 @@
 //! can build them.
 
 mod emission;
+mod parked;
 mod picks;
 mod timeline;
+
+use std::collections::BTreeMap;
 
 use crate::crypto::CoreKey;
 use crate::wire::{Length, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
 use emission::{Claims, Emission, Marks};
+use parked::Parked;
 use picks::{Picks, Priority};
 use timeline::{NodeId, Timeline};
 
@@ -203,8 +207,9 @@ pub struct Linearizer<S> {
     claims: Claims,
     /// Ready batches that the picks are right for.
     considered: usize,
-    /// All of those that are not settled; some that are.
+    /// All of those that are not settled, but for those that are parked; some that are.
     unsettled: Vec<BatchId>,
+    parked: Parked,
     published: Published,
     stats: Stats,
     marks: Marks,
@@ -232,6 +237,7 @@ impl<S: Clone> Linearizer<S> {
             claims: Claims::default(),
             considered: 0,
             unsettled: Vec::new(),
+            parked: Parked::default(),
             published: Published::default(),
             stats: Stats::default(),
             marks: Marks::default(),
@@ -262,8 +268,10 @@ impl<S: Clone> Linearizer<S> {
             claims: &self.claims,
             stats: &mut self.stats,
             marks: &mut self.marks,
+            parked: &mut self.parked,
+            lone: BTreeMap::new(),
         };
-        let outcome = emission.run(&self.unsettled, &mut self.picks);
+        let outcome = emission.run(&mut self.unsettled, &mut self.picks);
         if let Err(suspended) = outcome {
             let end = self.picks.end();
             self.rewind(end);
@@ -321,7 +329,8 @@ impl<S: Clone> Linearizer<S> {
 
     /// Ready batches that are not part of the order: those of strangers.
     pub fn outside(&self) -> impl Iterator<Item = BatchId> {
-        self.unsettled.iter().copied()
+        let left = self.unsettled.iter().copied().chain(self.parked.iter());
+        left.filter(|id| self.timeline.settled(*id).is_none())
     }
 
     /// What was done so far.
@@ -363,6 +372,7 @@ impl<S: Clone> Linearizer<S> {
             self.picks.truncate(cut);
             let end = self.picks.end();
             self.unsettled.extend(self.timeline.path_since(end));
+            self.unsettled.extend(self.parked.take());
             self.rewind(end);
         }
     }

@@ -96,6 +96,11 @@ impl<S: Clone> Timeline<S> {
         self.path.last().copied().unwrap_or(NodeId::ROOT)
     }
 
+    /// True when the cursor is at this node or behind it.
+    pub(super) fn has_passed(&self, node: NodeId) -> bool {
+        self.get(node).on_path
+    }
+
     pub(super) fn state(&self) -> &S {
         self.state_of(self.node())
     }

@@ -20,7 +20,6 @@ mod tree;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -100,7 +99,7 @@ impl Seglog {
 
 impl Engine for Seglog {
     fn open(&self, disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError> {
-        let lock = lock(&*disk)?;
+        let lock = super::lock(&*disk)?;
         Ok(Box::new(recovery::open(disk, self, lock)?))
     }
 
@@ -114,13 +113,6 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// A store has about this many segments before they grow.
 const SEGMENTS_WANTED: u64 = 128;
-
-fn lock(disk: &dyn Disk) -> Result<DiskLock, StoreError> {
-    disk.lock().map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => StoreError::Locked,
-        _ => StoreError::io("lock", "the directory", error),
-    })
-}
 
 struct SeglogStore {
     disk: Arc<dyn Disk>,

@@ -54,7 +54,7 @@ pub struct Salvaged {
 /// The log is in use, was written by a newer version, or the disk cannot be read. Damage is no error but a part of the
 /// report.
 pub fn verify(disk: &dyn Disk) -> Result<Report, StoreError> {
-    let _lock = super::lock(disk)?;
+    let _lock = super::super::lock(disk)?;
     let (view, mut report) = look(disk)?;
     view.each_value(&mut |_, value| match value {
         Ok(_) => {
@@ -79,7 +79,7 @@ pub fn verify(disk: &dyn Disk) -> Result<Report, StoreError> {
 ///
 /// As [`verify`]; and what the other store says.
 pub fn salvage(disk: &dyn Disk, into: &mut dyn Store) -> Result<Salvaged, StoreError> {
-    let _lock = super::lock(disk)?;
+    let _lock = super::super::lock(disk)?;
     let (view, report) = look(disk)?;
     let mut salvaged = Salvaged {
         report,

@@ -1,0 +1,75 @@
+//! Batches of strangers that nothing can admit before their writer gets a record.
+//!
+//! A batch that is not tried, whose writer has no record, and whose unsettled parents are all of this kind: its
+//! trial would refuse its ancestors, change nothing, and refuse it. They cost one look at each of their writers per
+//! pick, not a trial each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::crypto::CoreKey;
+use crate::engine::dag::{BatchId, Dag};
+
+use super::timeline::Timeline;
+use super::{Replay, Rules};
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Parked {
+    batches: BTreeSet<BatchId>,
+    writers: BTreeSet<CoreKey>,
+    /// What some batch of a set was found to be, while the set is gone through.
+    known: BTreeMap<CoreKey, bool>,
+}
+
+impl Parked {
+    pub(super) fn iter(&self) -> impl Iterator<Item = BatchId> {
+        self.batches.iter().copied()
+    }
+
+    /// Takes out of `batches`, which are sorted, what can be parked where the timeline stands.
+    pub(super) fn park<R: Replay>(
+        &mut self,
+        dag: &Dag,
+        replay: &R,
+        rules: &Rules,
+        timeline: &Timeline<R::State>,
+        batches: &mut Vec<BatchId>,
+    ) {
+        self.known.clear();
+        batches.retain(|id| {
+            let batch = dag.batch(*id);
+            let known = self.known.entry(batch.writer).or_insert_with(|| {
+                batch.writer == rules.bootstrap || replay.standing(timeline.state(), &batch.writer).is_some()
+            });
+            let is_hopeless = !*known
+                && !rules.tries(batch)
+                && batch
+                    .parents
+                    .iter()
+                    .all(|parent| timeline.settled(*parent).is_some() || self.batches.contains(parent));
+            if is_hopeless && timeline.settled(*id).is_none() {
+                self.batches.insert(*id);
+                self.writers.insert(batch.writer);
+            }
+            !is_hopeless
+        });
+    }
+
+    /// Gives everything back if one of the writers has a record now: its batches may lift others.
+    pub(super) fn wake<R: Replay>(&mut self, replay: &R, state: &R::State) -> Vec<BatchId> {
+        if self
+            .writers
+            .iter()
+            .any(|writer| replay.standing(state, writer).is_some())
+        {
+            self.take()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Gives everything back.
+    pub(super) fn take(&mut self) -> Vec<BatchId> {
+        self.writers.clear();
+        std::mem::take(&mut self.batches).into_iter().collect()
+    }
+}

@@ -1,0 +1,54 @@
+//! Changes of many cores that happen together.
+
+use bytes::Bytes;
+
+use super::authority::Authority;
+use super::change::Change;
+use super::error::CoreError;
+use super::session::Core;
+use crate::env::Env;
+
+/// Changes of many cores that happen together.
+pub struct Transaction<'a, 'b, E: Env> {
+    pub(super) change: &'a mut Change<'b, E::Crypto>,
+}
+
+impl<E: Env> Transaction<'_, '_, E> {
+    /// Appends blocks to the core of a session. Gives the new length.
+    ///
+    /// # Errors
+    /// As [`Core::append`].
+    pub fn append(&mut self, core: &Core<E>, blocks: Vec<Bytes>) -> Result<u64, CoreError> {
+        let (place, authority) = core.authority(self.change.cores, Authority::default())?;
+        let cipher = core.cipher(self.change.cores)?;
+        let appended = self
+            .change
+            .append(core.pointer(), &place, blocks, cipher.as_deref(), &authority)?;
+        Ok(appended.length)
+    }
+
+    /// Cuts the core of a session to `length` blocks.
+    ///
+    /// # Errors
+    /// As [`Core::truncate`].
+    pub fn truncate(&mut self, core: &Core<E>, length: u64) -> Result<(), CoreError> {
+        let (place, authority) = core.authority(self.change.cores, Authority::default())?;
+        self.change
+            .truncate(core.pointer(), &place, length, None, &authority)
+    }
+
+    /// Keeps a value with the core of a session; none removes it.
+    ///
+    /// # Errors
+    /// As [`Core::set_user_data`].
+    pub fn set_user_data(
+        &mut self,
+        core: &Core<E>,
+        key: impl AsRef<[u8]>,
+        value: Option<Bytes>,
+    ) -> Result<(), CoreError> {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        self.change
+            .set_user_data(core.pointer(), core.place(), key, value)
+    }
+}
