@@ -25,6 +25,8 @@ pub struct Settings {
     pub outbox_bytes_max: usize,
     /// Batches that are applied before other tasks get their turn.
     pub drain_applies_max: usize,
+    /// Memory for decoded blocks and nodes of the view, in bytes.
+    pub view_cache_bytes_max: usize,
     /// How long a read waits for a block that is still at a peer, in milliseconds.
     pub read_wait_ms: u64,
 }
@@ -46,6 +48,7 @@ impl Default for Settings {
             frame_bytes_max: 1 << 26,
             outbox_bytes_max: 1 << 26,
             drain_applies_max: 4096,
+            view_cache_bytes_max: 64 << 20,
             read_wait_ms: 5000,
         }
     }

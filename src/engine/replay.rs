@@ -1,7 +1,8 @@
 //! One batch through apply: from the state before it to the state behind it.
 //!
 //! Apply is polled to its end at once. All it can wait for is a block of the view; then its future is dropped with
-//! everything it wrote, and it runs again from the start when the linearizer asks again.
+//! everything it wrote, and it runs again from the start when the linearizer asks again. What apply returned or asked
+//! for after it could not read a block does not count.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
@@ -9,17 +10,45 @@ use std::task::{Context, Poll, Waker};
 use super::anchor::anchor;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
 use super::reader::Reader;
-use super::system::{Flush, System};
-use crate::apply::provisional_view::ViewMap;
-use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, WriterOptions};
+use super::system::{Flush, System, Write};
+use super::trees::{MissingBlock, Trees};
+use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, Snapshot, WriterOptions};
+use crate::bee::BeeError;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::wire::{Length, Link, Weight};
 
 /// Membership and view behind an entry. A copy costs nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) system: System,
-    pub(super) view: ViewMap,
+    /// The same, as the tree that other peers can read.
+    pub(super) records: Snapshot,
+    pub(super) view: Snapshot,
+}
+
+impl State {
+    /// Nothing applied, nothing written.
+    pub(super) fn empty(trees: &Trees) -> Self {
+        Self {
+            system: System::default(),
+            records: Snapshot::empty(&trees.system),
+            view: Snapshot::empty(&trees.view),
+        }
+    }
+
+    /// The state behind a flush that left the view at `view`.
+    fn behind(&self, flush: Flush, view: Snapshot) -> Result<Self, BeeError> {
+        let flushed = flush.finish();
+        let writes = flushed.writes(view.head())?.into_iter().map(|write| match write {
+            Write::Put { key, value } => (key.into(), Some(value.into())),
+            Write::Delete { key } => (key.into(), None),
+        });
+        Ok(Self {
+            system: flushed.system,
+            records: self.records.write(writes)?,
+            view,
+        })
+    }
 }
 
 /// Why a run of the linearizer ended early.
@@ -27,7 +56,9 @@ pub(super) struct State {
 pub(super) enum Pause {
     /// The budget is used up; there is more to do.
     Budget,
-    /// Apply stopped this peer.
+    /// A block is not here.
+    Missing(MissingBlock),
+    /// Apply, or what it stands on, stopped this peer.
     Stopped(String),
 }
 
@@ -59,10 +90,8 @@ impl Replay for Run<'_> {
             state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
         let mut flush = self.begin(state, &step);
         if !flush.may_apply(batch.optimistic) {
-            return Ok(Verdict::Accepted(State {
-                system: flush.finish().system,
-                view: state.view.clone(),
-            }));
+            let behind = state.behind(flush, state.view.clone());
+            return self.accept(behind);
         }
         let entries = self.entries(&step);
         let mut view = ApplyView::new(state.view.clone());
@@ -74,29 +103,28 @@ impl Replay for Run<'_> {
         };
         let outcome = poll_once(self.apply, &entries, &mut view, &mut host);
         let interrupt = host.interrupt.take();
+        if let Some(error) = view.stall() {
+            return self.suspend(error);
+        }
         if let Some(reason) = interrupt {
             return self.stop(reason);
         }
         match outcome {
-            None => self.stop("apply waits for something that is not its view".into()),
-            Some(Ok(())) => {
-                let (view, _) = view.into_parts();
-                Ok(Verdict::Accepted(State {
-                    system: flush.finish().system,
-                    view,
-                }))
-            }
-            Some(Err(ApplyError::Reject(_))) if is_stranger => Ok(Verdict::Refused),
-            Some(Err(ApplyError::Reject(_))) => {
-                // A member's batch is recorded and has no effect, at every peer alike.
-                let system = self.begin(state, &step).finish().system;
-                Ok(Verdict::Accepted(State {
-                    system,
-                    view: state.view.clone(),
-                }))
-            }
-            Some(Err(ApplyError::Fatal(reason))) => self.stop(reason),
+            None => return self.stop("apply waits for something that is not its view".into()),
+            Some(Err(ApplyError::Fatal(reason))) => return self.stop(reason),
+            Some(Ok(())) => match state.behind(flush, view.into_snapshot()) {
+                // Apply granted a weight that no record can hold, as it does at every peer.
+                Err(BeeError::Encode(_)) => {}
+                behind => return self.accept(behind),
+            },
+            Some(Err(ApplyError::Reject(_))) => {}
         }
+        if is_stranger {
+            return Ok(Verdict::Refused);
+        }
+        // A member's batch is recorded and has no effect, at every peer alike.
+        let behind = state.behind(self.begin(state, &step), state.view.clone());
+        self.accept(behind)
     }
 }
 
@@ -136,6 +164,22 @@ impl Run<'_> {
     fn blocks(&self, step: &Step<'_>) -> &[crate::wire::oplog::OplogBlock] {
         let reader = self.readers.get(&step.batch.writer);
         reader.map_or(&[], |reader| reader.blocks_of(step.batch.first, step.batch.last))
+    }
+
+    fn accept(&mut self, behind: Result<State, BeeError>) -> Result<Verdict<State>, Suspended> {
+        match behind {
+            Ok(state) => Ok(Verdict::Accepted(state)),
+            Err(error) => self.suspend(&error),
+        }
+    }
+
+    /// Ends the run at what could not be read: to go on when it is here, or not at all.
+    fn suspend(&mut self, error: &BeeError) -> Result<Verdict<State>, Suspended> {
+        let BeeError::Unavailable { core, index } = *error else {
+            return self.stop(error.to_string());
+        };
+        self.pause = Some(Pause::Missing(MissingBlock { core, index }));
+        Err(Suspended)
     }
 
     fn stop(&mut self, reason: String) -> Result<Verdict<State>, Suspended> {
