@@ -263,3 +263,117 @@ impl Host for Hosted<'_, '_> {
         self.flush.clock()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::apply::{Apply, LocalTree};
+    use crate::bee::{Blocks as _, MemoryBlocks, Settings};
+    use crate::crypto::Ed25519;
+    use crate::engine::linearizer::Linearizer;
+    use crate::engine::{Drained, Engine, EngineOptions};
+    use crate::wire::{Index, Timestamp};
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    /// Copies the value of `a` to `b`, or does something that it must not.
+    enum Copy {
+        Properly,
+        /// Goes on without the value if it does not come at once.
+        Impatiently,
+        /// Waits for what never comes.
+        Never,
+    }
+
+    impl Apply for Copy {
+        async fn apply(
+            &self,
+            _: &[Entry],
+            view: &mut ApplyView,
+            host: &mut dyn Host,
+        ) -> Result<(), ApplyError> {
+            let value = match self {
+                Self::Properly => view.get(b"a").await,
+                Self::Impatiently => match poll(pin!(view.get(b"a"))) {
+                    Poll::Ready(value) => value,
+                    Poll::Pending => {
+                        host.interrupt("the value did not come at once");
+                        None
+                    }
+                },
+                Self::Never => std::future::pending().await,
+            };
+            let mut write = view.write();
+            write.put(b"b", &value.unwrap_or_default());
+            write.flush().await
+        }
+    }
+
+    /// ```text
+    /// their core: a=1       not here at first
+    /// our core:     \-- b=1 by apply
+    /// ```
+    #[test]
+    fn a_block_that_is_not_here_is_named_and_apply_runs_again_once_it_is() {
+        for apply in [Copy::Properly, Copy::Impatiently] {
+            let theirs =
+                LocalTree::new(CoreKey::new([2; 32]), Settings::default(), MemoryBlocks::new()).unwrap();
+            let before = Snapshot::empty(&theirs)
+                .write([("a".into(), Some("1".into()))])
+                .unwrap();
+            let fetched = Arc::new(MemoryBlocks::new());
+            let mut engine = engine(apply, Arc::clone(&fetched), Some(before.head()));
+
+            let missing = MissingBlock {
+                core: theirs.core(),
+                index: Index(0),
+            };
+            for _ in 0..2 {
+                let drained = engine.drain(NOW, usize::MAX).unwrap();
+                assert_eq!((drained.missing, drained.more), (Some(missing), false));
+                assert_eq!(engine.batches(), 0);
+            }
+            fetched.append(theirs.core(), theirs.block(&theirs.core(), Index(0)));
+            assert_eq!(engine.drain(NOW, usize::MAX), Ok(Drained::default()));
+            assert_eq!(engine.batches(), 1);
+            assert_eq!(engine.view().get(b"b").unwrap().as_deref(), Some(&b"1"[..]));
+        }
+    }
+
+    #[test]
+    fn waiting_for_anything_else_stops_the_peer() {
+        let mut engine = engine(Copy::Never, Arc::new(MemoryBlocks::new()), None);
+        let stop = engine.drain(NOW, usize::MAX).unwrap_err();
+        assert!(stop.reason.contains("waits"), "{stop}");
+    }
+
+    /// An engine with one entry to apply, on a view that is at `view`.
+    fn engine(apply: Copy, others: Arc<MemoryBlocks>, view: Option<Link>) -> Engine<Ed25519> {
+        let creator = CoreKey::new([1; 32]);
+        let mut trees = Trees::unshared(&creator, 1 << 20).unwrap();
+        trees.view = LocalTree::new(trees.view.core(), Settings::default(), others).unwrap();
+        let mut start = State::empty(&trees);
+        if let Some(head) = view {
+            start.view = Snapshot::at(&trees.view, head);
+        }
+        let mut engine = Engine::new(EngineOptions {
+            key: creator,
+            name: String::new(),
+            apply: ApplyFn::new(apply),
+            optimistic: false,
+            verify: Ed25519,
+            trees,
+        });
+        engine.order = Linearizer::new(engine.rules, start);
+        let blocks = engine.compose(creator, &["x".into()], false, NOW).unwrap();
+        engine.ingest(creator, Index(0), &blocks);
+        engine
+    }
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+}
