@@ -27,11 +27,27 @@ pub struct Settings {
     pub drain_applies_max: usize,
     /// Memory for decoded blocks and nodes of the view, in bytes.
     pub view_cache_bytes_max: usize,
+    /// How long nothing is sent to a peer before it is told that this end is still there, in milliseconds.
+    pub keep_alive_ms: u64,
+    /// How long nothing comes from a peer before it is given up, in milliseconds. More than twice the keep-alive.
+    pub silence_ms_max: u64,
     /// How long a read waits for a block that is still at a peer, in milliseconds.
     pub read_wait_ms: u64,
 }
 
 impl Settings {
+    /// [`Settings::keep_alive_ms`] as a duration.
+    #[must_use]
+    pub const fn keep_alive(&self) -> Duration {
+        Duration::from_millis(self.keep_alive_ms)
+    }
+
+    /// [`Settings::silence_ms_max`] as a duration.
+    #[must_use]
+    pub const fn silence_max(&self) -> Duration {
+        Duration::from_millis(self.silence_ms_max)
+    }
+
     /// [`Settings::read_wait_ms`] as a duration.
     #[must_use]
     pub const fn read_wait(&self) -> Duration {
@@ -49,7 +65,9 @@ impl Default for Settings {
             outbox_bytes_max: 1 << 26,
             drain_applies_max: 4096,
             view_cache_bytes_max: 64 << 20,
-            read_wait_ms: 5000,
+            keep_alive_ms: 5_000,
+            silence_ms_max: 15_000,
+            read_wait_ms: 5_000,
         }
     }
 }
