@@ -65,6 +65,9 @@ pub(crate) fn check(
         }
         compare(case, &engine, wanted);
         compare_cores(case, &trees);
+        drop(engine);
+        let kept = (trees.view.kept(), trees.system.kept());
+        assert_eq!(kept, (0, 0), "{}: blocks that no state needs", case["name"]);
     }
     Ok(())
 }
