@@ -12,5 +12,10 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let (scenario, seed) = Scenario::draw(bytes);
     let report = run(&scenario, seed, TraceSink::Discard).expect("the run can be carried out");
-    assert!(report.converged, "seed {seed}: {:#?}\n{}", report.violations, scenario.to_toml());
+    assert!(
+        report.converged,
+        "seed {seed}: {:#?}\n{}",
+        report.violations,
+        scenario.to_toml()
+    );
 });

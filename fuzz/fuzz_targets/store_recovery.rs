@@ -68,7 +68,9 @@ fn edit(disk: &MemoryDisk, edits: &[u8]) {
         let at = u64::from(u16::from_le_bytes([edit[1], edit[2]])) % length;
         match edit[3] % 8 {
             0 => file.truncate(at).expect("a disk in memory"),
-            _ => file.write_at(at, &[IoSlice::new(&edit[4..])]).expect("a disk in memory"),
+            _ => file
+                .write_at(at, &[IoSlice::new(&edit[4..])])
+                .expect("a disk in memory"),
         }
     }
 }
@@ -76,7 +78,8 @@ fn edit(disk: &MemoryDisk, edits: &[u8]) {
 fn write(disk: &MemoryDisk, name: &str, bytes: &[u8]) {
     if !bytes.is_empty() {
         let file = disk.open(name, Open::CreateNew).expect("a new file");
-        file.write_at(0, &[IoSlice::new(bytes)]).expect("a disk in memory");
+        file.write_at(0, &[IoSlice::new(bytes)])
+            .expect("a disk in memory");
     }
 }
 
@@ -87,7 +90,12 @@ fn use_all(disk: &Arc<MemoryDisk>) {
     };
     let _ = store.check();
     let end = Key::Ext(vec![0xff; 8].into());
-    let _ = store.scan(&Key::StoreHead, &end, false, &mut |_, _| ControlFlow::Continue(()));
+    let _ = store.scan(
+        &Key::StoreHead,
+        &end,
+        false,
+        &mut |_, _| ControlFlow::Continue(()),
+    );
     let mut batch = Batch::default();
     batch.delete_range(Key::Block(DataPointer(0), 0), Key::Mark(DataPointer(9), 0));
     batch.put(Key::Block(DataPointer(1), 3), vec![1; 3000]);
