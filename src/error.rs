@@ -5,6 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::crypto::CoreKey;
+use crate::wire::Index;
 
 /// Who has to act on an [`enum@Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +51,14 @@ pub enum Error {
     NotWritable {
         /// The key of the local writer.
         local: CoreKey,
+    },
+    /// A block is at no peer within reach.
+    #[error("block {index} of core {core} is not here")]
+    Unavailable {
+        /// The core.
+        core: CoreKey,
+        /// The block.
+        index: Index,
     },
     /// Apply asked to stop, or failed for good.
     #[error("apply stopped this peer: {reason}")]
@@ -101,6 +110,7 @@ impl Error {
             Self::Closed => ErrorKind::Closed,
             Self::Invalid { .. } => ErrorKind::Invalid,
             Self::NotWritable { .. } => ErrorKind::Denied,
+            Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Peer { .. } => ErrorKind::PeerMisbehaved,
             Self::Disk { .. } => ErrorKind::Disk,

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 /// Modules that stand in for something that is not built yet. Whoever replaces one removes its line here.
 const PROVISIONAL: &[&str] = &[
-    "src/apply/provisional_view.rs",
     "src/hypercore/provisional_cores.rs",
     "src/replication/provisional_exchange.rs",
     "src/store/provisional_records.rs",

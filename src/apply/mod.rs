@@ -12,7 +12,8 @@
 
 mod entry;
 mod host;
-pub mod provisional_view;
+mod tree;
+mod view;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +23,8 @@ use thiserror::Error;
 
 pub use entry::Entry;
 pub use host::{Host, HostError, WriterOptions};
-pub use provisional_view::{ApplyView, ApplyWrite};
+pub use tree::{LocalTree, OtherCores, Snapshot};
+pub use view::{ApplyView, ApplyWrite, PUT_BYTES_MAX};
 
 /// Why apply did not take a batch.
 ///

@@ -7,7 +7,7 @@ use super::shared::Shared;
 use super::{Autobee, Settings, cores_error};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
 use crate::crypto::{CoreKey, Seed, Sign as _};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Trees};
 use crate::env::{Disk, Entropy as _, Env};
 use crate::error::Error;
 use crate::hypercore::manifest::{Manifest, ManifestOptions, Signer};
@@ -108,6 +108,7 @@ impl<E: Env> Builder<E> {
             apply: self.apply,
             optimistic: self.optimistic,
             verify: self.env.crypto().clone(),
+            trees: Trees::unshared(&local, self.settings.view_cache_bytes_max).map_err(internal)?,
         });
         for key in cores.keys().collect::<Vec<_>>() {
             engine.ingest(key, Index(0), cores.blocks(&key));
@@ -169,9 +170,13 @@ fn local_manifest(public_key: crate::crypto::PublicKey) -> Result<Manifest, Erro
         signers: vec![Signer::new(public_key)],
         ..ManifestOptions::default()
     };
-    Manifest::new(options).map_err(|error| Error::Internal {
+    Manifest::new(options).map_err(internal)
+}
+
+fn internal(error: impl std::fmt::Display) -> Error {
+    Error::Internal {
         what: error.to_string(),
-    })
+    }
 }
 
 fn read_identity(record: &[u8]) -> Result<Identity, Error> {

@@ -8,6 +8,7 @@ mod session;
 mod settings;
 mod shared;
 mod view;
+mod watch;
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use builder::Builder;
 pub use session::{CloseReason, Session};
 pub use settings::Settings;
-pub use view::View;
+pub use view::{View, ViewChange};
+pub use watch::{ViewEvent, ViewWatch};
 
 pub use crate::engine::{EngineStats as Stats, OrderedEntry, WriterStatus};
 pub use crate::replication::Role;

@@ -25,6 +25,8 @@ pub struct Settings {
     pub outbox_bytes_max: usize,
     /// Batches that are applied before other tasks get their turn.
     pub drain_applies_max: usize,
+    /// Memory for decoded blocks and nodes of the view, in bytes.
+    pub view_cache_bytes_max: usize,
     /// How long nothing is sent to a peer before it is told that this end is still there, in milliseconds.
     pub keep_alive_ms: u64,
     /// How long nothing comes from a peer before it is given up, in milliseconds. More than twice the keep-alive.
@@ -62,6 +64,7 @@ impl Default for Settings {
             frame_bytes_max: 1 << 26,
             outbox_bytes_max: 1 << 26,
             drain_applies_max: 4096,
+            view_cache_bytes_max: 64 << 20,
             keep_alive_ms: 5_000,
             silence_ms_max: 15_000,
             read_wait_ms: 5_000,

@@ -14,6 +14,7 @@ pub mod linearizer;
 mod reader;
 mod replay;
 pub mod system;
+mod trees;
 pub mod witness;
 
 use std::collections::BTreeMap;
@@ -24,9 +25,9 @@ use thiserror::Error;
 pub use anchor::anchor;
 pub use compose::ComposeError;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
+pub use trees::{MissingBlock, Trees};
 
-use crate::apply::ApplyFn;
-use crate::apply::provisional_view::ViewMap;
+use crate::apply::{ApplyFn, Snapshot};
 use crate::crypto::{CoreKey, Verify};
 use crate::wire::{Index, Length, Link, Timestamp, Weight};
 use dag::Dag;
@@ -47,6 +48,8 @@ pub struct EngineOptions<V> {
     pub optimistic: bool,
     /// Checks signatures of attestations.
     pub verify: V,
+    /// What is written.
+    pub trees: Trees,
 }
 
 /// Orders and applies the blocks of one database.
@@ -54,7 +57,7 @@ pub struct EngineOptions<V> {
 /// ```
 /// use autobee::apply::{ApplyFn, OrderOnly};
 /// use autobee::crypto::{CoreKey, Ed25519};
-/// use autobee::engine::{Engine, EngineOptions};
+/// use autobee::engine::{Engine, EngineOptions, Trees};
 /// use autobee::wire::{Index, Timestamp};
 ///
 /// let creator = CoreKey::new([1; 32]);
@@ -64,6 +67,7 @@ pub struct EngineOptions<V> {
 ///     apply: ApplyFn::new(OrderOnly),
 ///     optimistic: false,
 ///     verify: Ed25519,
+///     trees: Trees::unshared(&creator, 1 << 20).unwrap(),
 /// });
 /// let blocks = engine.compose(creator, &["hello".into()], false, Timestamp(1_000)).unwrap();
 /// engine.ingest(creator, Index(0), &blocks);
@@ -92,6 +96,8 @@ pub struct Drained {
     pub wake_at: Option<Timestamp>,
     /// How many batches of the order were taken back.
     pub undone: usize,
+    /// Apply needs a block of the view that is not here: drain again once it is. The order is the one of before.
+    pub missing: Option<MissingBlock>,
 }
 
 /// Apply stopped this peer. Nothing is lost; a new engine on the same blocks tries again.
@@ -157,7 +163,7 @@ impl<V: Verify> Engine<V> {
             verify: options.verify,
             readers: BTreeMap::new(),
             dag: Dag::new(),
-            order: Linearizer::new(rules, State::default()),
+            order: Linearizer::new(rules, State::empty(&options.trees)),
             anchored: BTreeMap::new(),
             stopped: None,
         }
@@ -199,16 +205,24 @@ impl<V: Verify> Engine<V> {
                 more: false,
                 wake_at,
                 undone: update.undone,
+                missing: None,
             }),
             (Err(_), Some(Pause::Stopped(reason))) => {
                 self.stopped = Some(reason.clone());
                 Err(Stop { reason })
             }
-            (Err(_), _) => Ok(Drained {
-                more: true,
-                wake_at,
-                undone: 0,
-            }),
+            (Err(_), pause) => {
+                let missing = match pause {
+                    Some(Pause::Missing(block)) => Some(block),
+                    _ => None,
+                };
+                Ok(Drained {
+                    more: missing.is_none(),
+                    wake_at,
+                    undone: 0,
+                    missing,
+                })
+            }
         }
     }
 
@@ -258,9 +272,15 @@ impl<V: Verify> Engine<V> {
         &self.order.state().system
     }
 
+    /// The membership behind the last entry, as the tree that other peers read.
+    #[must_use]
+    pub fn records(&self) -> Snapshot {
+        self.order.state().records.clone()
+    }
+
     /// The view behind the last entry.
     #[must_use]
-    pub fn view(&self) -> ViewMap {
+    pub fn view(&self) -> Snapshot {
         self.order.state().view.clone()
     }
 

@@ -1,7 +1,8 @@
 //! One batch through apply: from the state before it to the state behind it.
 //!
 //! Apply is polled to its end at once. All it can wait for is a block of the view; then its future is dropped with
-//! everything it wrote, and it runs again from the start when the linearizer asks again.
+//! everything it wrote, and it runs again from the start when the linearizer asks again. What apply returned or asked
+//! for after it could not read a block does not count.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
@@ -9,17 +10,45 @@ use std::task::{Context, Poll, Waker};
 use super::anchor::anchor;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
 use super::reader::Reader;
-use super::system::{Flush, System};
-use crate::apply::provisional_view::ViewMap;
-use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, WriterOptions};
+use super::system::{Flush, System, Write};
+use super::trees::{MissingBlock, Trees};
+use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, Snapshot, WriterOptions};
+use crate::bee::BeeError;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::wire::{Length, Link, Weight};
 
 /// Membership and view behind an entry. A copy costs nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) system: System,
-    pub(super) view: ViewMap,
+    /// The same, as the tree that other peers can read.
+    pub(super) records: Snapshot,
+    pub(super) view: Snapshot,
+}
+
+impl State {
+    /// Nothing applied, nothing written.
+    pub(super) fn empty(trees: &Trees) -> Self {
+        Self {
+            system: System::default(),
+            records: Snapshot::empty(&trees.system),
+            view: Snapshot::empty(&trees.view),
+        }
+    }
+
+    /// The state behind a flush that left the view at `view`.
+    fn behind(&self, flush: Flush, view: Snapshot) -> Result<Self, BeeError> {
+        let flushed = flush.finish();
+        let writes = flushed.writes(view.head())?.into_iter().map(|write| match write {
+            Write::Put { key, value } => (key.into(), Some(value.into())),
+            Write::Delete { key } => (key.into(), None),
+        });
+        Ok(Self {
+            system: flushed.system,
+            records: self.records.write(writes)?,
+            view,
+        })
+    }
 }
 
 /// Why a run of the linearizer ended early.
@@ -27,7 +56,9 @@ pub(super) struct State {
 pub(super) enum Pause {
     /// The budget is used up; there is more to do.
     Budget,
-    /// Apply stopped this peer.
+    /// A block is not here.
+    Missing(MissingBlock),
+    /// Apply, or what it stands on, stopped this peer.
     Stopped(String),
 }
 
@@ -59,10 +90,8 @@ impl Replay for Run<'_> {
             state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
         let mut flush = self.begin(state, &step);
         if !flush.may_apply(batch.optimistic) {
-            return Ok(Verdict::Accepted(State {
-                system: flush.finish().system,
-                view: state.view.clone(),
-            }));
+            let behind = state.behind(flush, state.view.clone());
+            return self.accept(behind);
         }
         let entries = self.entries(&step);
         let mut view = ApplyView::new(state.view.clone());
@@ -74,29 +103,28 @@ impl Replay for Run<'_> {
         };
         let outcome = poll_once(self.apply, &entries, &mut view, &mut host);
         let interrupt = host.interrupt.take();
+        if let Some(error) = view.stall() {
+            return self.suspend(error);
+        }
         if let Some(reason) = interrupt {
             return self.stop(reason);
         }
         match outcome {
-            None => self.stop("apply waits for something that is not its view".into()),
-            Some(Ok(())) => {
-                let (view, _) = view.into_parts();
-                Ok(Verdict::Accepted(State {
-                    system: flush.finish().system,
-                    view,
-                }))
-            }
-            Some(Err(ApplyError::Reject(_))) if is_stranger => Ok(Verdict::Refused),
-            Some(Err(ApplyError::Reject(_))) => {
-                // A member's batch is recorded and has no effect, at every peer alike.
-                let system = self.begin(state, &step).finish().system;
-                Ok(Verdict::Accepted(State {
-                    system,
-                    view: state.view.clone(),
-                }))
-            }
-            Some(Err(ApplyError::Fatal(reason))) => self.stop(reason),
+            None => return self.stop("apply waits for something that is not its view".into()),
+            Some(Err(ApplyError::Fatal(reason))) => return self.stop(reason),
+            Some(Ok(())) => match state.behind(flush, view.into_snapshot()) {
+                // Apply granted a weight that no record can hold, as it does at every peer.
+                Err(BeeError::Encode(_)) => {}
+                behind => return self.accept(behind),
+            },
+            Some(Err(ApplyError::Reject(_))) => {}
         }
+        if is_stranger {
+            return Ok(Verdict::Refused);
+        }
+        // A member's batch is recorded and has no effect, at every peer alike.
+        let behind = state.behind(self.begin(state, &step), state.view.clone());
+        self.accept(behind)
     }
 }
 
@@ -136,6 +164,22 @@ impl Run<'_> {
     fn blocks(&self, step: &Step<'_>) -> &[crate::wire::oplog::OplogBlock] {
         let reader = self.readers.get(&step.batch.writer);
         reader.map_or(&[], |reader| reader.blocks_of(step.batch.first, step.batch.last))
+    }
+
+    fn accept(&mut self, behind: Result<State, BeeError>) -> Result<Verdict<State>, Suspended> {
+        match behind {
+            Ok(state) => Ok(Verdict::Accepted(state)),
+            Err(error) => self.suspend(&error),
+        }
+    }
+
+    /// Ends the run at what could not be read: to go on when it is here, or not at all.
+    fn suspend(&mut self, error: &BeeError) -> Result<Verdict<State>, Suspended> {
+        let BeeError::Unavailable { core, index } = *error else {
+            return self.stop(error.to_string());
+        };
+        self.pause = Some(Pause::Missing(MissingBlock { core, index }));
+        Err(Suspended)
     }
 
     fn stop(&mut self, reason: String) -> Result<Verdict<State>, Suspended> {
@@ -217,5 +261,119 @@ impl Host for Hosted<'_, '_> {
 
     fn clock(&self) -> u64 {
         self.flush.clock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::apply::{Apply, LocalTree};
+    use crate::bee::{Blocks as _, MemoryBlocks, Settings};
+    use crate::crypto::Ed25519;
+    use crate::engine::linearizer::Linearizer;
+    use crate::engine::{Drained, Engine, EngineOptions};
+    use crate::wire::{Index, Timestamp};
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    /// Copies the value of `a` to `b`, or does something that it must not.
+    enum Copy {
+        Properly,
+        /// Goes on without the value if it does not come at once.
+        Impatiently,
+        /// Waits for what never comes.
+        Never,
+    }
+
+    impl Apply for Copy {
+        async fn apply(
+            &self,
+            _: &[Entry],
+            view: &mut ApplyView,
+            host: &mut dyn Host,
+        ) -> Result<(), ApplyError> {
+            let value = match self {
+                Self::Properly => view.get(b"a").await,
+                Self::Impatiently => match poll(pin!(view.get(b"a"))) {
+                    Poll::Ready(value) => value,
+                    Poll::Pending => {
+                        host.interrupt("the value did not come at once");
+                        None
+                    }
+                },
+                Self::Never => std::future::pending().await,
+            };
+            let mut write = view.write();
+            write.put(b"b", &value.unwrap_or_default());
+            write.flush().await
+        }
+    }
+
+    /// ```text
+    /// their core: a=1       not here at first
+    /// our core:     \-- b=1 by apply
+    /// ```
+    #[test]
+    fn a_block_that_is_not_here_is_named_and_apply_runs_again_once_it_is() {
+        for apply in [Copy::Properly, Copy::Impatiently] {
+            let theirs =
+                LocalTree::new(CoreKey::new([2; 32]), Settings::default(), MemoryBlocks::new()).unwrap();
+            let before = Snapshot::empty(&theirs)
+                .write([("a".into(), Some("1".into()))])
+                .unwrap();
+            let fetched = Arc::new(MemoryBlocks::new());
+            let mut engine = engine(apply, Arc::clone(&fetched), Some(before.head()));
+
+            let missing = MissingBlock {
+                core: theirs.core(),
+                index: Index(0),
+            };
+            for _ in 0..2 {
+                let drained = engine.drain(NOW, usize::MAX).unwrap();
+                assert_eq!((drained.missing, drained.more), (Some(missing), false));
+                assert_eq!(engine.batches(), 0);
+            }
+            fetched.append(theirs.core(), theirs.block(&theirs.core(), Index(0)));
+            assert_eq!(engine.drain(NOW, usize::MAX), Ok(Drained::default()));
+            assert_eq!(engine.batches(), 1);
+            assert_eq!(engine.view().get(b"b").unwrap().as_deref(), Some(&b"1"[..]));
+        }
+    }
+
+    #[test]
+    fn waiting_for_anything_else_stops_the_peer() {
+        let mut engine = engine(Copy::Never, Arc::new(MemoryBlocks::new()), None);
+        let stop = engine.drain(NOW, usize::MAX).unwrap_err();
+        assert!(stop.reason.contains("waits"), "{stop}");
+    }
+
+    /// An engine with one entry to apply, on a view that is at `view`.
+    fn engine(apply: Copy, others: Arc<MemoryBlocks>, view: Option<Link>) -> Engine<Ed25519> {
+        let creator = CoreKey::new([1; 32]);
+        let mut trees = Trees::unshared(&creator, 1 << 20).unwrap();
+        trees.view = LocalTree::new(trees.view.core(), Settings::default(), others).unwrap();
+        let mut start = State::empty(&trees);
+        if let Some(head) = view {
+            start.view = Snapshot::at(&trees.view, head);
+        }
+        let mut engine = Engine::new(EngineOptions {
+            key: creator,
+            name: String::new(),
+            apply: ApplyFn::new(apply),
+            optimistic: false,
+            verify: Ed25519,
+            trees,
+        });
+        engine.order = Linearizer::new(engine.rules, start);
+        let blocks = engine.compose(creator, &["x".into()], false, NOW).unwrap();
+        engine.ingest(creator, Index(0), &blocks);
+        engine
+    }
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
     }
 }

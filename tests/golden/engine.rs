@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use autobee::apply::ApplyFn;
+use autobee::apply::{ApplyFn, LocalTree};
+use autobee::bee::{Blocks as _, Range};
 use autobee::crypto::{CoreKey, Ed25519};
-use autobee::engine::{Engine, EngineOptions};
+use autobee::engine::{Engine, EngineOptions, Trees};
 use autobee::wire::{Index, Timestamp};
 use autobee_sim::workload::Contract;
 use bytes::Bytes;
@@ -14,6 +15,9 @@ use super::{fixed, hex, list, to_hex, uint};
 
 /// Blocks were recorded in the past; the clock of the test is ahead of all of them.
 const NOW: Timestamp = Timestamp(1 << 50);
+
+/// For the caches of each engine.
+const CACHE_BYTES: usize = 1 << 20;
 
 /// Feeds a case to an engine in each of its deliveries and compares what comes out with `wanted`. What the case needs
 /// and the engine does not have is the error.
@@ -40,12 +44,14 @@ pub(crate) fn check(
         .collect();
     let optimistic = case["options"]["optimistic"].as_bool().unwrap_or(true);
     for delivery in deliveries {
+        let trees = trees(case);
         let mut engine = Engine::new(EngineOptions {
             key: CoreKey::new(fixed(&case["bootstrap"])),
             name: String::new(),
             apply: ApplyFn::new(Contract),
             optimistic,
             verify: Ed25519,
+            trees: trees.clone(),
         });
         let mut fed: BTreeMap<CoreKey, u64> = BTreeMap::new();
         for step in delivery {
@@ -58,6 +64,10 @@ pub(crate) fn check(
             engine.drain(NOW, usize::MAX).unwrap();
         }
         compare(case, &engine, wanted);
+        compare_cores(case, &trees);
+        drop(engine);
+        let kept = (trees.view.kept(), trees.system.kept());
+        assert_eq!(kept, (0, 0), "{}: blocks that no state needs", case["name"]);
     }
     Ok(())
 }
@@ -72,7 +82,9 @@ fn compare(case: &Value, engine: &Engine<Ed25519>, wanted: &Value) {
     assert_eq!(Value::Array(order), wanted["order"], "{name}: order");
     let view: Vec<Value> = engine
         .view()
-        .range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
+        .range(Range::all())
+        .unwrap()
+        .iter()
         .map(|(key, value)| json!([to_hex(key), to_hex(value)]))
         .collect();
     assert_eq!(Value::Array(view), wanted["view"], "{name}: view");
@@ -117,6 +129,45 @@ fn compare(case: &Value, engine: &Engine<Ed25519>, wanted: &Value) {
             "{name}: timestamp"
         );
     }
+}
+
+/// Trees in the cores of the first recorded peer.
+fn trees(case: &Value) -> Trees {
+    let peer = &case["peers"][0];
+    match (peer["viewCore"].as_str(), peer["systemCore"].as_str()) {
+        (Some(_), Some(_)) => {
+            let [view, system] = ["viewCore", "systemCore"].map(|core| CoreKey::new(fixed(&peer[core])));
+            Trees::new(view, system, CACHE_BYTES)
+        }
+        _ => Trees::unshared(&CoreKey::new(fixed(&case["bootstrap"])), CACHE_BYTES),
+    }
+    .unwrap()
+}
+
+/// What one writer alone does, it writes in the same blocks in whatever portions it comes. With several writers the
+/// blocks tell how the order came about, and nobody else's are like them.
+fn compare_cores(case: &Value, trees: &Trees) {
+    let Some(cores) = case.get("cores").filter(|_| list(&case["writers"]).len() == 1) else {
+        return;
+    };
+    for tree in [&trees.view, &trees.system] {
+        let key = tree.core().to_hex();
+        let recorded = list(cores).iter().find(|core| core["key"] == json!(key));
+        let recorded = recorded.unwrap_or_else(|| panic!("{}: no core {key}", case["name"]));
+        assert_eq!(
+            json!(blocks_of(tree)),
+            recorded["blocks"],
+            "{}: {}",
+            case["name"],
+            recorded["role"]
+        );
+    }
+}
+
+fn blocks_of(tree: &LocalTree) -> Vec<String> {
+    (0..tree.length().0)
+        .map(|index| to_hex(&tree.block(&tree.core(), Index(index)).unwrap()))
+        .collect()
 }
 
 /// The deliveries of a scenario: drained after each pair.

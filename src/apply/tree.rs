@@ -1,0 +1,394 @@
+//! The trees that this peer writes, and their versions.
+//!
+//! Every write makes a new version, in blocks that are appended to one local core; a version of the past stays what it
+//! was. Undo and trials of other orders are other versions of the same tree, and cost nothing but their blocks.
+//!
+//! As in the original, the blocks of versions that lost stay in the core as gaps that nobody points to. Here the core
+//! is in memory, so the blocks of a version go when the last [`Snapshot`] of it and of what was built on it goes.
+//! Places are never given twice, so nothing that was read before can come to mean something else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::bee::{
+    BatchOptions, Bee, BeeError, Block, BlockError, Blocks, Difference, Range, Sameness, Settings, Tree,
+};
+use crate::crypto::CoreKey;
+use crate::wire::{Index, Length, Link};
+
+/// Where a tree finds the blocks that are not its own.
+pub type OtherCores = Arc<dyn Blocks + Send + Sync>;
+
+/// A tree that this peer writes: caches, the blocks of its own core, and the way to those of other cores. Cloning
+/// gives another handle.
+#[derive(Clone)]
+pub struct LocalTree(Arc<Shared>);
+
+struct Shared {
+    bee: Bee,
+    core: CoreKey,
+    own: Mutex<Own>,
+    others: OtherCores,
+    /// Held from reading the length to the append.
+    writing: Mutex<()>,
+}
+
+/// The local core, as far as some version needs it.
+#[derive(Default)]
+struct Own {
+    blocks: BTreeMap<u64, Bytes>,
+    length: u64,
+    /// Some version stands on a core of others, so that blocks may list cores.
+    lists_cores: bool,
+}
+
+/// One version of a tree: it never changes. Cloning is cheap.
+///
+/// ```
+/// use autobee::apply::{LocalTree, Snapshot};
+/// use autobee::bee::{MemoryBlocks, Settings};
+/// use autobee::crypto::CoreKey;
+///
+/// let tree = LocalTree::new(CoreKey::new([7; 32]), Settings::default(), MemoryBlocks::new())?;
+/// let empty = Snapshot::empty(&tree);
+/// let one = empty.write([("key".into(), Some("value".into()))])?;
+/// assert_eq!(one.get(b"key")?, Some("value".into()));
+/// assert_eq!(empty.get(b"key")?, None);
+/// # Ok::<(), autobee::bee::BeeError>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot(Arc<Version>);
+
+struct Version {
+    tree: LocalTree,
+    head: Link,
+    /// The blocks of the own core that this version added to its parent's.
+    first: u64,
+    end: u64,
+    parent: Option<Snapshot>,
+}
+
+impl LocalTree {
+    /// A tree that will be written to `core`, which is empty. Blocks of other cores come from `others`.
+    ///
+    /// # Errors
+    ///
+    /// [`BeeError::Setting`] when the settings contradict the format.
+    pub fn new(
+        core: CoreKey,
+        settings: Settings,
+        others: impl Blocks + Send + Sync + 'static,
+    ) -> Result<Self, BeeError> {
+        Ok(Self(Arc::new(Shared {
+            bee: Bee::new(settings)?,
+            core,
+            own: Mutex::default(),
+            others: Arc::new(others),
+            writing: Mutex::new(()),
+        })))
+    }
+
+    /// The core that is written.
+    #[must_use]
+    pub fn core(&self) -> CoreKey {
+        self.0.core
+    }
+
+    /// How many blocks were appended to it.
+    #[must_use]
+    pub fn length(&self) -> Length {
+        Length(self.own().length)
+    }
+
+    /// How many of them some version still needs.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.own().blocks.len()
+    }
+
+    /// True when both are handles to one tree.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Appends blocks. None when the core has another length.
+    fn append(&self, start: Length, blocks: &[Bytes]) -> Option<()> {
+        let mut own = self.own();
+        if own.length != start.0 {
+            return None;
+        }
+        for block in blocks {
+            let index = own.length;
+            own.blocks.insert(index, block.clone());
+            own.length = index + 1;
+        }
+        Some(())
+    }
+
+    fn release(&self, first: u64, end: u64) {
+        let mut own = self.own();
+        for index in first..end {
+            own.blocks.remove(&index);
+        }
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.0.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Blocks for LocalTree {
+    fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
+        if *core != self.0.core {
+            return self.0.others.block(core, index);
+        }
+        let own = self.own();
+        own.blocks.get(&index.0).cloned().ok_or(BlockError::Missing)
+    }
+}
+
+impl Snapshot {
+    /// The version without keys, on which a tree is begun.
+    #[must_use]
+    pub fn empty(tree: &LocalTree) -> Self {
+        let head = Link {
+            key: tree.core(),
+            length: Length::ZERO,
+        };
+        Self::at(tree, head)
+    }
+
+    /// A version that other peers wrote, in cores of theirs.
+    #[must_use]
+    pub fn at(tree: &LocalTree, head: Link) -> Self {
+        tree.own().lists_cores |= head.key != tree.core();
+        Self(Arc::new(Version {
+            tree: tree.clone(),
+            head,
+            first: 0,
+            end: 0,
+            parent: None,
+        }))
+    }
+
+    // What it is.
+
+    /// The version: its core and length.
+    #[must_use]
+    pub fn head(&self) -> Link {
+        self.0.head
+    }
+
+    /// The tree that it is a version of.
+    #[must_use]
+    pub fn tree(&self) -> &LocalTree {
+        &self.0.tree
+    }
+
+    /// A cursor on this version, to be read with [`Snapshot::tree`] as its blocks, while this snapshot lives.
+    #[must_use]
+    pub fn cursor(&self) -> Tree {
+        self.tree().0.bee.tree(self.head())
+    }
+
+    // Reading.
+
+    /// The value under `key`.
+    ///
+    /// # Errors
+    ///
+    /// When a block is missing or corrupt.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BeeError> {
+        let entry = self.cursor().get(self.tree(), key)?;
+        Ok(entry.and_then(|entry| entry.value))
+    }
+
+    /// The entries of a range that have a value, in its direction.
+    ///
+    /// # Errors
+    ///
+    /// As [`Snapshot::get`].
+    pub fn range(&self, range: Range) -> Result<Vec<(Bytes, Bytes)>, BeeError> {
+        entries(&self.cursor(), self.tree(), range)
+    }
+
+    /// What has another value in `other`, a version of the same tree, within a range. Parts that both share are not
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Snapshot::get`].
+    pub fn diff(&self, other: &Self, range: Range) -> Result<Vec<Difference>, BeeError> {
+        let mut diff = self.cursor().diff(&other.cursor(), range, Sameness::Value);
+        let mut found = Vec::new();
+        while let Some(difference) = diff.next(self.tree())? {
+            found.push(difference);
+        }
+        Ok(found)
+    }
+
+    // Writing.
+
+    /// The version behind these puts and deletes, in order, as one batch. It is this one when they change nothing.
+    ///
+    /// # Errors
+    ///
+    /// When a block is missing or corrupt, or the format cannot hold what is written. Nothing is written then.
+    pub fn write(&self, writes: impl IntoIterator<Item = (Bytes, Option<Bytes>)>) -> Result<Self, BeeError> {
+        let writes: Vec<_> = writes.into_iter().collect();
+        self.write_with(&mut self.cursor(), &writes)
+    }
+
+    /// As [`Snapshot::write`], with a cursor that is on this version and moves to the new one.
+    pub(super) fn write_with(
+        &self,
+        cursor: &mut Tree,
+        writes: &[(Bytes, Option<Bytes>)],
+    ) -> Result<Self, BeeError> {
+        let tree = self.tree();
+        let shared = &tree.0;
+        let _turn = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = tree.length();
+        let mut batch = cursor.batch(&shared.core, start, BatchOptions::default());
+        for (key, value) in writes {
+            match value {
+                Some(value) => batch.put(tree, key, value)?,
+                None => batch.delete(tree, key)?,
+            };
+        }
+        let written = batch.finish(tree)?;
+        let end = tree.append(start, written.blocks()).map(|()| tree.length());
+        // Nobody appends while it is our turn.
+        let Some(end) = end.filter(|end| *end > start) else {
+            return Ok(self.clone());
+        };
+        // Later blocks of the core, of whatever version, resolve their core numbers with the newest list: it stays.
+        let lists_cores = tree.own().lists_cores
+            && Block::decode(&written.blocks()[0], Index(start.0))
+                .is_ok_and(|block| block.metadata.is_some());
+        cursor.commit(written);
+        Ok(Self(Arc::new(Version {
+            tree: tree.clone(),
+            head: cursor.head(),
+            first: start.0 + u64::from(lists_cores),
+            end: end.0,
+            parent: Some(self.clone()),
+        })))
+    }
+}
+
+/// The entries of a range that have a value.
+pub(super) fn entries(
+    cursor: &Tree,
+    blocks: &LocalTree,
+    range: Range,
+) -> Result<Vec<(Bytes, Bytes)>, BeeError> {
+    let mut entries = cursor.range(range);
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next(blocks)? {
+        found.extend(entry.value.map(|value| (entry.key, value)));
+    }
+    Ok(found)
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        if self.first < self.end {
+            self.tree.release(self.first, self.end);
+        }
+        // A history is long: it must not be unwound by recursion.
+        let mut parent = self.parent.take();
+        while let Some(Snapshot(version)) = parent {
+            parent = Arc::into_inner(version).and_then(|mut version| version.parent.take());
+        }
+    }
+}
+
+impl std::fmt::Debug for LocalTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalTree")
+            .field("core", &self.core())
+            .field("length", &self.length())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("head", &self.head())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bee::MemoryBlocks;
+
+    fn empty() -> Snapshot {
+        let tree = LocalTree::new(CoreKey::new([7; 32]), Settings::default(), MemoryBlocks::new());
+        Snapshot::empty(&tree.unwrap())
+    }
+
+    fn put(snapshot: &Snapshot, key: &str, value: &str) -> Snapshot {
+        let write = (
+            Bytes::copy_from_slice(key.as_bytes()),
+            Some(Bytes::copy_from_slice(value.as_bytes())),
+        );
+        snapshot.write([write]).unwrap()
+    }
+
+    /// ```text
+    /// empty -- a=1 -- b=2        stays, with the block of a=1
+    ///             \-- b=3 -- c=4 goes: two blocks
+    /// ```
+    #[test]
+    fn blocks_of_versions_that_lost_go_and_those_that_others_stand_on_stay() {
+        let one = put(&empty(), "a", "1");
+        let won = put(&one, "b", "2");
+        let lost = put(&put(&one, "b", "3"), "c", "4");
+        let tree = one.tree().clone();
+        drop(one);
+        assert_eq!((tree.length(), tree.kept()), (Length(4), 4));
+        assert_eq!(lost.get(b"b").unwrap().as_deref(), Some(&b"3"[..]));
+        drop(lost);
+        assert_eq!((tree.length(), tree.kept()), (Length(4), 2));
+
+        let next = put(&won, "c", "5");
+        assert_eq!(next.head().length, Length(5), "a place is not given twice");
+        let read = next.range(Range::all()).unwrap();
+        assert_eq!(
+            read.iter().map(|(_, value)| &value[..]).collect::<Vec<_>>(),
+            [b"1", b"2", b"5"]
+        );
+        drop((won, next));
+        assert_eq!(tree.kept(), 0);
+    }
+
+    #[test]
+    fn what_changes_nothing_makes_no_version() {
+        let one = put(&empty(), "a", "1");
+        assert_eq!(put(&one, "a", "1").head(), one.head());
+        assert_eq!(one.tree().length(), Length(1));
+    }
+
+    #[test]
+    fn a_long_history_is_dropped_without_recursion() {
+        let tree = empty().tree().clone();
+        let mut snapshot = Snapshot::empty(&tree);
+        for _ in 0..1 << 20 {
+            snapshot = Snapshot(Arc::new(Version {
+                tree: tree.clone(),
+                head: snapshot.head(),
+                first: 0,
+                end: 0,
+                parent: Some(snapshot),
+            }));
+        }
+        drop(snapshot);
+    }
+}

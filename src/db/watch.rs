@@ -1,0 +1,95 @@
+//! Being told what changes in a part of the view.
+
+use super::shared::lock;
+use super::{Autobee, Changes, View, ViewChange};
+use crate::bee::Range;
+use crate::env::Env;
+use crate::error::Error;
+use crate::wire::Link;
+
+/// A subscription to a key, a prefix or a range of the view.
+///
+/// What it tells are differences by value between the view that was seen last and the present one. So it is right
+/// also when entries were reordered in between: a value that was changed and changed back is not told.
+#[derive(Debug)]
+pub struct ViewWatch<E: Env> {
+    db: Autobee<E>,
+    range: Range,
+    seen: View,
+    changes: Changes,
+}
+
+/// Changes that lead from one version of the view to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewEvent {
+    /// The version that was seen before.
+    pub from: Link,
+    /// The version that was compared with it.
+    pub to: Link,
+    /// What differs, in the order of the range; at least one key.
+    pub changes: Vec<ViewChange>,
+}
+
+impl<E: Env> Autobee<E> {
+    /// Watches a part of the view from now on. A limit of the range is one for each event.
+    ///
+    /// ```
+    /// # use autobee::Autobee;
+    /// # use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
+    /// # use autobee::env::memory::MemoryEnv;
+    /// use autobee::bee::Range;
+    ///
+    /// # struct Words;
+    /// # impl Apply for Words {
+    /// #     async fn apply(&self, entries: &[Entry], view: &mut ApplyView, _: &mut dyn Host) -> Result<(), ApplyError> {
+    /// #         for entry in entries {
+    /// #             let mut write = view.write();
+    /// #             write.put(entry.value(), b"here");
+    /// #             write.flush().await?;
+    /// #         }
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// # let env = MemoryEnv::new(1);
+    /// # env.run(async {
+    /// # let db = Autobee::builder(env.clone()).apply(Words).open().await?;
+    /// let mut watch = db.watch(Range::prefix("user/"));
+    /// db.append(b"other").await?;
+    /// db.append(b"user/ada").await?;
+    /// let event = watch.next().await?;
+    /// assert_eq!((event.changes.len(), &event.changes[0].key[..]), (1, &b"user/ada"[..]));
+    /// # Ok::<(), autobee::Error>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    pub fn watch(&self, range: Range) -> ViewWatch<E> {
+        ViewWatch {
+            db: self.clone(),
+            range,
+            seen: self.view(),
+            changes: Changes::default(),
+        }
+    }
+}
+
+impl<E: Env> ViewWatch<E> {
+    /// Waits for the next change. A call that is dropped loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; otherwise as [`View::get`], and the next call tries again.
+    pub async fn next(&mut self) -> Result<ViewEvent, Error> {
+        loop {
+            let view = self.db.view();
+            if view.head() != self.seen.head() {
+                let changes = self.seen.changes(&view, self.range.clone()).await?;
+                let from = std::mem::replace(&mut self.seen, view).head();
+                if !changes.is_empty() {
+                    let to = self.seen.head();
+                    return Ok(ViewEvent { from, to, changes });
+                }
+            }
+            lock(&self.db.shared.state).check_open()?;
+            self.changes.wait(&self.db.shared).await;
+        }
+    }
+}
