@@ -20,14 +20,18 @@ use libfuzzer_sys::fuzz_target;
 /// A log, a copy that knows its head, and one that knows nothing.
 static LOGS: LazyLock<(Log, Log, Log)> = LazyLock::new(|| {
     let mut log = Log::create(Ed25519.key_pair(&Seed::new([7; 32])));
-    log.append(&Ed25519, (0..13u8).map(|at| vec![at; usize::from(at)])).expect("an own log");
+    log.append(&Ed25519, (0..13u8).map(|at| vec![at; usize::from(at)]))
+        .expect("an own log");
     let fresh = Log::replica(log.key());
     let mut copy = fresh.clone();
     let request = Request {
         upgrade: Some(UpgradeRequest { start: 0, length: 13 }),
         ..Request::default()
     };
-    let mut proof = log.prove(&request).expect("a valid request").expect("no block was asked for");
+    let mut proof = log
+        .prove(&request)
+        .expect("a valid request")
+        .expect("no block was asked for");
     proof.manifest = log.manifest().cloned();
     assert_eq!(copy.verify(&Ed25519, &proof).ok(), Some(true), "an honest proof");
     (log, copy, fresh)
@@ -56,7 +60,10 @@ fn data(bytes: &[u8]) {
         match target.verify(&Ed25519, &message.proof) {
             Err(error) => assert!(error.blames_peer(), "{error}"),
             Ok(_) => {
-                assert!(target.length().0 == 0 || target.head().tree == log.head().tree, "only what is signed");
+                assert!(
+                    target.length().0 == 0 || target.head().tree == log.head().tree,
+                    "only what is signed"
+                );
                 for index in (0..log.length().0).map(Index) {
                     assert!(target.get(index).is_none() || target.get(index) == log.get(index));
                 }
@@ -78,8 +85,13 @@ fn request(bytes: &[u8]) {
     for source in [log, copy, fresh] {
         if let Ok(Some(proof)) = source.prove(&message.request) {
             let request = message.id;
-            let written = DataMessage { request, proof }.to_bytes().expect("a proof can be written");
-            assert!(written.len() < 1 << 14, "an answer is not larger than the log it is about");
+            let written = DataMessage { request, proof }
+                .to_bytes()
+                .expect("a proof can be written");
+            assert!(
+                written.len() < 1 << 14,
+                "an answer is not larger than the log it is about"
+            );
         }
     }
 }
