@@ -13,6 +13,7 @@ use autobee::db::{AppendOptions, CloseReason};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::native::NativeEnv;
 use autobee::env::{Env, Listener as _, Network as _, PeerAddr};
+use autobee::hypercore::CoreOptions;
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{Contract, Op};
 
@@ -63,6 +64,65 @@ async fn a_directory_belongs_to_one_process_and_one_database() {
     // The store is as it was: its own database can be opened in it.
     let right = Autobee::builder(store).open().await.unwrap();
     assert_eq!((right.key(), right.local()), (a.key(), a.local()));
+}
+
+#[test]
+fn a_store_remembers_its_database_and_its_writer() {
+    let (env, other) = (MemoryEnv::new(1), MemoryEnv::new(2));
+    let ended = env.run(async {
+        let creator = Autobee::builder(memory_store(&env).await).open().await.unwrap();
+        assert_eq!(creator.key(), creator.local(), "the first writer is the database");
+        creator.append(b"x").await.unwrap();
+        let order = creator.order();
+        creator.close().await.unwrap();
+        // With the key as well as without.
+        for key in [None, Some(creator.key())] {
+            let mut builder = Autobee::builder(memory_store(&env).await);
+            if let Some(key) = key {
+                builder = builder.key(key);
+            }
+            let db = builder.open().await.unwrap();
+            assert_eq!((db.key(), db.local()), (creator.key(), creator.local()));
+            assert_eq!(db.order(), order);
+            db.close().await.unwrap();
+        }
+        order
+    });
+    let (order, key) = (
+        ended.unwrap(),
+        env.run(async {
+            Autobee::builder(memory_store(&env).await)
+                .open()
+                .await
+                .unwrap()
+                .key()
+        }),
+    );
+    let ended = other.run(async {
+        let store = memory_store(&other).await;
+        let joined = Autobee::builder(store.clone())
+            .key(key.unwrap())
+            .open()
+            .await
+            .unwrap();
+        assert_ne!(joined.local(), joined.key());
+        joined.append_optimistic(b"y").await.unwrap();
+        let local = joined.local();
+        joined.close().await.unwrap();
+        assert!(store.list().is_err(), "the store is closed with the database");
+
+        let store = memory_store(&other).await;
+        let core = store.get(CoreOptions::key(local)).await.unwrap();
+        assert_eq!(
+            core.user_data("referrer").unwrap().unwrap(),
+            key.unwrap().as_bytes()[..]
+        );
+        assert_eq!(core.manifest().unwrap().unwrap().version(), 2);
+        assert_eq!(core.length().unwrap(), 1);
+        let again = Autobee::builder(store).open().await.unwrap();
+        assert_eq!((again.key(), again.local()), (joined.key(), local));
+    });
+    assert!(ended.is_some() && order.len() == 1);
 }
 
 #[test]

@@ -167,10 +167,13 @@ impl<E: Env> DatabaseCores<E> {
         };
         let from = member.fed;
         let mut blocks = Vec::new();
-        while let Some(block) = member.core.get_local(member.fed)? {
+        // Nothing counts as taken when one of them cannot be read.
+        let mut next = from;
+        while let Some(block) = member.core.get_local(next)? {
             blocks.push(block);
-            member.fed += 1;
+            next += 1;
         }
+        member.fed = next;
         Ok((Index(from), blocks))
     }
 

@@ -211,10 +211,11 @@ impl<E: Env> Shared<E> {
             }
             *alarm = Some(at);
         }
-        let shared = Arc::clone(self);
+        let (shared, clock) = (Arc::downgrade(self), self.env.clock().clone());
         let wait = std::time::Duration::from_millis(at.0.saturating_sub(self.now().0));
         self.env.spawn().spawn("alarm", async move {
-            shared.env.clock().sleep(wait).await;
+            clock.sleep(wait).await;
+            let Some(shared) = shared.upgrade() else { return };
             *lock(&shared.alarm) = None;
             // The state remembers what went wrong with applying.
             let _ = Box::pin(shared.drain()).await;
@@ -249,6 +250,12 @@ impl<E: Env> State<E> {
         Ok(!blocks.is_empty())
     }
 
+    /// How many cores of strangers are fetched; who became a member is none any more.
+    fn strangers(&self) -> usize {
+        let is_stranger = |key: &&CoreKey| !self.engine.wants(key);
+        self.strangers.iter().filter(is_stranger).count()
+    }
+
     fn is_wanted(&self, key: &CoreKey) -> bool {
         *key != self.cores.local() && (self.engine.wants(key) || self.strangers.contains(key))
     }
@@ -276,7 +283,7 @@ impl<E: Env> Port for Shared<E> {
             // A stranger may have written optimistically. How many of them are looked at is bounded.
             if *key == self.local
                 || !state.engine.takes_strangers()
-                || state.strangers.len() >= state.strangers_max
+                || state.strangers() >= state.strangers_max
             {
                 return None;
             }
