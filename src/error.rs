@@ -8,7 +8,7 @@ use crate::crypto::CoreKey;
 use crate::hypercore::CoreError;
 use crate::store::StoreError;
 
-/// Who has to act on an [`Error`].
+/// Who has to act on an [`enum@Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -1,12 +1,15 @@
 //! Replication with peers of the JavaScript stack: sans-IO machines, bytes and messages in, bytes and events out.
 //!
 //! From the socket up: [`noise`] agrees on keys, [`secretstream`] seals messages, [`frame`] cuts the byte stream,
-//! [`stream`] joins the three into one encrypted stream.
+//! [`stream`] joins the three into one encrypted stream, [`mux`] puts channels on it, and [`connection`] adds keep alives
+//! and timeouts. Above a connection stand one [`replicator`] for each core, which speaks the messages of [`message`] with
+//! all peers of that core, and one topic of [`wakeup`] for each database.
 //!
 //! Source: spec/replication.md, which describes the packages secret-stream 6.9, protomux 3.12, hypercore 11.37 and
 //! protomux-wakeup 2.9. Nothing here reads a clock, a socket or a random number: they come in as values.
 
 pub mod capability;
+pub mod connection;
 pub mod core;
 pub mod frame;
 pub mod have;

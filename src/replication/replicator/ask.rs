@@ -220,6 +220,7 @@ impl Replicator {
             if best.is_none_or(|(priority, _)| block.priority > priority)
                 && peer.offers(*index, fork)
                 && !self.requests.is_asked(*index)
+                && !core.has(*index)?
                 && (now.since(block.since) >= CLAIM_TIME || !self.is_faster_elsewhere(id, *index, now))
                 && self.is_provable(peer, *index, core)?
             {

@@ -349,9 +349,22 @@ impl Replicator {
         Ok(id)
     }
 
-    /// Fetches one block, with a priority above 0 if somebody waits for it. To be matched by a [`Replicator::forget_block`]
-    /// when the one who waits gives up.
-    pub fn want_block(&mut self, index: u64, priority: u64, now: Mono) {
+    /// Fetches one block, with a priority above 0 if somebody waits for it. False when it is here. To be matched by a
+    /// [`Replicator::forget_block`] when the one who waits gives up.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn want_block(
+        &mut self,
+        index: u64,
+        priority: u64,
+        core: &impl Core,
+        now: Mono,
+    ) -> Result<bool, CoreError> {
+        if core.has(index)? {
+            return Ok(false);
+        }
         let block = self.demand.blocks.entry(index).or_insert(demand::BlockDemand {
             priority,
             since: now,
@@ -359,6 +372,7 @@ impl Replicator {
         });
         block.priority = block.priority.max(priority);
         block.waiters += 1;
+        Ok(true)
     }
 
     /// Finds the block with a byte offset, where each block has `padding` bytes that do not count. The answer is an event,

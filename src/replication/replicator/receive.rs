@@ -234,7 +234,12 @@ impl Replicator {
             None => false,
         };
         match core.accept(&data.proof)? {
-            Outcome::Done(()) => self.stored(id, block.filter(|_| is_new), core),
+            Outcome::Done(()) => {
+                if let Some((index, _)) = block {
+                    self.demand.fill(index..index.saturating_add(1));
+                }
+                self.stored(id, block.filter(|_| is_new), core)
+            }
             Outcome::Stale => {
                 self.give_back(&request);
                 Ok(())
