@@ -5,6 +5,8 @@ use std::io;
 use thiserror::Error;
 
 use crate::crypto::CoreKey;
+use crate::hypercore::CoreError;
+use crate::store::StoreError;
 use crate::wire::Index;
 
 /// Who has to act on an [`enum@Error`].
@@ -119,8 +121,51 @@ impl Error {
             Self::Internal { .. } => ErrorKind::Internal,
         }
     }
+}
 
-    pub(crate) fn disk(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Disk { operation, source }
+impl From<CoreError> for Error {
+    fn from(error: CoreError) -> Self {
+        let what = error.to_string();
+        match error {
+            CoreError::Closed => Self::Closed,
+            CoreError::Store(error) => error.into(),
+            CoreError::Read(_) | CoreError::Record(_) => Self::Corrupt {
+                file: "store".into(),
+                what,
+            },
+            error if error.blames_peer() => Self::Peer { what },
+            CoreError::NotWritable
+            | CoreError::BlockTooLarge(_)
+            | CoreError::Beyond { .. }
+            | CoreError::KeyMismatch { .. }
+            | CoreError::NoCore
+            | CoreError::Unknown
+            | CoreError::Conflict(_) => Self::Invalid { what },
+            _ => Self::Internal { what },
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let what = error.to_string();
+        let disk = |operation, kind| Self::Disk {
+            operation,
+            source: io::Error::new(kind, what.clone()),
+        };
+        match error {
+            StoreError::Io { action, source, .. } => disk(action, source.kind()),
+            StoreError::Full { .. } => disk("write", io::ErrorKind::StorageFull),
+            StoreError::Fenced => disk("an earlier write", io::ErrorKind::Other),
+            StoreError::Locked => disk("lock", io::ErrorKind::WouldBlock),
+            StoreError::Corrupt(damage) => Self::Corrupt {
+                file: damage.file,
+                what,
+            },
+            StoreError::Newer { .. } => Self::Unsupported {
+                what: "a store of a newer version",
+            },
+            StoreError::Invalid(_) => Self::Internal { what },
+        }
     }
 }

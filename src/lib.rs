@@ -27,3 +27,4 @@ pub mod wire;
 
 pub use db::{Autobee, Role, Settings};
 pub use error::{Error, ErrorKind};
+pub use hypercore::Corestore;

@@ -13,7 +13,8 @@ use autobee::db::{AppendOptions, CloseReason};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::native::NativeEnv;
 use autobee::env::{Env, Listener as _, Network as _, PeerAddr};
-use autobee::{Autobee, ErrorKind, Role, Settings};
+use autobee::hypercore::CoreOptions;
+use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{Contract, Op};
 
 /// ```text
@@ -39,8 +40,8 @@ async fn two_peers_agree_over_tcp_and_after_a_reopen() {
     assert!(a.is_indexer() && a.writers() == b.writers());
 
     let (order, view) = (b.order(), b.view());
-    a.close();
-    b.close();
+    a.close().await.unwrap();
+    b.close().await.unwrap();
     for directory in [&a_dir, &b_dir] {
         let db = open(directory, None).await;
         assert_eq!(db.order(), order);
@@ -52,12 +53,76 @@ async fn two_peers_agree_over_tcp_and_after_a_reopen() {
 async fn a_directory_belongs_to_one_process_and_one_database() {
     let [a_dir, b_dir] = [Directory::new("own"), Directory::new("other")];
     let a = open(&a_dir, None).await;
-    let again = Autobee::builder(a_dir.env()).open().await;
+    let again = Corestore::open_default(a_dir.env()).await.map_err(Error::from);
     assert_eq!(again.unwrap_err().kind(), ErrorKind::Disk, "locked");
     let other = open(&b_dir, None).await.key();
-    a.close();
-    let wrong = Autobee::builder(a_dir.env()).key(other).open().await;
+    a.close().await.unwrap();
+    a.close().await.unwrap();
+    let store = Corestore::open_default(a_dir.env()).await.unwrap();
+    let wrong = Autobee::builder(store.clone()).key(other).open().await;
     assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Invalid);
+    // The store is as it was: its own database can be opened in it.
+    let right = Autobee::builder(store).open().await.unwrap();
+    assert_eq!((right.key(), right.local()), (a.key(), a.local()));
+}
+
+#[test]
+fn a_store_remembers_its_database_and_its_writer() {
+    let (env, other) = (MemoryEnv::new(1), MemoryEnv::new(2));
+    let ended = env.run(async {
+        let creator = Autobee::builder(memory_store(&env).await).open().await.unwrap();
+        assert_eq!(creator.key(), creator.local(), "the first writer is the database");
+        creator.append(b"x").await.unwrap();
+        let order = creator.order();
+        creator.close().await.unwrap();
+        // With the key as well as without.
+        for key in [None, Some(creator.key())] {
+            let mut builder = Autobee::builder(memory_store(&env).await);
+            if let Some(key) = key {
+                builder = builder.key(key);
+            }
+            let db = builder.open().await.unwrap();
+            assert_eq!((db.key(), db.local()), (creator.key(), creator.local()));
+            assert_eq!(db.order(), order);
+            db.close().await.unwrap();
+        }
+        order
+    });
+    let (order, key) = (
+        ended.unwrap(),
+        env.run(async {
+            Autobee::builder(memory_store(&env).await)
+                .open()
+                .await
+                .unwrap()
+                .key()
+        }),
+    );
+    let ended = other.run(async {
+        let store = memory_store(&other).await;
+        let joined = Autobee::builder(store.clone())
+            .key(key.unwrap())
+            .open()
+            .await
+            .unwrap();
+        assert_ne!(joined.local(), joined.key());
+        joined.append_optimistic(b"y").await.unwrap();
+        let local = joined.local();
+        joined.close().await.unwrap();
+        assert!(store.list().is_err(), "the store is closed with the database");
+
+        let store = memory_store(&other).await;
+        let core = store.get(CoreOptions::key(local)).await.unwrap();
+        assert_eq!(
+            core.user_data("referrer").unwrap().unwrap(),
+            key.unwrap().as_bytes()[..]
+        );
+        assert_eq!(core.manifest().unwrap().unwrap().version(), 2);
+        assert_eq!(core.length().unwrap(), 1);
+        let again = Autobee::builder(store).open().await.unwrap();
+        assert_eq!((again.key(), again.local()), (joined.key(), local));
+    });
+    assert!(ended.is_some() && order.len() == 1);
 }
 
 #[test]
@@ -69,7 +134,7 @@ fn what_cannot_be_appended_is_refused_with_its_reason() {
             value_bytes_max: 4,
             ..Settings::default()
         };
-        let db = Autobee::builder(env.clone())
+        let db = Autobee::builder(memory_store(&env).await)
             .settings(settings)
             .open()
             .await
@@ -86,7 +151,7 @@ fn what_cannot_be_appended_is_refused_with_its_reason() {
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(db.order().is_empty(), "nothing of a refused append is there");
 
-        let reader = Autobee::builder(env.sibling(2))
+        let reader = Autobee::builder(memory_store(&env.sibling(2)).await)
             .key(db.key())
             .open()
             .await
@@ -98,7 +163,7 @@ fn what_cannot_be_appended_is_refused_with_its_reason() {
             .await
             .unwrap();
 
-        db.close();
+        db.close().await.unwrap();
         assert_eq!(db.append(b"x").await.unwrap_err().kind(), ErrorKind::Closed);
         assert_eq!(db.update().await.unwrap_err().kind(), ErrorKind::Closed);
     })
@@ -109,7 +174,7 @@ fn what_cannot_be_appended_is_refused_with_its_reason() {
 fn an_empty_append_changes_nothing() {
     let env = MemoryEnv::new(1);
     env.run(async {
-        let db = Autobee::builder(env.clone()).open().await.unwrap();
+        let db = Autobee::builder(memory_store(&env).await).open().await.unwrap();
         assert_eq!(db.append_batch(Vec::new()).await.unwrap().0, 0);
         assert!(db.order().is_empty());
     })
@@ -134,12 +199,17 @@ async fn peers_of_other_databases_and_garbage_end_the_session_with_blame() {
 
     let (left, _right) = tokio::io::duplex(1 << 16);
     let session = a.replicate(left, Role::Initiator).unwrap();
-    a.close();
+    a.close().await.unwrap();
     assert_eq!(session.ended().await, CloseReason::Closed);
 }
 
+async fn memory_store(env: &MemoryEnv) -> Corestore<MemoryEnv> {
+    Corestore::open_default(env.clone()).await.unwrap()
+}
+
 async fn open(directory: &Directory, join: Option<&Autobee<NativeEnv>>) -> Autobee<NativeEnv> {
-    let mut builder = Autobee::builder(directory.env()).apply(Contract);
+    let store = Corestore::open_default(directory.env()).await.unwrap();
+    let mut builder = Autobee::builder(store).apply(Contract);
     if let Some(db) = join {
         builder = builder.key(db.key());
     }

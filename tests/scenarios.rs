@@ -38,6 +38,23 @@ fn regressions_stay_fixed() {
     }
 }
 
+/// On slow disks many a power cut comes between a signature and its sync. Who sends before it syncs then signs two logs of
+/// one length, and peers that saw the lost one never agree with it again.
+#[test]
+fn a_writer_that_sends_before_it_syncs_is_found_out() {
+    let mut scenario = load("power_loss");
+    scenario.disk.latency.sync_us = 100_000;
+    let failed = |scenario: &Scenario| {
+        let reports = sweep(scenario, 0..8, 2, |_| ()).into_iter();
+        reports
+            .filter(|(_, result)| !result.as_ref().unwrap().converged)
+            .count()
+    };
+    assert_eq!(failed(&scenario), 0, "slow disks alone do no harm");
+    scenario.planted.insert("unsynced_offer".into());
+    assert!(failed(&scenario) > 0, "nobody noticed");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_report_and_the_same_trace() {
     let scenario = load("power_loss");

@@ -4,6 +4,7 @@
 //! bytes and tasks come from the [`Env`].
 
 mod builder;
+mod cores;
 mod session;
 mod settings;
 mod shared;
@@ -28,14 +29,14 @@ use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::engine::ComposeError;
 use crate::env::Env;
 use crate::error::Error;
-use crate::hypercore::provisional_cores::CoresError;
+use crate::hypercore::Corestore;
 use crate::wire::Length;
 use shared::{Shared, lock};
 
 /// An open database. Clones are handles to the same one.
 ///
 /// ```
-/// use autobee::Autobee;
+/// use autobee::{Autobee, Corestore, Error};
 /// use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 /// use autobee::env::memory::MemoryEnv;
 ///
@@ -54,9 +55,12 @@ use shared::{Shared, lock};
 ///
 /// let env = MemoryEnv::new(1);
 /// let read = env.run(async {
-///     let db = Autobee::builder(env.clone()).apply(Latest).open().await?;
-///     db.append(b"hello").await?;
-///     db.view().get(b"latest").await
+///     let store = Corestore::open_default(env.clone()).await?;
+///     let db = Autobee::builder(store).apply(Latest).open().await?;
+///     db.append(b"hello").await?; // durable when it returns
+///     let read = db.view().get(b"latest").await?;
+///     db.close().await?;
+///     Ok::<_, Error>(read)
 /// });
 /// assert_eq!(read.unwrap().unwrap().as_deref(), Some(&b"hello"[..]));
 /// ```
@@ -72,9 +76,9 @@ pub struct AppendOptions {
 }
 
 impl<E: Env> Autobee<E> {
-    /// Starts to open a database in the directory of `env`.
-    pub fn builder(env: E) -> Builder<E> {
-        Builder::new(env)
+    /// Starts to open the database of a store, which is the only one in it.
+    pub fn builder(store: Corestore<E>) -> Builder<E> {
+        Builder::new(store)
     }
 
     // What it is.
@@ -161,11 +165,13 @@ impl<E: Env> Autobee<E> {
     pub async fn append_with(&self, values: Vec<Bytes>, options: AppendOptions) -> Result<Length, Error> {
         self.check_values(&values)?;
         if values.is_empty() {
-            return Ok(lock(&self.shared.state).cores.length(&self.shared.local));
+            let state = lock(&self.shared.state);
+            state.check_open()?;
+            return Ok(state.cores.local_length()?);
         }
         // A batch links what is applied here, so what is here must be applied first.
         self.shared.drain().await?;
-        let length = {
+        let (length, seq) = {
             let mut state = lock(&self.shared.state);
             state.check_open()?;
             let now = self.shared.now();
@@ -173,9 +179,9 @@ impl<E: Env> Autobee<E> {
                 .engine
                 .compose(self.shared.local, &values, options.optimistic, now)
                 .map_err(compose_error)?;
-            state.append(&blocks)?.length()
+            state.append(blocks)?
         };
-        self.shared.sync(length).await?;
+        self.shared.synced(seq).await?;
         self.shared.drain().await?;
         Ok(length)
     }
@@ -203,7 +209,7 @@ impl<E: Env> Autobee<E> {
     /// All blocks of a core that are here; empty when it is unknown.
     #[must_use]
     pub fn blocks(&self, core: &CoreKey) -> Vec<Bytes> {
-        lock(&self.shared.state).cores.blocks(core).to_vec()
+        lock(&self.shared.state).cores.blocks(core)
     }
 
     /// The keys of all cores that are here.
@@ -246,9 +252,14 @@ impl<E: Env> Autobee<E> {
         session::start(&self.shared, stream, role)
     }
 
-    /// Ends all connections. Everything acknowledged is durable already; calls after this answer `Closed`.
-    pub fn close(&self) {
-        self.shared.close();
+    /// Ends all connections, closes the store, and lets go of the directory. Everything acknowledged is durable
+    /// already; calls after this answer `Closed`, but for another `close`, which does nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Disk` when the store does not end in an orderly way. Nothing acknowledged is lost then.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.shared.close().await
     }
 
     fn check_values(&self, values: &[Bytes]) -> Result<(), Error> {
@@ -312,16 +323,6 @@ fn compose_error(error: ComposeError) -> Error {
     match error {
         ComposeError::NotWritable(local) => Error::NotWritable { local },
         other => Error::Invalid {
-            what: other.to_string(),
-        },
-    }
-}
-
-fn cores_error(error: CoresError) -> Error {
-    match error {
-        CoresError::Disk { operation, source } => Error::Disk { operation, source },
-        CoresError::Corrupt { file, what } => Error::Corrupt { file, what },
-        other => Error::Internal {
             what: other.to_string(),
         },
     }

@@ -169,17 +169,12 @@ impl<E: Env> Connection<E> {
     }
 
     async fn receive(&self, bytes: &[u8]) -> Result<(), ExchangeError> {
-        let grew = {
-            let mut exchange = lock(&self.exchange);
-            let mut state = lock(&self.shared.state);
-            let before = state.imported();
-            exchange.receive(bytes, &mut *state)?;
-            state.imported() != before
-        };
+        lock(&self.exchange).receive(bytes, &*self.shared)?;
         self.output.notify_one();
-        if grew {
-            // What went wrong with applying is kept in the state: it is not the peer's fault.
-            let _ = self.shared.drain().await;
+        let imported = lock(&self.shared.state).take_imported();
+        if let Some(seq) = imported {
+            // What is passed on is durable. What goes wrong with our disk is not the peer's fault.
+            let _ = self.shared.synced(seq).await;
         }
         Ok(())
     }
@@ -230,7 +225,7 @@ impl<E: Env> Connection<E> {
     }
 
     fn advance(&self, exchange: &mut Exchange) {
-        if let Err(error) = exchange.advance(&mut *lock(&self.shared.state)) {
+        if let Err(error) = exchange.advance(&*self.shared) {
             self.ending.end(CloseReason::PeerMisbehaved(error));
         }
     }

@@ -1,82 +1,117 @@
 //! What the handles of one open database, and the tasks that serve it, share.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
 use super::Settings;
+use super::cores::DatabaseCores;
 use super::session::{self, Ending};
-use crate::crypto::{CoreKey, DiscoveryKey, Sign, discovery_key};
+use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::{Engine, Stop};
-use crate::env::{Clock as _, DiskLock, Env, Spawn as _, TaskHandle, watch};
+use crate::env::{Clock as _, Env, Spawn as _, TaskHandle, watch};
 use crate::error::Error;
-use crate::hypercore::provisional_cores::{Cores, CoresError, Segment, SegmentError, Unsynced};
-use crate::replication::provisional_exchange::Port;
-use crate::wire::{Index, Length, Link, Timestamp};
+use crate::hypercore::manifest::Manifest;
+use crate::hypercore::{AppendOptions, Core, CoreError, Corestore};
+use crate::replication::provisional_exchange::{Port, Segment};
+use crate::store::Seq;
+use crate::wire::{Length, Link, Timestamp};
 
 pub(super) struct Shared<E: Env> {
     pub(super) env: E,
+    pub(super) store: Corestore<E>,
     pub(super) settings: Settings,
     pub(super) key: CoreKey,
     pub(super) local: CoreKey,
-    pub(super) state: Mutex<State<E::Crypto>>,
-    /// Counts changes: of the order, of what is durable, of what is open.
+    pub(super) state: Mutex<State<E>>,
+    /// Counts changes: of the order, of what may be offered, of what is open.
     pub(super) changed: watch::Sender<u64>,
-    /// Held while the disk syncs; who waits here finds that the sync before covered it too.
-    syncing: tokio::sync::Mutex<()>,
+    /// Counts wishes for cores that are not open.
+    wishes: watch::Sender<u64>,
     sessions: Mutex<Vec<(Arc<Ending>, [TaskHandle; 3])>>,
     /// The earliest time for which a timer runs.
     alarm: Mutex<Option<Timestamp>>,
-    /// The directory is ours until this is dropped.
-    directory: Mutex<Option<DiskLock>>,
 }
 
 /// Everything that changes, under one lock that is never held across an await.
-pub(super) struct State<C> {
-    pub(super) engine: Engine<C>,
-    pub(super) cores: Cores<C>,
-    local: CoreKey,
+pub(super) struct State<E: Env> {
+    pub(super) engine: Engine<E::Crypto>,
+    pub(super) cores: DatabaseCores<E>,
+    /// Cores that some peer has, that are wanted, and that nobody opened yet.
+    to_open: BTreeSet<CoreKey>,
     strangers_max: usize,
+    /// Cores that are fetched though nothing known mentions them.
     strangers: BTreeSet<CoreKey>,
-    /// Why nothing is written any more.
-    fenced: Option<String>,
-    closed: bool,
-    imported: u64,
+    /// A write failed: nothing more is taken from peers.
+    is_fenced: bool,
+    is_closed: bool,
+    /// The last commit with blocks of peers.
+    imported: Option<Seq>,
 }
 
 impl<E: Env> Shared<E> {
-    pub(super) fn new(
-        env: E,
-        settings: Settings,
-        engine: Engine<E::Crypto>,
-        cores: Cores<E::Crypto>,
-        local: CoreKey,
-        disk_lock: DiskLock,
-    ) -> Self {
+    pub(super) fn new(settings: Settings, engine: Engine<E::Crypto>, cores: DatabaseCores<E>) -> Arc<Self> {
+        let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
         let state = State {
             engine,
             cores,
-            local,
+            to_open: BTreeSet::new(),
             strangers_max: settings.stranger_cores_max,
             strangers: BTreeSet::new(),
-            fenced: None,
-            closed: false,
-            imported: 0,
+            is_fenced: false,
+            is_closed: false,
+            imported: None,
         };
-        Self {
-            env,
+        Arc::new(Self {
+            env: store.env().clone(),
+            store,
             settings,
             key,
             local,
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
-            syncing: tokio::sync::Mutex::new(()),
+            wishes: watch::Sender::new(0),
             sessions: Mutex::new(Vec::new()),
             alarm: Mutex::new(None),
-            directory: Mutex::new(Some(disk_lock)),
+        })
+    }
+
+    /// Hands what is stored to the engine, and starts the tasks that follow the cores.
+    pub(super) async fn start(self: &Arc<Self>) -> Result<(), Error> {
+        let keys: Vec<CoreKey> = lock(&self.state).cores.keys().collect();
+        for key in &keys {
+            self.follow(*key)?;
         }
+        self.drain().await?;
+        {
+            let mut state = lock(&self.state);
+            for key in keys {
+                if key != self.local && !state.engine.wants(&key) {
+                    state.strangers.insert(key);
+                }
+            }
+        }
+        let wishes = self.wishes.subscribe();
+        self.env
+            .spawn()
+            .spawn("open cores", open_wanted(Arc::downgrade(self), wishes));
+        Ok(())
+    }
+
+    /// Hands the stored blocks of a core to the engine, and starts a task that does so whenever more come.
+    fn follow(self: &Arc<Self>, key: CoreKey) -> Result<(), CoreError> {
+        let changes = {
+            let mut state = lock(&self.state);
+            let changes = state.cores.changes(&key)?;
+            state.feed(&key)?;
+            changes
+        };
+        self.env
+            .spawn()
+            .spawn("follow a core", follow(Arc::downgrade(self), key, changes));
+        Ok(())
     }
 
     pub(super) fn discovery_key(&self) -> DiscoveryKey {
@@ -92,7 +127,7 @@ impl<E: Env> Shared<E> {
         loop {
             let drained = {
                 let mut state = lock(&self.state);
-                if state.closed {
+                if state.is_closed {
                     return Err(Error::Closed);
                 }
                 let now = self.now();
@@ -116,40 +151,18 @@ impl<E: Env> Shared<E> {
         }
     }
 
-    /// Makes own blocks durable; one sync covers everybody who waits for one.
-    pub(super) async fn sync(&self, length: Length) -> Result<(), Error> {
-        let _turn = self.syncing.lock().await;
-        let unsynced = {
-            let state = lock(&self.state);
-            state.check_open()?;
-            match state.cores.unsynced(&self.local) {
-                Some(unsynced) => unsynced,
-                None => return Ok(()),
+    /// Waits until a commit is durable; one sync covers everybody who waits for one.
+    pub(super) async fn synced(&self, seq: Seq) -> Result<(), Error> {
+        let outcome = self.store.synced(seq).await;
+        if outcome.is_err() {
+            let mut state = lock(&self.state);
+            if state.is_closed {
+                return Err(Error::Closed);
             }
-        };
-        debug_assert!(
-            unsynced.length() >= length,
-            "blocks are written before they are synced"
-        );
-        let outcome = self
-            .env
-            .spawn()
-            .cpu("sync", move || unsynced.sync().map(|()| unsynced))
-            .await;
-        let mut state = lock(&self.state);
-        match outcome {
-            Ok(unsynced) => state.cores.synced(unsynced),
-            Err(source) => {
-                state.fenced = Some(format!("a sync failed: {source}"));
-                return Err(Error::Disk {
-                    operation: "sync",
-                    source,
-                });
-            }
+            state.is_fenced = true;
         }
-        drop(state);
         self.notify();
-        Ok(())
+        Ok(outcome?)
     }
 
     pub(super) fn notify(&self) {
@@ -158,7 +171,7 @@ impl<E: Env> Shared<E> {
 
     /// Takes over the tasks of a connection, so that they end with the database.
     pub(super) fn adopt(&self, ending: Arc<Ending>, tasks: [TaskHandle; 3]) -> Result<(), Error> {
-        let closed = lock(&self.state).closed;
+        let closed = lock(&self.state).is_closed;
         let mut sessions = lock(&self.sessions);
         if closed {
             session::stop(&ending, tasks);
@@ -175,15 +188,17 @@ impl<E: Env> Shared<E> {
         Ok(())
     }
 
-    pub(super) fn close(&self) {
-        // From here on nothing is written any more, so another process may have the directory.
-        lock(&self.state).closed = true;
-        drop(lock(&self.directory).take());
+    pub(super) async fn close(&self) -> Result<(), Error> {
+        if std::mem::replace(&mut lock(&self.state).is_closed, true) {
+            return Ok(());
+        }
         let sessions = std::mem::take(&mut *lock(&self.sessions));
         sessions
             .into_iter()
             .for_each(|(ending, tasks)| session::stop(&ending, tasks));
         self.notify();
+        lock(&self.state).cores.clear();
+        Ok(self.store.close().await?)
     }
 
     /// Entries from too far ahead wait for the clock.
@@ -196,10 +211,11 @@ impl<E: Env> Shared<E> {
             }
             *alarm = Some(at);
         }
-        let shared = Arc::clone(self);
+        let (shared, clock) = (Arc::downgrade(self), self.env.clock().clone());
         let wait = std::time::Duration::from_millis(at.0.saturating_sub(self.now().0));
         self.env.spawn().spawn("alarm", async move {
-            shared.env.clock().sleep(wait).await;
+            clock.sleep(wait).await;
+            let Some(shared) = shared.upgrade() else { return };
             *lock(&shared.alarm) = None;
             // The state remembers what went wrong with applying.
             let _ = Box::pin(shared.drain()).await;
@@ -207,93 +223,192 @@ impl<E: Env> Shared<E> {
     }
 }
 
-impl<C: Sign> State<C> {
-    pub(super) fn check_open(&self) -> Result<(), Error> {
-        if self.closed {
+impl<E: Env> State<E> {
+    pub(super) const fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed {
             return Err(Error::Closed);
-        }
-        if let Some(reason) = &self.fenced {
-            let source = std::io::Error::other(reason.clone());
-            return Err(Error::Disk {
-                operation: "an earlier write",
-                source,
-            });
         }
         Ok(())
     }
 
-    /// How many blocks came from peers since the start.
-    pub(super) const fn imported(&self) -> u64 {
-        self.imported
+    /// The last commit with blocks of peers since this was asked.
+    pub(super) const fn take_imported(&mut self) -> Option<Seq> {
+        self.imported.take()
     }
 
-    /// Signs and writes own blocks, and hands them to the engine.
-    pub(super) fn append(&mut self, blocks: &[Bytes]) -> Result<Unsynced, Error> {
-        let from = self.cores.length(&self.local);
-        let unsynced = self
-            .cores
-            .append(&self.local, blocks)
-            .map_err(|error| self.fence(error))?;
-        self.engine.ingest(self.local, Index(from.0), blocks);
-        Ok(unsynced)
+    /// Signs and writes own blocks, and hands them to the engine. They are durable with the commit.
+    pub(super) fn append(&mut self, blocks: Vec<Bytes>) -> Result<(Length, Seq), Error> {
+        let appended = self.cores.append(blocks)?;
+        self.feed(&self.cores.local())?;
+        Ok(appended)
     }
 
-    /// After a failed write nobody knows what the disk holds: nothing more is written before a reopen.
-    fn fence(&mut self, error: CoresError) -> Error {
-        self.fenced = Some(error.to_string());
-        super::cores_error(error)
+    /// Hands new blocks of a core to the engine. False when there are none.
+    fn feed(&mut self, key: &CoreKey) -> Result<bool, CoreError> {
+        let (from, blocks) = self.cores.take_new(key)?;
+        self.engine.ingest(*key, from, &blocks);
+        Ok(!blocks.is_empty())
+    }
+
+    /// How many cores of strangers are fetched; who became a member is none any more.
+    fn strangers(&self) -> usize {
+        let is_stranger = |key: &&CoreKey| !self.engine.wants(key);
+        self.strangers.iter().filter(is_stranger).count()
     }
 
     fn is_wanted(&self, key: &CoreKey) -> bool {
-        *key != self.local && (self.engine.wants(key) || self.strangers.contains(key))
+        *key != self.cores.local() && (self.engine.wants(key) || self.strangers.contains(key))
     }
 }
 
-impl<C: Sign> Port for State<C> {
+impl<E: Env> Port for Shared<E> {
     fn offered(&self) -> Vec<Link> {
-        let durable = self.cores.durable().filter(|(_, length)| *length > Length::ZERO);
-        durable.map(|(key, length)| Link { key, length }).collect()
+        let state = lock(&self.state);
+        let offered = state.cores.keys().filter_map(|key| {
+            let length = state.cores.get(&key)?.offered_state().ok()?.contiguous;
+            (length > 0).then_some(Link {
+                key,
+                length: Length(length),
+            })
+        });
+        offered.collect()
     }
 
-    fn wanted(&mut self, key: &CoreKey, length: Length) -> Option<Length> {
-        let here = self.cores.length(key);
-        if here >= length || self.fenced.is_some() {
+    fn wanted(&self, key: &CoreKey, length: Length) -> Option<Length> {
+        let mut state = lock(&self.state);
+        if state.is_fenced || state.is_closed {
             return None;
         }
-        if !self.is_wanted(key) {
+        if !state.is_wanted(key) {
             // A stranger may have written optimistically. How many of them are looked at is bounded.
             if *key == self.local
-                || !self.engine.takes_strangers()
-                || self.strangers.len() >= self.strangers_max
+                || !state.engine.takes_strangers()
+                || state.strangers() >= state.strangers_max
             {
                 return None;
             }
-            self.strangers.insert(*key);
+            state.strangers.insert(*key);
         }
-        Some(here)
+        let Some(core) = state.cores.get(key) else {
+            state.to_open.insert(*key);
+            self.wishes.send_modify(|count| *count = count.wrapping_add(1));
+            return None;
+        };
+        let here = Length(core.length().ok()?);
+        (here < length).then_some(here)
     }
 
     fn export(&self, key: &CoreKey, from: Length) -> Option<Segment> {
-        self.cores.export(key, from)
+        export(lock(&self.state).cores.get(key)?, from).ok()?
     }
 
-    fn import(&mut self, segment: Segment) -> Result<(), String> {
-        if self.check_open().is_err() {
+    fn import(&self, segment: Segment) -> Result<(), String> {
+        let mut state = lock(&self.state);
+        let Some(core) = state.cores.get(&segment.key) else {
+            // Closed meanwhile: nothing is asked for before its core is open.
             return Ok(());
-        }
-        match self.cores.import(&segment) {
-            Ok((from, blocks)) => {
-                self.imported += blocks.len() as u64;
-                self.engine.ingest(segment.key, from, &blocks);
+        };
+        match import(core, segment) {
+            Ok(seq) => {
+                state.imported = state.imported.max(seq);
                 Ok(())
             }
-            Err(SegmentError::Cores(error)) => {
+            Err(CoreError::Closed) => Ok(()),
+            Err(CoreError::Store(_) | CoreError::Read(_) | CoreError::Record(_)) => {
                 // Our disk, not the peer.
-                self.fence(error);
+                state.is_fenced = true;
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+/// The log from `from` to what may be offered of it; none when that is not longer.
+fn export<E: Env>(core: &Core<E>, from: Length) -> Result<Option<Segment>, CoreError> {
+    let head = core.offered()?;
+    let (Some(manifest), Some(signature)) = (core.manifest()?, head.signature) else {
+        return Ok(None);
+    };
+    let mut blocks = Vec::new();
+    for index in from.0..head.tree.length() {
+        let Some(block) = core.get_local(index)? else {
+            return Ok(None);
+        };
+        blocks.push(block);
+    }
+    Ok((!blocks.is_empty()).then(|| Segment {
+        key: core.key(),
+        manifest: Bytes::copy_from_slice(manifest.as_bytes()),
+        from,
+        blocks,
+        signature,
+    }))
+}
+
+/// Stores what is new in blocks of a peer after checking them. Gives the commit.
+fn import<E: Env>(core: &Core<E>, segment: Segment) -> Result<Option<Seq>, CoreError> {
+    let length = core.length()?;
+    if segment.from.0 > length {
+        return Err(CoreError::Beyond {
+            asked: segment.from.0,
+            length,
+        });
+    }
+    if core.manifest()?.is_none() {
+        core.set_manifest(Manifest::parse(&segment.manifest, Some(core.key()))?)?;
+    }
+    let known = usize::try_from(length - segment.from.0).unwrap_or(usize::MAX);
+    let blocks = segment.blocks.get(known..).unwrap_or_default().to_vec();
+    if blocks.is_empty() {
+        return Ok(None);
+    }
+    let options = AppendOptions {
+        signature: Some(segment.signature),
+        ..AppendOptions::default()
+    };
+    let (_, seq) = core.append_visible(blocks, options)?;
+    Ok(Some(seq))
+}
+
+/// Hands blocks to the engine whenever a core got more, and tells everybody who offers it.
+async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        let Some(shared) = shared.upgrade() else { return };
+        let fed = lock(&shared.state).feed(&key);
+        match fed {
+            // What went wrong with applying is kept in the engine.
+            Ok(true) => drop(shared.drain().await),
+            Ok(false) => shared.notify(),
+            // A core that cannot be read any more gives nothing more; other cores go on.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Opens the cores that are wished for.
+async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receiver<u64>) {
+    while wishes.changed().await.is_ok() {
+        let Some(shared) = shared.upgrade() else { return };
+        loop {
+            let Some(key) = lock(&shared.state).to_open.pop_first() else {
+                break;
+            };
+            let Ok(core) = DatabaseCores::session(&shared.store, shared.key, key).await else {
+                return;
+            };
+            let added = {
+                let mut state = lock(&shared.state);
+                if state.is_closed {
+                    return;
+                }
+                state.cores.add(core)
+            };
+            if added && shared.follow(key).is_err() {
+                return;
+            }
+        }
+        shared.notify();
     }
 }
 

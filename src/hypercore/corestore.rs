@@ -24,7 +24,7 @@ use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
 use crate::env::{Clock as _, Entropy as _, Env, watch};
-use crate::store::{Batch, CorePointer, Key, Seq, StoreError, StoreHandle};
+use crate::store::{Batch, CorePointer, Key, Seglog, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// The cores of one store. Cloning gives another handle to the same ones.
@@ -72,6 +72,15 @@ pub(super) struct Shared<E: Env> {
 
 impl<E: Env> Corestore<E> {
     // Opening.
+
+    /// Opens the store in the directory of `env`, or makes one there: the segmented log, and no options.
+    ///
+    /// # Errors
+    /// When another process has the directory, or the store fails.
+    pub async fn open_default(env: E) -> Result<Self, CoreError> {
+        let store = StoreHandle::open(&env, &Seglog::default())?;
+        Self::open(env, store, CorestoreOptions::default()).await
+    }
 
     /// Opens the cores of a store; a store without any is new, and gets a primary key.
     ///
@@ -147,6 +156,12 @@ impl<E: Env> Corestore<E> {
             is_writable: false,
             ..self.clone()
         }
+    }
+
+    /// The world in which it was opened.
+    #[must_use]
+    pub fn env(&self) -> &E {
+        &self.shared.env
     }
 
     // Keys.

@@ -20,7 +20,6 @@ pub mod merkle;
 mod offer;
 mod peer;
 pub mod proof;
-pub mod provisional_cores;
 mod record;
 mod session;
 mod shown;

@@ -279,6 +279,15 @@ impl<E: Env> Core<E> {
         self.opened(index, block)
     }
 
+    /// A block, decrypted, if it is stored here.
+    ///
+    /// # Errors
+    /// When the session is closed, or the store fails.
+    pub fn get_local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        let block = self.local(index)?;
+        block.map(|block| self.opened(index, block)).transpose()
+    }
+
     /// A block as it is stored: padded and encrypted, if it is.
     ///
     /// # Errors

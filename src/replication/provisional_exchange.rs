@@ -11,7 +11,6 @@ use thiserror::Error;
 
 use super::Role;
 use crate::crypto::{CoreKey, DiscoveryKey};
-use crate::hypercore::provisional_cores::Segment;
 use crate::wire::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Length, Link};
 
 const HELLO: u64 = 0;
@@ -20,13 +19,28 @@ const WANT: u64 = 2;
 const SEGMENT: u64 = 3;
 const ALIVE: u64 = 4;
 
+/// The end of a log with the blocks that lead to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// The core.
+    pub key: CoreKey,
+    /// Its manifest, encoded; it must hash to the key.
+    pub manifest: Bytes,
+    /// How many blocks come before the first one here.
+    pub from: Length,
+    /// The blocks up to the signed length.
+    pub blocks: Vec<Bytes>,
+    /// The signature over the tree that ends with the last block, as the manifest wants it.
+    pub signature: Bytes,
+}
+
 /// What an exchange needs of the replica around it.
 pub trait Port {
     /// The cores that may be offered, each with the length that is durable.
     fn offered(&self) -> Vec<Link>;
 
     /// From which length on blocks of this core are wanted, if the peer has `length` of them; none when they are not.
-    fn wanted(&mut self, key: &CoreKey, length: Length) -> Option<Length>;
+    fn wanted(&self, key: &CoreKey, length: Length) -> Option<Length>;
 
     /// The log from `from` to its durable end; none when the core is not offered or not longer.
     fn export(&self, key: &CoreKey, from: Length) -> Option<Segment>;
@@ -36,7 +50,7 @@ pub trait Port {
     /// # Errors
     ///
     /// What is wrong with them, in words: the peer is to blame.
-    fn import(&mut self, segment: Segment) -> Result<(), String>;
+    fn import(&self, segment: Segment) -> Result<(), String>;
 }
 
 /// Why an exchange ends.
@@ -143,7 +157,7 @@ impl Exchange {
     /// # Errors
     ///
     /// When the peer broke the protocol; the exchange must be closed then.
-    pub fn receive(&mut self, bytes: &[u8], port: &mut impl Port) -> Result<(), ExchangeError> {
+    pub fn receive(&mut self, bytes: &[u8], port: &impl Port) -> Result<(), ExchangeError> {
         self.inbox.extend_from_slice(bytes);
         let mut at = 0;
         while let Some(header) = self.inbox.get(at..at + 4) {
@@ -174,7 +188,7 @@ impl Exchange {
     /// # Errors
     ///
     /// Only when a message of ours cannot be encoded.
-    pub fn advance(&mut self, port: &mut impl Port) -> Result<(), ExchangeError> {
+    pub fn advance(&mut self, port: &impl Port) -> Result<(), ExchangeError> {
         let news: Vec<Link> = port
             .offered()
             .into_iter()
@@ -229,7 +243,7 @@ impl Exchange {
         &self.remote
     }
 
-    fn handle(&mut self, message: Message, port: &mut impl Port) -> Result<(), ExchangeError> {
+    fn handle(&mut self, message: Message, port: &impl Port) -> Result<(), ExchangeError> {
         match message {
             Message::Hello { database, .. } if database != self.database => {
                 return Err(ExchangeError::OtherDatabase { found: database });

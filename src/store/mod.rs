@@ -20,7 +20,6 @@ mod error;
 mod key;
 mod memory;
 mod owner;
-pub mod provisional_records;
 #[cfg(feature = "redb")]
 mod redb;
 pub mod seglog;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use autobee::crypto::CoreKey;
 use autobee::db::{Autobee, Role};
 use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn as _};
-use autobee::{Error, ErrorKind};
+use autobee::{Corestore, Error, ErrorKind};
 
 use crate::invariant::{Acknowledged, Violation};
 use crate::replica::{Crash, ReplicaId};
@@ -93,11 +93,7 @@ impl<E: Env> Group<E> {
     /// What a replica does: open, listen, dial everybody who comes after it.
     async fn program(self, env: E, replica: usize) {
         let name = self.name(replica);
-        let mut builder = Autobee::builder(env.clone()).name(name.clone()).apply(Contract);
-        if let Some(key) = self.database() {
-            builder = builder.key(key);
-        }
-        let db = match builder.open().await {
+        let db = match self.open(env.clone(), &name).await {
             Ok(db) => db,
             Err(error) => return self.fail(replica, "open", &error),
         };
@@ -131,6 +127,15 @@ impl<E: Env> Group<E> {
                 Err(_) => env.clock().sleep(REDIAL).await,
             }
         }
+    }
+
+    async fn open(&self, env: E, name: &str) -> Result<Autobee<E>, Error> {
+        let store = Corestore::open_default(env).await?;
+        let mut builder = Autobee::builder(store).name(name).apply(Contract);
+        if let Some(key) = self.database() {
+            builder = builder.key(key);
+        }
+        builder.open().await
     }
 
     // What is known of them.

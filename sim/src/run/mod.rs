@@ -99,6 +99,7 @@ impl<'a, S: Stage> Simulation<'a, S> {
             seed,
             path: scenario.network,
             disk: scenario.disk.clone(),
+            planted: scenario.planted.clone(),
             ed25519: scenario.crypto == CryptoChoice::Ed25519,
             steps_max: scenario.events_max,
             trace,

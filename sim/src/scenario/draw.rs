@@ -1,5 +1,7 @@
 //! Scenarios out of arbitrary bytes: for fuzzers and property tests.
 
+use std::collections::BTreeSet;
+
 use super::{Action, CrashMode, CryptoChoice, Event, Scenario, Workload};
 
 const EVENTS_MAX: u64 = 8;
@@ -33,6 +35,7 @@ impl Scenario {
             about: "drawn from bytes".into(),
             replicas,
             crypto: CryptoChoice::StandIn,
+            planted: BTreeSet::new(),
             writers: None,
             writer_weight,
             network: crate::PathConfig::default(),

@@ -7,6 +7,8 @@ mod draw;
 mod event;
 mod load;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 pub use event::{Action, CrashMode, Event};
@@ -48,6 +50,9 @@ pub struct Scenario {
     /// Which signatures are used.
     #[serde(default)]
     pub crypto: CryptoChoice,
+    /// Defects that the engine is to have, to prove that a run finds them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub planted: BTreeSet<String>,
     /// Replicas that the creator makes writers at the start; all but itself when absent.
     #[serde(default)]
     pub writers: Option<Vec<usize>>,

@@ -1,0 +1,210 @@
+//! The cores of one database in its store: which are open, and how much of each went to the engine.
+//!
+//! Values that are kept with cores have the names of the original, so that a store says what is in it: each core of a
+//! database has `referrer`, the key of the database; the creator's has `autobee/local` too, the key of the local writer.
+//!
+//! Source: spec/autobee.md 3.1 and 3.2.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::crypto::CoreKey;
+use crate::env::{Env, watch};
+use crate::error::Error;
+use crate::hypercore::{AppendOptions, Core, CoreError, CoreOptions, Corestore};
+use crate::store::Seq;
+use crate::wire::{Index, Length};
+
+const REFERRER: &str = "referrer";
+const LOCAL: &str = "autobee/local";
+/// What earlier versions of the original call [`LOCAL`].
+const LOCAL_LEGACY: &str = "autobase/local";
+/// The name of the local writer in the store.
+const LOCAL_NAME: &str = "local";
+
+/// Version of the manifests that we make.
+const MANIFEST_VERSION: u64 = 2;
+
+/// The open cores of a database.
+pub(super) struct DatabaseCores<E: Env> {
+    store: Corestore<E>,
+    database: CoreKey,
+    local: CoreKey,
+    open: BTreeMap<CoreKey, Member<E>>,
+}
+
+struct Member<E: Env> {
+    core: Core<E>,
+    /// Leading blocks that the engine has.
+    fed: u64,
+}
+
+impl<E: Env> DatabaseCores<E> {
+    /// Finds out which database the store holds, or makes one, and opens all of its cores that are here.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the store holds another database than `wanted`, or what the store says.
+    pub(super) async fn open(store: Corestore<E>, wanted: Option<CoreKey>) -> Result<Self, Error> {
+        let mut options = CoreOptions::name(LOCAL_NAME);
+        options.manifest_version = MANIFEST_VERSION;
+        let named = store.get(options).await?;
+        let known = key_at(&named, REFERRER)?;
+        let database = match (wanted, known) {
+            (Some(wanted), Some(known)) if wanted != known => {
+                return Err(Error::Invalid {
+                    what: format!("this store holds the database {known}, not {wanted}"),
+                });
+            }
+            (wanted, known) => wanted.or(known).unwrap_or(named.key()),
+        };
+        let bootstrap = store.get(CoreOptions::key(database)).await?;
+        let remembered = match key_at(&bootstrap, LOCAL)? {
+            Some(key) => Some(key),
+            None => key_at(&bootstrap, LOCAL_LEGACY)?,
+        };
+        let local = match remembered {
+            Some(key) if key != named.key() => store.get(CoreOptions::key(key)).await?,
+            Some(_) => named,
+            None if bootstrap.is_writable() => store.get(CoreOptions::key(database)).await?,
+            None => named,
+        };
+        if known.is_none() || remembered != Some(local.key()) {
+            // In one step: no crash leaves a local writer that does not know its database.
+            let ((), seq) = store.transact(|change| {
+                let key = |key: CoreKey| Some(Bytes::copy_from_slice(key.as_bytes()));
+                change.set_user_data(&local, REFERRER, key(database))?;
+                change.set_user_data(&bootstrap, REFERRER, key(database))?;
+                change.set_user_data(&bootstrap, LOCAL, key(local.key()))
+            })?;
+            store.synced(seq).await?;
+        }
+        let mut cores = Self {
+            local: local.key(),
+            database,
+            open: BTreeMap::new(),
+            store,
+        };
+        cores.add(local);
+        cores.add(bootstrap);
+        for name in cores.store.list()? {
+            let core = cores.store.get(CoreOptions::discovery_key(name)).await?;
+            if key_at(&core, REFERRER)? == Some(database) {
+                cores.add(core);
+            }
+        }
+        Ok(cores)
+    }
+
+    /// The session of a core that takes part, made if need be; give it to [`DatabaseCores::add`].
+    pub(super) async fn session(
+        store: &Corestore<E>,
+        database: CoreKey,
+        key: CoreKey,
+    ) -> Result<Core<E>, CoreError> {
+        let core = store.get(CoreOptions::key(key)).await?;
+        store.transact(|change| {
+            let database = Bytes::copy_from_slice(database.as_bytes());
+            change.set_user_data(&core, REFERRER, Some(database))
+        })?;
+        Ok(core)
+    }
+
+    /// Takes a core in. False when it is here already.
+    pub(super) fn add(&mut self, core: Core<E>) -> bool {
+        let key = core.key();
+        if self.open.contains_key(&key) {
+            return false;
+        }
+        self.open.insert(key, Member { core, fed: 0 });
+        true
+    }
+
+    // What there is.
+
+    pub(super) const fn store(&self) -> &Corestore<E> {
+        &self.store
+    }
+
+    pub(super) const fn database(&self) -> CoreKey {
+        self.database
+    }
+
+    pub(super) const fn local(&self) -> CoreKey {
+        self.local
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = CoreKey> {
+        self.open.keys().copied()
+    }
+
+    pub(super) fn get(&self, key: &CoreKey) -> Option<&Core<E>> {
+        self.open.get(key).map(|member| &member.core)
+    }
+
+    /// All leading blocks of a core that are stored here.
+    pub(super) fn blocks(&self, key: &CoreKey) -> Vec<Bytes> {
+        let Some(core) = self.get(key) else {
+            return Vec::new();
+        };
+        (0..)
+            .map_while(|index| core.get_local(index).ok().flatten())
+            .collect()
+    }
+
+    /// Hears of every change of a core.
+    pub(super) fn changes(&self, key: &CoreKey) -> Result<watch::Receiver<u64>, CoreError> {
+        self.get(key).ok_or(CoreError::Unknown)?.changes()
+    }
+
+    // Blocks.
+
+    /// The blocks that came after those that were taken before, with the index of the first.
+    pub(super) fn take_new(&mut self, key: &CoreKey) -> Result<(Index, Vec<Bytes>), CoreError> {
+        let Some(member) = self.open.get_mut(key) else {
+            return Err(CoreError::Unknown);
+        };
+        let from = member.fed;
+        let mut blocks = Vec::new();
+        // Nothing counts as taken when one of them cannot be read.
+        let mut next = from;
+        while let Some(block) = member.core.get_local(next)? {
+            blocks.push(block);
+            next += 1;
+        }
+        member.fed = next;
+        Ok((Index(from), blocks))
+    }
+
+    /// Signs own blocks and makes them visible here; they are shown to peers once the commit is durable.
+    pub(super) fn append(&self, blocks: Vec<Bytes>) -> Result<(Length, Seq), CoreError> {
+        let core = self.get(&self.local).ok_or(CoreError::Unknown)?;
+        let (appended, seq) = core.append_visible(blocks, AppendOptions::default())?;
+        Ok((Length(appended.length), seq))
+    }
+
+    /// How long the local log is.
+    pub(super) fn local_length(&self) -> Result<Length, CoreError> {
+        let core = self.get(&self.local).ok_or(CoreError::Unknown)?;
+        core.length().map(Length)
+    }
+
+    /// Ends all sessions.
+    pub(super) fn clear(&mut self) {
+        self.open.clear();
+    }
+}
+
+fn key_at<E: Env>(core: &Core<E>, name: &str) -> Result<Option<CoreKey>, Error> {
+    let Some(bytes) = core.user_data(name)? else {
+        return Ok(None);
+    };
+    match CoreKey::try_from(bytes.as_ref()) {
+        Ok(key) => Ok(Some(key)),
+        Err(_) => Err(Error::Corrupt {
+            file: "store".into(),
+            what: format!("{name} of {} is no key", core.key()),
+        }),
+    }
+}
