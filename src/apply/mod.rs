@@ -23,7 +23,7 @@ use thiserror::Error;
 
 pub use entry::Entry;
 pub use host::{Host, HostError, WriterOptions};
-pub use tree::{LocalTree, OtherCores, Snapshot};
+pub use tree::{LocalTree, Snapshot};
 pub use view::{ApplyView, ApplyWrite, PUT_BYTES_MAX};
 
 /// Why apply did not take a batch.

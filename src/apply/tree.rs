@@ -18,9 +18,6 @@ use crate::bee::{
 use crate::crypto::CoreKey;
 use crate::wire::{Index, Length, Link};
 
-/// Where a tree finds the blocks that are not its own.
-pub type OtherCores = Arc<dyn Blocks + Send + Sync>;
-
 /// A tree that this peer writes: caches, the blocks of its own core, and the way to those of other cores. Cloning
 /// gives another handle.
 #[derive(Clone)]
@@ -30,7 +27,8 @@ struct Shared {
     bee: Bee,
     core: CoreKey,
     own: Mutex<Own>,
-    others: OtherCores,
+    /// Where blocks of other cores come from.
+    others: Arc<dyn Blocks + Send + Sync>,
     /// Held from reading the length to the append.
     writing: Mutex<()>,
 }
