@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::crypto::CoreKey;
 
-/// Who has to act on an [`Error`].
+/// Who has to act on an [`enum@Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -3,7 +3,7 @@
 //! Every peer appends to its own signed log (a Hypercore). An `apply` function that the user supplies merges all
 //! logs, deterministically, into one B-tree view (a Hyperbee) that is the same at every peer.
 //!
-//! The engine is written once against the traits of [`env`] and runs in two worlds: production (tokio, files,
+//! The engine is written once against the traits of [`mod@env`] and runs in two worlds: production (tokio, files,
 //! sockets) and a seeded simulator (package `autobee-sim`).
 //!
 //! Arrows between modules point down only:

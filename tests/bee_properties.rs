@@ -453,7 +453,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Ending::FailedAppend),
         1 => Just(Ending::Dropped),
     ];
-    let block_bytes = prop_oneof![Just(4096_usize), Just(40), Just(1)];
+    let block_bytes = prop_oneof![Just(4096_usize), Just(40), Just(0)];
     prop_oneof![
         10 => (0..3_usize, vec(any_op(), 0..60), ending, block_bytes)
             .prop_map(|(writer, ops, ending, size)| Step::Write(writer, ops, ending, size)),

@@ -110,6 +110,26 @@ fn madsim_comes_to_the_same_verdict() {
     }
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: cases(), ..Default::default() })]
+
+    /// Partitions, cuts, crashes, power cuts, clock jumps, removals and grants, at any time and in any number.
+    #[test]
+    fn whatever_happens_replicas_agree_when_it_is_over(bytes in proptest::collection::vec(0_u8.., 0..48)) {
+        let (scenario, seed) = Scenario::draw(&bytes);
+        let report = run(&scenario, seed, TraceSink::Discard).unwrap();
+        proptest::prop_assert!(report.converged, "seed {seed}: {:#?}\n{}", report.violations, scenario.to_toml());
+    }
+}
+
+/// A run takes longer than most properties: fewer cases unless asked for.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(48)
+}
+
 fn traced(scenario: &Scenario, seed: u64) -> (Report, Vec<u8>) {
     let trace = Shared::default();
     let report = run(scenario, seed, TraceSink::Write(Box::new(trace.clone()))).unwrap();

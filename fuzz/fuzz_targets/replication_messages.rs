@@ -11,7 +11,9 @@ use autobee::wire::{Decode as _, Encode as _};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((kind, bytes)) = input.split_first() else { return };
+    let Some((kind, bytes)) = input.split_first() else {
+        return;
+    };
     match kind {
         0..=10 => {
             if let Ok(Some(message)) = Message::decode(u64::from(*kind), bytes) {
@@ -22,18 +24,25 @@ fuzz_target!(|input: &[u8]| {
         16..=19 => {
             if let Ok(Some(message)) = wakeup::Message::decode(u64::from(*kind) - 16, bytes) {
                 let written = message.encode().expect("a message that was read can be written");
-                assert_eq!(wakeup::Message::decode(message.kind(), &written), Ok(Some(message)));
+                assert_eq!(
+                    wakeup::Message::decode(message.kind(), &written),
+                    Ok(Some(message))
+                );
             }
         }
         32 => {
             if let Ok(handshake) = Handshake::from_bytes(bytes) {
-                let written = handshake.to_bytes().expect("a handshake that was read can be written");
+                let written = handshake
+                    .to_bytes()
+                    .expect("a handshake that was read can be written");
                 assert_eq!(Handshake::from_bytes(&written), Ok(handshake));
             }
         }
         33 => {
             if let Ok(handshake) = wakeup::Handshake::from_bytes(bytes) {
-                let written = handshake.to_bytes().expect("a handshake that was read can be written");
+                let written = handshake
+                    .to_bytes()
+                    .expect("a handshake that was read can be written");
                 assert_eq!(wakeup::Handshake::from_bytes(&written), Ok(handshake));
             }
         }

@@ -36,7 +36,9 @@ fuzz_target!(|input: &[u8]| {
         now.0 += u64::from(*kind) << 28;
         replicator.tick(now);
         if let Ok(Some(message)) = Message::decode(u64::from(kind % 10), bytes) {
-            replicator.receive(peer, message, &mut core, now).expect("in memory");
+            replicator
+                .receive(peer, message, &mut core, now)
+                .expect("in memory");
         }
         for _ in 0..64 {
             if replicator.pull(peer, &core, now).expect("in memory").is_none() {

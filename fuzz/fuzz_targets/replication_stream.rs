@@ -13,8 +13,14 @@ use autobee::replication::stream::StreamKeys;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((first, bytes)) = input.split_first() else { return };
-    let role = if first & 1 == 0 { Role::Initiator } else { Role::Responder };
+    let Some((first, bytes)) = input.split_first() else {
+        return;
+    };
+    let role = if first & 1 == 0 {
+        Role::Initiator
+    } else {
+        Role::Responder
+    };
     let keys = StreamKeys {
         noise: Keys {
             identity: Seed::new([1; 32]),
@@ -26,7 +32,10 @@ fuzz_target!(|input: &[u8]| {
     for piece in bytes.chunks(usize::from(first >> 1) + 1) {
         side.receive(piece, Mono(0));
         while let Ok(Some(event)) = side.poll() {
-            assert!(!matches!(event, Event::Channel(_)), "a message that nobody sealed");
+            assert!(
+                !matches!(event, Event::Channel(_)),
+                "a message that nobody sealed"
+            );
         }
         assert!(side.output().len() <= 35 + 99 + 59);
     }

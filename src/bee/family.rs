@@ -3,10 +3,10 @@
 //! Core numbers are resolved with the list that the block's own checkpoint names (spec/hyperbee.md 4), so that no
 //! read ever needs a newer block than the data itself.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::cmp;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -14,12 +14,13 @@ use bytes::Bytes;
 use crate::crypto::CoreKey;
 use crate::wire::{Index, Link};
 
-use super::block::{Block, BlockEdit, EditKind, KeyRecord, Pointer};
+use super::block::{Block, KeyRecord};
 use super::cache::{Cache, Cached, Charge, Mark};
 use super::error::{BeeError, Fault};
 use super::node::{self, Edit, KeyAt, KeySlot, KidAt, KidSlot, LIST_LENGTH_MAX, Node, Target, Text};
 use super::numbers::Numbers;
 use super::place::{CoreId, Cores, Place};
+use super::pointer::{BlockEdit, EditKind, Pointer};
 use super::settings::Settings;
 use super::source::Blocks;
 use super::tree::Tree;
@@ -30,10 +31,22 @@ pub(super) const DEPTH_MAX: usize = 64;
 /// Most steps that rebuilding one list of a node may take.
 const LOG_STEPS_MAX: usize = 1 << 15;
 
+/// Most blocks that are asked for ahead at a time.
+const WANTED_MAX: usize = 128;
+
 /// A family of trees: caches and settings that any number of [`Tree`]s share. Cloning gives another handle to it.
 #[derive(Debug, Clone)]
 pub struct Bee {
     shared: Arc<Shared>,
+}
+
+/// Memory that a family takes at the moment, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheUse {
+    /// Decoded blocks.
+    pub block_bytes: usize,
+    /// Tree nodes, also those that a tree or a walk holds beyond the cache.
+    pub node_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -88,6 +101,15 @@ impl Bee {
         lock(&self.shared.blocks).clear();
         lock(&self.shared.nodes).clear();
         lock(&self.shared.numbers).clear();
+    }
+
+    /// How much memory the caches take.
+    #[must_use]
+    pub fn cache_use(&self) -> CacheUse {
+        CacheUse {
+            block_bytes: self.shared.block_gauge.load(Ordering::Relaxed),
+            node_bytes: self.shared.node_gauge.load(Ordering::Relaxed),
+        }
     }
 
     /// True when both are handles to one family.
@@ -179,7 +201,7 @@ impl Reader<'_> {
 
     pub(super) fn block(&self, core: CoreId, seq: u64) -> Result<Arc<CachedBlock>, BeeError> {
         let shared = &self.bee.shared;
-        if let Some(block) = lock(&shared.blocks).get(&(core, seq)) {
+        if let Some(block) = self.cached(core, seq) {
             return Ok(block);
         }
         let key = self.bee.core_key(core);
@@ -284,15 +306,68 @@ impl Reader<'_> {
             let slot = &node.keys[middle];
             let text = match slot.text() {
                 Some(text) => text,
-                None => self.fetch_text(node, slot)?,
+                None => self
+                    .fetch_text(node, slot)
+                    .inspect_err(|error| self.want_halves(error, node, low, high))?,
             };
             match text.compare(key, head) {
-                Ordering::Equal => return Ok(Ok(middle)),
-                Ordering::Less => high = middle,
-                Ordering::Greater => low = middle + 1,
+                cmp::Ordering::Equal => return Ok(Ok(middle)),
+                cmp::Ordering::Less => high = middle,
+                cmp::Ordering::Greater => low = middle + 1,
             }
         }
         Ok(Err(low))
+    }
+
+    // Blocks that will be needed soon.
+
+    /// Asks for blocks that are not in the cache, after one was missing.
+    pub(super) fn want(&self, error: &BeeError, blocks: impl Iterator<Item = (CoreId, u64)>) {
+        if !matches!(error, BeeError::Unavailable { .. }) {
+            return;
+        }
+        let mut wanted = BTreeSet::new();
+        for (core, seq) in blocks {
+            if wanted.len() == WANTED_MAX {
+                return;
+            }
+            if self.cached(core, seq).is_none() && wanted.insert((core, seq)) {
+                self.blocks.want(&self.bee.core_key(core), Index(seq));
+            }
+        }
+    }
+
+    /// The blocks that a node and its keys are in, as far as is known: what is not here hides what it refers to.
+    pub(super) fn wanted_for(&self, place: Place) -> Vec<(CoreId, u64)> {
+        if let Ok(node) = self.node(place) {
+            return node.keys.iter().filter_map(KeySlot::wanted).collect();
+        }
+        let mut wanted = vec![(place.core, place.seq)];
+        let Ok(block) = self.block(place.core, place.seq) else {
+            return wanted;
+        };
+        let logs = element(block.tree.as_deref(), place.offset);
+        let mut numbering = Numbering::new(place.core, place.seq, &block);
+        let edits = logs
+            .iter()
+            .flat_map(|logs| logs.keys.iter().chain(&logs.children));
+        for pointer in edits.filter_map(|edit| edit.pointer) {
+            if let Ok(place) = numbering.place(self, pointer) {
+                wanted.push((place.core, place.seq));
+            }
+        }
+        wanted
+    }
+
+    fn cached(&self, core: CoreId, seq: u64) -> Option<Arc<CachedBlock>> {
+        lock(&self.bee.shared.blocks).get(&(core, seq))
+    }
+
+    /// The keys that the next steps of a binary search may look at.
+    fn want_halves(&self, error: &BeeError, node: &Node, low: usize, high: usize) {
+        let eighth = |part: usize| low + (high - low) * part / 8;
+        let slots = (1..8).filter_map(|part| node.keys.get(eighth(part)));
+        self.want(error, slots.filter_map(KeySlot::wanted));
     }
 
     // Nodes.

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use crate::wire::compact::UINT_MAX;
 use crate::wire::{Decode, DecodeError, DecodeErrorKind, Decoder, Index};
 
-use super::block::{
-    Block, BlockEdit, BlockKind, CoreRecord, EditKind, KeyRecord, NodeLogs, Pointer, Previous, slice,
-};
+use super::block::{Block, BlockKind, CoreRecord, KeyRecord, NodeLogs, Previous, slice};
+use super::pointer::{BlockEdit, EditKind, Pointer};
 
 /// The degree of every Hyperbee 1.
 const HYPERBEE1_DEGREE: u64 = 5;

@@ -23,6 +23,7 @@ mod legacy;
 mod node;
 mod numbers;
 mod place;
+mod pointer;
 mod range;
 mod sealed;
 mod settings;
@@ -32,17 +33,35 @@ mod walk;
 mod watch;
 
 pub use batch::{Batch, BatchOptions, Pair, Written};
-pub use block::{
-    Block, BlockEdit, BlockKind, CoreRecord, DEGREE_DEFAULT, EditKind, KeyRecord, NodeLogs, Pointer,
-    Previous, ValuePointer,
-};
+pub use block::{Block, BlockKind, CoreRecord, DEGREE_DEFAULT, KeyRecord, NodeLogs, Previous};
 pub use changes::{Change, ChangedKey, Changes, History, Version};
 pub use diff::{Diff, Difference, Sameness};
 pub use error::{BeeError, Fault};
-pub use family::Bee;
+pub use family::{Bee, CacheUse};
+pub use pointer::{BlockEdit, EditKind, Pointer, ValuePointer};
 pub use range::Range;
 pub use sealed::{Ciphers, Unsealed};
 pub use settings::Settings;
 pub use source::{BlockError, Blocks, MemoryBlocks};
 pub use tree::{Entries, Entry, Tree};
 pub use watch::{Watch, WatchEvent, WatchEvents};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An engine holds all of these across waits, in tasks that move between threads.
+    #[test]
+    fn everything_can_move_between_threads() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Bee>();
+        check::<Tree>();
+        check::<Batch>();
+        check::<Written>();
+        check::<Entries>();
+        check::<Changes>();
+        check::<Diff>();
+        check::<Watch>();
+        check::<BeeError>();
+    }
+}

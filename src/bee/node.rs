@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 
-use super::block::EditKind;
 use super::cache::{Cached, Charge, Mark};
-use super::place::Place;
+use super::place::{CoreId, Place};
+use super::pointer::EditKind;
 
 /// No list of a node is longer, also in old trees whose degree nobody wrote down.
 pub(super) const LIST_LENGTH_MAX: usize = 1024;
@@ -231,6 +231,14 @@ impl KeySlot {
     /// The key, when it was fetched before.
     pub(super) fn text(&self) -> Option<&Text> {
         self.text.get()
+    }
+
+    /// The block with the bytes of the key, if these are still only there.
+    pub(super) fn wanted(&self) -> Option<(CoreId, u64)> {
+        match (self.at, self.text()) {
+            (KeyAt::Stored(place), None) => Some((place.core, place.seq)),
+            _ => None,
+        }
     }
 
     pub(super) const fn target(&self) -> Target {

@@ -56,6 +56,10 @@ impl<B: Blocks, C: Ciphers> Blocks for Unsealed<B, C> {
         }
         Ok(block.split_off(padding))
     }
+
+    fn want(&self, core: &CoreKey, index: Index) {
+        self.blocks.want(core, index);
+    }
 }
 
 impl Written {

@@ -22,6 +22,12 @@ pub trait Blocks {
     ///
     /// [`BlockError::Missing`] when the block is not on this machine.
     fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError>;
+
+    /// A block that the operation will probably ask for soon, said only when another one is missing: whoever fetches
+    /// that one may fetch this one too, and save a round trip. Doing nothing is right.
+    fn want(&self, core: &CoreKey, index: Index) {
+        let _ = (core, index);
+    }
 }
 
 /// Why a source has no block to give.
@@ -62,11 +68,19 @@ impl<B: Blocks + ?Sized> Blocks for &B {
     fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
         (**self).block(core, index)
     }
+
+    fn want(&self, core: &CoreKey, index: Index) {
+        (**self).want(core, index);
+    }
 }
 
 impl<B: Blocks + ?Sized> Blocks for std::sync::Arc<B> {
     fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
         (**self).block(core, index)
+    }
+
+    fn want(&self, core: &CoreKey, index: Index) {
+        (**self).want(core, index);
     }
 }
 

@@ -372,18 +372,12 @@ impl Entries {
             bee: &self.bee,
             blocks,
         };
-        loop {
-            match self.walk.peek(&reader)? {
-                Step::Subtree(_) => self.walk.enter(&reader)?,
-                Step::Key(place, text) => {
-                    let entry = reader.entry(place)?;
-                    self.walk.pass(text);
-                    self.left = self.left.map(|left| left - 1);
-                    return Ok(Some(entry));
-                }
-                Step::End => return Ok(None),
-            }
+        let next = advance(&mut self.walk, &reader)
+            .inspect_err(|error| self.walk.want_ahead(&reader, error, self.left))?;
+        if next.is_some() {
+            self.left = self.left.map(|left| left - 1);
         }
+        Ok(next)
     }
 
     /// All entries that are left, as an iterator. It ends after the first error.
@@ -400,5 +394,20 @@ impl Entries {
             failed = matches!(next, Some(Err(_)));
             next
         })
+    }
+}
+
+/// The next entry of a walk.
+fn advance(walk: &mut Walk, reader: &Reader<'_>) -> Result<Option<Entry>, BeeError> {
+    loop {
+        match walk.peek(reader)? {
+            Step::Subtree(_) => walk.enter(reader)?,
+            Step::Key(place, text) => {
+                let entry = reader.entry(place)?;
+                walk.pass(text);
+                return Ok(Some(entry));
+            }
+            Step::End => return Ok(None),
+        }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::error::{BeeError, Fault};
 use super::family::{DEPTH_MAX, Reader};
-use super::node::{KeyAt, KidAt, Node};
+use super::node::{KeyAt, KeySlot, KidAt, KidSlot, Node};
 use super::place::Place;
 use super::range::Range;
 
@@ -148,6 +148,29 @@ impl Walk {
         self.last = Some(text);
     }
 
+    /// Asks for the blocks that come next, after one was missing: of the keys at hand, and of the nodes after them.
+    /// `count` entries are still wanted.
+    pub(super) fn want_ahead(&self, reader: &Reader<'_>, error: &BeeError, count: Option<u64>) {
+        let count = count
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(usize::MAX);
+        let reverse = self.range.is_reverse();
+        for frame in self.frames.iter().rev() {
+            let (keys, kids) = frame.ahead(reverse);
+            let blocks = keys.iter().filter_map(KeySlot::wanted);
+            reader.want(error, in_order(blocks, reverse).take(count));
+            let places = kids.iter().filter_map(|slot| match slot.at {
+                KidAt::Stored(place) => Some(place),
+                KidAt::Working(_) => None,
+            });
+            // Each node has at least one key.
+            let blocks = in_order(places, reverse)
+                .take(count)
+                .flat_map(|place| reader.wanted_for(place));
+            reader.want(error, blocks);
+        }
+    }
+
     /// Ends the walk.
     pub(super) fn stop(&mut self) {
         self.root = None;
@@ -179,7 +202,27 @@ impl Walk {
     }
 }
 
+/// The items of an iterator, from its other end if need be.
+fn in_order<T>(mut items: impl DoubleEndedIterator<Item = T>, reverse: bool) -> impl Iterator<Item = T> {
+    std::iter::from_fn(move || if reverse { items.next_back() } else { items.next() })
+}
+
 impl Frame {
+    /// The keys and children that are still to come.
+    fn ahead(&self, reverse: bool) -> (&[KeySlot], &[KidSlot]) {
+        let (keys, kids) = (&self.node.keys, &self.node.kids);
+        let position = self.position.min(keys.len());
+        // The child of a position stands before its key; once entered, it is no longer ahead.
+        let entered = usize::from(!self.enter);
+        if reverse {
+            let end = (position + 1 - entered).min(kids.len());
+            (&keys[..position], &kids[..end])
+        } else {
+            let start = (position + entered).min(kids.len());
+            (&keys[position..], &kids[start..])
+        }
+    }
+
     /// The key that is next in the node.
     fn key(&self, reverse: bool) -> Option<usize> {
         if reverse {

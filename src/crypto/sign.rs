@@ -1,6 +1,10 @@
 //! Signatures behind two traits, so that a simulation can replace curve arithmetic by something cheaper.
 
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use curve25519_dalek::edwards::EdwardsPoint;
+use curve25519_dalek::scalar::{Scalar, clamp_integer};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha512};
+use zeroize::Zeroizing;
 
 use super::{PublicKey, SecretKey, Seed, Signature};
 
@@ -72,11 +76,49 @@ impl Sign for Ed25519 {
         }
     }
 
+    /// The public key that is hashed into the signature is that of `secret`, as in libsodium; computing it again, as the
+    /// types of `ed25519-dalek` do, takes as long as the signature itself.
     fn sign(&self, secret: &SecretKey, message: &[u8]) -> Signature {
-        Signature::new(
-            SigningKey::from_bytes(secret.seed().as_bytes())
-                .sign(message)
-                .to_bytes(),
-        )
+        let half = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(secret.seed().as_bytes())));
+        let (low, prefix) = half.split_at(32);
+        let mut scalar = [0; 32];
+        scalar.copy_from_slice(low);
+        let scalar = Zeroizing::new(Scalar::from_bytes_mod_order(clamp_integer(scalar)));
+        let public = secret.public();
+        let nonce = Zeroizing::new(scalar_of(&[prefix, message]));
+        let point = EdwardsPoint::mul_base(&nonce).compress();
+        let challenge = scalar_of(&[point.as_bytes(), public.as_bytes(), message]);
+        let proof = challenge * *scalar + *nonce;
+        let mut signature = [0; Signature::SIZE];
+        signature[..32].copy_from_slice(point.as_bytes());
+        signature[32..].copy_from_slice(proof.as_bytes());
+        Signature::new(signature)
+    }
+}
+
+/// The number that stands for the hash of some bytes.
+fn scalar_of(parts: &[&[u8]]) -> Scalar {
+    let hash = parts
+        .iter()
+        .fold(Sha512::new(), |hash, part| hash.chain_update(part));
+    Scalar::from_bytes_mod_order_wide(&hash.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::Signer as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn signatures_are_those_of_the_standard(seed: [u8; 32], message: Vec<u8>) {
+            let pair = Ed25519.key_pair(&Seed::new(seed));
+            let signature = Ed25519.sign(&pair.secret, &message);
+            let expected = SigningKey::from_bytes(&seed).sign(&message).to_bytes();
+            prop_assert_eq!(signature.as_bytes(), &expected);
+            prop_assert!(Ed25519.verify(&pair.public, &message, &signature));
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::sync::Notify;
 
 use super::shared::{Shared, lock};
-use crate::env::{Env, Spawn as _, TaskHandle, watch};
+use crate::env::{Clock as _, Env, Spawn as _, TaskHandle, watch};
 use crate::error::Error;
 use crate::replication::Role;
 use crate::replication::provisional_exchange::{Exchange, ExchangeError, ExchangeLimits};
@@ -144,11 +144,15 @@ impl<E: Env> Connection<E> {
     async fn read<S: AsyncRead + Send>(self: Arc<Self>, mut stream: ReadHalf<S>) {
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let reason = match self.unless_over(stream.read(&mut buffer)).await {
+            let silence = self.shared.env.clock().sleep(self.shared.settings.silence_max());
+            let received = self.unless_over(either(stream.read(&mut buffer), silence)).await;
+            let reason = match received {
                 None => return,
-                Some(Ok(0)) => CloseReason::PeerEnded,
-                Some(Err(error)) => CloseReason::StreamFailed(error.kind()),
-                Some(Ok(count)) => match self.receive(&buffer[..count]).await {
+                // A peer whose machine lost power says nothing: only its silence tells.
+                Some(None) => CloseReason::StreamFailed(io::ErrorKind::TimedOut),
+                Some(Some(Ok(0))) => CloseReason::PeerEnded,
+                Some(Some(Err(error))) => CloseReason::StreamFailed(error.kind()),
+                Some(Some(Ok(count))) => match self.receive(&buffer[..count]).await {
                     Ok(()) => continue,
                     Err(error) => CloseReason::PeerMisbehaved(error),
                 },
@@ -161,13 +165,7 @@ impl<E: Env> Connection<E> {
 
     /// What `future` gives; none when the connection ends before.
     async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = pin!(future);
-        let mut over = pin!(self.ending.wait());
-        poll_fn(|context| match over.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => future.as_mut().poll(context).map(Some),
-        })
-        .await
+        either(future, self.ending.wait()).await
     }
 
     async fn receive(&self, bytes: &[u8]) -> Result<(), ExchangeError> {
@@ -205,7 +203,12 @@ impl<E: Env> Connection<E> {
                 }
                 return;
             }
-            self.output.notified().await;
+            let pause = self.shared.env.clock().sleep(self.shared.settings.keep_alive());
+            if either(self.output.notified(), pause).await.is_none()
+                && let Err(error) = lock(&self.exchange).keep_alive()
+            {
+                self.ending.end(CloseReason::PeerMisbehaved(error));
+            }
         }
     }
 
@@ -231,4 +234,15 @@ impl<E: Env> Connection<E> {
             self.ending.end(CloseReason::PeerMisbehaved(error));
         }
     }
+}
+
+/// What `future` gives; none when `limit` comes first.
+async fn either<T>(future: impl Future<Output = T>, limit: impl Future<Output = ()>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut limit = pin!(limit);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => limit.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }

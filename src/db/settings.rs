@@ -25,11 +25,27 @@ pub struct Settings {
     pub outbox_bytes_max: usize,
     /// Batches that are applied before other tasks get their turn.
     pub drain_applies_max: usize,
+    /// How long nothing is sent to a peer before it is told that this end is still there, in milliseconds.
+    pub keep_alive_ms: u64,
+    /// How long nothing comes from a peer before it is given up, in milliseconds. More than twice the keep-alive.
+    pub silence_ms_max: u64,
     /// How long a read waits for a block that is still at a peer, in milliseconds.
     pub read_wait_ms: u64,
 }
 
 impl Settings {
+    /// [`Settings::keep_alive_ms`] as a duration.
+    #[must_use]
+    pub const fn keep_alive(&self) -> Duration {
+        Duration::from_millis(self.keep_alive_ms)
+    }
+
+    /// [`Settings::silence_ms_max`] as a duration.
+    #[must_use]
+    pub const fn silence_max(&self) -> Duration {
+        Duration::from_millis(self.silence_ms_max)
+    }
+
     /// [`Settings::read_wait_ms`] as a duration.
     #[must_use]
     pub const fn read_wait(&self) -> Duration {
@@ -46,7 +62,9 @@ impl Default for Settings {
             frame_bytes_max: 1 << 26,
             outbox_bytes_max: 1 << 26,
             drain_applies_max: 4096,
-            read_wait_ms: 5000,
+            keep_alive_ms: 5_000,
+            silence_ms_max: 15_000,
+            read_wait_ms: 5_000,
         }
     }
 }

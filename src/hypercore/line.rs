@@ -15,7 +15,7 @@ use super::error::CoreError;
 use super::flat_tree;
 use super::merkle::{self, Node, Nodes, ReadError, Tree, TreeError};
 use super::proof::{Accepted, Head, Rewound};
-use super::record::{Dependency, HeadRecord, RecordError, node_bytes, node_from};
+use super::record::{Dependency, HeadRecord, NODE_BYTES, RecordError, node_bytes, node_from};
 use crate::store::{Batch, DataPointer, Key, Read};
 use crate::wire::compact::{Decode as _, Encode as _};
 
@@ -325,7 +325,7 @@ impl Line {
         }
         for index in nodes_between(range.start, range.end) {
             if let Some(node) = other.head.tree.node_if_stored(index, &nodes)? {
-                batch.put(Key::Tree(self.data, index), node_bytes(&node));
+                batch.put(Key::Tree(self.data, index), node_bytes(&node).to_vec());
             }
         }
         Ok(())
@@ -364,8 +364,11 @@ impl Line {
     }
 
     fn put_nodes(&self, nodes: &[Node], batch: &mut Batch) {
-        for node in nodes {
-            batch.put(Key::Tree(self.data, node.index), node_bytes(node));
+        // One allocation for all of them: a large batch has two nodes a block.
+        let bytes: Bytes = nodes.iter().flat_map(node_bytes).collect::<Vec<u8>>().into();
+        for (at, node) in nodes.iter().enumerate() {
+            let place = at * NODE_BYTES..(at + 1) * NODE_BYTES;
+            batch.put(Key::Tree(self.data, node.index), bytes.slice(place));
         }
     }
 

@@ -81,12 +81,15 @@ pub(super) struct GroupRecord {
     pub(super) fork: u64,
 }
 
-/// A tree node as stored: 40 bytes; its number is in the key.
-pub(super) fn node_bytes(node: &Node) -> Bytes {
-    let mut bytes = [0; 40];
+/// Bytes of a stored tree node.
+pub(super) const NODE_BYTES: usize = 40;
+
+/// A tree node as stored; its number is in the key.
+pub(super) fn node_bytes(node: &Node) -> [u8; NODE_BYTES] {
+    let mut bytes = [0; NODE_BYTES];
     bytes[..32].copy_from_slice(node.hash.as_bytes());
     bytes[32..].copy_from_slice(&node.size.to_le_bytes());
-    Bytes::copy_from_slice(&bytes)
+    bytes
 }
 
 /// Reads a stored tree node.

@@ -18,6 +18,7 @@ const HELLO: u64 = 0;
 const HAVE: u64 = 1;
 const WANT: u64 = 2;
 const SEGMENT: u64 = 3;
+const ALIVE: u64 = 4;
 
 /// What an exchange needs of the replica around it.
 pub trait Port {
@@ -206,6 +207,15 @@ impl Exchange {
         Ok(())
     }
 
+    /// Tells the peer that this end is still there. For when there is nothing else to send.
+    ///
+    /// # Errors
+    ///
+    /// Only when the message cannot be encoded.
+    pub fn keep_alive(&mut self) -> Result<(), ExchangeError> {
+        self.send(&Message::Alive)
+    }
+
     /// The next bytes to send, if any.
     pub fn poll_output(&mut self) -> Option<Bytes> {
         let frame = self.outbox.pop_front()?;
@@ -228,6 +238,7 @@ impl Exchange {
             Message::Hello { .. } if !self.greeted => self.greeted = true,
             Message::Hello { .. } => return Err(ExchangeError::OutOfTurn),
             _ if !self.greeted => return Err(ExchangeError::OutOfTurn),
+            Message::Alive => {}
             Message::Have(links) => {
                 for link in links {
                     let known = self.remote.entry(link.key).or_default();
@@ -266,6 +277,7 @@ impl Exchange {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Message {
+    Alive,
     Hello { database: DiscoveryKey, role: Role },
     Have(Vec<Link>),
     Want(Link),
@@ -279,6 +291,9 @@ impl Encode for Message {
                 to.uint(HELLO)
                     .raw(database.as_bytes())
                     .bool(*role == Role::Initiator);
+            }
+            Self::Alive => {
+                to.uint(ALIVE);
             }
             Self::Have(links) => {
                 to.uint(HAVE).array(links, |link, to| {
@@ -315,6 +330,7 @@ impl Decode for Message {
                 };
                 Ok(Self::Hello { database, role })
             }
+            ALIVE => Ok(Self::Alive),
             HAVE => Ok(Self::Have(from.array(decode_link)?)),
             WANT => Ok(Self::Want(decode_link(from)?)),
             SEGMENT => Ok(Self::Segment(Segment {

@@ -224,7 +224,7 @@ impl StoreHandle {
         self.with(|store| store.get(key))
     }
 
-    /// Works on the store itself. Nothing else does meanwhile, so it must not take long.
+    /// Works on the store itself. Nothing else does meanwhile, so it must not take long, nor use the handle.
     ///
     /// # Errors
     ///

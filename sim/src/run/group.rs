@@ -120,9 +120,15 @@ impl<E: Env> Group<E> {
         let Ok(mut listener) = env.network().listen(&PeerAddr::new(name)).await else {
             return;
         };
-        while let Ok((stream, _)) = listener.accept().await {
-            if db.replicate(stream, Role::Responder).is_err() {
-                return;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    if db.replicate(stream, Role::Responder).is_err() {
+                        return;
+                    }
+                }
+                // A peer that went away while it was accepted says nothing about the next one.
+                Err(_) => env.clock().sleep(REDIAL).await,
             }
         }
     }

@@ -77,6 +77,13 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// The text of a file that says the same.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        // Texts, integers and lists of them can always be written.
+        toml::to_string(self).unwrap_or_default()
+    }
+
     /// Flattened and tagged tables take any field, so what was understood is compared with what was written.
     fn refuse_unknown_event_fields(&self, text: &str) -> Result<(), ScenarioError> {
         let written = text.parse::<toml::Table>().ok();

@@ -3,6 +3,7 @@
 //! A scenario is a TOML file. It says how many replicas there are, what they append and when, and which faults strike
 //! them; a seed decides everything that it leaves open. Integers only, so that files compare and shrink well.
 
+mod draw;
 mod event;
 mod load;
 

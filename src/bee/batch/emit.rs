@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use crate::wire::EncodeError;
 
-use super::super::block::{Block, BlockEdit, EditKind, KeyRecord, NodeLogs, Pointer, Previous, ValuePointer};
+use super::super::block::{Block, KeyRecord, NodeLogs, Previous};
 use super::super::error::BeeError;
 use super::super::family::Reader;
 use super::super::node::{Edit, KeyAt, KeySlot, KidAt, Target};
 use super::super::numbers::Numbers;
 use super::super::place::{CoreId, Place};
+use super::super::pointer::{BlockEdit, EditKind, Pointer, ValuePointer};
 use super::super::source::Blocks;
 use super::written::{Written, WrittenNode};
 use super::{Batch, Working, index};
@@ -85,7 +86,8 @@ impl Batch {
         let mut external = Vec::new();
         let mut stack = vec![root];
         while let Some(id) = stack.pop() {
-            if groups[groups.len() - 1].size >= self.block_bytes_preferred {
+            let last = &groups[groups.len() - 1];
+            if last.size >= self.block_bytes_preferred && !last.nodes.is_empty() {
                 groups.push(Group::default());
             }
             let at = groups.len() - 1;

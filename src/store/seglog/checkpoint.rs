@@ -278,7 +278,7 @@ fn place(bytes: &[u8], at: &mut usize) -> Option<Place> {
     Some(Place::from_raw(raw))
 }
 
-fn chunk_crc(version: u32, number: u64, items: &[u8]) -> u32 {
+pub(super) fn chunk_crc(version: u32, number: u64, items: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&version.to_le_bytes());
     crc.update(&number.to_le_bytes());

@@ -353,3 +353,130 @@ impl Store for SeglogStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use proptest::prelude::*;
+
+    use super::super::DataPointer;
+    use super::*;
+    use crate::env::memory::MemoryDisk;
+    use crate::env::{DiskFile, Open};
+
+    fn small() -> Seglog {
+        Seglog::default().segment_bytes(1024).checkpoint_bytes(1500)
+    }
+
+    /// A store of several segments and a checkpoint, with some log behind it.
+    fn written(disk: &Arc<MemoryDisk>, close: bool) {
+        let mut store = small().open(disk.clone()).unwrap();
+        let data = DataPointer(1);
+        for index in 0..30_u64 {
+            let mut batch = Batch::default();
+            batch.put(Key::Block(data, index), vec![7; 60]);
+            for depth in 0..=index.trailing_ones() {
+                batch.put(Key::Tree(data, 2 * index + 1 - (1 << depth)), vec![1; 40]);
+            }
+            batch.put(Key::Head(data), vec![2; 300]);
+            batch.delete_range(Key::Block(data, index / 2), Key::Block(data, index / 2 + 1));
+            store.commit(&batch).unwrap();
+            store.maintain(500).unwrap();
+        }
+        if close {
+            store.close().unwrap();
+        }
+    }
+
+    fn bytes_of(file: &dyn DiskFile) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_at(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn use_all(disk: &Arc<MemoryDisk>) {
+        let _ = verify(&**disk);
+        let Ok(mut store) = small().open(disk.clone()) else {
+            return;
+        };
+        let _ = store.check();
+        let _ = store.scan(
+            &Key::StoreHead,
+            &Key::Ext(vec![0xff].into()),
+            true,
+            &mut |_, _| ControlFlow::Continue(()),
+        );
+        let mut batch = Batch::default();
+        batch.delete_range(Key::Block(DataPointer(0), 0), Key::Mark(DataPointer(9), 0));
+        batch.put(Key::Block(DataPointer(1), 3), vec![1; 3000]);
+        let _ = store.commit(&batch);
+        for _ in 0..5 {
+            let _ = store.maintain(1 << 20);
+        }
+        let _ = store.close();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        /// A checkpoint whose checksum fits and whose contents make no sense: errors, but no panic and no giant
+        /// allocation.
+        #[test]
+        fn a_senseless_checkpoint_does_no_harm(edits in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6)) {
+            let disk = Arc::new(MemoryDisk::default());
+            written(&disk, true);
+            let file = disk.open(checkpoint::NAME, Open::Write).unwrap();
+            let mut bytes = bytes_of(&*file);
+            let items = 12 + 8..bytes.len();
+            for (at, byte) in edits {
+                let at = items.start + at % items.len();
+                bytes[at] = byte;
+            }
+            let crc = checkpoint::chunk_crc(1, 0, &bytes[items]);
+            bytes[16..20].copy_from_slice(&crc.to_le_bytes());
+            file.write_at(0, &[IoSlice::new(&bytes)]).unwrap();
+            use_all(&disk);
+        }
+
+        /// The same for a frame of the log: one record's bytes changed, all checksums right.
+        #[test]
+        fn a_senseless_frame_does_no_harm(records in proptest::collection::vec((0..7_u8, 0..40_u64, 0..80_u64, any::<u64>()), 1..6)) {
+            let disk = Arc::new(MemoryDisk::default());
+            written(&disk, true);
+            let mut store = small().open(disk.clone()).unwrap();
+            let (seq, durable) = (store.seq(), store.durable());
+            store.commit(Batch::default().put(Key::StoreHead, vec![1])).unwrap();
+            drop(store);
+            let name = disk.list().unwrap().into_iter().rfind(|name| name != checkpoint::NAME).unwrap();
+            let number = segment::number_of(&name).unwrap();
+            let file = disk.open(&name, Open::Write).unwrap();
+            let length = file.len().unwrap();
+            let head_record = 28 + 1 + 1 + 1 + 1 + 4 + 1;
+            let at = length - head_record;
+            let mut out = Vec::new();
+            frame::begin(&mut out);
+            for (kind, low, high, any) in records {
+                let data = DataPointer(any % 3);
+                let node = [any.to_le_bytes()[0]; 40];
+                match kind {
+                    0 => record::encode_block(&mut out, data, low, [(0, &node[..])].into_iter(), None),
+                    1 => record::encode_block(&mut out, data, any, std::iter::empty(), Some(&node)),
+                    2 => record::encode_put(&mut out, &Key::Tree(data, any), &node[..3]),
+                    3 => record::encode_put(&mut out, &Key::Block(data, low), &node),
+                    4 => record::encode_delete(&mut out, &Key::Tree(data, any)),
+                    5 => record::encode_delete_range(&mut out, &Key::Tree(data, low), &Key::Tree(data, high)),
+                    _ => record::encode_delete_range(&mut out, &Key::Block(data, high), &Key::Block(data, low)),
+                }
+            }
+            let kind = if seq.0 % 2 == 0 { FrameKind::Commit } else { FrameKind::Move };
+            frame::finish(&mut out, kind, Seq(seq.0 + 1), durable, 0, (number, at)).unwrap();
+            file.truncate(at).unwrap();
+            file.write_at(at, &[IoSlice::new(&out)]).unwrap();
+            let store = small().open(disk.clone()).unwrap();
+            assert_eq!(store.seq(), Seq(seq.0 + 1), "the frame was taken");
+            drop(store);
+            use_all(&disk);
+        }
+    }
+}

@@ -254,9 +254,8 @@ mod tests {
             prop_assert_eq!(pages.is_empty(), model.is_empty());
             if low <= high {
                 let expected: Vec<_> = model.range(low..=high).map(|(index, place)| (*index, *place)).collect();
-                let found: Vec<_> = pages.range(low..=high).collect();
-                prop_assert_eq!(&found, &expected);
-                let back: Vec<_> = expected.into_iter().rev().collect();
+                let back: Vec<_> = expected.iter().rev().copied().collect();
+                prop_assert_eq!(pages.range(low..=high).collect::<Vec<_>>(), expected);
                 prop_assert_eq!(pages.range_back(low..=high).collect::<Vec<_>>(), back);
             }
         }

@@ -23,6 +23,9 @@ const MAGIC: &[u8; 8] = b"autobeeL";
 /// The newest format that this version reads, and the one that it writes.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
+/// A record of more bytes than this is worth a look at the length of the file before it is read.
+const LARGE_BYTES: u64 = 64 * 1024;
+
 /// All segments by number. Cloning costs nothing, and keeps removed files readable.
 pub(super) type Segments = OrdMap<u32, Arc<Segment>>;
 
@@ -119,8 +122,13 @@ impl Segment {
             })
     }
 
+    /// The first bytes of a record, `most` at most.
     pub(super) fn read_place(&self, place: Place, most: u64) -> Result<Vec<u8>, StoreError> {
         let length = u64::from(place.length).min(most);
+        // The length may come from a damaged index: memory is given for what is really there.
+        if length > LARGE_BYTES && u64::from(place.offset) + length > self.length()? {
+            return Err(self.corrupt(u64::from(place.offset), "the file ends before its time"));
+        }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         self.read(u64::from(place.offset), &mut bytes)?;
         Ok(bytes)
