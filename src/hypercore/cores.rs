@@ -26,6 +26,8 @@ pub(super) struct Cores {
     pub(super) store: StoreRecord,
     pub(super) open: BTreeMap<CorePointer, OpenCore>,
     pub(super) next_session: u64,
+    /// Counts cores that got their first session.
+    pub(super) openings: watch::Sender<u64>,
     pub(super) is_closed: bool,
     /// After a failed commit memory and store may differ.
     pub(super) is_fenced: bool,

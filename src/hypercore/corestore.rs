@@ -119,6 +119,7 @@ impl<E: Env> Corestore<E> {
                 store: record,
                 open: std::collections::BTreeMap::new(),
                 next_session: 0,
+                openings: watch::Sender::new(0),
                 is_closed: false,
                 is_fenced: false,
             }),
@@ -241,6 +242,20 @@ impl<E: Env> Corestore<E> {
                 _ => None,
             })
             .collect())
+    }
+
+    /// Public names of the cores that are open here, in no order that means anything.
+    #[must_use]
+    pub fn open_cores(&self) -> Vec<DiscoveryKey> {
+        let cores = self.shared.lock();
+        let open = cores.open.values().filter(|core| !core.sessions.is_empty());
+        open.map(|core| core.discovery_key).collect()
+    }
+
+    /// Wakes whenever a core was opened that was not open before.
+    #[must_use]
+    pub fn openings(&self) -> watch::Receiver<u64> {
+        self.shared.lock().openings.subscribe()
     }
 
     /// The names of this namespace, with the public names of their cores.

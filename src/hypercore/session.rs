@@ -83,16 +83,21 @@ impl Ticket {
         let id = cores.next_session;
         cores.next_session += 1;
         let core = cores.get_mut(pointer)?;
+        let is_first = core.sessions.is_empty();
         core.sessions.insert(id);
         if options.is_exclusive && !options.is_read_only {
             core.exclusive.push_back(id);
         }
-        Ok(Self {
+        let ticket = Self {
             pointer,
             id,
             key: *core.key(),
             discovery_key: core.discovery_key,
-        })
+        };
+        if is_first {
+            cores.openings.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        Ok(ticket)
     }
 }
 

@@ -6,7 +6,8 @@
 //! all peers of that core, and one topic of [`wakeup`] for each database.
 //!
 //! Source: spec/replication.md, which describes the packages secret-stream 6.9, protomux 3.12, hypercore 11.37 and
-//! protomux-wakeup 2.9. Nothing here reads a clock, a socket or a random number: they come in as values.
+//! protomux-wakeup 2.9. Nothing of this reads a clock, a socket or a random number: they come in as values, from
+//! [`session`], which runs the machines on the streams of a world.
 
 pub mod capability;
 pub mod connection;
@@ -19,6 +20,7 @@ pub mod noise;
 pub mod provisional_exchange;
 pub mod replicator;
 pub mod secretstream;
+pub mod session;
 pub mod settings;
 pub mod stream;
 pub mod wakeup;

@@ -13,6 +13,7 @@
 
 mod ask;
 mod demand;
+mod event;
 mod fork;
 mod peer;
 mod receive;
@@ -20,15 +21,9 @@ mod requests;
 mod serve;
 mod wants;
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
-use std::time::Duration;
-
-use thiserror::Error;
-
 use self::demand::Demand;
 pub use self::demand::RangeId;
+pub use self::event::{Event, Fault, PeerStatus};
 use self::fork::Move;
 use self::peer::Peer;
 use self::requests::{InFlight, Requests};
@@ -36,126 +31,14 @@ use super::core::{Core, State};
 use super::message::Message;
 use super::settings::ReplicatorSettings;
 use crate::env::Mono;
-use crate::hypercore::proof::ProofError;
 use crate::hypercore::{self, CoreError};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 /// Names one channel of a core to a peer. Chosen by the shell, never used twice for one core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u64);
-
-/// Why a peer is asked nothing more, or is to be dropped. All of it is the peer's fault.
-#[derive(Debug, Clone, Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// It sent a proof that is wrong.
-    #[error("the peer sent a wrong proof: {0}")]
-    Proof(#[from] ProofError),
-    /// It keeps answering other things than were asked.
-    #[error("the peer answered {count} requests with something else")]
-    Misfit {
-        /// How often.
-        count: u32,
-    },
-    /// It announces what it then does not give.
-    #[error("the peer answered {count} requests without data")]
-    NoData {
-        /// How often.
-        count: u32,
-    },
-    /// It keeps asking for what cannot be proven.
-    #[error("the peer sent {count} requests that cannot be proven")]
-    InvalidRequests {
-        /// How often.
-        count: u32,
-    },
-    /// It sends requests or wants faster than it takes the answers, beyond the bounds.
-    #[error("the peer has more than {limit} requests waiting for answers")]
-    Flood {
-        /// How many may wait.
-        limit: usize,
-    },
-}
-
-/// Something that the application or the shell may care for.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// The log became longer, by a verified upgrade.
-    Upgraded {
-        /// The length before.
-        from: u64,
-        /// The length now.
-        to: u64,
-    },
-    /// A block was verified and stored.
-    Block {
-        /// Which.
-        index: u64,
-        /// Who gave it.
-        peer: PeerId,
-        /// Its size in bytes.
-        bytes: usize,
-    },
-    /// The manifest became known.
-    Manifest,
-    /// The log moved to another fork.
-    Rewound {
-        /// Leading blocks that were kept.
-        kept: u64,
-        /// The length before.
-        old_length: u64,
-        /// The fork now.
-        fork: u64,
-    },
-    /// A finite range is there as a whole.
-    RangeDone(RangeId),
-    /// The block with this byte offset, and the offset within it, are known. None: it is at or beyond the end.
-    Sought {
-        /// The byte offset, as asked.
-        bytes: u64,
-        /// The padding, as asked.
-        padding: u64,
-        /// Block and offset.
-        found: Option<(u64, u64)>,
-    },
-    /// What a peer says of itself changed.
-    Remote(PeerId),
-    /// The peer is asked nothing more, because of this.
-    Paused {
-        /// Which.
-        peer: PeerId,
-        /// Why.
-        fault: Fault,
-    },
-    /// The channel is to be closed. Without a fault nobody wants it any more; with one the peer is hostile, and the whole
-    /// stream may be dropped.
-    Close {
-        /// Which.
-        peer: PeerId,
-        /// Why.
-        fault: Option<Fault>,
-    },
-}
-
-/// What a peer says of itself, and how it does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// Its fork.
-    pub fork: u64,
-    /// Its length in blocks.
-    pub length: u64,
-    /// Leading blocks that it has.
-    pub contiguous: u64,
-    /// True when it has nothing that we lack, as far as it says.
-    pub synced: bool,
-    /// It wants blocks.
-    pub downloading: bool,
-    /// Requests of ours that it has not answered.
-    pub in_flight: usize,
-    /// It is asked nothing more.
-    pub paused: bool,
-    /// Smoothed time for one answer.
-    pub service: Option<Duration>,
-}
 
 /// The replication of one core.
 ///

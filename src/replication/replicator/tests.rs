@@ -1,6 +1,7 @@
 //! Replicators in a network of queues, with logs in memory.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proptest::prelude::*;
 

@@ -1,0 +1,299 @@
+//! One core with all sessions that replicate it.
+
+use std::collections::BTreeMap;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+
+use super::mailbox::{Mailbox, Why};
+use crate::crypto::{CoreKey, DiscoveryKey};
+use crate::env::{Clock as _, Env, Mono, Spawn as _, watch};
+use crate::hypercore::{self, CoreError, Demand, Events, Offered};
+use crate::replication::message::Message;
+use crate::replication::replicator::{Event, PeerId, PeerStatus, Replicator};
+use crate::replication::settings::ReplicatorSettings;
+
+/// A core that peers replicate, as long as one of them does.
+pub(super) struct SharedCore<E: Env> {
+    pub(super) key: CoreKey,
+    pub(super) discovery_key: DiscoveryKey,
+    state: Mutex<State<E>>,
+}
+
+struct State<E: Env> {
+    core: hypercore::Core<E>,
+    replicator: Replicator,
+    peers: BTreeMap<PeerId, Arc<Mailbox>>,
+    /// What the replicator was last told of.
+    demand: Demand,
+    offered: Offered,
+}
+
+/// Messages to send, and where the channel stands.
+pub(super) struct Pulled {
+    pub(super) messages: Vec<Message>,
+    /// Nothing is left for now.
+    pub(super) is_drained: bool,
+    pub(super) status: Option<PeerStatus>,
+    /// Leading blocks that are here.
+    pub(super) contiguous: u64,
+}
+
+/// Messages that are taken under one lock.
+const PULL_MESSAGES: usize = 32;
+
+/// Bytes of blocks after which no more are taken under one lock.
+const PULL_BYTES: usize = 64 * 1024;
+
+impl<E: Env> SharedCore<E> {
+    /// Begins to replicate a core.
+    pub(super) fn start(
+        env: &E,
+        core: hypercore::Core<E>,
+        settings: &ReplicatorSettings,
+    ) -> Result<Arc<Self>, CoreError> {
+        let mut settings = settings.clone();
+        // A core that we alone write never takes over what others say of it.
+        let signers = core.manifest()?.map_or(0, |manifest| manifest.signers().len());
+        settings.follow &= !(core.is_writable() && signers <= 1);
+        let (changes, wishes, events) = (core.changes()?, core.demand_changes()?, core.events()?);
+        let offered = core.offered_state()?;
+        let replicator = Replicator::new(&core, settings)?;
+        let shared = Arc::new(Self {
+            key: core.key(),
+            discovery_key: core.discovery_key(),
+            state: Mutex::new(State {
+                core,
+                replicator,
+                peers: BTreeMap::new(),
+                demand: Demand::default(),
+                offered,
+            }),
+        });
+        let attendant = Attendant {
+            env: env.clone(),
+            core: Arc::downgrade(&shared),
+            changes,
+            wishes,
+            events,
+        };
+        env.spawn().spawn("replicated core", attendant.run());
+        Ok(shared)
+    }
+
+    /// A channel is open on both sides.
+    pub(super) fn open(
+        &self,
+        peer: PeerId,
+        seeks: bool,
+        mailbox: &Arc<Mailbox>,
+        now: Mono,
+    ) -> Result<(), CoreError> {
+        let state = &mut *self.lock();
+        state.replicator.open(peer, seeks, &state.core)?;
+        state.peers.insert(peer, Arc::clone(mailbox));
+        state.notice(now)?;
+        mailbox.due(peer);
+        Ok(())
+    }
+
+    /// A channel is closed. True when it should be opened again.
+    pub(super) fn close(&self, peer: PeerId) -> bool {
+        let mut state = self.lock();
+        state.peers.remove(&peer);
+        let again = state.replicator.close(peer);
+        state.wake();
+        again
+    }
+
+    pub(super) fn receive(&self, peer: PeerId, message: Message, now: Mono) -> Result<(), CoreError> {
+        let state = &mut *self.lock();
+        state.replicator.receive(peer, message, &mut state.core, now)
+    }
+
+    /// After messages were received: others may have something to send now.
+    pub(super) fn settle(&self) {
+        let mut state = self.lock();
+        state.settle();
+        state.wake();
+    }
+
+    pub(super) fn pull(&self, peer: PeerId, now: Mono) -> Result<Pulled, CoreError> {
+        let state = &mut *self.lock();
+        let (mut messages, mut bytes, mut is_drained) = (Vec::new(), 0, false);
+        while messages.len() < PULL_MESSAGES && bytes < PULL_BYTES {
+            let Some(message) = state.replicator.pull(peer, &state.core, now)? else {
+                is_drained = true;
+                break;
+            };
+            if let Message::Data(data) = &message {
+                bytes += data.proof.block.as_ref().map_or(0, |block| block.value.len());
+            }
+            messages.push(message);
+        }
+        state.settle();
+        Ok(Pulled {
+            messages,
+            is_drained,
+            status: state.replicator.status(peer),
+            contiguous: state.replicator.contiguous_length(),
+        })
+    }
+
+    /// More of the store is durable now, so perhaps more of this core may be seen.
+    pub(super) fn durable(&self, now: Mono) {
+        self.lock().refresh(now);
+    }
+
+    /// Also after a panic elsewhere: the replicator takes nothing for granted.
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Env> State<E> {
+    /// Looks at what changed, and ends the channels when the core cannot be read any more.
+    fn refresh(&mut self, now: Mono) {
+        if let Err(error) = self.notice(now) {
+            for (peer, mailbox) in &self.peers {
+                mailbox.close_channel(*peer, Why::Failed(error.clone()));
+            }
+        }
+    }
+
+    /// Tells the replicator what changed in the core, or in what is wanted of it.
+    fn notice(&mut self, now: Mono) -> Result<(), CoreError> {
+        let (demand, offered) = (self.core.demand()?, self.core.offered_state()?);
+        let is_wanted = demand != self.demand;
+        if is_wanted {
+            self.replicator.set_demand(&demand, &self.core, now)?;
+            self.demand = demand;
+        }
+        // Which blocks came from peers the replicator knows best.
+        let stable = |state: Offered| Offered {
+            contiguous: 0,
+            ..state
+        };
+        let is_changed = stable(offered) != stable(self.offered);
+        if is_changed {
+            self.replicator.changed(&self.core)?;
+            self.offered = offered;
+        }
+        if is_wanted || is_changed {
+            self.settle();
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Passes on what the replicator says about channels.
+    fn settle(&mut self) {
+        while let Some(event) = self.replicator.poll_event() {
+            let (peer, why) = match event {
+                Event::Close { peer, fault: None } => (peer, Why::Idle),
+                Event::Close {
+                    peer,
+                    fault: Some(fault),
+                } => (peer, Why::Blame(fault)),
+                Event::Paused { peer, .. } => (peer, Why::Paused),
+                _ => continue,
+            };
+            if let Some(mailbox) = self.peers.get(&peer) {
+                mailbox.close_channel(peer, why);
+            }
+        }
+    }
+
+    /// All channels may have something to send.
+    fn wake(&self) {
+        for (peer, mailbox) in &self.peers {
+            mailbox.due(*peer);
+        }
+    }
+}
+
+/// Watches over a core.
+struct Attendant<E: Env> {
+    env: E,
+    core: Weak<SharedCore<E>>,
+    changes: watch::Receiver<u64>,
+    wishes: watch::Receiver<u64>,
+    events: Events,
+}
+
+/// What there is to do.
+enum Woken {
+    Change,
+    Time,
+    Closed,
+}
+
+impl<E: Env> Attendant<E> {
+    /// Until nobody replicates the core: closing its session wakes this.
+    async fn run(mut self) {
+        loop {
+            let timeout = {
+                let Some(core) = self.core.upgrade() else { return };
+                let now = self.env.clock().now();
+                let state = core.lock();
+                state.replicator.next_timeout(now)
+            };
+            let woken = self.wait(timeout).await;
+            let Some(core) = self.core.upgrade() else { return };
+            let now = self.env.clock().now();
+            let mut state = core.lock();
+            match woken {
+                Woken::Closed => return state.refresh(now),
+                Woken::Time => {
+                    state.replicator.tick(now);
+                    state.settle();
+                    state.wake();
+                }
+                Woken::Change => {}
+            }
+            self.pass_events(&mut state);
+            state.refresh(now);
+        }
+    }
+
+    /// Tells of truncations before anything else looks at the new fork.
+    fn pass_events(&mut self, state: &mut State<E>) {
+        while let Some(event) = self.events.try_next() {
+            let State {
+                core,
+                replicator,
+                offered,
+                ..
+            } = &mut *state;
+            if let hypercore::Event::Truncate { ancestors, fork } = event
+                && fork > offered.fork
+                && replicator.truncated(ancestors, core).is_err()
+            {
+                // The look that follows fails as well, and says so.
+                return;
+            }
+        }
+    }
+
+    async fn wait(&mut self, timeout: Option<Mono>) -> Woken {
+        let at = timeout.unwrap_or(Mono(u64::MAX));
+        let mut sleep = pin!(self.env.clock().sleep_until(at));
+        let mut change = pin!(self.changes.changed());
+        let mut wish = pin!(self.wishes.changed());
+        poll_fn(|context| {
+            for changed in [change.as_mut().poll(context), wish.as_mut().poll(context)] {
+                match changed {
+                    Poll::Ready(Ok(())) => return Poll::Ready(Woken::Change),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Woken::Closed),
+                    Poll::Pending => {}
+                }
+            }
+            if timeout.is_none() {
+                return Poll::Pending;
+            }
+            sleep.as_mut().poll(context).map(|()| Woken::Time)
+        })
+        .await
+    }
+}

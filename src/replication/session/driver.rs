@@ -1,0 +1,506 @@
+//! The task of one session: the only one that touches its stream.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Buf as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::core::SharedCore;
+use super::mailbox::{Mail, Mailbox, Why};
+use super::replication::Hub;
+use super::{End, Misbehaviour, Progress};
+use crate::crypto::{DiscoveryKey, PublicKey};
+use crate::env::{Clock as _, Env, Mono, watch};
+use crate::hypercore::CoreError;
+use crate::replication::capability;
+use crate::replication::connection::{Connection, Event};
+use crate::replication::message::{Handshake, Message, PROTOCOL};
+use crate::replication::mux::{self, Channel, Open};
+use crate::replication::replicator::PeerId;
+use crate::wire::compact::{Decode as _, Encode as _};
+
+/// Bytes that are read at one time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A session under way.
+pub(super) struct Driver<E: Env> {
+    hub: Arc<Hub<E>>,
+    number: u64,
+    connection: Connection,
+    mailbox: Arc<Mailbox>,
+    mail: watch::Receiver<Mail>,
+    channels: BTreeMap<Channel, Joined<E>>,
+    peers: BTreeMap<PeerId, Channel>,
+    /// Cores that were offered to the peer. It will ask itself when it wants those that it rejected.
+    offered: BTreeSet<DiscoveryKey>,
+    /// Cores about which the peer told us nonsense.
+    banned: BTreeSet<DiscoveryKey>,
+    due: VecDeque<PeerId>,
+    /// Cores of which messages came.
+    touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
+    /// Have, want and synced for each channel.
+    standing: BTreeMap<PeerId, (u64, u64, bool)>,
+    progress: watch::Sender<Progress>,
+    now: Progress,
+}
+
+/// A channel of a core.
+struct Joined<E: Env> {
+    core: Arc<SharedCore<E>>,
+    /// None until the peer has opened it too.
+    peer: Option<PeerId>,
+}
+
+/// What the task woke for.
+enum Woken {
+    Mail,
+    Input,
+    PeerEnded,
+    Room,
+    Time,
+}
+
+impl<E: Env> Driver<E> {
+    pub(super) fn new(
+        hub: Arc<Hub<E>>,
+        number: u64,
+        connection: Connection,
+        mailbox: Arc<Mailbox>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        Self {
+            hub,
+            number,
+            connection,
+            mail: mailbox.subscribe(),
+            mailbox,
+            channels: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            offered: BTreeSet::new(),
+            banned: BTreeSet::new(),
+            due: VecDeque::new(),
+            touched: BTreeMap::new(),
+            standing: BTreeMap::new(),
+            progress,
+            now: Progress::default(),
+        }
+    }
+
+    pub(super) async fn run<S>(mut self, mut stream: Pin<Box<S>>, ended: watch::Sender<Option<End>>)
+    where
+        S: AsyncRead + AsyncWrite + Send,
+    {
+        let end = match self.drive(&mut stream).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        self.part_all();
+        if matches!(end, End::Closed | End::PeerEnded) {
+            self.farewell(&mut stream).await;
+        }
+        // Before anybody hears of the end.
+        drop(stream);
+        ended.send_replace(Some(end));
+    }
+
+    async fn drive<S>(&mut self, stream: &mut Pin<Box<S>>) -> Result<std::convert::Infallible, End>
+    where
+        S: AsyncRead + AsyncWrite + Send,
+    {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            self.take_events().await?;
+            self.take_mail().await?;
+            self.pull()?;
+            self.report();
+            match self.wait(stream, &mut buffer).await? {
+                Woken::Mail | Woken::Input | Woken::Room => {}
+                Woken::Time => {
+                    let now = self.clock();
+                    self.connection.tick(now)?;
+                }
+                Woken::PeerEnded => return Err(End::PeerEnded),
+            }
+        }
+    }
+
+    // What came.
+
+    async fn take_events(&mut self) -> Result<(), End> {
+        while let Some(event) = self.connection.poll()? {
+            match event {
+                Event::Connected { stream, remote } => {
+                    self.admit(remote)?;
+                    (self.now.stream, self.now.remote) = (Some(stream), Some(remote));
+                    self.offer_all().await?;
+                }
+                Event::Channel(mux::Event::Offered { protocol, id }) => {
+                    let name = <[u8; 32]>::try_from(id.as_slice()).map(DiscoveryKey::new);
+                    let is_taken = match name {
+                        Ok(name) if protocol == PROTOCOL && !self.banned.contains(&name) => {
+                            self.join(name).await?
+                        }
+                        _ => false,
+                    };
+                    if !is_taken {
+                        self.connection.reject(&protocol, &id);
+                    }
+                }
+                Event::Channel(mux::Event::Opened { channel, handshake }) => {
+                    self.opened(channel, &handshake)?;
+                }
+                Event::Channel(mux::Event::Message {
+                    channel,
+                    kind,
+                    payload,
+                }) => self.receive(channel, kind, &payload)?,
+                Event::Channel(mux::Event::Closed { channel, .. }) => {
+                    let Some(joined) = self.channels.remove(&channel) else {
+                        continue;
+                    };
+                    if self.part(&joined) && !self.banned.contains(&joined.core.discovery_key) {
+                        self.join(joined.core.discovery_key).await?;
+                    }
+                }
+            }
+        }
+        for core in std::mem::take(&mut self.touched).into_values() {
+            core.settle();
+        }
+        Ok(())
+    }
+
+    fn admit(&self, remote: PublicKey) -> Result<(), End> {
+        match &self.hub.settings.admit {
+            Some(admit) if !admit(&remote) => Err(End::Refused(remote)),
+            _ => Ok(()),
+        }
+    }
+
+    fn opened(&mut self, channel: Channel, handshake: &[u8]) -> Result<(), End> {
+        let (Some(joined), Some(stream)) = (self.channels.get_mut(&channel), self.connection.stream()) else {
+            return Ok(());
+        };
+        let key = joined.core.key;
+        let theirs =
+            Handshake::from_bytes(handshake).map_err(|error| Misbehaviour::Message { core: key, error })?;
+        let expected = capability::replication(stream, self.connection.role().other(), &key);
+        if !capability::same(&theirs.capability, &expected) {
+            return Err(Misbehaviour::Capability { core: key }.into());
+        }
+        let peer = self.hub.next_peer();
+        let now = self.hub.env.clock().now();
+        joined.peer = Some(peer);
+        self.peers.insert(peer, channel);
+        self.standing.insert(peer, (0, 0, false));
+        let opened = joined.core.open(peer, theirs.seeks, &self.mailbox, now);
+        self.survive(channel, opened)
+    }
+
+    fn receive(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), End> {
+        let Some(Joined {
+            core,
+            peer: Some(peer),
+        }) = self.channels.get(&channel)
+        else {
+            return Ok(());
+        };
+        let message = Message::decode(kind, payload).map_err(|error| Misbehaviour::Message {
+            core: core.key,
+            error,
+        })?;
+        // A message of a later version is none of ours.
+        let Some(message) = message else { return Ok(()) };
+        let received = core.receive(*peer, message, self.hub.env.clock().now());
+        self.touched.insert(core.discovery_key, Arc::clone(core));
+        self.survive(channel, received)
+    }
+
+    // What others want.
+
+    async fn take_mail(&mut self) -> Result<(), End> {
+        self.mail.mark_unchanged();
+        let mail = self.mailbox.take();
+        if mail.close {
+            return Err(End::Closed);
+        }
+        for (peer, why) in mail.closes {
+            let Some(channel) = self.peers.get(&peer).copied() else {
+                continue;
+            };
+            match why {
+                Why::Idle => self.leave(channel),
+                Why::Paused => self.ban(channel),
+                Why::Failed(error) => self.survive(channel, Err(error))?,
+                Why::Blame(fault) => {
+                    let Some(joined) = self.channels.get(&channel) else {
+                        continue;
+                    };
+                    let core = joined.core.key;
+                    return Err(Misbehaviour::Replication { core, fault }.into());
+                }
+            }
+        }
+        for peer in mail.due {
+            if !self.due.contains(&peer) {
+                self.due.push_back(peer);
+            }
+        }
+        if mail.look {
+            self.offer_all().await?;
+        }
+        Ok(())
+    }
+
+    // Channels.
+
+    /// Offers the open cores that were not offered before.
+    async fn offer_all(&mut self) -> Result<(), End> {
+        if self.connection.stream().is_none() {
+            return Ok(());
+        }
+        for name in self.hub.store.open_cores() {
+            if !self.offered.contains(&name) && !self.banned.contains(&name) {
+                self.join(name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the channel of a core. False when the core is not here, or the channel does not fit.
+    async fn join(&mut self, name: DiscoveryKey) -> Result<bool, End> {
+        if self.connection.channels().has(PROTOCOL, name.as_bytes()) {
+            return Ok(true);
+        }
+        let core = self.hub.core(name).await.map_err(End::Store)?;
+        let (Some(core), Some(stream)) = (core, self.connection.stream()) else {
+            return Ok(false);
+        };
+        let handshake = Handshake {
+            seeks: true,
+            capability: capability::replication(stream, self.connection.role(), &core.key),
+        };
+        // A few bytes: it can be encoded, and fits.
+        let Ok(handshake) = handshake.to_bytes() else {
+            return Ok(false);
+        };
+        let opened = self.connection.open(&Open {
+            protocol: PROTOCOL,
+            aliases: &[],
+            id: name.as_bytes(),
+            handshake: &handshake,
+            unique: true,
+        });
+        let Ok(channel) = opened else { return Ok(false) };
+        self.offered.insert(name);
+        self.channels.insert(channel, Joined { core, peer: None });
+        Ok(true)
+    }
+
+    /// The core is not replicated on a channel any more. True when the channel should be opened again.
+    fn part(&mut self, joined: &Joined<E>) -> bool {
+        let Some(peer) = joined.peer else { return false };
+        self.peers.remove(&peer);
+        self.standing.remove(&peer);
+        self.due.retain(|due| *due != peer);
+        joined.core.close(peer)
+    }
+
+    fn part_all(&mut self) {
+        for joined in std::mem::take(&mut self.channels).into_values() {
+            self.part(&joined);
+        }
+        self.hub.leave(self.number);
+    }
+
+    fn leave(&mut self, channel: Channel) {
+        self.connection.close(channel);
+        if let Some(joined) = self.channels.remove(&channel) {
+            self.part(&joined);
+        }
+    }
+
+    /// Closes a channel for good.
+    fn ban(&mut self, channel: Channel) {
+        if let Some(joined) = self.channels.get(&channel) {
+            self.banned.insert(joined.core.discovery_key);
+        }
+        self.leave(channel);
+    }
+
+    /// A core that was closed or that its owner spoiled costs its channel; a store that failed the session.
+    fn survive(&mut self, channel: Channel, done: Result<(), CoreError>) -> Result<(), End> {
+        match done {
+            Ok(()) => Ok(()),
+            Err(CoreError::Closed | CoreError::Signatures { .. }) => {
+                self.ban(channel);
+                Ok(())
+            }
+            Err(error) => Err(End::Store(error)),
+        }
+    }
+
+    // What goes.
+
+    /// Fills the output from the channels in turn.
+    fn pull(&mut self) -> Result<(), End> {
+        while self.connection.is_writable() {
+            let Some(peer) = self.due.pop_front() else { break };
+            let Some(channel) = self.peers.get(&peer).copied() else {
+                continue;
+            };
+            let Some(joined) = self.channels.get(&channel) else {
+                continue;
+            };
+            let pulled = match joined.core.pull(peer, self.clock()) {
+                Ok(pulled) => pulled,
+                Err(error) => {
+                    self.survive(channel, Err(error))?;
+                    continue;
+                }
+            };
+            self.connection.cork();
+            for message in pulled.messages {
+                // What does not fit is a block that nobody could ever send: the peer asks others, or gives up.
+                if let Ok(payload) = message.encode() {
+                    let _ = self.connection.send(channel, message.kind(), &payload);
+                }
+            }
+            self.connection.uncork();
+            if !pulled.is_drained {
+                self.due.push_back(peer);
+            }
+            if let Some(status) = pulled.status {
+                let have = pulled.contiguous.min(status.length);
+                self.standing.insert(peer, (have, status.length, status.synced));
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) {
+        let mut progress = Progress {
+            cores: self.standing.len(),
+            have: 0,
+            want: 0,
+            is_synced: !self.standing.is_empty(),
+            ..self.now
+        };
+        for (have, want, is_synced) in self.standing.values() {
+            progress.have = progress.have.saturating_add(*have);
+            progress.want = progress.want.saturating_add(*want);
+            progress.is_synced &= *is_synced;
+        }
+        self.now = progress;
+        self.progress
+            .send_if_modified(|known| std::mem::replace(known, progress) != progress);
+    }
+
+    // The stream.
+
+    fn clock(&self) -> Mono {
+        self.hub.env.clock().now()
+    }
+
+    async fn wait<S>(&mut self, stream: &mut Pin<Box<S>>, buffer: &mut [u8]) -> Result<Woken, End>
+    where
+        S: AsyncRead + AsyncWrite,
+    {
+        let clock = self.hub.env.clock();
+        let Self {
+            connection,
+            mail,
+            due,
+            now,
+            ..
+        } = self;
+        let mut sleep = pin!(clock.sleep_until(connection.next_timeout()));
+        let mut mail = pin!(mail.changed());
+        poll_fn(|context| {
+            let wrote = write(stream, connection, context)?;
+            now.sent = now.sent.saturating_add(wrote);
+            if wrote > 0 && !due.is_empty() && connection.is_writable() {
+                return Poll::Ready(Ok(Woken::Room));
+            }
+            if mail.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(Woken::Mail));
+            }
+            if connection.is_readable() {
+                let mut read = ReadBuf::new(buffer);
+                if let Poll::Ready(done) = stream.as_mut().poll_read(context, &mut read) {
+                    done.map_err(failed)?;
+                    let bytes = read.filled();
+                    if bytes.is_empty() {
+                        return Poll::Ready(Ok(Woken::PeerEnded));
+                    }
+                    connection.receive(bytes, clock.now());
+                    now.received = now.received.saturating_add(bytes.len() as u64);
+                    return Poll::Ready(Ok(Woken::Input));
+                }
+            }
+            sleep.as_mut().poll(context).map(|()| Ok(Woken::Time))
+        })
+        .await
+    }
+
+    /// Lets the last bytes out, but not for long.
+    async fn farewell<S>(&mut self, stream: &mut Pin<Box<S>>)
+    where
+        S: AsyncRead + AsyncWrite,
+    {
+        let clock = self.hub.env.clock();
+        let mut sleep = pin!(clock.sleep(self.hub.settings.farewell));
+        let connection = &mut self.connection;
+        poll_fn(|context| {
+            if write(stream, connection, context).is_err() {
+                return Poll::Ready(());
+            }
+            if connection.output().is_empty() && stream.as_mut().poll_shutdown(context).is_ready() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().poll(context)
+        })
+        .await;
+    }
+}
+
+impl<E: Env> Drop for Driver<E> {
+    /// Also when the task was ended from outside.
+    fn drop(&mut self) {
+        self.part_all();
+    }
+}
+
+/// Writes as much as the stream takes, and says how much.
+fn write<S: AsyncWrite>(
+    stream: &mut Pin<Box<S>>,
+    connection: &mut Connection,
+    context: &mut Context<'_>,
+) -> Result<u64, End> {
+    let mut wrote = 0;
+    while !connection.output().is_empty() {
+        match stream.as_mut().poll_write(context, connection.output()) {
+            Poll::Ready(Ok(0)) => return Err(End::StreamFailed(io::ErrorKind::WriteZero)),
+            Poll::Ready(Ok(bytes)) => {
+                connection.output().advance(bytes);
+                wrote += bytes as u64;
+            }
+            Poll::Ready(Err(error)) => return Err(failed(error)),
+            Poll::Pending => return Ok(wrote),
+        }
+    }
+    if let Poll::Ready(Err(error)) = stream.as_mut().poll_flush(context) {
+        return Err(failed(error));
+    }
+    Ok(wrote)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn failed(error: io::Error) -> End {
+    End::StreamFailed(error.kind())
+}

@@ -1,0 +1,77 @@
+//! How sessions end, and whose doing it is.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::crypto::{CoreKey, PublicKey};
+use crate::hypercore::CoreError;
+use crate::replication::connection::ConnectionError;
+use crate::replication::replicator::Fault;
+use crate::wire::compact::DecodeError;
+
+/// Why a session ended.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum End {
+    /// It was closed here.
+    #[error("the session was closed")]
+    Closed,
+    /// The peer ended the stream in good order.
+    #[error("the peer ended the stream")]
+    PeerEnded,
+    /// The stream broke: a reset, silence, an unreachable peer.
+    #[error("the stream failed: {0}")]
+    StreamFailed(io::ErrorKind),
+    /// The peer is one that we do not talk to.
+    #[error("the peer {0} is not admitted")]
+    Refused(PublicKey),
+    /// The peer broke the protocol.
+    #[error("the peer misbehaved: {0}")]
+    Misbehaved(#[from] Misbehaviour),
+    /// Our store failed.
+    #[error("the store failed: {0}")]
+    Store(CoreError),
+}
+
+/// What a peer did wrong.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum Misbehaviour {
+    /// Its bytes or its frames are wrong.
+    #[error(transparent)]
+    Stream(ConnectionError),
+    /// It opened a channel without knowing the key of the core.
+    #[error("the peer does not know the key of core {core}")]
+    Capability {
+        /// The core.
+        core: CoreKey,
+    },
+    /// It sent a message that cannot be read.
+    #[error("the peer sent a message about core {core} that cannot be read: {error}")]
+    Message {
+        /// The core.
+        core: CoreKey,
+        /// What is wrong.
+        error: DecodeError,
+    },
+    /// What it sent contradicts the core, or is too much.
+    #[error("core {core}: {fault}")]
+    Replication {
+        /// The core.
+        core: CoreKey,
+        /// What it did.
+        fault: Fault,
+    },
+}
+
+impl From<ConnectionError> for End {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::Handshake { .. } | ConnectionError::Silent { .. } => {
+                Self::StreamFailed(io::ErrorKind::TimedOut)
+            }
+            error => Self::Misbehaved(Misbehaviour::Stream(error)),
+        }
+    }
+}

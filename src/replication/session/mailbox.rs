@@ -1,0 +1,79 @@
+//! What others leave for the task of a session.
+
+use std::collections::BTreeSet;
+
+use crate::env::watch;
+use crate::hypercore::CoreError;
+use crate::replication::replicator::{Fault, PeerId};
+
+/// Where others leave it. Bounded by the channels of the session.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    mail: watch::Sender<Mail>,
+}
+
+/// What was left since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Mail {
+    /// Channels that may have something to send.
+    pub(super) due: BTreeSet<PeerId>,
+    /// Channels that are to be closed.
+    pub(super) closes: Vec<(PeerId, Why)>,
+    /// Other cores may be open now.
+    pub(super) look: bool,
+    /// The session is to end.
+    pub(super) close: bool,
+}
+
+/// Why a channel is to be closed.
+#[derive(Debug)]
+pub(super) enum Why {
+    /// Nobody wants it any more.
+    Idle,
+    /// Nothing good comes from the peer.
+    Paused,
+    /// The peer is hostile.
+    Blame(Fault),
+    /// The core failed here.
+    Failed(CoreError),
+}
+
+impl Mailbox {
+    pub(super) fn new() -> Self {
+        let mail = watch::Sender::new(Mail::default());
+        Self { mail }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Mail> {
+        self.mail.subscribe()
+    }
+
+    /// Takes everything out. The wish to end stays.
+    pub(super) fn take(&self) -> Mail {
+        let mut taken = Mail::default();
+        self.mail.send_if_modified(|mail| {
+            taken = std::mem::take(mail);
+            mail.close = taken.close;
+            false
+        });
+        taken
+    }
+
+    pub(super) fn due(&self, peer: PeerId) {
+        self.mail.send_if_modified(|mail| mail.due.insert(peer));
+    }
+
+    pub(super) fn close_channel(&self, peer: PeerId, why: Why) {
+        self.mail.send_modify(|mail| mail.closes.push((peer, why)));
+    }
+
+    pub(super) fn look(&self) {
+        self.mail
+            .send_if_modified(|mail| !std::mem::replace(&mut mail.look, true));
+    }
+
+    pub(super) fn close(&self) {
+        self.mail
+            .send_if_modified(|mail| !std::mem::replace(&mut mail.close, true));
+    }
+}

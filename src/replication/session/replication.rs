@@ -1,0 +1,315 @@
+//! What belongs to a store and not to one stream.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::core::SharedCore;
+use super::driver::Driver;
+use super::mailbox::Mailbox;
+use super::{Progress, Session};
+use crate::crypto::{DiscoveryKey, PublicKey, Seed};
+use crate::env::{Clock as _, Entropy as _, Env, Spawn as _, watch};
+use crate::hypercore::{CoreError, CoreOptions, Corestore};
+use crate::replication::Role;
+use crate::replication::connection::{Connection, ConnectionSettings};
+use crate::replication::noise::{self, Keys};
+use crate::replication::replicator::PeerId;
+use crate::replication::settings::ReplicatorSettings;
+use crate::replication::stream::StreamKeys;
+use crate::store::Seq;
+
+/// Decides by its static key whether a peer may talk to us.
+pub type Admit = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
+
+/// How sessions behave.
+#[derive(Clone)]
+pub struct SessionSettings {
+    /// Bounds and times of a stream.
+    pub connection: ConnectionSettings,
+    /// Bounds and times of a core.
+    pub replicator: ReplicatorSettings,
+    /// The seed of the key pair by which peers may recognise us. None for a fresh one for each [`Replication`].
+    pub identity: Option<Seed>,
+    /// Who is admitted. None for everybody: keys of cores are what protects them.
+    pub admit: Option<Admit>,
+    /// How long a closed session may take to get its last bytes out.
+    pub farewell: Duration,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            connection: ConnectionSettings::default(),
+            replicator: ReplicatorSettings::default(),
+            identity: None,
+            admit: None,
+            farewell: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The replication of one store with all its peers. Cloning gives another handle to the same one; sessions run on without
+/// any.
+///
+/// Every core that is open in the store, now or later, is offered to each peer; what a peer offers is taken when the
+/// store has the core. Keys never leave: both sides prove that they know them.
+///
+/// ```
+/// use autobee::env::memory::MemoryEnv;
+/// use autobee::hypercore::{CoreOptions, Corestore, CorestoreOptions, Wait};
+/// use autobee::replication::Role;
+/// use autobee::replication::session::{Replication, SessionSettings};
+/// use autobee::store::{Seglog, StoreHandle};
+///
+/// let alice = MemoryEnv::new(1);
+/// let bob = alice.sibling(2);
+/// let block = alice.run(async {
+///     let open = async |env: &MemoryEnv| {
+///         let store = StoreHandle::open(env, &Seglog::default())?;
+///         Corestore::open(env.clone(), store, CorestoreOptions::default()).await
+///     };
+///     let (ours, theirs) = (open(&alice).await?, open(&bob).await?);
+///     let log = ours.get(CoreOptions::name("log")).await?;
+///     log.append(vec!["hello".into()]).await?;
+///     let copy = theirs.get(CoreOptions::key(log.key())).await?;
+///
+///     let (near, far) = tokio::io::duplex(4096);
+///     let near = Replication::new(&alice, &ours, SessionSettings::default()).start(near, Role::Initiator);
+///     let far = Replication::new(&bob, &theirs, SessionSettings::default()).start(far, Role::Responder);
+///     let block = copy.get(0, Wait::Forever).await?;
+///     near.close();
+///     far.ended().await;
+///     Ok::<_, autobee::hypercore::CoreError>(block)
+/// });
+/// assert_eq!(block.unwrap()?, "hello");
+/// # Ok::<(), autobee::hypercore::CoreError>(())
+/// ```
+pub struct Replication<E: Env> {
+    hub: Arc<Hub<E>>,
+}
+
+/// What all sessions share.
+pub(super) struct Hub<E: Env> {
+    pub(super) env: E,
+    pub(super) store: Corestore<E>,
+    pub(super) settings: SessionSettings,
+    identity: Seed,
+    next_peer: AtomicU64,
+    state: Mutex<State<E>>,
+    /// Ends the attendant with the hub.
+    _alive: watch::Sender<()>,
+}
+
+struct State<E: Env> {
+    cores: BTreeMap<DiscoveryKey, Weak<SharedCore<E>>>,
+    sessions: BTreeMap<u64, Weak<Mailbox>>,
+    next_session: u64,
+}
+
+impl<E: Env> Replication<E> {
+    /// The replication of a store. One for each store, so that its sessions share the work.
+    #[must_use]
+    pub fn new(env: &E, store: &Corestore<E>, settings: SessionSettings) -> Self {
+        let identity = settings
+            .identity
+            .clone()
+            .unwrap_or_else(|| Seed::new(env.entropy().array()));
+        let alive = watch::Sender::new(());
+        let end = alive.subscribe();
+        let hub = Arc::new(Hub {
+            env: env.clone(),
+            store: store.clone(),
+            settings,
+            identity,
+            next_peer: AtomicU64::new(0),
+            state: Mutex::new(State {
+                cores: BTreeMap::new(),
+                sessions: BTreeMap::new(),
+                next_session: 0,
+            }),
+            _alive: alive,
+        });
+        let attendant = attend(env.clone(), Arc::downgrade(&hub), store.clone(), end);
+        env.spawn().spawn("replication", attendant);
+        Self { hub }
+    }
+
+    /// The static key by which peers may recognise us.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        noise::public_key(&self.hub.identity)
+    }
+
+    /// Replicates on a stream. The side that dialled is the initiator by habit; the two roles must differ.
+    pub fn start<S>(&self, stream: S, role: Role) -> Session
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let hub = &self.hub;
+        let keys = StreamKeys {
+            noise: Keys {
+                identity: hub.identity.clone(),
+                ephemeral: Seed::new(hub.env.entropy().array()),
+            },
+            header: hub.env.entropy().array(),
+        };
+        let now = hub.env.clock().now();
+        let connection = Connection::new(role, keys, hub.settings.connection.clone(), now);
+        let mailbox = Arc::new(Mailbox::new());
+        let number = hub.lock().enter(&mailbox);
+        let (progress, ended) = (watch::Sender::new(Progress::default()), watch::Sender::new(None));
+        let session = Session {
+            role,
+            mailbox: Arc::clone(&mailbox),
+            progress: progress.subscribe(),
+            ended: ended.subscribe(),
+        };
+        let driver = Driver::new(Arc::clone(hub), number, connection, mailbox, progress);
+        hub.env
+            .spawn()
+            .spawn("session", driver.run(Box::pin(stream), ended));
+        session
+    }
+
+    /// Ends all sessions.
+    pub fn close(&self) {
+        let sessions: Vec<_> = self.hub.lock().sessions.values().cloned().collect();
+        for mailbox in sessions.iter().filter_map(Weak::upgrade) {
+            mailbox.close();
+        }
+    }
+}
+
+impl<E: Env> Hub<E> {
+    pub(super) fn next_peer(&self) -> PeerId {
+        PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The core that is called so in public. None when the store does not have it, or does not trust it any more.
+    pub(super) async fn core(&self, name: DiscoveryKey) -> Result<Option<Arc<SharedCore<E>>>, CoreError> {
+        if let Some(core) = self.lock().find(&name) {
+            return Ok(Some(core));
+        }
+        let session = match self.store.get(CoreOptions::discovery_key(name)).await {
+            Ok(session) => session,
+            Err(CoreError::Unknown | CoreError::Signatures { .. } | CoreError::Closed) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut state = self.lock();
+        // Another session of ours may have been faster.
+        if let Some(core) = state.find(&name) {
+            return Ok(Some(core));
+        }
+        let core = match SharedCore::start(&self.env, session, &self.settings.replicator) {
+            Ok(core) => core,
+            Err(CoreError::Signatures { .. } | CoreError::Closed) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        state.cores.retain(|_, core| core.strong_count() > 0);
+        state.cores.insert(name, Arc::downgrade(&core));
+        drop(state);
+        Ok(Some(core))
+    }
+
+    /// A session is over.
+    pub(super) fn leave(&self, number: u64) {
+        self.lock().sessions.remove(&number);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Env> State<E> {
+    fn enter(&mut self, mailbox: &Arc<Mailbox>) -> u64 {
+        let number = self.next_session;
+        self.next_session += 1;
+        self.sessions.insert(number, Arc::downgrade(mailbox));
+        number
+    }
+
+    fn find(&self, name: &DiscoveryKey) -> Option<Arc<SharedCore<E>>> {
+        self.cores.get(name).and_then(Weak::upgrade)
+    }
+}
+
+/// What the attendant woke for.
+enum Woken {
+    Opened,
+    Durable(Seq),
+    End,
+}
+
+/// Tells sessions of cores that were opened, and cores of what became durable.
+async fn attend<E: Env>(env: E, hub: Weak<Hub<E>>, store: Corestore<E>, mut end: watch::Receiver<()>) {
+    let mut openings = store.openings();
+    let mut seq = Seq(0);
+    loop {
+        let woken = {
+            let (mut end, mut opened) = (pin!(end.changed()), pin!(openings.changed()));
+            let mut durable = pin!(store.durable_past(seq));
+            poll_fn(|context| {
+                if end.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Woken::End);
+                }
+                match opened.as_mut().poll(context) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(Woken::Opened),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Woken::End),
+                    Poll::Pending => {}
+                }
+                let durable = durable.as_mut().poll(context);
+                durable.map(|seq| seq.map_or(Woken::End, Woken::Durable))
+            })
+            .await
+        };
+        let Some(hub) = hub.upgrade() else { return };
+        match woken {
+            Woken::Opened => {
+                let sessions: Vec<_> = hub.lock().sessions.values().cloned().collect();
+                for mailbox in sessions.iter().filter_map(Weak::upgrade) {
+                    mailbox.look();
+                }
+            }
+            Woken::Durable(now) => {
+                seq = now;
+                let cores: Vec<_> = hub.lock().cores.values().cloned().collect();
+                for core in cores.iter().filter_map(Weak::upgrade) {
+                    core.durable(env.clock().now());
+                }
+            }
+            Woken::End => return,
+        }
+    }
+}
+
+impl<E: Env> Clone for Replication<E> {
+    fn clone(&self) -> Self {
+        Self {
+            hub: Arc::clone(&self.hub),
+        }
+    }
+}
+
+impl<E: Env> fmt::Debug for Replication<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replication({:?})", self.public_key())
+    }
+}
+
+impl fmt::Debug for SessionSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionSettings")
+            .field("connection", &self.connection)
+            .field("replicator", &self.replicator)
+            .finish_non_exhaustive()
+    }
+}
