@@ -28,3 +28,8 @@ pub mod wire;
 pub use db::{Autobee, Role, Settings};
 pub use error::{Error, ErrorKind};
 pub use hypercore::Corestore;
+
+/// The examples of the README, as tests.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

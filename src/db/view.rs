@@ -12,7 +12,7 @@ use crate::wire::Link;
 /// Two views are equal when they hold the same, whatever led there.
 ///
 /// ```
-/// # use autobee::Autobee;
+/// # use autobee::{Autobee, Corestore};
 /// # use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 /// # use autobee::env::memory::MemoryEnv;
 /// use autobee::bee::Range;
@@ -30,7 +30,7 @@ use crate::wire::Link;
 /// # }
 /// # let env = MemoryEnv::new(1);
 /// # env.run(async {
-/// # let db = Autobee::builder(env.clone()).apply(Words).open().await?;
+/// # let db = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(Words).open().await?;
 /// let before = db.view();
 /// db.append_batch(vec!["user/ada".into(), "user/bob".into(), "other".into()]).await?;
 /// let view = db.view();

@@ -34,7 +34,7 @@ impl<E: Env> Autobee<E> {
     /// Watches a part of the view from now on. A limit of the range is one for each event.
     ///
     /// ```
-    /// # use autobee::Autobee;
+    /// # use autobee::{Autobee, Corestore};
     /// # use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
     /// # use autobee::env::memory::MemoryEnv;
     /// use autobee::bee::Range;
@@ -52,7 +52,7 @@ impl<E: Env> Autobee<E> {
     /// # }
     /// # let env = MemoryEnv::new(1);
     /// # env.run(async {
-    /// # let db = Autobee::builder(env.clone()).apply(Words).open().await?;
+    /// # let db = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(Words).open().await?;
     /// let mut watch = db.watch(Range::prefix("user/"));
     /// db.append(b"other").await?;
     /// db.append(b"user/ada").await?;
