@@ -9,11 +9,10 @@ use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn
 use autobee::{Corestore, Error, ErrorKind};
 
 use crate::invariant::{Acknowledged, Violation};
+use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
 use crate::workload::Contract;
 use crate::world::NameError;
-
-use super::stage::Stage;
 
 /// How long a replica waits before it dials a peer again.
 const REDIAL: Duration = Duration::from_millis(250);
@@ -39,7 +38,7 @@ struct Member<E: Env> {
 }
 
 impl<E: Env> Group<E> {
-    pub(super) fn new(world: &impl Stage<Env = E>, replicas: usize) -> Result<Self, NameError> {
+    pub(super) fn new(world: &impl Lane<Env = E>, replicas: usize) -> Result<Self, NameError> {
         let member = |number| {
             let name = format!("r{number}");
             Ok(Member {
@@ -63,7 +62,7 @@ impl<E: Env> Group<E> {
     // Processes.
 
     /// Starts the program of a replica for the first time.
-    pub(super) fn boot(&self, world: &impl Stage<Env = E>, replica: usize) {
+    pub(super) fn boot(&self, world: &impl Lane<Env = E>, replica: usize) {
         let id = {
             let mut members = self.lock();
             let member = &mut members.replicas[replica];
@@ -76,14 +75,14 @@ impl<E: Env> Group<E> {
         world.boot(id, move |env| group.clone().program(env, replica));
     }
 
-    pub(super) fn crash(&self, world: &impl Stage<Env = E>, replica: usize, how: Crash) {
+    pub(super) fn crash(&self, world: &impl Lane<Env = E>, replica: usize, how: Crash) {
         let db = self.lock().replicas[replica].db.take();
         world.crash(self.id(replica), how);
         drop(db);
     }
 
     /// Starts a crashed replica again; one that never ran stays down, one that runs goes on.
-    pub(super) fn restart(&self, world: &impl Stage<Env = E>, replica: usize) {
+    pub(super) fn restart(&self, world: &impl Lane<Env = E>, replica: usize) {
         let id = self.id(replica);
         if !world.is_up(id) {
             world.restart(id);

@@ -3,7 +3,6 @@
 mod group;
 mod plan;
 mod report;
-mod stage;
 
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use thiserror::Error;
 pub use report::{ReplicaState, Report};
 
 use crate::invariant::{Acknowledged, Outcome, Violation, acknowledged, convergence, reference};
+use crate::lane::Lane;
 use crate::replica::Crash;
 use crate::scenario::{Action, CrashMode, CryptoChoice, Scenario};
 use crate::trace::TraceSink;
@@ -23,7 +23,6 @@ use crate::workload::Op;
 use crate::world::{NameError, RunError, World, WorldConfig};
 use group::Group;
 use plan::{Append, Step};
-use stage::Stage;
 
 /// How often, in virtual time, replicas are compared once everything is healed.
 const COMPARE_EVERY: Duration = Duration::from_millis(200);
@@ -76,14 +75,14 @@ pub fn run_on_madsim(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result
     Simulation::<crate::madsim::MadsimWorld>::run(scenario, seed, trace)
 }
 
-struct Simulation<'a, S: Stage> {
+struct Simulation<'a, S: Lane> {
     scenario: &'a Scenario,
     seed: u64,
     world: S,
     group: Group<S::Env>,
 }
 
-impl<'a, S: Stage> Simulation<'a, S> {
+impl<'a, S: Lane> Simulation<'a, S> {
     fn run(scenario: &'a Scenario, seed: u64, trace: TraceSink) -> Result<Report, SimError> {
         let mut simulation = Self::start(scenario, seed, trace)?;
         simulation.make_writers()?;
@@ -217,8 +216,9 @@ impl<'a, S: Stage> Simulation<'a, S> {
                 return Ok(Err(self.group.name(replica)));
             };
             let snapshot = db.view();
-            let view =
-                self.world.block_on(
+            let view = self
+                .world
+                .block_on_for(
                     self.group.id(replica),
                     CALL_LIMIT,
                     async move { snapshot.all().await },
@@ -317,7 +317,7 @@ impl<'a, S: Stage> Simulation<'a, S> {
         };
         let appended = self
             .world
-            .block_on(self.group.id(replica), CALL_LIMIT, async move {
+            .block_on_for(self.group.id(replica), CALL_LIMIT, async move {
                 db.append(op.to_value()).await
             })?;
         appended.map(|_| ()).map_err(|error| self.failed(what, &error))

@@ -6,9 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::invariant::{Outcome, Violation};
+use crate::lane::Lane;
 use crate::scenario::Scenario;
-
-use super::stage::Stage;
 
 /// The verdict of one run. Everything in it is a function of the scenario and the seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,7 +51,7 @@ impl Report {
     pub(super) fn new(
         scenario: &Scenario,
         seed: u64,
-        world: &impl Stage,
+        world: &impl Lane,
         outcomes: &[Outcome],
         violations: Vec<Violation>,
     ) -> Self {
