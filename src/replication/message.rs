@@ -6,28 +6,15 @@
 //! Source: spec/replication.md 5 (package hypercore 11.37). Requests and data have their codec with the proofs, in
 //! [`crate::hypercore::proof`].
 
-use bytes::Bytes;
-
-use crate::crypto::Hash;
 pub use crate::hypercore::proof::{DataMessage, RequestMessage};
-use crate::wire::compact::{
-    ARRAY_COUNT_MAX, Decode, DecodeError, DecodeErrorKind, Decoder, Encode, EncodeError, Encoder,
-};
+use crate::wire::compact::{Decode as _, DecodeError, Decoder, Encode as _, EncodeError};
+pub use crate::wire::replication::{Bitfield, Extension, NoData, Open as Handshake, Range, Sync, Want};
 
 /// The name of the protocol.
 pub const PROTOCOL: &str = "hypercore/alpha";
 
 /// The largest range that one want may span, in blocks, and the most blocks that one bitfield announces.
 pub const WANT_MAX: u64 = 1 << 21;
-
-/// What a side says when it opens the channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Handshake {
-    /// This side understands seeks in requests.
-    pub seeks: bool,
-    /// The proof that it knows the key of the core, see [`super::capability::replication`].
-    pub capability: Hash,
-}
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,83 +42,6 @@ pub enum Message {
     Range(Range),
     /// Something outside of the protocol.
     Extension(Extension),
-}
-
-/// Where a side stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sync {
-    /// How often its log was truncated.
-    pub fork: u64,
-    /// Its length in blocks.
-    pub length: u64,
-    /// Our length as it has last heard it, if our fork is its own; else 0.
-    pub remote_length: u64,
-    /// It can prove the upgrade from our length to its own.
-    pub can_upgrade: bool,
-    /// It answers requests.
-    pub uploading: bool,
-    /// It wants blocks, now or soon.
-    pub downloading: bool,
-    /// It has a manifest to give.
-    pub has_manifest: bool,
-    /// It takes blocks that it did not ask for.
-    pub allow_push: bool,
-}
-
-/// An answer without proof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoData {
-    /// Number of the request.
-    pub request: u64,
-    /// Why there is none. 0 makes the original ask again without end: use the constants.
-    pub reason: u64,
-}
-
-impl NoData {
-    /// The block, or the fork, is not there.
-    pub const NOT_AVAILABLE: u64 = 1;
-    /// The request cannot be proven.
-    pub const INVALID_REQUEST: u64 = 2;
-}
-
-/// A range about which the sender wants to be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Want {
-    /// First block.
-    pub start: u64,
-    /// Number of blocks.
-    pub length: u64,
-    /// One block of the range is enough.
-    pub any: bool,
-}
-
-/// Which blocks a side has, from some block on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bitfield {
-    /// First block: a multiple of 32, or the message is to be ignored.
-    pub start: u64,
-    /// Bit `i % 32` of word `i / 32` is block `start + i`. What is not set is not there.
-    pub words: Vec<u32>,
-}
-
-/// A run of blocks that a side has, or has no longer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    /// It has them no longer.
-    pub drop: bool,
-    /// First block.
-    pub start: u64,
-    /// Number of blocks.
-    pub length: u64,
-}
-
-/// Something outside of the protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Extension {
-    /// Its name. Empty: the same as in the last such message on this channel.
-    pub name: String,
-    /// The rest.
-    pub message: Bytes,
 }
 
 impl Message {
@@ -194,160 +104,6 @@ impl Message {
             _ => return Ok(None),
         }))
     }
-}
-
-impl Encode for Handshake {
-    fn encode(&self, to: &mut Encoder) {
-        to.uint(flags([self.seeks]));
-        self.capability.encode(to);
-    }
-}
-
-impl Decode for Handshake {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            seeks: from.uint()? & 1 != 0,
-            capability: Hash::decode(from)?,
-        })
-    }
-}
-
-impl Encode for Sync {
-    fn encode(&self, to: &mut Encoder) {
-        let flags = flags([
-            self.can_upgrade,
-            self.uploading,
-            self.downloading,
-            self.has_manifest,
-            self.allow_push,
-        ]);
-        to.uint(flags)
-            .uint(self.fork)
-            .uint(self.length)
-            .uint(self.remote_length);
-    }
-}
-
-impl Decode for Sync {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let flags = from.uint()?;
-        Ok(Self {
-            fork: from.uint()?,
-            length: from.uint()?,
-            remote_length: from.uint()?,
-            can_upgrade: flags & 1 != 0,
-            uploading: flags & 2 != 0,
-            downloading: flags & 4 != 0,
-            has_manifest: flags & 8 != 0,
-            allow_push: flags & 16 != 0,
-        })
-    }
-}
-
-impl Encode for NoData {
-    fn encode(&self, to: &mut Encoder) {
-        to.uint(self.request).uint(flags([self.reason != 0]));
-        if self.reason != 0 {
-            to.uint(self.reason);
-        }
-    }
-}
-
-impl Decode for NoData {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let request = from.uint()?;
-        let has_reason = from.remaining() > 0 && from.uint()? & 1 != 0;
-        Ok(Self {
-            request,
-            reason: if has_reason { from.uint()? } else { 0 },
-        })
-    }
-}
-
-impl Encode for Want {
-    fn encode(&self, to: &mut Encoder) {
-        to.uint(self.start).uint(self.length);
-        if self.any {
-            to.uint(1);
-        }
-    }
-}
-
-impl Decode for Want {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            start: from.uint()?,
-            length: from.uint()?,
-            any: from.remaining() > 0 && from.uint()? & 1 != 0,
-        })
-    }
-}
-
-impl Encode for Bitfield {
-    fn encode(&self, to: &mut Encoder) {
-        to.uint(self.start);
-        to.array(&self.words, |word, to| {
-            to.raw(&word.to_le_bytes());
-        });
-    }
-}
-
-impl Decode for Bitfield {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let start = from.uint()?;
-        let count = from.uint()?;
-        if count > ARRAY_COUNT_MAX {
-            return Err(from.error(DecodeErrorKind::ArrayTooLong { count }));
-        }
-        let bytes = from.take(count.saturating_mul(4))?;
-        let (words, _) = bytes.as_chunks::<4>();
-        Ok(Self {
-            start,
-            words: words.iter().map(|word| u32::from_le_bytes(*word)).collect(),
-        })
-    }
-}
-
-impl Encode for Range {
-    fn encode(&self, to: &mut Encoder) {
-        to.uint(flags([self.drop, self.length == 1])).uint(self.start);
-        if self.length != 1 {
-            to.uint(self.length);
-        }
-    }
-}
-
-impl Decode for Range {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let flags = from.uint()?;
-        Ok(Self {
-            drop: flags & 1 != 0,
-            start: from.uint()?,
-            length: if flags & 2 != 0 { 1 } else { from.uint()? },
-        })
-    }
-}
-
-impl Encode for Extension {
-    fn encode(&self, to: &mut Encoder) {
-        to.string(&self.name).raw(&self.message);
-    }
-}
-
-impl Decode for Extension {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            name: from.string()?.into_owned(),
-            message: Bytes::copy_from_slice(from.rest()),
-        })
-    }
-}
-
-/// Bit `i` for the `i`-th condition.
-fn flags<const N: usize>(set: [bool; N]) -> u64 {
-    set.into_iter()
-        .rev()
-        .fold(0, |bits, bit| bits << 1 | u64::from(bit))
 }
 
 #[cfg(test)]

@@ -50,8 +50,15 @@ pub struct Cancel {
 pub struct NoData {
     /// Number of the request.
     pub request: u64,
-    /// Why: 1 not available, 2 invalid request, 0 not said.
+    /// Why there is none. 0 makes the original ask again without end: use the constants.
     pub reason: u64,
+}
+
+impl NoData {
+    /// The block, or the fork, is not there.
+    pub const NOT_AVAILABLE: u64 = 1;
+    /// The request cannot be proven.
+    pub const INVALID_REQUEST: u64 = 2;
 }
 
 /// Asks to be told about blocks `start..start + length`, or (as "unwant") no longer to be.
