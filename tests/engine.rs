@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use autobee::db::{AppendOptions, CloseReason};
+use autobee::db::{AppendOptions, CloseReason, Durability};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::native::NativeEnv;
 use autobee::env::{Env, Listener as _, Network as _, PeerAddr};
@@ -168,6 +168,32 @@ fn what_cannot_be_appended_is_refused_with_its_reason() {
         assert_eq!(db.update().await.unwrap_err().kind(), ErrorKind::Closed);
     })
     .unwrap();
+}
+
+/// Appends that wait for no sync reach peers all the same, once they are durable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visible_appends_travel_once_they_are_durable() {
+    let [a_dir, b_dir] = [Directory::new("visible-a"), Directory::new("visible-b")];
+    let settings = Settings {
+        durability: Durability::Visible,
+        ..Settings::default()
+    };
+    let store = Corestore::open_default(a_dir.env()).await.unwrap();
+    let a = Autobee::builder(store)
+        .apply(Contract)
+        .settings(settings)
+        .open()
+        .await
+        .unwrap();
+    let b = open(&b_dir, Some(&a)).await;
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    for number in 0..20 {
+        a.append(Op::put("k", number.to_string()).to_value())
+            .await
+            .unwrap();
+    }
+    until(&b, |db| db.order().len() == 20).await;
+    assert_eq!(b.view().get(b"k").await.unwrap().as_deref(), Some(&b"19"[..]));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use builder::Builder;
 pub use session::{CloseReason, Session};
-pub use settings::Settings;
+pub use settings::{Durability, Settings};
 pub use view::{View, ViewChange};
 pub use watch::{ViewEvent, ViewWatch};
 
@@ -123,7 +123,8 @@ impl<E: Env> Autobee<E> {
 
     // Writing.
 
-    /// Appends one value. It is applied here and survives power loss when this returns.
+    /// Appends one value. It is applied here and, as [`Settings::durability`] says by default, survives power loss when
+    /// this returns.
     ///
     /// # Errors
     ///
@@ -181,7 +182,10 @@ impl<E: Env> Autobee<E> {
                 .map_err(compose_error)?;
             state.append(blocks)?
         };
-        self.shared.synced(seq).await?;
+        match self.shared.settings.durability {
+            Durability::Durable => self.shared.synced(seq).await?,
+            Durability::Visible => self.shared.sync_later(seq),
+        }
         self.shared.drain().await?;
         Ok(length)
     }

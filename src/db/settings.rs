@@ -4,6 +4,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// What an append waits for. Whatever it is, no peer sees a block before it is durable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// The blocks are written: they survive the end of the process, not the loss of power.
+    Visible,
+    /// The blocks are synced: they survive the loss of power, if the disk keeps its word.
+    #[default]
+    Durable,
+}
+
 /// Bounds of one open database. Every queue, wait and buffer has its limit here.
 ///
 /// ```
@@ -13,6 +24,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// What an append waits for before it returns.
+    pub durability: Durability,
     /// Values that one append may hold. A batch of more than 1024 is refused by every peer.
     pub append_values_max: usize,
     /// Bytes that one value may have.
@@ -58,6 +71,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            durability: Durability::Durable,
             append_values_max: 1024,
             value_bytes_max: 1 << 23,
             stranger_cores_max: 64,

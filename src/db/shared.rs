@@ -165,6 +165,15 @@ impl<E: Env> Shared<E> {
         Ok(outcome?)
     }
 
+    /// Makes a commit durable while nobody waits for it: only then do peers see it.
+    pub(super) fn sync_later(self: &Arc<Self>, seq: Seq) {
+        let shared = Arc::clone(self);
+        self.env.spawn().spawn("sync", async move {
+            // A failure fences the store, and the next append says so.
+            let _ = shared.synced(seq).await;
+        });
+    }
+
     pub(super) fn notify(&self) {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
