@@ -19,6 +19,7 @@ use autobee::replication::session::{End, Misbehaviour, Replication, Session, Ses
 use autobee::replication::stream::StreamKeys;
 use autobee::store::{Seglog, StoreHandle};
 use autobee::wire::compact::Encode as _;
+use autobee::wire::{Length, Link};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -235,6 +236,37 @@ fn found_out(
         assert_eq!(copy.get(59, Wait::Forever).await.unwrap(), "block 59");
         assert!(far.reached(|progress| progress.have == 60).await);
         assert!(near.end().is_none());
+    });
+}
+
+#[test]
+fn writers_that_a_peer_lacks_are_announced_to_it() {
+    run(async |alice, bob, _| {
+        let bootstrap = alice.store.get(CoreOptions::name("bootstrap")).await.unwrap();
+        bootstrap.append(numbered(0..2)).await.unwrap();
+        let writer = alice.store.get(CoreOptions::name("writer")).await.unwrap();
+        writer.append(numbered(0..3)).await.unwrap();
+        let _copy = bob.store.get(CoreOptions::key(bootstrap.key())).await.unwrap();
+        let ours = alice.replication.wakeup(bootstrap.key());
+        ours.couple(bootstrap.key(), Length(2));
+        ours.couple(writer.key(), Length(3));
+        let _sessions = alice.connect(&bob, 512);
+        // Joined only when the stream is up.
+        bob.env.clock().sleep(Duration::from_secs(1)).await;
+        let theirs = bob.replication.wakeup(bootstrap.key());
+        let link = |key, length| Link {
+            key,
+            length: Length(length),
+        };
+        assert_eq!(theirs.announced().await, [link(writer.key(), 3)]);
+        // What is asked for is told, whatever is replicated.
+        theirs.lookup();
+        let mut all = [link(bootstrap.key(), 2), link(writer.key(), 3)];
+        all.sort_by_key(|link| link.key);
+        assert_eq!(theirs.announced().await, all);
+        let new = CoreKey::new([9; 32]);
+        ours.couple(new, Length(1));
+        assert_eq!(theirs.announced().await, [link(new, 1)]);
     });
 }
 
