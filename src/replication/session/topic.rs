@@ -16,7 +16,8 @@ use crate::wire::{Length, Link};
 /// Cores that were announced and not yet asked about by [`Wakeup::announced`]. More are forgotten: they come again.
 const HEARD_MAX: usize = 4096;
 
-/// A topic that this store takes part in, as long as this lives: peers tell each other there of cores of writers.
+/// A topic that this store takes part in, as long as this or a session that joined it lives: peers tell each other there of
+/// cores of writers.
 ///
 /// Cores that are [coupled](Wakeup::couple) are announced to peers that do not replicate them, and named when a peer asks.
 pub struct Wakeup {
