@@ -185,7 +185,6 @@ impl Ours {
 }
 
 impl Drop for Ours {
-    #[expect(clippy::disallowed_methods, reason = "the folder of this test")]
     fn drop(&mut self) {
         self.replication.close();
         let _ = std::fs::remove_dir_all(&self.folder);

@@ -5,12 +5,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use autobee::crypto::{CoreKey, Seed};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _};
 use autobee::hypercore::{CoreOptions, Corestore, CorestoreOptions, DownloadRange, Wait};
 use autobee::replication::Role;
+use autobee::replication::capability;
+use autobee::replication::connection::{Connection, ConnectionSettings, Event};
+use autobee::replication::message::{Handshake, PROTOCOL, RequestMessage};
+use autobee::replication::mux::{self, Open};
+use autobee::replication::noise::Keys;
 use autobee::replication::session::{End, Misbehaviour, Replication, Session, SessionSettings};
+use autobee::replication::stream::StreamKeys;
 use autobee::store::{Seglog, StoreHandle};
+use autobee::wire::compact::Encode as _;
+use autobee::wire::{Length, Link};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -153,5 +162,186 @@ fn who_is_not_admitted_is_refused() {
             "{end}"
         );
         other.ended().await;
+    });
+}
+
+/// A peer that speaks the protocol of streams and channels, and does with them what `act` wants.
+async fn hostile(
+    replica: &Replica,
+    mut act: impl FnMut(&mut Connection, &Event, &mut Vec<u8>),
+) -> (Session, tokio::io::DuplexStream) {
+    let (near, mut far) = tokio::io::duplex(1 << 20);
+    let session = replica.replication.start(near, Role::Responder);
+    let keys = StreamKeys {
+        noise: Keys {
+            identity: Seed::new([1; 32]),
+            ephemeral: Seed::new([2; 32]),
+        },
+        header: [3; 24],
+    };
+    let clock = replica.env.clock();
+    let mut connection = Connection::new(Role::Initiator, keys, ConnectionSettings::default(), clock.now());
+    let (mut buffer, mut raw) = ([0; 4096], Vec::new());
+    loop {
+        let mut said = connection.output().split();
+        said.extend(raw.drain(..));
+        if far.write_all(&said).await.is_err() || session.end().is_some() {
+            return (session, far);
+        }
+        let Ok(bytes @ 1..) = far.read(&mut buffer).await else {
+            return (session, far);
+        };
+        connection.receive(&buffer[..bytes], clock.now());
+        while let Ok(Some(event)) = connection.poll() {
+            act(&mut connection, &event, &mut raw);
+        }
+    }
+}
+
+fn offer(connection: &mut Connection, core: CoreKey, proven: CoreKey) -> mux::Channel {
+    let handshake = Handshake {
+        seeks: true,
+        capability: capability::replication(connection.stream().unwrap(), Role::Initiator, &proven),
+    };
+    let name = autobee::crypto::discovery_key(&core);
+    let open = Open {
+        protocol: PROTOCOL,
+        aliases: &[],
+        id: name.as_bytes(),
+        handshake: &handshake.to_bytes().unwrap(),
+        unique: true,
+    };
+    connection.open(&open).unwrap()
+}
+
+/// Alice meets a hostile peer while Bob follows her core: she finds out, and Bob notices nothing.
+fn found_out(
+    act: impl FnMut(&mut Connection, &Event, &mut Vec<u8>, CoreKey),
+    is_right: impl Fn(&Misbehaviour) -> bool,
+) {
+    let mut act = act;
+    run(async |alice, bob, _| {
+        let source = alice.store.get(CoreOptions::name("log")).await.unwrap();
+        source.append(numbered(0..50)).await.unwrap();
+        let key = source.key();
+        let (near, far) = alice.connect(&bob, 100);
+        let copy = bob.store.get(CoreOptions::key(key)).await.unwrap();
+        let _download = copy.download(ALL).unwrap();
+        let (session, _) = hostile(&alice, |connection, event, raw| act(connection, event, raw, key)).await;
+        match session.ended().await {
+            End::Misbehaved(what) => assert!(is_right(&what), "{what}"),
+            other => panic!("{other}"),
+        }
+        source.append(numbered(50..60)).await.unwrap();
+        assert_eq!(copy.get(59, Wait::Forever).await.unwrap(), "block 59");
+        assert!(far.reached(|progress| progress.have == 60).await);
+        assert!(near.end().is_none());
+    });
+}
+
+#[test]
+fn writers_that_a_peer_lacks_are_announced_to_it() {
+    run(async |alice, bob, _| {
+        let bootstrap = alice.store.get(CoreOptions::name("bootstrap")).await.unwrap();
+        bootstrap.append(numbered(0..2)).await.unwrap();
+        let writer = alice.store.get(CoreOptions::name("writer")).await.unwrap();
+        writer.append(numbered(0..3)).await.unwrap();
+        let _copy = bob.store.get(CoreOptions::key(bootstrap.key())).await.unwrap();
+        let ours = alice.replication.wakeup(bootstrap.key());
+        ours.couple(bootstrap.key(), Length(2));
+        ours.couple(writer.key(), Length(3));
+        let _sessions = alice.connect(&bob, 512);
+        // Joined only when the stream is up.
+        bob.env.clock().sleep(Duration::from_secs(1)).await;
+        let theirs = bob.replication.wakeup(bootstrap.key());
+        let link = |key, length| Link {
+            key,
+            length: Length(length),
+        };
+        assert_eq!(theirs.announced().await, [link(writer.key(), 3)]);
+        // What is asked for is told, whatever is replicated.
+        theirs.lookup();
+        let mut all = [link(bootstrap.key(), 2), link(writer.key(), 3)];
+        all.sort_by_key(|link| link.key);
+        assert_eq!(theirs.announced().await, all);
+        let new = CoreKey::new([9; 32]);
+        ours.couple(new, Length(1));
+        assert_eq!(theirs.announced().await, [link(new, 1)]);
+    });
+}
+
+#[test]
+fn who_does_not_know_the_key_is_found_out() {
+    found_out(
+        |connection, event, _, key| {
+            if let Event::Connected { .. } = event {
+                offer(connection, key, CoreKey::new([7; 32]));
+            }
+        },
+        |what| matches!(what, Misbehaviour::Capability { .. }),
+    );
+}
+
+#[test]
+fn who_sends_bytes_that_do_not_open_is_found_out() {
+    found_out(
+        |_, event, raw, _| {
+            if let Event::Connected { .. } = event {
+                raw.extend([20, 0, 0]);
+                raw.extend([9; 20]);
+            }
+        },
+        |what| matches!(what, Misbehaviour::Stream(_)),
+    );
+}
+
+#[test]
+fn who_sends_garbage_about_a_core_is_found_out() {
+    found_out(
+        |connection, event, _, key| match event {
+            Event::Connected { .. } => {
+                offer(connection, key, key);
+            }
+            Event::Channel(mux::Event::Opened { channel, .. }) => {
+                connection.send(*channel, 1, &[0xff; 30]).unwrap();
+            }
+            Event::Channel(_) => {}
+        },
+        |what| matches!(what, Misbehaviour::Message { .. }),
+    );
+}
+
+#[test]
+fn who_floods_with_requests_is_found_out() {
+    found_out(
+        |connection, event, _, key| match event {
+            Event::Connected { .. } => {
+                offer(connection, key, key);
+            }
+            Event::Channel(mux::Event::Opened { channel, .. }) => {
+                for id in 1..5_000_u64 {
+                    let request = RequestMessage {
+                        id,
+                        ..RequestMessage::default()
+                    };
+                    connection
+                        .send(*channel, 1, &request.to_bytes().unwrap())
+                        .unwrap();
+                }
+            }
+            Event::Channel(_) => {}
+        },
+        |what| matches!(what, Misbehaviour::Replication { .. }),
+    );
+}
+
+#[test]
+fn a_frame_above_the_bound_is_not_read() {
+    run(async |alice, _, _| {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let session = alice.replication.start(near, Role::Responder);
+        far.write_all(&[0xff, 0xff, 0xff]).await.unwrap();
+        let end = session.ended().await;
+        assert!(matches!(end, End::Misbehaved(Misbehaviour::Stream(_))), "{end}");
     });
 }

@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::core::SharedCore;
 use super::mailbox::{Mail, Mailbox, Why};
 use super::replication::Hub;
+use super::topic::{SharedTopic, Standing};
 use super::{End, Misbehaviour, Progress};
-use crate::crypto::{DiscoveryKey, PublicKey};
+use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};
 use crate::env::{Clock as _, Env, Mono, watch};
 use crate::hypercore::CoreError;
 use crate::replication::capability;
@@ -22,6 +23,7 @@ use crate::replication::connection::{Connection, Event};
 use crate::replication::message::{Handshake, Message, PROTOCOL};
 use crate::replication::mux::{self, Channel, Open};
 use crate::replication::replicator::PeerId;
+use crate::replication::wakeup::{self, TopicPeer};
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// Bytes that are read at one time.
@@ -36,6 +38,7 @@ pub(super) struct Driver<E: Env> {
     mail: watch::Receiver<Mail>,
     channels: BTreeMap<Channel, Joined<E>>,
     peers: BTreeMap<PeerId, Channel>,
+    topics: BTreeMap<Channel, JoinedTopic>,
     /// Cores that were offered to the peer. It will ask itself when it wants those that it rejected.
     offered: BTreeSet<DiscoveryKey>,
     /// Cores about which the peer told us nonsense.
@@ -54,6 +57,13 @@ struct Joined<E: Env> {
     core: Arc<SharedCore<E>>,
     /// None until the peer has opened it too.
     peer: Option<PeerId>,
+}
+
+/// The channel of a topic.
+struct JoinedTopic {
+    topic: Arc<SharedTopic>,
+    /// None until the peer has opened it too.
+    peer: Option<TopicPeer>,
 }
 
 /// What the task woke for.
@@ -81,6 +91,7 @@ impl<E: Env> Driver<E> {
             mailbox,
             channels: BTreeMap::new(),
             peers: BTreeMap::new(),
+            topics: BTreeMap::new(),
             offered: BTreeSet::new(),
             banned: BTreeSet::new(),
             due: VecDeque::new(),
@@ -142,6 +153,9 @@ impl<E: Env> Driver<E> {
                 Event::Channel(mux::Event::Offered { protocol, id }) => {
                     let name = <[u8; 32]>::try_from(id.as_slice()).map(DiscoveryKey::new);
                     let is_taken = match name {
+                        Ok(name) if protocol == wakeup::PROTOCOL => {
+                            self.hub.topic(&name).is_some_and(|topic| self.join_topic(&topic))
+                        }
                         Ok(name) if protocol == PROTOCOL && !self.banned.contains(&name) => {
                             self.join(name).await?
                         }
@@ -160,6 +174,7 @@ impl<E: Env> Driver<E> {
                     payload,
                 }) => self.receive(channel, kind, &payload)?,
                 Event::Channel(mux::Event::Closed { channel, .. }) => {
+                    self.leave_topic(channel);
                     let Some(joined) = self.channels.remove(&channel) else {
                         continue;
                     };
@@ -183,6 +198,9 @@ impl<E: Env> Driver<E> {
     }
 
     fn opened(&mut self, channel: Channel, handshake: &[u8]) -> Result<(), End> {
+        if self.topics.contains_key(&channel) {
+            return self.opened_topic(channel, handshake);
+        }
         let (Some(joined), Some(stream)) = (self.channels.get_mut(&channel), self.connection.stream()) else {
             return Ok(());
         };
@@ -199,10 +217,21 @@ impl<E: Env> Driver<E> {
         self.peers.insert(peer, channel);
         self.standing.insert(peer, (0, 0, false));
         let opened = joined.core.open(peer, theirs.seeks, &self.mailbox, now);
+        self.tell_topics(key, Standing::Open);
         self.survive(channel, opened)
     }
 
     fn receive(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), End> {
+        if let Some(JoinedTopic {
+            topic,
+            peer: Some(peer),
+        }) = self.topics.get(&channel)
+        {
+            if let Some(message) = wakeup::Message::decode(kind, payload).map_err(Misbehaviour::Wakeup)? {
+                topic.receive(*peer, message);
+            }
+            return Ok(());
+        }
         let Some(Joined {
             core,
             peer: Some(peer),
@@ -251,6 +280,9 @@ impl<E: Env> Driver<E> {
                 self.due.push_back(peer);
             }
         }
+        for peer in mail.due_topics {
+            self.pull_topic(peer);
+        }
         if mail.look {
             self.offer_all().await?;
         }
@@ -263,6 +295,9 @@ impl<E: Env> Driver<E> {
     async fn offer_all(&mut self) -> Result<(), End> {
         if self.connection.stream().is_none() {
             return Ok(());
+        }
+        for topic in self.hub.topics() {
+            self.join_topic(&topic);
         }
         for name in self.hub.store.open_cores() {
             if !self.offered.contains(&name) && !self.banned.contains(&name) {
@@ -298,12 +333,14 @@ impl<E: Env> Driver<E> {
         });
         let Ok(channel) = opened else { return Ok(false) };
         self.offered.insert(name);
+        self.tell_topics(core.key, Standing::Pending);
         self.channels.insert(channel, Joined { core, peer: None });
         Ok(true)
     }
 
     /// The core is not replicated on a channel any more. True when the channel should be opened again.
     fn part(&mut self, joined: &Joined<E>) -> bool {
+        self.tell_topics(joined.core.key, Standing::Closed);
         let Some(peer) = joined.peer else { return false };
         self.peers.remove(&peer);
         self.standing.remove(&peer);
@@ -312,6 +349,11 @@ impl<E: Env> Driver<E> {
     }
 
     fn part_all(&mut self) {
+        for joined in std::mem::take(&mut self.topics).into_values() {
+            if let Some(peer) = joined.peer {
+                joined.topic.close(peer);
+            }
+        }
         for joined in std::mem::take(&mut self.channels).into_values() {
             self.part(&joined);
         }
@@ -342,6 +384,86 @@ impl<E: Env> Driver<E> {
                 Ok(())
             }
             Err(error) => Err(End::Store(error)),
+        }
+    }
+
+    // Topics.
+
+    /// Opens the channel of a topic. False when it does not fit.
+    fn join_topic(&mut self, topic: &Arc<SharedTopic>) -> bool {
+        if self
+            .topics
+            .values()
+            .any(|joined| Arc::ptr_eq(&joined.topic, topic))
+        {
+            return true;
+        }
+        let Some(stream) = self.connection.stream() else {
+            return false;
+        };
+        // A few bytes: it can be encoded, and fits.
+        let Ok(handshake) = topic.handshake(stream, self.connection.role()).to_bytes() else {
+            return false;
+        };
+        let opened = self.connection.open(&Open {
+            protocol: wakeup::PROTOCOL,
+            aliases: &[],
+            id: topic.name.as_bytes(),
+            handshake: &handshake,
+            unique: true,
+        });
+        let Ok(channel) = opened else { return false };
+        let topic = Arc::clone(topic);
+        self.topics.insert(channel, JoinedTopic { topic, peer: None });
+        true
+    }
+
+    fn opened_topic(&mut self, channel: Channel, handshake: &[u8]) -> Result<(), End> {
+        let theirs = wakeup::Handshake::from_bytes(handshake).map_err(Misbehaviour::Wakeup)?;
+        let (Some(joined), Some(stream)) = (self.topics.get_mut(&channel), self.connection.stream()) else {
+            return Ok(());
+        };
+        let (topic, peer) = (Arc::clone(&joined.topic), TopicPeer(self.hub.next_peer().0));
+        let role = self.connection.role().other();
+        if !topic.open(peer, &theirs, stream, role, &self.mailbox) {
+            // It knows another key of the same name, or none.
+            self.connection.close(channel);
+            return Ok(());
+        }
+        joined.peer = Some(peer);
+        for joined in self.channels.values() {
+            let standing = joined.peer.map_or(Standing::Pending, |_| Standing::Open);
+            topic.channel(peer, joined.core.key, standing);
+        }
+        Ok(())
+    }
+
+    fn leave_topic(&mut self, channel: Channel) {
+        if let Some(JoinedTopic {
+            topic,
+            peer: Some(peer),
+        }) = self.topics.remove(&channel)
+        {
+            topic.close(peer);
+        }
+    }
+
+    fn tell_topics(&self, core: CoreKey, standing: Standing) {
+        for joined in self.topics.values() {
+            if let Some(peer) = joined.peer {
+                joined.topic.channel(peer, core, standing);
+            }
+        }
+    }
+
+    /// Sends what a topic has to say. That is little.
+    fn pull_topic(&mut self, due: TopicPeer) {
+        let found = self.topics.iter().find(|(_, joined)| joined.peer == Some(due));
+        let Some((channel, joined)) = found else { return };
+        while let Some(message) = joined.topic.pull(due) {
+            if let Ok(payload) = message.encode() {
+                let _ = self.connection.send(*channel, message.kind(), &payload);
+            }
         }
     }
 

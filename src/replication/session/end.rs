@@ -55,6 +55,9 @@ pub enum Misbehaviour {
         /// What is wrong.
         error: DecodeError,
     },
+    /// It sent a wakeup message that cannot be read.
+    #[error("the peer sent a wakeup message that cannot be read: {0}")]
+    Wakeup(DecodeError),
     /// What it sent contradicts the core, or is too much.
     #[error("core {core}: {fault}")]
     Replication {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::env::watch;
 use crate::hypercore::CoreError;
 use crate::replication::replicator::{Fault, PeerId};
+use crate::replication::wakeup::TopicPeer;
 
 /// Where others leave it. Bounded by the channels of the session.
 #[derive(Debug)]
@@ -17,9 +18,11 @@ pub(super) struct Mailbox {
 pub(super) struct Mail {
     /// Channels that may have something to send.
     pub(super) due: BTreeSet<PeerId>,
+    /// Wakeup channels that may have something to send.
+    pub(super) due_topics: BTreeSet<TopicPeer>,
     /// Channels that are to be closed.
     pub(super) closes: Vec<(PeerId, Why)>,
-    /// Other cores may be open now.
+    /// Other cores or topics may be open now.
     pub(super) look: bool,
     /// The session is to end.
     pub(super) close: bool,
@@ -61,6 +64,10 @@ impl Mailbox {
 
     pub(super) fn due(&self, peer: PeerId) {
         self.mail.send_if_modified(|mail| mail.due.insert(peer));
+    }
+
+    pub(super) fn due_topic(&self, peer: TopicPeer) {
+        self.mail.send_if_modified(|mail| mail.due_topics.insert(peer));
     }
 
     pub(super) fn close_channel(&self, peer: PeerId, why: Why) {

@@ -12,6 +12,7 @@ mod driver;
 mod end;
 mod mailbox;
 mod replication;
+mod topic;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub use self::end::{End, Misbehaviour};
 use self::mailbox::Mailbox;
 pub use self::replication::{Admit, Replication, SessionSettings};
+pub use self::topic::Wakeup;
 use super::Role;
 use super::capability::HandshakeHash;
 use crate::crypto::PublicKey;

@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::core::SharedCore;
 use super::driver::Driver;
 use super::mailbox::Mailbox;
+use super::topic::{SharedTopic, Wakeup};
 use super::{Progress, Session};
-use crate::crypto::{DiscoveryKey, PublicKey, Seed};
+use crate::crypto::{CoreKey, DiscoveryKey, PublicKey, Seed, discovery_key};
 use crate::env::{Clock as _, Entropy as _, Env, Spawn as _, watch};
 use crate::hypercore::{CoreError, CoreOptions, Corestore};
 use crate::replication::Role;
@@ -110,6 +111,7 @@ pub(super) struct Hub<E: Env> {
 
 struct State<E: Env> {
     cores: BTreeMap<DiscoveryKey, Weak<SharedCore<E>>>,
+    topics: BTreeMap<DiscoveryKey, Weak<SharedTopic>>,
     sessions: BTreeMap<u64, Weak<Mailbox>>,
     next_session: u64,
 }
@@ -132,6 +134,7 @@ impl<E: Env> Replication<E> {
             next_peer: AtomicU64::new(0),
             state: Mutex::new(State {
                 cores: BTreeMap::new(),
+                topics: BTreeMap::new(),
                 sessions: BTreeMap::new(),
                 next_session: 0,
             }),
@@ -179,10 +182,25 @@ impl<E: Env> Replication<E> {
         session
     }
 
+    /// Takes part in a wakeup topic, on all sessions.
+    #[must_use]
+    pub fn wakeup(&self, key: CoreKey) -> Wakeup {
+        let name = discovery_key(&key);
+        let mut state = self.hub.lock();
+        if let Some(topic) = state.topics.get(&name).and_then(Weak::upgrade) {
+            return Wakeup { topic };
+        }
+        let topic = Arc::new(SharedTopic::new(key));
+        state.topics.retain(|_, topic| topic.strong_count() > 0);
+        state.topics.insert(name, Arc::downgrade(&topic));
+        drop(state);
+        self.hub.look();
+        Wakeup { topic }
+    }
+
     /// Ends all sessions.
     pub fn close(&self) {
-        let sessions: Vec<_> = self.hub.lock().sessions.values().cloned().collect();
-        for mailbox in sessions.iter().filter_map(Weak::upgrade) {
+        for mailbox in self.hub.mailboxes() {
             mailbox.close();
         }
     }
@@ -217,6 +235,28 @@ impl<E: Env> Hub<E> {
         state.cores.insert(name, Arc::downgrade(&core));
         drop(state);
         Ok(Some(core))
+    }
+
+    /// The topic that is called so in public.
+    pub(super) fn topic(&self, name: &DiscoveryKey) -> Option<Arc<SharedTopic>> {
+        self.lock().topics.get(name).and_then(Weak::upgrade)
+    }
+
+    pub(super) fn topics(&self) -> Vec<Arc<SharedTopic>> {
+        let state = self.lock();
+        state.topics.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Has all sessions look for what is new here.
+    fn look(&self) {
+        for mailbox in self.mailboxes() {
+            mailbox.look();
+        }
+    }
+
+    fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        let state = self.lock();
+        state.sessions.values().filter_map(Weak::upgrade).collect()
     }
 
     /// A session is over.
@@ -273,12 +313,7 @@ async fn attend<E: Env>(env: E, hub: Weak<Hub<E>>, store: Corestore<E>, mut end:
         };
         let Some(hub) = hub.upgrade() else { return };
         match woken {
-            Woken::Opened => {
-                let sessions: Vec<_> = hub.lock().sessions.values().cloned().collect();
-                for mailbox in sessions.iter().filter_map(Weak::upgrade) {
-                    mailbox.look();
-                }
-            }
+            Woken::Opened => hub.look(),
             Woken::Durable(now) => {
                 seq = now;
                 let cores: Vec<_> = hub.lock().cores.values().cloned().collect();

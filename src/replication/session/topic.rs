@@ -1,0 +1,241 @@
+//! One wakeup topic with all sessions: which cores of writers there are, and which of them peers have.
+//!
+//! Source: spec/replication.md 10 and 11.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::mailbox::Mailbox;
+use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
+use crate::env::watch;
+use crate::replication::Role;
+use crate::replication::capability::HandshakeHash;
+use crate::replication::wakeup::{Coupler, Handshake, Message, Topic, TopicEvent, TopicPeer};
+use crate::wire::{Length, Link};
+
+/// Cores that were announced and not yet asked about by [`Wakeup::announced`]. More are forgotten: they come again.
+const HEARD_MAX: usize = 4096;
+
+/// A topic that this store takes part in, as long as this or a session that joined it lives: peers tell each other there of
+/// cores of writers.
+///
+/// Cores that are [coupled](Wakeup::couple) are announced to peers that do not replicate them, and named when a peer asks.
+pub struct Wakeup {
+    pub(super) topic: Arc<SharedTopic>,
+}
+
+impl Wakeup {
+    /// The key of the topic: that of the bootstrap core of a database.
+    #[must_use]
+    pub fn key(&self) -> CoreKey {
+        self.topic.key
+    }
+
+    /// A core of a writer is known up to a length, which only grows.
+    pub fn couple(&self, key: CoreKey, length: Length) {
+        self.topic.change(|state| {
+            state.coupler.couple(key, length);
+            state.coupler.grow(&key, length);
+        });
+    }
+
+    /// The core is no writer's any more.
+    pub fn uncouple(&self, key: &CoreKey) {
+        self.topic.change(|state| state.coupler.uncouple(key));
+    }
+
+    /// Whether we use the topic now. Peers announce only to those who do.
+    pub fn set_active(&self, is_active: bool) {
+        self.topic.change(|state| state.topic.set_active(is_active));
+    }
+
+    /// Asks all peers which cores there are.
+    pub fn lookup(&self) {
+        self.topic.change(|state| state.topic.lookup());
+    }
+
+    /// Waits until peers announce cores, and gives them. Lengths are hints and no more.
+    pub async fn announced(&self) -> Vec<Link> {
+        let mut heard = self.topic.heard.subscribe();
+        loop {
+            let mut taken = BTreeMap::new();
+            heard.mark_unchanged();
+            self.topic.heard.send_if_modified(|heard| {
+                taken = std::mem::take(heard);
+                false
+            });
+            if !taken.is_empty() {
+                return taken
+                    .into_iter()
+                    .map(|(key, length)| Link { key, length })
+                    .collect();
+            }
+            // The sender lives in `self`, so this cannot fail.
+            let _ = heard.changed().await;
+        }
+    }
+}
+
+/// What handles and sessions share.
+pub(super) struct SharedTopic {
+    key: CoreKey,
+    pub(super) name: DiscoveryKey,
+    state: Mutex<State>,
+    heard: watch::Sender<BTreeMap<CoreKey, Length>>,
+}
+
+struct State {
+    topic: Topic,
+    coupler: Coupler,
+    peers: BTreeMap<TopicPeer, Peer>,
+}
+
+struct Peer {
+    mailbox: Arc<Mailbox>,
+    /// The bootstrap core is replicated with it.
+    has_bootstrap: bool,
+}
+
+/// How far a channel of a core is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Pending,
+    Open,
+    Closed,
+}
+
+impl SharedTopic {
+    pub(super) fn new(key: CoreKey) -> Self {
+        Self {
+            key,
+            name: discovery_key(&key),
+            state: Mutex::new(State {
+                topic: Topic::new(key, true),
+                coupler: Coupler::default(),
+                peers: BTreeMap::new(),
+            }),
+            heard: watch::Sender::new(BTreeMap::new()),
+        }
+    }
+
+    pub(super) fn handshake(&self, stream: &HandshakeHash, role: Role) -> Handshake {
+        self.lock().topic.handshake(stream, role)
+    }
+
+    /// A channel is open on both sides. False when the peer does not know the key: only the channel is to be closed.
+    pub(super) fn open(
+        &self,
+        peer: TopicPeer,
+        theirs: &Handshake,
+        stream: &HandshakeHash,
+        role: Role,
+        mailbox: &Arc<Mailbox>,
+    ) -> bool {
+        self.change(|state| {
+            let is_right = state.topic.open(peer, theirs, stream, role);
+            if is_right {
+                let mailbox = Arc::clone(mailbox);
+                let has_bootstrap = false;
+                state.peers.insert(
+                    peer,
+                    Peer {
+                        mailbox,
+                        has_bootstrap,
+                    },
+                );
+            }
+            is_right
+        })
+    }
+
+    pub(super) fn close(&self, peer: TopicPeer) {
+        self.change(|state| {
+            state.topic.close(peer);
+            state.coupler.lost(peer);
+            state.peers.remove(&peer);
+        });
+    }
+
+    pub(super) fn receive(&self, peer: TopicPeer, message: Message) {
+        self.change(|state| state.topic.receive(peer, message));
+    }
+
+    /// A channel of a core on the stream of a peer went on.
+    pub(super) fn channel(&self, peer: TopicPeer, core: CoreKey, standing: Standing) {
+        self.change(|state| {
+            match standing {
+                Standing::Pending => state.coupler.pending(peer, core),
+                Standing::Open => state.coupler.opened(peer, core),
+                Standing::Closed => state.coupler.closed(peer, core),
+            }
+            if core == self.key
+                && let Some(known) = state.peers.get_mut(&peer)
+            {
+                known.has_bootstrap = standing == Standing::Open;
+                state.ready(peer);
+            }
+        });
+    }
+
+    pub(super) fn pull(&self, peer: TopicPeer) -> Option<Message> {
+        self.lock().topic.pull(peer)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let changed = change(&mut state);
+        while let Some(event) = state.topic.poll_event() {
+            match event {
+                TopicEvent::Active(peer) => state.ready(peer),
+                TopicEvent::Lookup(peer) => {
+                    let all = state.coupler.all();
+                    state.topic.announce(peer, all);
+                }
+                TopicEvent::Announced { cores, .. } => self.hear(&cores),
+                TopicEvent::Joined(_) | TopicEvent::Inactive(_) => {}
+            }
+        }
+        let State {
+            topic,
+            coupler,
+            peers,
+        } = &mut *state;
+        for (id, peer) in peers {
+            topic.announce(*id, coupler.take(*id));
+            peer.mailbox.due_topic(*id);
+        }
+        drop(state);
+        changed
+    }
+
+    fn hear(&self, cores: &[Link]) {
+        self.heard.send_if_modified(|heard| {
+            for core in cores {
+                if heard.len() < HEARD_MAX || heard.contains_key(&core.key) {
+                    let known = heard.entry(core.key).or_insert(core.length);
+                    *known = core.length.max(*known);
+                }
+            }
+            !cores.is_empty()
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn ready(&mut self, peer: TopicPeer) {
+        let has_bootstrap = self.peers.get(&peer).is_some_and(|peer| peer.has_bootstrap);
+        if has_bootstrap && self.topic.is_active(peer) {
+            self.coupler.ready(peer);
+        }
+    }
+}
+
+impl std::fmt::Debug for Wakeup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Wakeup({})", self.topic.key)
+    }
+}
