@@ -1,4 +1,5 @@
-//! The tree alone, on blocks in memory: what hashing, signing and storing the blocks costs is not in here.
+//! The tree alone, on blocks in memory (`put`, `read`), and with its blocks hashed, signed and stored in a core on disk
+//! (`stored`), which is what the original is timed with; nothing waits for a sync in either.
 //!
 //! The workloads and their data are those that the original is timed with: keys of a linear congruence, values of 100
 //! bytes, batches of 100 puts on a tree that grows to 20,000 keys.
@@ -6,12 +7,17 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use autobee::bee::{BatchOptions, Bee, BlockError, Blocks, MemoryBlocks, Range, Settings, Tree};
 use autobee::crypto::CoreKey;
+use autobee::env::native::NativeEnv;
+use autobee::hypercore::{AppendOptions, Core, CoreOptions, Corestore};
 use autobee::wire::{Index, Length, Link};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use tokio::runtime::Runtime;
 
 const KEYS: u32 = 20_000;
 const LOCAL: CoreKey = CoreKey::new([7; 32]);
@@ -92,6 +98,83 @@ fn puts(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// As `puts`, with every batch appended to a core of a store on disk.
+fn stored(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let mut group = criterion.benchmark_group("stored");
+    group.sample_size(10);
+    for (size, count) in [(100, KEYS), (1, 2000)] {
+        group.throughput(Throughput::Elements(u64::from(count)));
+        group.bench_function(format!("batches of {size}"), |bencher| {
+            bencher.iter_batched(
+                || StoredTree::new(&runtime),
+                |mut stored| {
+                    stored.fill(count, size);
+                    stored
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// A tree in a core of a store in a directory of its own.
+struct StoredTree {
+    core: Core<NativeEnv>,
+    blocks: MemoryBlocks,
+    tree: Tree,
+    directory: PathBuf,
+}
+
+impl StoredTree {
+    fn new(runtime: &Runtime) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory =
+            std::env::temp_dir().join(format!("autobee-bench-bee-{}-{number}", std::process::id()));
+        let core = runtime.block_on(async {
+            let store = Corestore::open_default(NativeEnv::new(&directory).unwrap())
+                .await
+                .unwrap();
+            store.get(CoreOptions::name("bee")).await.unwrap()
+        });
+        let (blocks, tree) = empty();
+        Self {
+            core,
+            blocks,
+            tree,
+            directory,
+        }
+    }
+
+    fn fill(&mut self, count: u32, size: u32) {
+        let mut keys = Keys(1);
+        let mut number = 0;
+        while number < count {
+            let length = self.blocks.length(&LOCAL);
+            let mut batch = self.tree.batch(&LOCAL, length, BatchOptions::default());
+            for key in keys.by_ref().take(usize::try_from(size).unwrap()) {
+                batch.put(&self.blocks, &key, &value(number)).unwrap();
+                number += 1;
+            }
+            let written = batch.finish(&self.blocks).unwrap();
+            self.core
+                .append_visible(written.blocks().to_vec(), AppendOptions::default())
+                .unwrap();
+            self.blocks.append(LOCAL, written.blocks().iter().cloned());
+            self.tree.commit(written);
+        }
+    }
+}
+
+impl Drop for StoredTree {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
 fn reads(criterion: &mut Criterion) {
     let (blocks, tree, _) = filled();
     let mut group = criterion.benchmark_group("read");
@@ -155,5 +238,5 @@ fn cold(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, puts, reads, cold);
+criterion_group!(benches, puts, stored, reads, cold);
 criterion_main!(benches);
