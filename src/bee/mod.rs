@@ -28,6 +28,7 @@ mod range;
 mod sealed;
 mod settings;
 mod source;
+mod stored;
 mod tree;
 mod walk;
 mod watch;
@@ -43,6 +44,7 @@ pub use range::Range;
 pub use sealed::{Ciphers, Unsealed};
 pub use settings::Settings;
 pub use source::{BlockError, Blocks, MemoryBlocks};
+pub use stored::{StoredBee, StoredBeeError};
 pub use tree::{Entries, Entry, Tree};
 pub use watch::{Watch, WatchEvent, WatchEvents};
 

@@ -5,7 +5,7 @@
 //! failed append leaves the tree as it was.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::{BatchOptions, BeeError, BlockError, Blocks, Entry, Range, Tree};
 use crate::crypto::CoreKey;
 use crate::env::Env;
-use crate::hypercore::{AppendOptions, Core, CoreError, CoreOptions, Corestore, Wait};
+use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Wait};
 use crate::wire::{Index, Length, Link};
 
 /// A read or a write of a stored tree failed.
@@ -42,17 +42,167 @@ pub enum StoredBeeError {
 ///     let core = store.get(CoreOptions::name("bee")).await.unwrap();
 ///     let bee = Bee::new(Settings::default()).unwrap();
 ///     let bee = StoredBee::open(&bee, store, core, None).unwrap();
-///     bee.write(Wait::Local, |batch, blocks| batch.put(blocks, b"key", b"value")).await.unwrap();
+///     bee.write(Wait::Local, |batch, blocks| batch.put(blocks, b"key", b"value"))
+///         .await
+///         .unwrap();
 ///     bee.get(b"key", Wait::Local).await.unwrap()
 /// });
-/// assert_eq!(value.unwrap().unwrap().value, "value");
+/// assert_eq!(value.unwrap().unwrap().value, Some("value".into()));
 /// ```
 pub struct StoredBee<E: Env> {
     store: Corestore<E>,
-    core: Core<E>,
+    core: Arc<Core<E>>,
     tree: Mutex<Tree>,
     /// Sessions of the other cores that were needed so far.
-    others: Mutex<BTreeMap<CoreKey, Core<E>>>,
+    others: Mutex<BTreeMap<CoreKey, Arc<Core<E>>>>,
     /// Held by the writer whose turn it is.
     turn: tokio::sync::Mutex<()>,
+}
+
+impl<E: Env> StoredBee<E> {
+    /// The tree with this head, or the newest one of the core. Nothing else may append to the core.
+    ///
+    /// # Errors
+    ///
+    /// When the core is closed.
+    pub fn open(
+        bee: &super::Bee,
+        store: Corestore<E>,
+        core: Core<E>,
+        head: Option<Link>,
+    ) -> Result<Self, StoredBeeError> {
+        let newest = Link {
+            key: core.key(),
+            length: Length(core.length()?),
+        };
+        let tree = Mutex::new(bee.tree(head.unwrap_or(newest)));
+        let turn = tokio::sync::Mutex::new(());
+        Ok(Self {
+            store,
+            core: Arc::new(core),
+            tree,
+            others: Mutex::new(BTreeMap::new()),
+            turn,
+        })
+    }
+
+    /// The tree as it is now, for ever.
+    #[must_use]
+    pub fn snapshot(&self) -> Tree {
+        lock(&self.tree).clone()
+    }
+
+    /// The record under `key`. Each block that is not here is waited for as `wait` says.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when a block did not come; what the disk says.
+    pub async fn get(&self, key: &[u8], wait: Wait) -> Result<Option<Entry>, StoredBeeError> {
+        self.read(wait, |tree, blocks| tree.get(blocks, key)).await
+    }
+
+    /// The records of a range, in its order.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredBee::get`].
+    pub async fn range(&self, range: Range, wait: Wait) -> Result<Vec<Entry>, StoredBeeError> {
+        self.read(wait, |tree, blocks| {
+            tree.range(range.clone()).iter(blocks).collect()
+        })
+        .await
+    }
+
+    /// Runs a read of the tree as it is now, again from its start for each block that has to be fetched.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredBee::get`].
+    pub async fn read<T>(
+        &self,
+        wait: Wait,
+        mut read: impl FnMut(&Tree, &dyn Blocks) -> Result<T, BeeError>,
+    ) -> Result<T, StoredBeeError> {
+        let tree = self.snapshot();
+        loop {
+            match read(&tree, self) {
+                Err(BeeError::Unavailable { core, index }) => self.fetch(core, index, wait).await?,
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    /// Writes a batch, durable when it returns. `fill` runs again from its start, on a new batch, for each block that
+    /// has to be fetched. Other writers wait for their turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredBee::get`], and when the core cannot be appended to. The tree is as it was then.
+    pub async fn write<T>(
+        &self,
+        wait: Wait,
+        mut fill: impl FnMut(&mut super::Batch, &dyn Blocks) -> Result<T, BeeError>,
+    ) -> Result<T, StoredBeeError> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let length = Length(self.core.length()?);
+            let mut batch = self
+                .snapshot()
+                .batch(&self.core.key(), length, BatchOptions::default());
+            let filled = fill(&mut batch, self).and_then(|value| Ok((value, batch.finish(self)?)));
+            match filled {
+                Err(BeeError::Unavailable { core, index }) => self.fetch(core, index, wait).await?,
+                Err(error) => return Err(error.into()),
+                Ok((value, written)) => {
+                    if !written.blocks().is_empty() {
+                        self.core.append(written.blocks().to_vec()).await?;
+                    }
+                    lock(&self.tree).commit(written);
+                    return Ok(value);
+                }
+            }
+        }
+    }
+
+    /// Waits for a block of any core.
+    async fn fetch(&self, key: CoreKey, index: Index, wait: Wait) -> Result<(), StoredBeeError> {
+        if let Some(core) = self.session(&key) {
+            core.get(index.0, wait).await?;
+            return Ok(());
+        }
+        let core = Arc::new(self.store.get(CoreOptions::key(key)).await?);
+        lock(&self.others).insert(key, Arc::clone(&core));
+        core.get(index.0, wait).await?;
+        Ok(())
+    }
+
+    fn session(&self, key: &CoreKey) -> Option<Arc<Core<E>>> {
+        if *key == self.core.key() {
+            return Some(Arc::clone(&self.core));
+        }
+        lock(&self.others).get(key).cloned()
+    }
+}
+
+impl<E: Env> Blocks for StoredBee<E> {
+    fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
+        let session = self.session(core).ok_or(BlockError::Missing)?;
+        let block = session
+            .get_local(index.0)
+            .map_err(|error| BlockError::Failed(error.to_string()))?;
+        block.ok_or(BlockError::Missing)
+    }
+}
+
+impl<E: Env> std::fmt::Debug for StoredBee<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredBee")
+            .field("head", &lock(&self.tree).head())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Also after a panic elsewhere: what is behind these locks is replaced as a whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
