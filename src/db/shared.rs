@@ -135,6 +135,22 @@ impl<E: Env> Shared<E> {
         Ok(Session::new(self.replication.start(stream, role)))
     }
 
+    /// Opens a core that takes part.
+    async fn open(self: &Arc<Self>, key: CoreKey) -> Result<(), CoreError> {
+        let core = DatabaseCores::session(&self.store, self.key, key).await?;
+        let is_new = {
+            let mut state = lock(&self.state);
+            if state.is_closed {
+                return Err(CoreError::Closed);
+            }
+            state.cores.add(core)?
+        };
+        if is_new {
+            self.follow(key)?;
+        }
+        Ok(())
+    }
+
     /// Hands the stored blocks of a core to the engine, and starts a task that does so whenever more come.
     fn follow(self: &Arc<Self>, key: CoreKey) -> Result<(), CoreError> {
         let changes = {
@@ -380,20 +396,10 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
             let Some(key) = lock(&shared.state).to_open.pop_first() else {
                 break;
             };
-            let Ok(core) = DatabaseCores::session(&shared.store, shared.key, key).await else {
-                return;
-            };
-            let added = {
-                let mut state = lock(&shared.state);
-                if state.is_closed {
-                    return;
-                }
-                state.cores.add(core)
-            };
-            match added {
-                Ok(true) if shared.follow(key).is_ok() => {}
-                Ok(false) => {}
-                _ => return,
+            match shared.open(key).await {
+                Err(CoreError::Closed | CoreError::Store(_)) => return,
+                // Other cores go on without this one; the next drain tries again.
+                Ok(()) | Err(_) => {}
             }
         }
         shared.notify();
