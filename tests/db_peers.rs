@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "processes of this machine, and their time"
 )]
 #![cfg(feature = "tokio")]
