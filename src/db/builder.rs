@@ -77,7 +77,7 @@ impl<E: Env> Builder<E> {
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         let verify = self.store.env().crypto().clone();
         let cores = DatabaseCores::open(self.store, self.key).await?;
-        let engine = Engine::new(EngineOptions {
+        let mut engine = Engine::new(EngineOptions {
             key: cores.database(),
             name: self.name,
             apply: self.apply,
@@ -89,6 +89,7 @@ impl<E: Env> Builder<E> {
                 }
             })?,
         });
+        engine.set_local(cores.local());
         let shared = Shared::new(self.settings, engine, cores);
         shared.start().await?;
         Ok(Autobee { shared })

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 
 use super::Settings;
+use super::append::Own;
 use super::cores::DatabaseCores;
 use super::session::{self, Ending};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
@@ -25,6 +26,8 @@ pub(super) struct Shared<E: Env> {
     pub(super) key: CoreKey,
     pub(super) local: CoreKey,
     pub(super) state: Mutex<State<E>>,
+    /// Held by the append whose turn it is.
+    pub(super) appending: tokio::sync::Mutex<()>,
     /// Counts changes: of the order, of what may be offered, of what is open.
     pub(super) changed: watch::Sender<u64>,
     /// Counts wishes for cores that are not open.
@@ -38,13 +41,14 @@ pub(super) struct Shared<E: Env> {
 pub(super) struct State<E: Env> {
     pub(super) engine: Engine<E::Crypto>,
     pub(super) cores: DatabaseCores<E>,
+    pub(super) own: Own,
     /// Cores that some peer has, that are wanted, and that nobody opened yet.
     to_open: BTreeSet<CoreKey>,
     strangers_max: usize,
     /// Cores that are fetched though nothing known mentions them.
     strangers: BTreeSet<CoreKey>,
     /// A write failed: nothing more is taken from peers.
-    is_fenced: bool,
+    pub(super) is_fenced: bool,
     is_closed: bool,
     /// The last commit with blocks of peers.
     imported: Option<Seq>,
@@ -57,6 +61,7 @@ impl<E: Env> Shared<E> {
         let state = State {
             engine,
             cores,
+            own: Own::default(),
             to_open: BTreeSet::new(),
             strangers_max: settings.stranger_cores_max,
             strangers: BTreeSet::new(),
@@ -71,6 +76,7 @@ impl<E: Env> Shared<E> {
             key,
             local,
             state: Mutex::new(state),
+            appending: tokio::sync::Mutex::new(()),
             changed: watch::Sender::new(0),
             wishes: watch::Sender::new(0),
             sessions: Mutex::new(Vec::new()),
@@ -125,14 +131,19 @@ impl<E: Env> Shared<E> {
     /// Orders and applies everything that is here, in portions, so that other tasks get their turn.
     pub(super) async fn drain(self: &Arc<Self>) -> Result<(), Error> {
         loop {
-            let drained = {
+            let (drained, unawaited) = {
                 let mut state = lock(&self.state);
                 if state.is_closed {
                     return Err(Error::Closed);
                 }
                 let now = self.now();
-                state.engine.drain(now, self.settings.drain_applies_max)
+                let mut drained = state.engine.drain(now, self.settings.drain_applies_max);
+                let unawaited = state.settle(&mut drained, now);
+                (drained, unawaited)
             };
+            if let Some(seq) = unawaited {
+                self.sync_later(seq);
+            }
             self.env.trace(|| {
                 let state = lock(&self.state);
                 format!("drained, {} batches in order", state.engine.batches())

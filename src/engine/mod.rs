@@ -11,9 +11,11 @@ mod compose;
 pub mod dag;
 pub mod encryption;
 pub mod linearizer;
+mod local;
 mod reader;
 mod replay;
 pub mod system;
+mod testimony;
 mod trees;
 pub mod witness;
 
@@ -24,7 +26,9 @@ use thiserror::Error;
 
 pub use anchor::anchor;
 pub use compose::ComposeError;
+pub use local::OwnBatch;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
+pub use testimony::ATTESTATIONS_MAX;
 pub use trees::{MissingBlock, Trees};
 
 use crate::apply::{ApplyFn, Snapshot};
@@ -32,9 +36,11 @@ use crate::crypto::{CoreKey, Verify};
 use crate::wire::{Index, Length, Link, Timestamp, Weight};
 use dag::Dag;
 use linearizer::{Linearizer, Rules};
+use local::Round;
 use reader::Reader;
 use replay::{Pause, Run, State};
 use system::System;
+use testimony::{Spoken, Testimony};
 
 /// How an engine is made.
 pub struct EngineOptions<V> {
@@ -56,9 +62,9 @@ pub struct EngineOptions<V> {
 ///
 /// ```
 /// use autobee::apply::{ApplyFn, OrderOnly};
-/// use autobee::crypto::{CoreKey, Ed25519};
+/// use autobee::crypto::{CoreKey, Ed25519, Seed, Sign as _};
 /// use autobee::engine::{Engine, EngineOptions, Trees};
-/// use autobee::wire::{Index, Timestamp};
+/// use autobee::wire::Timestamp;
 ///
 /// let creator = CoreKey::new([1; 32]);
 /// let mut engine = Engine::new(EngineOptions {
@@ -69,9 +75,11 @@ pub struct EngineOptions<V> {
 ///     verify: Ed25519,
 ///     trees: Trees::unshared(&creator, 1 << 20).unwrap(),
 /// });
-/// let blocks = engine.compose(creator, &["hello".into()], false, Timestamp(1_000)).unwrap();
-/// engine.ingest(creator, Index(0), &blocks);
+/// engine.set_local(creator);
+/// let batch = engine.append(&["hello".into()], false, Timestamp(1_000), |_| None).unwrap();
 /// engine.drain(Timestamp(1_000), usize::MAX).unwrap();
+/// let secret = Ed25519.key_pair(&Seed::new([1; 32])).secret;
+/// let blocks = engine.stamp(batch, &Ed25519, &secret).unwrap(); // for the creator's log
 /// assert_eq!(engine.order().len(), 1);
 /// ```
 pub struct Engine<V> {
@@ -84,6 +92,10 @@ pub struct Engine<V> {
     order: Linearizer<State>,
     /// Up to which length the anchors of a writer's entries are known to the set.
     anchored: BTreeMap<CoreKey, Length>,
+    testimony: Testimony,
+    round: Round,
+    /// The last drain applied all there was: the next one begins a round.
+    round_over: bool,
     stopped: Option<String>,
 }
 
@@ -165,6 +177,9 @@ impl<V: Verify> Engine<V> {
             dag: Dag::new(),
             order: Linearizer::new(rules, State::empty(&options.trees)),
             anchored: BTreeMap::new(),
+            testimony: Testimony::default(),
+            round: Round::default(),
+            round_over: false,
             stopped: None,
         }
     }
@@ -190,6 +205,7 @@ impl<V: Verify> Engine<V> {
                 reason: reason.clone(),
             });
         }
+        self.begin_round();
         let wake_at = self.collect(now);
         let mut run = Run {
             apply: &self.apply,
@@ -201,12 +217,16 @@ impl<V: Verify> Engine<V> {
         };
         let updated = self.order.update(&self.dag, &mut run);
         match (updated, run.pause) {
-            (Ok(update), _) => Ok(Drained {
-                more: false,
-                wake_at,
-                undone: update.undone,
-                missing: None,
-            }),
+            (Ok(update), _) => {
+                self.listen(update.shared);
+                self.round_over = true;
+                Ok(Drained {
+                    more: false,
+                    wake_at,
+                    undone: update.undone,
+                    missing: None,
+                })
+            }
             (Err(_), Some(Pause::Stopped(reason))) => {
                 self.stopped = Some(reason.clone());
                 Err(Stop { reason })
@@ -224,32 +244,6 @@ impl<V: Verify> Engine<V> {
                 })
             }
         }
-    }
-
-    /// The blocks of a batch that `local` appends now, linking everything that is applied.
-    ///
-    /// # Errors
-    ///
-    /// When `local` is no writer and the batch is not optimistic.
-    pub fn compose(
-        &self,
-        local: CoreKey,
-        values: &[Bytes],
-        optimistic: bool,
-        now: Timestamp,
-    ) -> Result<Vec<Bytes>, ComposeError> {
-        let is_writer = self.is_writer(&local);
-        if !is_writer && !optimistic {
-            return Err(ComposeError::NotWritable(local));
-        }
-        let system = self.system();
-        let links = system.links_for(&local).collect();
-        Ok(compose::batch(
-            values,
-            links,
-            now.max(system.timestamp()),
-            !is_writer,
-        )?)
     }
 
     // What came out.
@@ -362,6 +356,23 @@ impl<V: Verify> Engine<V> {
             undos: stats.undos,
             undone: stats.undone,
         }
+    }
+
+    /// Notes what the order from this position on says about the local writer, and what that owes to others.
+    fn listen(&mut self, shared: usize) {
+        let (dag, order) = (&self.dag, &self.order);
+        let spoken = order.entries_since(shared).map(|(entry, state)| {
+            let batch = dag.batch(entry.batch);
+            Spoken {
+                batch: Link {
+                    key: batch.writer,
+                    length: batch.last,
+                },
+                system: &state.system,
+                said: state.said.as_deref(),
+            }
+        });
+        self.testimony.follow(shared, spoken.collect::<Vec<_>>().into_iter());
     }
 
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.

@@ -5,12 +5,14 @@
 //! for after it could not read a block does not count.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::anchor::anchor;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
 use super::reader::Reader;
 use super::system::{Flush, System, Write};
+use super::testimony::Said;
 use super::trees::{MissingBlock, Trees};
 use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, Snapshot, WriterOptions};
 use crate::bee::BeeError;
@@ -24,6 +26,8 @@ pub(super) struct State {
     /// The same, as the tree that other peers can read.
     pub(super) records: Snapshot,
     pub(super) view: Snapshot,
+    /// What the batch before it said about weights.
+    pub(super) said: Option<Arc<Said>>,
 }
 
 impl State {
@@ -33,12 +37,14 @@ impl State {
             system: System::default(),
             records: Snapshot::empty(&trees.system),
             view: Snapshot::empty(&trees.view),
+            said: None,
         }
     }
 
     /// The state behind a flush that left the view at `view`.
-    fn behind(&self, flush: Flush, view: Snapshot) -> Result<Self, BeeError> {
+    fn behind(&self, flush: Flush, view: Snapshot, mut said: Said) -> Result<Self, BeeError> {
         let flushed = flush.finish();
+        said.grants.clone_from(&flushed.grants);
         let writes = flushed.writes(view.head())?.into_iter().map(|write| match write {
             Write::Put { key, value } => (key.into(), Some(value.into())),
             Write::Delete { key } => (key.into(), None),
@@ -47,6 +53,7 @@ impl State {
             system: flushed.system,
             records: self.records.write(writes)?,
             view,
+            said: said.shared(),
         })
     }
 }
@@ -90,7 +97,7 @@ impl Replay for Run<'_> {
             state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
         let mut flush = self.begin(state, &step);
         if !flush.may_apply(batch.optimistic) {
-            let behind = state.behind(flush, state.view.clone());
+            let behind = state.behind(flush, state.view.clone(), self.said(&step));
             return self.accept(behind);
         }
         let entries = self.entries(&step);
@@ -100,9 +107,12 @@ impl Replay for Run<'_> {
             run: self,
             batch: (batch.writer, batch.first, batch.last),
             interrupt: None,
+            acknowledged: false,
         };
         let outcome = poll_once(self.apply, &entries, &mut view, &mut host);
         let interrupt = host.interrupt.take();
+        let mut said = host.run.said(&step);
+        said.wants_ack = host.acknowledged && batch.optimistic;
         if let Some(error) = view.stall() {
             return self.suspend(error);
         }
@@ -112,7 +122,7 @@ impl Replay for Run<'_> {
         match outcome {
             None => return self.stop("apply waits for something that is not its view".into()),
             Some(Err(ApplyError::Fatal(reason))) => return self.stop(reason),
-            Some(Ok(())) => match state.behind(flush, view.into_snapshot()) {
+            Some(Ok(())) => match state.behind(flush, view.into_snapshot(), said) {
                 // Apply granted a weight that no record can hold, as it does at every peer.
                 Err(BeeError::Encode(_)) => {}
                 behind => return self.accept(behind),
@@ -123,7 +133,7 @@ impl Replay for Run<'_> {
             return Ok(Verdict::Refused);
         }
         // A member's batch is recorded and has no effect, at every peer alike.
-        let behind = state.behind(self.begin(state, &step), state.view.clone());
+        let behind = state.behind(self.begin(state, &step), state.view.clone(), self.said(&step));
         self.accept(behind)
     }
 }
@@ -140,6 +150,10 @@ impl Run<'_> {
             flush.record(Length(length), block.timestamp, &block.links);
         }
         flush
+    }
+
+    fn said(&self, step: &Step<'_>) -> Said {
+        Said::by(step.batch.first, self.blocks(step))
     }
 
     fn entries(&self, step: &Step<'_>) -> Vec<Entry> {
@@ -208,6 +222,7 @@ struct Hosted<'a, 'b> {
     run: &'a Run<'b>,
     batch: (CoreKey, Length, Length),
     interrupt: Option<String>,
+    acknowledged: bool,
 }
 
 impl Host for Hosted<'_, '_> {
@@ -220,6 +235,7 @@ impl Host for Hosted<'_, '_> {
     }
 
     fn ack_writer(&mut self, key: CoreKey) {
+        self.acknowledged = true;
         self.flush.ack_writer(key);
     }
 
@@ -267,7 +283,6 @@ impl Host for Hosted<'_, '_> {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::sync::Arc;
 
     use super::*;
     use crate::apply::{Apply, LocalTree};
@@ -368,8 +383,8 @@ mod tests {
             trees,
         });
         engine.order = Linearizer::new(engine.rules, start);
-        let blocks = engine.compose(creator, &["x".into()], false, NOW).unwrap();
-        engine.ingest(creator, Index(0), &blocks);
+        engine.set_local(creator);
+        let _ = engine.append(&["x".into()], false, NOW, |_| None).unwrap();
         engine
     }
 
