@@ -5,9 +5,9 @@
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::linearizer::MAX_OPTIMISTIC_NODES;
 use crate::crypto::CoreKey;
 use crate::wire::oplog::{BatchPosition, OplogBlock};
-use super::linearizer::MAX_OPTIMISTIC_NODES;
 use crate::wire::{EncodeError, Link, Timestamp};
 
 /// Values that cannot be appended.

@@ -141,7 +141,10 @@ impl<V: Verify> Engine<V> {
         if !self.round_over || self.dag.ready_length(&local) < end {
             return Ok(blocks);
         }
-        last.views = Some(self.stamps(Link { key: local, length: end }));
+        last.views = Some(self.stamps(Link {
+            key: local,
+            length: end,
+        }));
         last.trusted = None;
         let system = self.order.state().system.clone();
         let attestations = self.testimony.tell(&system).map(|grant| {
@@ -168,7 +171,10 @@ impl<V: Verify> Engine<V> {
     pub(super) fn begin_round(&mut self) {
         if std::mem::take(&mut self.round_over) {
             let State {
-                system, records, view, ..
+                system,
+                records,
+                view,
+                ..
             } = self.order.state();
             self.round = Round {
                 flushes: system.flushes(),
@@ -206,7 +212,10 @@ impl<V: Verify> Engine<V> {
         mut batch: Vec<OplogBlock>,
         manifests: impl Fn(&CoreKey) -> Option<Bytes>,
     ) -> Result<OwnBatch, ComposeError> {
-        let length = self.readers.get(&local).map_or(Some(0), super::reader::Reader::boundary);
+        let length = self
+            .readers
+            .get(&local)
+            .map_or(Some(0), super::reader::Reader::boundary);
         let length = length.ok_or(ComposeError::BrokenLog(local))?;
         if let Some(first) = batch.first_mut() {
             first.witness = self.witness(&local, manifests);
@@ -258,7 +267,9 @@ impl<V: Verify> Engine<V> {
         let stamp = |tree: &Snapshot, head: Option<Link>, start: Length| {
             let key = tree.tree().core();
             // A tree that moved onto a core of others has no position in ours until something is written.
-            let end = head.filter(|head| head.key == key).map_or(start, |head| head.length);
+            let end = head
+                .filter(|head| head.key == key)
+                .map_or(start, |head| head.length);
             ViewStamp {
                 key,
                 start: start.min(end),

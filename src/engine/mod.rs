@@ -34,7 +34,9 @@ pub use trees::{MissingBlock, Trees};
 use crate::apply::{ApplyFn, Snapshot};
 use crate::crypto::{CoreKey, Verify};
 use crate::wire::{Index, Length, Link, Timestamp, Weight};
+use anchor::Anchor;
 use dag::Dag;
+use encryption::DatabaseKeys;
 use linearizer::{Linearizer, Rules};
 use local::Round;
 use reader::Reader;
@@ -92,6 +94,7 @@ pub struct Engine<V> {
     order: Linearizer<State>,
     /// Up to which length the anchors of a writer's entries are known to the set.
     anchored: BTreeMap<CoreKey, Length>,
+    keys: Option<DatabaseKeys>,
     testimony: Testimony,
     round: Round,
     /// The last drain applied all there was: the next one begins a round.
@@ -177,11 +180,18 @@ impl<V: Verify> Engine<V> {
             dag: Dag::new(),
             order: Linearizer::new(rules, State::empty(&options.trees)),
             anchored: BTreeMap::new(),
+            keys: None,
             testimony: Testimony::default(),
             round: Round::default(),
             round_over: false,
             stopped: None,
         }
+    }
+
+    /// Makes it the engine of an encrypted database. Before anything is ingested: anchors depend on the keys. The
+    /// blocks that go in and out are clear all the same; what stores them encrypts them.
+    pub fn set_keys(&mut self, keys: DatabaseKeys) {
+        self.keys = Some(keys);
     }
 
     // Growing.
@@ -211,6 +221,7 @@ impl<V: Verify> Engine<V> {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,
+            keys: self.keys.as_ref(),
             readers: &self.readers,
             budget: applies_max,
             pause: None,
@@ -372,7 +383,8 @@ impl<V: Verify> Engine<V> {
                 said: state.said.as_deref(),
             }
         });
-        self.testimony.follow(shared, spoken.collect::<Vec<_>>().into_iter());
+        self.testimony
+            .follow(shared, spoken.collect::<Vec<_>>().into_iter());
     }
 
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.
@@ -401,8 +413,8 @@ impl<V: Verify> Engine<V> {
             let known = self.dag.known_length(writer);
             let done = self.anchored.entry(*writer).or_default();
             for length in done.0 + 1..=known.0 {
-                if let Ok(link) = anchor(*writer, Length(length)) {
-                    self.dag.add_anchor(link.key);
+                if let Ok(anchor) = Anchor::new(self.keys.as_ref(), *writer, Length(length)) {
+                    self.dag.add_anchor(anchor.link().key);
                 }
             }
             *done = known;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::anchor::anchor;
+use super::anchor::Anchor;
+use super::encryption::DatabaseKeys;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
 use super::reader::Reader;
 use super::system::{Flush, System, Write};
@@ -74,6 +75,8 @@ pub(super) struct Run<'a> {
     pub(super) apply: &'a ApplyFn,
     pub(super) name: &'a str,
     pub(super) rules: Rules,
+    /// Of an encrypted database.
+    pub(super) keys: Option<&'a DatabaseKeys>,
     pub(super) readers: &'a BTreeMap<CoreKey, Reader>,
     pub(super) budget: usize,
     pub(super) pause: Option<Pause>,
@@ -246,7 +249,8 @@ impl Host for Hosted<'_, '_> {
             return Err(outside);
         }
         // Lengths of batches that were read are far below what an encoding can carry.
-        let link = anchor(key, length).map_err(|_| outside)?;
+        let anchor = Anchor::new(self.run.keys, key, length).map_err(|_| outside)?;
+        let link = anchor.link();
         self.flush.add_anchor(link.key);
         Ok(link)
     }
