@@ -116,8 +116,11 @@ impl<E: Env> State<E> {
 
     /// What a drain ends with: the own batch that it applied is written. When there is none and one is owed, which
     /// acknowledges a stranger's, that is begun, and there is more to drain. Gives the commit that nobody waits for.
-    pub(super) fn settle(&mut self, drained: &mut Result<Drained, Stop>, now: Timestamp) -> Option<Seq> {
-        match drained {
+    ///
+    /// When the drain ends with an error here, the state of the engine must not be stored: it may hold an own batch
+    /// that the log has not.
+    pub(super) fn settle(&mut self, ended: &mut Result<Drained, Stop>, now: Timestamp) -> Option<Seq> {
+        match ended {
             Ok(drained) if drained.more => None,
             Ok(drained) => {
                 let Some(Pending { batch, is_awaited }) = self.own.pending.take() else {
@@ -125,6 +128,11 @@ impl<E: Env> State<E> {
                     return None;
                 };
                 let written = self.write(batch);
+                if let Err(error) = &written {
+                    let reason = format!("an entry could not be written to the local log: {error}");
+                    self.engine.give_up(&reason);
+                    *ended = Err(Stop { reason });
+                }
                 if is_awaited {
                     self.own.outcome = Some(written);
                     return None;
@@ -158,16 +166,6 @@ impl<E: Env> State<E> {
 
     /// Stamps an own batch, and signs and writes its blocks. They are durable with the commit.
     fn write(&mut self, batch: OwnBatch) -> Result<(Length, Seq), Error> {
-        let written = self.try_write(batch);
-        if let Err(error) = &written {
-            self.is_fenced = true;
-            self.engine
-                .give_up(format!("an entry could not be written to the local log: {error}"));
-        }
-        written
-    }
-
-    fn try_write(&mut self, batch: OwnBatch) -> Result<(Length, Seq), Error> {
         let local = self.cores.local();
         let core = self.cores.get(&local).ok_or(CoreError::Unknown)?;
         let length = core.length()?;

@@ -48,7 +48,7 @@ pub(super) struct State<E: Env> {
     /// Cores that are fetched though nothing known mentions them.
     strangers: BTreeSet<CoreKey>,
     /// A write failed: nothing more is taken from peers.
-    pub(super) is_fenced: bool,
+    is_fenced: bool,
     is_closed: bool,
     /// The last commit with blocks of peers.
     imported: Option<Seq>,

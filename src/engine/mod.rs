@@ -183,7 +183,7 @@ impl<V: Verify> Engine<V> {
             keys: None,
             testimony: Testimony::default(),
             round: Round::default(),
-            round_over: false,
+            round_over: true,
             stopped: None,
         }
     }
