@@ -99,6 +99,16 @@ impl<E: Env> State<E> {
     fn begin(&mut self, values: &[Bytes], optimistic: bool, now: Timestamp) -> Result<(), Error> {
         self.check_open()?;
         self.own.outcome = None;
+        let (length, taken) = (self.cores.local_length()?, self.cores.taken(&self.cores.local()));
+        if taken < length {
+            return Err(Error::Corrupt {
+                file: "store".into(),
+                what: format!(
+                    "the local log has {} blocks, of which the first {} can be read",
+                    length.0, taken.0
+                ),
+            });
+        }
         let Self { engine, cores, .. } = self;
         let manifests = |key: &CoreKey| {
             let manifest = cores.get(key)?.manifest().ok()??;

@@ -9,12 +9,14 @@ use crate::engine::{Engine, EngineOptions, Trees};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::Corestore;
+use zeroize::Zeroizing;
 
 /// Collects what is needed to open a database.
 #[derive(Debug)]
 pub struct Builder<E: Env> {
     store: Corestore<E>,
     key: Option<CoreKey>,
+    encryption_key: Option<Zeroizing<[u8; 32]>>,
     name: String,
     apply: ApplyFn,
     optimistic: bool,
@@ -26,6 +28,7 @@ impl<E: Env> Builder<E> {
         Self {
             store,
             key: None,
+            encryption_key: None,
             name: String::new(),
             apply: ApplyFn::new(OrderOnly),
             optimistic: true,
@@ -37,6 +40,15 @@ impl<E: Env> Builder<E> {
     #[must_use]
     pub fn key(mut self, key: CoreKey) -> Self {
         self.key = Some(key);
+        self
+    }
+
+    /// Encrypts the logs of writers with keys that follow from this one. All peers of the database need it, from their
+    /// first opening on; the store remembers it, in clear, and a remembered one is what counts. Blocks that say that
+    /// they are clear are taken all the same, as by the original.
+    #[must_use]
+    pub fn encryption_key(mut self, key: [u8; 32]) -> Self {
+        self.encryption_key = Some(Zeroizing::new(key));
         self
     }
 
@@ -76,7 +88,8 @@ impl<E: Env> Builder<E> {
     /// `Invalid` when the store holds another database, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         let verify = self.store.env().crypto().clone();
-        let cores = DatabaseCores::open(self.store, self.key).await?;
+        let cores =
+            DatabaseCores::open(self.store, self.key, self.encryption_key.as_deref().copied()).await?;
         let mut engine = Engine::new(EngineOptions {
             key: cores.database(),
             name: self.name,
@@ -90,6 +103,9 @@ impl<E: Env> Builder<E> {
             })?,
         });
         engine.set_local(cores.local());
+        if let Some(keys) = cores.encryption() {
+            engine.set_keys(keys.clone());
+        }
         let shared = Shared::new(self.settings, engine, cores);
         shared.start().await?;
         Ok(Autobee { shared })

@@ -10,6 +10,7 @@ use super::append::Own;
 use super::cores::DatabaseCores;
 use super::session::{self, Ending};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
+use crate::engine::encryption::DatabaseKeys;
 use crate::engine::{Engine, Stop};
 use crate::env::{Clock as _, Env, Spawn as _, TaskHandle, watch};
 use crate::error::Error;
@@ -25,6 +26,8 @@ pub(super) struct Shared<E: Env> {
     pub(super) settings: Settings,
     pub(super) key: CoreKey,
     pub(super) local: CoreKey,
+    /// Of an encrypted database.
+    keys: Option<DatabaseKeys>,
     pub(super) state: Mutex<State<E>>,
     /// Held by the append whose turn it is.
     pub(super) appending: tokio::sync::Mutex<()>,
@@ -58,6 +61,7 @@ impl<E: Env> Shared<E> {
     pub(super) fn new(settings: Settings, engine: Engine<E::Crypto>, cores: DatabaseCores<E>) -> Arc<Self> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
+        let keys = cores.encryption().cloned();
         let state = State {
             engine,
             cores,
@@ -75,6 +79,7 @@ impl<E: Env> Shared<E> {
             settings,
             key,
             local,
+            keys,
             state: Mutex::new(state),
             appending: tokio::sync::Mutex::new(()),
             changed: watch::Sender::new(0),
@@ -414,7 +419,8 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
             let Some(key) = lock(&shared.state).to_open.pop_first() else {
                 break;
             };
-            let Ok(core) = DatabaseCores::session(&shared.store, shared.key, key).await else {
+            let Ok(core) = DatabaseCores::session(&shared.store, shared.key, shared.keys.as_ref(), key).await
+            else {
                 return;
             };
             let added = {
