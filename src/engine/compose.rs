@@ -7,8 +7,12 @@ use thiserror::Error;
 
 use super::linearizer::MAX_OPTIMISTIC_NODES;
 use crate::crypto::CoreKey;
+use crate::hypercore::log::BLOCK_SIZE_MAX;
 use crate::wire::oplog::{BatchPosition, OplogBlock};
 use crate::wire::{EncodeError, Link, Timestamp};
+
+/// Bytes that an own block may have before stamps and attestations are added, which take half a mebibyte at most.
+pub(super) const OWN_BLOCK_BYTES_MAX: usize = BLOCK_SIZE_MAX - (1 << 19);
 
 /// Values that cannot be appended.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -28,6 +32,14 @@ pub enum ComposeError {
     LongOptimistic {
         /// How many blocks it would have.
         blocks: u64,
+    },
+    /// With what may still have to be added to it, the block is more than a core can hold.
+    #[error("block {position} of the batch would have {bytes} bytes, more than {OWN_BLOCK_BYTES_MAX}")]
+    TooLarge {
+        /// Which block of the batch.
+        position: usize,
+        /// How many bytes it would have.
+        bytes: usize,
     },
     /// Peers take nothing behind what is in the log already.
     #[error("the log of the local writer {0} cannot be continued")]

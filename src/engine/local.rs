@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 
-use super::compose::{self, ComposeError};
+use super::compose::{self, ComposeError, OWN_BLOCK_BYTES_MAX};
 use super::linearizer::MAX_OPTIMISTIC_NODES;
 use super::replay::State;
 use super::{Engine, witness};
@@ -222,6 +222,11 @@ impl<V: Verify> Engine<V> {
         }
         let blocks = batch.iter().map(|block| block.to_bytes().map(Bytes::from));
         let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
+        let too_large = blocks.iter().position(|block| block.len() > OWN_BLOCK_BYTES_MAX);
+        if let Some(position) = too_large {
+            let bytes = blocks[position].len();
+            return Err(ComposeError::TooLarge { position, bytes });
+        }
         let last = batch.pop().ok_or(ComposeError::Empty)?;
         self.ingest(local, Index(length), &blocks);
         Ok(OwnBatch {

@@ -291,10 +291,11 @@ mod tests {
     use super::*;
     use crate::apply::{Apply, LocalTree};
     use crate::bee::{Blocks as _, MemoryBlocks, Settings};
-    use crate::crypto::Ed25519;
+    use crate::crypto::{Ed25519, Seed, Sign as _};
     use crate::engine::linearizer::Linearizer;
-    use crate::engine::{Drained, Engine, EngineOptions};
-    use crate::wire::{Index, Timestamp};
+    use crate::engine::{Drained, Engine, EngineOptions, OwnBatch};
+    use crate::wire::oplog::OplogBlock;
+    use crate::wire::{Decode as _, Index, Timestamp};
 
     const NOW: Timestamp = Timestamp(1_000);
 
@@ -344,7 +345,7 @@ mod tests {
                 .write([("a".into(), Some("1".into()))])
                 .unwrap();
             let fetched = Arc::new(MemoryBlocks::new());
-            let mut engine = engine(apply, Arc::clone(&fetched), Some(before.head()));
+            let (mut engine, own) = engine(apply, Arc::clone(&fetched), Some(before.head()));
 
             let missing = MissingBlock {
                 core: theirs.core(),
@@ -355,22 +356,34 @@ mod tests {
                 assert_eq!((drained.missing, drained.more), (Some(missing), false));
                 assert_eq!(engine.batches(), 0);
             }
+            // The writer does not wait for it: what is written says nothing about views.
+            let secret = Ed25519.key_pair(&Seed::new([1; 32])).secret;
+            let blocks = engine.stamp(own, &Ed25519, &secret).unwrap();
+            assert_eq!(OplogBlock::from_bytes(&blocks[0]).unwrap().views, None);
+
             fetched.append(theirs.core(), theirs.block(&theirs.core(), Index(0)));
             assert_eq!(engine.drain(NOW, usize::MAX), Ok(Drained::default()));
             assert_eq!(engine.batches(), 1);
             assert_eq!(engine.view().get(b"b").unwrap().as_deref(), Some(&b"1"[..]));
+
+            let own = engine.append(&["y".into()], false, NOW, |_| None).unwrap();
+            assert_eq!((own.first(), own.end()), (Length(2), Length(2)));
+            assert_eq!(engine.drain(NOW, usize::MAX), Ok(Drained::default()));
+            let blocks = engine.stamp(own, &Ed25519, &secret).unwrap();
+            let views = OplogBlock::from_bytes(&blocks[0]).unwrap().views.unwrap();
+            assert_eq!((views.flushes, views.system.start), (2, Length(1)));
         }
     }
 
     #[test]
     fn waiting_for_anything_else_stops_the_peer() {
-        let mut engine = engine(Copy::Never, Arc::new(MemoryBlocks::new()), None);
+        let (mut engine, _) = engine(Copy::Never, Arc::new(MemoryBlocks::new()), None);
         let stop = engine.drain(NOW, usize::MAX).unwrap_err();
         assert!(stop.reason.contains("waits"), "{stop}");
     }
 
     /// An engine with one entry to apply, on a view that is at `view`.
-    fn engine(apply: Copy, others: Arc<MemoryBlocks>, view: Option<Link>) -> Engine<Ed25519> {
+    fn engine(apply: Copy, others: Arc<MemoryBlocks>, view: Option<Link>) -> (Engine<Ed25519>, OwnBatch) {
         let creator = CoreKey::new([1; 32]);
         let mut trees = Trees::unshared(&creator, 1 << 20).unwrap();
         trees.view = LocalTree::new(trees.view.core(), Settings::default(), others).unwrap();
@@ -388,8 +401,8 @@ mod tests {
         });
         engine.order = Linearizer::new(engine.rules, start);
         engine.set_local(creator);
-        let _ = engine.append(&["x".into()], false, NOW, |_| None).unwrap();
-        engine
+        let own = engine.append(&["x".into()], false, NOW, |_| None).unwrap();
+        (engine, own)
     }
 
     fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {

@@ -270,23 +270,60 @@ fn what_apply_stops_at_is_not_in_the_log() {
     });
 }
 
+/// As above, but the log fails while the entry is with the engine.
 #[test]
 fn a_log_that_cannot_be_written_stops_the_database() {
     run(async |env| {
-        let store = Corestore::open_default(env.clone()).await.unwrap();
-        let db = Autobee::builder(store.clone())
-            .apply(Contract)
-            .open()
-            .await
-            .unwrap();
-        db.append(b"{}").await.unwrap();
-        store.close().await.unwrap();
-        assert!(db.append(b"{}").await.is_err());
-        let error = db.append(b"{}").await.unwrap_err();
+        let x_env = env.sibling(2);
+        let a = open(&env, None).await;
+        let store = Corestore::open_default(x_env.clone()).await.unwrap();
+        let settings = Settings {
+            drain_applies_max: 1,
+            ..Settings::default()
+        };
+        let x = Autobee::builder(store.clone()).apply(Contract).key(a.key());
+        let x = x.settings(settings).open().await.unwrap();
+        connect(&[&a, &x]);
+        a.append(b"{}").await.unwrap();
+        until(&x, |db| db.order().len() == 1).await;
+        let refused = Op {
+            reject: true,
+            ..Op::default()
+        };
+        x.append_optimistic(refused.to_value()).await.unwrap();
+        {
+            let mut append = pin!(x.append_optimistic(refused.to_value()));
+            let polled = append.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            store.close().await.unwrap();
+            assert_eq!(append.await.unwrap_err().kind(), ErrorKind::Closed);
+        }
+        let error = x.append_optimistic(b"{}").await.unwrap_err();
         assert!(error.to_string().contains("local log"), "{error}");
-        assert!(db.update().await.is_err());
-        let again = open(&env, None).await;
-        assert_eq!(again.order().len(), 1, "what was refused is not there");
+        assert!(x.update().await.is_err());
+        let again = join(&x_env, a.key()).await;
+        assert_eq!(
+            again.blocks(&again.local()).len(),
+            1,
+            "what was refused is not there"
+        );
+    });
+}
+
+#[test]
+fn a_value_that_no_block_can_hold_is_refused_before_it_is_in_the_order() {
+    run(async |env| {
+        let settings = Settings {
+            value_bytes_max: 1 << 30,
+            ..Settings::default()
+        };
+        let db = open_with(&env, None, &settings).await;
+        let error = db.append(vec![0; 16 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert_eq!(
+            (db.order().len(), db.append(b"{}").await.unwrap()),
+            (0, Length(1))
+        );
     });
 }
 
