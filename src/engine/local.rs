@@ -54,10 +54,11 @@ impl OwnBatch {
 }
 
 impl<V: Verify> Engine<V> {
-    /// Whose log [`Engine::append`] continues. Before the first drain: what was heard about this writer and what it
-    /// owes to others is noted while entries come into the order.
+    /// Whose log [`Engine::append`] continues from now on. What is applied already counts as attested; what it says
+    /// about this writer counts.
     pub fn set_local(&mut self, local: CoreKey) {
-        self.testimony.set_local(local);
+        self.testimony.set_local(local, self.system().clone());
+        self.listen(0);
     }
 
     /// Begins a batch of the local writer: links to everything that is applied, a time that is not before theirs,

@@ -390,7 +390,9 @@ impl<V: Verify> Engine<V> {
     /// Notes what the order from this position on says about the local writer, and what that owes to others.
     fn listen(&mut self, shared: usize) {
         let (dag, order) = (&self.dag, &self.order);
-        let spoken = order.entries_since(shared).map(|(entry, state)| {
+        let entries = order.entries_since(shared);
+        let from = order.len() - entries.len();
+        let spoken = entries.map(|(entry, state)| {
             let batch = dag.batch(entry.batch);
             Spoken {
                 batch: Link {
@@ -402,7 +404,7 @@ impl<V: Verify> Engine<V> {
             }
         });
         self.testimony
-            .follow(shared, spoken.collect::<Vec<_>>().into_iter());
+            .follow(from, spoken.collect::<Vec<_>>().into_iter());
     }
 
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.

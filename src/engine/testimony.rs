@@ -94,10 +94,11 @@ impl Said {
 }
 
 impl Testimony {
-    /// Whose duties are kept. What was owed and heard before is forgotten.
-    pub(super) fn set_local(&mut self, local: CoreKey) {
+    /// Whose duties are kept, beginning behind `told`. What was owed and heard before is forgotten.
+    pub(super) fn set_local(&mut self, local: CoreKey, told: System) {
         *self = Self {
             local: Some(local),
+            told,
             ..Self::default()
         };
     }

@@ -136,6 +136,23 @@ fn a_restart_forgets_nothing_that_is_owed_and_repeats_nothing_that_was_told() {
 }
 
 #[test]
+fn a_writer_that_is_changed_to_later_was_listened_for() {
+    let mut group = Group::new(2);
+    let b = group.key(1);
+    group.peers[1].engine.set_local(CoreKey::new([9; 32]));
+    group.append(0, &[Op::add_writer(b, 2)]);
+    group.share();
+    group.peers[1].engine.set_local(b);
+    group.append(1, &[Op::put("x", "1")]);
+    assert_eq!(group.last(1).witness.unwrap().weight, Weight(2));
+    assert_eq!(
+        group.attested(1),
+        [],
+        "what was applied before is not its business"
+    );
+}
+
+#[test]
 fn a_faulty_backer_does_not_keep_a_good_one_out() {
     let mut group = Group::new(3);
     let [b, c] = [1, 2].map(|peer| group.key(peer));
