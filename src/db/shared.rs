@@ -412,10 +412,9 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
             let Some(key) = lock(&shared.state).to_open.pop_first() else {
                 break;
             };
-            match shared.open(key).await {
-                Err(CoreError::Closed | CoreError::Store(_)) => return,
-                // Other cores go on without this one; the next drain tries again.
-                Ok(()) | Err(_) => {}
+            // Without any other core the rest goes on; the next drain tries it again.
+            if let Err(CoreError::Closed | CoreError::Store(_)) = shared.open(key).await {
+                return;
             }
         }
         shared.notify();
