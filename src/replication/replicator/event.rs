@@ -115,6 +115,8 @@ pub struct PeerStatus {
     pub downloading: bool,
     /// Requests of ours that it has not answered.
     pub in_flight: usize,
+    /// Requests and wants of it that wait for our answers.
+    pub unanswered: usize,
     /// It is asked nothing more.
     pub paused: bool,
     /// Smoothed time for one answer.

@@ -133,6 +133,7 @@ impl Replicator {
             synced: peer.synced && !has_news,
             downloading: peer.sync.downloading,
             in_flight: peer.in_flight,
+            unanswered: peer.requests_due.len() + peer.wants_due.len(),
             paused: peer.paused,
             service: peer.speed.service,
         })
@@ -506,6 +507,11 @@ impl Replicator {
             length, contiguous, ..
         } = self.known;
         for peer in self.peers.values_mut() {
+            // With the nodes that came along, what the peer was denied may be provable.
+            if peer.lacks_roots && blocks.start < peer.sync.length && core.has_roots(peer.sync.length)? {
+                peer.lacks_roots = false;
+                peer.sync_due = true;
+            }
             let near_end = blocks.start.saturating_add(256) >= length;
             if contiguous == length {
                 peer.added.clear();

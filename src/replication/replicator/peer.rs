@@ -25,6 +25,8 @@ pub(super) struct Peer {
 
     // What is to be sent.
     pub(super) sync_due: bool,
+    /// It was told that its length cannot be upgraded: too few tree nodes are here.
+    pub(super) lacks_roots: bool,
     /// Announce the contiguous length.
     pub(super) contiguous_due: bool,
     pub(super) dropped: Vec<Range<u64>>,
@@ -73,6 +75,7 @@ impl Peer {
             have: Have::new(settings.announced_pages),
             wants: Wants::default(),
             sync_due: true,
+            lacks_roots: false,
             contiguous_due: true,
             dropped: Vec::new(),
             added: Vec::new(),

@@ -161,21 +161,21 @@ impl Replicator {
                 *counter += 1;
                 count = *counter;
             }
-            // What it does not give it does not have, until it says so again.
-            if asked.request.upgrade.is_some() && asked.fork == peer.sync.fork {
-                peer.sync.can_upgrade = false;
-            }
             if asked.manifest {
                 peer.sync.has_manifest = false;
             }
-            if let Some(block) = asked.request.block
-                && asked.request.upgrade.is_none()
-            {
-                peer.have.clear(block.index..block.index.saturating_add(1));
-            }
-            if let Some(hash) = asked.request.hash {
-                let index = hash.index / 2;
-                peer.have.clear(index..index.saturating_add(1));
+            // What it does not give it does not have, until it says so again. About a fork that it has left it says
+            // nothing, and it has announced the blocks of the new one before.
+            if asked.fork == peer.sync.fork {
+                if asked.request.upgrade.is_some() {
+                    peer.sync.can_upgrade = false;
+                } else if let Some(block) = asked.request.block {
+                    peer.have.clear(block.index..block.index.saturating_add(1));
+                }
+                if let Some(hash) = asked.request.hash {
+                    let index = hash.index / 2;
+                    peer.have.clear(index..index.saturating_add(1));
+                }
             }
         }
         self.give_back(&request);
@@ -262,7 +262,9 @@ impl Replicator {
             peer.sync.can_upgrade = false;
         }
         peer.misfits += 1;
-        if let Some(block) = asked.request.block {
+        if let Some(block) = asked.request.block
+            && asked.fork == peer.sync.fork
+        {
             peer.have.clear(block.index..block.index.saturating_add(1));
         }
         if peer.misfits >= limit {

@@ -46,10 +46,19 @@ pub(super) struct Driver<E: Env> {
     due: VecDeque<PeerId>,
     /// Cores of which messages came.
     touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
-    /// Have, want and synced for each channel.
-    standing: BTreeMap<PeerId, (u64, u64, bool)>,
+    standing: BTreeMap<PeerId, Stand>,
     progress: watch::Sender<Progress>,
+    blame: watch::Sender<Option<Misbehaviour>>,
     now: Progress,
+}
+
+/// Where the core of a channel stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stand {
+    have: u64,
+    want: u64,
+    is_synced: bool,
+    unanswered: usize,
 }
 
 /// A channel of a core.
@@ -82,6 +91,7 @@ impl<E: Env> Driver<E> {
         connection: Connection,
         mailbox: Arc<Mailbox>,
         progress: watch::Sender<Progress>,
+        blame: watch::Sender<Option<Misbehaviour>>,
     ) -> Self {
         Self {
             hub,
@@ -98,6 +108,7 @@ impl<E: Env> Driver<E> {
             touched: BTreeMap::new(),
             standing: BTreeMap::new(),
             progress,
+            blame,
             now: Progress::default(),
         }
     }
@@ -215,7 +226,7 @@ impl<E: Env> Driver<E> {
         let now = self.hub.env.clock().now();
         joined.peer = Some(peer);
         self.peers.insert(peer, channel);
-        self.standing.insert(peer, (0, 0, false));
+        self.standing.insert(peer, Stand::default());
         let opened = joined.core.open(peer, theirs.seeks, &self.mailbox, now);
         self.tell_topics(key, Standing::Open);
         self.survive(channel, opened)
@@ -498,8 +509,13 @@ impl<E: Env> Driver<E> {
                 self.due.push_back(peer);
             }
             if let Some(status) = pulled.status {
-                let have = pulled.contiguous.min(status.length);
-                self.standing.insert(peer, (have, status.length, status.synced));
+                let stand = Stand {
+                    have: pulled.contiguous.min(status.length),
+                    want: status.length,
+                    is_synced: status.synced,
+                    unanswered: status.unanswered,
+                };
+                self.standing.insert(peer, stand);
             }
         }
         Ok(())
@@ -511,12 +527,15 @@ impl<E: Env> Driver<E> {
             have: 0,
             want: 0,
             is_synced: !self.standing.is_empty(),
+            unsent: self.connection.output().len(),
+            unanswered: 0,
             ..self.now
         };
-        for (have, want, is_synced) in self.standing.values() {
-            progress.have = progress.have.saturating_add(*have);
-            progress.want = progress.want.saturating_add(*want);
-            progress.is_synced &= *is_synced;
+        for stand in self.standing.values() {
+            progress.have = progress.have.saturating_add(stand.have);
+            progress.want = progress.want.saturating_add(stand.want);
+            progress.is_synced &= stand.is_synced;
+            progress.unanswered += stand.unanswered;
         }
         self.now = progress;
         self.progress
