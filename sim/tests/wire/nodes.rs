@@ -8,7 +8,7 @@ use autobee::crypto::{CoreKey, KeyPair, Seed, Sign as _};
 use autobee::env::{Clock as _, Env as _, Listener as _, Network as _, PeerAddr, Spawn as _};
 use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Download, DownloadRange};
 use autobee::replication::Role;
-use autobee::replication::session::{Progress, Replication, Session, SessionSettings, Wakeup};
+use autobee::replication::session::{Progress, Replication, Session, SessionSettings};
 use autobee::store::{Seglog, StoreHandle};
 use autobee_sim::{PathConfig, ReplicaId, SimEnv, World, WorldConfig};
 use bytes::Bytes;
@@ -56,7 +56,7 @@ pub(crate) struct Life {
     /// All sessions so far, with the name of the other side.
     pub(crate) sessions: Vec<(String, Session)>,
     pub(crate) peak: Progress,
-    pub(crate) wakeup: Option<Wakeup>,
+
     downloads: Vec<Download<SimEnv>>,
 }
 

@@ -1,11 +1,7 @@
-//! Cores that replicate through the whole stack, Noise included, over a network that fails in all ways it can.
+//! Honest nodes on a network that fails in all ways it can.
 //!
 //! Every world ends the same way: once the faults are over, all copies hold every block, byte for byte, within a bounded
 //! time. `PROPTEST_CASES` says how many seeds are drawn.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod nodes;
 
 use std::time::Duration;
 
