@@ -210,6 +210,7 @@ impl SharedTopic {
                 TopicEvent::Lookup(peer) => {
                     if let Some(known) = state.peers.get_mut(&peer) {
                         known.is_asking = true;
+                        known.mailbox.due_topic(peer);
                     }
                 }
                 TopicEvent::Announced { peer, cores } => self.hear(peer, &cores),
