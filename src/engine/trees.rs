@@ -3,10 +3,12 @@
 //! Source: spec/autobee.md 3.1, 7.1. Each flush of apply is one batch of the view; each applied batch is one batch of
 //! the system tree, whose info record names the head of the view behind it.
 
+use std::sync::Arc;
+
 use crate::apply::LocalTree;
-use crate::bee::{BeeError, MemoryBlocks, Settings};
+use crate::bee::{BeeError, Blocks, MemoryBlocks, Settings};
 use crate::crypto::{CoreKey, hash};
-use crate::wire::Index;
+use crate::wire::{Index, Link};
 
 /// Memory for blocks and nodes of the system tree, in bytes each. The engine reads records from memory of its own: all
 /// that this serves is the path that the next write takes.
@@ -22,24 +24,20 @@ pub struct Trees {
 }
 
 impl Trees {
-    /// Trees whose cores have these keys. The caches of the view take up to `cache_bytes_max` together.
+    /// Trees in memory, whose cores have these keys. The caches of the view take up to `cache_bytes_max` together.
     ///
     /// # Errors
     ///
     /// None: the settings are those of the original.
     pub fn new(view: CoreKey, system: CoreKey, cache_bytes_max: usize) -> Result<Self, BeeError> {
-        let bounded = |bytes| Settings {
-            block_cache_bytes_max: bytes,
-            node_cache_bytes_max: bytes,
-            ..Settings::default()
-        };
         Ok(Self {
-            view: LocalTree::new(view, bounded(cache_bytes_max / 2), MemoryBlocks::new())?,
-            system: LocalTree::new(system, bounded(SYSTEM_CACHE_BYTES_MAX), MemoryBlocks::new())?,
+            view: LocalTree::new(view, view_settings(cache_bytes_max), MemoryBlocks::new())?,
+            system: LocalTree::new(system, system_settings(), MemoryBlocks::new())?,
         })
     }
 
-    /// Trees in cores that nobody else sees, so that any keys will do: they are derived from the local writer's.
+    /// Trees in memory, in cores that nobody else sees, so that any keys will do: they are derived from the local
+    /// writer's.
     ///
     /// # Errors
     ///
@@ -47,6 +45,40 @@ impl Trees {
     pub fn unshared(local: &CoreKey, cache_bytes_max: usize) -> Result<Self, BeeError> {
         let key = |name: &[u8]| CoreKey::new(*hash(&[name, local.as_bytes()]).as_bytes());
         Self::new(key(b"view"), key(b"system"), cache_bytes_max)
+    }
+
+    /// Trees in a store, which are written behind the ends of these cores, and read from `blocks`. The caches of the
+    /// view take up to `cache_bytes_max` together.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trees::new`].
+    pub fn stored(
+        view: Link,
+        system: Link,
+        blocks: &Arc<dyn Blocks + Send + Sync>,
+        cache_bytes_max: usize,
+    ) -> Result<Self, BeeError> {
+        Ok(Self {
+            view: LocalTree::stored(view, view_settings(cache_bytes_max), Arc::clone(blocks))?,
+            system: LocalTree::stored(system, system_settings(), Arc::clone(blocks))?,
+        })
+    }
+}
+
+fn view_settings(cache_bytes_max: usize) -> Settings {
+    cached(cache_bytes_max / 2)
+}
+
+fn system_settings() -> Settings {
+    cached(SYSTEM_CACHE_BYTES_MAX)
+}
+
+fn cached(bytes_max: usize) -> Settings {
+    Settings {
+        block_cache_bytes_max: bytes_max,
+        node_cache_bytes_max: bytes_max,
+        ..Settings::default()
     }
 }
 
