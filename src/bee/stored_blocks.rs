@@ -1,0 +1,84 @@
+//! Blocks of cores of a store, by key.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::{BlockError, Blocks};
+use crate::crypto::CoreKey;
+use crate::env::Env;
+use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Wait};
+use crate::wire::Index;
+
+/// Blocks of cores of a store. Sessions of the cores that were asked for stay open until they are let go.
+pub struct StoredBlocks<E: Env> {
+    store: Corestore<E>,
+    open: Mutex<BTreeMap<CoreKey, Arc<Core<E>>>>,
+}
+
+impl<E: Env> StoredBlocks<E> {
+    /// Blocks of the cores of `store`, none of which is open.
+    #[must_use]
+    pub fn new(store: Corestore<E>) -> Self {
+        Self {
+            store,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Reads blocks of a core in this session from now on.
+    pub fn add(&self, core: Arc<Core<E>>) {
+        self.open().insert(core.key(), core);
+    }
+
+    /// Waits until a block is here.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come, or the store fails.
+    pub async fn fetch(&self, key: &CoreKey, index: Index, wait: Wait) -> Result<(), CoreError> {
+        let open = self.session(key);
+        let core = match open {
+            Some(core) => core,
+            None => {
+                let core = Arc::new(self.store.get(CoreOptions::key(*key)).await?);
+                self.add(Arc::clone(&core));
+                core
+            }
+        };
+        core.get(index.0, wait).await?;
+        Ok(())
+    }
+
+    /// Ends all sessions that nobody else holds. Blocks are missing from then on.
+    pub fn clear(&self) {
+        self.open().clear();
+    }
+
+    fn session(&self, key: &CoreKey) -> Option<Arc<Core<E>>> {
+        self.open().get(key).cloned()
+    }
+
+    /// Also after a panic elsewhere: entries are only added or removed.
+    fn open(&self) -> MutexGuard<'_, BTreeMap<CoreKey, Arc<Core<E>>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Env> Blocks for StoredBlocks<E> {
+    fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
+        let session = self.session(core).ok_or(BlockError::Missing)?;
+        let block = session
+            .get_local(index.0)
+            .map_err(|error| BlockError::Failed(error.to_string()))?;
+        block.ok_or(BlockError::Missing)
+    }
+}
+
+impl<E: Env> fmt::Debug for StoredBlocks<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.open().keys()).finish()
+    }
+}
