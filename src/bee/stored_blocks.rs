@@ -52,11 +52,6 @@ impl<E: Env> StoredBlocks<E> {
         Ok(())
     }
 
-    /// Ends all sessions that nobody else holds. Blocks are missing from then on.
-    pub fn clear(&self) {
-        self.open().clear();
-    }
-
     fn session(&self, key: &CoreKey) -> Option<Arc<Core<E>>> {
         self.open().get(key).cloned()
     }
@@ -70,10 +65,11 @@ impl<E: Env> StoredBlocks<E> {
 impl<E: Env> Blocks for StoredBlocks<E> {
     fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
         let session = self.session(core).ok_or(BlockError::Missing)?;
-        let block = session
-            .get_local(index.0)
-            .map_err(|error| BlockError::Failed(error.to_string()))?;
-        block.ok_or(BlockError::Missing)
+        match session.get_local(index.0) {
+            Ok(block) => block.ok_or(BlockError::Missing),
+            Err(CoreError::Closed) => Err(BlockError::Closed),
+            Err(error) => Err(BlockError::Failed(error.to_string())),
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::cores::DatabaseCores;
 use super::shared::Shared;
+use super::trees::DatabaseTrees;
 use super::{Autobee, Settings};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
 use crate::crypto::CoreKey;
-use crate::engine::{Engine, EngineOptions, Trees};
+use crate::engine::{Engine, EngineOptions};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::Corestore;
@@ -77,19 +78,16 @@ impl<E: Env> Builder<E> {
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         let verify = self.store.env().crypto().clone();
         let cores = DatabaseCores::open(self.store, self.key).await?;
+        let trees = DatabaseTrees::open(&cores, self.settings.view_cache_bytes_max).await?;
         let engine = Engine::new(EngineOptions {
             key: cores.database(),
             name: self.name,
             apply: self.apply,
             optimistic: self.optimistic,
             verify,
-            trees: Trees::unshared(&cores.local(), self.settings.view_cache_bytes_max).map_err(|error| {
-                Error::Internal {
-                    what: error.to_string(),
-                }
-            })?,
+            trees: trees.trees().clone(),
         });
-        let shared = Shared::new(self.settings, engine, cores);
+        let shared = Shared::new(self.settings, engine, cores, trees);
         shared.start().await?;
         Ok(Autobee { shared })
     }

@@ -24,7 +24,7 @@ const LOCAL_LEGACY: &str = "autobase/local";
 const LOCAL_NAME: &str = "local";
 
 /// Version of the manifests that we make.
-const MANIFEST_VERSION: u64 = 2;
+pub(super) const MANIFEST_VERSION: u64 = 2;
 
 /// The open cores of a database.
 pub(super) struct DatabaseCores<E: Env> {
@@ -188,6 +188,11 @@ impl<E: Env> DatabaseCores<E> {
     pub(super) fn local_length(&self) -> Result<Length, CoreError> {
         let core = self.get(&self.local).ok_or(CoreError::Unknown)?;
         core.length().map(Length)
+    }
+
+    /// The local log.
+    pub(super) fn local_core(&self) -> Result<&Core<E>, CoreError> {
+        self.get(&self.local).ok_or(CoreError::Closed)
     }
 
     /// Ends all sessions.

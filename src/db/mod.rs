@@ -8,6 +8,7 @@ mod cores;
 mod session;
 mod settings;
 mod shared;
+mod trees;
 mod view;
 mod watch;
 
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use builder::Builder;
 pub use session::{CloseReason, Session};
 pub use settings::{Durability, Settings};
+pub use trees::CoreLength;
 pub use view::{View, ViewChange};
 pub use watch::{ViewEvent, ViewWatch};
 
@@ -214,6 +216,18 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn blocks(&self, core: &CoreKey) -> Vec<Bytes> {
         lock(&self.shared.state).cores.blocks(core)
+    }
+
+    /// The core of the system tree, the core of the view, and the version of the system tree that is current: after a
+    /// fast-forward it may be in the core of a peer.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub fn views(&self) -> Result<[CoreLength; 3], Error> {
+        let state = lock(&self.shared.state);
+        state.check_open()?;
+        Ok(state.trees.lengths(state.engine.records().head())?)
     }
 
     /// The keys of all cores that are here.

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use super::Settings;
 use super::cores::DatabaseCores;
 use super::session::{self, Ending};
+use super::trees::DatabaseTrees;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
-use crate::engine::{Engine, Stop};
+use crate::engine::{Engine, MissingBlock, Stop};
 use crate::env::{Clock as _, Env, Spawn as _, TaskHandle, watch};
 use crate::error::Error;
 use crate::hypercore::manifest::Manifest;
-use crate::hypercore::{AppendOptions, Core, CoreError, Corestore};
+use crate::hypercore::{AppendOptions, Core, CoreError, Corestore, Wait};
 use crate::replication::provisional_exchange::{Port, Segment};
 use crate::store::Seq;
 use crate::wire::{Length, Link, Timestamp};
@@ -38,6 +39,7 @@ pub(super) struct Shared<E: Env> {
 pub(super) struct State<E: Env> {
     pub(super) engine: Engine<E::Crypto>,
     pub(super) cores: DatabaseCores<E>,
+    pub(super) trees: DatabaseTrees<E>,
     /// Cores that some peer has, that are wanted, and that nobody opened yet.
     to_open: BTreeSet<CoreKey>,
     strangers_max: usize,
@@ -46,22 +48,31 @@ pub(super) struct State<E: Env> {
     /// A write failed: nothing more is taken from peers.
     is_fenced: bool,
     is_closed: bool,
+    /// What applying waits for.
+    awaited: Option<MissingBlock>,
     /// The last commit with blocks of peers.
     imported: Option<Seq>,
 }
 
 impl<E: Env> Shared<E> {
-    pub(super) fn new(settings: Settings, engine: Engine<E::Crypto>, cores: DatabaseCores<E>) -> Arc<Self> {
+    pub(super) fn new(
+        settings: Settings,
+        engine: Engine<E::Crypto>,
+        cores: DatabaseCores<E>,
+        trees: DatabaseTrees<E>,
+    ) -> Arc<Self> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
         let state = State {
             engine,
             cores,
+            trees,
             to_open: BTreeSet::new(),
             strangers_max: settings.stranger_cores_max,
             strangers: BTreeSet::new(),
             is_fenced: false,
             is_closed: false,
+            awaited: None,
             imported: None,
         };
         Arc::new(Self {
@@ -131,7 +142,9 @@ impl<E: Env> Shared<E> {
                     return Err(Error::Closed);
                 }
                 let now = self.now();
-                state.engine.drain(now, self.settings.drain_applies_max)
+                let drained = state.engine.drain(now, self.settings.drain_applies_max);
+                state.save()?;
+                drained
             };
             self.env.trace(|| {
                 let state = lock(&self.state);
@@ -141,6 +154,7 @@ impl<E: Env> Shared<E> {
             match drained {
                 Ok(drained) => {
                     self.set_alarm(drained.wake_at);
+                    self.set_awaited(drained.missing);
                     if !drained.more {
                         return Ok(());
                     }
@@ -206,8 +220,24 @@ impl<E: Env> Shared<E> {
             .into_iter()
             .for_each(|(ending, tasks)| session::stop(&ending, tasks));
         self.notify();
-        lock(&self.state).cores.clear();
-        Ok(self.store.close().await?)
+        let signed = {
+            let mut state = lock(&self.state);
+            let signed = state.sign();
+            state.cores.clear();
+            signed
+        };
+        self.store.close().await?;
+        Ok(signed?)
+    }
+
+    /// Applying goes on when a block of a tree that is still at a peer is here.
+    fn set_awaited(self: &Arc<Self>, missing: Option<MissingBlock>) {
+        let known = std::mem::replace(&mut lock(&self.state).awaited, missing);
+        if let Some(missing) = missing.filter(|_| known != missing) {
+            let wait = Wait::For(self.settings.read_wait());
+            let task = await_block(Arc::downgrade(self), missing, wait);
+            self.env.spawn().spawn("await a block", task);
+        }
     }
 
     /// Entries from too far ahead wait for the clock.
@@ -250,6 +280,24 @@ impl<E: Env> State<E> {
         let appended = self.cores.append(blocks)?;
         self.feed(&self.cores.local())?;
         Ok(appended)
+    }
+
+    /// Stores what was applied. It is durable with the next sync.
+    fn save(&mut self) -> Result<(), CoreError> {
+        let head = self.engine.records().head();
+        let (trees, local) = (&self.trees, self.cores.local_core()?);
+        let (saved, _) = self
+            .cores
+            .store()
+            .transact(|change| trees.save(change, local, head))?;
+        self.trees.saved(saved);
+        Ok(())
+    }
+
+    /// Signs the heads of the trees.
+    fn sign(&self) -> Result<(), CoreError> {
+        let ((), _) = self.cores.store().transact(|change| self.trees.sign(change))?;
+        Ok(())
     }
 
     /// Hands new blocks of a core to the engine. False when there are none.
@@ -392,6 +440,27 @@ async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watc
             // A core that cannot be read any more gives nothing more; other cores go on.
             Err(_) => return,
         }
+    }
+}
+
+/// Asks peers for a block of a tree, as long as it is awaited, and goes on applying once it is here.
+async fn await_block<E: Env>(shared: Weak<Shared<E>>, missing: MissingBlock, wait: Wait) {
+    loop {
+        let Some(fetched) = shared.upgrade().and_then(|shared| {
+            let state = lock(&shared.state);
+            (state.awaited == Some(missing)).then(|| state.trees.fetch(missing, wait))
+        }) else {
+            return;
+        };
+        match fetched.await {
+            Ok(()) => break,
+            Err(CoreError::Timeout(_)) => {}
+            Err(_) => return,
+        }
+    }
+    if let Some(shared) = shared.upgrade() {
+        // What went wrong with applying is kept in the engine.
+        let _ = Box::pin(shared.drain()).await;
     }
 }
 

@@ -149,6 +149,7 @@ impl PartialEq for View {
 
 fn read_error(error: BeeError) -> Error {
     match error {
+        BeeError::Closed { .. } => Error::Closed,
         BeeError::Unavailable { core, index } => Error::Unavailable { core, index },
         BeeError::Corrupt { core, seq, what } => Error::Corrupt {
             file: format!("core {core}"),

@@ -1,0 +1,187 @@
+//! The trees of a database in cores of its store, and the record that says where they stand.
+//!
+//! What was applied is written in one commit: the new blocks of both trees, and the head of the system tree, from which
+//! all the rest can be read. It is derived from the logs of the writers and comes after them, so a crash leaves a
+//! state that these logs lead to, and what was lost is applied again. Nothing waits for its sync.
+//!
+//! Source: spec/autobee.md 3.1, 3.2, 3.6.
+
+use std::sync::Arc;
+
+use super::cores::{DatabaseCores, MANIFEST_VERSION};
+use crate::bee::{Blocks, StoredBlocks};
+use crate::crypto::CoreKey;
+use crate::engine::{MissingBlock, Trees};
+use crate::env::Env;
+use crate::error::Error;
+use crate::hypercore::{Core, CoreError, CoreOptions, Transaction, Wait};
+use crate::wire::{Decode as _, Encode as _, Length, Link};
+
+/// Where the head of the system tree is kept: with the core of the local writer.
+const BOOT: &str = "autobee/head";
+
+/// The name of both cores, each in a namespace of its own.
+const CORE: &str = "bee";
+const SYSTEM: &str = "system";
+const VIEW: &str = "view";
+
+/// Where a core stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoreLength {
+    /// The core.
+    pub key: CoreKey,
+    /// Number of its blocks.
+    pub length: Length,
+    /// How many of them its owner has signed. Those behind are signed when a peer wants them, or when the database is
+    /// closed.
+    pub signed_length: Length,
+}
+
+/// The trees of an open database.
+pub(super) struct DatabaseTrees<E: Env> {
+    system: Arc<Core<E>>,
+    view: Arc<Core<E>>,
+    blocks: Arc<StoredBlocks<E>>,
+    trees: Trees,
+    /// The head that the store has.
+    boot: Option<Link>,
+}
+
+/// What one commit stores.
+pub(super) struct Saved {
+    system: u64,
+    view: u64,
+    boot: Link,
+}
+
+impl<E: Env> DatabaseTrees<E> {
+    /// Opens both cores, which are made if need be.
+    pub(super) async fn open(cores: &DatabaseCores<E>, cache_bytes_max: usize) -> Result<Self, Error> {
+        let store = cores.store();
+        let open = async |namespace| {
+            let mut options = CoreOptions::name(CORE);
+            options.manifest_version = MANIFEST_VERSION;
+            store.namespace(namespace).get(options).await
+        };
+        let (system, view) = (Arc::new(open(SYSTEM).await?), Arc::new(open(VIEW).await?));
+        let blocks = Arc::new(StoredBlocks::new(store.clone()));
+        blocks.add(Arc::clone(&system));
+        blocks.add(Arc::clone(&view));
+        let source: Arc<dyn Blocks + Send + Sync> = Arc::<StoredBlocks<E>>::clone(&blocks);
+        let trees = Trees::stored(end(&view)?, end(&system)?, &source, cache_bytes_max);
+        let trees = trees.map_err(|error| Error::Internal {
+            what: error.to_string(),
+        })?;
+        Ok(Self {
+            boot: boot_of(cores.local_core()?)?,
+            system,
+            view,
+            blocks,
+            trees,
+        })
+    }
+
+    // What there is.
+
+    /// The trees, to be written to.
+    pub(super) const fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// The system core, the view core, and the head of the system tree, which is `head`.
+    pub(super) fn lengths(&self, head: Link) -> Result<[CoreLength; 3], CoreError> {
+        let [system, view] = [(&self.system, &self.trees.system), (&self.view, &self.trees.view)].map(
+            |(core, tree)| -> Result<CoreLength, CoreError> {
+                Ok(CoreLength {
+                    key: core.key(),
+                    length: tree.length(),
+                    signed_length: Length(core.signed_length()?),
+                })
+            },
+        );
+        let (system, view) = (system?, view?);
+        let current = CoreLength {
+            key: head.key,
+            length: head.length,
+            signed_length: if head.key == system.key {
+                system.signed_length.min(head.length)
+            } else {
+                head.length
+            },
+        };
+        Ok([system, view, current])
+    }
+
+    // Storing.
+
+    /// Writes what is new, and where the system tree stands. Give the result to [`DatabaseTrees::saved`] once the change
+    /// is committed. None when nothing is new.
+    ///
+    /// The logs that led to `head` must be in the store already, or come with the same change.
+    pub(super) fn save(
+        &self,
+        change: &mut Transaction<'_, '_, E>,
+        local: &Core<E>,
+        head: Link,
+    ) -> Result<Option<Saved>, CoreError> {
+        let (system, view) = (self.trees.system.unsaved(), self.trees.view.unsaved());
+        if system.is_empty() && view.is_empty() && self.boot == Some(head) {
+            return Ok(None);
+        }
+        let saved = Saved {
+            system: change.append_unsigned(&self.system, system)?,
+            view: change.append_unsigned(&self.view, view)?,
+            boot: head,
+        };
+        let boot = head.to_bytes().map_err(|error| CoreError::Record(error.into()))?;
+        change.set_user_data(local, BOOT, Some(boot.into()))?;
+        Ok(Some(saved))
+    }
+
+    /// Takes note of a commit.
+    pub(super) fn saved(&mut self, saved: Option<Saved>) {
+        let Some(Saved { system, view, boot }) = saved else {
+            return;
+        };
+        self.trees.system.saved(Length(system));
+        self.trees.view.saved(Length(view));
+        self.boot = Some(boot);
+    }
+
+    /// Signs the heads of both cores, so that the next opening can show them at once.
+    pub(super) fn sign(&self, change: &mut Transaction<'_, '_, E>) -> Result<(), CoreError> {
+        change.sign_head(&self.system)?;
+        change.sign_head(&self.view)
+    }
+
+    // Reading.
+
+    /// What waits for a block of a tree that is still at a peer; outside of all locks.
+    pub(super) fn fetch(
+        &self,
+        missing: MissingBlock,
+        wait: Wait,
+    ) -> impl Future<Output = Result<(), CoreError>> + Send + use<E> {
+        let blocks = Arc::clone(&self.blocks);
+        async move { blocks.fetch(&missing.core, missing.index, wait).await }
+    }
+}
+
+fn end<E: Env>(core: &Core<E>) -> Result<Link, CoreError> {
+    Ok(Link {
+        key: core.key(),
+        length: Length(core.length()?),
+    })
+}
+
+/// The head of the system tree that the store has.
+fn boot_of<E: Env>(local: &Core<E>) -> Result<Option<Link>, Error> {
+    let Some(bytes) = local.user_data(BOOT)? else {
+        return Ok(None);
+    };
+    let boot = Link::from_bytes(&bytes).map_err(|error| Error::Corrupt {
+        file: "store".into(),
+        what: format!("{BOOT} of {}: {error}", local.key()),
+    })?;
+    Ok(Some(boot))
+}
