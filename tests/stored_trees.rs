@@ -1,0 +1,221 @@
+//! The trees of a database in cores of its store: what a crash leaves, and what the format can hold.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use autobee::bee::{Bee, Settings as BeeSettings, StoredBee};
+use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _};
+use autobee::db::Durability;
+use autobee::env::memory::MemoryEnv;
+use autobee::env::{Env as _, Spawn as _};
+use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Wait};
+use autobee::store::{Engine as _, Seglog, StoreHandle};
+use autobee::wire::oplog::OplogBlock;
+use autobee::wire::system::SystemKey;
+use autobee::wire::{Decode as _, Encode as _, InfoRecord, Length, Link, Timestamp};
+use autobee::{Autobee, Settings};
+use autobee_sim::disk::{Choose as _, Crash, Seeded, SimDisk};
+use autobee_sim::workload::{Contract, Op};
+use bytes::Bytes;
+
+const SEEDS: u64 = 40;
+const STEPS: u32 = 30;
+
+type Store = Corestore<MemoryEnv>;
+
+async fn store_on(env: &MemoryEnv, disk: &SimDisk) -> Store {
+    let (store, owner) = StoreHandle::new(Seglog::default().open(Arc::new(disk.clone())).unwrap());
+    env.spawn().dedicated("store", owner);
+    Corestore::open(env.clone(), store, CorestoreOptions::default())
+        .await
+        .unwrap()
+}
+
+async fn database(store: Store, durability: Durability) -> Autobee<MemoryEnv> {
+    let settings = Settings {
+        durability,
+        ..Settings::default()
+    };
+    let builder = Autobee::builder(store).apply(Contract).settings(settings);
+    builder.open().await.unwrap()
+}
+
+async fn tree_core(store: &Store, namespace: &str) -> Core<MemoryEnv> {
+    store
+        .namespace(namespace)
+        .get(CoreOptions::name("bee"))
+        .await
+        .unwrap()
+}
+
+/// The info record where the boot record says, and the entries of the view that it names. None before the first one.
+async fn booted(store: &Store) -> Option<(InfoRecord, Vec<(Bytes, Bytes)>)> {
+    let local = store.get(CoreOptions::name("local")).await.unwrap();
+    let boot = local.user_data("autobee/head").unwrap()?;
+    let boot = Link::from_bytes(&boot).unwrap();
+    let bee = Bee::new(BeeSettings::default()).unwrap();
+    let open = async |namespace: &str, head: Link| {
+        let core = tree_core(store, namespace).await;
+        assert!(head.key == core.key() && head.length.0 <= core.length().unwrap());
+        StoredBee::open(&bee, store.clone(), core, Some(head)).unwrap()
+    };
+    if boot.length == Length::ZERO {
+        return None;
+    }
+    let system = open("system", boot).await;
+    let info = system
+        .get(&SystemKey::Info.to_bytes(), Wait::Local)
+        .await
+        .unwrap();
+    let info = InfoRecord::from_bytes(&info.unwrap().value.unwrap()).unwrap();
+    let view = open("view", info.view.unwrap()).await;
+    let entries = view.range(autobee::bee::Range::all(), Wait::Local).await.unwrap();
+    let entries = entries
+        .into_iter()
+        .filter_map(|entry| entry.value.map(|value| (entry.key, value)));
+    Some((info, entries.collect()))
+}
+
+/// ```text
+/// append ... append, the power is cut        the logs alone, in a store of their own
+///        \-- what the store says of the trees    \-- applied anew
+///             \-- opened again                        must be the same
+/// ```
+#[test]
+fn after_a_power_cut_the_trees_are_those_of_the_logs() {
+    for seed in 0..SEEDS {
+        let env = MemoryEnv::new(seed);
+        assert!(
+            env.run(cut_power(env.clone(), seed)).is_some(),
+            "seed {seed}: waits"
+        );
+    }
+}
+
+async fn cut_power(env: MemoryEnv, seed: u64) {
+    let mut choice = Seeded::new(seed);
+    let mut disk = SimDisk::new(seed);
+    let mut db = database(store_on(&env, &disk).await, Durability::Visible).await;
+    for step in 0..STEPS {
+        if choice.below(6) > 0 {
+            let value = Op::put(format!("{}", choice.below(20)), format!("{seed} {step}")).to_value();
+            db.append(value).await.unwrap();
+            continue;
+        }
+        if choice.below(3) == 0 {
+            db.close().await.unwrap();
+        }
+        let how = Crash::ALL[choice.below(6) as usize];
+        drop(db);
+        disk = disk.crash(how, &mut choice);
+        let context = format!("seed {seed}, step {step}, {how:?}");
+
+        let store = store_on(&env, &disk).await;
+        let local = store.get(CoreOptions::name("local")).await.unwrap();
+        let pair = local.key_pair().unwrap().unwrap();
+        let length = local.length().unwrap();
+        let log: Vec<Bytes> = (0..length)
+            .map(|index| local.get_local(index).unwrap().unwrap())
+            .collect();
+        let applied = booted(&store).await.map_or(0, |(info, _)| {
+            assert_eq!(info.heads.len(), 1, "{context}");
+            info.heads[0].length.0
+        });
+        assert!(
+            applied <= length,
+            "{context}: {applied} applied, {length} in the log"
+        );
+        if let Some((_, entries)) = booted(&store).await {
+            let replayed = replay(&env, &pair, &log[..usize::try_from(applied).unwrap()]).await;
+            assert_eq!(entries, replayed.view().all().await.unwrap(), "{context}");
+        }
+        drop(local);
+
+        db = database(store, Durability::Visible).await;
+        let replayed = replay(&env, &pair, &log).await;
+        assert_eq!(db.order(), replayed.order(), "{context}");
+        assert_eq!(db.writers(), replayed.writers(), "{context}");
+        assert_eq!(
+            db.view().all().await.unwrap(),
+            replayed.view().all().await.unwrap(),
+            "{context}"
+        );
+    }
+    db.close().await.unwrap();
+}
+
+/// A database of this log alone, in a store that has nothing else.
+async fn replay(env: &MemoryEnv, pair: &KeyPair, log: &[Bytes]) -> Autobee<MemoryEnv> {
+    let store = store_on(env, &SimDisk::new(0)).await;
+    let core = writer(&store, pair.clone()).await;
+    core.append(log.to_vec()).await.unwrap();
+    let builder = Autobee::builder(store).key(core.key()).apply(Contract);
+    builder.open().await.unwrap()
+}
+
+async fn writer(store: &Store, pair: KeyPair) -> Core<MemoryEnv> {
+    let mut options = CoreOptions::key_pair(pair);
+    options.manifest_version = 2;
+    store.get(options).await.unwrap()
+}
+
+/// ```text
+/// creator: adds all ---- w1: one entry
+///                   \--- w2: one entry
+///                   \--- ...
+/// ```
+#[test]
+fn two_hundred_heads_are_written_and_read_again() {
+    const WRITERS: u8 = 200;
+    let env = MemoryEnv::new(1);
+    let ended = env.run(async {
+        let disk = SimDisk::new(1);
+        let store = store_on(&env, &disk).await;
+        let db = database(store.clone(), Durability::Visible).await;
+        let mut cores = Vec::new();
+        for seed in 1..=WRITERS {
+            let pair = Ed25519.key_pair(&Seed::new([seed; 32]));
+            let core = writer(&store, pair).await;
+            db.append(Op::add_writer(core.key(), 1).to_value()).await.unwrap();
+            cores.push(core);
+        }
+        let link = Link {
+            key: db.local(),
+            length: Length(u64::from(WRITERS)),
+        };
+        for (at, core) in cores.iter().enumerate() {
+            let block = OplogBlock {
+                timestamp: Timestamp(at as u64 + 1),
+                links: vec![link],
+                value: Some(Op::put(format!("{at}"), "here").to_value().into()),
+                ..OplogBlock::default()
+            };
+            let blocks = vec![block.to_bytes().unwrap().into()];
+            core.append(blocks).await.unwrap();
+            let referrer = Bytes::copy_from_slice(db.key().as_bytes());
+            core.set_user_data("referrer", Some(referrer)).await.unwrap();
+        }
+        db.close().await.unwrap();
+
+        // All at once, and then from the tree as it is stored.
+        let db = database(store_on(&env, &disk.kill()).await, Durability::Visible).await;
+        let order = db.order();
+        assert_eq!(order.len(), 2 * usize::from(WRITERS));
+        db.close().await.unwrap();
+        let store = store_on(&env, &disk.kill()).await;
+        let (info, entries) = booted(&store).await.unwrap();
+        assert_eq!(info.heads.len(), usize::from(WRITERS));
+        assert!(
+            info.to_bytes().unwrap().len() > 1024,
+            "beyond what a tree holds inline"
+        );
+        let heads: std::collections::BTreeSet<CoreKey> = info.heads.iter().map(|head| head.key).collect();
+        assert!(cores.iter().all(|core| heads.contains(&core.key())));
+        assert!(entries.len() > usize::from(WRITERS));
+        let db = database(store, Durability::Visible).await;
+        assert_eq!(db.order(), order);
+        assert_eq!(db.view().all().await.unwrap(), entries);
+    });
+    assert!(ended.is_some(), "the test waits for something that cannot happen");
+}
