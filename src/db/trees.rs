@@ -48,6 +48,7 @@ pub(super) struct DatabaseTrees<E: Env> {
 }
 
 /// What one commit stores.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Saved {
     system: u64,
     view: u64,
