@@ -25,7 +25,7 @@ use thiserror::Error;
 pub use anchor::anchor;
 pub use compose::ComposeError;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
-pub use trees::{MissingBlock, Trees};
+pub use trees::{MissingBlock, Restored, Trees};
 
 use crate::apply::{ApplyFn, Snapshot};
 use crate::crypto::{CoreKey, Verify};

@@ -5,14 +5,19 @@
 
 use std::sync::Arc;
 
-use crate::apply::LocalTree;
-use crate::bee::{BeeError, Blocks, MemoryBlocks, Settings};
+use super::system::System;
+use crate::apply::{LocalTree, Snapshot};
+use crate::bee::{BeeError, Blocks, Fault, MemoryBlocks, Range, Settings};
 use crate::crypto::{CoreKey, hash};
-use crate::wire::{Index, Link};
+use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
+use crate::wire::{Decode as _, Index, Link};
 
 /// Memory for blocks and nodes of the system tree, in bytes each. The engine reads records from memory of its own: all
 /// that this serves is the path that the next write takes.
 const SYSTEM_CACHE_BYTES_MAX: usize = 1 << 20;
+
+/// What the keys of all writers' records begin with.
+const WRITER_PREFIX: [u8; 2] = [1, 0];
 
 /// The trees that an engine writes.
 #[derive(Debug, Clone)]
@@ -62,6 +67,64 @@ impl Trees {
         Ok(Self {
             view: LocalTree::stored(view, view_settings(cache_bytes_max), Arc::clone(blocks))?,
             system: LocalTree::stored(system, system_settings(), Arc::clone(blocks))?,
+        })
+    }
+}
+
+/// What the system tree says at one of its versions: all that the engine goes on from.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// The membership.
+    pub system: System,
+    /// The same, as the tree.
+    pub records: Snapshot,
+    /// The view behind it.
+    pub view: Snapshot,
+}
+
+impl Trees {
+    /// The state behind the flush that made this version of the system tree, which may be in a core of another peer.
+    /// Costs as much as there are writers.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when a block is not here: run it again once it is. Else when the tree is corrupt, or was written
+    /// by newer software.
+    pub fn restore(&self, head: Link) -> Result<Restored, BeeError> {
+        let records = Snapshot::at(&self.system, head);
+        let Some(last) = head.length.last() else {
+            return Ok(Restored {
+                system: System::default(),
+                view: Snapshot::empty(&self.view),
+                records,
+            });
+        };
+        let corrupt = |error| BeeError::Corrupt {
+            core: head.key,
+            seq: last,
+            what: Fault::Encoding(error),
+        };
+        let info = match records.get(&SystemKey::Info.to_bytes())? {
+            Some(info) => info,
+            // Of Autobase, until the first flush of Autobee.
+            None => records
+                .get(&SystemKey::LegacyInfo.to_bytes())?
+                .unwrap_or_default(),
+        };
+        let info = InfoRecord::from_bytes(&info).map_err(corrupt)?;
+        let mut writers = Vec::new();
+        for (key, value) in records.range(Range::prefix(WRITER_PREFIX))? {
+            if let Some(SystemKey::Writer(key)) = SystemKey::from_bytes(&key) {
+                writers.push((key, WriterRecord::from_bytes(&value).map_err(corrupt)?));
+            }
+        }
+        Ok(Restored {
+            system: System::from_records(&info, writers),
+            view: match info.view {
+                Some(view) => Snapshot::at(&self.view, view),
+                None => Snapshot::empty(&self.view),
+            },
+            records,
         })
     }
 }

@@ -65,6 +65,10 @@ pub(crate) fn check(
         }
         compare(case, &engine, wanted);
         compare_cores(case, &trees);
+        let restored = trees.restore(engine.records().head()).unwrap();
+        assert_eq!(restored.system, *engine.system(), "{}: restored", case["name"]);
+        assert_eq!(restored.view.head(), engine.view().head(), "{}", case["name"]);
+        drop(restored);
         drop(engine);
         let kept = (trees.view.kept(), trees.system.kept());
         assert_eq!(kept, (0, 0), "{}: blocks that no state needs", case["name"]);
