@@ -78,7 +78,7 @@ impl<E: Env> Builder<E> {
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         let verify = self.store.env().crypto().clone();
         let cores = DatabaseCores::open(self.store, self.key).await?;
-        let trees = DatabaseTrees::open(&cores, self.settings.view_cache_bytes_max).await?;
+        let trees = DatabaseTrees::open(&cores, &self.settings).await?;
         let engine = Engine::new(EngineOptions {
             key: cores.database(),
             name: self.name,

@@ -197,7 +197,8 @@ impl<E: Env> Autobee<E> {
     /// A snapshot of the view.
     #[must_use]
     pub fn view(&self) -> View {
-        View::new(lock(&self.shared.state).engine.view())
+        let state = lock(&self.shared.state);
+        View::new(state.engine.view(), state.trees.peers())
     }
 
     /// All entries in their order, with the weight that each batch has there.

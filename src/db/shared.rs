@@ -9,12 +9,13 @@ use super::Settings;
 use super::cores::DatabaseCores;
 use super::session::{self, Ending};
 use super::trees::DatabaseTrees;
+use super::view::Source as _;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::{Engine, MissingBlock, Stop};
 use crate::env::{Clock as _, Env, Spawn as _, TaskHandle, watch};
 use crate::error::Error;
 use crate::hypercore::manifest::Manifest;
-use crate::hypercore::{AppendOptions, Core, CoreError, Corestore, Wait};
+use crate::hypercore::{AppendOptions, Core, CoreError, Corestore};
 use crate::replication::provisional_exchange::{Port, Segment};
 use crate::store::Seq;
 use crate::wire::{Length, Link, Timestamp};
@@ -234,9 +235,9 @@ impl<E: Env> Shared<E> {
     fn set_awaited(self: &Arc<Self>, missing: Option<MissingBlock>) {
         let known = std::mem::replace(&mut lock(&self.state).awaited, missing);
         if let Some(missing) = missing.filter(|_| known != missing) {
-            let wait = Wait::For(self.settings.read_wait());
-            let task = await_block(Arc::downgrade(self), missing, wait);
-            self.env.spawn().spawn("await a block", task);
+            self.env
+                .spawn()
+                .spawn("await a block", await_block(Arc::downgrade(self), missing));
         }
     }
 
@@ -285,6 +286,9 @@ impl<E: Env> State<E> {
     /// Stores what was applied. It is durable with the next sync.
     fn save(&mut self) -> Result<(), CoreError> {
         let head = self.engine.records().head();
+        if !self.trees.has_news(head) {
+            return Ok(());
+        }
         let (trees, local) = (&self.trees, self.cores.local_core()?);
         let (saved, _) = self
             .cores
@@ -444,17 +448,17 @@ async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watc
 }
 
 /// Asks peers for a block of a tree, as long as it is awaited, and goes on applying once it is here.
-async fn await_block<E: Env>(shared: Weak<Shared<E>>, missing: MissingBlock, wait: Wait) {
+async fn await_block<E: Env>(shared: Weak<Shared<E>>, missing: MissingBlock) {
     loop {
-        let Some(fetched) = shared.upgrade().and_then(|shared| {
+        let Some(peers) = shared.upgrade().and_then(|shared| {
             let state = lock(&shared.state);
-            (state.awaited == Some(missing)).then(|| state.trees.fetch(missing, wait))
+            (state.awaited == Some(missing)).then(|| state.trees.peers())
         }) else {
             return;
         };
-        match fetched.await {
+        match peers.fetch(missing.core, missing.index).await {
             Ok(()) => break,
-            Err(CoreError::Timeout(_)) => {}
+            Err(Error::Unavailable { .. }) => {}
             Err(_) => return,
         }
     }

@@ -6,16 +6,19 @@
 //!
 //! Source: spec/autobee.md 3.1, 3.2, 3.6.
 
+use std::fmt;
 use std::sync::Arc;
 
+use super::Settings;
 use super::cores::{DatabaseCores, MANIFEST_VERSION};
+use super::view::{Fetch, Source};
 use crate::bee::{Blocks, StoredBlocks};
 use crate::crypto::CoreKey;
-use crate::engine::{MissingBlock, Trees};
+use crate::engine::Trees;
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Transaction, Wait};
-use crate::wire::{Decode as _, Encode as _, Length, Link};
+use crate::wire::{Decode as _, Encode as _, Index, Length, Link};
 
 /// Where the head of the system tree is kept: with the core of the local writer.
 const BOOT: &str = "autobee/head";
@@ -41,7 +44,7 @@ pub struct CoreLength {
 pub(super) struct DatabaseTrees<E: Env> {
     system: Arc<Core<E>>,
     view: Arc<Core<E>>,
-    blocks: Arc<StoredBlocks<E>>,
+    peers: Arc<Peers<E>>,
     trees: Trees,
     /// The head that the store has.
     boot: Option<Link>,
@@ -57,7 +60,7 @@ pub(super) struct Saved {
 
 impl<E: Env> DatabaseTrees<E> {
     /// Opens both cores, which are made if need be.
-    pub(super) async fn open(cores: &DatabaseCores<E>, cache_bytes_max: usize) -> Result<Self, Error> {
+    pub(super) async fn open(cores: &DatabaseCores<E>, settings: &Settings) -> Result<Self, Error> {
         let store = cores.store();
         let open = async |namespace| {
             let mut options = CoreOptions::name(CORE);
@@ -69,7 +72,7 @@ impl<E: Env> DatabaseTrees<E> {
         blocks.add(Arc::clone(&system));
         blocks.add(Arc::clone(&view));
         let source: Arc<dyn Blocks + Send + Sync> = Arc::<StoredBlocks<E>>::clone(&blocks);
-        let trees = Trees::stored(end(&view)?, end(&system)?, &source, cache_bytes_max);
+        let trees = Trees::stored(end(&view)?, end(&system)?, &source, settings.view_cache_bytes_max);
         let trees = trees.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
@@ -77,7 +80,10 @@ impl<E: Env> DatabaseTrees<E> {
             boot: boot_of(cores.local_core()?)?,
             system,
             view,
-            blocks,
+            peers: Arc::new(Peers {
+                blocks,
+                wait: Wait::For(settings.read_wait()),
+            }),
             trees,
         })
     }
@@ -115,8 +121,17 @@ impl<E: Env> DatabaseTrees<E> {
 
     // Storing.
 
+    /// True when the store does not have all blocks, or has another head than this.
+    pub(super) fn has_news(&self, head: Link) -> bool {
+        let is_elsewhere = match self.boot {
+            Some(boot) => boot != head,
+            None => head.length > Length::ZERO,
+        };
+        is_elsewhere || self.trees.system.kept() > 0 || self.trees.view.kept() > 0
+    }
+
     /// Writes what is new, and where the system tree stands. Give the result to [`DatabaseTrees::saved`] once the change
-    /// is committed. None when nothing is new.
+    /// is committed.
     ///
     /// The logs that led to `head` must be in the store already, or come with the same change.
     pub(super) fn save(
@@ -124,26 +139,20 @@ impl<E: Env> DatabaseTrees<E> {
         change: &mut Transaction<'_, '_, E>,
         local: &Core<E>,
         head: Link,
-    ) -> Result<Option<Saved>, CoreError> {
-        let (system, view) = (self.trees.system.unsaved(), self.trees.view.unsaved());
-        if system.is_empty() && view.is_empty() && self.boot == Some(head) {
-            return Ok(None);
-        }
+    ) -> Result<Saved, CoreError> {
         let saved = Saved {
-            system: change.append_unsigned(&self.system, system)?,
-            view: change.append_unsigned(&self.view, view)?,
+            system: change.append_unsigned(&self.system, self.trees.system.unsaved())?,
+            view: change.append_unsigned(&self.view, self.trees.view.unsaved())?,
             boot: head,
         };
         let boot = head.to_bytes().map_err(|error| CoreError::Record(error.into()))?;
         change.set_user_data(local, BOOT, Some(boot.into()))?;
-        Ok(Some(saved))
+        Ok(saved)
     }
 
     /// Takes note of a commit.
-    pub(super) fn saved(&mut self, saved: Option<Saved>) {
-        let Some(Saved { system, view, boot }) = saved else {
-            return;
-        };
+    pub(super) fn saved(&mut self, saved: Saved) {
+        let Saved { system, view, boot } = saved;
         self.trees.system.saved(Length(system));
         self.trees.view.saved(Length(view));
         self.boot = Some(boot);
@@ -157,14 +166,34 @@ impl<E: Env> DatabaseTrees<E> {
 
     // Reading.
 
-    /// What waits for a block of a tree that is still at a peer; outside of all locks.
-    pub(super) fn fetch(
-        &self,
-        missing: MissingBlock,
-        wait: Wait,
-    ) -> impl Future<Output = Result<(), CoreError>> + Send + use<E> {
-        let blocks = Arc::clone(&self.blocks);
-        async move { blocks.fetch(&missing.core, missing.index, wait).await }
+    /// Where blocks come from that are still at peers.
+    pub(super) fn peers(&self) -> Arc<Peers<E>> {
+        Arc::clone(&self.peers)
+    }
+}
+
+/// Brings blocks of trees that are in cores of other peers.
+pub(super) struct Peers<E: Env> {
+    blocks: Arc<StoredBlocks<E>>,
+    wait: Wait,
+}
+
+impl<E: Env> Source for Peers<E> {
+    fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_> {
+        Box::pin(async move {
+            match self.blocks.fetch(&core, index, self.wait).await {
+                Err(CoreError::Timeout(_) | CoreError::Unavailable(_)) => {
+                    Err(Error::Unavailable { core, index })
+                }
+                fetched => Ok(fetched?),
+            }
+        })
+    }
+}
+
+impl<E: Env> fmt::Debug for Peers<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.blocks.fmt(f)
     }
 }
 
