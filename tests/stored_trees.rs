@@ -84,18 +84,25 @@ async fn booted(store: &Store) -> Option<(InfoRecord, Vec<(Bytes, Bytes)>)> {
 /// ```
 #[test]
 fn after_a_power_cut_the_trees_are_those_of_the_logs() {
+    let (mut taken_up, mut lost) = (0, 0);
     for seed in 0..SEEDS {
         let env = MemoryEnv::new(seed);
-        assert!(
-            env.run(cut_power(env.clone(), seed)).is_some(),
-            "seed {seed}: waits"
-        );
+        let counts = env.run(cut_power(env.clone(), seed));
+        let counts = counts.unwrap_or_else(|| panic!("seed {seed}: waits for something that cannot happen"));
+        taken_up += counts.0;
+        lost += counts.1;
     }
+    assert!(
+        taken_up > 0 && lost > 0,
+        "{taken_up} taken up, {lost} applied again"
+    );
 }
 
-async fn cut_power(env: MemoryEnv, seed: u64) {
+/// Gives how many entries were taken up from the trees, and how many had to be applied again.
+async fn cut_power(env: MemoryEnv, seed: u64) -> (u64, u64) {
     let mut choice = Seeded::new(seed);
     let mut disk = SimDisk::new(seed);
+    let (mut taken_up, mut lost) = (0, 0);
     let mut db = database(store_on(&env, &disk).await, Durability::Visible).await;
     for step in 0..STEPS {
         if choice.below(6) > 0 {
@@ -132,7 +139,18 @@ async fn cut_power(env: MemoryEnv, seed: u64) {
         }
         drop(local);
 
-        db = database(store, Durability::Visible).await;
+        let before = lengths(&store).await;
+        db = database(store.clone(), Durability::Visible).await;
+        assert_eq!(db.stats().applies, length - applied, "{context}");
+        if applied == length {
+            assert_eq!(
+                lengths(&store).await,
+                before,
+                "{context}: nothing is written again"
+            );
+        }
+        taken_up += applied;
+        lost += length - applied;
         let replayed = replay(&env, &pair, &log).await;
         assert_eq!(db.order(), replayed.order(), "{context}");
         assert_eq!(db.writers(), replayed.writers(), "{context}");
@@ -143,6 +161,12 @@ async fn cut_power(env: MemoryEnv, seed: u64) {
         );
     }
     db.close().await.unwrap();
+    (taken_up, lost)
+}
+
+async fn lengths(store: &Store) -> [u64; 2] {
+    let [system, view] = [tree_core(store, "system").await, tree_core(store, "view").await];
+    [system, view].map(|core| core.length().unwrap())
 }
 
 /// A database of this log alone, in a store that has nothing else.
@@ -213,9 +237,11 @@ fn two_hundred_heads_are_written_and_read_again() {
         let heads: std::collections::BTreeSet<CoreKey> = info.heads.iter().map(|head| head.key).collect();
         assert!(cores.iter().all(|core| heads.contains(&core.key())));
         assert!(entries.len() > usize::from(WRITERS));
-        let db = database(store, Durability::Visible).await;
+        let before = lengths(&store).await;
+        let db = database(store.clone(), Durability::Visible).await;
         assert_eq!(db.order(), order);
         assert_eq!(db.view().all().await.unwrap(), entries);
+        assert_eq!((db.stats().applies, lengths(&store).await), (0, before));
     });
     assert!(ended.is_some(), "the test waits for something that cannot happen");
 }

@@ -79,7 +79,7 @@ impl<E: Env> Builder<E> {
         let verify = self.store.env().crypto().clone();
         let cores = DatabaseCores::open(self.store, self.key).await?;
         let trees = DatabaseTrees::open(&cores, &self.settings).await?;
-        let engine = Engine::new(EngineOptions {
+        let mut engine = Engine::new(EngineOptions {
             key: cores.database(),
             name: self.name,
             apply: self.apply,
@@ -87,6 +87,7 @@ impl<E: Env> Builder<E> {
             verify,
             trees: trees.trees().clone(),
         });
+        trees.take_up(&mut engine);
         let shared = Shared::new(self.settings, engine, cores, trees);
         shared.start().await?;
         Ok(Autobee { shared })

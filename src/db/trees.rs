@@ -13,8 +13,8 @@ use super::Settings;
 use super::cores::{DatabaseCores, MANIFEST_VERSION};
 use super::view::{Fetch, Source};
 use crate::bee::{Blocks, StoredBlocks};
-use crate::crypto::CoreKey;
-use crate::engine::Trees;
+use crate::crypto::{CoreKey, Verify};
+use crate::engine::{Engine, Trees};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Transaction, Wait};
@@ -117,6 +117,13 @@ impl<E: Env> DatabaseTrees<E> {
             },
         };
         Ok([system, view, current])
+    }
+
+    /// Tells an engine what was applied before. What cannot be read is applied anew, and written behind the end.
+    pub(super) fn take_up<V: Verify>(&self, engine: &mut Engine<V>) {
+        if let Some(boot) = self.boot {
+            let _ = engine.take_up(boot);
+        }
     }
 
     // Storing.

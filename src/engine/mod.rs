@@ -12,6 +12,7 @@ pub mod dag;
 pub mod encryption;
 pub mod linearizer;
 mod reader;
+mod recorded;
 mod replay;
 pub mod system;
 mod trees;
@@ -28,11 +29,13 @@ pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub use trees::{MissingBlock, Restored, Trees};
 
 use crate::apply::{ApplyFn, Snapshot};
+use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
 use crate::wire::{Index, Length, Link, Timestamp, Weight};
 use dag::Dag;
 use linearizer::{Linearizer, Rules};
 use reader::Reader;
+use recorded::Recorded;
 use replay::{Pause, Run, State};
 use system::System;
 
@@ -84,6 +87,7 @@ pub struct Engine<V> {
     order: Linearizer<State>,
     /// Up to which length the anchors of a writer's entries are known to the set.
     anchored: BTreeMap<CoreKey, Length>,
+    recorded: Recorded,
     stopped: Option<String>,
 }
 
@@ -165,11 +169,25 @@ impl<V: Verify> Engine<V> {
             dag: Dag::new(),
             order: Linearizer::new(rules, State::empty(&options.trees)),
             anchored: BTreeMap::new(),
+            recorded: Recorded::default(),
             stopped: None,
         }
     }
 
     // Growing.
+
+    /// Takes up what an earlier engine applied, up to this version of the system tree. To be called before the first
+    /// drain: batches that come in the same order again are not applied again, and nothing is written for them. The
+    /// blocks of all cores must be those that the earlier engine had, or more of the same.
+    ///
+    /// # Errors
+    ///
+    /// When the system tree cannot be read. Then everything is applied anew.
+    pub fn take_up(&mut self, head: Link) -> Result<(), BeeError> {
+        let records = &self.order.state().records;
+        let (tree, from) = (records.tree().clone(), records.head());
+        self.recorded.read(&tree, from, head)
+    }
 
     /// Takes verified blocks of a core, the first of them at `from`. Blocks that are here already are passed over.
     pub fn ingest(&mut self, core: CoreKey, from: Index, blocks: &[Bytes]) {
@@ -196,17 +214,22 @@ impl<V: Verify> Engine<V> {
             name: &self.name,
             rules: self.rules,
             readers: &self.readers,
+            recorded: &self.recorded,
             budget: applies_max,
             pause: None,
         };
         let updated = self.order.update(&self.dag, &mut run);
         match (updated, run.pause) {
-            (Ok(update), _) => Ok(Drained {
-                more: false,
-                wake_at,
-                undone: update.undone,
-                missing: None,
-            }),
+            (Ok(update), _) => {
+                // Whatever comes next is not what was there before.
+                self.recorded.clear();
+                Ok(Drained {
+                    more: false,
+                    wake_at,
+                    undone: update.undone,
+                    missing: None,
+                })
+            }
             (Err(_), Some(Pause::Stopped(reason))) => {
                 self.stopped = Some(reason.clone());
                 Err(Stop { reason })
@@ -355,10 +378,10 @@ impl<V: Verify> Engine<V> {
 
     /// Counts since the engine was made.
     #[must_use]
-    pub const fn stats(&self) -> EngineStats {
+    pub fn stats(&self) -> EngineStats {
         let stats = self.order.stats();
         EngineStats {
-            applies: stats.applies,
+            applies: stats.applies - self.recorded.taken(),
             undos: stats.undos,
             undone: stats.undone,
         }

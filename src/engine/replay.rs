@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use super::anchor::anchor;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
 use super::reader::Reader;
+use super::recorded::Recorded;
 use super::system::{Flush, System, Write};
 use super::trees::{MissingBlock, Trees};
 use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, Snapshot, WriterOptions};
@@ -68,6 +69,7 @@ pub(super) struct Run<'a> {
     pub(super) name: &'a str,
     pub(super) rules: Rules,
     pub(super) readers: &'a BTreeMap<CoreKey, Reader>,
+    pub(super) recorded: &'a Recorded,
     pub(super) budget: usize,
     pub(super) pause: Option<Pause>,
 }
@@ -85,6 +87,9 @@ impl Replay for Run<'_> {
             return Err(Suspended);
         };
         self.budget = budget;
+        if let Some(state) = self.take_up(state, &step) {
+            return Ok(Verdict::Accepted(state));
+        }
         let batch = step.batch;
         let is_stranger =
             state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
@@ -129,6 +134,18 @@ impl Replay for Run<'_> {
 }
 
 impl Run<'_> {
+    /// The state behind a batch that was applied before, if the system tree has it.
+    fn take_up(&self, before: &State, step: &Step<'_>) -> Option<State> {
+        let bare = || self.begin(before, step).finish().system;
+        let trees = (&before.system, &before.records, &before.view);
+        let (system, records, view) = self.recorded.behind(trees, step, bare)?;
+        Some(State {
+            system,
+            records,
+            view,
+        })
+    }
+
     /// The flush of a batch with its blocks recorded, before apply.
     fn begin(&self, state: &State, step: &Step<'_>) -> Flush {
         let batch = step.batch;
