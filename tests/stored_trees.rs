@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use autobee::bee::{Bee, Settings as BeeSettings, StoredBee};
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _};
@@ -10,11 +11,12 @@ use autobee::db::Durability;
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Wait};
+use autobee::replication::session::{Replication, SessionSettings};
 use autobee::store::{Engine as _, Seglog, StoreHandle};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::system::SystemKey;
 use autobee::wire::{Decode as _, Encode as _, InfoRecord, Length, Link, Timestamp};
-use autobee::{Autobee, Settings};
+use autobee::{Autobee, Role, Settings};
 use autobee_sim::disk::{Choose as _, Crash, Seeded, SimDisk};
 use autobee_sim::workload::{Contract, Op};
 use bytes::Bytes;
@@ -242,6 +244,102 @@ fn two_hundred_heads_are_written_and_read_again() {
         assert_eq!(db.order(), order);
         assert_eq!(db.view().all().await.unwrap(), entries);
         assert_eq!((db.stats().applies, lengths(&store).await), (0, before));
+    });
+    assert!(ended.is_some(), "the test waits for something that cannot happen");
+}
+
+/// Who has the key of a tree's core gets its blocks with a signature that holds, and more as they come.
+#[test]
+fn a_peer_can_fetch_the_trees() {
+    let env = MemoryEnv::new(1);
+    let ended = env.run(async {
+        let db = database(store_on(&env, &SimDisk::new(1)).await, Durability::Durable).await;
+        db.append(Op::put("a", "1").to_value()).await.unwrap();
+        let signed = || db.views().unwrap().map(|core| core.signed_length.0);
+        assert_eq!(signed(), [0, 0, 0]);
+
+        let there = env.sibling(2);
+        let store = store_on(&there, &SimDisk::new(2)).await;
+        let replication = Replication::new(&there, &store, SessionSettings::default());
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let _session = db.replicate(near, Role::Initiator).unwrap();
+        let _other = replication.start(far, Role::Responder);
+
+        for value in ["1", "2", "3"] {
+            db.append(Op::put("a", value).to_value()).await.unwrap();
+            let [system, view, _] = db.views().unwrap();
+            for tree in [system, view] {
+                let copy = store.get(CoreOptions::key(tree.key)).await.unwrap();
+                copy.get(tree.length.0 - 1, Wait::For(Duration::from_secs(60)))
+                    .await
+                    .unwrap();
+                assert!(copy.length().unwrap() >= tree.length.0);
+            }
+        }
+        let [system, view, current] = db.views().unwrap();
+        assert_eq!(signed(), [system.length.0, view.length.0, current.length.0]);
+    });
+    assert!(ended.is_some(), "the test waits for something that cannot happen");
+}
+
+/// ```text
+/// w: 1 -- 2        applied, and the database closed
+/// w: 1'            what its owner made of it meanwhile
+/// ```
+#[test]
+fn what_was_applied_of_a_rewritten_log_is_not_taken_up() {
+    let env = MemoryEnv::new(1);
+    let ended = env.run(async {
+        let disk = SimDisk::new(1);
+        let store = store_on(&env, &disk).await;
+        let db = database(store.clone(), Durability::Durable).await;
+        let log = writer(&store, Ed25519.key_pair(&Seed::new([5; 32]))).await;
+        db.append(Op::add_writer(log.key(), 1).to_value()).await.unwrap();
+        let creator = Link {
+            key: db.local(),
+            length: Length(1),
+        };
+        let block = |value: &str| {
+            let block = OplogBlock {
+                links: vec![creator],
+                value: Some(Op::put(value, "here").to_value().into()),
+                ..OplogBlock::default()
+            };
+            Bytes::from(block.to_bytes().unwrap())
+        };
+        let key = db.key();
+        log.append(vec![block("old"), block("older")]).await.unwrap();
+        let referrer = Bytes::copy_from_slice(key.as_bytes());
+        log.set_user_data("referrer", Some(referrer)).await.unwrap();
+        db.close().await.unwrap();
+        drop(log);
+
+        let keys = async |db: &Autobee<MemoryEnv>| -> Vec<Bytes> {
+            let old = db.view().get(b"old").await.unwrap();
+            let new = db.view().get(b"new").await.unwrap();
+            [("old", old), ("new", new)]
+                .into_iter()
+                .filter(|(_, value)| value.is_some())
+                .map(|(key, _)| key.into())
+                .collect()
+        };
+        let mut applies = Vec::new();
+        for rewrites in [false, false, true, false] {
+            let store = store_on(&env, &disk.kill()).await;
+            if rewrites {
+                let log = writer(&store, Ed25519.key_pair(&Seed::new([5; 32]))).await;
+                log.truncate(0, None).await.unwrap();
+                log.append(vec![block("new")]).await.unwrap();
+            }
+            let db = database(store, Durability::Durable).await;
+            applies.push((db.stats().applies, keys(&db).await));
+            db.close().await.unwrap();
+        }
+        let expected = [(2, "old"), (0, "old"), (2, "new"), (0, "new")];
+        assert_eq!(
+            applies,
+            expected.map(|(applies, key)| (applies, vec![Bytes::from(key)]))
+        );
     });
     assert!(ended.is_some(), "the test waits for something that cannot happen");
 }

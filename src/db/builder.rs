@@ -110,7 +110,7 @@ impl<E: Env> Builder<E> {
             verify,
             trees: trees.trees().clone(),
         });
-        trees.take_up(&mut engine);
+        trees.take_up(&mut engine, &cores);
         let sessions = SessionSettings {
             identity: self.identity,
             admit: self.admit,

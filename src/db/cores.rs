@@ -36,6 +36,8 @@ pub(super) struct DatabaseCores<E: Env> {
     database: CoreKey,
     local: CoreKey,
     open: BTreeMap<CoreKey, Member<E>>,
+    /// Of the blocks that were taken, as far as cores were ever truncated.
+    forks: BTreeMap<CoreKey, u64>,
 }
 
 struct Member<E: Env> {
@@ -128,6 +130,7 @@ impl<E: Env> DatabaseCores<E> {
             local: local.key(),
             database,
             open: BTreeMap::new(),
+            forks: BTreeMap::new(),
             store,
         };
         cores.add(local)?;
@@ -174,6 +177,8 @@ impl<E: Env> DatabaseCores<E> {
             stalled: None,
             core,
         };
+        self.forks
+            .extend(Some((key, member.fork)).filter(|(_, fork)| *fork > 0));
         self.open.insert(key, member);
         Ok(true)
     }
@@ -226,8 +231,19 @@ impl<E: Env> DatabaseCores<E> {
                 member.stalled = Some(Stalled::Conflict { length, fork });
                 Ok((from, Vec::new()))
             }
-            taken => Ok((from, taken?)),
+            taken => {
+                let taken = taken?;
+                // Of a core that was rewritten stays what was taken before.
+                let fork = Some(member.fork).filter(|fork| *fork > 0 && member.stalled.is_none());
+                self.forks.extend(fork.map(|fork| (*key, fork)));
+                Ok((from, taken))
+            }
         }
+    }
+
+    /// The forks of the blocks that were taken; cores that are not here were never truncated.
+    pub(super) const fn forks(&self) -> &BTreeMap<CoreKey, u64> {
+        &self.forks
     }
 
     /// Why nothing more of a core is taken; none when all is well with it.

@@ -323,14 +323,14 @@ impl<E: Env> State<E> {
     /// Stores what was applied. It is durable with the next sync.
     fn save(&mut self) -> Result<(), CoreError> {
         let head = self.engine.records().head();
-        if !self.trees.has_news(head) {
+        let (trees, cores) = (&self.trees, &self.cores);
+        if !trees.has_news(cores, head) {
             return Ok(());
         }
-        let (trees, local) = (&self.trees, self.cores.local_core()?);
         let (saved, _) = self
             .cores
             .store()
-            .transact(|change| trees.save(change, local, head))?;
+            .transact(|change| trees.save(change, cores, head))?;
         self.trees.saved(saved);
         Ok(())
     }

@@ -6,8 +6,11 @@
 //!
 //! Source: spec/autobee.md 3.1, 3.2, 3.6.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::Settings;
 use super::cores::{DatabaseCores, MANIFEST_VERSION};
@@ -18,10 +21,14 @@ use crate::engine::{Engine, Trees};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Transaction, Wait};
-use crate::wire::{Decode as _, Encode as _, Index, Length, Link};
+use crate::wire::{Decode as _, DecodeError, Decoder, Encode, EncodeError, Encoder, Index, Length, Link};
 
 /// Where the head of the system tree is kept: with the core of the local writer.
 const BOOT: &str = "autobee/head";
+
+/// Which forks of the writers' cores led there, kept in the same place: a name of our own. What was applied is taken up
+/// again only if nobody rewrote his log since.
+const FORKS: &str = "autobee/forks";
 
 /// The name of both cores, each in a namespace of its own.
 const CORE: &str = "bee";
@@ -48,14 +55,17 @@ pub(super) struct DatabaseTrees<E: Env> {
     trees: Trees,
     /// The head that the store has.
     boot: Option<Link>,
+    /// The forks that the store has.
+    forks: BTreeMap<CoreKey, u64>,
 }
 
 /// What one commit stores.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Saved {
     system: u64,
     view: u64,
     boot: Link,
+    forks: Option<BTreeMap<CoreKey, u64>>,
 }
 
 impl<E: Env> DatabaseTrees<E> {
@@ -78,6 +88,7 @@ impl<E: Env> DatabaseTrees<E> {
         })?;
         Ok(Self {
             boot: boot_of(cores.local_core()?)?,
+            forks: forks_of(cores.local_core()?)?,
             system,
             view,
             peers: Arc::new(Peers {
@@ -120,8 +131,8 @@ impl<E: Env> DatabaseTrees<E> {
     }
 
     /// Tells an engine what was applied before. What cannot be read is applied anew, and written behind the end.
-    pub(super) fn take_up<V: Verify>(&self, engine: &mut Engine<V>) {
-        if let Some(boot) = self.boot {
+    pub(super) fn take_up<V: Verify>(&self, engine: &mut Engine<V>, cores: &DatabaseCores<E>) {
+        if let Some(boot) = self.boot.filter(|_| self.forks == *cores.forks()) {
             let _ = engine.take_up(boot);
         }
     }
@@ -129,12 +140,15 @@ impl<E: Env> DatabaseTrees<E> {
     // Storing.
 
     /// True when the store does not have all blocks, or has another head than this.
-    pub(super) fn has_news(&self, head: Link) -> bool {
+    pub(super) fn has_news(&self, cores: &DatabaseCores<E>, head: Link) -> bool {
         let is_elsewhere = match self.boot {
             Some(boot) => boot != head,
             None => head.length > Length::ZERO,
         };
-        is_elsewhere || self.trees.system.kept() > 0 || self.trees.view.kept() > 0
+        is_elsewhere
+            || self.forks != *cores.forks()
+            || self.trees.system.kept() > 0
+            || self.trees.view.kept() > 0
     }
 
     /// Writes what is new, and where the system tree stands. Give the result to [`DatabaseTrees::saved`] once the change
@@ -144,25 +158,37 @@ impl<E: Env> DatabaseTrees<E> {
     pub(super) fn save(
         &self,
         change: &mut Transaction<'_, '_, E>,
-        local: &Core<E>,
+        cores: &DatabaseCores<E>,
         head: Link,
     ) -> Result<Saved, CoreError> {
+        let local = cores.local_core()?;
+        let forks = Some(cores.forks()).filter(|forks| **forks != self.forks);
+        if let Some(forks) = forks {
+            change.set_user_data(local, FORKS, Some(encode_forks(forks)?))?;
+        }
         let saved = Saved {
+            forks: forks.cloned(),
             system: change.append_unsigned(&self.system, self.trees.system.unsaved())?,
             view: change.append_unsigned(&self.view, self.trees.view.unsaved())?,
             boot: head,
         };
-        let boot = head.to_bytes().map_err(|error| CoreError::Record(error.into()))?;
+        let boot = head.to_bytes().map_err(unwritable)?;
         change.set_user_data(local, BOOT, Some(boot.into()))?;
         Ok(saved)
     }
 
     /// Takes note of a commit.
     pub(super) fn saved(&mut self, saved: Saved) {
-        let Saved { system, view, boot } = saved;
+        let Saved {
+            system,
+            view,
+            boot,
+            forks,
+        } = saved;
         self.trees.system.saved(Length(system));
         self.trees.view.saved(Length(view));
         self.boot = Some(boot);
+        self.forks = forks.unwrap_or_else(|| std::mem::take(&mut self.forks));
     }
 
     /// Signs the heads of both cores, so that the next opening can show them at once.
@@ -213,12 +239,43 @@ fn end<E: Env>(core: &Core<E>) -> Result<Link, CoreError> {
 
 /// The head of the system tree that the store has.
 fn boot_of<E: Env>(local: &Core<E>) -> Result<Option<Link>, Error> {
-    let Some(bytes) = local.user_data(BOOT)? else {
-        return Ok(None);
+    let boot = local.user_data(BOOT)?;
+    boot.map(|bytes| Link::from_bytes(&bytes).map_err(|error| corrupt(local, BOOT, &error)))
+        .transpose()
+}
+
+/// The forks that the store has.
+fn forks_of<E: Env>(local: &Core<E>) -> Result<BTreeMap<CoreKey, u64>, Error> {
+    let Some(bytes) = local.user_data(FORKS)? else {
+        return Ok(BTreeMap::new());
     };
-    let boot = Link::from_bytes(&bytes).map_err(|error| Error::Corrupt {
+    let mut from = Decoder::new(&bytes);
+    let forks = from.array(|from| Ok((CoreKey::decode(from)?, from.uint()?)));
+    let forks = forks.map_err(|error| corrupt(local, FORKS, &error))?;
+    Ok(forks.into_iter().collect())
+}
+
+fn encode_forks(forks: &BTreeMap<CoreKey, u64>) -> Result<Bytes, CoreError> {
+    struct Forks(Vec<(CoreKey, u64)>);
+    impl Encode for Forks {
+        fn encode(&self, to: &mut Encoder) {
+            to.array(&self.0, |(key, fork), to| {
+                key.encode(to);
+                to.uint(*fork);
+            });
+        }
+    }
+    let forks = Forks(forks.iter().map(|(key, fork)| (*key, *fork)).collect());
+    Ok(forks.to_bytes().map_err(unwritable)?.into())
+}
+
+fn unwritable(error: EncodeError) -> CoreError {
+    CoreError::Record(error.into())
+}
+
+fn corrupt<E: Env>(local: &Core<E>, name: &str, error: &DecodeError) -> Error {
+    Error::Corrupt {
         file: "store".into(),
-        what: format!("{BOOT} of {}: {error}", local.key()),
-    })?;
-    Ok(Some(boot))
+        what: format!("{name} of {}: {error}", local.key()),
+    }
 }
