@@ -124,9 +124,7 @@ async fn listen(env: &NativeEnv, database: &Database, at: &str) -> Result<u16> {
             if let Ok(session) = database.replicate(stream, Role::Responder) {
                 say(&json!({ "event": "connected" }));
                 tokio::spawn(async move {
-                    say(
-                        &json!({ "event": "disconnected", "reason": format!("{:?}", session.ended().await) }),
-                    );
+                    say(&json!({ "event": "disconnected", "reason": session.ended().await.to_string() }));
                 });
             }
         }
@@ -144,7 +142,7 @@ async fn stay_connected(env: NativeEnv, database: Database, to: String) {
             };
             pause = REDIAL.0;
             say(&json!({ "event": "connected" }));
-            say(&json!({ "event": "disconnected", "reason": format!("{:?}", session.ended().await) }));
+            say(&json!({ "event": "disconnected", "reason": session.ended().await.to_string() }));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(REDIAL.1);

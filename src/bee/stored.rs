@@ -73,7 +73,7 @@ impl<E: Env> StoredBee<E> {
         let tree = Mutex::new(bee.tree(head.unwrap_or(newest)));
         let turn = tokio::sync::Mutex::new(());
         let core = Arc::new(core);
-        let blocks = StoredBlocks::new(store);
+        let blocks = StoredBlocks::new(store, None);
         blocks.add(Arc::clone(&core));
         Ok(Self {
             core,

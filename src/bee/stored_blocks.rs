@@ -9,21 +9,23 @@ use bytes::Bytes;
 use super::{BlockError, Blocks};
 use crate::crypto::CoreKey;
 use crate::env::Env;
-use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Wait};
+use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Encryption, Wait};
 use crate::wire::Index;
 
 /// Blocks of cores of a store. Sessions of the cores that were asked for stay open until they are let go.
 pub struct StoredBlocks<E: Env> {
     store: Corestore<E>,
+    encryption: Option<Encryption>,
     open: Mutex<BTreeMap<CoreKey, Arc<Core<E>>>>,
 }
 
 impl<E: Env> StoredBlocks<E> {
-    /// Blocks of the cores of `store`, none of which is open.
+    /// Blocks of the cores of `store`, none of which is open. Those that are opened later are encrypted like this.
     #[must_use]
-    pub fn new(store: Corestore<E>) -> Self {
+    pub fn new(store: Corestore<E>, encryption: Option<Encryption>) -> Self {
         Self {
             store,
+            encryption,
             open: Mutex::default(),
         }
     }
@@ -43,7 +45,9 @@ impl<E: Env> StoredBlocks<E> {
         let core = match open {
             Some(core) => core,
             None => {
-                let core = Arc::new(self.store.get(CoreOptions::key(*key)).await?);
+                let mut options = CoreOptions::key(*key);
+                options.session.encryption.clone_from(&self.encryption);
+                let core = Arc::new(self.store.get(options).await?);
                 self.add(Arc::clone(&core));
                 core
             }

@@ -9,11 +9,13 @@ use std::task::Poll;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::append::Own;
 use super::cores::DatabaseCores;
 use super::trees::DatabaseTrees;
 use super::view::Source as _;
 use super::{Session, Settings};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
+use crate::engine::encryption::DatabaseKeys;
 use crate::engine::{Engine, MissingBlock, Stop};
 use crate::env::{Clock as _, Env, Spawn as _, watch};
 use crate::error::Error;
@@ -32,7 +34,11 @@ pub(super) struct Shared<E: Env> {
     pub(super) settings: Settings,
     pub(super) key: CoreKey,
     pub(super) local: CoreKey,
+    /// Of an encrypted database.
+    keys: Option<DatabaseKeys>,
     pub(super) state: Mutex<State<E>>,
+    /// Held by the append whose turn it is.
+    pub(super) appending: tokio::sync::Mutex<()>,
     pub(super) replication: Replication<E>,
     /// Where peers tell each other of cores of writers.
     wakeup: Wakeup,
@@ -51,6 +57,7 @@ pub(super) struct State<E: Env> {
     pub(super) engine: Engine<E::Crypto>,
     pub(super) cores: DatabaseCores<E>,
     pub(super) trees: DatabaseTrees<E>,
+    pub(super) own: Own,
     /// Cores that are wanted, and that nobody opened yet.
     to_open: BTreeSet<CoreKey>,
     strangers_max: usize,
@@ -75,11 +82,13 @@ impl<E: Env> Shared<E> {
     ) -> Arc<Self> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
+        let keys = cores.encryption().cloned();
         let replication = Replication::new(store.env(), &store, sessions);
         let state = State {
             engine,
             cores,
             trees,
+            own: Own::default(),
             to_open: BTreeSet::new(),
             strangers_max: settings.stranger_cores_max,
             strangers: BTreeSet::new(),
@@ -94,7 +103,9 @@ impl<E: Env> Shared<E> {
             settings,
             key,
             local,
+            keys,
             state: Mutex::new(state),
+            appending: tokio::sync::Mutex::new(()),
             wakeup: replication.wakeup(key),
             replication,
             changed: watch::Sender::new(0),
@@ -145,7 +156,7 @@ impl<E: Env> Shared<E> {
 
     /// Opens a core that takes part.
     async fn open(self: &Arc<Self>, key: CoreKey) -> Result<(), CoreError> {
-        let core = DatabaseCores::session(&self.store, self.key, key).await?;
+        let core = DatabaseCores::session(&self.store, self.key, self.keys.as_ref(), key).await?;
         let is_new = {
             let mut state = lock(&self.state);
             if state.is_closed {
@@ -184,16 +195,22 @@ impl<E: Env> Shared<E> {
     /// Orders and applies everything that is here, in portions, so that other tasks get their turn.
     pub(super) async fn drain(self: &Arc<Self>) -> Result<(), Error> {
         loop {
-            let drained = {
+            let (drained, unawaited) = {
                 let mut state = lock(&self.state);
                 if state.is_closed {
                     return Err(Error::Closed);
                 }
                 let now = self.now();
-                let drained = state.engine.drain(now, self.settings.drain_applies_max);
-                state.save()?;
-                drained
+                let mut drained = state.engine.drain(now, self.settings.drain_applies_max);
+                let unawaited = state.settle(&mut drained, now);
+                if drained.is_ok() {
+                    state.save()?;
+                }
+                (drained, unawaited)
             };
+            if let Some(seq) = unawaited {
+                self.sync_later(seq);
+            }
             self.env.trace(|| {
                 let state = lock(&self.state);
                 format!("drained, {} batches in order", state.engine.batches())
@@ -313,11 +330,18 @@ impl<E: Env> State<E> {
         Ok(())
     }
 
-    /// Signs and writes own blocks, and hands them to the engine. They are durable with the commit.
+    /// Signs and writes own blocks, and with them the trees, about which they speak. The blocks are shown to peers once
+    /// the commit is durable.
     pub(super) fn append(&mut self, blocks: Vec<Bytes>) -> Result<(Length, Seq), Error> {
-        let appended = self.cores.append(blocks)?;
+        let head = self.engine.records().head();
+        let (trees, cores) = (&self.trees, &self.cores);
+        let ((length, saved), seq) = cores.store().transact(|change| {
+            let saved = trees.save(change, cores, head)?;
+            Ok((change.append(cores.local_core()?, blocks)?, saved))
+        })?;
+        self.trees.saved(saved);
         self.feed(&self.cores.local())?;
-        Ok(appended)
+        Ok((Length(length), seq))
     }
 
     /// Stores what was applied. It is durable with the next sync.
@@ -465,10 +489,9 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
             let Some(key) = lock(&shared.state).to_open.pop_first() else {
                 break;
             };
-            match shared.open(key).await {
-                Err(CoreError::Closed | CoreError::Store(_)) => return,
-                // Other cores go on without this one; the next drain tries again.
-                Ok(()) | Err(_) => {}
+            // Other cores go on without one that cannot be opened; the next drain tries it again.
+            if let Err(CoreError::Closed | CoreError::Store(_)) = shared.open(key).await {
+                return;
             }
         }
         shared.notify();

@@ -15,12 +15,13 @@ use bytes::Bytes;
 use super::Settings;
 use super::cores::{DatabaseCores, MANIFEST_VERSION};
 use super::view::{Fetch, Source};
-use crate::bee::{Blocks, StoredBlocks};
+use crate::bee::StoredBlocks;
 use crate::crypto::{CoreKey, Verify};
+use crate::engine::encryption::SYSTEM_NAME;
 use crate::engine::{Engine, Trees};
 use crate::env::Env;
 use crate::error::Error;
-use crate::hypercore::{Core, CoreError, CoreOptions, Transaction, Wait};
+use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
 use crate::wire::{Decode as _, DecodeError, Decoder, Encode, EncodeError, Encoder, Index, Length, Link};
 
 /// Where the head of the system tree is kept: with the core of the local writer.
@@ -72,17 +73,24 @@ impl<E: Env> DatabaseTrees<E> {
     /// Opens both cores, which are made if need be.
     pub(super) async fn open(cores: &DatabaseCores<E>, settings: &Settings) -> Result<Self, Error> {
         let store = cores.store();
-        let open = async |namespace| {
+        let open = async |namespace, encryption_name| -> Result<_, Error> {
+            let keys = cores.encryption();
+            let encryption = keys.map(|keys| Encryption::Cipher(Arc::new(keys.view(encryption_name))));
             let mut options = CoreOptions::name(CORE);
             options.manifest_version = MANIFEST_VERSION;
-            store.namespace(namespace).get(options).await
+            options.session.encryption.clone_from(&encryption);
+            let core = Arc::new(store.namespace(namespace).get(options).await?);
+            let blocks = StoredBlocks::new(store.clone(), encryption);
+            blocks.add(Arc::clone(&core));
+            Ok((core, Arc::new(blocks)))
         };
-        let (system, view) = (Arc::new(open(SYSTEM).await?), Arc::new(open(VIEW).await?));
-        let blocks = Arc::new(StoredBlocks::new(store.clone()));
-        blocks.add(Arc::clone(&system));
-        blocks.add(Arc::clone(&view));
-        let source: Arc<dyn Blocks + Send + Sync> = Arc::<StoredBlocks<E>>::clone(&blocks);
-        let trees = Trees::stored(end(&view)?, end(&system)?, &source, settings.view_cache_bytes_max);
+        let (system, system_blocks) = open(SYSTEM, SYSTEM_NAME).await?;
+        let (view, view_blocks) = open(VIEW, VIEW).await?;
+        let trees = Trees::stored(
+            (end(&view)?, Arc::clone(&view_blocks)),
+            (end(&system)?, Arc::clone(&system_blocks)),
+            settings.view_cache_bytes_max,
+        );
         let trees = trees.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
@@ -92,7 +100,8 @@ impl<E: Env> DatabaseTrees<E> {
             system,
             view,
             peers: Arc::new(Peers {
-                blocks,
+                view: view_blocks,
+                system: system_blocks,
                 wait: Wait::For(settings.read_wait()),
             }),
             trees,
@@ -207,26 +216,29 @@ impl<E: Env> DatabaseTrees<E> {
 
 /// Brings blocks of trees that are in cores of other peers.
 pub(super) struct Peers<E: Env> {
-    blocks: Arc<StoredBlocks<E>>,
+    view: Arc<StoredBlocks<E>>,
+    system: Arc<StoredBlocks<E>>,
     wait: Wait,
 }
 
 impl<E: Env> Source for Peers<E> {
     fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_> {
         Box::pin(async move {
-            match self.blocks.fetch(&core, index, self.wait).await {
+            match self.view.fetch(&core, index, self.wait).await {
                 Err(CoreError::Timeout(_) | CoreError::Unavailable(_)) => {
-                    Err(Error::Unavailable { core, index })
+                    return Err(Error::Unavailable { core, index });
                 }
-                fetched => Ok(fetched?),
+                fetched => fetched?,
             }
+            // Nobody says which of the two trees is waiting. It is here now.
+            Ok(self.system.fetch(&core, index, Wait::Local).await?)
         })
     }
 }
 
 impl<E: Env> fmt::Debug for Peers<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.blocks.fmt(f)
+        self.view.fmt(f)
     }
 }
 

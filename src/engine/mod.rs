@@ -11,10 +11,12 @@ mod compose;
 pub mod dag;
 pub mod encryption;
 pub mod linearizer;
+mod local;
 mod reader;
 mod recorded;
 mod replay;
 pub mod system;
+mod testimony;
 mod trees;
 pub mod witness;
 
@@ -25,19 +27,25 @@ use thiserror::Error;
 
 pub use anchor::anchor;
 pub use compose::ComposeError;
+pub use local::OwnBatch;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
+pub use testimony::ATTESTATIONS_MAX;
 pub use trees::{MissingBlock, Restored, Trees};
 
 use crate::apply::{ApplyFn, Snapshot};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
 use crate::wire::{Index, Length, Link, Timestamp, Weight};
+use anchor::Anchor;
 use dag::Dag;
+use encryption::DatabaseKeys;
 use linearizer::{Linearizer, Rules};
+use local::Round;
 use reader::Reader;
 use recorded::Recorded;
 use replay::{Pause, Run, State};
 use system::System;
+use testimony::{Spoken, Testimony};
 
 /// How an engine is made.
 pub struct EngineOptions<V> {
@@ -59,9 +67,9 @@ pub struct EngineOptions<V> {
 ///
 /// ```
 /// use autobee::apply::{ApplyFn, OrderOnly};
-/// use autobee::crypto::{CoreKey, Ed25519};
+/// use autobee::crypto::{CoreKey, Ed25519, Seed, Sign as _};
 /// use autobee::engine::{Engine, EngineOptions, Trees};
-/// use autobee::wire::{Index, Timestamp};
+/// use autobee::wire::Timestamp;
 ///
 /// let creator = CoreKey::new([1; 32]);
 /// let mut engine = Engine::new(EngineOptions {
@@ -72,9 +80,11 @@ pub struct EngineOptions<V> {
 ///     verify: Ed25519,
 ///     trees: Trees::unshared(&creator, 1 << 20).unwrap(),
 /// });
-/// let blocks = engine.compose(creator, &["hello".into()], false, Timestamp(1_000)).unwrap();
-/// engine.ingest(creator, Index(0), &blocks);
+/// engine.set_local(creator);
+/// let batch = engine.append(&["hello".into()], false, Timestamp(1_000), |_| None).unwrap();
 /// engine.drain(Timestamp(1_000), usize::MAX).unwrap();
+/// let secret = Ed25519.key_pair(&Seed::new([1; 32])).secret;
+/// let blocks = engine.stamp(batch, &Ed25519, &secret).unwrap(); // for the creator's log
 /// assert_eq!(engine.order().len(), 1);
 /// ```
 pub struct Engine<V> {
@@ -87,6 +97,11 @@ pub struct Engine<V> {
     order: Linearizer<State>,
     /// Up to which length the anchors of a writer's entries are known to the set.
     anchored: BTreeMap<CoreKey, Length>,
+    keys: Option<DatabaseKeys>,
+    testimony: Testimony,
+    round: Round,
+    /// The last drain applied all there was: the next one begins a round.
+    round_over: bool,
     recorded: Recorded,
     stopped: Option<String>,
 }
@@ -169,9 +184,19 @@ impl<V: Verify> Engine<V> {
             dag: Dag::new(),
             order: Linearizer::new(rules, State::empty(&options.trees)),
             anchored: BTreeMap::new(),
+            keys: None,
+            testimony: Testimony::default(),
+            round: Round::default(),
+            round_over: true,
             recorded: Recorded::default(),
             stopped: None,
         }
+    }
+
+    /// Makes it the engine of an encrypted database. Before anything is ingested: anchors depend on the keys. The
+    /// blocks that go in and out are clear all the same; what stores them encrypts them.
+    pub fn set_keys(&mut self, keys: DatabaseKeys) {
+        self.keys = Some(keys);
     }
 
     // Growing.
@@ -208,11 +233,13 @@ impl<V: Verify> Engine<V> {
                 reason: reason.clone(),
             });
         }
+        self.begin_round();
         let wake_at = self.collect(now);
         let mut run = Run {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,
+            keys: self.keys.as_ref(),
             readers: &self.readers,
             recorded: &self.recorded,
             budget: applies_max,
@@ -223,6 +250,8 @@ impl<V: Verify> Engine<V> {
             (Ok(update), _) => {
                 // Whatever comes next is not what was there before.
                 self.recorded.clear();
+                self.listen(update.shared);
+                self.round_over = true;
                 Ok(Drained {
                     more: false,
                     wake_at,
@@ -247,32 +276,6 @@ impl<V: Verify> Engine<V> {
                 })
             }
         }
-    }
-
-    /// The blocks of a batch that `local` appends now, linking everything that is applied.
-    ///
-    /// # Errors
-    ///
-    /// When `local` is no writer and the batch is not optimistic.
-    pub fn compose(
-        &self,
-        local: CoreKey,
-        values: &[Bytes],
-        optimistic: bool,
-        now: Timestamp,
-    ) -> Result<Vec<Bytes>, ComposeError> {
-        let is_writer = self.is_writer(&local);
-        if !is_writer && !optimistic {
-            return Err(ComposeError::NotWritable(local));
-        }
-        let system = self.system();
-        let links = system.links_for(&local).collect();
-        Ok(compose::batch(
-            values,
-            links,
-            now.max(system.timestamp()),
-            !is_writer,
-        )?)
     }
 
     // What came out.
@@ -405,6 +408,26 @@ impl<V: Verify> Engine<V> {
         }
     }
 
+    /// Notes what the order from this position on says about the local writer, and what that owes to others.
+    fn listen(&mut self, shared: usize) {
+        let (dag, order) = (&self.dag, &self.order);
+        let entries = order.entries_since(shared);
+        let from = order.len() - entries.len();
+        let spoken = entries.map(|(entry, state)| {
+            let batch = dag.batch(entry.batch);
+            Spoken {
+                batch: Link {
+                    key: batch.writer,
+                    length: batch.last,
+                },
+                system: &state.system,
+                said: state.said.as_deref(),
+            }
+        });
+        self.testimony
+            .follow(from, spoken.collect::<Vec<_>>().into_iter());
+    }
+
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.
     fn collect(&mut self, now: Timestamp) -> Option<Timestamp> {
         let mut wake_at = None;
@@ -431,8 +454,8 @@ impl<V: Verify> Engine<V> {
             let known = self.dag.known_length(writer);
             let done = self.anchored.entry(*writer).or_default();
             for length in done.0 + 1..=known.0 {
-                if let Ok(link) = anchor(*writer, Length(length)) {
-                    self.dag.add_anchor(link.key);
+                if let Ok(anchor) = Anchor::new(self.keys.as_ref(), *writer, Length(length)) {
+                    self.dag.add_anchor(anchor.link().key);
                 }
             }
             *done = known;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::linearizer::Step;
-use super::system::System;
+use super::system::{Grant, System};
 use crate::apply::{LocalTree, Snapshot};
 use crate::bee::{BeeError, Fault};
 use crate::crypto::CoreKey;
@@ -61,7 +61,7 @@ impl Recorded {
                 let value = written.value.unwrap_or_default();
                 match SystemKey::from_bytes(&written.key) {
                     Some(SystemKey::Info) => {
-                        version.info = InfoRecord::from_bytes(&value).map_err(corrupt)?
+                        version.info = InfoRecord::from_bytes(&value).map_err(corrupt)?;
                     }
                     Some(SystemKey::Writer(key)) => {
                         let record = WriterRecord::from_bytes(&value).map_err(corrupt)?;
@@ -92,7 +92,7 @@ impl Recorded {
         before: (&System, &Snapshot, &Snapshot),
         step: &Step<'_>,
         bare: impl FnOnce() -> System,
-    ) -> Option<(System, Snapshot, Snapshot)> {
+    ) -> Option<(System, Snapshot, Snapshot, Vec<Grant>)> {
         let (system, records, view) = before;
         let version = self.versions.get(&records.head())?;
         let info = &version.info;
@@ -117,11 +117,19 @@ impl Recorded {
             return None;
         }
         self.taken.fetch_add(1, Ordering::Relaxed);
-        let system = system.after(info, version.records.iter().copied());
+        // Of a ceiling that was taken and given back within one batch the records do not tell.
+        let ceiling =
+            |record: Option<&WriterRecord>| record.and_then(|record| record.max_weight).unwrap_or_default();
+        let raised = |(key, record): &(CoreKey, WriterRecord)| {
+            let weight = ceiling(Some(record));
+            (weight > ceiling(system.record(key))).then_some(Grant { key: *key, weight })
+        };
+        let grants = version.records.iter().filter_map(raised).collect();
+        let after = system.after(info, version.records.iter().copied());
         let view = info.view.map_or_else(
             || Snapshot::empty(view.tree()),
             |head| Snapshot::at(view.tree(), head),
         );
-        Some((system, Snapshot::at(records.tree(), version.head), view))
+        Some((after, Snapshot::at(records.tree(), version.head), view, grants))
     }
 }

@@ -3,8 +3,6 @@
 //! Source: spec/autobee.md 3.1, 7.1. Each flush of apply is one batch of the view; each applied batch is one batch of
 //! the system tree, whose info record names the head of the view behind it.
 
-use std::sync::Arc;
-
 use super::system::System;
 use crate::apply::{LocalTree, Snapshot};
 use crate::bee::{BeeError, Blocks, Fault, MemoryBlocks, Range, Settings};
@@ -52,21 +50,20 @@ impl Trees {
         Self::new(key(b"view"), key(b"system"), cache_bytes_max)
     }
 
-    /// Trees in a store, which are written behind the ends of these cores, and read from `blocks`. The caches of the
+    /// Trees in a store, each written behind the end of its core, and read from a source of blocks. The caches of the
     /// view take up to `cache_bytes_max` together.
     ///
     /// # Errors
     ///
     /// As [`Trees::new`].
     pub fn stored(
-        view: Link,
-        system: Link,
-        blocks: &Arc<dyn Blocks + Send + Sync>,
+        view: (Link, impl Blocks + Send + Sync + 'static),
+        system: (Link, impl Blocks + Send + Sync + 'static),
         cache_bytes_max: usize,
     ) -> Result<Self, BeeError> {
         Ok(Self {
-            view: LocalTree::stored(view, view_settings(cache_bytes_max), Arc::clone(blocks))?,
-            system: LocalTree::stored(system, system_settings(), Arc::clone(blocks))?,
+            view: LocalTree::stored(view.0, view_settings(cache_bytes_max), view.1)?,
+            system: LocalTree::stored(system.0, system_settings(), system.1)?,
         })
     }
 }

@@ -13,18 +13,19 @@ use autobee_sim::workload::Contract;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{fixed, hex, list, to_hex};
+use super::{fixed, hex, list, optional, to_hex};
 
 pub(crate) fn check(case: &Value) {
     let (peers, writers) = (&case["peers"], list(&case["writers"]));
     let is_alone = writers.len() == 1 && peers.as_array().is_some_and(|peers| peers.len() == 1);
-    if !is_alone || case["cores"].is_null() || !case["encryptionKey"].is_null() {
+    if !is_alone || case["cores"].is_null() {
         return;
     }
+    let encryption = optional(&case["encryptionKey"]).map(fixed::<32>);
     let env = MemoryEnv::new(1);
     // Ahead of all recorded clocks.
     env.clock().set_wall(Wall(1 << 50));
-    let written = env.run(write(env.clone(), &peers[0], &writers[0]));
+    let written = env.run(write(env.clone(), &peers[0], &writers[0], encryption));
     for (role, key, blocks) in written.unwrap() {
         let recorded = list(&case["cores"]).iter().find(|core| core["role"] == role);
         let recorded = recorded.unwrap_or_else(|| panic!("{}: no {role}", case["name"]));
@@ -34,13 +35,20 @@ pub(crate) fn check(case: &Value) {
 }
 
 /// Opens the recorded log, closes the database, and reads what it left.
-async fn write(env: MemoryEnv, peer: &Value, writer: &Value) -> Vec<(&'static str, CoreKey, Vec<String>)> {
+async fn write(
+    env: MemoryEnv,
+    peer: &Value,
+    writer: &Value,
+    encryption: Option<[u8; 32]>,
+) -> Vec<(&'static str, CoreKey, Vec<String>)> {
     let store = open(&env, peer).await;
     let pair = Ed25519.key_pair(&Seed::new(fixed(&writer["seed"])));
     let mut options = CoreOptions::key_pair(pair);
     options.manifest_version = 2;
     let log = store.get(options).await.unwrap();
     assert_eq!(json!(log.key().to_hex()), writer["key"]);
+    let encryption = encryption.map(|key| Bytes::copy_from_slice(&key));
+    log.set_user_data("autobee/encryption", encryption).await.unwrap();
     let blocks = list(&writer["blocks"]).iter();
     log.append(blocks.map(|block| Bytes::from(hex(block))).collect())
         .await
