@@ -88,6 +88,63 @@ fn copy(source: &Core<MemoryEnv>, target: &Core<MemoryEnv>, wanted: &[u64]) {
 }
 
 #[test]
+fn a_head_is_signed_when_it_is_wanted() {
+    let env = MemoryEnv::new(1);
+    run(&env, async {
+        let store = open(&env).await;
+        let core = store.get(CoreOptions::name("lazy")).await.unwrap();
+        core.append(blocks(&["a"])).await.unwrap();
+        let replica = open(&env.sibling(2)).await;
+        let replica = replica.get(CoreOptions::key(core.key())).await.unwrap();
+        copy(&core, &replica, &[0]);
+
+        let (length, seq) = store
+            .transact(|change| change.append_unsigned(&core, blocks(&["b", "c"])))
+            .unwrap();
+        store.synced(seq).await.unwrap();
+        let lengths = || {
+            let offered = core.offered().unwrap().tree.length();
+            (core.length().unwrap(), core.signed_length().unwrap(), offered)
+        };
+        assert_eq!((length, lengths()), (3, (3, 1, 1)));
+        assert_eq!(texts(&core).await, ["a", "b", "c"]);
+
+        let seq = core.sign_head().unwrap().unwrap();
+        assert_eq!(lengths(), (3, 3, 1), "not durable yet");
+        store.synced(seq).await.unwrap();
+        assert_eq!(lengths(), (3, 3, 3));
+        copy(&core, &replica, &[1, 2]);
+        assert_eq!(texts(&replica).await, ["a", "b", "c"]);
+    });
+}
+
+#[test]
+fn a_reopened_core_goes_on_from_an_unsigned_head() {
+    let env = MemoryEnv::new(1);
+    run(&env, async {
+        let store = open(&env).await;
+        let core = store.get(CoreOptions::name("lazy")).await.unwrap();
+        store
+            .transact(|change| change.append_unsigned(&core, blocks(&["a", "b"])))
+            .unwrap();
+        store.close().await.unwrap();
+
+        let store = open(&env).await;
+        let core = store.get(CoreOptions::name("lazy")).await.unwrap();
+        let offered = core.offered().unwrap().tree.length();
+        assert_eq!(
+            (core.length().unwrap(), core.signed_length().unwrap(), offered),
+            (2, 0, 0)
+        );
+        core.append(blocks(&["c"])).await.unwrap();
+        let replica = open(&env.sibling(2)).await;
+        let replica = replica.get(CoreOptions::key(core.key())).await.unwrap();
+        copy(&core, &replica, &[0, 1, 2]);
+        assert_eq!(texts(&replica).await, ["a", "b", "c"]);
+    });
+}
+
+#[test]
 fn a_core_survives_a_reopening() {
     let env = MemoryEnv::new(1);
     run(&env, async {

@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "interop/database.rs"]
+mod database;
 #[path = "interop/node.rs"]
 mod node;
 #[path = "interop/bee_program.rs"]
@@ -55,6 +57,45 @@ fn a_tree_that_spans_cores_is_continued_by_both() {
         writes: 6,
         ops_max: 40,
     });
+}
+
+/// What a database wrote into its cores, its last membership record too large to stand next to its key.
+#[test]
+fn the_trees_of_a_database_are_read_by_node() {
+    let Some(_) = node::command("bee.js") else { return };
+    let mut database = database::write();
+    let program = Program {
+        name: "database",
+        seed: 3,
+        cores: 2,
+        degree: 128,
+        keys: 0,
+        turns: 1,
+        writes: 0,
+        ops_max: 0,
+    };
+    let side = Side::new(&program, &database.pairs);
+    let state = State {
+        cores: std::mem::take(&mut database.cores),
+        heads: database.heads.to_vec(),
+    };
+    let nothing = Questions {
+        ranges: Vec::new(),
+        gets: Vec::new(),
+        diffs: vec![(0, 1)],
+    };
+    let (_, answers) = side.ask_node(0, &state, &[], &nothing);
+    assert_same(&side.read(&state, &nothing), &answers, "both");
+    let [view, system] = [&answers.listings[0], &answers.listings[1]];
+    assert_eq!(*view, database.view);
+    assert!(view.len() > 2 * 128, "more than a node holds");
+    let [info, records @ ..] = &system[..] else {
+        panic!("an empty system tree")
+    };
+    assert_eq!(info.0, [0]);
+    assert!(info.1.len() > 1024, "{} bytes", info.1.len());
+    assert_eq!(records.len(), database.writers);
+    side.done();
 }
 
 /// The cores as one side has left them, and where its versions are.

@@ -1,6 +1,6 @@
 //! Sign, sync, send: whatever a power cut takes, no peer ever sees two logs of one owner at one length.
 //!
-//! A writer appends, truncates and reopens after power cuts; a peer takes what is offered after every step. The second
+//! A writer appends, with and without signing at once, truncates and reopens after power cuts; a peer takes what is offered after every step. The second
 //! test lets the peer see more than is offered, to prove that the rule is needed and that this test would notice.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -51,7 +51,7 @@ async fn open(env: &MemoryEnv, disk: &SimDisk) -> (Corestore<MemoryEnv>, Core<Me
 }
 
 /// Runs one writer. Gives the number of contradictions that a peer found, when it sees what `shown` shows.
-fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head) -> usize {
+fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head, unsigned_too: bool) -> usize {
     let env = MemoryEnv::new(seed);
     let ended = env.run(async {
         let mut choice = Seeded::new(seed);
@@ -64,7 +64,7 @@ fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head) -> usize {
             let blocks = (0..=choice.below(3))
                 .map(|at| Bytes::from(format!("{seed} {step} {at}")))
                 .collect();
-            match choice.below(8) {
+            match choice.below(10) {
                 0..=2 => {
                     core.append_visible(blocks, AppendOptions::default()).unwrap();
                 }
@@ -76,6 +76,14 @@ fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head) -> usize {
                     let length = u64::from(choice.below(20)).min(core.length().unwrap());
                     core.truncate(length, None).await.unwrap();
                     acknowledged = core.head().unwrap();
+                }
+                6..=7 => {
+                    let appended = store.transact(|change| change.append_unsigned(&core, blocks));
+                    assert_eq!(appended.unwrap().0, core.length().unwrap());
+                    if choice.below(2) == 0 {
+                        assert!(core.sign_head().unwrap().is_some());
+                        assert_eq!(core.sign_head().unwrap(), None, "it is signed");
+                    }
                 }
                 _ => {
                     let how = Crash::ALL[choice.below(6) as usize];
@@ -91,7 +99,9 @@ fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head) -> usize {
                     acknowledged = head;
                 }
             }
-            peer.sees(&shown(&core));
+            let head = shown(&core);
+            assert!(head.tree.length() == 0 || head.signature.is_some() || unsigned_too);
+            peer.sees(&head);
         }
         peer.contradictions
     });
@@ -102,7 +112,7 @@ fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head) -> usize {
 fn what_is_offered_is_never_contradicted() {
     for seed in 0..SEEDS {
         assert_eq!(
-            contradictions(seed, |core| core.offered().unwrap()),
+            contradictions(seed, |core| core.offered().unwrap(), false),
             0,
             "seed {seed}"
         );
@@ -112,7 +122,7 @@ fn what_is_offered_is_never_contradicted() {
 #[test]
 fn without_the_rule_peers_would_find_contradictions() {
     let found: usize = (0..SEEDS)
-        .map(|seed| contradictions(seed, |core| core.head().unwrap()))
+        .map(|seed| contradictions(seed, |core| core.head().unwrap(), true))
         .sum();
     assert!(
         found > 0,

@@ -105,6 +105,37 @@ fn a_core_is_downloaded_followed_and_moved_to_a_fork_through_a_pipe_of_one_byte(
     });
 }
 
+/// Nobody signs for nobody: only once a peer has the channel of the core open too.
+#[test]
+fn heads_are_signed_for_whoever_wants_them() {
+    run(async |alice, bob, _| {
+        let source = alice.store.get(CoreOptions::name("tree")).await.unwrap();
+        let append = |range| {
+            let appended = alice
+                .store
+                .transact(|change| change.append_unsigned(&source, numbered(range)));
+            appended.unwrap();
+        };
+        append(0..3);
+        let (_near, far) = alice.connect(&bob, 1 << 16);
+        bob.env.clock().sleep(Duration::from_secs(1)).await;
+        assert_eq!(source.signed_length().unwrap(), 0);
+
+        let copy = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
+        assert_eq!(copy.get(2, Wait::Forever).await.unwrap(), "block 2");
+        assert_eq!(source.signed_length().unwrap(), 3);
+        append(3..5);
+        assert_eq!(copy.get(4, Wait::Forever).await.unwrap(), "block 4");
+        assert_eq!(source.signed_length().unwrap(), 5);
+
+        far.close();
+        bob.env.clock().sleep(Duration::from_secs(1)).await;
+        append(5..6);
+        bob.env.clock().sleep(Duration::from_secs(1)).await;
+        assert_eq!(source.signed_length().unwrap(), 5, "nobody looks");
+    });
+}
+
 #[test]
 fn a_third_one_gets_what_the_second_got() {
     run(async |alice, bob, third| {

@@ -123,6 +123,7 @@ fn scenarios() {
     golden::run("scenarios", |case| {
         golden::scenarios::check(case)?;
         golden::append::check(case)?;
+        golden::stored::check(case);
         golden::engine::check(case, &golden::engine::scenario_deliveries(case), &case["final"])
     });
 }

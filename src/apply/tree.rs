@@ -3,9 +3,13 @@
 //! Every write makes a new version, in blocks that are appended to one local core; a version of the past stays what it
 //! was. Undo and trials of other orders are other versions of the same tree, and cost nothing but their blocks.
 //!
-//! As in the original, the blocks of versions that lost stay in the core as gaps that nobody points to. Here the core
-//! is in memory, so the blocks of a version go when the last [`Snapshot`] of it and of what was built on it goes.
-//! Places are never given twice, so nothing that was read before can come to mean something else.
+//! As in the original, the blocks of versions that lost stay in the core as gaps that nobody points to. Places are
+//! never given twice, so nothing that was read before can come to mean something else.
+//!
+//! A tree does no I/O. Of one that is stored, new blocks wait in memory until whoever owns the store took them
+//! ([`LocalTree::unsaved`]) and said so ([`LocalTree::saved`]); from then on they are read like any other block. A tree
+//! in memory keeps its blocks itself, and those of a version go when the last [`Snapshot`] of it and of what was
+//! built on it goes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,13 +31,15 @@ struct Shared {
     bee: Bee,
     core: CoreKey,
     own: Mutex<Own>,
-    /// Where blocks of other cores come from.
-    others: Arc<dyn Blocks + Send + Sync>,
+    /// Where all other blocks come from.
+    blocks: Arc<dyn Blocks + Send + Sync>,
+    /// New blocks go to a store.
+    is_stored: bool,
     /// Held from reading the length to the append.
     writing: Mutex<()>,
 }
 
-/// The local core, as far as some version needs it.
+/// The local core, as far as it is in memory: what some version needs, or what is to be stored.
 #[derive(Default)]
 struct Own {
     blocks: BTreeMap<u64, Bytes>,
@@ -62,14 +68,15 @@ pub struct Snapshot(Arc<Version>);
 struct Version {
     tree: LocalTree,
     head: Link,
-    /// The blocks of the own core that this version added to its parent's.
+    /// The blocks of the own core that this version added to its parent's, and that go with it: none when the tree is
+    /// stored.
     first: u64,
     end: u64,
     parent: Option<Snapshot>,
 }
 
 impl LocalTree {
-    /// A tree that will be written to `core`, which is empty. Blocks of other cores come from `others`.
+    /// A tree in memory, written to `core`, which is empty. Blocks of other cores come from `others`.
     ///
     /// # Errors
     ///
@@ -79,14 +86,67 @@ impl LocalTree {
         settings: Settings,
         others: impl Blocks + Send + Sync + 'static,
     ) -> Result<Self, BeeError> {
+        let end = Link {
+            key: core,
+            length: Length::ZERO,
+        };
+        Self::make(end, settings, Arc::new(others), false)
+    }
+
+    /// A tree in a store, written behind `end`, the core and its stored length. These blocks, and those of other
+    /// cores, come from `blocks`.
+    ///
+    /// ```
+    /// use autobee::apply::{LocalTree, Snapshot};
+    /// use autobee::bee::{MemoryBlocks, Settings};
+    /// use autobee::crypto::CoreKey;
+    /// use autobee::wire::{Length, Link};
+    /// use std::sync::Arc;
+    ///
+    /// let end = Link { key: CoreKey::new([7; 32]), length: Length::ZERO };
+    /// let store = Arc::new(MemoryBlocks::new());
+    /// let tree = LocalTree::stored(end, Settings::default(), store.clone())?;
+    /// let one = Snapshot::empty(&tree).write([("key".into(), Some("value".into()))])?;
+    ///
+    /// store.append(tree.core(), tree.unsaved());
+    /// tree.saved(tree.length());
+    /// assert!(tree.unsaved().is_empty());
+    /// assert_eq!(one.get(b"key")?, Some("value".into()));
+    /// # Ok::<(), autobee::bee::BeeError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`LocalTree::new`].
+    pub fn stored(
+        end: Link,
+        settings: Settings,
+        blocks: impl Blocks + Send + Sync + 'static,
+    ) -> Result<Self, BeeError> {
+        Self::make(end, settings, Arc::new(blocks), true)
+    }
+
+    fn make(
+        end: Link,
+        settings: Settings,
+        blocks: Arc<dyn Blocks + Send + Sync>,
+        is_stored: bool,
+    ) -> Result<Self, BeeError> {
+        let own = Own {
+            length: end.length.0,
+            ..Own::default()
+        };
         Ok(Self(Arc::new(Shared {
             bee: Bee::new(settings)?,
-            core,
-            own: Mutex::default(),
-            others: Arc::new(others),
+            core: end.key,
+            own: Mutex::new(own),
+            blocks,
+            is_stored,
             writing: Mutex::new(()),
         })))
     }
+
+    // What it is.
 
     /// The core that is written.
     #[must_use]
@@ -100,7 +160,7 @@ impl LocalTree {
         Length(self.own().length)
     }
 
-    /// How many of them some version still needs.
+    /// How many of them are in memory, caches aside: those that some version still needs, or that are to be stored.
     #[must_use]
     pub fn kept(&self) -> usize {
         self.own().blocks.len()
@@ -111,6 +171,27 @@ impl LocalTree {
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+
+    // Storing it.
+
+    /// The blocks at the end of the core that are to be stored, in order. A tree in memory has none.
+    #[must_use]
+    pub fn unsaved(&self) -> Vec<Bytes> {
+        if !self.0.is_stored {
+            return Vec::new();
+        }
+        self.own().blocks.values().cloned().collect()
+    }
+
+    /// Takes note that the core has its blocks up to `length` in the store, from where they are read from now on.
+    pub fn saved(&self, length: Length) {
+        if self.0.is_stored {
+            let mut own = self.own();
+            own.blocks = own.blocks.split_off(&length.0);
+        }
+    }
+
+    // Writing.
 
     /// Appends blocks. None when the core has another length.
     fn append(&self, start: Length, blocks: &[Bytes]) -> Option<()> {
@@ -140,11 +221,18 @@ impl LocalTree {
 
 impl Blocks for LocalTree {
     fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
-        if *core != self.0.core {
-            return self.0.others.block(core, index);
+        if *core == self.0.core {
+            // Not held while the store is asked.
+            let kept = self.own().blocks.get(&index.0).cloned();
+            if kept.is_some() || !self.0.is_stored {
+                return kept.ok_or(BlockError::Missing);
+            }
         }
-        let own = self.own();
-        own.blocks.get(&index.0).cloned().ok_or(BlockError::Missing)
+        self.0.blocks.block(core, index)
+    }
+
+    fn want(&self, core: &CoreKey, index: Index) {
+        self.0.blocks.want(core, index);
     }
 }
 
@@ -159,7 +247,7 @@ impl Snapshot {
         Self::at(tree, head)
     }
 
-    /// A version that other peers wrote, in cores of theirs.
+    /// A version that is stored, or that other peers wrote, in cores of theirs.
     #[must_use]
     pub fn at(tree: &LocalTree, head: Link) -> Self {
         tree.own().lists_cores |= head.key != tree.core();
@@ -263,6 +351,10 @@ impl Snapshot {
         let Some(end) = end.filter(|end| *end > start) else {
             return Ok(self.clone());
         };
+        if shared.is_stored {
+            cursor.commit(written);
+            return Ok(Self::at(tree, cursor.head()));
+        }
         // Later blocks of the core, of whatever version, resolve their core numbers with the newest list: it stays.
         let lists_cores = tree.own().lists_cores
             && Block::decode(&written.blocks()[0], Index(start.0))
@@ -372,6 +464,43 @@ mod tests {
         let one = put(&empty(), "a", "1");
         assert_eq!(put(&one, "a", "1").head(), one.head());
         assert_eq!(one.tree().length(), Length(1));
+    }
+
+    /// What is saved is read from the store, whatever was written meanwhile; what is not saved stays in memory.
+    #[test]
+    fn new_blocks_wait_until_they_are_saved() {
+        let core = CoreKey::new([7; 32]);
+        let store = Arc::new(MemoryBlocks::new());
+        let open = |length| {
+            let end = Link { key: core, length };
+            LocalTree::stored(end, Settings::default(), Arc::clone(&store)).unwrap()
+        };
+        let tree = open(Length::ZERO);
+        let one = put(&Snapshot::empty(&tree), "a", "1");
+        drop(put(&one, "b", "lost"));
+        let taken = tree.unsaved();
+        assert_eq!((taken.len(), tree.length()), (2, Length(2)));
+        let two = put(&one, "b", "2");
+        store.append(core, taken);
+        tree.saved(Length(2));
+        assert_eq!(tree.kept(), 1);
+
+        let again = open(Length(2));
+        let read = Snapshot::at(&again, one.head());
+        assert_eq!(
+            read.range(Range::all()).unwrap(),
+            one.range(Range::all()).unwrap()
+        );
+        let other = put(&read, "b", "3");
+        assert_eq!(other.head(), two.head(), "behind the stored end");
+        assert_eq!(two.get(b"b").unwrap().as_deref(), Some(&b"2"[..]));
+        assert_eq!(other.get(b"b").unwrap().as_deref(), Some(&b"3"[..]));
+
+        store.append(core, again.unsaved());
+        again.saved(again.length());
+        assert_eq!((again.kept(), again.unsaved().len()), (0, 0));
+        let last = Snapshot::at(&open(Length(3)), other.head());
+        assert_eq!(last.get(b"b").unwrap().as_deref(), Some(&b"3"[..]));
     }
 
     #[test]

@@ -18,6 +18,12 @@ pub enum BeeError {
         /// The block.
         index: Index,
     },
+    /// The store of the core was closed.
+    #[error("core {core} is closed")]
+    Closed {
+        /// The core.
+        core: CoreKey,
+    },
     /// The disk, or whatever stands behind [`super::Blocks`], failed.
     #[error("block {index} of core {core} cannot be read: {message}")]
     Source {

@@ -29,6 +29,7 @@ mod sealed;
 mod settings;
 mod source;
 mod stored;
+mod stored_blocks;
 mod tree;
 mod walk;
 mod watch;
@@ -45,6 +46,7 @@ pub use sealed::{Ciphers, Unsealed};
 pub use settings::Settings;
 pub use source::{BlockError, Blocks, MemoryBlocks};
 pub use stored::{StoredBee, StoredBeeError};
+pub use stored_blocks::StoredBlocks;
 pub use tree::{Entries, Entry, Tree};
 pub use watch::{Watch, WatchEvent, WatchEvents};
 

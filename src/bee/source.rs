@@ -36,6 +36,9 @@ pub enum BlockError {
     /// It is not on this machine.
     #[error("block is not here")]
     Missing,
+    /// What holds the core was closed.
+    #[error("core is closed")]
+    Closed,
     /// It is, but cannot be read.
     #[error("{0}")]
     Failed(String),
@@ -49,6 +52,7 @@ impl BlockError {
     pub(super) fn at(self, core: CoreKey, index: Index) -> BeeError {
         match self {
             Self::Missing => BeeError::Unavailable { core, index },
+            Self::Closed => BeeError::Closed { core },
             Self::Failed(message) => BeeError::Source { core, index, message },
             Self::Cipher(error @ CipherError::NoKey(_)) => BeeError::Source {
                 core,

@@ -4,17 +4,14 @@
 //! operation runs again. Writers take turns, so that two of them neither block each other for ever nor lose a write; a
 //! failed append leaves the tree as it was.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use thiserror::Error;
 
-use super::{BatchOptions, BeeError, BlockError, Blocks, Entry, Range, Tree};
-use crate::crypto::CoreKey;
+use super::{BatchOptions, BeeError, Blocks, Entry, Range, StoredBlocks, Tree};
 use crate::env::Env;
-use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Wait};
-use crate::wire::{Index, Length, Link};
+use crate::hypercore::{Core, CoreError, Corestore, Wait};
+use crate::wire::{Length, Link};
 
 /// A read or a write of a stored tree failed.
 #[derive(Debug, Error)]
@@ -50,11 +47,9 @@ pub enum StoredBeeError {
 /// assert_eq!(value.unwrap().unwrap().value, Some("value".into()));
 /// ```
 pub struct StoredBee<E: Env> {
-    store: Corestore<E>,
     core: Arc<Core<E>>,
+    blocks: StoredBlocks<E>,
     tree: Mutex<Tree>,
-    /// Sessions of the other cores that were needed so far.
-    others: Mutex<BTreeMap<CoreKey, Arc<Core<E>>>>,
     /// Held by the writer whose turn it is.
     turn: tokio::sync::Mutex<()>,
 }
@@ -77,11 +72,13 @@ impl<E: Env> StoredBee<E> {
         };
         let tree = Mutex::new(bee.tree(head.unwrap_or(newest)));
         let turn = tokio::sync::Mutex::new(());
+        let core = Arc::new(core);
+        let blocks = StoredBlocks::new(store, None);
+        blocks.add(Arc::clone(&core));
         Ok(Self {
-            store,
-            core: Arc::new(core),
+            core,
+            blocks,
             tree,
-            others: Mutex::new(BTreeMap::new()),
             turn,
         })
     }
@@ -125,8 +122,8 @@ impl<E: Env> StoredBee<E> {
     ) -> Result<T, StoredBeeError> {
         let tree = self.snapshot();
         loop {
-            match read(&tree, self) {
-                Err(BeeError::Unavailable { core, index }) => self.fetch(core, index, wait).await?,
+            match read(&tree, &self.blocks) {
+                Err(BeeError::Unavailable { core, index }) => self.blocks.fetch(&core, index, wait).await?,
                 outcome => return Ok(outcome?),
             }
         }
@@ -149,9 +146,10 @@ impl<E: Env> StoredBee<E> {
             let mut batch = self
                 .snapshot()
                 .batch(&self.core.key(), length, BatchOptions::default());
-            let filled = fill(&mut batch, self).and_then(|value| Ok((value, batch.finish(self)?)));
+            let blocks = &self.blocks;
+            let filled = fill(&mut batch, blocks).and_then(|value| Ok((value, batch.finish(blocks)?)));
             match filled {
-                Err(BeeError::Unavailable { core, index }) => self.fetch(core, index, wait).await?,
+                Err(BeeError::Unavailable { core, index }) => self.blocks.fetch(&core, index, wait).await?,
                 Err(error) => return Err(error.into()),
                 Ok((value, written)) => {
                     if !written.blocks().is_empty() {
@@ -162,35 +160,6 @@ impl<E: Env> StoredBee<E> {
                 }
             }
         }
-    }
-
-    /// Waits for a block of any core.
-    async fn fetch(&self, key: CoreKey, index: Index, wait: Wait) -> Result<(), StoredBeeError> {
-        if let Some(core) = self.session(&key) {
-            core.get(index.0, wait).await?;
-            return Ok(());
-        }
-        let core = Arc::new(self.store.get(CoreOptions::key(key)).await?);
-        lock(&self.others).insert(key, Arc::clone(&core));
-        core.get(index.0, wait).await?;
-        Ok(())
-    }
-
-    fn session(&self, key: &CoreKey) -> Option<Arc<Core<E>>> {
-        if *key == self.core.key() {
-            return Some(Arc::clone(&self.core));
-        }
-        lock(&self.others).get(key).cloned()
-    }
-}
-
-impl<E: Env> Blocks for StoredBee<E> {
-    fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
-        let session = self.session(core).ok_or(BlockError::Missing)?;
-        let block = session
-            .get_local(index.0)
-            .map_err(|error| BlockError::Failed(error.to_string()))?;
-        block.ok_or(BlockError::Missing)
     }
 }
 

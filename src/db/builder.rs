@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::cores::DatabaseCores;
 use super::shared::Shared;
+use super::trees::DatabaseTrees;
 use super::{Autobee, Settings};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
 use crate::crypto::{CoreKey, PublicKey, Seed};
-use crate::engine::{Engine, EngineOptions, Trees};
+use crate::engine::{Engine, EngineOptions};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::Corestore;
@@ -113,28 +114,26 @@ impl<E: Env> Builder<E> {
         let verify = self.store.env().crypto().clone();
         let cores =
             DatabaseCores::open(self.store, self.key, self.encryption_key.as_deref().copied()).await?;
+        let trees = DatabaseTrees::open(&cores, &self.settings).await?;
         let mut engine = Engine::new(EngineOptions {
             key: cores.database(),
             name: self.name,
             apply: self.apply,
             optimistic: self.optimistic,
             verify,
-            trees: Trees::unshared(&cores.local(), self.settings.view_cache_bytes_max).map_err(|error| {
-                Error::Internal {
-                    what: error.to_string(),
-                }
-            })?,
+            trees: trees.trees().clone(),
         });
         engine.set_local(cores.local());
         if let Some(keys) = cores.encryption() {
             engine.set_keys(keys.clone());
         }
+        trees.take_up(&mut engine, &cores);
         let sessions = SessionSettings {
             identity: self.identity,
             admit: self.admit,
             ..self.settings.sessions()
         };
-        let shared = Shared::new(self.settings, sessions, engine, cores);
+        let shared = Shared::new(self.settings, sessions, engine, cores, trees);
         shared.start().await?;
         Ok(Autobee { shared })
     }

@@ -19,10 +19,9 @@ use crate::env::{Env, watch};
 use crate::error::Error;
 use crate::hypercore::encryption::CipherError;
 use crate::hypercore::{
-    AppendOptions, Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Event,
-    Events, SessionOptions,
+    Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Event, Events,
+    SessionOptions,
 };
-use crate::store::Seq;
 use crate::wire::{Index, Length};
 
 const REFERRER: &str = "referrer";
@@ -34,7 +33,7 @@ const LOCAL_LEGACY: &str = "autobase/local";
 const LOCAL_NAME: &str = "local";
 
 /// Version of the manifests that we make.
-const MANIFEST_VERSION: u64 = 2;
+pub(super) const MANIFEST_VERSION: u64 = 2;
 
 /// The open cores of a database.
 pub(super) struct DatabaseCores<E: Env> {
@@ -43,6 +42,8 @@ pub(super) struct DatabaseCores<E: Env> {
     local: CoreKey,
     keys: Option<DatabaseKeys>,
     open: BTreeMap<CoreKey, Member<E>>,
+    /// Of the blocks that were taken, as far as cores were ever truncated.
+    forks: BTreeMap<CoreKey, u64>,
 }
 
 struct Member<E: Env> {
@@ -174,6 +175,7 @@ impl<E: Env> DatabaseCores<E> {
             database,
             keys,
             open: BTreeMap::new(),
+            forks: BTreeMap::new(),
             store,
         };
         cores.add(local)?;
@@ -225,6 +227,8 @@ impl<E: Env> DatabaseCores<E> {
             stalled: None,
             core,
         };
+        self.forks
+            .extend(Some((key, member.fork)).filter(|(_, fork)| *fork > 0));
         self.open.insert(key, member);
         Ok(true)
     }
@@ -296,8 +300,19 @@ impl<E: Env> DatabaseCores<E> {
                 member.stalled = Some(Stalled::Conflict { length, fork });
                 Ok((from, Vec::new()))
             }
-            taken => Ok((from, taken?)),
+            taken => {
+                let taken = taken?;
+                // Of a core that was rewritten stays what was taken before.
+                let fork = Some(member.fork).filter(|fork| *fork > 0 && member.stalled.is_none());
+                self.forks.extend(fork.map(|fork| (*key, fork)));
+                Ok((from, taken))
+            }
         }
+    }
+
+    /// The forks of the blocks that were taken; cores that are not here were never truncated.
+    pub(super) const fn forks(&self) -> &BTreeMap<CoreKey, u64> {
+        &self.forks
     }
 
     /// Why nothing more of a core is taken; none when all is well with it.
@@ -316,17 +331,15 @@ impl<E: Env> DatabaseCores<E> {
         Length(self.open.get(key).map_or(0, |member| member.fed))
     }
 
-    /// Signs own blocks and makes them visible here; they are shown to peers once the commit is durable.
-    pub(super) fn append(&self, blocks: Vec<Bytes>) -> Result<(Length, Seq), CoreError> {
-        let core = self.get(&self.local).ok_or(CoreError::Unknown)?;
-        let (appended, seq) = core.append_visible(blocks, AppendOptions::default())?;
-        Ok((Length(appended.length), seq))
-    }
-
     /// How long the local log is.
     pub(super) fn local_length(&self) -> Result<Length, CoreError> {
         let core = self.get(&self.local).ok_or(CoreError::Unknown)?;
         core.length().map(Length)
+    }
+
+    /// The local log.
+    pub(super) fn local_core(&self) -> Result<&Core<E>, CoreError> {
+        self.get(&self.local).ok_or(CoreError::Closed)
     }
 
     /// Ends all sessions.

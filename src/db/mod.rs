@@ -12,6 +12,7 @@ mod session;
 mod settings;
 mod shared;
 mod status;
+mod trees;
 mod view;
 mod watch;
 
@@ -26,6 +27,7 @@ pub use event::{Event, Events};
 pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
 pub use status::{PeerProgress, Pending, Status, WriterProgress};
+pub use trees::CoreLength;
 pub use view::{View, ViewChange};
 pub use watch::{ViewEvent, ViewWatch};
 
@@ -196,7 +198,8 @@ impl<E: Env> Autobee<E> {
     /// A snapshot of the view.
     #[must_use]
     pub fn view(&self) -> View {
-        View::new(lock(&self.shared.state).engine.view())
+        let state = lock(&self.shared.state);
+        View::new(state.engine.view(), state.trees.peers())
     }
 
     /// All entries in their order, with the weight that each batch has there.
@@ -215,6 +218,18 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn blocks(&self, core: &CoreKey) -> Vec<Bytes> {
         lock(&self.shared.state).cores.blocks(core)
+    }
+
+    /// The core of the system tree, the core of the view, and the version of the system tree that is current: after a
+    /// fast-forward it may be in the core of a peer.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`.
+    pub fn views(&self) -> Result<[CoreLength; 3], Error> {
+        let state = lock(&self.shared.state);
+        state.check_open()?;
+        Ok(state.trees.lengths(state.engine.records().head())?)
     }
 
     /// The keys of all cores that are here.

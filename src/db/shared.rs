@@ -13,10 +13,12 @@ use super::append::Own;
 use super::cores::DatabaseCores;
 use super::event::News;
 use super::gather::Gather;
+use super::trees::DatabaseTrees;
+use super::view::Source as _;
 use super::{Session, Settings, Stalled};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::encryption::DatabaseKeys;
-use crate::engine::{Engine, Stop};
+use crate::engine::{Engine, MissingBlock, Stop};
 use crate::env::{Clock as _, Env, Spawn as _, watch};
 use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore};
@@ -61,6 +63,7 @@ pub(super) struct Shared<E: Env> {
 pub(super) struct State<E: Env> {
     pub(super) engine: Engine<E::Crypto>,
     pub(super) cores: DatabaseCores<E>,
+    pub(super) trees: DatabaseTrees<E>,
     pub(super) own: Own,
     /// Cores that are wanted, and that nobody opened yet.
     to_open: BTreeSet<CoreKey>,
@@ -72,6 +75,8 @@ pub(super) struct State<E: Env> {
     /// The cores that peers are told of, with the length that they are told.
     coupled: BTreeMap<CoreKey, Length>,
     is_closed: bool,
+    /// What applying waits for.
+    awaited: Option<MissingBlock>,
     pub(super) news: News,
 }
 
@@ -81,6 +86,7 @@ impl<E: Env> Shared<E> {
         sessions: SessionSettings,
         engine: Engine<E::Crypto>,
         cores: DatabaseCores<E>,
+        trees: DatabaseTrees<E>,
     ) -> Arc<Self> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
@@ -90,6 +96,7 @@ impl<E: Env> Shared<E> {
         let state = State {
             engine,
             cores,
+            trees,
             own: Own::default(),
             to_open: BTreeSet::new(),
             strangers_max: settings.stranger_cores_max,
@@ -97,6 +104,7 @@ impl<E: Env> Shared<E> {
             announced: VecDeque::new(),
             coupled: BTreeMap::new(),
             is_closed: false,
+            awaited: None,
             news,
         };
         Arc::new(Self {
@@ -246,6 +254,9 @@ impl<E: Env> Shared<E> {
                 let now = self.now();
                 let mut drained = state.engine.drain(now, self.settings.drain_applies_max);
                 let unawaited = state.settle(&mut drained, now);
+                if drained.is_ok() {
+                    state.save()?;
+                }
                 (drained, unawaited)
             };
             if let Some(seq) = unawaited {
@@ -260,6 +271,7 @@ impl<E: Env> Shared<E> {
             match drained {
                 Ok(drained) => {
                     self.set_alarm(drained.wake_at);
+                    self.set_awaited(drained.missing);
                     if !drained.more {
                         return Ok(());
                     }
@@ -319,12 +331,25 @@ impl<E: Env> Shared<E> {
         self.replication.close();
         self.closing.send_replace(true);
         self.notify();
-        {
+        let signed = {
             let mut state = lock(&self.state);
+            let signed = state.sign();
             state.cores.clear();
             state.news.end();
+            signed
+        };
+        self.store.close().await?;
+        Ok(signed?)
+    }
+
+    /// Applying goes on when a block of a tree that is still at a peer is here.
+    fn set_awaited(self: &Arc<Self>, missing: Option<MissingBlock>) {
+        let known = std::mem::replace(&mut lock(&self.state).awaited, missing);
+        if let Some(missing) = missing.filter(|_| known != missing) {
+            self.env
+                .spawn()
+                .spawn("await a block", await_block(Arc::downgrade(self), missing));
         }
-        Ok(self.store.close().await?)
     }
 
     /// Entries from too far ahead wait for the clock.
@@ -357,11 +382,39 @@ impl<E: Env> State<E> {
         Ok(())
     }
 
-    /// Signs and writes own blocks, and hands them to the engine. They are durable with the commit.
+    /// Signs and writes own blocks, and with them the trees, about which they speak. The blocks are shown to peers once
+    /// the commit is durable.
     pub(super) fn append(&mut self, blocks: Vec<Bytes>) -> Result<(Length, Seq), Error> {
-        let appended = self.cores.append(blocks)?;
+        let head = self.engine.records().head();
+        let (trees, cores) = (&self.trees, &self.cores);
+        let ((length, saved), seq) = cores.store().transact(|change| {
+            let saved = trees.save(change, cores, head)?;
+            Ok((change.append(cores.local_core()?, blocks)?, saved))
+        })?;
+        self.trees.saved(saved);
         self.feed(&self.cores.local())?;
-        Ok(appended)
+        Ok((Length(length), seq))
+    }
+
+    /// Stores what was applied. It is durable with the next sync.
+    fn save(&mut self) -> Result<(), CoreError> {
+        let head = self.engine.records().head();
+        let (trees, cores) = (&self.trees, &self.cores);
+        if !trees.has_news(cores, head) {
+            return Ok(());
+        }
+        let (saved, _) = self
+            .cores
+            .store()
+            .transact(|change| trees.save(change, cores, head))?;
+        self.trees.saved(saved);
+        Ok(())
+    }
+
+    /// Signs the heads of the trees.
+    fn sign(&self) -> Result<(), CoreError> {
+        let ((), _) = self.cores.store().transact(|change| self.trees.sign(change))?;
+        Ok(())
     }
 
     /// Hands new blocks of a core to the engine. False when there are none.
@@ -461,6 +514,27 @@ async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watc
             // A core that cannot be read any more gives nothing more; other cores go on.
             Err(_) => return,
         }
+    }
+}
+
+/// Asks peers for a block of a tree, as long as it is awaited, and goes on applying once it is here.
+async fn await_block<E: Env>(shared: Weak<Shared<E>>, missing: MissingBlock) {
+    loop {
+        let Some(peers) = shared.upgrade().and_then(|shared| {
+            let state = lock(&shared.state);
+            (state.awaited == Some(missing)).then(|| state.trees.peers())
+        }) else {
+            return;
+        };
+        match peers.fetch(missing.core, missing.index).await {
+            Ok(()) => break,
+            Err(Error::Unavailable { .. }) => {}
+            Err(_) => return,
+        }
+    }
+    if let Some(shared) = shared.upgrade() {
+        // What went wrong with applying is kept in the engine.
+        let _ = Box::pin(shared.drain()).await;
     }
 }
 

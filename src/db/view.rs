@@ -1,11 +1,16 @@
 //! Reading the merged view.
 
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::apply::Snapshot;
 use crate::bee::{BeeError, Range};
+use crate::crypto::CoreKey;
 use crate::error::Error;
-use crate::wire::Link;
+use crate::wire::{Index, Link};
 
 /// A snapshot of the view: it never changes, whatever is applied later. Take a new one to see more.
 ///
@@ -45,7 +50,16 @@ use crate::wire::Link;
 #[derive(Debug, Clone)]
 pub struct View {
     snapshot: Snapshot,
+    source: Arc<dyn Source>,
 }
+
+/// Where blocks come from that are not on this machine: a part of the view may be in cores of other peers.
+pub(super) trait Source: fmt::Debug + Send + Sync {
+    /// Waits until a block is here.
+    fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_>;
+}
+
+pub(super) type Fetch<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
 /// A key whose value differs between two views.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +73,8 @@ pub struct ViewChange {
 }
 
 impl View {
-    pub(super) const fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot }
+    pub(super) fn new(snapshot: Snapshot, source: Arc<dyn Source>) -> Self {
+        Self { snapshot, source }
     }
 
     /// The version of the tree that this is, in the core that it was written to. Peers write it to different ones.
@@ -73,9 +87,10 @@ impl View {
     ///
     /// # Errors
     ///
-    /// `Unavailable` when a block is still at a peer, `Corrupt`.
+    /// `Unavailable` when a block is still at a peer, and does not come within [`super::Settings::read_wait`]; `Closed`,
+    /// `Corrupt`, `Disk`.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.snapshot.get(key).map_err(read_error)
+        self.read(|snapshot| snapshot.get(key)).await
     }
 
     /// All entries with `from <= key < to`, in key order.
@@ -93,7 +108,7 @@ impl View {
     ///
     /// As [`View::get`].
     pub async fn entries(&self, range: Range) -> Result<Vec<(Bytes, Bytes)>, Error> {
-        self.snapshot.range(range).map_err(read_error)
+        self.read(|snapshot| snapshot.range(range.clone())).await
     }
 
     /// Everything, in key order.
@@ -116,7 +131,9 @@ impl View {
             let what = "the two views are not of one open database".into();
             return Err(Error::Invalid { what });
         }
-        let found = self.snapshot.diff(&later.snapshot, range).map_err(read_error)?;
+        let found = self
+            .read(|snapshot| snapshot.diff(&later.snapshot, range.clone()))
+            .await?;
         let changes = found.into_iter().filter_map(|difference| {
             let key = difference
                 .left
@@ -131,6 +148,16 @@ impl View {
             })
         });
         Ok(changes.collect())
+    }
+
+    /// Reads, again from the start for each block that has to be fetched.
+    async fn read<T>(&self, read: impl Fn(&Snapshot) -> Result<T, BeeError>) -> Result<T, Error> {
+        loop {
+            match read(&self.snapshot) {
+                Err(BeeError::Unavailable { core, index }) => self.source.fetch(core, index).await?,
+                outcome => return outcome.map_err(read_error),
+            }
+        }
     }
 }
 
@@ -149,6 +176,7 @@ impl PartialEq for View {
 
 fn read_error(error: BeeError) -> Error {
     match error {
+        BeeError::Closed { .. } => Error::Closed,
         BeeError::Unavailable { core, index } => Error::Unavailable { core, index },
         BeeError::Corrupt { core, seq, what } => Error::Corrupt {
             file: format!("core {core}"),
@@ -157,5 +185,70 @@ fn read_error(error: BeeError) -> Error {
         other => Error::Internal {
             what: other.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::apply::LocalTree;
+    use crate::bee::{Blocks as _, MemoryBlocks, Settings};
+    use crate::env::memory::MemoryEnv;
+
+    /// A peer that has a tree, and gives one block after the other.
+    #[derive(Debug)]
+    struct Peer {
+        tree: LocalTree,
+        here: Arc<MemoryBlocks>,
+        asked: Mutex<Vec<Index>>,
+        blocks_max: usize,
+    }
+
+    impl Source for Peer {
+        fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_> {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push(index);
+            let count = asked.len();
+            Box::pin(async move {
+                if count > self.blocks_max {
+                    return Err(Error::Unavailable { core, index });
+                }
+                assert_eq!(self.here.length(&core).0, index.0, "in order, in this test");
+                self.here.append(core, self.tree.block(&core, index));
+                Ok(())
+            })
+        }
+    }
+
+    #[test]
+    fn what_is_at_a_peer_is_fetched_within_bounds() {
+        let key = |byte| CoreKey::new([byte; 32]);
+        let theirs = LocalTree::new(key(2), Settings::default(), MemoryBlocks::new()).unwrap();
+        let one = Snapshot::empty(&theirs)
+            .write([("a".into(), Some("1".into()))])
+            .unwrap();
+        for (blocks_max, outcome) in [(1, Some("1".into())), (0, None)] {
+            let here = Arc::new(MemoryBlocks::new());
+            let ours = LocalTree::new(key(1), Settings::default(), Arc::clone(&here)).unwrap();
+            let peer = Arc::new(Peer {
+                tree: theirs.clone(),
+                here,
+                asked: Mutex::default(),
+                blocks_max,
+            });
+            let view = View::new(
+                Snapshot::at(&ours, one.head()),
+                Arc::clone(&peer) as Arc<dyn Source>,
+            );
+            let read = MemoryEnv::new(1).run(async { view.get(b"a").await }).unwrap();
+            match (read, outcome) {
+                (Ok(read), Some(outcome)) => assert_eq!(read, Some(outcome)),
+                (Err(Error::Unavailable { .. }), None) => {}
+                (other, _) => panic!("{other:?}"),
+            }
+            assert_eq!(*peer.asked.lock().unwrap(), [Index(0)]);
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod encryption;
 pub mod linearizer;
 mod local;
 mod reader;
+mod recorded;
 mod replay;
 pub mod system;
 mod testimony;
@@ -29,9 +30,10 @@ pub use compose::ComposeError;
 pub use local::OwnBatch;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub use testimony::ATTESTATIONS_MAX;
-pub use trees::{MissingBlock, Trees};
+pub use trees::{MissingBlock, Restored, Trees};
 
 use crate::apply::{ApplyFn, Snapshot};
+use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
 use crate::wire::{Index, Length, Link, Timestamp, Weight};
 use anchor::Anchor;
@@ -40,6 +42,7 @@ use encryption::DatabaseKeys;
 use linearizer::{Linearizer, Rules};
 use local::Round;
 use reader::Reader;
+use recorded::Recorded;
 use replay::{Pause, Run, State};
 use system::System;
 use testimony::{Spoken, Testimony};
@@ -99,6 +102,7 @@ pub struct Engine<V> {
     round: Round,
     /// The last drain applied all there was: the next one begins a round.
     round_over: bool,
+    recorded: Recorded,
     stopped: Option<String>,
 }
 
@@ -184,6 +188,7 @@ impl<V: Verify> Engine<V> {
             testimony: Testimony::default(),
             round: Round::default(),
             round_over: true,
+            recorded: Recorded::default(),
             stopped: None,
         }
     }
@@ -195,6 +200,19 @@ impl<V: Verify> Engine<V> {
     }
 
     // Growing.
+
+    /// Takes up what an earlier engine applied, up to this version of the system tree. To be called before the first
+    /// drain: batches that come in the same order again are not applied again, and nothing is written for them. The
+    /// blocks of all cores must be those that the earlier engine had, or more of the same.
+    ///
+    /// # Errors
+    ///
+    /// When the system tree cannot be read. Then everything is applied anew.
+    pub fn take_up(&mut self, head: Link) -> Result<(), BeeError> {
+        let records = &self.order.state().records;
+        let (tree, from) = (records.tree().clone(), records.head());
+        self.recorded.read(&tree, from, head)
+    }
 
     /// Takes verified blocks of a core, the first of them at `from`. Blocks that are here already are passed over.
     pub fn ingest(&mut self, core: CoreKey, from: Index, blocks: &[Bytes]) {
@@ -223,12 +241,15 @@ impl<V: Verify> Engine<V> {
             rules: self.rules,
             keys: self.keys.as_ref(),
             readers: &self.readers,
+            recorded: &self.recorded,
             budget: applies_max,
             pause: None,
         };
         let updated = self.order.update(&self.dag, &mut run);
         match (updated, run.pause) {
             (Ok(update), _) => {
+                // Whatever comes next is not what was there before.
+                self.recorded.clear();
                 self.listen(update.shared);
                 self.round_over = true;
                 Ok(Drained {
@@ -384,10 +405,10 @@ impl<V: Verify> Engine<V> {
 
     /// Counts since the engine was made.
     #[must_use]
-    pub const fn stats(&self) -> EngineStats {
+    pub fn stats(&self) -> EngineStats {
         let stats = self.order.stats();
         EngineStats {
-            applies: stats.applies,
+            applies: stats.applies - self.recorded.taken(),
             undos: stats.undos,
             undone: stats.undone,
         }

@@ -12,6 +12,7 @@ use super::anchor::Anchor;
 use super::encryption::DatabaseKeys;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
 use super::reader::Reader;
+use super::recorded::Recorded;
 use super::system::{Flush, System, Write};
 use super::testimony::Said;
 use super::trees::{MissingBlock, Trees};
@@ -78,6 +79,7 @@ pub(super) struct Run<'a> {
     /// Of an encrypted database.
     pub(super) keys: Option<&'a DatabaseKeys>,
     pub(super) readers: &'a BTreeMap<CoreKey, Reader>,
+    pub(super) recorded: &'a Recorded,
     pub(super) budget: usize,
     pub(super) pause: Option<Pause>,
 }
@@ -95,6 +97,9 @@ impl Replay for Run<'_> {
             return Err(Suspended);
         };
         self.budget = budget;
+        if let Some(state) = self.take_up(state, &step) {
+            return Ok(Verdict::Accepted(state));
+        }
         let batch = step.batch;
         let is_stranger =
             state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
@@ -142,6 +147,23 @@ impl Replay for Run<'_> {
 }
 
 impl Run<'_> {
+    /// The state behind a batch that was applied before, if the system tree has it.
+    fn take_up(&self, before: &State, step: &Step<'_>) -> Option<State> {
+        let bare = || self.begin(before, step).finish().system;
+        let trees = (&before.system, &before.records, &before.view);
+        let (system, records, view, grants) = self.recorded.behind(trees, step, bare)?;
+        let mut said = self.said(step);
+        said.grants = grants;
+        // Nobody but apply lets a stranger in.
+        said.wants_ack = step.batch.optimistic && before.system.record(&step.batch.writer).is_none();
+        Some(State {
+            system,
+            records,
+            view,
+            said: said.shared(),
+        })
+    }
+
     /// The flush of a batch with its blocks recorded, before apply.
     fn begin(&self, state: &State, step: &Step<'_>) -> Flush {
         let batch = step.batch;

@@ -3,14 +3,19 @@
 //! Source: spec/autobee.md 3.1, 7.1. Each flush of apply is one batch of the view; each applied batch is one batch of
 //! the system tree, whose info record names the head of the view behind it.
 
-use crate::apply::LocalTree;
-use crate::bee::{BeeError, MemoryBlocks, Settings};
+use super::system::System;
+use crate::apply::{LocalTree, Snapshot};
+use crate::bee::{BeeError, Blocks, Fault, MemoryBlocks, Range, Settings};
 use crate::crypto::{CoreKey, hash};
-use crate::wire::Index;
+use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
+use crate::wire::{Decode as _, Index, Link};
 
 /// Memory for blocks and nodes of the system tree, in bytes each. The engine reads records from memory of its own: all
 /// that this serves is the path that the next write takes.
 const SYSTEM_CACHE_BYTES_MAX: usize = 1 << 20;
+
+/// What the keys of all writers' records begin with.
+const WRITER_PREFIX: [u8; 2] = [1, 0];
 
 /// The trees that an engine writes.
 #[derive(Debug, Clone)]
@@ -22,24 +27,20 @@ pub struct Trees {
 }
 
 impl Trees {
-    /// Trees whose cores have these keys. The caches of the view take up to `cache_bytes_max` together.
+    /// Trees in memory, whose cores have these keys. The caches of the view take up to `cache_bytes_max` together.
     ///
     /// # Errors
     ///
     /// None: the settings are those of the original.
     pub fn new(view: CoreKey, system: CoreKey, cache_bytes_max: usize) -> Result<Self, BeeError> {
-        let bounded = |bytes| Settings {
-            block_cache_bytes_max: bytes,
-            node_cache_bytes_max: bytes,
-            ..Settings::default()
-        };
         Ok(Self {
-            view: LocalTree::new(view, bounded(cache_bytes_max / 2), MemoryBlocks::new())?,
-            system: LocalTree::new(system, bounded(SYSTEM_CACHE_BYTES_MAX), MemoryBlocks::new())?,
+            view: LocalTree::new(view, view_settings(cache_bytes_max), MemoryBlocks::new())?,
+            system: LocalTree::new(system, system_settings(), MemoryBlocks::new())?,
         })
     }
 
-    /// Trees in cores that nobody else sees, so that any keys will do: they are derived from the local writer's.
+    /// Trees in memory, in cores that nobody else sees, so that any keys will do: they are derived from the local
+    /// writer's.
     ///
     /// # Errors
     ///
@@ -47,6 +48,97 @@ impl Trees {
     pub fn unshared(local: &CoreKey, cache_bytes_max: usize) -> Result<Self, BeeError> {
         let key = |name: &[u8]| CoreKey::new(*hash(&[name, local.as_bytes()]).as_bytes());
         Self::new(key(b"view"), key(b"system"), cache_bytes_max)
+    }
+
+    /// Trees in a store, each written behind the end of its core, and read from a source of blocks. The caches of the
+    /// view take up to `cache_bytes_max` together.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trees::new`].
+    pub fn stored(
+        view: (Link, impl Blocks + Send + Sync + 'static),
+        system: (Link, impl Blocks + Send + Sync + 'static),
+        cache_bytes_max: usize,
+    ) -> Result<Self, BeeError> {
+        Ok(Self {
+            view: LocalTree::stored(view.0, view_settings(cache_bytes_max), view.1)?,
+            system: LocalTree::stored(system.0, system_settings(), system.1)?,
+        })
+    }
+}
+
+/// What the system tree says at one of its versions: all that the engine goes on from.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// The membership.
+    pub system: System,
+    /// The same, as the tree.
+    pub records: Snapshot,
+    /// The view behind it.
+    pub view: Snapshot,
+}
+
+impl Trees {
+    /// The state behind the flush that made this version of the system tree, which may be in a core of another peer.
+    /// Costs as much as there are writers.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when a block is not here: run it again once it is. Else when the tree is corrupt, or was written
+    /// by newer software.
+    pub fn restore(&self, head: Link) -> Result<Restored, BeeError> {
+        let records = Snapshot::at(&self.system, head);
+        let Some(last) = head.length.last() else {
+            return Ok(Restored {
+                system: System::default(),
+                view: Snapshot::empty(&self.view),
+                records,
+            });
+        };
+        let corrupt = |error| BeeError::Corrupt {
+            core: head.key,
+            seq: last,
+            what: Fault::Encoding(error),
+        };
+        let info = match records.get(&SystemKey::Info.to_bytes())? {
+            Some(info) => info,
+            // Of Autobase, until the first flush of Autobee.
+            None => records
+                .get(&SystemKey::LegacyInfo.to_bytes())?
+                .unwrap_or_default(),
+        };
+        let info = InfoRecord::from_bytes(&info).map_err(corrupt)?;
+        let mut writers = Vec::new();
+        for (key, value) in records.range(Range::prefix(WRITER_PREFIX))? {
+            if let Some(SystemKey::Writer(key)) = SystemKey::from_bytes(&key) {
+                writers.push((key, WriterRecord::from_bytes(&value).map_err(corrupt)?));
+            }
+        }
+        Ok(Restored {
+            system: System::from_records(&info, writers),
+            view: match info.view {
+                Some(view) => Snapshot::at(&self.view, view),
+                None => Snapshot::empty(&self.view),
+            },
+            records,
+        })
+    }
+}
+
+fn view_settings(cache_bytes_max: usize) -> Settings {
+    cached(cache_bytes_max / 2)
+}
+
+fn system_settings() -> Settings {
+    cached(SYSTEM_CACHE_BYTES_MAX)
+}
+
+fn cached(bytes_max: usize) -> Settings {
+    Settings {
+        block_cache_bytes_max: bytes_max,
+        node_cache_bytes_max: bytes_max,
+        ..Settings::default()
     }
 }
 

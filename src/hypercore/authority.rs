@@ -18,6 +18,8 @@ pub(super) struct Authority {
     pub(super) key_pair: Option<KeyPair>,
     /// A complete signature that was made elsewhere.
     pub(super) signature: Option<Bytes>,
+    /// Nothing is signed now, if anything is to be signed at all.
+    pub(super) is_deferred: bool,
 }
 
 /// Pads and encrypts a batch. All of it is padded as its first block.

@@ -232,7 +232,14 @@ impl<'a, C: Sign> Change<'a, C> {
             Place::Main => {
                 let core = self.cores.get(pointer)?;
                 check_prologue(core, &blocks, &tree)?;
-                sign(self.crypto, core, &tree, authority)?
+                let signs = core
+                    .manifest()
+                    .is_none_or(|manifest| !manifest.signers().is_empty());
+                if authority.is_deferred && signs {
+                    None
+                } else {
+                    sign(self.crypto, core, &tree, authority)?
+                }
             }
         };
         let head = Head { tree, signature };
@@ -247,6 +254,20 @@ impl<'a, C: Sign> Change<'a, C> {
             },
         )?;
         Ok(appended)
+    }
+
+    /// Signs the head of the main line if that was put off.
+    pub(super) fn sign_main(&mut self, pointer: CorePointer, authority: &Authority) -> Result<(), CoreError> {
+        if !self.cores.get(pointer)?.is_unsigned() {
+            return Ok(());
+        }
+        self.save(pointer)?;
+        let core = self.cores.get_mut(pointer)?;
+        let signature = sign(self.crypto, core, &core.main.head.tree, authority)?;
+        core.main.head.signature = signature;
+        core.main.write_head(&mut self.batch)?;
+        self.effects.push((pointer, Effect::Signed));
+        Ok(())
     }
 
     /// Cuts a line to `length` blocks.
@@ -582,7 +603,9 @@ impl<'a, C: Sign> Change<'a, C> {
 
     fn changed(&mut self, pointer: CorePointer, place: &Place, event: Event) -> Result<(), CoreError> {
         if *place == Place::Main {
-            self.effects.push((pointer, Effect::Signed));
+            if !self.cores.get(pointer)?.is_unsigned() {
+                self.effects.push((pointer, Effect::Signed));
+            }
             self.happened(pointer, event);
             self.note_group(pointer)?;
         }

@@ -147,7 +147,9 @@ impl OpenCore {
         let mut core = Self::new(auth, lines);
         core.main = Line::load(main, read)?.ok_or(RecordError::Inconsistent("a core without its head"))?;
         // What was read may not be durable yet: an own head is shown when everything up to this commit is.
-        if core.is_own() {
+        if core.is_unsigned() {
+            // Nothing is shown of it before it is signed.
+        } else if core.is_own() {
             core.offer.signed_here(core.main.head.clone(), seq);
         } else {
             core.offer.received(core.main.head.clone());
@@ -161,6 +163,16 @@ impl OpenCore {
             || self
                 .manifest()
                 .is_some_and(|manifest| manifest.signers().is_empty())
+    }
+
+    /// True when the head is still to be signed: it was appended so, and peers would not accept it.
+    pub(super) fn is_unsigned(&self) -> bool {
+        let head = &self.main.head;
+        head.signature.is_none()
+            && head.tree.length() > 0
+            && self
+                .manifest()
+                .is_some_and(|manifest| !manifest.signers().is_empty())
     }
 
     pub(super) const fn key(&self) -> &CoreKey {

@@ -64,7 +64,11 @@ impl<E: Env> Core<E> {
             length_max,
         } = options;
         self.shared.change(|change| {
-            let given = Authority { key_pair, signature };
+            let given = Authority {
+                key_pair,
+                signature,
+                is_deferred: false,
+            };
             let (place, authority) = self.authority(change.cores, given)?;
             let cipher = self.cipher(change.cores)?;
             let length = line_of(change.cores.get(self.pointer())?, self.place())?
@@ -79,6 +83,23 @@ impl<E: Env> Core<E> {
             };
             change.append(self.pointer(), &place, blocks, cipher.as_deref(), &authority)
         })
+    }
+
+    /// Signs the head if that was put off, see [`super::Transaction::append_unsigned`]. Peers are shown it once it is
+    /// durable, which is asked for here and not waited for. Gives the commit; none when there is nothing to sign.
+    ///
+    /// # Errors
+    /// When the session may not write, or the store fails.
+    pub fn sign_head(&self) -> Result<Option<Seq>, CoreError> {
+        if self.look(|core, _| Ok(!core.is_unsigned()))? {
+            return Ok(None);
+        }
+        let ((), seq) = self.shared.change(|change| {
+            let (_, authority) = self.authority(change.cores, Authority::default())?;
+            change.sign_main(self.pointer(), &authority)
+        })?;
+        self.shared.store.request_sync();
+        Ok(Some(seq))
     }
 
     /// Cuts the core to `length` blocks; the fork becomes `fork`, or the next one. Durable when it returns.
@@ -192,6 +213,7 @@ impl<E: Env> Core<E> {
             let given = Authority {
                 key_pair: None,
                 signature,
+                is_deferred: false,
             };
             let (_, authority) = self.authority(change.cores, given)?;
             change.commit_named(self.pointer(), name, length, &authority)

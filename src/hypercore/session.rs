@@ -228,13 +228,13 @@ impl<E: Env> Core<E> {
     }
 
     /// Number of leading blocks that the owner's signature covers: for a named session those that it shares with the
-    /// core.
+    /// core. Of a core that was left unsigned by a crash that is not known before it is signed again: 0.
     ///
     /// # Errors
     /// When the session is closed.
     pub fn signed_length(&self) -> Result<u64, CoreError> {
         self.look(|core, line| {
-            let length = core.main.head.tree.length();
+            let length = core.offer.newest().tree.length();
             Ok(line.parent.map_or(length, |parent| parent.length.min(length)))
         })
     }
@@ -461,6 +461,7 @@ impl<E: Env> Core<E> {
         }
         let key_pair = given
             .key_pair
+            .clone()
             .or_else(|| self.key_pair.clone())
             .or_else(|| core.auth.key_pair.clone());
         let is_fixed = core
@@ -469,10 +470,7 @@ impl<E: Env> Core<E> {
         if self.place == Place::Main && key_pair.is_none() && given.signature.is_none() && !is_fixed {
             return Err(CoreError::NotWritable);
         }
-        let authority = Authority {
-            key_pair,
-            signature: given.signature,
-        };
+        let authority = Authority { key_pair, ..given };
         Ok((self.place.clone(), authority))
     }
 

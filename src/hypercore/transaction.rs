@@ -19,12 +19,29 @@ impl<E: Env> Transaction<'_, '_, E> {
     /// # Errors
     /// As [`Core::append`].
     pub fn append(&mut self, core: &Core<E>, blocks: Vec<Bytes>) -> Result<u64, CoreError> {
-        let (place, authority) = core.authority(self.change.cores, Authority::default())?;
-        let cipher = core.cipher(self.change.cores)?;
-        let appended = self
-            .change
-            .append(core.pointer(), &place, blocks, cipher.as_deref(), &authority)?;
-        Ok(appended.length)
+        self.append_as(core, blocks, Authority::default())
+    }
+
+    /// Appends blocks and puts the signature off until [`Transaction::sign_head`], which covers all of them. Peers are
+    /// shown nothing of them before. Gives the new length.
+    ///
+    /// # Errors
+    /// As [`Core::append`].
+    pub fn append_unsigned(&mut self, core: &Core<E>, blocks: Vec<Bytes>) -> Result<u64, CoreError> {
+        let deferred = Authority {
+            is_deferred: true,
+            ..Authority::default()
+        };
+        self.append_as(core, blocks, deferred)
+    }
+
+    /// Signs the head of a core if that was put off.
+    ///
+    /// # Errors
+    /// As [`Core::append`].
+    pub fn sign_head(&mut self, core: &Core<E>) -> Result<(), CoreError> {
+        let (_, authority) = core.authority(self.change.cores, Authority::default())?;
+        self.change.sign_main(core.pointer(), &authority)
     }
 
     /// Cuts the core of a session to `length` blocks.
@@ -50,5 +67,14 @@ impl<E: Env> Transaction<'_, '_, E> {
         let key = Bytes::copy_from_slice(key.as_ref());
         self.change
             .set_user_data(core.pointer(), core.place(), key, value)
+    }
+
+    fn append_as(&mut self, core: &Core<E>, blocks: Vec<Bytes>, given: Authority) -> Result<u64, CoreError> {
+        let (place, authority) = core.authority(self.change.cores, given)?;
+        let cipher = core.cipher(self.change.cores)?;
+        let appended = self
+            .change
+            .append(core.pointer(), &place, blocks, cipher.as_deref(), &authority)?;
+        Ok(appended.length)
     }
 }

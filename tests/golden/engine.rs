@@ -45,17 +45,21 @@ pub(crate) fn check(
     let optimistic = case["options"]["optimistic"].as_bool().unwrap_or(true);
     for delivery in deliveries {
         let trees = trees(case);
-        let mut engine = Engine::new(EngineOptions {
-            key: CoreKey::new(fixed(&case["bootstrap"])),
-            name: String::new(),
-            apply: ApplyFn::new(Contract),
-            optimistic,
-            verify: Ed25519,
-            trees: trees.clone(),
-        });
-        if let Some(keys) = keys.clone() {
-            engine.set_keys(keys);
-        }
+        let open = || {
+            let mut engine = Engine::new(EngineOptions {
+                key: CoreKey::new(fixed(&case["bootstrap"])),
+                name: String::new(),
+                apply: ApplyFn::new(Contract),
+                optimistic,
+                verify: Ed25519,
+                trees: trees.clone(),
+            });
+            if let Some(keys) = keys.clone() {
+                engine.set_keys(keys);
+            }
+            engine
+        };
+        let mut engine = open();
         let mut fed: BTreeMap<CoreKey, u64> = BTreeMap::new();
         for step in delivery {
             for (key, length) in step {
@@ -68,6 +72,29 @@ pub(crate) fn check(
         }
         compare(case, &engine, wanted);
         compare_cores(case, &trees, keys.as_ref());
+        let restored = trees.restore(engine.records().head()).unwrap();
+        assert_eq!(restored.system, *engine.system(), "{}: restored", case["name"]);
+        assert_eq!(restored.view.head(), engine.view().head(), "{}", case["name"]);
+        drop(restored);
+
+        let mut again = open();
+        again.take_up(engine.records().head()).unwrap();
+        for (key, length) in &fed {
+            let length = usize::try_from(*length).unwrap();
+            again.ingest(*key, Index(0), &blocks[key][..length]);
+        }
+        again.drain(NOW, usize::MAX).unwrap();
+        compare(case, &again, wanted);
+        let heads = |engine: &Engine<_>| (engine.records().head(), engine.view().head());
+        assert_eq!(heads(&again), heads(&engine), "{}: taken up", case["name"]);
+        // Only those that are refused are tried again.
+        let refused = again.stats().applies;
+        assert!(
+            refused <= engine.stats().applies - again.batches() as u64,
+            "{}",
+            case["name"]
+        );
+        drop(again);
         drop(engine);
         let kept = (trees.view.kept(), trees.system.kept());
         assert_eq!(kept, (0, 0), "{}: blocks that no state needs", case["name"]);

@@ -31,6 +31,7 @@ pub(crate) mod replication_transcripts;
 pub(crate) mod scenarios;
 pub(crate) mod secret_stream_transcripts;
 pub(crate) mod secretstream;
+pub(crate) mod stored;
 pub(crate) mod system_records;
 pub(crate) mod wakeup_messages;
 pub(crate) mod witness;

@@ -56,6 +56,18 @@ impl System {
         }
     }
 
+    /// The state that these records say, on top of those that are here: a new info record, and some of writers.
+    pub(super) fn after(
+        &self,
+        info: &InfoRecord,
+        records: impl IntoIterator<Item = (CoreKey, WriterRecord)>,
+    ) -> Self {
+        let mut after = Self::from_records(info, []);
+        after.records = self.records.clone();
+        after.records.extend(records);
+        after
+    }
+
     /// The record of a writer.
     #[must_use]
     pub fn record(&self, writer: &CoreKey) -> Option<&WriterRecord> {

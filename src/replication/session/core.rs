@@ -98,6 +98,7 @@ impl<E: Env> SharedCore<E> {
         now: Mono,
     ) -> Result<(), CoreError> {
         let state = &mut *self.lock();
+        sign(&state.core)?;
         state.replicator.open(peer, seeks, &state.core)?;
         state.peers.insert(peer, Arc::clone(mailbox));
         state.notice(now)?;
@@ -177,6 +178,9 @@ impl<E: Env> State<E> {
 
     /// Tells the replicator what changed in the core, or in what is wanted of it.
     fn notice(&mut self, now: Mono) -> Result<(), CoreError> {
+        if !self.peers.is_empty() {
+            sign(&self.core)?;
+        }
         let (demand, offered) = (self.core.demand()?, self.core.offered_state()?);
         let is_wanted = demand != self.demand;
         if is_wanted {
@@ -223,6 +227,14 @@ impl<E: Env> State<E> {
         for (peer, mailbox) in &self.peers {
             mailbox.due(*peer);
         }
+    }
+}
+
+/// Heads whose signature was put off are signed for whoever looks. Peers see them once they are durable.
+fn sign<E: Env>(core: &hypercore::Core<E>) -> Result<(), CoreError> {
+    match core.sign_head() {
+        Ok(_) | Err(CoreError::NotWritable) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

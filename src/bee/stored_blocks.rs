@@ -1,0 +1,84 @@
+//! Blocks of cores of a store, by key.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::{BlockError, Blocks};
+use crate::crypto::CoreKey;
+use crate::env::Env;
+use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Encryption, Wait};
+use crate::wire::Index;
+
+/// Blocks of cores of a store. Sessions of the cores that were asked for stay open until they are let go.
+pub struct StoredBlocks<E: Env> {
+    store: Corestore<E>,
+    encryption: Option<Encryption>,
+    open: Mutex<BTreeMap<CoreKey, Arc<Core<E>>>>,
+}
+
+impl<E: Env> StoredBlocks<E> {
+    /// Blocks of the cores of `store`, none of which is open. Those that are opened later are encrypted like this.
+    #[must_use]
+    pub fn new(store: Corestore<E>, encryption: Option<Encryption>) -> Self {
+        Self {
+            store,
+            encryption,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Reads blocks of a core in this session from now on.
+    pub fn add(&self, core: Arc<Core<E>>) {
+        self.open().insert(core.key(), core);
+    }
+
+    /// Waits until a block is here.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come, or the store fails.
+    pub async fn fetch(&self, key: &CoreKey, index: Index, wait: Wait) -> Result<(), CoreError> {
+        let open = self.session(key);
+        let core = match open {
+            Some(core) => core,
+            None => {
+                let mut options = CoreOptions::key(*key);
+                options.session.encryption.clone_from(&self.encryption);
+                let core = Arc::new(self.store.get(options).await?);
+                self.add(Arc::clone(&core));
+                core
+            }
+        };
+        core.get(index.0, wait).await?;
+        Ok(())
+    }
+
+    fn session(&self, key: &CoreKey) -> Option<Arc<Core<E>>> {
+        self.open().get(key).cloned()
+    }
+
+    /// Also after a panic elsewhere: entries are only added or removed.
+    fn open(&self) -> MutexGuard<'_, BTreeMap<CoreKey, Arc<Core<E>>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Env> Blocks for StoredBlocks<E> {
+    fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
+        let session = self.session(core).ok_or(BlockError::Missing)?;
+        match session.get_local(index.0) {
+            Ok(block) => block.ok_or(BlockError::Missing),
+            Err(CoreError::Closed) => Err(BlockError::Closed),
+            Err(error) => Err(BlockError::Failed(error.to_string())),
+        }
+    }
+}
+
+impl<E: Env> fmt::Debug for StoredBlocks<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.open().keys()).finish()
+    }
+}

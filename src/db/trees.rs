@@ -1,0 +1,293 @@
+//! The trees of a database in cores of its store, and the record that says where they stand.
+//!
+//! What was applied is written in one commit: the new blocks of both trees, and the head of the system tree, from which
+//! all the rest can be read. It is derived from the logs of the writers and comes after them, so a crash leaves a
+//! state that these logs lead to, and what was lost is applied again. Nothing waits for its sync.
+//!
+//! Source: spec/autobee.md 3.1, 3.2, 3.6.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Settings;
+use super::cores::{DatabaseCores, MANIFEST_VERSION};
+use super::view::{Fetch, Source};
+use crate::bee::StoredBlocks;
+use crate::crypto::{CoreKey, Verify};
+use crate::engine::encryption::SYSTEM_NAME;
+use crate::engine::{Engine, Trees};
+use crate::env::Env;
+use crate::error::Error;
+use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
+use crate::wire::{Decode as _, DecodeError, Decoder, Encode, EncodeError, Encoder, Index, Length, Link};
+
+/// Where the head of the system tree is kept: with the core of the local writer.
+const BOOT: &str = "autobee/head";
+
+/// Which forks of the writers' cores led there, kept in the same place: a name of our own. What was applied is taken up
+/// again only if nobody rewrote his log since.
+const FORKS: &str = "autobee/forks";
+
+/// The name of both cores, each in a namespace of its own.
+const CORE: &str = "bee";
+const SYSTEM: &str = "system";
+const VIEW: &str = "view";
+
+/// Where a core stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoreLength {
+    /// The core.
+    pub key: CoreKey,
+    /// Number of its blocks.
+    pub length: Length,
+    /// How many of them its owner has signed. Those behind are signed when a peer wants them, or when the database is
+    /// closed.
+    pub signed_length: Length,
+}
+
+/// The trees of an open database.
+pub(super) struct DatabaseTrees<E: Env> {
+    system: Arc<Core<E>>,
+    view: Arc<Core<E>>,
+    peers: Arc<Peers<E>>,
+    trees: Trees,
+    /// The head that the store has.
+    boot: Option<Link>,
+    /// The forks that the store has.
+    forks: BTreeMap<CoreKey, u64>,
+}
+
+/// What one commit stores.
+#[derive(Debug)]
+pub(super) struct Saved {
+    system: u64,
+    view: u64,
+    boot: Link,
+    forks: Option<BTreeMap<CoreKey, u64>>,
+}
+
+impl<E: Env> DatabaseTrees<E> {
+    /// Opens both cores, which are made if need be.
+    pub(super) async fn open(cores: &DatabaseCores<E>, settings: &Settings) -> Result<Self, Error> {
+        let store = cores.store();
+        let open = async |namespace, encryption_name| -> Result<_, Error> {
+            let keys = cores.encryption();
+            let encryption = keys.map(|keys| Encryption::Cipher(Arc::new(keys.view(encryption_name))));
+            let mut options = CoreOptions::name(CORE);
+            options.manifest_version = MANIFEST_VERSION;
+            options.session.encryption.clone_from(&encryption);
+            let core = Arc::new(store.namespace(namespace).get(options).await?);
+            let blocks = StoredBlocks::new(store.clone(), encryption);
+            blocks.add(Arc::clone(&core));
+            Ok((core, Arc::new(blocks)))
+        };
+        let (system, system_blocks) = open(SYSTEM, SYSTEM_NAME).await?;
+        let (view, view_blocks) = open(VIEW, VIEW).await?;
+        let trees = Trees::stored(
+            (end(&view)?, Arc::clone(&view_blocks)),
+            (end(&system)?, Arc::clone(&system_blocks)),
+            settings.view_cache_bytes_max,
+        );
+        let trees = trees.map_err(|error| Error::Internal {
+            what: error.to_string(),
+        })?;
+        Ok(Self {
+            boot: boot_of(cores.local_core()?)?,
+            forks: forks_of(cores.local_core()?)?,
+            system,
+            view,
+            peers: Arc::new(Peers {
+                view: view_blocks,
+                system: system_blocks,
+                wait: Wait::For(settings.read_wait()),
+            }),
+            trees,
+        })
+    }
+
+    // What there is.
+
+    /// The trees, to be written to.
+    pub(super) const fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// The system core, the view core, and the head of the system tree, which is `head`.
+    pub(super) fn lengths(&self, head: Link) -> Result<[CoreLength; 3], CoreError> {
+        let [system, view] = [(&self.system, &self.trees.system), (&self.view, &self.trees.view)].map(
+            |(core, tree)| -> Result<CoreLength, CoreError> {
+                Ok(CoreLength {
+                    key: core.key(),
+                    length: tree.length(),
+                    signed_length: Length(core.signed_length()?),
+                })
+            },
+        );
+        let (system, view) = (system?, view?);
+        let current = CoreLength {
+            key: head.key,
+            length: head.length,
+            signed_length: if head.key == system.key {
+                system.signed_length.min(head.length)
+            } else {
+                head.length
+            },
+        };
+        Ok([system, view, current])
+    }
+
+    /// Tells an engine what was applied before. What cannot be read is applied anew, and written behind the end.
+    pub(super) fn take_up<V: Verify>(&self, engine: &mut Engine<V>, cores: &DatabaseCores<E>) {
+        if let Some(boot) = self.boot.filter(|_| self.forks == *cores.forks()) {
+            let _ = engine.take_up(boot);
+        }
+    }
+
+    // Storing.
+
+    /// True when the store does not have all blocks, or has another head than this.
+    pub(super) fn has_news(&self, cores: &DatabaseCores<E>, head: Link) -> bool {
+        let is_elsewhere = match self.boot {
+            Some(boot) => boot != head,
+            None => head.length > Length::ZERO,
+        };
+        is_elsewhere
+            || self.forks != *cores.forks()
+            || self.trees.system.kept() > 0
+            || self.trees.view.kept() > 0
+    }
+
+    /// Writes what is new, and where the system tree stands. Give the result to [`DatabaseTrees::saved`] once the change
+    /// is committed.
+    ///
+    /// The logs that led to `head` must be in the store already, or come with the same change.
+    pub(super) fn save(
+        &self,
+        change: &mut Transaction<'_, '_, E>,
+        cores: &DatabaseCores<E>,
+        head: Link,
+    ) -> Result<Saved, CoreError> {
+        let local = cores.local_core()?;
+        let forks = Some(cores.forks()).filter(|forks| **forks != self.forks);
+        if let Some(forks) = forks {
+            change.set_user_data(local, FORKS, Some(encode_forks(forks)?))?;
+        }
+        let saved = Saved {
+            forks: forks.cloned(),
+            system: change.append_unsigned(&self.system, self.trees.system.unsaved())?,
+            view: change.append_unsigned(&self.view, self.trees.view.unsaved())?,
+            boot: head,
+        };
+        let boot = head.to_bytes().map_err(unwritable)?;
+        change.set_user_data(local, BOOT, Some(boot.into()))?;
+        Ok(saved)
+    }
+
+    /// Takes note of a commit.
+    pub(super) fn saved(&mut self, saved: Saved) {
+        let Saved {
+            system,
+            view,
+            boot,
+            forks,
+        } = saved;
+        self.trees.system.saved(Length(system));
+        self.trees.view.saved(Length(view));
+        self.boot = Some(boot);
+        self.forks = forks.unwrap_or_else(|| std::mem::take(&mut self.forks));
+    }
+
+    /// Signs the heads of both cores, so that the next opening can show them at once.
+    pub(super) fn sign(&self, change: &mut Transaction<'_, '_, E>) -> Result<(), CoreError> {
+        change.sign_head(&self.system)?;
+        change.sign_head(&self.view)
+    }
+
+    // Reading.
+
+    /// Where blocks come from that are still at peers.
+    pub(super) fn peers(&self) -> Arc<Peers<E>> {
+        Arc::clone(&self.peers)
+    }
+}
+
+/// Brings blocks of trees that are in cores of other peers.
+pub(super) struct Peers<E: Env> {
+    view: Arc<StoredBlocks<E>>,
+    system: Arc<StoredBlocks<E>>,
+    wait: Wait,
+}
+
+impl<E: Env> Source for Peers<E> {
+    fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_> {
+        Box::pin(async move {
+            match self.view.fetch(&core, index, self.wait).await {
+                Err(CoreError::Timeout(_) | CoreError::Unavailable(_)) => {
+                    return Err(Error::Unavailable { core, index });
+                }
+                fetched => fetched?,
+            }
+            // Nobody says which of the two trees is waiting. It is here now.
+            Ok(self.system.fetch(&core, index, Wait::Local).await?)
+        })
+    }
+}
+
+impl<E: Env> fmt::Debug for Peers<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view.fmt(f)
+    }
+}
+
+fn end<E: Env>(core: &Core<E>) -> Result<Link, CoreError> {
+    Ok(Link {
+        key: core.key(),
+        length: Length(core.length()?),
+    })
+}
+
+/// The head of the system tree that the store has.
+fn boot_of<E: Env>(local: &Core<E>) -> Result<Option<Link>, Error> {
+    let boot = local.user_data(BOOT)?;
+    boot.map(|bytes| Link::from_bytes(&bytes).map_err(|error| corrupt(local, BOOT, &error)))
+        .transpose()
+}
+
+/// The forks that the store has.
+fn forks_of<E: Env>(local: &Core<E>) -> Result<BTreeMap<CoreKey, u64>, Error> {
+    let Some(bytes) = local.user_data(FORKS)? else {
+        return Ok(BTreeMap::new());
+    };
+    let mut from = Decoder::new(&bytes);
+    let forks = from.array(|from| Ok((CoreKey::decode(from)?, from.uint()?)));
+    let forks = forks.map_err(|error| corrupt(local, FORKS, &error))?;
+    Ok(forks.into_iter().collect())
+}
+
+fn encode_forks(forks: &BTreeMap<CoreKey, u64>) -> Result<Bytes, CoreError> {
+    struct Forks(Vec<(CoreKey, u64)>);
+    impl Encode for Forks {
+        fn encode(&self, to: &mut Encoder) {
+            to.array(&self.0, |(key, fork), to| {
+                key.encode(to);
+                to.uint(*fork);
+            });
+        }
+    }
+    let forks = Forks(forks.iter().map(|(key, fork)| (*key, *fork)).collect());
+    Ok(forks.to_bytes().map_err(unwritable)?.into())
+}
+
+fn unwritable(error: EncodeError) -> CoreError {
+    CoreError::Record(error.into())
+}
+
+fn corrupt<E: Env>(local: &Core<E>, name: &str, error: &DecodeError) -> Error {
+    Error::Corrupt {
+        file: "store".into(),
+        what: format!("{name} of {}: {error}", local.key()),
+    }
+}

@@ -1,0 +1,135 @@
+//! Batches that were applied before this engine was made, as the system tree has them.
+//!
+//! Each version of the tree is one batch behind another version. A batch that comes behind the same version again, with
+//! the same weight, leads to the same state: apply need not run, and nothing has to be written. So an engine on a store
+//! that has its trees takes up where the last one stood.
+//!
+//! Source: spec/autobee.md 1, 3.3 and 9: the chain of system write batches is the recorded order.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::linearizer::Step;
+use super::system::{Grant, System};
+use crate::apply::{LocalTree, Snapshot};
+use crate::bee::{BeeError, Fault};
+use crate::crypto::CoreKey;
+use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
+use crate::wire::{Decode as _, Length, Link};
+
+/// Versions of the system tree, by the one that each stands on.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    versions: BTreeMap<Link, Version>,
+    /// How many were taken up.
+    taken: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Version {
+    head: Link,
+    info: InfoRecord,
+    records: Vec<(CoreKey, WriterRecord)>,
+}
+
+impl Recorded {
+    /// Reads the versions behind `from` up to `to`. None at all when that does not come from this.
+    pub(super) fn read(&mut self, tree: &LocalTree, from: Link, to: Link) -> Result<(), BeeError> {
+        let mut versions = BTreeMap::new();
+        let mut changes = Snapshot::at(tree, to).cursor().changes();
+        let mut at = to;
+        while at != from {
+            let Some(change) = changes.next(tree)? else {
+                return Ok(());
+            };
+            let empty = Link {
+                key: tree.core(),
+                length: Length::ZERO,
+            };
+            at = change.tail.unwrap_or(empty);
+            let mut version = Version {
+                head: change.head,
+                info: InfoRecord::default(),
+                records: Vec::new(),
+            };
+            let corrupt = |error| BeeError::Corrupt {
+                core: change.head.key,
+                seq: change.head.length.last().unwrap_or_default(),
+                what: Fault::Encoding(error),
+            };
+            for written in change.keys(tree)? {
+                let value = written.value.unwrap_or_default();
+                match SystemKey::from_bytes(&written.key) {
+                    Some(SystemKey::Info) => {
+                        version.info = InfoRecord::from_bytes(&value).map_err(corrupt)?;
+                    }
+                    Some(SystemKey::Writer(key)) => {
+                        let record = WriterRecord::from_bytes(&value).map_err(corrupt)?;
+                        version.records.push((key, record));
+                    }
+                    _ => {}
+                }
+            }
+            versions.insert(at, version);
+        }
+        self.versions = versions;
+        Ok(())
+    }
+
+    /// Forgets all versions.
+    pub(super) fn clear(&mut self) {
+        self.versions.clear();
+    }
+
+    /// How many batches were taken up instead of applied.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// The state behind a batch that was applied on `records` before; `bare` is what it is without apply.
+    pub(super) fn behind(
+        &self,
+        before: (&System, &Snapshot, &Snapshot),
+        step: &Step<'_>,
+        bare: impl FnOnce() -> System,
+    ) -> Option<(System, Snapshot, Snapshot, Vec<Grant>)> {
+        let (system, records, view) = before;
+        let version = self.versions.get(&records.head())?;
+        let info = &version.info;
+        let own = |(key, _): &&(CoreKey, WriterRecord)| *key == step.batch.writer;
+        let (_, record) = version.records.iter().find(own)?;
+        if !record.is_oplog || record.length < step.batch.last {
+            return None;
+        }
+        let bare = bare();
+        let expected = bare.record(&step.batch.writer)?;
+        let is_same = (record.weight, record.length, record.timestamp, record.clock)
+            == (
+                expected.weight,
+                expected.length,
+                expected.timestamp,
+                expected.clock,
+            )
+            && info.flushes == bare.flushes()
+            && info.timestamp == bare.timestamp()
+            && info.heads.iter().copied().eq(bare.heads().iter());
+        if !is_same {
+            return None;
+        }
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        // Of a ceiling that was taken and given back within one batch the records do not tell.
+        let ceiling =
+            |record: Option<&WriterRecord>| record.and_then(|record| record.max_weight).unwrap_or_default();
+        let raised = |(key, record): &(CoreKey, WriterRecord)| {
+            let weight = ceiling(Some(record));
+            (weight > ceiling(system.record(key))).then_some(Grant { key: *key, weight })
+        };
+        let grants = version.records.iter().filter_map(raised).collect();
+        let after = system.after(info, version.records.iter().copied());
+        let view = info.view.map_or_else(
+            || Snapshot::empty(view.tree()),
+            |head| Snapshot::at(view.tree(), head),
+        );
+        Some((after, Snapshot::at(records.tree(), version.head), view, grants))
+    }
+}
