@@ -333,6 +333,13 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Everything up to now was seen.
+    fn now<E: Env>(shared: &Shared<E>) -> Self {
+        Self {
+            seen: *shared.changed.subscribe().borrow(),
+        }
+    }
+
     async fn wait<E: Env>(&mut self, shared: &Shared<E>) {
         let mut changed = shared.changed.subscribe();
         // The sender lives in `shared`, so this cannot fail.

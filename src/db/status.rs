@@ -123,9 +123,10 @@ impl<E: Env> Autobee<E> {
     pub async fn flush(&self) -> Result<(), Error> {
         let clock = self.shared.env.clock();
         let deadline = clock.now() + self.shared.settings.read_wait();
-        let mut changes = Changes::default();
         loop {
             self.shared.drain().await?;
+            // A drain is a change itself: what counts is what comes after it.
+            let mut changes = Changes::now(&self.shared);
             let Some((core, index)) = self.first_missing() else {
                 return Ok(());
             };
