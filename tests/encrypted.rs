@@ -69,8 +69,14 @@ fn who_lacks_the_key_or_has_another_one_sees_nothing_and_disturbs_nobody() {
         for (seed, key) in [(2, None), (3, Some([8; 32]))] {
             let outsider = open(&env.sibling(seed), Some(a.key()), key).await;
             connect(&a, &outsider);
-            until(&outsider, |db| !db.stalled().is_empty()).await;
-            assert!(outsider.order().is_empty());
+            until(&outsider, |db| {
+                let writers = db.status().writers;
+                writers.iter().any(|writer| writer.have.0 == 1)
+            })
+            .await;
+            // Sealed bytes are garbage to it. Now and then they look like a block all the same; they have no value.
+            outsider.update().await.unwrap();
+            assert_eq!(outsider.view().all().await.unwrap(), []);
         }
         a.append(Op::put("x", "2").to_value()).await.unwrap();
         assert_eq!(a.order().len(), 2);
