@@ -86,6 +86,9 @@ async fn run(options: &Options, dir: PathBuf) -> Result<()> {
     if let Some(key) = options.key {
         builder = builder.key(key);
     }
+    if let Some(secret) = options.encryption_key {
+        builder = builder.encryption_key(secret);
+    }
     let database = builder.open().await?;
     let port = match &options.listen {
         Some(at) => Some(listen(&env, &database, at).await?),
@@ -258,6 +261,16 @@ fn hex(key: &CoreKey) -> String {
     key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// 32 bytes in hex.
+fn secret(word: &str) -> Result<[u8; 32]> {
+    let digits: Option<Vec<u8>> = (0..word.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(word.get(at..at + 2)?, 16).ok())
+        .collect();
+    let bytes = digits.ok_or("an encryption key has 64 hexadecimal digits")?;
+    Ok(<[u8; 32]>::try_from(bytes).map_err(|_| "an encryption key has 64 hexadecimal digits")?)
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -285,6 +298,7 @@ impl Error for Unsupported {}
 struct Options {
     /// The database to join; none to create one, or to open the one of the directory.
     key: Option<CoreKey>,
+    encryption_key: Option<[u8; 32]>,
     dir: Option<PathBuf>,
     listen: Option<String>,
     connect: Vec<String>,
@@ -308,7 +322,7 @@ impl Options {
                 "--rules" if value == "safe" => {
                     return Err(Unsupported("only the rules of the original, interop, are built").into());
                 }
-                "--encryption-key" => return Err(Unsupported("encrypted databases are not built").into()),
+                "--encryption-key" => options.encryption_key = Some(secret(&value)?),
                 _ => return Err(USAGE.into()),
             }
         }

@@ -201,20 +201,33 @@ fn a_peer_that_comes_back_with_its_directory_goes_on() {
 }
 
 #[test]
+fn an_encrypted_database_is_shared_by_those_who_have_its_key() {
+    let secret = "5e".repeat(32);
+    let mut creator = Peer::start(&["create", "--encryption-key", &secret, "--listen", "127.0.0.1:0"]);
+    creator.tell("put a 1");
+    let (key, at) = (creator.word("key"), creator.address());
+    let mut joiner = Peer::start(&["join", &key, "--encryption-key", &secret, "--connect", &at]);
+    creator.tell(&format!("add {}", joiner.word("local")));
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["writers"].as_array().unwrap().len() == 2
+    });
+    joiner.tell("put b 2");
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["view"] == json!({ "a": "1", "b": "2" })
+    });
+}
+
+#[test]
 fn what_is_not_built_says_so() {
-    for words in [
-        &["create", "--rules", "safe"][..],
-        &["create", "--encryption-key", &"ab".repeat(32)],
+    for (words, kind) in [
+        (&["create", "--rules", "safe"][..], "Unsupported"),
+        (&["create", "--encryption-key", "abc"], "Invalid"),
+        (&["join"], "Invalid"),
     ] {
         let output = Command::new(program()).args(words).output().unwrap();
         assert!(!output.status.success());
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(said["kind"], "Unsupported", "{said}");
+        let wanted = (&json!("error"), &json!(kind));
+        assert_eq!((&said["event"], &said["kind"]), wanted, "{said}");
     }
-    let output = Command::new(program()).arg("join").output().unwrap();
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        (&said["event"], &said["kind"]),
-        (&json!("error"), &json!("Invalid"))
-    );
 }
