@@ -9,9 +9,23 @@ mod basic;
 mod batch;
 #[path = "acceptance/concurrent.rs"]
 mod concurrent;
+#[path = "acceptance/consistency.rs"]
+mod consistency;
+#[path = "acceptance/encryption.rs"]
+mod encryption;
+#[path = "acceptance/generated.rs"]
+mod generated;
 #[path = "acceptance/links.rs"]
 mod links;
 #[path = "acceptance/optimistic.rs"]
 mod optimistic;
+#[path = "acceptance/updates.rs"]
+mod updates;
+#[path = "acceptance/wakeup.rs"]
+mod wakeup;
+#[path = "acceptance/witness.rs"]
+mod witness;
 #[path = "acceptance/world.rs"]
 mod world;
+#[path = "acceptance/writers.rs"]
+mod writers;
