@@ -1,7 +1,6 @@
 //! One writer, a reader, a second writer; values and keys.
 
 use std::future::Future as _;
-use std::pin::pin;
 use std::task::{Context, Waker};
 
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
@@ -9,7 +8,7 @@ use autobee::crypto::CoreKey;
 use autobee::wire::oplog::{ValueOptions, decode_value, encode_value};
 use autobee_sim::workload::Op;
 
-use crate::world::{add, connect, get, put, remove, run, story};
+use crate::world::{connect, get, put, remove, run, story};
 
 /// 21.1
 #[test]
@@ -209,38 +208,4 @@ fn the_core_of_a_creator_that_removed_itself_stays() {
         put(&all[1], "x", "1").await;
         world.until(|| all[0].order().len() == 3).await;
     });
-}
-
-/// 21.42: here it is a `flush` that waits for a block which nobody serves.
-#[test]
-fn closing_does_not_wait_for_peers() {
-    run(async |world| {
-        let all = world.members(3).await;
-        world.play(&all, "b a-b a").await;
-        crate::world::carry(&world, 9, &all[0], &all[2]).await;
-        let (c, before) = (&all[2], world.millis());
-        let mut flush = pin!(c.flush());
-        let polled = flush.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        assert!(polled.is_pending());
-        c.close().await.unwrap();
-        assert!(flush.await.is_err());
-        assert!(world.millis() - before < 5_000);
-        assert!(c.append("x").await.is_err());
-        add(&all[0], &all[1], 2).await;
-    });
-}
-
-/// 21.45
-#[test]
-fn an_old_block_without_a_checkpoint_keeps_its_value() {
-    use autobee::wire::Decode as _;
-
-    let options = ValueOptions {
-        legacy: true,
-        ..ValueOptions::default()
-    };
-    let block = encode_value(Some(b"old"), &options).unwrap();
-    let block = autobee::wire::oplog::OplogBlock::from_bytes(&block).unwrap();
-    assert_eq!((block.version, block.views), (2, None));
-    assert_eq!(block.value.as_deref(), Some(&b"old"[..]));
 }
