@@ -1,0 +1,329 @@
+//! Peers in a world in memory, and short scripts of what happens to them.
+//!
+//! ```text
+//! a     one value            a-b      a and b connect, get all that the other has, and part
+//! a3    three values         a-b-c    the same, each with each
+//! a+3   one batch of three   *        the same, all
+//! a>c1  a adds c, ceiling 1  a!c      a removes c
+//! a~    an optimistic value
+//! ```
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use autobee::apply::Apply;
+use autobee::crypto::CoreKey;
+use autobee::db::Session;
+use autobee::env::memory::MemoryEnv;
+use autobee::env::{Clock as _, Env as _};
+use autobee::hypercore::{CoreOptions, Corestore, DownloadRange};
+use autobee::replication::session::{Replication, SessionSettings};
+use autobee::wire::oplog::OplogBlock;
+use autobee::wire::{Decode as _, Length, Link};
+use autobee::{Autobee, Role};
+use autobee_sim::workload::{Contract, Op};
+use bytes::Bytes;
+
+pub(crate) type Db = Autobee<MemoryEnv>;
+
+/// Makes databases, each on a machine of its own.
+pub(crate) struct World {
+    env: MemoryEnv,
+    machines: RefCell<BTreeMap<u64, MemoryEnv>>,
+    /// Counts values, so that no two are equal.
+    values: RefCell<u64>,
+}
+
+pub(crate) fn run(test: impl AsyncFnOnce(World)) {
+    let env = MemoryEnv::new(1);
+    let world = World {
+        env: env.clone(),
+        machines: RefCell::default(),
+        values: RefCell::default(),
+    };
+    let ended = env.run(test(world));
+    assert!(ended.is_some(), "the test waits for something that cannot happen");
+}
+
+/// Plays a script among as many peers as it names, of whom `a` made the database and added the others. In the end all
+/// agree, and have all values.
+pub(crate) fn story(script: &str) {
+    run(async |world| {
+        let all = world.members(peers_of(script)).await;
+        world.play(&all, script).await;
+        world.play(&all, "*").await;
+    });
+}
+
+fn peers_of(script: &str) -> usize {
+    let letters = script.bytes().filter(u8::is_ascii_lowercase);
+    letters.max().map_or(1, |last| usize::from(last - b'a') + 1)
+}
+
+impl World {
+    // Databases.
+
+    pub(crate) async fn store(&self, seed: u64) -> Corestore<MemoryEnv> {
+        Corestore::open_default(self.machine(seed)).await.unwrap()
+    }
+
+    pub(crate) async fn create(&self, seed: u64) -> Db {
+        self.open(seed, None, Contract).await
+    }
+
+    pub(crate) async fn join(&self, seed: u64, other: &Db) -> Db {
+        self.open(seed, Some(other.key()), Contract).await
+    }
+
+    /// Opens what is on a machine, or something new.
+    pub(crate) async fn open(&self, seed: u64, key: Option<CoreKey>, apply: impl Apply) -> Db {
+        let mut builder = Autobee::builder(self.store(seed).await).apply(apply);
+        if let Some(key) = key {
+            builder = builder.key(key);
+        }
+        builder.open().await.unwrap()
+    }
+
+    /// One that makes the database on machine 1, and others on machines 2 and so on that join it.
+    pub(crate) async fn peers(&self, count: usize) -> Vec<Db> {
+        let mut all = vec![self.create(1).await];
+        for seed in 2..=count as u64 {
+            all.push(self.join(seed, &all[0]).await);
+        }
+        all
+    }
+
+    /// The same, and the first one has added the others, as indexers, and all know it.
+    pub(crate) async fn members(&self, count: usize) -> Vec<Db> {
+        let all = self.peers(count).await;
+        for peer in &all[1..] {
+            add(&all[0], peer, 2).await;
+        }
+        self.exchange(&all.iter().collect::<Vec<_>>()).await;
+        assert!(all[1..].iter().all(Db::writable));
+        all
+    }
+
+    fn machine(&self, seed: u64) -> MemoryEnv {
+        let mut machines = self.machines.borrow_mut();
+        machines
+            .entry(seed)
+            .or_insert_with(|| self.env.sibling(seed))
+            .clone()
+    }
+
+    // What happens to them.
+
+    /// Plays a script.
+    pub(crate) async fn play(&self, all: &[Db], script: &str) {
+        for step in script.split_whitespace() {
+            self.step(all, step).await;
+        }
+    }
+
+    async fn step(&self, all: &[Db], step: &str) {
+        let peer = |letter: &str| &all[usize::from(letter.as_bytes()[0] - b'a')];
+        if step == "*" {
+            self.exchange(&all.iter().collect::<Vec<_>>()).await;
+        } else if step.contains('-') {
+            self.exchange(&step.split('-').map(peer).collect::<Vec<_>>())
+                .await;
+        } else if let Some((by, whom)) = step.split_once('>') {
+            add(peer(by), peer(whom), whom[1..].parse().unwrap()).await;
+        } else if let Some((by, whom)) = step.split_once('!') {
+            remove(peer(by), peer(whom).local()).await;
+        } else if let Some(by) = step.strip_suffix('~') {
+            peer(by).append_optimistic(self.value(by)).await.unwrap();
+        } else if let Some((by, count)) = step.split_once('+') {
+            let values = (0..count.parse().unwrap()).map(|_| self.value(by).into());
+            peer(by).append_batch(values.collect()).await.unwrap();
+        } else {
+            let count = if step.len() > 1 {
+                step[1..].parse().unwrap()
+            } else {
+                1
+            };
+            for _ in 0..count {
+                peer(step).append(self.value(&step[..1])).await.unwrap();
+            }
+        }
+    }
+
+    /// A value like no other, under one of a few keys.
+    fn value(&self, by: &str) -> Vec<u8> {
+        let mut count = self.values.borrow_mut();
+        *count += 1;
+        Op::put(format!("k{}", *count % 7), format!("{by}{count}")).to_value()
+    }
+
+    /// Connects each with each until everybody has what the others have, and parts them. All agree then.
+    pub(crate) async fn exchange(&self, all: &[&Db]) {
+        let mut sessions = Vec::new();
+        for (at, left) in all.iter().enumerate() {
+            sessions.extend(all[at + 1..].iter().map(|right| connect(left, right)));
+        }
+        self.until(|| is_alike(all)).await;
+        for (near, far) in sessions {
+            near.close();
+            near.ended().await;
+            far.ended().await;
+        }
+        converged(all).await;
+    }
+
+    pub(crate) async fn wait(&self, seconds: u64) {
+        self.env.clock().sleep(Duration::from_secs(seconds)).await;
+    }
+
+    pub(crate) fn millis(&self) -> u64 {
+        self.env.clock().wall().0
+    }
+
+    /// Waits until something is so, for two minutes at most.
+    #[track_caller]
+    pub(crate) fn until(&self, done: impl Fn() -> bool) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            for _ in 0..12_000 {
+                if done() {
+                    return;
+                }
+                self.env.clock().sleep(Duration::from_millis(10)).await;
+            }
+            panic!("{caller}: it did not happen within two minutes");
+        }
+    }
+}
+
+// One peer.
+
+pub(crate) async fn put(db: &Db, key: &str, value: &str) {
+    db.append(Op::put(key, value).to_value()).await.unwrap();
+}
+
+pub(crate) async fn add(db: &Db, writer: &Db, weight: u64) {
+    let op = Op::add_writer(writer.local(), weight);
+    db.append(op.to_value()).await.unwrap();
+}
+
+pub(crate) async fn remove(db: &Db, writer: CoreKey) {
+    db.append(Op::remove_writer(writer).to_value()).await.unwrap();
+}
+
+pub(crate) async fn get(db: &Db, key: &str) -> Option<String> {
+    let value = db.view().get(key.as_bytes()).await.unwrap();
+    value.map(|value| String::from_utf8(value.to_vec()).unwrap())
+}
+
+pub(crate) async fn listing(db: &Db) -> Vec<(Bytes, Bytes)> {
+    db.view().all().await.unwrap()
+}
+
+/// How much of the log of a writer is here.
+pub(crate) fn have(db: &Db, writer: &CoreKey) -> u64 {
+    let writers = db.status().writers;
+    let progress = writers.iter().find(|progress| progress.key == *writer);
+    progress.map_or(0, |progress| progress.have.0)
+}
+
+/// How long the own log is.
+pub(crate) fn length(db: &Db) -> u64 {
+    have(db, &db.local())
+}
+
+/// The weights of all entries of a writer.
+pub(crate) fn weights(db: &Db, writer: &Db) -> Vec<u64> {
+    let order = db.order();
+    let of = order.iter().filter(|entry| entry.key == writer.local());
+    of.map(|entry| entry.weight.0).collect()
+}
+
+/// The last entry of the own log.
+pub(crate) fn last_block(db: &Db) -> OplogBlock {
+    OplogBlock::from_bytes(db.blocks(&db.local()).last().unwrap()).unwrap()
+}
+
+pub(crate) fn head(db: &Db) -> Link {
+    Link {
+        key: db.local(),
+        length: Length(length(db)),
+    }
+}
+
+pub(crate) fn is_removed(db: &Db, writer: &Db) -> bool {
+    db.writer(&writer.local()).unwrap().is_removed
+}
+
+// Several.
+
+pub(crate) fn connect(a: &Db, b: &Db) -> (Session, Session) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    (
+        a.replicate(near, Role::Initiator).unwrap(),
+        b.replicate(far, Role::Responder).unwrap(),
+    )
+}
+
+/// All show the same: the full listing of the view, the order with its weights, the records.
+pub(crate) async fn converged(all: &[&Db]) {
+    for db in all {
+        assert_eq!(db.order(), all[0].order());
+        assert_eq!(db.writers(), all[0].writers());
+        assert_eq!(listing(db).await, listing(all[0]).await);
+        assert_eq!(db.stalled(), []);
+    }
+}
+
+/// All have the same blocks, and made the same order of them.
+fn is_alike(all: &[&Db]) -> bool {
+    let mut writers: BTreeSet<CoreKey> = all.iter().map(|db| db.local()).collect();
+    writers.extend(all.iter().flat_map(|db| db.writers()).map(|record| record.key));
+    let alike = |key| all.iter().all(|db| have(db, key) == have(all[0], key));
+    writers.iter().all(alike) && all.iter().all(|db| db.order() == all[0].order())
+}
+
+// A peer of cores.
+
+/// A store that replicates the cores that it is told to, announces none, and is no database.
+pub(crate) struct Raw {
+    pub(crate) store: Corestore<MemoryEnv>,
+    pub(crate) replication: Replication<MemoryEnv>,
+}
+
+impl Raw {
+    pub(crate) async fn open(world: &World, seed: u64) -> Self {
+        let store = world.store(seed).await;
+        let replication = Replication::new(&world.machine(seed), &store, SessionSettings::default());
+        Self { store, replication }
+    }
+
+    pub(crate) fn connect(&self, db: &Db) -> Session {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        self.replication.start(near, Role::Initiator);
+        db.replicate(far, Role::Responder).unwrap()
+    }
+}
+
+/// Hands the log of one writer, and nothing else, from its owner to somebody.
+pub(crate) async fn carry(world: &World, seed: u64, from: &Db, to: &Db) {
+    const ALL: DownloadRange = DownloadRange {
+        start: 0,
+        end: None,
+        is_linear: false,
+    };
+    let raw = Raw::open(world, seed).await;
+    let log = raw.store.get(CoreOptions::key(from.local())).await.unwrap();
+    let _download = log.download(ALL).unwrap();
+    let session = raw.connect(from);
+    world
+        .until(|| log.contiguous_length().unwrap() == length(from))
+        .await;
+    session.close();
+    session.ended().await;
+    let session = raw.connect(to);
+    world.until(|| have(to, &from.local()) == length(from)).await;
+    world.wait(1).await;
+    session.close();
+    session.ended().await;
+}
