@@ -304,7 +304,7 @@ impl<V: Verify> Engine<V> {
 
     /// Number of batches in the order.
     #[must_use]
-    pub const fn batches(&self) -> usize {
+    pub fn batches(&self) -> usize {
         self.order.len()
     }
 

@@ -12,7 +12,7 @@ use autobee::wire::Link;
 
 /// How one batch differs from others; positions are taken from what is there when it is written.
 #[derive(Debug, Clone)]
-struct Spec {
+pub(crate) struct Spec {
     writer: Index,
     timestamp: u64,
     links: Vec<Index>,
@@ -51,7 +51,7 @@ fn op() -> impl Strategy<Value = OpSpec> {
     ]
 }
 
-fn spec() -> impl Strategy<Value = Spec> {
+pub(crate) fn spec() -> impl Strategy<Value = Spec> {
     (
         any::<Index>(),
         0..20_u64,
@@ -79,7 +79,7 @@ fn spec() -> impl Strategy<Value = Spec> {
 const WRITERS: usize = 5;
 
 /// The creator's first batch grants one more writer; the rest is as the specs say.
-fn build(specs: &[Spec]) -> Vec<Batch> {
+pub(crate) fn build(specs: &[Spec]) -> Vec<Batch> {
     let mut batches = vec![super::history::batch(0, 1, 3, &[], &Op::add_writer(writer(1), 2))];
     let mut lengths = [0_u64; WRITERS];
     lengths[0] = 1;
@@ -159,7 +159,7 @@ fn build(specs: &[Spec]) -> Vec<Batch> {
 }
 
 /// A delivery that keeps each writer's batches in order.
-fn delivery(batches: &[Batch], choices: &[Index]) -> Vec<usize> {
+pub(crate) fn delivery(batches: &[Batch], choices: &[Index]) -> Vec<usize> {
     let mut queues: Vec<Vec<usize>> = Vec::new();
     for name in 0..WRITERS {
         let of = writer(u8::try_from(name).unwrap());
@@ -179,7 +179,7 @@ fn delivery(batches: &[Batch], choices: &[Index]) -> Vec<usize> {
     order
 }
 
-fn cases(default: u32) -> ProptestConfig {
+pub(crate) fn cases(default: u32) -> ProptestConfig {
     // More by PROPTEST_CASES; what was found stays in the regressions beside this file.
     let mut config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {

@@ -29,6 +29,9 @@
 //!   record. All others have the weight of their writer's record; ancestors that need no trial are emitted in one
 //!   pass, worst last, backwards.
 //! * A missing block suspends: the call returns, the next one continues from what is known.
+//! * A start of the order can be forgotten ([`Linearizer::forget`]): what is remembered of it is the state behind it, and
+//!   what tells whether a new batch would cut into it. Then the call returns, too, and the order has to be made anew from
+//!   an earlier state ([`Linearizer::resume`]). Why that is rare is said in `base.rs`.
 //!
 //! # What it costs
 //!
@@ -37,9 +40,11 @@
 //! trials (claims that pull claims) are remembered per state; only writers that hold an unsettled, correctly signed claim
 //! can build them.
 
+mod base;
 mod emission;
 mod parked;
 mod picks;
+mod prefix;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -48,10 +53,14 @@ use crate::crypto::CoreKey;
 use crate::wire::{Length, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
+use base::Base;
 use emission::{Claims, Emission, Marks};
 use parked::Parked;
 use picks::{Picks, Priority};
 use timeline::{NodeId, Timeline};
+
+pub use prefix::Prefix;
+pub(crate) use prefix::{map, pairs};
 
 /// Most nodes that a batch of a stranger may have.
 pub const MAX_OPTIMISTIC_NODES: u64 = 32;
@@ -138,6 +147,17 @@ pub struct Update {
     pub undone: usize,
 }
 
+/// Where an order goes on: a forgotten start of it, and what is known about the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Start {
+    /// What was forgotten.
+    pub prefix: Prefix,
+    /// Shorter starts of the same order, the shortest first.
+    pub ladder: Vec<Prefix>,
+    /// Batches that were in the set when it was forgotten, by writer: all up to this length.
+    pub considered: BTreeMap<CoreKey, Length>,
+}
+
 /// Work done since the linearizer was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -202,8 +222,11 @@ pub struct Stats {
 #[derive(Debug, Clone)]
 pub struct Linearizer<S> {
     rules: Rules,
+    base: Base,
     timeline: Timeline<S>,
     picks: Picks,
+    /// The first of them, if it comes before some pick of the forgotten start.
+    spanned: Option<Priority>,
     claims: Claims,
     /// Ready batches that the picks are right for.
     considered: usize,
@@ -230,10 +253,20 @@ impl<S: Clone> Linearizer<S> {
     /// The order of the empty set, on an empty state.
     #[must_use]
     pub fn new(rules: Rules, genesis: S) -> Self {
+        Self::resume(rules, genesis, Start::default())
+    }
+
+    /// The order that goes on behind a forgotten start, on the state behind that. The set must begin where the start
+    /// ends.
+    #[must_use]
+    pub fn resume(rules: Rules, root: S, start: Start) -> Self {
+        let entries = start.prefix.entries();
         Self {
             rules,
-            timeline: Timeline::new(genesis),
+            base: Base::new(start),
+            timeline: Timeline::new(entries, root),
             picks: Picks::default(),
+            spanned: None,
             claims: Claims::default(),
             considered: 0,
             unsettled: Vec::new(),
@@ -248,10 +281,18 @@ impl<S: Clone> Linearizer<S> {
 
     /// Brings the order up to what is ready in `dag`.
     ///
+    /// When a batch may belong into the forgotten start ([`Linearizer::is_behind`]), this and all further calls change
+    /// nothing.
+    ///
     /// When apply suspends, the order, the states and the entries remain those of the last complete update, nothing
     /// that was applied is lost, and the next call goes on, also when the set has grown in between.
     pub fn update<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &mut R) -> Result<Update, Suspended> {
         self.timeline.grow(dag);
+        let root = self.timeline.state_of(NodeId::ROOT);
+        self.base.judge(dag, replay, &self.rules, &mut self.claims, root);
+        if self.base.is_behind() {
+            return Err(Suspended);
+        }
         let cut = self.cut(dag, replay);
         self.truncate(cut);
         self.unsettled
@@ -264,6 +305,7 @@ impl<S: Clone> Linearizer<S> {
             dag,
             replay,
             rules: &self.rules,
+            base: &self.base,
             timeline: &mut self.timeline,
             claims: &self.claims,
             stats: &mut self.stats,
@@ -271,7 +313,7 @@ impl<S: Clone> Linearizer<S> {
             parked: &mut self.parked,
             lone: BTreeMap::new(),
         };
-        let outcome = emission.run(&mut self.unsettled, &mut self.picks);
+        let outcome = emission.run(&mut self.unsettled, &mut self.picks, &mut self.spanned);
         if let Err(suspended) = outcome {
             let end = self.picks.end();
             self.rewind(end);
@@ -280,31 +322,157 @@ impl<S: Clone> Linearizer<S> {
         Ok(self.publish())
     }
 
+    // ---- forgetting
+
+    /// Forgets a start of the order when more than twice `keep` settled batches are held, so that about `keep` stay.
+    /// False when nothing was forgotten.
+    ///
+    /// The set forgets with it: ids of batches change. `keep` is a wish: the order can be cut between picks of the top
+    /// level only, and one pick can have pulled many batches.
+    pub fn forget<R: Replay<State = S>>(&mut self, dag: &mut Dag, replay: &R, keep: usize) -> bool {
+        let is_settled = self.considered == dag.len() && self.published.path.len() == self.timeline.len();
+        let Some(count) = self.forgettable(keep.max(1)).filter(|_| is_settled) else {
+            return false;
+        };
+        let root = self.timeline.state_of(NodeId::ROOT);
+        let settled: Vec<BatchId> = self.timeline.path_since(0).collect();
+        let mut start = 0;
+        let picks = self.picks.first(count).map(|(priority, end)| {
+            let batches = &settled[start..end];
+            start = end;
+            (priority, batches)
+        });
+        let extended = self.base.extended(dag, replay, &self.rules, root, picks, self.spanned);
+        let mut claimed = BTreeMap::new();
+        for id in &settled[..start] {
+            let batch = dag.batch(*id);
+            claimed.insert(batch.writer, self.claims.highest(batch, 0));
+        }
+        self.base.note_covering(dag);
+
+        let ids = dag.forget(|id| extended.goes[id.index()]);
+        self.timeline.forget(start, &ids, dag);
+        self.picks.forget(count);
+        self.spanned = None;
+        self.claims = Claims::default();
+        for (id, _) in dag.ready() {
+            self.claims.add(dag, &self.rules, id);
+        }
+        self.unsettled = self.unsettled.iter().filter_map(|id| ids.get(*id)).collect();
+        self.parked.renumber(&ids);
+        self.marks = Marks::default();
+        self.considered = dag.len();
+        let path = self.timeline.path().to_vec();
+        let accepted = path.iter().filter(|node| self.timeline.is_accepted(**node));
+        self.published = Published {
+            order: accepted.copied().collect(),
+            low_water: path.len(),
+            path,
+        };
+        let place = (
+            self.timeline.state_of(NodeId::ROOT),
+            self.timeline.entries_before(),
+            keep as u64,
+        );
+        self.base
+            .advance(extended, &claimed, dag, replay, &self.rules, place);
+        true
+    }
+
+    /// How many picks to forget.
+    fn forgettable(&self, keep: usize) -> Option<usize> {
+        let held = self.timeline.len();
+        if held <= keep.saturating_mul(2) {
+            return None;
+        }
+        let target = held - keep;
+        let count = self.picks.ending_up_to(target);
+        let end = self.picks.first(count).last().map_or(0, |(_, end)| end);
+        // A look at all that is held must be worth it.
+        if end * 2 >= keep {
+            return Some(count);
+        }
+        // A pick that pulled that much goes as a whole.
+        (held > keep.saturating_mul(4)).then(|| (count + 1).min(self.picks.len()))
+    }
+
+    /// True when a batch may belong into the forgotten start. See [`Linearizer::way_back`].
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        self.base.is_behind()
+    }
+
+    /// From where to make the order anew when [`Linearizer::is_behind`]. The set is needed as it is then.
+    pub fn way_back<R: Replay<State = S>>(&self, dag: &Dag, replay: &R) -> Start {
+        let root = self.timeline.state_of(NodeId::ROOT);
+        let at = self.base.way_back(dag, replay, &self.claims, root);
+        Start {
+            considered: self.considered_lengths(dag).collect(),
+            ..self.base.start_at(at)
+        }
+    }
+
+    /// The forgotten start, to go on from elsewhere. It is as good as new whatever else arrived since it was forgotten.
+    pub fn start(&mut self, dag: &Dag) -> Start {
+        self.base.note_covering(dag);
+        let considered = self
+            .considered_lengths(dag)
+            .filter(|(key, length)| *length > dag.base_length(key));
+        Start {
+            considered: considered.collect(),
+            ..self.base.start()
+        }
+    }
+
+    /// The batches of each writer that the picks are right for.
+    fn considered_lengths<'a>(&'a self, dag: &'a Dag) -> impl Iterator<Item = (CoreKey, Length)> + 'a {
+        dag.base_lengths().map(|(key, base)| {
+            let chain = dag.batches_of(&key);
+            let count = chain.partition_point(|id| id.index() < self.considered);
+            let last = count.checked_sub(1).map(|at| dag.batch(chain[at]).last);
+            let earlier = self.base.considered.get(&key).copied();
+            (key, last.max(earlier).unwrap_or(base))
+        })
+    }
+
+    /// Settled batches that are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.timeline.states() - 1
+    }
+
     // ---- reading
 
-    /// Number of entries.
+    /// Number of entries, with those that were forgotten.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.published.order.len()
+    pub fn len(&self) -> usize {
+        self.forgotten() + self.published.order.len()
     }
 
     /// True when there is no entry.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.published.order.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// All entries, in order.
+    /// Number of forgotten entries.
+    #[must_use]
+    pub fn forgotten(&self) -> usize {
+        usize::try_from(self.base.prefix.entries).unwrap_or(usize::MAX)
+    }
+
+    /// All entries that are not forgotten, in order.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry> + DoubleEndedIterator {
         self.published.order.iter().map(|node| self.timeline.entry(*node))
     }
 
-    /// Entries from this position on, each with the state behind it.
+    /// Entries from this position on, as far as they are not forgotten, each with the state behind it.
     pub fn entries_since(
         &self,
         position: usize,
     ) -> impl ExactSizeIterator<Item = (Entry, &S)> + DoubleEndedIterator {
-        let from = position.min(self.published.order.len());
+        let from = position.saturating_sub(self.forgotten());
+        let from = from.min(self.published.order.len());
         self.published.order[from..]
             .iter()
             .map(|node| (self.timeline.entry(*node), self.timeline.state_of(*node)))
@@ -316,11 +484,13 @@ impl<S: Clone> Linearizer<S> {
         self.state_at(self.len())
     }
 
-    /// The state behind the first `entries` entries; behind all of them if there are fewer.
+    /// The state behind the first `entries` entries; behind all of them if there are fewer, behind the forgotten ones if
+    /// those are more.
     #[must_use]
     pub fn state_at(&self, entries: usize) -> &S {
         let order = &self.published.order;
         let node = entries
+            .saturating_sub(self.forgotten())
             .min(order.len())
             .checked_sub(1)
             .map_or(NodeId::ROOT, |at| order[at]);
@@ -347,8 +517,12 @@ impl<S: Clone> Linearizer<S> {
     /// may be too early where only a trial could tell; then the same picks are made again.
     fn cut<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &R) -> usize {
         let mut cut = self.picks.len();
-        for (id, batch) in dag.ready_since(self.considered) {
-            self.claims.add(dag, &self.rules, id);
+        if let Some(spanning) = self.base.take_spanning()
+            && self.spanned.is_none_or(|best| spanning < best)
+        {
+            cut = 0;
+        }
+        for (_, batch) in dag.ready_since(self.considered) {
             // Once all claims of its chain are settled a writer stands where it stands now.
             let decided = self.claims.last(batch).map_or(0, |claim| {
                 let chain = dag.batches_of(&batch.writer);
@@ -369,6 +543,9 @@ impl<S: Clone> Linearizer<S> {
 
     fn truncate(&mut self, cut: usize) {
         if cut < self.picks.len() {
+            if cut == 0 {
+                self.spanned = None;
+            }
             self.picks.truncate(cut);
             let end = self.picks.end();
             self.unsettled.extend(self.timeline.path_since(end));
@@ -393,6 +570,7 @@ impl<S: Clone> Linearizer<S> {
         let kept = low + same.take_while(|(before, now)| before == now).count();
         let before = published.order.len();
         let shared = kept.checked_sub(1).map_or(0, |at| timeline.position(path[at]));
+        let forgotten = usize::try_from(self.base.prefix.entries).unwrap_or(usize::MAX);
         published.path.truncate(kept);
         published.path.extend(&path[kept..]);
         published.order.truncate(shared);
@@ -405,7 +583,10 @@ impl<S: Clone> Linearizer<S> {
         let undone = before - shared;
         self.stats.undone += undone as u64;
         self.stats.undos += u64::from(undone > 0);
-        Update { shared, undone }
+        Update {
+            shared: forgotten + shared,
+            undone,
+        }
     }
 }
 
