@@ -88,6 +88,7 @@ impl<E: Env> Builder<E> {
                     what: error.to_string(),
                 }
             })?,
+            window_batches: crate::engine::WINDOW_BATCHES,
         });
         let shared = Shared::new(self.settings, engine, cores);
         shared.start().await?;

@@ -366,6 +366,7 @@ mod tests {
             optimistic: false,
             verify: Ed25519,
             trees,
+            window_batches: crate::engine::WINDOW_BATCHES,
         });
         engine.order = Linearizer::new(engine.rules, start);
         let blocks = engine.compose(creator, &["x".into()], false, NOW).unwrap();

@@ -25,7 +25,7 @@ pub(crate) struct Spec {
 }
 
 #[derive(Debug, Clone)]
-enum OpSpec {
+pub(crate) enum OpSpec {
     Put(u8),
     Delete(u8),
     Add(Index, u64),
@@ -37,7 +37,7 @@ enum OpSpec {
     Nothing,
 }
 
-fn op() -> impl Strategy<Value = OpSpec> {
+pub(crate) fn op() -> impl Strategy<Value = OpSpec> {
     prop_oneof![
         4 => (0..3_u8).prop_map(OpSpec::Put),
         1 => (0..3_u8).prop_map(OpSpec::Delete),
@@ -76,7 +76,39 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
         )
 }
 
-const WRITERS: usize = 5;
+pub(crate) const WRITERS: usize = 5;
+
+/// What writer `name` does.
+pub(crate) fn value(op: &OpSpec, name: usize) -> Op {
+    let who = |index: &Index| writer(u8::try_from(index.index(WRITERS)).unwrap());
+    let key = |name: u8| format!("k{name}");
+    match op {
+        OpSpec::Put(key_name) => Op::put(key(*key_name), name.to_string()),
+        OpSpec::Delete(name) => Op {
+            del: Some(key(*name)),
+            ..Op::default()
+        },
+        OpSpec::Add(index, weight) => Op::add_writer(who(index), *weight),
+        OpSpec::Remove(index) => Op::remove_writer(who(index)),
+        OpSpec::Ack(index) => Op {
+            ack: Some(who(index).to_hex()),
+            ..Op::default()
+        },
+        OpSpec::Anchor => Op {
+            anchor: true,
+            ..Op::default()
+        },
+        OpSpec::Reject => Op {
+            reject: true,
+            ..Op::default()
+        },
+        OpSpec::RejectIf(name) => Op {
+            reject_if: Some(key(*name)),
+            ..Op::default()
+        },
+        OpSpec::Nothing => Op::default(),
+    }
+}
 
 /// The creator's first batch grants one more writer; the rest is as the specs say.
 pub(crate) fn build(specs: &[Spec]) -> Vec<Batch> {
@@ -92,34 +124,7 @@ pub(crate) fn build(specs: &[Spec]) -> Vec<Batch> {
                 length: batch.last(),
             }
         };
-        let who = |index: &Index| writer(u8::try_from(index.index(WRITERS)).unwrap());
-        let key = |name: u8| format!("k{name}");
-        let op = match &spec.op {
-            OpSpec::Put(key_name) => Op::put(key(*key_name), name.to_string()),
-            OpSpec::Delete(name) => Op {
-                del: Some(key(*name)),
-                ..Op::default()
-            },
-            OpSpec::Add(index, weight) => Op::add_writer(who(index), *weight),
-            OpSpec::Remove(index) => Op::remove_writer(who(index)),
-            OpSpec::Ack(index) => Op {
-                ack: Some(who(index).to_hex()),
-                ..Op::default()
-            },
-            OpSpec::Anchor => Op {
-                anchor: true,
-                ..Op::default()
-            },
-            OpSpec::Reject => Op {
-                reject: true,
-                ..Op::default()
-            },
-            OpSpec::RejectIf(name) => Op {
-                reject_if: Some(key(*name)),
-                ..Op::default()
-            },
-            OpSpec::Nothing => Op::default(),
-        };
+        let op = value(&spec.op, name);
         let node = |links, value| Node {
             timestamp: Timestamp(spec.timestamp),
             links,

@@ -52,6 +52,7 @@ pub(crate) fn check(
             optimistic,
             verify: Ed25519,
             trees: trees.clone(),
+            window_batches: autobee::engine::WINDOW_BATCHES,
         });
         let mut fed: BTreeMap<CoreKey, u64> = BTreeMap::new();
         for step in delivery {

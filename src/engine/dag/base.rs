@@ -83,8 +83,17 @@ impl Dag {
             let gone = batch.parents.iter().filter(|parent| ids.get(**parent).is_none());
             let mut moved = super::Batch {
                 sequence: 0,
-                parents: batch.parents.iter().filter_map(|parent| ids.get(*parent)).collect(),
-                behind: batch.behind.iter().copied().chain(gone.map(|parent| link(*parent))).collect(),
+                parents: batch
+                    .parents
+                    .iter()
+                    .filter_map(|parent| ids.get(*parent))
+                    .collect(),
+                behind: batch
+                    .behind
+                    .iter()
+                    .copied()
+                    .chain(gone.map(|parent| link(*parent)))
+                    .collect(),
                 ..batch.clone()
             };
             moved.parents.shrink_to_fit();

@@ -199,7 +199,10 @@ impl Base {
                 continue;
             }
             let cover = self.cover(batch, &tops);
-            let clean = batch.parents.iter().all(|parent| self.judged[parent.index()].clean);
+            let clean = batch
+                .parents
+                .iter()
+                .all(|parent| self.judged[parent.index()].clean);
             let hopeless = self.is_hopeless(batch, replay, rules, root);
             let was_there = self
                 .considered
@@ -282,7 +285,9 @@ impl Base {
                         && !beats(&bound, prefix.tainted.as_ref()))
             })
         };
-        (0..self.ladder.len()).rev().find(|at| stands(*at, &self.ladder[*at]))
+        (0..self.ladder.len())
+            .rev()
+            .find(|at| stands(*at, &self.ladder[*at]))
     }
 
     /// What the prefix is with these picks behind it: of each its priority, and the batches that it settled. When the
@@ -303,18 +308,15 @@ impl Base {
             tops: self.prefix.tops.clone(),
             ..Prefix::default()
         };
-        let is_late = |batch: &Batch| {
-            batch.writer != rules.bootstrap && replay.standing(root, &batch.writer).is_none()
-        };
+        let is_late =
+            |batch: &Batch| batch.writer != rules.bootstrap && replay.standing(root, &batch.writer).is_none();
         let mut worst: Option<Priority> = None;
         let mut goes = vec![false; dag.len()];
         for (priority, batches) in picks {
             for id in batches {
                 let batch = dag.batch(*id);
                 let unadmitted = Priority::new(batch, Weight::ZERO);
-                if !self.judged[id.index()].sound
-                    || (is_late(batch) && beats(&unadmitted, worst.as_ref()))
-                {
+                if !self.judged[id.index()].sound || (is_late(batch) && beats(&unadmitted, worst.as_ref())) {
                     after.tainted = after.worst;
                 }
                 goes[id.index()] = true;
@@ -325,7 +327,11 @@ impl Base {
                     }
                 }
                 for link in &batch.behind {
-                    if after.tops.get(&link.key).is_some_and(|first| *first <= link.length) {
+                    if after
+                        .tops
+                        .get(&link.key)
+                        .is_some_and(|first| *first <= link.length)
+                    {
                         after.tops.remove(&link.key);
                     }
                 }
@@ -367,9 +373,15 @@ impl Base {
         rules: &Rules,
         (root, entries, keep): (&R::State, u64, u64),
     ) {
-        let Extended { mut prefix, stays, .. } = extended;
+        let Extended {
+            mut prefix, stays, ..
+        } = extended;
         prefix.entries = entries;
-        let weight = |writer| replay.standing(root, writer).map_or(Weight::ZERO, |now| now.weight);
+        let weight = |writer| {
+            replay
+                .standing(root, writer)
+                .map_or(Weight::ZERO, |now| now.weight)
+        };
         for (writer, claim) in self.prefix.claims.iter().chain(claimed) {
             if *claim > weight(writer) {
                 let highest = prefix.claims.entry(*writer).or_default();
@@ -377,7 +389,9 @@ impl Base {
             }
         }
         for (writer, length) in dag.base_lengths() {
-            let recorded = replay.standing(root, &writer).map_or(Length::ZERO, |now| now.length);
+            let recorded = replay
+                .standing(root, &writer)
+                .map_or(Length::ZERO, |now| now.length);
             if length != recorded {
                 prefix.settled.insert(writer, length);
             }
@@ -394,7 +408,11 @@ impl Base {
             let judged = Judged {
                 cover: self.cover(batch, &tops),
                 sound,
-                clean: sound && batch.parents.iter().all(|parent| self.judged[parent.index()].clean),
+                clean: sound
+                    && batch
+                        .parents
+                        .iter()
+                        .all(|parent| self.judged[parent.index()].clean),
                 hopeless: self.is_hopeless(batch, replay, rules, root),
             };
             self.judged.push(judged);
@@ -464,7 +482,10 @@ impl Base {
             && batch.writer != rules.bootstrap
             && !rules.tries(batch)
             && replay.standing(root, &batch.writer).is_none()
-            && batch.parents.iter().all(|parent| self.judged[parent.index()].hopeless)
+            && batch
+                .parents
+                .iter()
+                .all(|parent| self.judged[parent.index()].hopeless)
     }
 
     fn bound<R: Replay>(&self, batch: &Batch, replay: &R, claims: &Claims, root: &R::State) -> Weight {

@@ -245,7 +245,11 @@ impl<R: Replay> Emission<'_, R> {
         let here = self.timeline.node();
         loop {
             let next = frame.heap.pop();
-            if frame.spanning.is_some() && next.as_ref().is_none_or(|next| !self.base.spans(&next.0.priority)) {
+            if frame.spanning.is_some()
+                && next
+                    .as_ref()
+                    .is_none_or(|next| !self.base.spans(&next.0.priority))
+            {
                 self.go_on(frame);
                 continue;
             }

@@ -277,6 +277,16 @@ impl<S: Clone> Linearizer<S> {
         }
     }
 
+    /// Goes on with the counts of another one.
+    #[must_use]
+    pub fn counting_on(mut self, before: &Self) -> Self {
+        self.stats = before.stats;
+        let undone = before.len().saturating_sub(self.len());
+        self.stats.undone += undone as u64;
+        self.stats.undos += u64::from(undone > 0);
+        self
+    }
+
     // ---- growing
 
     /// Brings the order up to what is ready in `dag`.
@@ -342,7 +352,9 @@ impl<S: Clone> Linearizer<S> {
             start = end;
             (priority, batches)
         });
-        let extended = self.base.extended(dag, replay, &self.rules, root, picks, self.spanned);
+        let extended = self
+            .base
+            .extended(dag, replay, &self.rules, root, picks, self.spanned);
         let mut claimed = BTreeMap::new();
         for id in &settled[..start] {
             let batch = dag.batch(*id);

@@ -107,7 +107,11 @@ impl Picks {
     /// The priority of each of the first `count` picks, and where it ends.
     pub(super) fn first(&self, count: usize) -> impl Iterator<Item = (Priority, usize)> {
         let priorities = self.levels.first().map_or(&[][..], Vec::as_slice);
-        priorities.iter().copied().zip(self.ends.iter().copied()).take(count)
+        priorities
+            .iter()
+            .copied()
+            .zip(self.ends.iter().copied())
+            .take(count)
     }
 
     /// The first pick in `range` that loses to `priority`.

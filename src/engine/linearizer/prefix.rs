@@ -87,7 +87,10 @@ impl Prefix {
 
     /// How much of each writer is settled. `recorded` is what the records at its end say, without anchors.
     #[must_use]
-    pub fn lengths(&self, recorded: impl IntoIterator<Item = (CoreKey, Length)>) -> BTreeMap<CoreKey, Length> {
+    pub fn lengths(
+        &self,
+        recorded: impl IntoIterator<Item = (CoreKey, Length)>,
+    ) -> BTreeMap<CoreKey, Length> {
         let mut lengths: BTreeMap<_, _> = recorded.into_iter().collect();
         lengths.extend(&self.settled);
         lengths.retain(|_, length| *length > Length::ZERO);

@@ -277,7 +277,10 @@ impl<S: Clone> Timeline<S> {
             return;
         };
         let behind = self.get(root).position;
-        let mut after = Self::new(self.entries_before + u64::from(behind), self.get(root).state.clone());
+        let mut after = Self::new(
+            self.entries_before + u64::from(behind),
+            self.get(root).state.clone(),
+        );
         after.grow(dag);
         for old in self.path.drain(length..) {
             let Some(mut node) = self.nodes[old.index()].take() else {
