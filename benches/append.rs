@@ -9,14 +9,18 @@
     reason = "a bench fails by panicking and says what it found"
 )]
 
+mod databases;
+
 use std::hint::black_box;
 use std::path::PathBuf;
 
+use autobee::db::Durability;
 use autobee::env::native::NativeEnv;
 use autobee::hypercore::{AppendOptions, Core, CoreOptions, Corestore, CorestoreOptions};
 use autobee::store::{Seglog, StoreHandle};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use databases::{Peer, applied, value};
 use tokio::runtime::Runtime;
 
 struct Directory(PathBuf);
@@ -100,5 +104,30 @@ fn append(criterion: &mut Criterion) {
     );
 }
 
-criterion_group!(benches, append);
+/// Appends to a database, each applied when it returns.
+fn append_and_apply(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let mut group = criterion.benchmark_group("append and apply");
+    for (name, durability) in [("visible", Durability::Visible), ("durable", Durability::Durable)] {
+        for count in [1, 64] {
+            group.throughput(Throughput::Elements(count as u64));
+            let peer = runtime.block_on(Peer::open(None, durability));
+            let mut at = 0;
+            group.bench_function(format!("{name}/{count}"), |bencher| {
+                bencher.iter(|| {
+                    let values = (at..at + count).map(|at| value(at % 10_000_000)).collect();
+                    at += count;
+                    runtime.block_on(peer.db.append_batch(values)).unwrap()
+                });
+            });
+            runtime.block_on(async {
+                applied(&peer.db, peer.db.local(), at as u64).await;
+                peer.close().await;
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, append, append_and_apply);
 criterion_main!(benches);

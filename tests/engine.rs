@@ -208,14 +208,9 @@ fn an_empty_append_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn peers_of_other_databases_and_garbage_end_the_session_with_blame() {
-    let [a_dir, b_dir] = [Directory::new("blame-a"), Directory::new("blame-b")];
-    let [a, b] = [open(&a_dir, None).await, open(&b_dir, None).await];
-    let (left, right) = tokio::io::duplex(1 << 16);
-    let session = a.replicate(left, Role::Initiator).unwrap();
-    b.replicate(right, Role::Responder).unwrap();
-    assert!(matches!(session.ended().await, CloseReason::PeerMisbehaved(_)));
-
+async fn garbage_ends_the_session_with_blame_and_closing_without() {
+    let a_dir = Directory::new("blame-a");
+    let a = open(&a_dir, None).await;
     let (left, mut right) = tokio::io::duplex(1 << 16);
     let session = a.replicate(left, Role::Initiator).unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut right, &[0xff; 64])
@@ -226,7 +221,7 @@ async fn peers_of_other_databases_and_garbage_end_the_session_with_blame() {
     let (left, _right) = tokio::io::duplex(1 << 16);
     let session = a.replicate(left, Role::Initiator).unwrap();
     a.close().await.unwrap();
-    assert_eq!(session.ended().await, CloseReason::Closed);
+    assert!(matches!(session.ended().await, CloseReason::Closed));
 }
 
 async fn memory_store(env: &MemoryEnv) -> Corestore<MemoryEnv> {

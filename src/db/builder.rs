@@ -1,17 +1,20 @@
 //! Opening a database.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::cores::DatabaseCores;
 use super::shared::Shared;
 use super::{Autobee, Settings};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
-use crate::crypto::CoreKey;
+use crate::crypto::{CoreKey, PublicKey, Seed};
 use crate::engine::{Engine, EngineOptions, Trees};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::Corestore;
+use crate::replication::session::{Admit, SessionSettings};
 
 /// Collects what is needed to open a database.
-#[derive(Debug)]
 pub struct Builder<E: Env> {
     store: Corestore<E>,
     key: Option<CoreKey>,
@@ -19,6 +22,8 @@ pub struct Builder<E: Env> {
     apply: ApplyFn,
     optimistic: bool,
     settings: Settings,
+    identity: Option<Seed>,
+    admit: Option<Admit>,
 }
 
 impl<E: Env> Builder<E> {
@@ -30,6 +35,8 @@ impl<E: Env> Builder<E> {
             apply: ApplyFn::new(OrderOnly),
             optimistic: true,
             settings: Settings::default(),
+            identity: None,
+            admit: None,
         }
     }
 
@@ -69,6 +76,22 @@ impl<E: Env> Builder<E> {
         self
     }
 
+    /// The seed of the key pair by which peers may recognise this one, see [`Autobee::public_key`]. Without it there is
+    /// another key each time that the database is opened.
+    #[must_use]
+    pub fn identity(mut self, seed: Seed) -> Self {
+        self.identity = Some(seed);
+        self
+    }
+
+    /// Whom to talk to, by the static key that the peer proves to have. Without it everybody: what is protected, keys of
+    /// cores protect.
+    #[must_use]
+    pub fn admit(mut self, admit: impl Fn(&PublicKey) -> bool + Send + Sync + 'static) -> Self {
+        self.admit = Some(Arc::new(admit));
+        self
+    }
+
     /// Opens the database and applies what is there.
     ///
     /// # Errors
@@ -90,8 +113,23 @@ impl<E: Env> Builder<E> {
             })?,
             window_batches: crate::engine::WINDOW_BATCHES,
         });
-        let shared = Shared::new(self.settings, engine, cores);
+        let sessions = SessionSettings {
+            identity: self.identity,
+            admit: self.admit,
+            ..self.settings.sessions()
+        };
+        let shared = Shared::new(self.settings, sessions, engine, cores);
         shared.start().await?;
         Ok(Autobee { shared })
+    }
+}
+
+impl<E: Env> fmt::Debug for Builder<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("key", &self.key)
+            .field("name", &self.name)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }

@@ -8,11 +8,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use thiserror::Error;
 
 use crate::crypto::CoreKey;
+use crate::engine::Frozen;
 use crate::env::{Env, watch};
 use crate::error::Error;
-use crate::hypercore::{AppendOptions, Core, CoreError, CoreOptions, Corestore};
+use crate::hypercore::{
+    AppendOptions, Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Event, Events,
+};
 use crate::store::Seq;
 use crate::wire::{Index, Length};
 
@@ -36,9 +40,49 @@ pub(super) struct DatabaseCores<E: Env> {
 
 struct Member<E: Env> {
     core: Core<E>,
+    /// Asks peers for all blocks, as long as it lives. None for the core that only we write.
+    _download: Option<Download<E>>,
+    events: Events,
     /// Leading blocks that the engine has.
     fed: u64,
+    /// The fork that they are of.
+    fork: u64,
+    stalled: Option<Stalled>,
 }
+
+/// Why nothing more of a core is taken. The database goes on without it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Stalled {
+    /// Its owner rewrote blocks that were in the order already. They stay there until the database is opened again.
+    #[error("its owner rewrote it from block {kept} on, and {taken} blocks were taken before")]
+    Rewritten {
+        /// Leading blocks that are as before, as far as is known.
+        kept: u64,
+        /// Leading blocks that were taken.
+        taken: u64,
+        /// The fork that replaced them.
+        fork: u64,
+    },
+    /// Its owner signed two logs of the same length.
+    #[error("its owner signed two logs of {length} blocks at fork {fork}")]
+    Conflict {
+        /// The length.
+        length: u64,
+        /// The fork.
+        fork: u64,
+    },
+    /// It holds a block that no peer takes.
+    #[error(transparent)]
+    Frozen(#[from] Frozen),
+}
+
+/// All blocks there are and will be.
+const ALL: DownloadRange = DownloadRange {
+    start: 0,
+    end: None,
+    is_linear: true,
+};
 
 impl<E: Env> DatabaseCores<E> {
     /// Finds out which database the store holds, or makes one, and opens all of its cores that are here.
@@ -86,12 +130,12 @@ impl<E: Env> DatabaseCores<E> {
             open: BTreeMap::new(),
             store,
         };
-        cores.add(local);
-        cores.add(bootstrap);
+        cores.add(local)?;
+        cores.add(bootstrap)?;
         for name in cores.store.list()? {
             let core = cores.store.get(CoreOptions::discovery_key(name)).await?;
             if key_at(&core, REFERRER)? == Some(database) {
-                cores.add(core);
+                cores.add(core)?;
             }
         }
         Ok(cores)
@@ -111,14 +155,27 @@ impl<E: Env> DatabaseCores<E> {
         Ok(core)
     }
 
-    /// Takes a core in. False when it is here already.
-    pub(super) fn add(&mut self, core: Core<E>) -> bool {
+    /// Takes a core in, and asks peers for its blocks from now on. False when it is here already.
+    pub(super) fn add(&mut self, core: Core<E>) -> Result<bool, CoreError> {
         let key = core.key();
         if self.open.contains_key(&key) {
-            return false;
+            return Ok(false);
         }
-        self.open.insert(key, Member { core, fed: 0 });
-        true
+        let download = if key == self.local {
+            None
+        } else {
+            Some(core.download(ALL)?)
+        };
+        let member = Member {
+            _download: download,
+            events: core.events()?,
+            fed: 0,
+            fork: core.fork()?,
+            stalled: None,
+            core,
+        };
+        self.open.insert(key, member);
+        Ok(true)
     }
 
     // What there is.
@@ -162,19 +219,26 @@ impl<E: Env> DatabaseCores<E> {
 
     /// The blocks that came after those that were taken before, with the index of the first.
     pub(super) fn take_new(&mut self, key: &CoreKey) -> Result<(Index, Vec<Bytes>), CoreError> {
-        let Some(member) = self.open.get_mut(key) else {
-            return Err(CoreError::Unknown);
-        };
-        let from = member.fed;
-        let mut blocks = Vec::new();
-        // Nothing counts as taken when one of them cannot be read.
-        let mut next = from;
-        while let Some(block) = member.core.get_local(next)? {
-            blocks.push(block);
-            next += 1;
+        let member = self.open.get_mut(key).ok_or(CoreError::Unknown)?;
+        let from = Index(member.fed);
+        match member.take_new() {
+            Err(CoreError::Signatures { length, fork }) => {
+                member.stalled = Some(Stalled::Conflict { length, fork });
+                Ok((from, Vec::new()))
+            }
+            taken => Ok((from, taken?)),
         }
-        member.fed = next;
-        Ok((Index(from), blocks))
+    }
+
+    /// Why nothing more of a core is taken; none when all is well with it.
+    pub(super) fn stalled(&self, key: &CoreKey) -> Option<&Stalled> {
+        self.open.get(key)?.stalled.as_ref()
+    }
+
+    /// How much of a core peers may see.
+    pub(super) fn offered_length(&self, key: &CoreKey) -> Length {
+        let offered = self.get(key).and_then(|core| core.offered_contiguous().ok());
+        Length(offered.unwrap_or_default())
     }
 
     /// Signs own blocks and makes them visible here; they are shown to peers once the commit is durable.
@@ -193,6 +257,52 @@ impl<E: Env> DatabaseCores<E> {
     /// Ends all sessions.
     pub(super) fn clear(&mut self) {
         self.open.clear();
+    }
+}
+
+impl<E: Env> Member<E> {
+    fn take_new(&mut self) -> Result<Vec<Bytes>, CoreError> {
+        loop {
+            self.notice_rewriting()?;
+            if self.stalled.is_some() {
+                return Ok(Vec::new());
+            }
+            let mut blocks = Vec::new();
+            // Nothing counts as taken when one of them cannot be read.
+            let mut next = self.fed;
+            while let Some(block) = self.core.get_local(next)? {
+                blocks.push(block);
+                next += 1;
+            }
+            // Blocks of two forks would be mixed otherwise.
+            if self.core.fork()? == self.fork {
+                self.fed = next;
+                return Ok(blocks);
+            }
+        }
+    }
+
+    /// Looks whether blocks that were taken are not those of the core any more.
+    fn notice_rewriting(&mut self) -> Result<(), CoreError> {
+        let fork = self.core.fork()?;
+        let mut kept = u64::MAX;
+        while let Some(event) = self.events.try_next() {
+            match event {
+                Event::Truncate { ancestors, .. } => kept = ancestors.min(kept),
+                // Perhaps a truncation was among them.
+                Event::Missed(_) if fork != self.fork => kept = 0,
+                _ => {}
+            }
+        }
+        self.fork = fork;
+        if kept < self.fed {
+            self.stalled = Some(Stalled::Rewritten {
+                kept,
+                taken: self.fed,
+                fork,
+            });
+        }
+        Ok(())
     }
 }
 

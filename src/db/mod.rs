@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use builder::Builder;
+pub use cores::Stalled;
 pub use session::{CloseReason, Session};
 pub use settings::{Durability, Settings};
 pub use view::{View, ViewChange};
@@ -24,8 +25,9 @@ pub use watch::{ViewEvent, ViewWatch};
 
 pub use crate::engine::{EngineStats as Stats, OrderedEntry, WriterStatus};
 pub use crate::replication::Role;
+pub use crate::replication::session::{Misbehaviour, Progress};
 
-use crate::crypto::{CoreKey, DiscoveryKey};
+use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};
 use crate::engine::ComposeError;
 use crate::env::Env;
 use crate::error::Error;
@@ -99,6 +101,12 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn id(&self) -> String {
         self.shared.key.to_id()
+    }
+
+    /// The static key by which peers may recognise this one. It says nothing about who may write.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.shared.replication.public_key()
     }
 
     /// The key of the local writer. A member adds it to let this peer write.
@@ -222,6 +230,17 @@ impl<E: Env> Autobee<E> {
         lock(&self.shared.state).cores.keys().collect()
     }
 
+    /// The cores of which nothing more is taken, and why. All others go on.
+    #[must_use]
+    pub fn stalled(&self) -> Vec<(CoreKey, Stalled)> {
+        let state = lock(&self.shared.state);
+        let stalled = |key| {
+            let frozen = state.engine.frozen(&key).cloned().map(Stalled::Frozen);
+            Some((key, frozen.or_else(|| state.cores.stalled(&key).cloned())?))
+        };
+        state.cores.keys().filter_map(stalled).collect()
+    }
+
     /// Counts of applies, undos and the like since the database was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -244,7 +263,9 @@ impl<E: Env> Autobee<E> {
         since.wait(&self.shared).await;
     }
 
-    /// Exchanges cores with a peer over any duplex stream, until the stream or the database ends.
+    /// Replicates with a peer over any duplex stream, until the stream, the session or the database ends. The side that
+    /// dialled is the initiator by habit; the two roles must differ. The protocol is that of the original, encryption
+    /// included: the peer may be one of its own.
     ///
     /// # Errors
     ///
@@ -253,7 +274,7 @@ impl<E: Env> Autobee<E> {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        session::start(&self.shared, stream, role)
+        self.shared.replicate(stream, role)
     }
 
     /// Ends all connections, closes the store, and lets go of the directory. Everything acknowledged is durable

@@ -1,243 +1,106 @@
 //! One connection to a peer.
 
-use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
-use tokio::sync::Notify;
+use thiserror::Error;
 
-use super::shared::{Shared, lock};
-use crate::env::{Clock as _, Env, Spawn as _, TaskHandle, watch};
-use crate::error::Error;
-use crate::replication::Role;
-use crate::replication::provisional_exchange::{Exchange, ExchangeError, ExchangeLimits};
-
-const READ_BYTES: usize = 1 << 16;
+use crate::crypto::PublicKey;
+use crate::hypercore::CoreError;
+use crate::replication::session::{self, End, Misbehaviour, Progress};
 
 /// Why a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer ended it in good order.
-    PeerEnded,
-    /// The stream broke: a reset, a timeout, an unreachable peer.
-    StreamFailed(io::ErrorKind),
-    /// The peer broke the protocol.
-    PeerMisbehaved(ExchangeError),
-    /// This database was closed, or the session was.
+    /// The session was closed here, or the database was.
+    #[error("the session was closed")]
     Closed,
+    /// The peer ended the stream in good order.
+    #[error("the peer ended the stream")]
+    PeerEnded,
+    /// Nothing came from the peer for too long.
+    #[error("the peer was silent for too long")]
+    TimedOut,
+    /// The stream broke: a reset, an unreachable peer.
+    #[error("the stream failed: {0}")]
+    StreamFailed(io::ErrorKind),
+    /// The peer is one that is not admitted, see [`Builder::admit`](super::Builder::admit).
+    #[error("the peer {0} is not admitted")]
+    Refused(PublicKey),
+    /// The peer broke the protocol.
+    #[error("the peer misbehaved: {0}")]
+    PeerMisbehaved(Misbehaviour),
+    /// The store here failed.
+    #[error("the store failed: {0}")]
+    StoreFailed(CoreError),
 }
 
 /// A running connection. Dropping it lets the connection run on; it ends with [`Session::close`], with the stream, or
 /// with the database.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
-    ended: watch::Receiver<Option<CloseReason>>,
-    end: Arc<Ending>,
-}
-
-/// Lets either half of a connection, or the database, end both.
-#[derive(Debug)]
-pub(super) struct Ending {
-    reason: watch::Sender<Option<CloseReason>>,
+    session: session::Session,
 }
 
 impl Session {
+    pub(super) const fn new(session: session::Session) -> Self {
+        Self { session }
+    }
+
+    // How far it is.
+
+    /// How much came and went, and how much the peer has that is not here.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.session.progress()
+    }
+
+    /// The static key of the peer, once the handshake is done.
+    #[must_use]
+    pub fn remote(&self) -> Option<PublicKey> {
+        self.progress().remote
+    }
+
+    /// Waits until the progress is as wanted. False when the connection ended before.
+    pub async fn reached(&self, wanted: impl FnMut(&Progress) -> bool) -> bool {
+        self.session.reached(wanted).await
+    }
+
+    /// Waits until everything is here that the peer has of the cores that both sides replicate now. False when the
+    /// connection ended before. Of writers that were not known yet, more may come.
+    pub async fn synced(&self) -> bool {
+        self.reached(|progress| progress.is_synced).await
+    }
+
+    // The end.
+
     /// Waits for the end of the connection and says why it ended.
     pub async fn ended(&self) -> CloseReason {
-        let mut ended = self.ended.clone();
-        // The sender lives in `self`, so this cannot fail.
-        let _ = ended.wait_for(Option::is_some).await;
-        ended.borrow().clone().unwrap_or(CloseReason::Closed)
+        self.session.ended().await.into()
     }
 
     /// Why the connection ended; none while it runs.
     #[must_use]
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.ended.borrow().clone()
+        self.session.end().map(Into::into)
     }
 
-    /// Ends the connection.
-    pub fn close(self) {
-        self.end.end(CloseReason::Closed);
-    }
-}
-
-impl Ending {
-    fn end(&self, reason: CloseReason) {
-        self.reason.send_if_modified(|known| {
-            let is_first = known.is_none();
-            known.get_or_insert(reason);
-            is_first
-        });
-    }
-
-    async fn wait(&self) {
-        let _ = self.reason.subscribe().wait_for(Option::is_some).await;
+    /// Ends the connection. What is on its way to the peer still goes out.
+    pub fn close(&self) {
+        self.session.close();
     }
 }
 
-/// The parts of a connection that its two halves share.
-struct Connection<E: Env> {
-    shared: Arc<Shared<E>>,
-    exchange: std::sync::Mutex<Exchange>,
-    output: Notify,
-    ending: Arc<Ending>,
-}
-
-pub(super) fn start<E: Env, S>(shared: &Arc<Shared<E>>, stream: S, role: Role) -> Result<Session, Error>
-where
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
-    let limits = ExchangeLimits {
-        frame_bytes_max: shared.settings.frame_bytes_max,
-        outbox_bytes_max: shared.settings.outbox_bytes_max,
-    };
-    let exchange = Exchange::new(shared.discovery_key(), role, limits).map_err(|error| Error::Internal {
-        what: error.to_string(),
-    })?;
-    let reason = watch::Sender::new(None);
-    let ended = reason.subscribe();
-    let ending = Arc::new(Ending { reason });
-    let connection = Arc::new(Connection {
-        shared: Arc::clone(shared),
-        exchange: std::sync::Mutex::new(exchange),
-        output: Notify::new(),
-        ending: Arc::clone(&ending),
-    });
-    let (reader, writer) = split(stream);
-    let tasks = [
-        shared
-            .env
-            .spawn()
-            .spawn("session reader", Arc::clone(&connection).read(reader)),
-        shared
-            .env
-            .spawn()
-            .spawn("session writer", Arc::clone(&connection).write(writer)),
-        shared
-            .env
-            .spawn()
-            .spawn("session watcher", Arc::clone(&connection).watch()),
-    ];
-    shared.adopt(Arc::clone(&ending), tasks)?;
-    Ok(Session { ended, end: ending })
-}
-
-/// Ends a connection and the tasks that serve it.
-pub(super) fn stop(ending: &Ending, tasks: [TaskHandle; 3]) {
-    ending.end(CloseReason::Closed);
-    tasks.into_iter().for_each(TaskHandle::abort);
-}
-
-impl Ending {
-    /// True once the connection is over.
-    pub(super) fn is_over(&self) -> bool {
-        self.reason.borrow().is_some()
-    }
-}
-
-impl<E: Env> Connection<E> {
-    async fn read<S: AsyncRead + Send>(self: Arc<Self>, mut stream: ReadHalf<S>) {
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let silence = self.shared.env.clock().sleep(self.shared.settings.silence_max());
-            let received = self.unless_over(either(stream.read(&mut buffer), silence)).await;
-            let reason = match received {
-                None => return,
-                // A peer whose machine lost power says nothing: only its silence tells.
-                Some(None) => CloseReason::StreamFailed(io::ErrorKind::TimedOut),
-                Some(Some(Ok(0))) => CloseReason::PeerEnded,
-                Some(Some(Err(error))) => CloseReason::StreamFailed(error.kind()),
-                Some(Some(Ok(count))) => match self.receive(&buffer[..count]).await {
-                    Ok(()) => continue,
-                    Err(error) => CloseReason::PeerMisbehaved(error),
-                },
-            };
-            self.ending.end(reason);
-            self.output.notify_one();
-            return;
+impl From<End> for CloseReason {
+    fn from(end: End) -> Self {
+        match end {
+            End::Closed => Self::Closed,
+            End::PeerEnded => Self::PeerEnded,
+            End::StreamFailed(io::ErrorKind::TimedOut) => Self::TimedOut,
+            End::StreamFailed(kind) => Self::StreamFailed(kind),
+            End::Refused(key) => Self::Refused(key),
+            End::Misbehaved(what) => Self::PeerMisbehaved(what),
+            End::Store(error) => Self::StoreFailed(error),
         }
     }
-
-    /// What `future` gives; none when the connection ends before.
-    async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        either(future, self.ending.wait()).await
-    }
-
-    async fn receive(&self, bytes: &[u8]) -> Result<(), ExchangeError> {
-        lock(&self.exchange).receive(bytes, &*self.shared)?;
-        self.output.notify_one();
-        let imported = lock(&self.shared.state).take_imported();
-        if let Some(seq) = imported {
-            // What is passed on is durable. What goes wrong with our disk is not the peer's fault.
-            let _ = self.shared.synced(seq).await;
-        }
-        Ok(())
-    }
-
-    async fn write<S: AsyncWrite + Send>(self: Arc<Self>, mut stream: WriteHalf<S>) {
-        loop {
-            while let Some(frame) = self.next_frame() {
-                if let Err(error) = stream.write_all(&frame).await {
-                    self.ending.end(CloseReason::StreamFailed(error.kind()));
-                    return;
-                }
-            }
-            if let Err(error) = stream.flush().await {
-                self.ending.end(CloseReason::StreamFailed(error.kind()));
-                return;
-            }
-            if self.ending.is_over() {
-                // Only an orderly end is worth telling the peer; a misbehaving one gets a reset.
-                if self.ending.reason.borrow().as_ref() == Some(&CloseReason::PeerEnded) {
-                    let _ = stream.shutdown().await;
-                }
-                return;
-            }
-            let pause = self.shared.env.clock().sleep(self.shared.settings.keep_alive());
-            if either(self.output.notified(), pause).await.is_none()
-                && let Err(error) = lock(&self.exchange).keep_alive()
-            {
-                self.ending.end(CloseReason::PeerMisbehaved(error));
-            }
-        }
-    }
-
-    fn next_frame(&self) -> Option<bytes::Bytes> {
-        let mut exchange = lock(&self.exchange);
-        if let Some(frame) = exchange.poll_output() {
-            return Some(frame);
-        }
-        self.advance(&mut exchange);
-        exchange.poll_output()
-    }
-
-    /// Tells the peer what changed here.
-    async fn watch(self: Arc<Self>) {
-        let mut changed = self.shared.changed.subscribe();
-        while let Some(Ok(())) = self.unless_over(changed.changed()).await {
-            self.output.notify_one();
-        }
-    }
-
-    fn advance(&self, exchange: &mut Exchange) {
-        if let Err(error) = exchange.advance(&*self.shared) {
-            self.ending.end(CloseReason::PeerMisbehaved(error));
-        }
-    }
-}
-
-/// What `future` gives; none when `limit` comes first.
-async fn either<T>(future: impl Future<Output = T>, limit: impl Future<Output = ()>) -> Option<T> {
-    let mut future = pin!(future);
-    let mut limit = pin!(limit);
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(value) => Poll::Ready(Some(value)),
-        Poll::Pending => limit.as_mut().poll(context).map(|()| None),
-    })
-    .await
 }

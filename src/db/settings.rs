@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::replication::connection::ConnectionSettings;
+use crate::replication::mux::MuxSettings;
+use crate::replication::session::SessionSettings;
+use crate::replication::settings::ReplicatorSettings;
+
 /// What an append waits for. Whatever it is, no peer sees a block before it is durable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -32,10 +37,27 @@ pub struct Settings {
     pub value_bytes_max: usize,
     /// Cores of strangers that are fetched, in the hope of an optimistic batch.
     pub stranger_cores_max: usize,
-    /// Bytes that one message of a peer may have.
-    pub frame_bytes_max: usize,
-    /// Bytes that wait to be sent to one peer before it is asked for nothing more.
+    /// Bytes that may wait to be sent to one peer before nothing more is made for it.
     pub outbox_bytes_max: usize,
+    /// Channels that one peer may have open at a time: one for each core, and one to announce cores.
+    pub channels_max: usize,
+    /// Bytes of messages of one peer that are held for channels which we have not answered yet. Above it nothing more is
+    /// read from that peer until they are answered.
+    pub held_bytes_max: usize,
+    /// Requests for blocks of one core that may be under way to one peer. The original sends at most 48.
+    pub requests_in_flight_max: usize,
+    /// Bytes of blocks of one core that may be under way from one peer, by the average size of blocks.
+    pub bytes_in_flight_max: u64,
+    /// Requests for blocks of one core that one peer may have waiting here. One with more is left.
+    pub requests_queued_max: usize,
+    /// Memory for what one peer says it has of one core, in pages of 4096 blocks and 512 bytes.
+    pub announced_pages_max: usize,
+    /// How long a peer may answer no request before others are asked, in milliseconds.
+    pub answer_ms_max: u64,
+    /// How long agreeing on keys with a peer may take, in milliseconds.
+    pub handshake_ms_max: u64,
+    /// How long the last bytes of a closed session may take to get out, in milliseconds.
+    pub farewell_ms_max: u64,
     /// Batches that are applied before other tasks get their turn.
     pub drain_applies_max: usize,
     /// Memory for decoded blocks and nodes of the view, in bytes.
@@ -49,22 +71,38 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// [`Settings::keep_alive_ms`] as a duration.
-    #[must_use]
-    pub const fn keep_alive(&self) -> Duration {
-        Duration::from_millis(self.keep_alive_ms)
-    }
-
-    /// [`Settings::silence_ms_max`] as a duration.
-    #[must_use]
-    pub const fn silence_max(&self) -> Duration {
-        Duration::from_millis(self.silence_ms_max)
-    }
-
     /// [`Settings::read_wait_ms`] as a duration.
     #[must_use]
     pub const fn read_wait(&self) -> Duration {
         Duration::from_millis(self.read_wait_ms)
+    }
+
+    /// The part that is about streams.
+    pub(super) fn sessions(&self) -> SessionSettings {
+        let defaults = SessionSettings::default();
+        SessionSettings {
+            connection: ConnectionSettings {
+                mux: MuxSettings {
+                    channels: self.channels_max,
+                    held_bytes: self.held_bytes_max,
+                    ..defaults.connection.mux
+                },
+                keep_alive: Duration::from_millis(self.keep_alive_ms),
+                silence: Duration::from_millis(self.silence_ms_max),
+                handshake: Duration::from_millis(self.handshake_ms_max),
+                output_bytes: self.outbox_bytes_max,
+            },
+            replicator: ReplicatorSettings {
+                requests_in_flight: self.requests_in_flight_max,
+                bytes_in_flight: self.bytes_in_flight_max,
+                requests_queued: self.requests_queued_max,
+                announced_pages: self.announced_pages_max,
+                answer_timeout: Duration::from_millis(self.answer_ms_max),
+                ..defaults.replicator
+            },
+            farewell: Duration::from_millis(self.farewell_ms_max),
+            ..defaults
+        }
     }
 }
 
@@ -75,8 +113,16 @@ impl Default for Settings {
             append_values_max: 1024,
             value_bytes_max: 1 << 23,
             stranger_cores_max: 64,
-            frame_bytes_max: 1 << 26,
-            outbox_bytes_max: 1 << 26,
+            outbox_bytes_max: 1 << 18,
+            channels_max: 1 << 16,
+            held_bytes_max: 1 << 15,
+            requests_in_flight_max: 48,
+            bytes_in_flight_max: 8 << 20,
+            requests_queued_max: 1024,
+            announced_pages_max: 2048,
+            answer_ms_max: 30_000,
+            handshake_ms_max: 20_000,
+            farewell_ms_max: 5_000,
             drain_applies_max: 4096,
             view_cache_bytes_max: 64 << 20,
             keep_alive_ms: 5_000,

@@ -1,22 +1,28 @@
 //! What the handles of one open database, and the tasks that serve it, share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Settings;
 use super::cores::DatabaseCores;
-use super::session::{self, Ending};
+use super::{Session, Settings};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::{Engine, Stop};
-use crate::env::{Clock as _, Env, Spawn as _, TaskHandle, watch};
+use crate::env::{Clock as _, Env, Spawn as _, watch};
 use crate::error::Error;
-use crate::hypercore::manifest::Manifest;
-use crate::hypercore::{AppendOptions, Core, CoreError, Corestore};
-use crate::replication::provisional_exchange::{Port, Segment};
+use crate::hypercore::{CoreError, Corestore};
+use crate::replication::Role;
+use crate::replication::session::{Replication, SessionSettings, Wakeup};
 use crate::store::Seq;
 use crate::wire::{Length, Link, Timestamp};
+
+/// Cores of strangers that peers announced and that wait for their turn. More are forgotten.
+const ANNOUNCED_MAX: usize = 1024;
 
 pub(super) struct Shared<E: Env> {
     pub(super) env: E,
@@ -25,11 +31,15 @@ pub(super) struct Shared<E: Env> {
     pub(super) key: CoreKey,
     pub(super) local: CoreKey,
     pub(super) state: Mutex<State<E>>,
+    pub(super) replication: Replication<E>,
+    /// Where peers tell each other of cores of writers.
+    wakeup: Wakeup,
     /// Counts changes: of the order, of what may be offered, of what is open.
     pub(super) changed: watch::Sender<u64>,
     /// Counts wishes for cores that are not open.
     wishes: watch::Sender<u64>,
-    sessions: Mutex<Vec<(Arc<Ending>, [TaskHandle; 3])>>,
+    /// Changes when the database is closed.
+    closing: watch::Sender<bool>,
     /// The earliest time for which a timer runs.
     alarm: Mutex<Option<Timestamp>>,
 }
@@ -38,31 +48,37 @@ pub(super) struct Shared<E: Env> {
 pub(super) struct State<E: Env> {
     pub(super) engine: Engine<E::Crypto>,
     pub(super) cores: DatabaseCores<E>,
-    /// Cores that some peer has, that are wanted, and that nobody opened yet.
+    /// Cores that are wanted, and that nobody opened yet.
     to_open: BTreeSet<CoreKey>,
     strangers_max: usize,
-    /// Cores that are fetched though nothing known mentions them.
+    /// Cores that are fetched though no member mentions them.
     strangers: BTreeSet<CoreKey>,
-    /// A write failed: nothing more is taken from peers.
-    is_fenced: bool,
+    /// Cores that peers announced, and that are neither wanted nor fetched yet. In the order in which they came.
+    announced: VecDeque<CoreKey>,
+    /// The cores that peers are told of, with the length that they are told.
+    coupled: BTreeMap<CoreKey, Length>,
     is_closed: bool,
-    /// The last commit with blocks of peers.
-    imported: Option<Seq>,
 }
 
 impl<E: Env> Shared<E> {
-    pub(super) fn new(settings: Settings, engine: Engine<E::Crypto>, cores: DatabaseCores<E>) -> Arc<Self> {
+    pub(super) fn new(
+        settings: Settings,
+        sessions: SessionSettings,
+        engine: Engine<E::Crypto>,
+        cores: DatabaseCores<E>,
+    ) -> Arc<Self> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
+        let replication = Replication::new(store.env(), &store, sessions);
         let state = State {
             engine,
             cores,
             to_open: BTreeSet::new(),
             strangers_max: settings.stranger_cores_max,
             strangers: BTreeSet::new(),
-            is_fenced: false,
+            announced: VecDeque::new(),
+            coupled: BTreeMap::new(),
             is_closed: false,
-            imported: None,
         };
         Arc::new(Self {
             env: store.env().clone(),
@@ -71,15 +87,18 @@ impl<E: Env> Shared<E> {
             key,
             local,
             state: Mutex::new(state),
+            wakeup: replication.wakeup(key),
+            replication,
             changed: watch::Sender::new(0),
             wishes: watch::Sender::new(0),
-            sessions: Mutex::new(Vec::new()),
+            closing: watch::Sender::new(false),
             alarm: Mutex::new(None),
         })
     }
 
-    /// Hands what is stored to the engine, and starts the tasks that follow the cores.
+    /// Hands what is stored to the engine, and starts the tasks that follow the cores and open others.
     pub(super) async fn start(self: &Arc<Self>) -> Result<(), Error> {
+        let wishes = self.wishes.subscribe();
         let keys: Vec<CoreKey> = lock(&self.state).cores.keys().collect();
         for key in &keys {
             self.follow(*key)?;
@@ -87,16 +106,48 @@ impl<E: Env> Shared<E> {
         self.drain().await?;
         {
             let mut state = lock(&self.state);
+            let awaited = state.engine.awaited();
             for key in keys {
-                if key != self.local && !state.engine.wants(&key) {
+                if key != self.local && !state.engine.is_member(&key) && !awaited.contains(&key) {
                     state.strangers.insert(key);
                 }
             }
         }
-        let wishes = self.wishes.subscribe();
-        self.env
-            .spawn()
-            .spawn("open cores", open_wanted(Arc::downgrade(self), wishes));
+        let spawn = self.env.spawn();
+        spawn.spawn("open cores", open_wanted(Arc::downgrade(self), wishes));
+        let heard = hear(
+            Arc::downgrade(self),
+            self.replication.wakeup(self.key),
+            self.closing.subscribe(),
+        );
+        spawn.spawn("hear announcements", heard);
+        Ok(())
+    }
+
+    /// Replicates with a peer.
+    pub(super) fn replicate<S>(&self, stream: S, role: Role) -> Result<Session, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        // Under the lock: a session that starts is one that a `close` from now on ends.
+        let state = lock(&self.state);
+        state.check_open()?;
+        Ok(Session::new(self.replication.start(stream, role)))
+    }
+
+    /// Opens a core that takes part.
+    async fn open(self: &Arc<Self>, key: CoreKey) -> Result<(), CoreError> {
+        let core = DatabaseCores::session(&self.store, self.key, key).await?;
+        let is_new = {
+            let mut state = lock(&self.state);
+            if state.is_closed {
+                return Err(CoreError::Closed);
+            }
+            state.cores.add(core)?
+        };
+        if is_new {
+            self.follow(key)?;
+        }
         Ok(())
     }
 
@@ -137,6 +188,7 @@ impl<E: Env> Shared<E> {
                 let state = lock(&self.state);
                 format!("drained, {} batches in order", state.engine.batches())
             });
+            self.tend();
             self.notify();
             match drained {
                 Ok(drained) => {
@@ -155,12 +207,9 @@ impl<E: Env> Shared<E> {
     pub(super) async fn synced(&self, seq: Seq) -> Result<(), Error> {
         let outcome = self.store.synced(seq).await;
         if outcome.is_err() {
-            let mut state = lock(&self.state);
-            if state.is_closed {
-                return Err(Error::Closed);
-            }
-            state.is_fenced = true;
+            lock(&self.state).check_open()?;
         }
+        self.tend();
         self.notify();
         Ok(outcome?)
     }
@@ -178,33 +227,30 @@ impl<E: Env> Shared<E> {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Takes over the tasks of a connection, so that they end with the database.
-    pub(super) fn adopt(&self, ending: Arc<Ending>, tasks: [TaskHandle; 3]) -> Result<(), Error> {
-        let closed = lock(&self.state).is_closed;
-        let mut sessions = lock(&self.sessions);
-        if closed {
-            session::stop(&ending, tasks);
-            return Err(Error::Closed);
+    /// Chooses what to fetch and what to tell peers of, now that more is known.
+    fn tend(&self) {
+        let (is_wishing, news) = {
+            let mut state = lock(&self.state);
+            if state.is_closed {
+                return;
+            }
+            state.choose();
+            (!state.to_open.is_empty(), state.couple())
+        };
+        if is_wishing {
+            self.wishes.send_modify(|count| *count = count.wrapping_add(1));
         }
-        let (over, running) = std::mem::take(&mut *sessions)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(ending, _)| ending.is_over());
-        *sessions = running;
-        sessions.push((ending, tasks));
-        drop(sessions);
-        over.into_iter()
-            .for_each(|(ending, tasks)| session::stop(&ending, tasks));
-        Ok(())
+        for core in news {
+            self.wakeup.couple(core.key, core.length);
+        }
     }
 
     pub(super) async fn close(&self) -> Result<(), Error> {
         if std::mem::replace(&mut lock(&self.state).is_closed, true) {
             return Ok(());
         }
-        let sessions = std::mem::take(&mut *lock(&self.sessions));
-        sessions
-            .into_iter()
-            .for_each(|(ending, tasks)| session::stop(&ending, tasks));
+        self.replication.close();
+        self.closing.send_replace(true);
         self.notify();
         lock(&self.state).cores.clear();
         Ok(self.store.close().await?)
@@ -240,11 +286,6 @@ impl<E: Env> State<E> {
         Ok(())
     }
 
-    /// The last commit with blocks of peers since this was asked.
-    pub(super) const fn take_imported(&mut self) -> Option<Seq> {
-        self.imported.take()
-    }
-
     /// Signs and writes own blocks, and hands them to the engine. They are durable with the commit.
     pub(super) fn append(&mut self, blocks: Vec<Bytes>) -> Result<(Length, Seq), Error> {
         let appended = self.cores.append(blocks)?;
@@ -259,125 +300,77 @@ impl<E: Env> State<E> {
         Ok(!blocks.is_empty())
     }
 
-    /// How many cores of strangers are fetched; who became a member is none any more.
-    fn strangers(&self) -> usize {
-        let is_stranger = |key: &&CoreKey| !self.engine.wants(key);
-        self.strangers.iter().filter(is_stranger).count()
-    }
+    // What is fetched.
 
-    fn is_wanted(&self, key: &CoreKey) -> bool {
-        *key != self.cores.local() && (self.engine.wants(key) || self.strangers.contains(key))
-    }
-}
-
-impl<E: Env> Port for Shared<E> {
-    fn offered(&self) -> Vec<Link> {
-        let state = lock(&self.state);
-        let offered = state.cores.keys().filter_map(|key| {
-            let length = state.cores.get(&key)?.offered_state().ok()?.contiguous;
-            (length > 0).then_some(Link {
-                key,
-                length: Length(length),
-            })
-        });
-        offered.collect()
-    }
-
-    fn wanted(&self, key: &CoreKey, length: Length) -> Option<Length> {
-        let mut state = lock(&self.state);
-        if state.is_fenced || state.is_closed {
-            return None;
+    /// Notes cores that a peer has.
+    fn hear(&mut self, cores: &[Link]) {
+        if !self.engine.takes_strangers() {
+            // Who becomes a member is fetched without being announced.
+            return;
         }
-        if !state.is_wanted(key) {
-            // A stranger may have written optimistically. How many of them are looked at is bounded.
-            if *key == self.local
-                || !state.engine.takes_strangers()
-                || state.strangers() >= state.strangers_max
-            {
-                return None;
+        let mut known: BTreeSet<CoreKey> = self.announced.iter().copied().collect();
+        for core in cores {
+            if self.announced.len() < ANNOUNCED_MAX && known.insert(core.key) {
+                self.announced.push_back(core.key);
             }
-            state.strangers.insert(*key);
-        }
-        let Some(core) = state.cores.get(key) else {
-            state.to_open.insert(*key);
-            self.wishes.send_modify(|count| *count = count.wrapping_add(1));
-            return None;
-        };
-        let here = Length(core.length().ok()?);
-        (here < length).then_some(here)
-    }
-
-    fn export(&self, key: &CoreKey, from: Length) -> Option<Segment> {
-        export(lock(&self.state).cores.get(key)?, from).ok()?
-    }
-
-    fn import(&self, segment: Segment) -> Result<(), String> {
-        let mut state = lock(&self.state);
-        let Some(core) = state.cores.get(&segment.key) else {
-            // Closed meanwhile: nothing is asked for before its core is open.
-            return Ok(());
-        };
-        match import(core, segment) {
-            Ok(seq) => {
-                state.imported = state.imported.max(seq);
-                Ok(())
-            }
-            Err(CoreError::Closed) => Ok(()),
-            Err(CoreError::Store(_) | CoreError::Read(_) | CoreError::Record(_)) => {
-                // Our disk, not the peer.
-                state.is_fenced = true;
-                Ok(())
-            }
-            Err(error) => Err(error.to_string()),
         }
     }
-}
 
-/// The log from `from` to what may be offered of it; none when that is not longer.
-fn export<E: Env>(core: &Core<E>, from: Length) -> Result<Option<Segment>, CoreError> {
-    let head = core.offered()?;
-    let (Some(manifest), Some(signature)) = (core.manifest()?, head.signature) else {
-        return Ok(None);
-    };
-    let mut blocks = Vec::new();
-    for index in from.0..head.tree.length() {
-        let Some(block) = core.get_local(index)? else {
-            return Ok(None);
-        };
-        blocks.push(block);
+    /// Which cores are to be opened: those of members, what their batches wait for, and a bounded number of strangers',
+    /// who may have written optimistically.
+    fn choose(&mut self) {
+        let Self {
+            engine,
+            cores,
+            to_open,
+            strangers,
+            announced,
+            ..
+        } = self;
+        let members = engine.system().records();
+        let members = members
+            .filter(|(_, record)| !record.is_anchor)
+            .map(|(key, _)| *key);
+        let awaited = engine.awaited();
+        let wanted = members.chain(awaited.iter().copied());
+        to_open.extend(wanted.filter(|key| cores.get(key).is_none()));
+        strangers.retain(|key| !engine.is_member(key));
+        if !engine.takes_strangers() {
+            return;
+        }
+        let linked = engine.missing().map(|link| link.key);
+        let linked: Vec<CoreKey> = linked.filter(|key| !awaited.contains(key)).collect();
+        let asked = std::iter::from_fn(|| announced.pop_front());
+        for key in linked.into_iter().chain(asked) {
+            let is_known = cores.get(&key).is_some() || engine.is_member(&key) || awaited.contains(&key);
+            if is_known || strangers.contains(&key) {
+                continue;
+            }
+            if strangers.len() >= self.strangers_max {
+                announced.push_front(key);
+                break;
+            }
+            strangers.insert(key);
+            to_open.insert(key);
+        }
     }
-    Ok((!blocks.is_empty()).then(|| Segment {
-        key: core.key(),
-        manifest: Bytes::copy_from_slice(manifest.as_bytes()),
-        from,
-        blocks,
-        signature,
-    }))
-}
 
-/// Stores what is new in blocks of a peer after checking them. Gives the commit.
-fn import<E: Env>(core: &Core<E>, segment: Segment) -> Result<Option<Seq>, CoreError> {
-    let length = core.length()?;
-    if segment.from.0 > length {
-        return Err(CoreError::Beyond {
-            asked: segment.from.0,
-            length,
-        });
+    /// The cores that peers are to be told of, with their lengths, as far as these are news: those of members, and our own.
+    fn couple(&mut self) -> Vec<Link> {
+        let mut news = Vec::new();
+        for key in self.cores.keys() {
+            if key != self.cores.local() && !self.engine.is_member(&key) {
+                continue;
+            }
+            let length = self.cores.offered_length(&key);
+            if length > self.coupled.get(&key).copied().unwrap_or_default() {
+                news.push(Link { key, length });
+            }
+        }
+        self.coupled
+            .extend(news.iter().map(|core| (core.key, core.length)));
+        news
     }
-    if core.manifest()?.is_none() {
-        core.set_manifest(Manifest::parse(&segment.manifest, Some(core.key()))?)?;
-    }
-    let known = usize::try_from(length - segment.from.0).unwrap_or(usize::MAX);
-    let blocks = segment.blocks.get(known..).unwrap_or_default().to_vec();
-    if blocks.is_empty() {
-        return Ok(None);
-    }
-    let options = AppendOptions {
-        signature: Some(segment.signature),
-        ..AppendOptions::default()
-    };
-    let (_, seq) = core.append_visible(blocks, options)?;
-    Ok(Some(seq))
 }
 
 /// Hands blocks to the engine whenever a core got more, and tells everybody who offers it.
@@ -403,21 +396,39 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
             let Some(key) = lock(&shared.state).to_open.pop_first() else {
                 break;
             };
-            let Ok(core) = DatabaseCores::session(&shared.store, shared.key, key).await else {
-                return;
-            };
-            let added = {
-                let mut state = lock(&shared.state);
-                if state.is_closed {
-                    return;
-                }
-                state.cores.add(core)
-            };
-            if added && shared.follow(key).is_err() {
-                return;
+            match shared.open(key).await {
+                Err(CoreError::Closed | CoreError::Store(_)) => return,
+                // Other cores go on without this one; the next drain tries again.
+                Ok(()) | Err(_) => {}
             }
         }
         shared.notify();
+    }
+}
+
+/// Takes note of the cores that peers announce.
+async fn hear<E: Env>(shared: Weak<Shared<E>>, wakeup: Wakeup, mut closing: watch::Receiver<bool>) {
+    while let Some(cores) = unless(wakeup.announced(), closing.changed()).await {
+        let Some(shared) = shared.upgrade() else { return };
+        lock(&shared.state).hear(&cores);
+        shared.tend();
+    }
+}
+
+/// What `future` gives; none when `end` comes first.
+async fn unless<T, U>(future: impl Future<Output = T>, end: impl Future<Output = U>) -> Option<T> {
+    let (mut future, mut end) = (pin!(future), pin!(end));
+    poll_fn(|context| match end.as_mut().poll(context) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => future.as_mut().poll(context).map(Some),
+    })
+    .await
+}
+
+impl<E: Env> Drop for Shared<E> {
+    /// Sessions end with the last handle.
+    fn drop(&mut self) {
+        self.replication.close();
     }
 }
 
@@ -430,12 +441,12 @@ pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Lets other tasks run.
 async fn yield_now() {
     let mut yielded = false;
-    std::future::poll_fn(|context| {
+    poll_fn(|context| {
         if std::mem::replace(&mut yielded, true) {
-            return std::task::Poll::Ready(());
+            return Poll::Ready(());
         }
         context.waker().wake_by_ref();
-        std::task::Poll::Pending
+        Poll::Pending
     })
     .await;
 }

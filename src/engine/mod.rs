@@ -21,7 +21,7 @@ pub mod system;
 mod trees;
 pub mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -321,13 +321,31 @@ impl<V: Verify> Engine<V> {
         }
     }
 
-    /// True for the cores that take part: the creator's, those of members, removed ones included, and what known
-    /// batches link.
+    /// True for the cores of members, removed ones included, and of the creator.
     #[must_use]
-    pub fn wants(&self, core: &CoreKey) -> bool {
-        *core == self.rules.bootstrap
-            || self.system().record(core).is_some_and(|record| !record.is_anchor)
-            || self.dag.missing().any(|link| link.key == *core)
+    pub fn is_member(&self, core: &CoreKey) -> bool {
+        *core == self.rules.bootstrap || self.system().record(core).is_some_and(|record| !record.is_anchor)
+    }
+
+    /// The cores that members wait for without their being members' too: what their batches link, and what those wait
+    /// for in turn. What only batches of strangers wait for is not among them, so strangers cannot make them many.
+    #[must_use]
+    pub fn awaited(&self) -> BTreeSet<CoreKey> {
+        let mut awaited = BTreeSet::new();
+        let stuck: BTreeMap<CoreKey, CoreKey> = self.dag.stuck().collect();
+        for (writer, link) in &stuck {
+            if !self.is_member(writer) {
+                continue;
+            }
+            let mut next = Some(link);
+            while let Some(key) = next {
+                if self.is_member(key) || !awaited.insert(*key) {
+                    break;
+                }
+                next = stuck.get(key);
+            }
+        }
+        awaited
     }
 
     /// Number of batches in the order.

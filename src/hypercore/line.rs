@@ -15,6 +15,7 @@ use super::error::CoreError;
 use super::flat_tree;
 use super::merkle::{self, Node, Nodes, ReadError, Tree, TreeError};
 use super::proof::{Accepted, Head, Rewound};
+use super::recent::RecentNodes;
 use super::record::{Dependency, HeadRecord, NODE_BYTES, RecordError, node_bytes, node_from};
 use crate::store::{Batch, DataPointer, Key, Read};
 use crate::wire::compact::{Decode as _, Encode as _};
@@ -32,6 +33,8 @@ pub(super) struct Line {
     recorded: u64,
     /// True when it stands in a record of its own, which overrides that of the head.
     has_hint: bool,
+    /// Own nodes, as the store has them with the batch that is being made.
+    recent: RecentNodes,
 }
 
 /// The tree nodes of a line.
@@ -39,6 +42,7 @@ pub(super) struct Line {
 pub(super) struct LineNodes<'a> {
     data: DataPointer,
     parent: Option<Dependency>,
+    recent: Option<&'a RecentNodes>,
     read: &'a dyn Read,
 }
 
@@ -52,6 +56,7 @@ impl Line {
             blocks: Bitfield::default(),
             recorded: 0,
             has_hint: false,
+            recent: RecentNodes::default(),
         }
     }
 
@@ -76,6 +81,7 @@ impl Line {
             blocks: Bitfield::default(),
             recorded: 0,
             has_hint: false,
+            recent: RecentNodes::default(),
         };
         if self.parent.is_some() {
             line.copy_from(self, self.base()..self.head.tree.length(), read, batch)?;
@@ -95,7 +101,12 @@ impl Line {
             Some(bytes) => Some(Dependency::from_bytes(&bytes)?),
             None => None,
         };
-        let nodes = LineNodes { data, parent, read };
+        let nodes = LineNodes {
+            data,
+            parent,
+            recent: None,
+            read,
+        };
         let tree = Tree::read(record.length, record.fork, &nodes).map_err(|error| match error {
             TreeError::Read(error) => CoreError::Read(error),
             _ => RecordError::Inconsistent("a root of the tree is missing").into(),
@@ -135,6 +146,7 @@ impl Line {
             blocks,
             recorded: contiguous,
             has_hint: hint.is_some(),
+            recent: RecentNodes::default(),
         }))
     }
 
@@ -149,6 +161,7 @@ impl Line {
             blocks: Bitfield::default(),
             recorded: 0,
             has_hint: false,
+            recent: self.recent.clone(),
         }
     }
 
@@ -157,10 +170,11 @@ impl Line {
         self.parent.map_or(0, |parent| parent.length)
     }
 
-    pub(super) fn nodes<'a>(&self, read: &'a dyn Read) -> LineNodes<'a> {
+    pub(super) fn nodes<'a>(&'a self, read: &'a dyn Read) -> LineNodes<'a> {
         LineNodes {
             data: self.data,
             parent: self.parent,
+            recent: Some(&self.recent),
             read,
         }
     }
@@ -300,6 +314,7 @@ impl Line {
             return Ok(());
         }
         parent.length = length;
+        self.recent = RecentNodes::default();
         batch.delete_range(Key::Block(self.data, before), Key::Block(self.data, length));
         // Nodes below belong to the main line; own ones that span the border stay.
         for index in nodes_between(before, length) {
@@ -363,7 +378,8 @@ impl Line {
         Ok(())
     }
 
-    fn put_nodes(&self, nodes: &[Node], batch: &mut Batch) {
+    fn put_nodes(&mut self, nodes: &[Node], batch: &mut Batch) {
+        self.recent.add(nodes);
         // One allocation for all of them: a large batch has two nodes a block.
         let bytes: Bytes = nodes.iter().flat_map(node_bytes).collect::<Vec<u8>>().into();
         for (at, node) in nodes.iter().enumerate() {
@@ -409,6 +425,7 @@ impl Line {
         for parent in merkle::truncated_parents(length, old) {
             batch.delete(Key::Tree(self.data, parent));
         }
+        self.recent = RecentNodes::default();
         self.blocks.truncate(length);
         Ok(())
     }
@@ -427,7 +444,12 @@ impl Nodes for LineNodes<'_> {
     fn node(&self, index: u64) -> Result<Option<Node>, ReadError> {
         let data = match self.parent {
             Some(parent) if flat_tree::end_block(index) <= parent.length => parent.data,
-            _ => self.data,
+            _ => {
+                if let Some(node) = self.recent.and_then(|recent| recent.get(index)) {
+                    return Ok(Some(node));
+                }
+                self.data
+            }
         };
         match self.read.get(&Key::Tree(data, index)).map_err(ReadError::new)? {
             Some(bytes) => Ok(Some(node_from(index, &bytes).map_err(ReadError::new)?)),

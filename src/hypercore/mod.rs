@@ -20,6 +20,7 @@ pub mod merkle;
 mod offer;
 mod peer;
 pub mod proof;
+mod recent;
 mod record;
 mod session;
 mod shown;

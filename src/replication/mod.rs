@@ -17,7 +17,6 @@ pub mod have;
 pub mod message;
 pub mod mux;
 pub mod noise;
-pub mod provisional_exchange;
 pub mod replicator;
 pub mod secretstream;
 pub mod session;

@@ -359,6 +359,14 @@ impl Dag {
             })
     }
 
+    /// Who waits for what: each stuck writer with the key of the first link that it waits for.
+    pub(crate) fn stuck(&self) -> impl Iterator<Item = (CoreKey, CoreKey)> {
+        self.waits.iter().flat_map(|((key, _), writers)| {
+            let waiting = |id: &WriterId| (self.writers[id.index()].key, *key);
+            writers.iter().map(waiting)
+        })
+    }
+
     // ---- private
 
     fn writer_mut(&mut self, key: CoreKey) -> WriterId {

@@ -108,6 +108,8 @@ impl<E: Env> Driver<E> {
     {
         let end = match self.drive(&mut stream).await {
             Ok(never) => match never {},
+            // A store that is closed together with its sessions did not fail.
+            Err(End::Store(_)) if self.mailbox.take().close => End::Closed,
             Err(end) => end,
         };
         self.part_all();

@@ -202,7 +202,9 @@ impl SharedTopic {
         } = &mut *state;
         for (id, peer) in peers {
             topic.announce(*id, coupler.take(*id));
-            peer.mailbox.due_topic(*id);
+            if topic.has_news(*id) {
+                peer.mailbox.due_topic(*id);
+            }
         }
         drop(state);
         changed

@@ -191,6 +191,13 @@ impl Topic {
         }
     }
 
+    /// True when [`Topic::pull`] gives something.
+    #[must_use]
+    pub fn has_news(&self, id: TopicPeer) -> bool {
+        let peer = self.peers.get(&id);
+        peer.is_some_and(|peer| peer.info_due || peer.lookup_due || !peer.announce.is_empty())
+    }
+
     /// The next message to a peer.
     pub fn pull(&mut self, id: TopicPeer) -> Option<Message> {
         let active = self.active;

@@ -1,0 +1,319 @@
+//! A peer of a database over TCP: with itself, or with any other implementation.
+//!
+//! ```text
+//! db_peer create --dir a --listen 127.0.0.1:0            prints the key and the port
+//! db_peer join KEY --dir b --connect 127.0.0.1:PORT      prints the key of its own writer
+//! ```
+//!
+//! Lines on stdin are commands:
+//!
+//! ```text
+//! put K V                  sets a key; V is the rest of the line
+//! add WRITERKEY [WEIGHT]   lets a writer write, with a ceiling for its weight (1)
+//! remove WRITERKEY         takes that back
+//! dump                     prints the view, the order and the records of the writers
+//! quit                     ends, as the end of stdin does
+//! ```
+//!
+//! Every line on stdout is one JSON object with an `event`. Entries are JSON too, so that any other implementation can
+//! apply them: `{"put":[key,value]}`, `{"addWriter":hex,"weight":n}`, `{"removeWriter":hex}`. The store lies in `--dir`, or in
+//! a directory that is removed at the end. A lost connection is dialled again.
+
+#![expect(clippy::print_stdout, reason = "lines on stdout are what this program is for")]
+#![expect(clippy::disallowed_methods, reason = "a program for this machine")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
+use autobee::crypto::CoreKey;
+use autobee::env::native::{NativeEntropy, NativeEnv};
+use autobee::env::{Entropy as _, Env as _, Listener as _, Network as _, PeerAddr};
+use autobee::replication::Role;
+use autobee::{Autobee, Corestore};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+type Database = Autobee<NativeEnv>;
+
+const USAGE: &str = "db_peer create | join KEY, with [--dir DIR] [--listen ADDR] [--connect ADDR]... \
+                     [--rules interop|safe] [--encryption-key HEX]";
+
+/// How long a lost peer is left alone before it is dialled again; doubled each time, up to the second.
+const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => start(options).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = done {
+        let kind = match error.downcast_ref::<Unsupported>() {
+            Some(_) => "Unsupported".to_owned(),
+            None => match error.downcast_ref::<autobee::Error>() {
+                Some(error) => format!("{:?}", error.kind()),
+                None => "Invalid".to_owned(),
+            },
+        };
+        say(&json!({ "event": "error", "kind": kind, "message": error.to_string() }));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+async fn start(options: Options) -> Result<()> {
+    let (dir, is_temporary) = match &options.dir {
+        Some(dir) => (dir.clone(), false),
+        None => (std::env::temp_dir().join(unique_name()), true),
+    };
+    let done = run(&options, dir.clone()).await;
+    if is_temporary {
+        // What the system cleans up in the end anyway.
+        let _ = std::fs::remove_dir_all(dir);
+    }
+    done
+}
+
+async fn run(options: &Options, dir: PathBuf) -> Result<()> {
+    let env = NativeEnv::new(dir)?;
+    let mut builder = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(JsonEntries);
+    if let Some(key) = options.key {
+        builder = builder.key(key);
+    }
+    let database = builder.open().await?;
+    let port = match &options.listen {
+        Some(at) => Some(listen(&env, &database, at).await?),
+        None => None,
+    };
+    say(&json!({
+        "event": "ready",
+        "key": hex(&database.key()),
+        "local": hex(&database.local()),
+        "port": port,
+        "writable": database.writable(),
+    }));
+    for to in &options.connect {
+        tokio::spawn(stay_connected(env.clone(), database.clone(), to.clone()));
+    }
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        match obey(&database, line.trim()).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => say(&json!({ "event": "error", "message": error.to_string() })),
+        }
+    }
+    database.close().await?;
+    Ok(())
+}
+
+/// Accepts peers from now on. Gives the port.
+async fn listen(env: &NativeEnv, database: &Database, at: &str) -> Result<u16> {
+    let mut listener = env.network().listen(&PeerAddr::new(at)).await?;
+    let local = listener.local_addr();
+    let port = local.as_str().rsplit(':').next().unwrap_or_default().parse()?;
+    let database = database.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(session) = database.replicate(stream, Role::Responder) {
+                say(&json!({ "event": "connected" }));
+                tokio::spawn(async move {
+                    say(
+                        &json!({ "event": "disconnected", "reason": session.ended().await.to_string() }),
+                    );
+                });
+            }
+        }
+    });
+    Ok(port)
+}
+
+/// Dials a peer, and again whenever the connection is lost.
+async fn stay_connected(env: NativeEnv, database: Database, to: String) {
+    let mut pause = REDIAL.0;
+    loop {
+        if let Ok(stream) = env.network().dial(&PeerAddr::new(&to)).await {
+            let Ok(session) = database.replicate(stream, Role::Initiator) else {
+                return;
+            };
+            pause = REDIAL.0;
+            say(&json!({ "event": "connected" }));
+            say(&json!({ "event": "disconnected", "reason": session.ended().await.to_string() }));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REDIAL.1);
+    }
+}
+
+/// Does what a line says. False when it says to end.
+async fn obey(database: &Database, line: &str) -> Result<bool> {
+    let mut words = line.splitn(3, ' ');
+    let (command, first, second) = (words.next().unwrap_or_default(), words.next(), words.next());
+    let entry = match (command, first) {
+        ("", _) => return Ok(true),
+        ("quit", _) => return Ok(false),
+        ("dump", _) => {
+            say(&dump(database).await?);
+            return Ok(true);
+        }
+        ("put", Some(key)) => json!({ "put": [key, second.unwrap_or_default()] }),
+        ("add", Some(writer)) => {
+            let writer = hex(&writer.parse::<CoreKey>()?);
+            match second {
+                Some(weight) => json!({ "addWriter": writer, "weight": weight.parse::<u64>()? }),
+                None => json!({ "addWriter": writer }),
+            }
+        }
+        ("remove", Some(writer)) => json!({ "removeWriter": hex(&writer.parse::<CoreKey>()?) }),
+        _ => return Err(format!("unknown command: {line}").into()),
+    };
+    let length = database.append(entry.to_string()).await?;
+    say(&json!({ "event": "appended", "length": length.0 }));
+    Ok(true)
+}
+
+/// The state of the database, in words that every implementation shares.
+async fn dump(database: &Database) -> Result<Value> {
+    database.update().await?;
+    let entries = database.view().all().await?;
+    let view: BTreeMap<String, String> = entries
+        .iter()
+        .map(|(key, value)| (text(key), text(value)))
+        .collect();
+    let order: Vec<Value> = database
+        .order()
+        .iter()
+        .map(|entry| json!([hex(&entry.key), entry.length.0]))
+        .collect();
+    let writers: Vec<Value> = database
+        .writers()
+        .iter()
+        .map(|writer| {
+            json!({
+                "key": hex(&writer.key),
+                "length": writer.length.0,
+                "weight": writer.weight.0,
+                "maxWeight": writer.max_weight.0,
+                "isRemoved": writer.is_removed,
+            })
+        })
+        .collect();
+    Ok(json!({ "event": "dump", "view": view, "order": order, "writers": writers }))
+}
+
+/// Applies entries that are JSON.
+struct JsonEntries;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Change {
+    add_writer: Option<String>,
+    weight: Option<u64>,
+    remove_writer: Option<String>,
+    put: Option<(String, String)>,
+}
+
+impl Apply for JsonEntries {
+    async fn apply(
+        &self,
+        entries: &[Entry],
+        view: &mut ApplyView,
+        host: &mut dyn Host,
+    ) -> std::result::Result<(), ApplyError> {
+        for entry in entries {
+            let change: Change = serde_json::from_slice(entry.value()).map_err(refuse)?;
+            if let Some(writer) = change.add_writer {
+                let options = WriterOptions {
+                    weight: change.weight.unwrap_or(1),
+                };
+                host.add_writer(writer.parse().map_err(refuse)?, options);
+            }
+            if let Some(writer) = change.remove_writer {
+                host.remove_writer(writer.parse().map_err(refuse)?);
+            }
+            if let Some((key, value)) = change.put {
+                let mut write = view.write();
+                write.put(key.as_bytes(), value.as_bytes());
+                write.flush().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse(error: impl std::fmt::Display) -> ApplyError {
+    ApplyError::reject(error.to_string())
+}
+
+/// Prints a line, whole, whoever else prints.
+fn say(line: &Value) {
+    println!("{line}");
+}
+
+fn hex(key: &CoreKey) -> String {
+    key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn unique_name() -> String {
+    let random: [u8; 8] = NativeEntropy.array();
+    let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("db-peer-{name}")
+}
+
+/// What this program is asked for and cannot do yet.
+#[derive(Debug)]
+struct Unsupported(&'static str);
+
+impl std::fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Unsupported: {}", self.0)
+    }
+}
+
+impl Error for Unsupported {}
+
+/// What was said on the command line.
+#[derive(Default)]
+struct Options {
+    /// The database to join; none to create one, or to open the one of the directory.
+    key: Option<CoreKey>,
+    dir: Option<PathBuf>,
+    listen: Option<String>,
+    connect: Vec<String>,
+}
+
+impl Options {
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self::default();
+        match words.next().as_deref() {
+            Some("create") => {}
+            Some("join") => options.key = Some(words.next().ok_or(USAGE)?.parse()?),
+            _ => return Err(USAGE.into()),
+        }
+        while let Some(name) = words.next() {
+            let value = words.next().ok_or(USAGE)?;
+            match name.as_str() {
+                "--listen" => options.listen = Some(value),
+                "--connect" => options.connect.push(value),
+                "--dir" => options.dir = Some(value.into()),
+                "--rules" if value == "interop" => {}
+                "--rules" if value == "safe" => {
+                    return Err(Unsupported("only the rules of the original, interop, are built").into());
+                }
+                "--encryption-key" => return Err(Unsupported("encrypted databases are not built").into()),
+                _ => return Err(USAGE.into()),
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,220 @@
+//! The example `db_peer` as users run it: processes that talk over TCP on this machine.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "processes of this machine, and their time"
+)]
+#![cfg(feature = "tokio")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// How long peers may take to agree.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Peer {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    ready: Value,
+}
+
+impl Peer {
+    fn start(words: &[&str]) -> Self {
+        let mut process = Command::new(program())
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut peer = Self {
+            input: process.stdin.take().unwrap(),
+            output: BufReader::new(process.stdout.take().unwrap()),
+            process,
+            ready: Value::Null,
+        };
+        peer.ready = peer.hear("ready");
+        peer
+    }
+
+    fn word(&self, field: &str) -> String {
+        self.ready[field].as_str().unwrap().to_owned()
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.ready["port"])
+    }
+
+    /// The next line about this event. Errors fail the test.
+    fn hear(&mut self, event: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the peer ended");
+            let said: Value = serde_json::from_str(&line).unwrap();
+            assert_ne!(said["event"], "error", "{said}");
+            if said["event"] == event {
+                return said;
+            }
+        }
+    }
+
+    fn tell(&mut self, command: &str) {
+        writeln!(self.input, "{command}").unwrap();
+        self.hear("appended");
+    }
+
+    fn dump(&mut self) -> Value {
+        writeln!(self.input, "dump").unwrap();
+        self.hear("dump")
+    }
+
+    fn quit(mut self) {
+        writeln!(self.input, "quit").unwrap();
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The example, built as this test was.
+fn program() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--offline", "--example", "db_peer"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(build.status().unwrap().success());
+        // target/PROFILE/deps/THIS
+        let here = std::env::current_exe().unwrap();
+        let profile = here.parent().and_then(|deps| deps.parent()).unwrap();
+        profile
+            .join("examples/db_peer")
+            .with_extension(std::env::consts::EXE_EXTENSION)
+    });
+    built.clone()
+}
+
+/// Waits until all peers dump the same, and that is as wished. Gives it.
+fn agreed(peers: &mut [&mut Peer], is_wished: impl Fn(&Value) -> bool) -> Value {
+    let start = Instant::now();
+    loop {
+        let dumps: Vec<Value> = peers.iter_mut().map(|peer| peer.dump()).collect();
+        if dumps.iter().all(|dump| *dump == dumps[0]) && is_wished(&dumps[0]) {
+            return dumps[0].clone();
+        }
+        assert!(start.elapsed() < PATIENCE, "no agreement: {dumps:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn record<'a>(dump: &'a Value, writer: &str) -> &'a Value {
+    let writers = dump["writers"].as_array().unwrap();
+    writers
+        .iter()
+        .find(|record| record["key"] == writer)
+        .unwrap_or(&Value::Null)
+}
+
+#[test]
+fn two_peers_share_a_database() {
+    let mut creator = Peer::start(&["create", "--listen", "127.0.0.1:0"]);
+    creator.tell("put greeting hello to all");
+    let key = creator.word("key");
+    assert_eq!(key, creator.word("local"));
+    let mut joiner = Peer::start(&["join", &key, "--connect", &creator.address()]);
+    let local = joiner.word("local");
+    assert_eq!(joiner.word("key"), key);
+
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["view"] == json!({ "greeting": "hello to all" })
+    });
+    creator.tell(&format!("add {local} 2"));
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        record(dump, &local)["maxWeight"] == 2
+    });
+    joiner.tell("put theirs 1");
+    creator.tell("put ours 2");
+    let dump = agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["view"] == json!({ "greeting": "hello to all", "ours": "2", "theirs": "1" })
+    });
+    assert_eq!(dump["order"].as_array().unwrap().len(), 4);
+    assert_eq!(record(&dump, &local)["length"], 1);
+    assert_eq!(record(&dump, &key)["isRemoved"], false);
+
+    creator.tell(&format!("remove {local}"));
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        record(dump, &local)["isRemoved"] == true
+    });
+    joiner.quit();
+    creator.quit();
+}
+
+#[test]
+fn a_peer_that_comes_back_with_its_directory_goes_on() {
+    let dir = std::env::temp_dir().join(format!("db-peers-{}", std::process::id()));
+    let dir = dir.to_str().unwrap();
+    let mut creator = Peer::start(&["create", "--dir", dir, "--listen", "127.0.0.1:0"]);
+    let key = creator.word("key");
+    creator.tell("put a 1");
+    creator.quit();
+
+    let mut creator = Peer::start(&["create", "--dir", dir, "--listen", "127.0.0.1:0"]);
+    assert_eq!(creator.word("key"), key);
+    creator.tell("put b 2");
+    let mut relay = Peer::start(&[
+        "join",
+        &key,
+        "--connect",
+        &creator.address(),
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    // The third one never meets the creator.
+    let mut third = Peer::start(&["join", &key, "--connect", &relay.address()]);
+    creator.tell(&format!("add {}", third.word("local")));
+    agreed(&mut [&mut creator, &mut relay, &mut third], |dump| {
+        dump["writers"].as_array().unwrap().len() == 2
+    });
+    third.tell("put c 3");
+    agreed(&mut [&mut creator, &mut relay, &mut third], |dump| {
+        dump["view"] == json!({ "a": "1", "b": "2", "c": "3" })
+    });
+    for peer in [third, relay, creator] {
+        peer.quit();
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn what_is_not_built_says_so() {
+    for words in [
+        &["create", "--rules", "safe"][..],
+        &["create", "--encryption-key", &"ab".repeat(32)],
+    ] {
+        let output = Command::new(program()).args(words).output().unwrap();
+        assert!(!output.status.success());
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["kind"], "Unsupported", "{said}");
+    }
+    let output = Command::new(program()).arg("join").output().unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&said["event"], &said["kind"]),
+        (&json!("error"), &json!("Invalid"))
+    );
+}

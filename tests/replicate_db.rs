@@ -1,0 +1,598 @@
+//! Databases on the wire protocol of the original: two and three of them, strangers, relays, cuts, and peers that are none.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use autobee::crypto::{CoreKey, Seed};
+use autobee::db::{AppendOptions, CloseReason, Misbehaviour, Session, Stalled};
+use autobee::env::memory::MemoryEnv;
+use autobee::env::{Clock as _, Env as _};
+use autobee::hypercore::{CoreOptions, Corestore, DownloadRange, Wait};
+use autobee::replication::session::{Replication, SessionSettings};
+use autobee::wire::oplog::OplogBlock;
+use autobee::wire::{Decode as _, Encode as _, Length, Link};
+use autobee::{Autobee, Error, ErrorKind, Role, Settings};
+use autobee_sim::workload::{Contract, Op};
+
+type Db = Autobee<MemoryEnv>;
+
+const ALL: DownloadRange = DownloadRange {
+    start: 0,
+    end: None,
+    is_linear: false,
+};
+
+// Two.
+
+#[test]
+fn who_has_the_key_joins_and_both_sides_append() {
+    run(async |world| {
+        let a = world.create(1).await;
+        put(&a, "before", "1").await;
+        let b = world.join(2, &a).await;
+        let (near, far) = connect(&a, &b, 1 << 16);
+        world.until(|| b.order().len() == 1).await;
+        assert_eq!(b.append(b"x").await.unwrap_err().kind(), ErrorKind::Denied);
+
+        add(&a, &b).await;
+        world.until(|| b.writable()).await;
+        for number in 0..20 {
+            put(&b, &format!("b{number}"), "x").await;
+            put(&a, &format!("a{number}"), "x").await;
+        }
+        world.agree(&[&a, &b], 42).await;
+
+        assert!(near.synced().await && far.synced().await);
+        assert_eq!(near.remote(), Some(b.public_key()));
+        let progress = far.progress();
+        assert_eq!((progress.cores, progress.have, progress.want), (2, 42, 42));
+        assert!(progress.received > 0 && progress.sent > 0);
+        assert!(a.stalled().is_empty() && b.stalled().is_empty());
+    });
+}
+
+#[test]
+fn a_batch_larger_than_any_window_goes_through_a_pipe_of_one_byte() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let values = (0..100).map(|number| Op::put(format!("k{number}"), "v").to_value().into());
+        a.append_batch(values.collect()).await.unwrap();
+        let b = world.join(2, &a).await;
+        connect(&a, &b, 1);
+        world.agree(&[&a, &b], 100).await;
+    });
+}
+
+/// The core of a stranger is one that nobody else has a reason to know: only its announcement makes it be fetched.
+#[test]
+fn a_stranger_is_heard_of_and_becomes_a_member() {
+    run(async |world| {
+        let a = world.create(1).await;
+        put(&a, "before", "1").await;
+        let b = world.join(2, &a).await;
+        connect(&a, &b, 4096);
+        world.until(|| b.order().len() == 1).await;
+        b.append_optimistic(Op::put("hello", "there").to_value())
+            .await
+            .unwrap();
+        world.agree(&[&a, &b], 2).await;
+        assert!(b.writable());
+        put(&b, "and", "more").await;
+        world.agree(&[&a, &b], 3).await;
+
+        // Written before anybody is met.
+        let c = world.join(3, &a).await;
+        c.append_optimistic(Op::put("c", "1").to_value()).await.unwrap();
+        connect(&c, &a, 4096);
+        world
+            .until(|| a.writers().iter().any(|writer| writer.key == c.local()))
+            .await;
+        world.agree(&[&a, &b, &c], 4).await;
+    });
+}
+
+#[test]
+fn strangers_are_looked_at_only_up_to_the_bound() {
+    run(async |world| {
+        let settings = Settings {
+            stranger_cores_max: 2,
+            ..Settings::default()
+        };
+        let store = world.store(1).await;
+        let a = Autobee::builder(store).apply(Contract).settings(settings);
+        let a = a.open().await.unwrap();
+        put(&a, "before", "1").await;
+        let mut strangers = Vec::new();
+        for seed in 2..7 {
+            let stranger = world.join(seed, &a).await;
+            let mut refused = Op::put("x", "y");
+            refused.reject = true;
+            stranger.append_optimistic(refused.to_value()).await.unwrap();
+            connect(&stranger, &a, 4096);
+            strangers.push(stranger);
+        }
+        world.wait(Duration::from_secs(20)).await;
+        assert_eq!(a.cores().len(), 3, "the creator's and two of strangers");
+        assert_eq!(a.order().len(), 1);
+
+        // Members are none of them.
+        let member = world.join(9, &a).await;
+        connect(&member, &a, 4096);
+        add(&a, &member).await;
+        world.until(|| member.writable()).await;
+        put(&member, "m", "1").await;
+        world.agree(&[&a, &member], 3).await;
+    });
+}
+
+// Three.
+
+#[test]
+fn what_one_wrote_reaches_a_third_through_a_second() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let (b, c) = (world.join(2, &a).await, world.join(3, &a).await);
+        connect(&a, &b, 4096);
+        connect(&b, &c, 4096);
+        add(&a, &c).await;
+        world.until(|| c.writable()).await;
+        put(&c, "far", "away").await;
+        world.agree(&[&a, &b, &c], 2).await;
+
+        // A stranger at the far end, of whom the first hears once the second took it.
+        let d = world.join(4, &a).await;
+        connect(&c, &d, 4096);
+        d.append_optimistic(Op::put("d", "1").to_value()).await.unwrap();
+        world.agree(&[&a, &b, &c, &d], 3).await;
+    });
+}
+
+#[test]
+fn a_joiner_gets_all_writers_from_one_peer() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let mut writers = Vec::new();
+        for seed in 2..8 {
+            let writer = world.join(seed, &a).await;
+            connect(&a, &writer, 4096);
+            add(&a, &writer).await;
+            world.until(|| writer.writable()).await;
+            put(&writer, &format!("w{seed}"), "1").await;
+            writers.push(writer);
+        }
+        world.until(|| a.order().len() == 12).await;
+        for writer in &writers {
+            writer.close().await.unwrap();
+        }
+        let joiner = world.join(9, &a).await;
+        connect(&joiner, &a, 4096);
+        world.agree(&[&a, &joiner], 12).await;
+    });
+}
+
+// Cuts and ends.
+
+#[test]
+fn a_cut_connection_is_resumed() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let b = world.join(2, &a).await;
+        add(&a, &b).await;
+        for number in 0..5 {
+            let (near, far) = connect(&a, &b, 512);
+            world.until(|| b.order().len() > number).await;
+            put(&a, &format!("a{number}"), "x").await;
+            near.close();
+            assert!(matches!(near.ended().await, CloseReason::Closed));
+            assert!(matches!(far.ended().await, CloseReason::PeerEnded));
+            // While they are apart.
+            put(&a, &format!("a{number}"), "y").await;
+            put(&b, &format!("b{number}"), "y").await;
+        }
+        connect(&b, &a, 512);
+        world.agree(&[&a, &b], 16).await;
+        // Two streams at a time do no harm.
+        connect(&a, &b, 512);
+        put(&a, "last", "1").await;
+        world.agree(&[&a, &b], 17).await;
+    });
+}
+
+#[test]
+fn closing_a_database_ends_its_sessions_and_lets_its_store_go() {
+    run(async |world| {
+        let a = world.create(1).await;
+        put(&a, "x", "1").await;
+        let b = world.join(2, &a).await;
+        let (near, far) = connect(&a, &b, 4096);
+        world.until(|| b.order().len() == 1).await;
+        b.close().await.unwrap();
+        b.close().await.unwrap();
+        assert!(matches!(far.ended().await, CloseReason::Closed));
+        assert!(matches!(near.ended().await, CloseReason::PeerEnded));
+        let (left, _right) = tokio::io::duplex(64);
+        assert!(matches!(b.replicate(left, Role::Initiator), Err(Error::Closed)));
+        drop(b);
+
+        let store = Corestore::open_default(world.env(2)).await.unwrap();
+        let b = Autobee::builder(store).apply(Contract).open().await.unwrap();
+        assert_eq!(b.order(), a.order());
+        // Without a close: with the last handle.
+        let (near, _far) = connect(&a, &b, 4096);
+        world.until(|| near.progress().cores > 0).await;
+        drop(b);
+        assert!(matches!(near.ended().await, CloseReason::PeerEnded));
+    });
+}
+
+#[test]
+fn who_is_not_admitted_is_refused() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let seed = Seed::new([7; 32]);
+        let store = world.store(2).await;
+        let friend = Autobee::builder(store)
+            .key(a.key())
+            .apply(Contract)
+            .identity(seed);
+        let friend = friend.open().await.unwrap();
+        let foe = world.join(3, &a).await;
+        let known = friend.public_key();
+        let store = world.store(4).await;
+        let strict = Autobee::builder(store).key(a.key()).apply(Contract);
+        let strict = strict.admit(move |key| *key == known).open().await.unwrap();
+
+        let (near, far) = connect(&strict, &foe, 4096);
+        assert!(matches!(near.ended().await, CloseReason::Refused(key) if key == foe.public_key()));
+        far.ended().await;
+        let (near, _far) = connect(&strict, &friend, 4096);
+        assert!(near.reached(|progress| progress.cores > 0).await);
+    });
+}
+
+// Peers that are something else.
+
+#[test]
+fn peers_of_two_databases_have_nothing_to_tell_each_other() {
+    run(async |world| {
+        let (a, b) = (world.create(1).await, world.create(2).await);
+        put(&a, "a", "1").await;
+        put(&b, "b", "1").await;
+        let (near, far) = connect(&a, &b, 4096);
+        assert!(near.reached(|progress| progress.stream.is_some()).await);
+        world.wait(Duration::from_secs(40)).await;
+        assert_eq!((near.progress().cores, far.progress().cores), (0, 0));
+        assert!(near.close_reason().is_none() && far.close_reason().is_none());
+        assert_eq!((a.cores(), b.cores()), (vec![a.key()], vec![b.key()]));
+        // The stream is as good as any other: whoever joins one of them later, on another stream, gets it.
+        let c = world.join(3, &a).await;
+        connect(&a, &c, 4096);
+        world.agree(&[&a, &c], 1).await;
+    });
+}
+
+#[test]
+fn who_speaks_something_else_is_blamed_and_who_says_nothing_is_left() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let (near, mut far) = tokio::io::duplex(4096);
+        let session = a.replicate(near, Role::Responder).unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut far, &[9; 64])
+            .await
+            .unwrap();
+        let reason = session.ended().await;
+        let is_right = matches!(reason, CloseReason::PeerMisbehaved(Misbehaviour::Stream(_)));
+        assert!(is_right, "{reason}");
+        let (near, _far) = tokio::io::duplex(64);
+        let session = a.replicate(near, Role::Responder).unwrap();
+        assert!(matches!(session.ended().await, CloseReason::TimedOut));
+    });
+}
+
+#[test]
+fn a_peer_of_cores_reads_the_bootstrap_core() {
+    run(async |world| {
+        let a = world.create(1).await;
+        for number in 0..30 {
+            put(&a, &format!("k{number}"), "v").await;
+        }
+        let raw = Raw::open(&world, 2).await;
+        let copy = raw.store.get(CoreOptions::key(a.key())).await.unwrap();
+        let _download = copy.download(ALL).unwrap();
+        let session = raw.connect(&a);
+        assert_eq!(
+            copy.get(29, Wait::Forever).await.unwrap(),
+            a.blocks(&a.key())[29],
+            "as it was appended"
+        );
+        session.reached(|progress| progress.have == 30).await;
+        put(&a, "live", "1").await;
+        copy.get(30, Wait::Forever).await.unwrap();
+        let blocks: Vec<_> = (0..31)
+            .filter_map(|index| copy.get_local(index).unwrap())
+            .collect();
+        assert_eq!(blocks, a.blocks(&a.key()));
+    });
+}
+
+/// Who knows the key of the database takes part in its topic: is told of writers, and may tell of them.
+#[test]
+fn a_peer_of_cores_hears_of_writers_and_tells_of_them() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let b = world.join(2, &a).await;
+        let wire = connect(&a, &b, 4096);
+        add(&a, &b).await;
+        world.until(|| b.writable()).await;
+        put(&b, "b", "1").await;
+        world.agree(&[&a, &b], 2).await;
+        wire.0.close();
+
+        let raw = Raw::open(&world, 3).await;
+        let _bootstrap = raw.store.get(CoreOptions::key(a.key())).await.unwrap();
+        let topic = raw.replication.wakeup(a.key());
+        raw.connect(&a);
+        let link = |key, length| Link {
+            key,
+            length: Length(length),
+        };
+        assert_eq!(topic.announced().await, [link(b.local(), 1)]);
+
+        let copy = raw.store.get(CoreOptions::key(b.local())).await.unwrap();
+        let _download = copy.download(ALL).unwrap();
+        assert_eq!(copy.get(0, Wait::Forever).await.unwrap(), b.blocks(&b.local())[0]);
+
+        // A stranger that lives at that peer only.
+        let stranger = raw.store.get(CoreOptions::name("stranger")).await.unwrap();
+        let mut block = OplogBlock::from_bytes(&b.blocks(&b.local())[0]).unwrap();
+        block.optimistic = true;
+        block.value = Some(Op::put("stranger", "1").to_value().into());
+        block.links = vec![link(a.key(), 1)];
+        stranger
+            .append(vec![block.to_bytes().unwrap().into()])
+            .await
+            .unwrap();
+        topic.couple(stranger.key(), Length(1));
+        world.until(|| a.order().len() == 3).await;
+        assert!(a.writers().iter().any(|writer| writer.key == stranger.key()));
+    });
+}
+
+/// What a member's batch links is fetched though nobody announced it; what a stranger's links counts as a stranger.
+#[test]
+fn what_batches_link_is_fetched() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let b = world.join(2, &a).await;
+        let (near, _) = connect(&a, &b, 4096);
+        add(&a, &b).await;
+        world.until(|| b.writable()).await;
+        near.close();
+        near.ended().await;
+        // B takes a stranger in while nobody else is there, links it, and is gone. What it has is at a peer of cores.
+        let c = world.join(3, &a).await;
+        connect(&b, &c, 4096);
+        c.append_optimistic(Op::put("c", "1").to_value()).await.unwrap();
+        world.until(|| b.order().len() == 2).await;
+        put(&b, "b", "1").await;
+        world.agree(&[&b, &c], 3).await;
+        b.close().await.unwrap();
+        c.close().await.unwrap();
+
+        let raw = Raw::open(&world, 2).await;
+        let _cores = [
+            raw.store.get(CoreOptions::key(b.local())).await.unwrap(),
+            raw.store.get(CoreOptions::key(c.local())).await.unwrap(),
+        ];
+        raw.connect(&a);
+        world.until(|| a.order().len() == 3).await;
+    });
+}
+
+/// A signed log that its owner cut off and wrote anew is followed by hypercore, but not by the order: that says so, and
+/// goes on.
+#[test]
+fn a_rewritten_log_is_reported_and_the_others_go_on() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let b = world.join(2, &a).await;
+        connect(&a, &b, 4096);
+        add(&a, &b).await;
+        world.until(|| b.writable()).await;
+        put(&b, "x", "1").await;
+        put(&b, "x", "2").await;
+        world.agree(&[&a, &b], 3).await;
+        let order = a.order();
+        let local = b.local();
+        b.close().await.unwrap();
+        drop(b);
+
+        let raw = Raw::open(&world, 2).await;
+        let log = raw.store.get(CoreOptions::key(local)).await.unwrap();
+        let mut block = OplogBlock::from_bytes(&log.get(1, Wait::Local).await.unwrap()).unwrap();
+        block.value = Some(Op::put("x", "3").to_value().into());
+        log.truncate(1, None).await.unwrap();
+        let block = block.to_bytes().unwrap();
+        log.append(vec![block.clone().into(), block.into()])
+            .await
+            .unwrap();
+        raw.connect(&a);
+        world.until(|| !a.stalled().is_empty()).await;
+        let rewritten = Stalled::Rewritten {
+            kept: 1,
+            taken: 2,
+            fork: 1,
+        };
+        assert_eq!(a.stalled(), [(local, rewritten)]);
+        assert_eq!(a.order(), order);
+
+        let c = world.join(3, &a).await;
+        connect(&a, &c, 4096);
+        put(&a, "y", "1").await;
+        assert_eq!(a.view().get(b"y").await.unwrap().unwrap(), "1");
+        world.until(|| c.cores().contains(&local)).await;
+    });
+}
+
+#[test]
+fn a_core_of_garbage_is_reported_and_the_others_go_on() {
+    run(async |world| {
+        let a = world.create(1).await;
+        let raw = Raw::open(&world, 2).await;
+        let garbage = raw.store.get(CoreOptions::name("garbage")).await.unwrap();
+        garbage.append(vec!["no oplog block".into()]).await.unwrap();
+        a.append(Op::add_writer(garbage.key(), 1).to_value())
+            .await
+            .unwrap();
+        raw.connect(&a);
+        world.until(|| !a.stalled().is_empty()).await;
+        let stalled = a.stalled();
+        assert!(
+            matches!(&stalled[..], [(key, Stalled::Frozen(_))] if *key == garbage.key()),
+            "{stalled:?}"
+        );
+        put(&a, "x", "1").await;
+    });
+}
+
+/// Peers see an own log only as far as it is durable, also when appends do not wait for that.
+#[test]
+fn announced_lengths_are_durable_ones() {
+    run(async |world| {
+        let settings = Settings {
+            durability: autobee::db::Durability::Visible,
+            ..Settings::default()
+        };
+        let a = world.create(1).await;
+        put(&a, "x", "1").await;
+        let store = world.store(2).await;
+        let b = Autobee::builder(store)
+            .key(a.key())
+            .apply(Contract)
+            .settings(settings);
+        let b = b.open().await.unwrap();
+        connect(&a, &b, 4096);
+        let options = AppendOptions { optimistic: true };
+        for number in 0..10 {
+            let value = Op::put("b", number.to_string()).to_value().into();
+            b.append_with(vec![value], options).await.unwrap();
+        }
+        world.agree(&[&a, &b], 11).await;
+    });
+}
+
+// Around them.
+
+/// Makes databases in one world in memory.
+struct World {
+    env: MemoryEnv,
+    replicas: std::cell::RefCell<std::collections::BTreeMap<u64, MemoryEnv>>,
+}
+
+/// A store that replicates its cores and is no database.
+struct Raw {
+    store: Corestore<MemoryEnv>,
+    replication: Replication<MemoryEnv>,
+}
+
+fn run(test: impl AsyncFnOnce(World)) {
+    let env = MemoryEnv::new(1);
+    let world = World {
+        env: env.clone(),
+        replicas: Default::default(),
+    };
+    assert!(
+        env.run(test(world)).is_some(),
+        "the test waits for something that cannot happen"
+    );
+}
+
+impl World {
+    /// The replica with this seed, with its disk.
+    fn env(&self, seed: u64) -> MemoryEnv {
+        let mut replicas = self.replicas.borrow_mut();
+        let made = || self.env.sibling(seed);
+        replicas.entry(seed).or_insert_with(made).clone()
+    }
+
+    async fn store(&self, seed: u64) -> Corestore<MemoryEnv> {
+        Corestore::open_default(self.env(seed)).await.unwrap()
+    }
+
+    async fn create(&self, seed: u64) -> Db {
+        let store = self.store(seed).await;
+        Autobee::builder(store).apply(Contract).open().await.unwrap()
+    }
+
+    async fn join(&self, seed: u64, other: &Db) -> Db {
+        let store = self.store(seed).await;
+        let builder = Autobee::builder(store).key(other.key()).apply(Contract);
+        builder.open().await.unwrap()
+    }
+
+    async fn wait(&self, time: Duration) {
+        self.env.clock().sleep(time).await;
+    }
+
+    /// Waits until something is so, for two minutes at most.
+    async fn until(&self, done: impl Fn() -> bool) {
+        for _ in 0..12_000 {
+            if done() {
+                return;
+            }
+            self.wait(Duration::from_millis(10)).await;
+        }
+        panic!("it did not happen within two minutes");
+    }
+
+    /// Waits until all have the same order of `entries` entries, and compares what else they have.
+    async fn agree(&self, all: &[&Db], entries: usize) {
+        let orders = || all.iter().map(|db| db.order()).collect::<Vec<_>>();
+        let is_done = || orders().iter().all(|order| order.len() >= entries);
+        for _ in 0..12_000 {
+            if is_done() {
+                break;
+            }
+            self.wait(Duration::from_millis(10)).await;
+        }
+        let lengths: Vec<usize> = orders().iter().map(Vec::len).collect();
+        assert_eq!(lengths, vec![entries; all.len()]);
+        for db in all {
+            assert_eq!(db.order(), all[0].order());
+            assert_eq!(db.writers(), all[0].writers());
+            assert_eq!(db.view().all().await.unwrap(), all[0].view().all().await.unwrap());
+        }
+    }
+}
+
+impl Raw {
+    async fn open(world: &World, seed: u64) -> Self {
+        let store = world.store(seed).await;
+        let replication = Replication::new(&world.env(seed), &store, SessionSettings::default());
+        Self { store, replication }
+    }
+
+    fn connect(&self, db: &Db) -> autobee::replication::session::Session {
+        let (near, far) = tokio::io::duplex(4096);
+        db.replicate(far, Role::Responder).unwrap();
+        self.replication.start(near, Role::Initiator)
+    }
+}
+
+fn connect(a: &Db, b: &Db, bytes: usize) -> (Session, Session) {
+    let (near, far) = tokio::io::duplex(bytes);
+    (
+        a.replicate(near, Role::Initiator).unwrap(),
+        b.replicate(far, Role::Responder).unwrap(),
+    )
+}
+
+async fn put(db: &Db, key: &str, value: &str) {
+    db.append(Op::put(key, value).to_value()).await.unwrap();
+}
+
+async fn add(db: &Db, writer: &Db) {
+    let key: CoreKey = writer.local();
+    db.append(Op::add_writer(key, 2).to_value()).await.unwrap();
+}
