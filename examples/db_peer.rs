@@ -124,9 +124,7 @@ async fn listen(env: &NativeEnv, database: &Database, at: &str) -> Result<u16> {
             if let Ok(session) = database.replicate(stream, Role::Responder) {
                 say(&json!({ "event": "connected" }));
                 tokio::spawn(async move {
-                    say(
-                        &json!({ "event": "disconnected", "reason": session.ended().await.to_string() }),
-                    );
+                    say(&json!({ "event": "disconnected", "reason": session.ended().await.to_string() }));
                 });
             }
         }

@@ -322,7 +322,7 @@ impl State {
             .ok_or_else(|| wrong("no info record".into()))?;
         let info = InfoRecord::from_bytes(&info).map_err(unreadable)?;
         let mut writers = Vec::new();
-        for (key, value) in records.range(Range::all().gte(&[1, 0]).lt(&[1, 1]))? {
+        for (key, value) in records.range(Range::all().gte([1, 0]).lt([1, 1]))? {
             if let Some(SystemKey::Writer(key)) = SystemKey::from_bytes(&key) {
                 writers.push((key, WriterRecord::from_bytes(&value).map_err(unreadable)?));
             }
