@@ -122,6 +122,7 @@ fn protomux() {
 fn scenarios() {
     golden::run("scenarios", |case| {
         golden::scenarios::check(case)?;
+        golden::append::check(case)?;
         golden::engine::check(case, &golden::engine::scenario_deliveries(case), &case["final"])
     });
 }

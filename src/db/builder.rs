@@ -13,11 +13,13 @@ use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::Corestore;
 use crate::replication::session::{Admit, SessionSettings};
+use zeroize::Zeroizing;
 
 /// Collects what is needed to open a database.
 pub struct Builder<E: Env> {
     store: Corestore<E>,
     key: Option<CoreKey>,
+    encryption_key: Option<Zeroizing<[u8; 32]>>,
     name: String,
     apply: ApplyFn,
     optimistic: bool,
@@ -31,6 +33,7 @@ impl<E: Env> Builder<E> {
         Self {
             store,
             key: None,
+            encryption_key: None,
             name: String::new(),
             apply: ApplyFn::new(OrderOnly),
             optimistic: true,
@@ -44,6 +47,15 @@ impl<E: Env> Builder<E> {
     #[must_use]
     pub fn key(mut self, key: CoreKey) -> Self {
         self.key = Some(key);
+        self
+    }
+
+    /// Encrypts the logs of writers with keys that follow from this one. All peers of the database need it, from their
+    /// first opening on; the store remembers it, in clear, and a remembered one is what counts. Blocks that say that
+    /// they are clear are taken all the same, as by the original.
+    #[must_use]
+    pub fn encryption_key(mut self, key: [u8; 32]) -> Self {
+        self.encryption_key = Some(Zeroizing::new(key));
         self
     }
 
@@ -99,8 +111,9 @@ impl<E: Env> Builder<E> {
     /// `Invalid` when the store holds another database, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         let verify = self.store.env().crypto().clone();
-        let cores = DatabaseCores::open(self.store, self.key).await?;
-        let engine = Engine::new(EngineOptions {
+        let cores =
+            DatabaseCores::open(self.store, self.key, self.encryption_key.as_deref().copied()).await?;
+        let mut engine = Engine::new(EngineOptions {
             key: cores.database(),
             name: self.name,
             apply: self.apply,
@@ -111,8 +124,13 @@ impl<E: Env> Builder<E> {
                     what: error.to_string(),
                 }
             })?,
-            window_batches: crate::engine::WINDOW_BATCHES,
+            // Everything, as long as no checkpoints are stored.
+            window_batches: usize::MAX,
         });
+        engine.set_local(cores.local());
+        if let Some(keys) = cores.encryption() {
+            engine.set_keys(keys.clone());
+        }
         let sessions = SessionSettings {
             identity: self.identity,
             admit: self.admit,

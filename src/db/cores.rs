@@ -1,27 +1,33 @@
 //! The cores of one database in its store: which are open, and how much of each went to the engine.
 //!
 //! Values that are kept with cores have the names of the original, so that a store says what is in it: each core of a
-//! database has `referrer`, the key of the database; the creator's has `autobee/local` too, the key of the local writer.
+//! database has `referrer`, the key of the database; the creator's has `autobee/local` too, the key of the local writer;
+//! the local writer's has `autobee/encryption`, from which the keys of an encrypted database follow, in clear.
 //!
 //! Source: spec/autobee.md 3.1 and 3.2.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::crypto::CoreKey;
 use crate::engine::Frozen;
+use crate::engine::encryption::DatabaseKeys;
 use crate::env::{Env, watch};
 use crate::error::Error;
+use crate::hypercore::encryption::CipherError;
 use crate::hypercore::{
-    AppendOptions, Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Event, Events,
+    AppendOptions, Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Event,
+    Events, SessionOptions,
 };
 use crate::store::Seq;
 use crate::wire::{Index, Length};
 
 const REFERRER: &str = "referrer";
 const LOCAL: &str = "autobee/local";
+const ENCRYPTION: &str = "autobee/encryption";
 /// What earlier versions of the original call [`LOCAL`].
 const LOCAL_LEGACY: &str = "autobase/local";
 /// The name of the local writer in the store.
@@ -35,6 +41,7 @@ pub(super) struct DatabaseCores<E: Env> {
     store: Corestore<E>,
     database: CoreKey,
     local: CoreKey,
+    keys: Option<DatabaseKeys>,
     open: BTreeMap<CoreKey, Member<E>>,
 }
 
@@ -72,6 +79,9 @@ pub enum Stalled {
         /// The fork.
         fork: u64,
     },
+    /// It holds a block that is not encrypted as it should be.
+    #[error(transparent)]
+    Sealed(CipherError),
     /// It holds a block that no peer takes.
     #[error(transparent)]
     Frozen(#[from] Frozen),
@@ -89,8 +99,13 @@ impl<E: Env> DatabaseCores<E> {
     ///
     /// # Errors
     ///
-    /// `Invalid` when the store holds another database than `wanted`, or what the store says.
-    pub(super) async fn open(store: Corestore<E>, wanted: Option<CoreKey>) -> Result<Self, Error> {
+    /// `Invalid` when the store holds another database than `wanted`, or one in clear although there is an encryption
+    /// key; or what the store says.
+    pub(super) async fn open(
+        store: Corestore<E>,
+        wanted: Option<CoreKey>,
+        encryption_key: Option<[u8; 32]>,
+    ) -> Result<Self, Error> {
         let mut options = CoreOptions::name(LOCAL_NAME);
         options.manifest_version = MANIFEST_VERSION;
         let named = store.get(options).await?;
@@ -114,26 +129,49 @@ impl<E: Env> DatabaseCores<E> {
             None if bootstrap.is_writable() => store.get(CoreOptions::key(database)).await?,
             None => named,
         };
-        if known.is_none() || remembered != Some(local.key()) {
+        let stored_key = encryption_key_of(&local)?;
+        let new_key = encryption_key.filter(|_| stored_key.is_none());
+        if new_key.is_some() && local.length()? > 0 {
+            return Err(Error::Invalid {
+                what: format!(
+                    "the database {database} is here in clear: it cannot be given an encryption key"
+                ),
+            });
+        }
+        let keys = stored_key.or(new_key).map(|key| DatabaseKeys::new(database, key));
+        if known.is_none() || remembered != Some(local.key()) || new_key.is_some() {
             // In one step: no crash leaves a local writer that does not know its database.
             let ((), seq) = store.transact(|change| {
                 let key = |key: CoreKey| Some(Bytes::copy_from_slice(key.as_bytes()));
                 change.set_user_data(&local, REFERRER, key(database))?;
                 change.set_user_data(&bootstrap, REFERRER, key(database))?;
+                if let Some(new_key) = &new_key {
+                    let new_key = Bytes::copy_from_slice(new_key);
+                    change.set_user_data(&local, ENCRYPTION, Some(new_key))?;
+                }
                 change.set_user_data(&bootstrap, LOCAL, key(local.key()))
             })?;
             store.synced(seq).await?;
         }
+        let encrypted = SessionOptions {
+            encryption: keys.as_ref().map(encryption),
+            ..SessionOptions::default()
+        };
+        let local = local.session(encrypted.clone()).await?;
+        let bootstrap = bootstrap.session(encrypted.clone()).await?;
         let mut cores = Self {
             local: local.key(),
             database,
+            keys,
             open: BTreeMap::new(),
             store,
         };
         cores.add(local)?;
         cores.add(bootstrap)?;
         for name in cores.store.list()? {
-            let core = cores.store.get(CoreOptions::discovery_key(name)).await?;
+            let mut options = CoreOptions::discovery_key(name);
+            options.session = encrypted.clone();
+            let core = cores.store.get(options).await?;
             if key_at(&core, REFERRER)? == Some(database) {
                 cores.add(core)?;
             }
@@ -145,9 +183,12 @@ impl<E: Env> DatabaseCores<E> {
     pub(super) async fn session(
         store: &Corestore<E>,
         database: CoreKey,
+        keys: Option<&DatabaseKeys>,
         key: CoreKey,
     ) -> Result<Core<E>, CoreError> {
-        let core = store.get(CoreOptions::key(key)).await?;
+        let mut options = CoreOptions::key(key);
+        options.session.encryption = keys.map(encryption);
+        let core = store.get(options).await?;
         store.transact(|change| {
             let database = Bytes::copy_from_slice(database.as_bytes());
             change.set_user_data(&core, REFERRER, Some(database))
@@ -190,6 +231,11 @@ impl<E: Env> DatabaseCores<E> {
 
     pub(super) const fn local(&self) -> CoreKey {
         self.local
+    }
+
+    /// Of an encrypted database.
+    pub(super) const fn encryption(&self) -> Option<&DatabaseKeys> {
+        self.keys.as_ref()
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = CoreKey> {
@@ -241,6 +287,11 @@ impl<E: Env> DatabaseCores<E> {
         Length(offered.unwrap_or_default())
     }
 
+    /// How many leading blocks of a core were taken.
+    pub(super) fn taken(&self, key: &CoreKey) -> Length {
+        Length(self.open.get(key).map_or(0, |member| member.fed))
+    }
+
     /// Signs own blocks and makes them visible here; they are shown to peers once the commit is durable.
     pub(super) fn append(&self, blocks: Vec<Bytes>) -> Result<(Length, Seq), CoreError> {
         let core = self.get(&self.local).ok_or(CoreError::Unknown)?;
@@ -270,13 +321,23 @@ impl<E: Env> Member<E> {
             let mut blocks = Vec::new();
             // Nothing counts as taken when one of them cannot be read.
             let mut next = self.fed;
-            while let Some(block) = self.core.get_local(next)? {
-                blocks.push(block);
+            let mut sealed = None;
+            loop {
+                match self.core.get_local(next) {
+                    Ok(Some(block)) => blocks.push(block),
+                    Ok(None) => break,
+                    Err(CoreError::Cipher(source)) => {
+                        sealed = Some(source);
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
                 next += 1;
             }
             // Blocks of two forks would be mixed otherwise.
             if self.core.fork()? == self.fork {
                 self.fed = next;
+                self.stalled = sealed.map(Stalled::Sealed);
                 return Ok(blocks);
             }
         }
@@ -303,6 +364,27 @@ impl<E: Env> Member<E> {
             });
         }
         Ok(())
+    }
+}
+
+/// How logs of writers are encrypted.
+fn encryption(keys: &DatabaseKeys) -> Encryption {
+    let keys = keys.clone();
+    Encryption::ByManifest(Arc::new(move |core, manifest| {
+        Arc::new(keys.writer(core, manifest))
+    }))
+}
+
+fn encryption_key_of<E: Env>(local: &Core<E>) -> Result<Option<[u8; 32]>, Error> {
+    let Some(bytes) = local.user_data(ENCRYPTION)? else {
+        return Ok(None);
+    };
+    match bytes.as_ref().try_into() {
+        Ok(key) => Ok(Some(key)),
+        Err(_) => Err(Error::Corrupt {
+            file: "store".into(),
+            what: format!("{ENCRYPTION} of {} is no key", local.key()),
+        }),
     }
 }
 

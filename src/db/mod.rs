@@ -3,6 +3,7 @@
 //! A thin asynchronous shell. What is decided is decided in `engine`; what is stored is stored below `hypercore`; time,
 //! bytes and tasks come from the [`Env`].
 
+mod append;
 mod builder;
 mod cores;
 mod session;
@@ -28,7 +29,6 @@ pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};
-use crate::engine::ComposeError;
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::Corestore;
@@ -178,23 +178,11 @@ impl<E: Env> Autobee<E> {
             state.check_open()?;
             return Ok(state.cores.local_length()?);
         }
-        // A batch links what is applied here, so what is here must be applied first.
-        self.shared.drain().await?;
-        let (length, seq) = {
-            let mut state = lock(&self.shared.state);
-            state.check_open()?;
-            let now = self.shared.now();
-            let blocks = state
-                .engine
-                .compose(self.shared.local, &values, options.optimistic, now)
-                .map_err(compose_error)?;
-            state.append(blocks)?
-        };
+        let (length, seq) = self.shared.append(&values, options.optimistic).await?;
         match self.shared.settings.durability {
             Durability::Durable => self.shared.synced(seq).await?,
             Durability::Visible => self.shared.sync_later(seq),
         }
-        self.shared.drain().await?;
         Ok(length)
     }
 
@@ -341,14 +329,5 @@ impl<E: Env> std::fmt::Debug for Autobee<E> {
             .field("key", &self.shared.key)
             .field("local", &self.shared.local)
             .finish()
-    }
-}
-
-fn compose_error(error: ComposeError) -> Error {
-    match error {
-        ComposeError::NotWritable(local) => Error::NotWritable { local },
-        other => Error::Invalid {
-            what: other.to_string(),
-        },
     }
 }

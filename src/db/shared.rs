@@ -9,9 +9,11 @@ use std::task::Poll;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::append::Own;
 use super::cores::DatabaseCores;
 use super::{Session, Settings};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
+use crate::engine::encryption::DatabaseKeys;
 use crate::engine::{Engine, Stop};
 use crate::env::{Clock as _, Env, Spawn as _, watch};
 use crate::error::Error;
@@ -30,7 +32,11 @@ pub(super) struct Shared<E: Env> {
     pub(super) settings: Settings,
     pub(super) key: CoreKey,
     pub(super) local: CoreKey,
+    /// Of an encrypted database.
+    keys: Option<DatabaseKeys>,
     pub(super) state: Mutex<State<E>>,
+    /// Held by the append whose turn it is.
+    pub(super) appending: tokio::sync::Mutex<()>,
     pub(super) replication: Replication<E>,
     /// Where peers tell each other of cores of writers.
     wakeup: Wakeup,
@@ -48,6 +54,7 @@ pub(super) struct Shared<E: Env> {
 pub(super) struct State<E: Env> {
     pub(super) engine: Engine<E::Crypto>,
     pub(super) cores: DatabaseCores<E>,
+    pub(super) own: Own,
     /// Cores that are wanted, and that nobody opened yet.
     to_open: BTreeSet<CoreKey>,
     strangers_max: usize,
@@ -69,10 +76,12 @@ impl<E: Env> Shared<E> {
     ) -> Arc<Self> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
+        let keys = cores.encryption().cloned();
         let replication = Replication::new(store.env(), &store, sessions);
         let state = State {
             engine,
             cores,
+            own: Own::default(),
             to_open: BTreeSet::new(),
             strangers_max: settings.stranger_cores_max,
             strangers: BTreeSet::new(),
@@ -86,7 +95,9 @@ impl<E: Env> Shared<E> {
             settings,
             key,
             local,
+            keys,
             state: Mutex::new(state),
+            appending: tokio::sync::Mutex::new(()),
             wakeup: replication.wakeup(key),
             replication,
             changed: watch::Sender::new(0),
@@ -137,7 +148,7 @@ impl<E: Env> Shared<E> {
 
     /// Opens a core that takes part.
     async fn open(self: &Arc<Self>, key: CoreKey) -> Result<(), CoreError> {
-        let core = DatabaseCores::session(&self.store, self.key, key).await?;
+        let core = DatabaseCores::session(&self.store, self.key, self.keys.as_ref(), key).await?;
         let is_new = {
             let mut state = lock(&self.state);
             if state.is_closed {
@@ -176,14 +187,19 @@ impl<E: Env> Shared<E> {
     /// Orders and applies everything that is here, in portions, so that other tasks get their turn.
     pub(super) async fn drain(self: &Arc<Self>) -> Result<(), Error> {
         loop {
-            let drained = {
+            let (drained, unawaited) = {
                 let mut state = lock(&self.state);
                 if state.is_closed {
                     return Err(Error::Closed);
                 }
                 let now = self.now();
-                state.engine.drain(now, self.settings.drain_applies_max)
+                let mut drained = state.engine.drain(now, self.settings.drain_applies_max);
+                let unawaited = state.settle(&mut drained, now);
+                (drained, unawaited)
             };
+            if let Some(seq) = unawaited {
+                self.sync_later(seq);
+            }
             self.env.trace(|| {
                 let state = lock(&self.state);
                 format!("drained, {} batches in order", state.engine.batches())
@@ -396,10 +412,9 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
             let Some(key) = lock(&shared.state).to_open.pop_first() else {
                 break;
             };
-            match shared.open(key).await {
-                Err(CoreError::Closed | CoreError::Store(_)) => return,
-                // Other cores go on without this one; the next drain tries again.
-                Ok(()) | Err(_) => {}
+            // Other cores go on without one that cannot be opened; the next drain tries it again.
+            if let Err(CoreError::Closed | CoreError::Store(_)) = shared.open(key).await {
+                return;
             }
         }
         shared.notify();

@@ -14,9 +14,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use thiserror::Error;
 
-use super::anchor::anchor;
+use super::anchor::Anchor;
 use super::anchor_search::AnchorSearch;
 use super::checkpoint::Checkpoint;
 use super::dag::Dag;
@@ -30,7 +31,7 @@ use crate::apply::Snapshot;
 use crate::bee::{BeeError, Range};
 use crate::crypto::{CoreKey, Verify};
 use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
-use crate::wire::{Decode as _, DecodeError, Length, Link, Timestamp};
+use crate::wire::{Decode as _, DecodeError, Index, Length, Link, Timestamp};
 
 /// The default of [`EngineOptions::window_batches`].
 pub const WINDOW_BATCHES: usize = 8192;
@@ -85,6 +86,8 @@ pub(super) struct Past {
     /// Nothing is forgotten before this much of each core is here again: or it would be behind at once.
     hold: BTreeMap<CoreKey, Length>,
     search: AnchorSearch,
+    /// The own batch that is not in its log yet: after going back nobody else feeds it.
+    pub(super) own: Option<(CoreKey, Index, Vec<Bytes>)>,
 }
 
 enum Place {
@@ -101,6 +104,7 @@ impl Past {
             states: BTreeMap::new(),
             hold: BTreeMap::new(),
             search: AnchorSearch::default(),
+            own: None,
         }
     }
 
@@ -218,6 +222,16 @@ impl<V: Verify> Engine<V> {
         }
     }
 
+    /// Feeds the own batch again once its log is here again.
+    pub(super) fn feed_own(&mut self) {
+        if let Some((local, index, blocks)) = &self.past.own
+            && self.fed_from(local).0 == index.0
+        {
+            let (local, index, blocks) = (*local, *index, blocks.clone());
+            self.ingest(local, index, &blocks);
+        }
+    }
+
     /// Forgets what is too much, after a drain that came to its end.
     pub(super) fn forget(&mut self) {
         let is_here = |(core, length): (&CoreKey, &Length)| self.fed_from(core) >= *length;
@@ -229,6 +243,7 @@ impl<V: Verify> Engine<V> {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,
+            keys: self.keys.as_ref(),
             readers: &self.readers,
             budget: 0,
             pause: None,
@@ -254,7 +269,11 @@ impl<V: Verify> Engine<V> {
         let dag = &self.dag;
         let awaited = dag.missing().filter(|link| link.length == Length(1));
         let awaited: BTreeSet<CoreKey> = awaited.map(|link| link.key).collect();
-        let anchor = |writer, length| anchor(writer, length).ok().map(|link| link.key);
+        let keys = self.keys.as_ref();
+        let anchor = |writer, length| {
+            let anchor = Anchor::new(keys, writer, length).ok()?;
+            Some(anchor.link().key)
+        };
         let search = &mut self.past.search;
         let found = if self.order.forgotten() == 0 {
             Vec::new()
@@ -304,6 +323,7 @@ impl<V: Verify> Engine<V> {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,
+            keys: self.keys.as_ref(),
             readers: &self.readers,
             budget,
             pause: None,
@@ -335,6 +355,7 @@ impl State {
             system: System::from_records(&info, writers),
             records,
             view,
+            said: None,
         })
     }
 }

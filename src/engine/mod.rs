@@ -15,9 +15,11 @@ pub mod encryption;
 mod forget;
 mod history;
 pub mod linearizer;
+mod local;
 mod reader;
 mod replay;
 pub mod system;
+mod testimony;
 mod trees;
 pub mod witness;
 
@@ -30,18 +32,24 @@ pub use anchor::anchor;
 pub use checkpoint::Checkpoint;
 pub use compose::ComposeError;
 pub use forget::{Held, ResumeError, WINDOW_BATCHES};
+pub use local::OwnBatch;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
+pub use testimony::ATTESTATIONS_MAX;
 pub use trees::{MissingBlock, Trees};
 
 use crate::apply::{ApplyFn, Snapshot};
 use crate::crypto::{CoreKey, Verify};
 use crate::wire::{Index, Length, Link, Timestamp, Weight};
+use anchor::Anchor;
 use dag::Dag;
+use encryption::DatabaseKeys;
 use forget::Past;
 use linearizer::{Linearizer, Rules};
+use local::Round;
 use reader::Reader;
 use replay::{Pause, Run, State};
 use system::System;
+use testimony::{Spoken, Testimony};
 
 /// How an engine is made.
 pub struct EngineOptions<V> {
@@ -66,9 +74,9 @@ pub struct EngineOptions<V> {
 ///
 /// ```
 /// use autobee::apply::{ApplyFn, OrderOnly};
-/// use autobee::crypto::{CoreKey, Ed25519};
+/// use autobee::crypto::{CoreKey, Ed25519, Seed, Sign as _};
 /// use autobee::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES};
-/// use autobee::wire::{Index, Timestamp};
+/// use autobee::wire::Timestamp;
 ///
 /// let creator = CoreKey::new([1; 32]);
 /// let mut engine = Engine::new(EngineOptions {
@@ -80,9 +88,11 @@ pub struct EngineOptions<V> {
 ///     trees: Trees::unshared(&creator, 1 << 20).unwrap(),
 ///     window_batches: WINDOW_BATCHES,
 /// });
-/// let blocks = engine.compose(creator, &["hello".into()], false, Timestamp(1_000)).unwrap();
-/// engine.ingest(creator, Index(0), &blocks);
+/// engine.set_local(creator);
+/// let batch = engine.append(&["hello".into()], false, Timestamp(1_000), |_| None).unwrap();
 /// engine.drain(Timestamp(1_000), usize::MAX).unwrap();
+/// let secret = Ed25519.key_pair(&Seed::new([1; 32])).secret;
+/// let blocks = engine.stamp(batch, &Ed25519, &secret).unwrap(); // for the creator's log
 /// assert_eq!(engine.order().len(), 1);
 /// ```
 pub struct Engine<V> {
@@ -96,6 +106,11 @@ pub struct Engine<V> {
     /// Up to which length the anchors of a writer's entries are known to the set.
     anchored: BTreeMap<CoreKey, Length>,
     past: Past,
+    keys: Option<DatabaseKeys>,
+    testimony: Testimony,
+    round: Round,
+    /// The last drain applied all there was: the next one begins a round.
+    round_over: bool,
     stopped: Option<String>,
 }
 
@@ -181,8 +196,18 @@ impl<V: Verify> Engine<V> {
             order: Linearizer::new(rules, State::empty(&options.trees)),
             anchored: BTreeMap::new(),
             past: Past::new(options.trees, options.window_batches),
+            keys: None,
+            testimony: Testimony::default(),
+            round: Round::default(),
+            round_over: true,
             stopped: None,
         }
+    }
+
+    /// Makes it the engine of an encrypted database. Before anything is ingested: anchors depend on the keys. The
+    /// blocks that go in and out are clear all the same; what stores them encrypts them.
+    pub fn set_keys(&mut self, keys: DatabaseKeys) {
+        self.keys = Some(keys);
     }
 
     // Growing.
@@ -210,11 +235,14 @@ impl<V: Verify> Engine<V> {
                 reason: reason.clone(),
             });
         }
+        self.begin_round();
+        self.feed_own();
         let wake_at = self.collect(now);
         let mut run = Run {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,
+            keys: self.keys.as_ref(),
             readers: &self.readers,
             budget: applies_max,
             pause: None,
@@ -222,6 +250,8 @@ impl<V: Verify> Engine<V> {
         let updated = self.order.update(&self.dag, &mut run);
         match (updated, run.pause) {
             (Ok(update), _) => {
+                self.listen(update.shared);
+                self.round_over = true;
                 self.forget();
                 Ok(Drained {
                     more: self.is_searching(),
@@ -252,32 +282,6 @@ impl<V: Verify> Engine<V> {
                 })
             }
         }
-    }
-
-    /// The blocks of a batch that `local` appends now, linking everything that is applied.
-    ///
-    /// # Errors
-    ///
-    /// When `local` is no writer and the batch is not optimistic.
-    pub fn compose(
-        &self,
-        local: CoreKey,
-        values: &[Bytes],
-        optimistic: bool,
-        now: Timestamp,
-    ) -> Result<Vec<Bytes>, ComposeError> {
-        let is_writer = self.is_writer(&local);
-        if !is_writer && !optimistic {
-            return Err(ComposeError::NotWritable(local));
-        }
-        let system = self.system();
-        let links = system.links_for(&local).collect();
-        Ok(compose::batch(
-            values,
-            links,
-            now.max(system.timestamp()),
-            !is_writer,
-        )?)
     }
 
     // What came out.
@@ -411,6 +415,28 @@ impl<V: Verify> Engine<V> {
         }
     }
 
+    /// Notes what the order from this position on says about the local writer, and what that owes to others.
+    fn listen(&mut self, shared: usize) {
+        // What is forgotten was listened to before.
+        let shared = shared.max(self.forgotten());
+        let (dag, order) = (&self.dag, &self.order);
+        let entries = order.entries_since(shared);
+        let from = order.len() - entries.len();
+        let spoken = entries.map(|(entry, state)| {
+            let batch = dag.batch(entry.batch);
+            Spoken {
+                batch: Link {
+                    key: batch.writer,
+                    length: batch.last,
+                },
+                system: &state.system,
+                said: state.said.as_deref(),
+            }
+        });
+        self.testimony
+            .follow(from, spoken.collect::<Vec<_>>().into_iter());
+    }
+
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.
     fn collect(&mut self, now: Timestamp) -> Option<Timestamp> {
         let mut wake_at = None;
@@ -437,8 +463,8 @@ impl<V: Verify> Engine<V> {
             let known = self.dag.known_length(writer);
             let done = self.anchored.entry(*writer).or_default();
             for length in done.0 + 1..=known.0 {
-                if let Ok(link) = anchor(*writer, Length(length)) {
-                    self.dag.add_anchor(link.key);
+                if let Ok(anchor) = Anchor::new(self.keys.as_ref(), *writer, Length(length)) {
+                    self.dag.add_anchor(anchor.link().key);
                 }
             }
             *done = known;

@@ -154,6 +154,12 @@ impl Reader {
         self.blocks.get(from..to).unwrap_or_default()
     }
 
+    /// How many blocks are here, if another batch can follow them.
+    #[must_use]
+    pub(super) fn boundary(&self) -> Option<u64> {
+        (self.frozen.is_none() && self.open == self.blocks.len()).then_some(self.length().0)
+    }
+
     /// Why nothing more is taken of this writer.
     #[must_use]
     pub(super) const fn frozen(&self) -> Option<&Frozen> {

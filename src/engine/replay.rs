@@ -5,12 +5,15 @@
 //! for after it could not read a block does not count.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::anchor::anchor;
+use super::anchor::Anchor;
+use super::encryption::DatabaseKeys;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
 use super::reader::Reader;
 use super::system::{Flush, System, Write};
+use super::testimony::Said;
 use super::trees::{MissingBlock, Trees};
 use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, Snapshot, WriterOptions};
 use crate::bee::BeeError;
@@ -24,6 +27,8 @@ pub(super) struct State {
     /// The same, as the tree that other peers can read.
     pub(super) records: Snapshot,
     pub(super) view: Snapshot,
+    /// What the batch before it said about weights.
+    pub(super) said: Option<Arc<Said>>,
 }
 
 impl State {
@@ -33,12 +38,14 @@ impl State {
             system: System::default(),
             records: Snapshot::empty(&trees.system),
             view: Snapshot::empty(&trees.view),
+            said: None,
         }
     }
 
     /// The state behind a flush that left the view at `view`.
-    fn behind(&self, flush: Flush, view: Snapshot) -> Result<Self, BeeError> {
+    fn behind(&self, flush: Flush, view: Snapshot, mut said: Said) -> Result<Self, BeeError> {
         let flushed = flush.finish();
+        said.grants.clone_from(&flushed.grants);
         let writes = flushed.writes(view.head())?.into_iter().map(|write| match write {
             Write::Put { key, value } => (key.into(), Some(value.into())),
             Write::Delete { key } => (key.into(), None),
@@ -47,6 +54,7 @@ impl State {
             system: flushed.system,
             records: self.records.write(writes)?,
             view,
+            said: said.shared(),
         })
     }
 }
@@ -67,6 +75,8 @@ pub(super) struct Run<'a> {
     pub(super) apply: &'a ApplyFn,
     pub(super) name: &'a str,
     pub(super) rules: Rules,
+    /// Of an encrypted database.
+    pub(super) keys: Option<&'a DatabaseKeys>,
     pub(super) readers: &'a BTreeMap<CoreKey, Reader>,
     pub(super) budget: usize,
     pub(super) pause: Option<Pause>,
@@ -90,7 +100,7 @@ impl Replay for Run<'_> {
             state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
         let mut flush = self.begin(state, &step);
         if !flush.may_apply(batch.optimistic) {
-            let behind = state.behind(flush, state.view.clone());
+            let behind = state.behind(flush, state.view.clone(), self.said(&step));
             return self.accept(behind);
         }
         let entries = self.entries(&step);
@@ -100,9 +110,12 @@ impl Replay for Run<'_> {
             run: self,
             batch: (batch.writer, batch.first, batch.last),
             interrupt: None,
+            acknowledged: false,
         };
         let outcome = poll_once(self.apply, &entries, &mut view, &mut host);
         let interrupt = host.interrupt.take();
+        let mut said = host.run.said(&step);
+        said.wants_ack = host.acknowledged && batch.optimistic;
         if let Some(error) = view.stall() {
             return self.suspend(error);
         }
@@ -112,7 +125,7 @@ impl Replay for Run<'_> {
         match outcome {
             None => return self.stop("apply waits for something that is not its view".into()),
             Some(Err(ApplyError::Fatal(reason))) => return self.stop(reason),
-            Some(Ok(())) => match state.behind(flush, view.into_snapshot()) {
+            Some(Ok(())) => match state.behind(flush, view.into_snapshot(), said) {
                 // Apply granted a weight that no record can hold, as it does at every peer.
                 Err(BeeError::Encode(_)) => {}
                 behind => return self.accept(behind),
@@ -123,7 +136,7 @@ impl Replay for Run<'_> {
             return Ok(Verdict::Refused);
         }
         // A member's batch is recorded and has no effect, at every peer alike.
-        let behind = state.behind(self.begin(state, &step), state.view.clone());
+        let behind = state.behind(self.begin(state, &step), state.view.clone(), self.said(&step));
         self.accept(behind)
     }
 }
@@ -140,6 +153,10 @@ impl Run<'_> {
             flush.record(Length(length), block.timestamp, &block.links);
         }
         flush
+    }
+
+    fn said(&self, step: &Step<'_>) -> Said {
+        Said::by(step.batch.first, self.blocks(step))
     }
 
     fn entries(&self, step: &Step<'_>) -> Vec<Entry> {
@@ -208,6 +225,7 @@ struct Hosted<'a, 'b> {
     run: &'a Run<'b>,
     batch: (CoreKey, Length, Length),
     interrupt: Option<String>,
+    acknowledged: bool,
 }
 
 impl Host for Hosted<'_, '_> {
@@ -220,6 +238,7 @@ impl Host for Hosted<'_, '_> {
     }
 
     fn ack_writer(&mut self, key: CoreKey) {
+        self.acknowledged = true;
         self.flush.ack_writer(key);
     }
 
@@ -230,7 +249,8 @@ impl Host for Hosted<'_, '_> {
             return Err(outside);
         }
         // Lengths of batches that were read are far below what an encoding can carry.
-        let link = anchor(key, length).map_err(|_| outside)?;
+        let anchor = Anchor::new(self.run.keys, key, length).map_err(|_| outside)?;
+        let link = anchor.link();
         self.flush.add_anchor(link.key);
         Ok(link)
     }
@@ -267,15 +287,15 @@ impl Host for Hosted<'_, '_> {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::sync::Arc;
 
     use super::*;
     use crate::apply::{Apply, LocalTree};
     use crate::bee::{Blocks as _, MemoryBlocks, Settings};
-    use crate::crypto::Ed25519;
+    use crate::crypto::{Ed25519, Seed, Sign as _};
     use crate::engine::linearizer::Linearizer;
-    use crate::engine::{Drained, Engine, EngineOptions};
-    use crate::wire::{Index, Timestamp};
+    use crate::engine::{Drained, Engine, EngineOptions, OwnBatch};
+    use crate::wire::oplog::OplogBlock;
+    use crate::wire::{Decode as _, Index, Timestamp};
 
     const NOW: Timestamp = Timestamp(1_000);
 
@@ -325,7 +345,7 @@ mod tests {
                 .write([("a".into(), Some("1".into()))])
                 .unwrap();
             let fetched = Arc::new(MemoryBlocks::new());
-            let mut engine = engine(apply, Arc::clone(&fetched), Some(before.head()));
+            let (mut engine, own) = engine(apply, Arc::clone(&fetched), Some(before.head()));
 
             let missing = MissingBlock {
                 core: theirs.core(),
@@ -336,22 +356,34 @@ mod tests {
                 assert_eq!((drained.missing, drained.more), (Some(missing), false));
                 assert_eq!(engine.batches(), 0);
             }
+            // The writer does not wait for it: what is written says nothing about views.
+            let secret = Ed25519.key_pair(&Seed::new([1; 32])).secret;
+            let blocks = engine.stamp(own, &Ed25519, &secret).unwrap();
+            assert_eq!(OplogBlock::from_bytes(&blocks[0]).unwrap().views, None);
+
             fetched.append(theirs.core(), theirs.block(&theirs.core(), Index(0)));
             assert_eq!(engine.drain(NOW, usize::MAX), Ok(Drained::default()));
             assert_eq!(engine.batches(), 1);
             assert_eq!(engine.view().get(b"b").unwrap().as_deref(), Some(&b"1"[..]));
+
+            let own = engine.append(&["y".into()], false, NOW, |_| None).unwrap();
+            assert_eq!((own.first(), own.end()), (Length(2), Length(2)));
+            assert_eq!(engine.drain(NOW, usize::MAX), Ok(Drained::default()));
+            let blocks = engine.stamp(own, &Ed25519, &secret).unwrap();
+            let views = OplogBlock::from_bytes(&blocks[0]).unwrap().views.unwrap();
+            assert_eq!((views.flushes, views.system.start), (2, Length(1)));
         }
     }
 
     #[test]
     fn waiting_for_anything_else_stops_the_peer() {
-        let mut engine = engine(Copy::Never, Arc::new(MemoryBlocks::new()), None);
+        let (mut engine, _) = engine(Copy::Never, Arc::new(MemoryBlocks::new()), None);
         let stop = engine.drain(NOW, usize::MAX).unwrap_err();
         assert!(stop.reason.contains("waits"), "{stop}");
     }
 
     /// An engine with one entry to apply, on a view that is at `view`.
-    fn engine(apply: Copy, others: Arc<MemoryBlocks>, view: Option<Link>) -> Engine<Ed25519> {
+    fn engine(apply: Copy, others: Arc<MemoryBlocks>, view: Option<Link>) -> (Engine<Ed25519>, OwnBatch) {
         let creator = CoreKey::new([1; 32]);
         let mut trees = Trees::unshared(&creator, 1 << 20).unwrap();
         trees.view = LocalTree::new(trees.view.core(), Settings::default(), others).unwrap();
@@ -369,9 +401,9 @@ mod tests {
             window_batches: crate::engine::WINDOW_BATCHES,
         });
         engine.order = Linearizer::new(engine.rules, start);
-        let blocks = engine.compose(creator, &["x".into()], false, NOW).unwrap();
-        engine.ingest(creator, Index(0), &blocks);
-        engine
+        engine.set_local(creator);
+        let own = engine.append(&["x".into()], false, NOW, |_| None).unwrap();
+        (engine, own)
     }
 
     fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {

@@ -38,7 +38,7 @@ pub use error::CoreError;
 pub use event::{Event, Events, GroupEvent, GroupEvents};
 pub use lookup::CoreOptions;
 pub use record::RecordError;
-pub use session::{Core, Encryption, SessionOptions};
+pub use session::{ChooseCipher, Core, Encryption, SessionOptions};
 pub use shown::Offered;
 pub use snapshot::CoreSnapshot;
 pub use transaction::Transaction;

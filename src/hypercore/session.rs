@@ -50,7 +50,12 @@ pub enum Encryption {
     BlockKey([u8; 32]),
     /// In some other way.
     Cipher(Arc<dyn BlockCipher>),
+    /// In a way that depends on the core and its manifest.
+    ByManifest(ChooseCipher),
 }
+
+/// Says how the blocks of a core with this key and manifest are encrypted.
+pub type ChooseCipher = Arc<dyn Fn(&CoreKey, &Manifest) -> Arc<dyn BlockCipher> + Send + Sync>;
 
 /// A handle to a core. Dropping it closes the session; a core without sessions is unloaded.
 pub struct Core<E: Env> {
@@ -478,6 +483,9 @@ impl<E: Env> Core<E> {
             None => None,
             Some(Encryption::Cipher(cipher)) => Some(Arc::clone(cipher)),
             Some(Encryption::BlockKey(key)) => Some(Arc::new(CoreCipher::with_block_key(key))),
+            Some(Encryption::ByManifest(choose)) => {
+                core.manifest().map(|manifest| choose(&self.key, manifest))
+            }
             Some(Encryption::Key(_)) if core.manifest().is_none() => None,
             Some(Encryption::Key(key)) => Some(Arc::new(CoreCipher::new(key, &self.key, core.is_compat()))),
         })

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use autobee::apply::{ApplyFn, LocalTree};
 use autobee::bee::{Blocks as _, Range};
-use autobee::crypto::{CoreKey, Ed25519};
+use autobee::crypto::{CoreKey, Ed25519, PublicKey};
+use autobee::engine::encryption::{DatabaseCipher, DatabaseKeys, SYSTEM_NAME};
 use autobee::engine::{Engine, EngineOptions, Trees};
+use autobee::hypercore::encryption::BlockCipher as _;
+use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::wire::{Index, Timestamp};
 use autobee_sim::workload::Contract;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{fixed, hex, list, to_hex, uint};
+use super::{fixed, hex, list, optional, to_hex, uint};
 
 /// Blocks were recorded in the past; the clock of the test is ahead of all of them.
 const NOW: Timestamp = Timestamp(1 << 50);
@@ -26,20 +29,17 @@ pub(crate) fn check(
     deliveries: &[Vec<Vec<(CoreKey, u64)>>],
     wanted: &Value,
 ) -> Result<(), String> {
-    if case.get("encryptionKey").is_some_and(|key| !key.is_null()) {
-        return Err("the engine has no encryption yet".into());
-    }
     if case.get("moveTo").is_some() {
         return Err("the engine has no fast-forward yet".into());
     }
+    let keys = keys(case);
     let blocks: BTreeMap<CoreKey, Vec<Bytes>> = list(&case["writers"])
         .iter()
         .map(|writer| {
-            let blocks = list(&writer["blocks"])
-                .iter()
-                .map(|block| Bytes::from(hex(block)))
-                .collect();
-            (CoreKey::new(fixed(&writer["key"])), blocks)
+            (
+                CoreKey::new(fixed(&writer["key"])),
+                clear_blocks(writer, keys.as_ref()),
+            )
         })
         .collect();
     let optimistic = case["options"]["optimistic"].as_bool().unwrap_or(true);
@@ -54,6 +54,9 @@ pub(crate) fn check(
             trees: trees.clone(),
             window_batches: autobee::engine::WINDOW_BATCHES,
         });
+        if let Some(keys) = keys.clone() {
+            engine.set_keys(keys);
+        }
         let mut fed: BTreeMap<CoreKey, u64> = BTreeMap::new();
         for step in delivery {
             for (key, length) in step {
@@ -65,7 +68,7 @@ pub(crate) fn check(
             engine.drain(NOW, usize::MAX).unwrap();
         }
         compare(case, &engine, wanted);
-        compare_cores(case, &trees);
+        compare_cores(case, &trees, keys.as_ref());
         drop(engine);
         let kept = (trees.view.kept(), trees.system.kept());
         assert_eq!(kept, (0, 0), "{}: blocks that no state needs", case["name"]);
@@ -147,16 +150,17 @@ fn trees(case: &Value) -> Trees {
 
 /// What one writer alone does, it writes in the same blocks in whatever portions it comes. With several writers the
 /// blocks tell how the order came about, and nobody else's are like them.
-fn compare_cores(case: &Value, trees: &Trees) {
+fn compare_cores(case: &Value, trees: &Trees, keys: Option<&DatabaseKeys>) {
     let Some(cores) = case.get("cores").filter(|_| list(&case["writers"]).len() == 1) else {
         return;
     };
-    for tree in [&trees.view, &trees.system] {
+    for (tree, name) in [(&trees.view, "view"), (&trees.system, SYSTEM_NAME)] {
+        let cipher = keys.map(|keys| keys.view(name));
         let key = tree.core().to_hex();
         let recorded = list(cores).iter().find(|core| core["key"] == json!(key));
         let recorded = recorded.unwrap_or_else(|| panic!("{}: no core {key}", case["name"]));
         assert_eq!(
-            json!(blocks_of(tree)),
+            json!(blocks_of(tree, cipher.as_ref())),
             recorded["blocks"],
             "{}: {}",
             case["name"],
@@ -165,10 +169,59 @@ fn compare_cores(case: &Value, trees: &Trees) {
     }
 }
 
-fn blocks_of(tree: &LocalTree) -> Vec<String> {
+fn blocks_of(tree: &LocalTree, cipher: Option<&DatabaseCipher>) -> Vec<String> {
     (0..tree.length().0)
-        .map(|index| to_hex(&tree.block(&tree.core(), Index(index)).unwrap()))
+        .map(|index| {
+            let block = tree.block(&tree.core(), Index(index)).unwrap();
+            to_hex(&stored(cipher, index, &block))
+        })
         .collect()
+}
+
+/// The keys of a case, if it is encrypted.
+pub(crate) fn keys(case: &Value) -> Option<DatabaseKeys> {
+    let key = optional(case.get("encryptionKey").unwrap_or(&Value::Null))?;
+    Some(DatabaseKeys::new(
+        CoreKey::new(fixed(&case["bootstrap"])),
+        fixed(key),
+    ))
+}
+
+/// The manifest of a recorded writer.
+pub(crate) fn manifest(writer: &Value) -> Manifest {
+    let options = ManifestOptions {
+        version: Some(2),
+        signers: vec![Signer::new(PublicKey::new(fixed(&writer["publicKey"])))],
+        ..ManifestOptions::default()
+    };
+    Manifest::new(options).unwrap()
+}
+
+/// The blocks of a recorded writer. What cannot be decrypted is passed on as it is: the engine finds out.
+pub(crate) fn clear_blocks(writer: &Value, keys: Option<&DatabaseKeys>) -> Vec<Bytes> {
+    let key = CoreKey::new(fixed(&writer["key"]));
+    let cipher = keys.map(|keys| keys.writer(&key, &manifest(writer)));
+    let blocks = (0..).zip(list(&writer["blocks"])).map(|(index, block)| {
+        let mut block = hex(block);
+        if let Some(cipher) = &cipher
+            && cipher.decrypt(index, &mut block).is_ok()
+        {
+            block.drain(..cipher.padding(index));
+        }
+        block.into()
+    });
+    blocks.collect()
+}
+
+/// A block as it is stored.
+pub(crate) fn stored(cipher: Option<&DatabaseCipher>, index: u64, clear: &[u8]) -> Vec<u8> {
+    let Some(cipher) = cipher else {
+        return clear.to_vec();
+    };
+    let mut block = vec![0; cipher.padding(index)];
+    block.extend_from_slice(clear);
+    cipher.encrypt(index, 0, &mut block).unwrap();
+    block
 }
 
 /// The deliveries of a scenario: drained after each pair.

@@ -1,5 +1,6 @@
 //! Reading of vector files, and one module a file that checks its cases.
 
+pub(crate) mod append;
 pub(crate) mod autobee_encryption;
 pub(crate) mod bee_changes;
 pub(crate) mod bee_cross_core;

@@ -1,0 +1,309 @@
+//! Own batches: in the order first, in the log of the local writer then.
+//!
+//! Source: spec/autobee.md 4 and 7.4. A batch is applied before it is written, because its last block says where the
+//! views stand behind it and attests what it granted.
+//!
+//! ```text
+//! append   the batch is composed on what is applied, and taken in like anybody's
+//! drain    it is ordered and applied; this ends the round
+//! stamp    its last block gets stamps and attestations; write these bytes, all of them at once
+//! ```
+//!
+//! One batch at a time: what was appended must be written, or the engine be given up, before the next one.
+
+use bytes::Bytes;
+
+use super::compose::{self, ComposeError, OWN_BLOCK_BYTES_MAX};
+use super::linearizer::MAX_OPTIMISTIC_NODES;
+use super::replay::State;
+use super::{Engine, witness};
+use crate::apply::Snapshot;
+use crate::crypto::{CoreKey, SecretKey, Sign, Verify};
+use crate::wire::oplog::{Attestation, Backer, OplogBlock, ViewStamp, ViewStamps, Witness};
+use crate::wire::{Encode as _, EncodeError, Index, Length, Link, Timestamp};
+
+/// A batch of the local writer that the engine has and its log has not.
+#[derive(Debug, Clone)]
+#[must_use = "its blocks must be written to the log of the local writer"]
+pub struct OwnBatch {
+    first: Length,
+    last: OplogBlock,
+    blocks: Vec<Bytes>,
+}
+
+/// Where the local trees stood at the end of a round.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Round {
+    flushes: u64,
+    system: Length,
+    view: Length,
+}
+
+impl OwnBatch {
+    /// The length of the local log with the first block of the batch.
+    #[must_use]
+    pub const fn first(&self) -> Length {
+        self.first
+    }
+
+    /// The length of the local log with the last block of the batch.
+    #[must_use]
+    pub const fn end(&self) -> Length {
+        Length(self.first.0 + self.blocks.len() as u64 - 1)
+    }
+}
+
+impl<V: Verify> Engine<V> {
+    /// Whose log [`Engine::append`] continues from now on. What is applied already counts as attested; what it says
+    /// about this writer counts.
+    pub fn set_local(&mut self, local: CoreKey) {
+        self.testimony.set_local(local, self.system().clone());
+        self.listen(0);
+    }
+
+    /// Begins a batch of the local writer: links to everything that is applied, a time that is not before theirs,
+    /// and, while its ceiling is above its standing, the best testimony for that. Drain, then write what
+    /// [`Engine::stamp`] gives.
+    ///
+    /// `manifests` are those of other writers' cores.
+    ///
+    /// # Errors
+    ///
+    /// When there is no local writer, it is no member and the batch is not `optimistic`, or no peer would take the
+    /// batch. Nothing changed then.
+    pub fn append(
+        &mut self,
+        values: &[Bytes],
+        optimistic: bool,
+        now: Timestamp,
+        manifests: impl Fn(&CoreKey) -> Option<Bytes>,
+    ) -> Result<OwnBatch, ComposeError> {
+        let local = self.testimony.local().ok_or(ComposeError::NoWriter)?;
+        let batch = self.compose_blocks(local, values, optimistic, now)?;
+        self.take_own(local, batch, manifests)
+    }
+
+    /// Begins the batch that acknowledges a stranger's: one block without a value. None when [`Engine::owes_ack`] is
+    /// false. It belongs to the round that brought the stranger's batch.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::append`].
+    pub fn append_ack(
+        &mut self,
+        now: Timestamp,
+        manifests: impl Fn(&CoreKey) -> Option<Bytes>,
+    ) -> Result<Option<OwnBatch>, ComposeError> {
+        let Some(local) = self.testimony.local().filter(|_| self.owes_ack()) else {
+            return Ok(None);
+        };
+        let system = self.system();
+        let blocks = vec![OplogBlock {
+            timestamp: now.max(system.timestamp()),
+            links: system.links_for(&local).collect(),
+            ..OplogBlock::default()
+        }];
+        let batch = self.take_own(local, blocks, manifests)?;
+        self.round_over = false;
+        Ok(Some(batch))
+    }
+
+    /// True when the last drain brought a batch of a stranger that apply acknowledged, and the local writer, a
+    /// member, has written nothing since: peers that hear of this one alone should hear of that batch too. There is
+    /// at most one acknowledgement of each batch, and none of an acknowledgement.
+    #[must_use]
+    pub fn owes_ack(&self) -> bool {
+        let is_writer = |local: CoreKey| self.is_writer(&local);
+        self.testimony.wants_ack() && self.testimony.local().is_some_and(is_writer)
+    }
+
+    /// The blocks of a batch as its log gets them, at the end of the round that applied it. The last one says where
+    /// the views stand behind the batch, and carries all attestations that are due, signed for its length.
+    ///
+    /// A batch that could not be applied yet, because a block of the view is missing, goes without both. They are due
+    /// with the next one.
+    ///
+    /// # Errors
+    ///
+    /// None that an honest clock and tree can cause: the numbers fit.
+    pub fn stamp(
+        &mut self,
+        batch: OwnBatch,
+        crypto: &impl Sign,
+        secret: &SecretKey,
+    ) -> Result<Vec<Bytes>, EncodeError> {
+        let end = batch.end();
+        self.past.own = None;
+        let OwnBatch {
+            mut last, mut blocks, ..
+        } = batch;
+        let Some(local) = self.testimony.local() else {
+            return Ok(blocks);
+        };
+        if !self.round_over || self.dag.ready_length(&local) < end {
+            return Ok(blocks);
+        }
+        last.views = Some(self.stamps(Link {
+            key: local,
+            length: end,
+        }));
+        last.trusted = None;
+        let system = self.order.state().system.clone();
+        let attestations = self.testimony.tell(&system).map(|grant| {
+            Ok(Attestation {
+                key: grant.key,
+                weight: grant.weight,
+                signature: witness::attest(crypto, secret, &local, &grant.key, end, grant.weight)?,
+            })
+        });
+        let attestations = attestations.collect::<Result<Vec<_>, EncodeError>>()?;
+        last.attestations = Some(attestations).filter(|attestations| !attestations.is_empty());
+        if let Some(block) = blocks.last_mut() {
+            *block = last.to_bytes()?.into();
+        }
+        Ok(blocks)
+    }
+
+    /// Stops the engine: an own batch is in it that is not in the log of the local writer, and will not be.
+    pub fn give_up(&mut self, reason: impl Into<String>) {
+        self.stopped.get_or_insert(reason.into());
+    }
+
+    /// Notes where the trees stand, once for each round.
+    pub(super) fn begin_round(&mut self) {
+        if std::mem::take(&mut self.round_over) {
+            let State {
+                system,
+                records,
+                view,
+                ..
+            } = self.order.state();
+            self.round = Round {
+                flushes: system.flushes(),
+                system: records.tree().length(),
+                view: view.tree().length(),
+            };
+        }
+    }
+
+    fn compose_blocks(
+        &self,
+        local: CoreKey,
+        values: &[Bytes],
+        optimistic: bool,
+        now: Timestamp,
+    ) -> Result<Vec<OplogBlock>, ComposeError> {
+        let is_writer = self.is_writer(&local);
+        if !is_writer && !optimistic {
+            return Err(ComposeError::NotWritable(local));
+        }
+        let system = self.system();
+        if system.record(&local).is_none() && !is_writer && values.len() as u64 > MAX_OPTIMISTIC_NODES {
+            return Err(ComposeError::LongOptimistic {
+                blocks: values.len() as u64,
+            });
+        }
+        let links = system.links_for(&local).collect();
+        let timestamp = now.max(system.timestamp());
+        Ok(compose::batch(values, links, timestamp, !is_writer))
+    }
+
+    fn take_own(
+        &mut self,
+        local: CoreKey,
+        mut batch: Vec<OplogBlock>,
+        manifests: impl Fn(&CoreKey) -> Option<Bytes>,
+    ) -> Result<OwnBatch, ComposeError> {
+        let length = self
+            .readers
+            .get(&local)
+            .map_or_else(|| Some(self.fed_from(&local).0), super::reader::Reader::boundary);
+        let length = length.ok_or(ComposeError::BrokenLog(local))?;
+        if let Some(first) = batch.first_mut() {
+            first.witness = self.witness(&local, manifests);
+        }
+        let blocks = batch.iter().map(|block| block.to_bytes().map(Bytes::from));
+        let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
+        let too_large = blocks.iter().position(|block| block.len() > OWN_BLOCK_BYTES_MAX);
+        if let Some(position) = too_large {
+            let bytes = blocks[position].len();
+            return Err(ComposeError::TooLarge { position, bytes });
+        }
+        let last = batch.pop().ok_or(ComposeError::Empty)?;
+        self.past.own = Some((local, Index(length), blocks.clone()));
+        self.ingest(local, Index(length), &blocks);
+        Ok(OwnBatch {
+            first: Length(length + 1),
+            last,
+            blocks,
+        })
+    }
+
+    /// The best testimony that raises the weight of the next own batch; none when there is none, or nothing to raise.
+    fn witness(&self, local: &CoreKey, manifests: impl Fn(&CoreKey) -> Option<Bytes>) -> Option<Witness> {
+        let record = self.system().record(local)?;
+        let ceiling = record.max_weight.unwrap_or_default();
+        let standing = witness::standing(Some(record));
+        if ceiling <= standing {
+            return None;
+        }
+        self.testimony.heard().iter().find_map(|heard| {
+            let (backer, attestation) = (heard.backer, heard.attestation);
+            let is_usable = attestation.weight <= ceiling
+                && self.system().is_writer(&backer.key)
+                && self.system().has(&backer);
+            let manifest = is_usable.then(|| manifests(&backer.key)).flatten()?;
+            let witness = Witness {
+                weight: attestation.weight,
+                backer: Backer {
+                    key: backer.key,
+                    length: backer.length,
+                    signature: attestation.signature,
+                    manifest,
+                },
+            };
+            // A faulty backer must not keep a good one's testimony out.
+            witness::verify(&self.verify, local, &witness).then_some(witness)
+        })
+    }
+
+    /// Where the views stand behind the own batch that ends at `own`.
+    fn stamps(&self, own: Link) -> ViewStamps {
+        let state = self.order.state();
+        // What apply refused left no trace: the views are where the round found them.
+        let behind = state.system.has(&own).then(|| self.own_state(own)).flatten();
+        let stamp = |tree: &Snapshot, head: Option<Link>, start: Length| {
+            let key = tree.tree().core();
+            // A tree that moved onto a core of others has no position in ours until something is written.
+            let end = head
+                .filter(|head| head.key == key)
+                .map_or(start, |head| head.length);
+            ViewStamp {
+                key,
+                start: start.min(end),
+                length: Length(end.0.saturating_sub(start.0)),
+            }
+        };
+        ViewStamps {
+            flushes: behind.map_or(self.round.flushes, |behind| behind.system.flushes()),
+            system: stamp(
+                &state.records,
+                behind.map(|behind| behind.records.head()),
+                self.round.system,
+            ),
+            view: Some(stamp(
+                &state.view,
+                behind.map(|behind| behind.view.head()),
+                self.round.view,
+            )),
+        }
+    }
+
+    /// The state behind the batch that ends at `own`.
+    fn own_state(&self, own: Link) -> Option<&State> {
+        self.order.entries_since(0).rev().find_map(|(entry, state)| {
+            let batch = self.dag.batch(entry.batch);
+            (batch.writer == own.key && batch.last == own.length).then_some(state)
+        })
+    }
+}
