@@ -27,6 +27,20 @@
 //! A tainted prefix still stands before a batch of kind (a) that is worse than all picks up to the last one that is
 //! tainted: the set is pulled only behind those.
 //!
+//! # What comes behind a prefix that was spanned
+//!
+//! When a batch of kind (a) beats `p_i`, the emission that began in `s_i` with its past is still going on at the base: it
+//! is not the same as beginning anew there, where others may have become better, or been admitted, by what `P` did.
+//! But it can be taken up there. Batches of kind (a) have the same weight and admission in every `s_i` as at the base,
+//! because all of `P` is in their trials; all others lost to the picks of `P`. So what was picked in `s_i` is the best
+//! one of kind (a), if that beats some pick of `P`; in its past, which was emitted first, again the best of kind
+//! (a), and so on. A frame of the emission that begins at the base therefore first looks at those alone
+//! (`Frame::spanning`), and at all others when none of them is left that beats a pick. From then on the picks of `P`
+//! behind `s_i` are none: the worst pick of the longer prefix is the one that spanned them, as those before it are
+//! better.
+//!
+//! # When to go back
+//!
 //! So a new batch needs to go below the base only if it could beat a pick *and* has not seen all of the prefix (or comes
 //! after such a batch of a stranger, or before a tainted pick). Writers who are caught up link every head, so what cuts
 //! is what was truly concurrent to more than a window of entries.
