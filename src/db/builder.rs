@@ -124,8 +124,7 @@ impl<E: Env> Builder<E> {
                     what: error.to_string(),
                 }
             })?,
-            // Everything, as long as no checkpoints are stored.
-            window_batches: usize::MAX,
+            window_batches: self.settings.window_batches,
         });
         engine.set_local(cores.local());
         if let Some(keys) = cores.encryption() {
