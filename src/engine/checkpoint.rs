@@ -51,3 +51,28 @@ impl Decode for Checkpoint {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_read_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            if let Some(version) = bytes.first_mut() {
+                *version = 1;
+            }
+            if let Ok(checkpoint) = Checkpoint::from_bytes(&bytes) {
+                let again = checkpoint.to_bytes().unwrap();
+                prop_assert_eq!(Checkpoint::from_bytes(&again), Ok(checkpoint));
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        assert!(Checkpoint::from_bytes(&[2]).is_err());
+    }
+}

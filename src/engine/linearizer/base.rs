@@ -22,7 +22,7 @@
 //! are emitted as they were, and the next pick is the same case. Else it is better than `p_i`. It is not of `P` and not
 //! of kind (c): what was admitted lost to `p_i` then, with the same weight, and what was not has weight zero (no record
 //! of its writer in its trial) and is worse. It is not (b). So it is (a), and what is emitted first is its past: a
-//! smaller set of the same kind, with all of `P` in it. That begins with `P`, by induction. ∎
+//! smaller set of the same kind, with all of `P` in it. That begins with `P`, by induction.
 //!
 //! A tainted prefix still stands before a batch of kind (a) that is worse than all picks up to the last one that is
 //! tainted: the set is pulled only behind those.
