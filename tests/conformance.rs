@@ -58,6 +58,13 @@ fn network_of_the_simulator() {
             },
         ),
         (
+            5,
+            PathConfig {
+                read_max: 1,
+                ..PathConfig::default()
+            },
+        ),
+        (
             3,
             PathConfig {
                 window: 4_001,

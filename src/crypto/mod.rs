@@ -2,7 +2,6 @@
 //!
 //! Source: `hypercore-crypto` 3.7 and libsodium.
 
-mod capability;
 mod hash;
 pub mod id;
 mod key;
@@ -10,7 +9,6 @@ pub mod namespace;
 mod sign;
 mod stream;
 
-pub use capability::replication_capability;
 pub use hash::{
     HashKey, TreeNode, discovery_key, hash, hash_128, keyed_hash, keyed_hash_128, leaf, parent, tree,
 };

@@ -57,6 +57,16 @@ struct Member<E: Env> {
     stalled: Option<Stalled>,
 }
 
+/// How much there is of one log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    pub(super) key: CoreKey,
+    /// As far as a peer proved it.
+    pub(super) length: Length,
+    /// Leading blocks that are here.
+    pub(super) have: Length,
+}
+
 /// Why nothing more of a core is taken. The database goes on without it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -254,6 +264,20 @@ impl<E: Env> DatabaseCores<E> {
         (0..)
             .map_while(|index| core.get_local(index).ok().flatten())
             .collect()
+    }
+
+    /// How long the logs are, by key.
+    pub(super) fn known(&self) -> impl Iterator<Item = Known> {
+        self.open.iter().map(|(key, member)| Known {
+            key: *key,
+            length: Length(member.core.length().unwrap_or_default()),
+            have: Length(member.core.contiguous_length().unwrap_or_default()),
+        })
+    }
+
+    /// True while blocks are on their way that a peer has proved to exist.
+    pub(super) fn is_filling(&self) -> bool {
+        self.known().any(|known| known.have < known.length)
     }
 
     /// Hears of every change of a core.

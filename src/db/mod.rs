@@ -6,9 +6,12 @@
 mod append;
 mod builder;
 mod cores;
+mod event;
+mod gather;
 mod session;
 mod settings;
 mod shared;
+mod status;
 mod view;
 mod watch;
 
@@ -19,8 +22,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use builder::Builder;
 pub use cores::Stalled;
+pub use event::{Event, Events};
 pub use session::{CloseReason, Session};
-pub use settings::{Durability, Settings};
+pub use settings::{Durability, HealGather, Settings};
+pub use status::{PeerProgress, Pending, Status, WriterProgress};
 pub use view::{View, ViewChange};
 pub use watch::{ViewEvent, ViewWatch};
 
@@ -224,10 +229,7 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn stalled(&self) -> Vec<(CoreKey, Stalled)> {
         let state = lock(&self.shared.state);
-        let stalled = |key| {
-            let frozen = state.engine.frozen(&key).cloned().map(Stalled::Frozen);
-            Some((key, frozen.or_else(|| state.cores.stalled(&key).cloned())?))
-        };
+        let stalled = |key| Some((key, state.stalled(&key)?));
         state.cores.keys().filter_map(stalled).collect()
     }
 
@@ -246,6 +248,15 @@ impl<E: Env> Autobee<E> {
     /// `Interrupted` when apply stopped this peer; `Closed`.
     pub async fn update(&self) -> Result<(), Error> {
         self.shared.drain().await
+    }
+
+    /// Waits until nobody orders or applies any more. Starts nothing itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Autobee::update`].
+    pub async fn updated(&self) -> Result<(), Error> {
+        self.shared.drained().await
     }
 
     /// Waits until something changed since the last call: the order, or what may be offered to peers.

@@ -20,6 +20,29 @@ pub enum Durability {
     Durable,
 }
 
+/// How long blocks of peers are gathered while more of them are known to be on their way.
+///
+/// Each drain orders everything that is here; blocks of concurrent writers that arrive afterwards may belong before
+/// what was applied, which is then undone and applied again. So a heal over a slow wire costs at most one undo each
+/// time that the gathering ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealGather {
+    /// Longest wait, in milliseconds. Blocks that are the last ones on their way do not wait.
+    pub time_ms: u64,
+    /// Blocks that may wait.
+    pub blocks: usize,
+}
+
+impl Default for HealGather {
+    fn default() -> Self {
+        Self {
+            time_ms: 100,
+            blocks: 1 << 16,
+        }
+    }
+}
+
 /// Bounds of one open database. Every queue, wait and buffer has its limit here.
 ///
 /// ```
@@ -58,6 +81,8 @@ pub struct Settings {
     pub handshake_ms_max: u64,
     /// How long the last bytes of a closed session may take to get out, in milliseconds.
     pub farewell_ms_max: u64,
+    /// What is gathered of blocks that are on their way before it is ordered.
+    pub heal_gather: HealGather,
     /// Batches that are applied before other tasks get their turn.
     pub drain_applies_max: usize,
     /// About how many batches of the order are held in memory to be ordered anew; see
@@ -127,6 +152,7 @@ impl Default for Settings {
             answer_ms_max: 30_000,
             handshake_ms_max: 20_000,
             farewell_ms_max: 5_000,
+            heal_gather: HealGather::default(),
             drain_applies_max: 4096,
             window_batches: usize::MAX,
             view_cache_bytes_max: 64 << 20,

@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::append::Own;
 use super::cores::DatabaseCores;
-use super::{Session, Settings};
+use super::event::News;
+use super::gather::Gather;
+use super::{Session, Settings, Stalled};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::encryption::DatabaseKeys;
 use crate::engine::{Engine, Stop};
@@ -48,6 +50,11 @@ pub(super) struct Shared<E: Env> {
     closing: watch::Sender<bool>,
     /// The earliest time for which a timer runs.
     alarm: Mutex<Option<Timestamp>>,
+    /// Connections that run, and some that are over.
+    sessions: Mutex<Vec<Session>>,
+    /// Drains that run.
+    draining: watch::Sender<usize>,
+    pub(super) gather: Mutex<Gather>,
 }
 
 /// Everything that changes, under one lock that is never held across an await.
@@ -65,6 +72,7 @@ pub(super) struct State<E: Env> {
     /// The cores that peers are told of, with the length that they are told.
     coupled: BTreeMap<CoreKey, Length>,
     is_closed: bool,
+    pub(super) news: News,
 }
 
 impl<E: Env> Shared<E> {
@@ -76,6 +84,7 @@ impl<E: Env> Shared<E> {
     ) -> Arc<Self> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
+        let news = News::new(engine.records().head(), engine.view().head());
         let keys = cores.encryption().cloned();
         let replication = Replication::new(store.env(), &store, sessions);
         let state = State {
@@ -88,6 +97,7 @@ impl<E: Env> Shared<E> {
             announced: VecDeque::new(),
             coupled: BTreeMap::new(),
             is_closed: false,
+            news,
         };
         Arc::new(Self {
             env: store.env().clone(),
@@ -104,6 +114,9 @@ impl<E: Env> Shared<E> {
             wishes: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             alarm: Mutex::new(None),
+            sessions: Mutex::new(Vec::new()),
+            draining: watch::Sender::new(0),
+            gather: Mutex::default(),
         })
     }
 
@@ -143,7 +156,24 @@ impl<E: Env> Shared<E> {
         // Under the lock: a session that starts is one that a `close` from now on ends.
         let state = lock(&self.state);
         state.check_open()?;
-        Ok(Session::new(self.replication.start(stream, role)))
+        let session = Session::new(self.replication.start(stream, role));
+        let mut sessions = lock(&self.sessions);
+        sessions.retain(|session| session.close_reason().is_none());
+        sessions.push(session.clone());
+        Ok(session)
+    }
+
+    /// The connections that run.
+    pub(super) fn sessions(&self) -> Vec<Session> {
+        let mut sessions = lock(&self.sessions);
+        sessions.retain(|session| session.close_reason().is_none());
+        sessions.clone()
+    }
+
+    /// Takes note of cores that peers are said to have.
+    pub(super) fn hint(&self, cores: &[Link]) {
+        lock(&self.state).hear(cores);
+        self.tend();
     }
 
     /// Opens a core that takes part.
@@ -186,6 +216,27 @@ impl<E: Env> Shared<E> {
 
     /// Orders and applies everything that is here, in portions, so that other tasks get their turn.
     pub(super) async fn drain(self: &Arc<Self>) -> Result<(), Error> {
+        let _running = Running::new(&self.draining);
+        let drained = self.drain_portions().await;
+        lock(&self.state).tell(drained.as_ref().err());
+        drained
+    }
+
+    /// Waits until no drain runs.
+    pub(super) async fn drained(&self) -> Result<(), Error> {
+        // The sender lives here, so this cannot fail.
+        let _ = self.draining.subscribe().wait_for(|running| *running == 0).await;
+        let state = lock(&self.state);
+        state.check_open()?;
+        match state.engine.stopped() {
+            Some(reason) => Err(Error::Interrupted {
+                reason: reason.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    async fn drain_portions(self: &Arc<Self>) -> Result<(), Error> {
         loop {
             let (drained, unawaited) = {
                 let mut state = lock(&self.state);
@@ -274,7 +325,11 @@ impl<E: Env> Shared<E> {
         self.replication.close();
         self.closing.send_replace(true);
         self.notify();
-        lock(&self.state).cores.clear();
+        {
+            let mut state = lock(&self.state);
+            state.cores.clear();
+            state.news.end();
+        }
         Ok(self.store.close().await?)
     }
 
@@ -331,6 +386,12 @@ impl<E: Env> State<E> {
             self.feed(&key)?;
         }
         Ok(())
+    }
+
+    /// Why nothing more of a core is taken.
+    pub(super) fn stalled(&self, key: &CoreKey) -> Option<Stalled> {
+        let frozen = self.engine.frozen(key).cloned().map(Stalled::Frozen);
+        frozen.or_else(|| self.cores.stalled(key).cloned())
     }
 
     // What is fetched.
@@ -412,8 +473,7 @@ async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watc
         let Some(shared) = shared.upgrade() else { return };
         let fed = lock(&shared.state).feed(&key);
         match fed {
-            // What went wrong with applying is kept in the engine.
-            Ok(true) => drop(shared.drain().await),
+            Ok(true) => shared.gathered().await,
             Ok(false) => shared.notify(),
             // A core that cannot be read any more gives nothing more; other cores go on.
             Err(_) => return,
@@ -442,13 +502,12 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
 async fn hear<E: Env>(shared: Weak<Shared<E>>, wakeup: Wakeup, mut closing: watch::Receiver<bool>) {
     while let Some(cores) = unless(wakeup.announced(), closing.changed()).await {
         let Some(shared) = shared.upgrade() else { return };
-        lock(&shared.state).hear(&cores);
-        shared.tend();
+        shared.hint(&cores);
     }
 }
 
 /// What `future` gives; none when `end` comes first.
-async fn unless<T, U>(future: impl Future<Output = T>, end: impl Future<Output = U>) -> Option<T> {
+pub(super) async fn unless<T, U>(future: impl Future<Output = T>, end: impl Future<Output = U>) -> Option<T> {
     let (mut future, mut end) = (pin!(future), pin!(end));
     poll_fn(|context| match end.as_mut().poll(context) {
         Poll::Ready(_) => Poll::Ready(None),
@@ -461,6 +520,22 @@ impl<E: Env> Drop for Shared<E> {
     /// Sessions end with the last handle.
     fn drop(&mut self) {
         self.replication.close();
+    }
+}
+
+/// Counts a drain as long as it lives.
+struct Running<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Running<'a> {
+    fn new(running: &'a watch::Sender<usize>) -> Self {
+        running.send_modify(|count| *count += 1);
+        Self(running)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

@@ -404,6 +404,12 @@ impl<V: Verify> Engine<V> {
         self.readers.get(core).and_then(Reader::frozen)
     }
 
+    /// Why nothing more is applied; none when all is well.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
     /// Counts since the engine was made.
     #[must_use]
     pub const fn stats(&self) -> EngineStats {

@@ -217,6 +217,9 @@ impl Connection {
     ///
     /// The stream is over, and why. After it only the closing of the channels is reported.
     pub fn poll(&mut self) -> Result<Option<Event>, ConnectionError> {
+        if self.stream.output().is_empty() {
+            self.mux.written();
+        }
         let polled = self.advance();
         if polled.is_err() {
             self.end();

@@ -120,6 +120,13 @@ pub trait Core {
     /// When the store failed.
     fn accept(&mut self, proof: &Proof) -> Result<Outcome<()>, CoreError>;
 
+    /// Compares the proof of a length that is here too, from the first block on. True when the owner signed two logs of
+    /// this length and fork: from then on the core cannot be used.
+    ///
+    /// # Errors
+    /// When the store failed.
+    fn check_conflict(&mut self, proof: &Proof) -> Result<Outcome<bool>, CoreError>;
+
     /// Starts a move to another fork with the proof of the whole of it.
     ///
     /// # Errors
@@ -245,6 +252,18 @@ impl<V: Verify> Core for MemoryCore<V> {
         )
     }
 
+    /// Only says so: nothing here would end.
+    fn check_conflict(&mut self, proof: &Proof) -> Result<Outcome<bool>, CoreError> {
+        let reorg = match self.start_move(proof)? {
+            Outcome::Done(reorg) => reorg,
+            Outcome::Stale => return Ok(Outcome::Stale),
+            Outcome::Refused(error) => return Ok(Outcome::Refused(error)),
+        };
+        let (ours, theirs) = (self.tree(), &reorg.head().tree);
+        let is_same = (theirs.fork(), theirs.length()) == (ours.fork(), ours.length());
+        Ok(Outcome::Done(is_same && theirs.hash() != ours.hash()))
+    }
+
     fn start_move(&mut self, proof: &Proof) -> Result<Outcome<Reorg>, CoreError> {
         let receiver = self.log.receiver(&self.verifier);
         outcome(Reorg::start(&receiver, proof).map_err(CoreError::Proof).map(Some))
@@ -314,6 +333,10 @@ impl<E: Env> Core for hypercore::Core<E> {
 
     fn accept(&mut self, proof: &Proof) -> Result<Outcome<()>, CoreError> {
         outcome(self.receive(proof).map(|done| done.then_some(())))
+    }
+
+    fn check_conflict(&mut self, proof: &Proof) -> Result<Outcome<bool>, CoreError> {
+        outcome(hypercore::Core::check_conflict(self, proof).map(Some))
     }
 
     fn start_move(&mut self, proof: &Proof) -> Result<Outcome<Reorg>, CoreError> {

@@ -74,6 +74,20 @@ impl Have {
         None
     }
 
+    /// How many pages, beyond the first, an announcement of these blocks may touch.
+    #[must_use]
+    pub fn cost(&self, range: &Range<u64>, is_drop: bool) -> u64 {
+        let limit = u64::try_from(self.limit).unwrap_or(u64::MAX);
+        let spanned = |range: Range<u64>| (range.end.saturating_sub(range.start) / PAGE).min(limit);
+        match is_drop {
+            true if range.start < self.contiguous => {
+                spanned(range.clone()).saturating_add(spanned(range.end..self.contiguous))
+            }
+            false if range.start <= self.contiguous => 0,
+            _ => spanned(range.clone()),
+        }
+    }
+
     /// The peer has these blocks.
     pub fn set(&mut self, range: Range<u64>) {
         if range.start <= self.contiguous {

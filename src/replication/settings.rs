@@ -29,6 +29,9 @@ pub struct ReplicatorSettings {
     /// Memory for what one peer says it has beyond its contiguous length, in pages of 4,096 blocks and 512 bytes. What
     /// does not fit is forgotten, and asked for again when needed.
     pub announced_pages: usize,
+    /// Pages that runs announced by one peer may touch beyond the first of each, before it is a flood. What was touched
+    /// counts no more after half a minute.
+    pub announced_work: u64,
     /// Runs of blocks that may wait to be announced to one peer.
     pub announcements: usize,
     /// Whether longer lengths and other forks of peers are taken over. False for a core that only we write.
@@ -49,6 +52,7 @@ impl Default for ReplicatorSettings {
             no_data: 32,
             misfits: 8,
             announced_pages: 2048,
+            announced_work: 1 << 20,
             announcements: 1024,
             follow: true,
         }

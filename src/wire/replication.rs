@@ -13,7 +13,7 @@ use crate::crypto::Hash;
 pub struct Open {
     /// This side understands seeks in requests.
     pub seeks: bool,
-    /// [`crate::crypto::replication_capability`].
+    /// The proof that this side knows the key of the core: `capability::replication` of the replication module.
     pub capability: Hash,
 }
 

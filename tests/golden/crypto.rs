@@ -5,6 +5,7 @@ use autobee::crypto::{
     Verify as _, namespace,
 };
 use autobee::hypercore::manifest::Signable;
+use autobee::replication::{Role, capability};
 use serde_json::Value;
 
 use super::{block, fixed, hex, list, text, to_hex, uint};
@@ -100,9 +101,12 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
             assert_eq!(verified, *out, "{case}");
         }
         "replicationCapability" => {
-            let initiator = case["isInitiator"].as_bool().unwrap();
+            let role = match case["isInitiator"].as_bool().unwrap() {
+                true => Role::Initiator,
+                false => Role::Responder,
+            };
             let key = CoreKey::new(fixed(&case["key"]));
-            let shown = crypto::replication_capability(initiator, &key, &fixed(&case["handshakeHash"]));
+            let shown = capability::replication(&fixed(&case["handshakeHash"]), role, &key);
             assert_eq!(shown.to_hex(), *out, "{case}");
         }
         "treeSignable" | "treeSignableCompat" => {

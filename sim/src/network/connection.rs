@@ -89,7 +89,7 @@ impl<W> Kernel<W> {
             return Poll::Ready(Ok(0));
         }
         let [from, to] = [connection.ends[peer].replica, connection.ends[me].replica];
-        let wanted = self.path(from, to).chop(available);
+        let wanted = self.path(from, to).read(available);
         let acknowledged = self.passable(to, from) && self.powered(from);
         if let Some(connection) = self.connections.get_mut(&end.connection) {
             let done = connection.pipes[peer].read(&mut out[..wanted]);
@@ -339,6 +339,18 @@ impl<W> Kernel<W> {
             }
             Load::Data(bytes) => {
                 self.wakes.extend(me.reader.take());
+                let torn = self.path(from, to).tear(bytes.len());
+                if let Some(kept) = torn {
+                    if let Some(connection) = self.connections.get_mut(&id)
+                        && kept > 0
+                    {
+                        connection.pipes[1 - end.side].store(bytes.slice(..kept));
+                    }
+                    for side in [0, 1] {
+                        self.reset(EndId { connection: id, side });
+                    }
+                    return;
+                }
                 let flip = self.path(from, to).corrupt(bytes.len());
                 let bytes = flip.map_or(bytes.clone(), |(at, bit)| {
                     let mut changed = bytes.to_vec();

@@ -29,8 +29,12 @@ pub struct PathConfig {
     pub window: usize,
     /// How often a read or a write is cut to fewer bytes than it could have had.
     pub chop_64k: u32,
+    /// Bytes that one read gives at most; 0 = no bound.
+    pub read_max: usize,
     /// How often a segment arrives with one bit flipped.
     pub corrupt_64k: u32,
+    /// How often a stream is reset in the middle of a segment: its first bytes arrive, and nothing after them.
+    pub tear_64k: u32,
 }
 
 /// A path with its state.
@@ -41,6 +45,7 @@ pub(super) struct Path {
     latency: Stream,
     chop: Stream,
     corrupt: Stream,
+    tear: Stream,
 }
 
 impl Default for PathConfig {
@@ -54,7 +59,9 @@ impl Default for PathConfig {
             bytes_per_ms: 12_500,
             window: 65_536,
             chop_64k: 4_096,
+            read_max: 0,
             corrupt_64k: 0,
+            tear_64k: 0,
         }
     }
 }
@@ -67,6 +74,7 @@ impl Path {
             latency: seeds.stream("path latency", &[from, to]),
             chop: seeds.stream("path chop", &[from, to]),
             corrupt: seeds.stream("path corruption", &[from, to]),
+            tear: seeds.stream("path tear", &[from, to]),
         }
     }
 
@@ -95,6 +103,19 @@ impl Path {
             return bytes;
         }
         1 + self.chop.index(bytes)
+    }
+
+    /// How many of `bytes` (at least 1) one read gives.
+    pub(super) fn read(&mut self, bytes: usize) -> usize {
+        match self.config.read_max {
+            0 => self.chop(bytes),
+            most => self.chop(bytes.min(most)),
+        }
+    }
+
+    /// How many of `bytes` (at least 1) arrive before the stream is reset, if it is.
+    pub(super) fn tear(&mut self, bytes: usize) -> Option<usize> {
+        (self.config.tear_64k > 0 && self.tear.chance(self.config.tear_64k)).then(|| self.tear.index(bytes))
     }
 
     /// How many of `segments` that are under way outlive the death of their sender.

@@ -24,7 +24,9 @@ const PLAIN: PathConfig = PathConfig {
     bytes_per_ms: 0,
     window: 16,
     chop_64k: 0,
+    read_max: 0,
     corrupt_64k: 0,
+    tear_64k: 0,
 };
 
 struct Net {
@@ -346,6 +348,45 @@ fn corruption_flips_one_bit() {
         .map(|byte| byte.count_ones())
         .sum();
     assert_eq!(ones, 1);
+}
+
+#[test]
+fn a_read_gives_no_more_than_the_path_allows() {
+    let mut net = Net::new(PathConfig { read_max: 1, ..PLAIN });
+    let (here, there) = net.connect();
+    net.write(here, b"abc").unwrap();
+    net.wait(5);
+    for byte in [b"a", b"b", b"c"] {
+        assert_eq!(net.read(there, 16), Ok(byte.to_vec()));
+    }
+    assert_eq!(net.read(there, 16), Err(PENDING));
+}
+
+#[test]
+fn a_torn_segment_is_the_last_of_its_stream() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..60 {
+        let mut net = Net::new(PLAIN);
+        let path = PathConfig {
+            tear_64k: 65_536,
+            ..PLAIN
+        };
+        net.kernel = Kernel::new(Seeds::new(seed), path, DIAL_LIMIT);
+        let [a, b] = ["a", "b"].map(|name| net.kernel.add_replica(name.into()));
+        (net.a, net.b) = (a, b);
+        let (here, there) = net.connect();
+        net.write(here, b"abcd").unwrap();
+        net.write(here, b"more").unwrap();
+        net.wait(5);
+        assert_eq!(net.write(here, b"x"), Err(RESET));
+        let read = net.read(there, 16);
+        if let Ok(bytes) = &read {
+            assert!(b"abcd".starts_with(bytes) && bytes.len() < 4);
+            assert_eq!(net.read(there, 16), Err(RESET));
+        }
+        seen.insert(read.map_or(0, |bytes| bytes.len()));
+    }
+    assert_eq!(seen, [0, 1, 2, 3].into());
 }
 
 /// What a flapping network does between two reads.

@@ -77,6 +77,10 @@ impl BatchWriter {
         done
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The batch, if anything was added.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         self.bytes.has_remaining().then(|| self.bytes.split().freeze())

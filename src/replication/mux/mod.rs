@@ -13,6 +13,7 @@
 mod batch;
 mod error;
 mod frame;
+mod read;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,6 +36,8 @@ pub struct MuxSettings {
     pub offers: usize,
     /// Channels that may be open at one time. What the peer opens above it is rejected.
     pub channels: usize,
+    /// Bytes of answers to offers that may wait to be written. Above it nothing is read until they are.
+    pub reply_bytes: usize,
     /// How deep batches may stand within batches.
     pub nesting: usize,
     /// Bytes after which a batch is sent and another one begun.
@@ -47,6 +50,7 @@ impl Default for MuxSettings {
             held_bytes: 32 * 1024,
             offers: 256,
             channels: 65_536,
+            reply_bytes: 64 * 1024,
             nesting: 4,
             batch_bytes: 8 * 1024 * 1024,
         }
@@ -55,6 +59,9 @@ impl Default for MuxSettings {
 
 /// What a held message costs beyond its size, in bytes.
 const HELD_OVERHEAD: usize = 512;
+
+/// What a reject costs, sealed, in bytes.
+const REPLY_OVERHEAD: usize = 32;
 
 /// Our name for a channel. Never used twice on one stream, unlike the ids on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,6 +190,8 @@ pub struct Mux {
     aliases: BTreeMap<Key, Key>,
     held_bytes: usize,
     offers: usize,
+    /// Bytes of answers to offers since the last time that nothing waited to be written.
+    replies: usize,
     inbox: VecDeque<Bytes>,
     batches: Vec<BatchReader>,
     ready: VecDeque<Event>,
@@ -208,6 +217,7 @@ impl Mux {
             aliases: BTreeMap::new(),
             held_bytes: 0,
             offers: 0,
+            replies: 0,
             inbox: VecDeque::new(),
             batches: Vec::new(),
             ready: VecDeque::new(),
@@ -239,10 +249,13 @@ impl Mux {
         meeting.is_some_and(|meeting| meeting.live > 0)
     }
 
-    /// True when nothing more is read until offers are answered: the shell should stop reading the network.
+    /// True when nothing more is read until offers are answered, or answers written: the shell should stop reading the
+    /// network.
     #[must_use]
     pub const fn is_waiting(&self) -> bool {
-        self.offers > 0 && (self.held_bytes > self.settings.held_bytes || self.offers >= self.settings.offers)
+        self.replies > self.settings.reply_bytes
+            || (self.offers > 0
+                && (self.held_bytes > self.settings.held_bytes || self.offers >= self.settings.offers))
     }
 
     /// True when everything that came in was given out.
@@ -264,6 +277,13 @@ impl Mux {
     /// The next frame to send.
     pub fn take_frame(&mut self) -> Option<Bytes> {
         self.frames.pop_front()
+    }
+
+    /// Everything that was taken is written.
+    pub fn written(&mut self) {
+        if self.frames.is_empty() && self.batch.is_empty() {
+            self.replies = 0;
+        }
     }
 
     /// The stream is over: all channels close as if the peer had closed them.
@@ -377,6 +397,7 @@ impl Mux {
         if let Some(offered) = offer
             && let Some(Remote::Offered(offer)) = self.remotes.insert(offered, Remote::Open(channel))
         {
+            self.count_reply(size);
             self.forget_offer(&offer);
             self.ready.push_back(Event::Opened {
                 channel,
@@ -402,7 +423,7 @@ impl Mux {
             if let Some(Remote::Offered(offer)) = self.remotes.remove(&remote) {
                 self.forget_offer(&offer);
             }
-            self.write(&Frame::Reject { id: remote });
+            self.write_reject(remote);
         }
         self.collect(&key);
     }
@@ -460,154 +481,6 @@ impl Mux {
         }
     }
 
-    // Reading.
-
-    /// Reads one item. False when there is none.
-    fn step(&mut self) -> Result<bool, MuxError> {
-        if let Some(batch) = self.batches.last_mut() {
-            let Some((channel, item)) = batch.next_item()? else {
-                let corked = batch.corked;
-                self.batches.pop();
-                if corked {
-                    self.uncork();
-                }
-                return Ok(true);
-            };
-            // Answers to several messages of one batch go out as one batch, as in the original.
-            if !batch.corked && !batch.is_empty() {
-                batch.corked = true;
-                self.corks += 1;
-            }
-            self.dispatch(channel, item)?;
-            return Ok(true);
-        }
-        let Some(mut frame) = self.inbox.pop_front() else {
-            return Ok(false);
-        };
-        let channel = take_uint(&mut frame)?;
-        self.dispatch(channel, frame)?;
-        Ok(true)
-    }
-
-    fn dispatch(&mut self, channel: u64, item: Bytes) -> Result<(), MuxError> {
-        match Frame::decode_item(channel, item)? {
-            Frame::Message {
-                channel,
-                kind,
-                payload,
-            } => match self.remotes.get_mut(&channel) {
-                Some(Remote::Open(channel)) => {
-                    let channel = *channel;
-                    self.ready.push_back(Event::Message {
-                        channel,
-                        kind,
-                        payload,
-                    });
-                }
-                Some(Remote::Offered(offer)) => {
-                    let cost = payload.len() + HELD_OVERHEAD;
-                    offer.held_bytes += cost;
-                    self.held_bytes += cost;
-                    offer.held.push((kind, payload));
-                }
-                // Normal for messages that were under way when we closed.
-                None => {}
-            },
-            Frame::Batch { channel, items } => {
-                let limit = self.settings.nesting;
-                if self.batches.len() >= limit {
-                    return Err(MuxError::Nesting { limit });
-                }
-                self.batches.push(BatchReader::new(channel, items));
-            }
-            Frame::Open {
-                local,
-                protocol,
-                id,
-                handshake,
-            } => self.handle_open(local, (protocol, id.to_vec()), handshake)?,
-            Frame::Reject { id } => self.handle_reject(id)?,
-            Frame::Close { id } => self.handle_close(id),
-            Frame::Unknown { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn handle_open(&mut self, id: u64, named: Key, handshake: Bytes) -> Result<(), MuxError> {
-        if id == 0 || id > self.remote_highest + 1 || self.remotes.contains_key(&id) {
-            return Err(MuxError::OpenId { id });
-        }
-        self.remote_highest = self.remote_highest.max(id);
-
-        let key = self.aliases.get(&named).cloned().unwrap_or(named);
-        let meeting = self.meetings.entry(key.clone()).or_default();
-        if let Some(ours) = meeting.outgoing.pop_front() {
-            let Some(local) = self.locals.get_mut(&ours) else {
-                return Ok(());
-            };
-            if local.closed {
-                // The peer will get our close, or has got it: only the id is to be freed.
-                self.locals.remove(&ours);
-                self.free.push(ours);
-                self.collect(&key);
-                return Ok(());
-            }
-            local.remote = Some(id);
-            let channel = local.channel;
-            self.remotes.insert(id, Remote::Open(channel));
-            self.ready.push_back(Event::Opened { channel, handshake });
-            return Ok(());
-        }
-        if self.remotes.len() >= self.settings.channels {
-            self.collect(&key);
-            self.write(&Frame::Reject { id });
-            return Ok(());
-        }
-        meeting.incoming.push_back(id);
-        self.offers += 1;
-        let (protocol, name) = key.clone();
-        let offer = Offer {
-            key,
-            handshake,
-            held: Vec::new(),
-            held_bytes: 0,
-        };
-        self.remotes.insert(id, Remote::Offered(offer));
-        self.ready.push_back(Event::Offered { protocol, id: name });
-        Ok(())
-    }
-
-    fn handle_reject(&mut self, id: u64) -> Result<(), MuxError> {
-        let waiting = self.locals.get(&id).filter(|local| local.remote.is_none());
-        let key = waiting.ok_or(MuxError::RejectId { id })?.key.clone();
-        if let Some(meeting) = self.meetings.get_mut(&key) {
-            meeting.outgoing.retain(|ours| *ours != id);
-        }
-        self.remove_local(id, true);
-        Ok(())
-    }
-
-    fn handle_close(&mut self, id: u64) {
-        match self.remotes.remove(&id) {
-            Some(Remote::Open(channel)) => {
-                if let Some(ours) = self.channels.get(&channel) {
-                    self.remove_local(*ours, false);
-                }
-            }
-            // Withdrawn before we answered. The peer's number is taken until we do, so we answer at once; should the
-            // application open the channel later, that is an open like any other.
-            Some(Remote::Offered(offer)) => {
-                if let Some(meeting) = self.meetings.get_mut(&offer.key) {
-                    meeting.incoming.retain(|theirs| *theirs != id);
-                }
-                self.forget_offer(&offer);
-                self.collect(&offer.key);
-                self.write(&Frame::Reject { id });
-            }
-            None => {}
-        }
-    }
-
     /// Forgets a channel of ours that the peer closed or rejected.
     fn remove_local(&mut self, id: u64, rejected: bool) {
         let Some(local) = self.locals.remove(&id) else {
@@ -647,6 +520,19 @@ impl Mux {
     }
 
     // Writing.
+
+    fn write_reject(&mut self, id: u64) {
+        self.write(&Frame::Reject { id });
+        self.count_reply(REPLY_OVERHEAD);
+    }
+
+    fn count_reply(&mut self, size: usize) {
+        self.replies += size;
+        if self.replies > self.settings.reply_bytes {
+            // They are to be written now, in the middle of a batch too.
+            self.frames.extend(self.batch.take());
+        }
+    }
 
     fn write(&mut self, frame: &Frame) {
         let (channel, kind, payload) = frame.parts();

@@ -154,3 +154,25 @@ fn a_flood_of_offers_stops_the_reading() {
         }))
     );
 }
+
+#[test]
+fn answers_that_are_not_written_stop_the_reading() {
+    let mut mux = Mux::new(MuxSettings {
+        reply_bytes: 100,
+        ..settings()
+    });
+    for id in 1..=6 {
+        mux.receive(vec![0, 1, id, 1, b'p', 1, id].into());
+    }
+    let mut rejected = 0;
+    while let Some(Event::Offered { protocol, id }) = mux.poll().unwrap() {
+        mux.reject(&protocol, &id);
+        rejected += 1;
+    }
+    assert_eq!(rejected, 4);
+    mux.written();
+    assert!(mux.is_waiting(), "they are not even taken");
+    assert_eq!(std::iter::from_fn(|| mux.take_frame()).count(), 4);
+    mux.written();
+    assert!(matches!(mux.poll(), Ok(Some(Event::Offered { .. }))));
+}

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::demand::RangeDemand;
+use super::fork::Probe;
 use super::peer::Peer;
 use super::{PeerId, RangeId, Replicator};
 use crate::env::Mono;
@@ -24,6 +25,9 @@ use crate::replication::message::{Message, RequestMessage, WANT_MAX, Want};
 
 /// How long a block that somebody waits for is kept for a peer that is likely to be faster.
 pub(super) const CLAIM_TIME: Duration = Duration::from_millis(100);
+
+/// How long one peer alone is asked for a longer length or another fork, before a second one is.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Wants of ours that one peer holds at a time.
 const WANTS_MAX: usize = 4;
@@ -53,9 +57,19 @@ impl Replicator {
             }
             return Ok(Some(Message::Request(message)));
         }
-        if let Some(message) = self.next_upgrade(id) {
+        if let Some(message) = self.next_probe(id, now) {
             let message = self.start(id, message, now);
-            self.upgrade = Some(message.id);
+            let probe = Probe {
+                fork: message.fork,
+                request: message.id,
+                sent: now,
+            };
+            self.probes.insert(id, probe);
+            return Ok(Some(Message::Request(message)));
+        }
+        if let Some(message) = self.next_upgrade(id, now) {
+            let message = self.start(id, message, now);
+            self.upgrades.push(message.id);
             return Ok(Some(Message::Request(message)));
         }
         if let Some(message) = self.next_manifest(id) {
@@ -139,12 +153,12 @@ impl Replicator {
     }
 
     /// A longer length, if the peer has acknowledged ours and can prove it.
-    fn next_upgrade(&self, id: PeerId) -> Option<RequestMessage> {
+    fn next_upgrade(&self, id: PeerId, now: Mono) -> Option<RequestMessage> {
         let peer = self.peers.get(&id)?;
         let State { fork, length, .. } = self.known;
         let sync = &peer.sync;
         let due = self.settings.follow
-            && self.upgrade.is_none()
+            && self.has_time_for_upgrade(id, now)
             && self.moving.is_none()
             && sync.can_upgrade
             && sync.fork == fork
@@ -163,7 +177,7 @@ impl Replicator {
             .demand
             .ranges
             .values()
-            .any(|range| range.end.is_none() && range.start < sync.length);
+            .any(|range| range.end.is_none() && range.start < sync.length && !range.is_linear);
         let last = live.then(|| sync.length - 1).filter(|last| *last >= length);
         let block = waited
             .chain(last)
@@ -183,12 +197,22 @@ impl Replicator {
         Some(message)
     }
 
+    /// True when nobody is asked for an upgrade, or those who are take too long.
+    fn has_time_for_upgrade(&self, id: PeerId, now: Mono) -> bool {
+        let mut asked = self
+            .upgrades
+            .iter()
+            .filter_map(|request| self.requests.get(*request));
+        self.upgrades.len() < self.settings.peers_per_block.max(1)
+            && asked.all(|request| request.peer != id && now.since(request.sent) >= PATIENCE)
+    }
+
     /// The manifest alone, of a core in which nothing is written yet.
     fn next_manifest(&self, id: PeerId) -> Option<RequestMessage> {
         let sync = &self.peers.get(&id)?.sync;
         let due = !self.known.knows_manifest
             && self.manifest.is_none()
-            && self.upgrade.is_none()
+            && self.upgrades.is_empty()
             && sync.has_manifest
             && sync.length == 0
             && sync.fork == self.known.fork;

@@ -23,6 +23,8 @@ pub(super) struct RangeDemand {
     pub(super) start: u64,
     /// None: to the end, and on as the core grows.
     pub(super) end: Option<u64>,
+    /// Its blocks are asked for in order and nothing else, so that whoever reads along can.
+    pub(super) is_linear: bool,
     /// Everything from the start up to here is there.
     pub(super) cursor: u64,
 }
@@ -49,7 +51,15 @@ impl Demand {
     pub(super) fn add_range(&mut self, start: u64, end: Option<u64>, cursor: u64) -> RangeId {
         let id = RangeId(self.next_range);
         self.next_range += 1;
-        self.ranges.insert(id, RangeDemand { start, end, cursor });
+        self.ranges.insert(
+            id,
+            RangeDemand {
+                start,
+                end,
+                is_linear: false,
+                cursor,
+            },
+        );
         id
     }
 

@@ -32,6 +32,12 @@ pub enum Fault {
         /// How often.
         count: u32,
     },
+    /// It announces wide runs of blocks again and again, and nothing else.
+    #[error("the peer announced runs over more than {pages} pages of blocks in a short time")]
+    Announcements {
+        /// How many pages may be touched at once.
+        pages: u64,
+    },
     /// It sends requests or wants faster than it takes the answers, beyond the bounds.
     #[error("the peer has more than {limit} requests waiting for answers")]
     Flood {
@@ -115,6 +121,8 @@ pub struct PeerStatus {
     pub downloading: bool,
     /// Requests of ours that it has not answered.
     pub in_flight: usize,
+    /// Requests and wants of it that wait for our answers.
+    pub unanswered: usize,
     /// It is asked nothing more.
     pub paused: bool,
     /// Smoothed time for one answer.

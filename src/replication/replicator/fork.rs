@@ -5,13 +5,19 @@
 //!
 //! Source: spec/replication.md 8.1.
 
-use super::{Event, Fault, PeerId, Replicator};
+use std::time::Duration;
+
+use super::{Event, PeerId, Replicator, ask};
+use crate::env::Mono;
 use crate::hypercore::proof::{HashRequest, Proof, Reorg, Request, UpgradeRequest};
 use crate::hypercore::{CoreError, flat_tree};
 use crate::replication::core::{Core, Outcome};
 use crate::replication::message::RequestMessage;
 
-/// A move that is under way.
+/// How long a peer is left alone that could not prove its fork.
+pub(super) const PROBE_REST: Duration = Duration::from_secs(1);
+
+/// A move to a fork that its owner signed.
 #[derive(Debug)]
 pub(super) struct Move {
     /// Who was asked last.
@@ -20,46 +26,54 @@ pub(super) struct Move {
     pub(super) fork: u64,
     /// The request that is under way.
     pub(super) request: Option<u64>,
-    /// None until the proof of the new tree is there.
-    reorg: Option<Reorg>,
+    reorg: Reorg,
+}
+
+/// A fork that a peer claims, and was asked to prove. Until it has, it counts for nothing: neither upgrades nor other
+/// forks wait for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Probe {
+    pub(super) fork: u64,
+    pub(super) request: u64,
+    pub(super) sent: Mono,
 }
 
 impl Replicator {
-    /// What to ask of a peer for a move: begins one if it has a higher fork than any we know of.
-    pub(super) fn next_move(&mut self, id: PeerId) -> Option<RequestMessage> {
-        let peer = self.peers.get(&id)?;
-        let (fork, length) = (peer.sync.fork, peer.sync.length);
+    /// What to ask of a peer to find out about its fork, if it is higher than any that is proven.
+    pub(super) fn next_probe(&self, id: PeerId, now: Mono) -> Option<RequestMessage> {
+        let sync = &self.peers.get(&id)?.sync;
         let target = self.moving.as_ref().map_or(self.known.fork, |moving| moving.fork);
-        if self.settings.follow && fork > target && length > 0 {
-            let given_up = self.moving.take().and_then(|moving| moving.request);
-            if let Some(request) = given_up {
-                self.cancel(request);
-            }
-            let has_manifest = self.peers.get(&id)?.sync.has_manifest;
-            self.moving = Some(Move {
-                peer: id,
-                fork,
-                request: None,
-                reorg: None,
-            });
-            return Some(RequestMessage {
-                fork,
-                request: Request {
-                    upgrade: Some(UpgradeRequest { start: 0, length }),
-                    ..Request::default()
-                },
-                manifest: !self.known.knows_manifest && has_manifest,
-                ..RequestMessage::default()
-            });
-        }
-        let moving = self.moving.as_ref();
-        let moving = moving.filter(|moving| moving.fork == fork && moving.request.is_none())?;
-        let wanted = moving.reorg.as_ref()?.wanted()?;
+        // One proof is enough, unless its sender takes its time.
+        let is_asked = |probe: &Probe| probe.fork == sync.fork && now.since(probe.sent) < ask::PATIENCE;
+        let due = self.settings.follow
+            && sync.fork > target
+            && sync.length > 0
+            && !self.probes.contains_key(&id)
+            && !self.probes.values().any(is_asked);
+        due.then(|| RequestMessage {
+            fork: sync.fork,
+            request: Request {
+                upgrade: Some(UpgradeRequest {
+                    start: 0,
+                    length: sync.length,
+                }),
+                ..Request::default()
+            },
+            manifest: !self.known.knows_manifest && sync.has_manifest,
+            ..RequestMessage::default()
+        })
+    }
+
+    /// What to ask of a peer for the move that is under way.
+    pub(super) fn next_move(&self, id: PeerId) -> Option<RequestMessage> {
         let peer = self.peers.get(&id)?;
+        let moving = self.moving.as_ref();
+        let moving = moving.filter(|moving| moving.fork == peer.sync.fork && moving.request.is_none())?;
+        let wanted = moving.reorg.wanted()?;
         // A block that it has comes with all nodes above it: other nodes a copy may lack, and the original cannot say so.
         let index = peer.have.next(wanted.start..wanted.end)?;
-        let difference = moving.reorg.as_ref().and_then(Reorg::difference)?;
-        if flat_tree::end_block(difference) > length {
+        let difference = moving.reorg.difference()?;
+        if flat_tree::end_block(difference) > peer.sync.length {
             return None;
         }
         Some(RequestMessage {
@@ -75,12 +89,47 @@ impl Replicator {
         })
     }
 
+    /// Takes the proof of another fork.
+    pub(super) fn start_move(
+        &mut self,
+        id: PeerId,
+        proof: &Proof,
+        core: &mut impl Core,
+        now: Mono,
+    ) -> Result<(), CoreError> {
+        let target = self.moving.as_ref().map_or(self.known.fork, |moving| moving.fork);
+        if proof.fork <= target {
+            return Ok(());
+        }
+        match core.start_move(proof)? {
+            Outcome::Done(reorg) => {
+                let given_up = self.moving.take().and_then(|moving| moving.request);
+                if let Some(request) = given_up {
+                    self.cancel(request);
+                }
+                let moving = Move {
+                    peer: id,
+                    fork: proof.fork,
+                    request: None,
+                    reorg,
+                };
+                self.finish_move(moving, core)
+            }
+            Outcome::Stale => Ok(()),
+            Outcome::Refused(error) => {
+                self.suspect(id, error, now);
+                Ok(())
+            }
+        }
+    }
+
     /// Takes the answer to a request of the move.
     pub(super) fn advance_move(
         &mut self,
         id: PeerId,
         proof: &Proof,
         core: &mut impl Core,
+        now: Mono,
     ) -> Result<(), CoreError> {
         let Some(mut moving) = self.moving.take_if(|moving| moving.peer == id) else {
             return Ok(());
@@ -89,37 +138,29 @@ impl Replicator {
         if proof.fork != moving.fork {
             return Ok(());
         }
-        let advanced = match &mut moving.reorg {
-            None => match core.start_move(proof)? {
-                Outcome::Done(reorg) => {
-                    moving.reorg = Some(reorg);
-                    Outcome::Done(true)
-                }
-                Outcome::Stale => Outcome::Stale,
-                Outcome::Refused(error) => Outcome::Refused(error),
-            },
-            Some(reorg) => core.advance_move(reorg, proof)?,
-        };
-        match advanced {
-            Outcome::Done(true) => {}
-            Outcome::Done(false) | Outcome::Stale => return Ok(()),
+        match core.advance_move(&mut moving.reorg, proof)? {
+            Outcome::Done(true) => self.finish_move(moving, core),
+            Outcome::Done(false) | Outcome::Stale => Ok(()),
             Outcome::Refused(error) => {
-                self.pause(id, Fault::Proof(error));
-                return Ok(());
+                self.suspect(id, error, now);
+                Ok(())
             }
         }
-        let Some(reorg) = moving.reorg.take_if(|reorg| reorg.is_finished()) else {
+    }
+
+    /// Applies the move, if nothing is missing.
+    fn finish_move(&mut self, moving: Move, core: &mut impl Core) -> Result<(), CoreError> {
+        if !moving.reorg.is_finished() {
             self.moving = Some(moving);
             return Ok(());
-        };
-        let kept = reorg.ancestors();
-        let old_length = self.known.length;
-        if core.finish_move(reorg)? {
+        }
+        let (kept, fork, old_length) = (moving.reorg.ancestors(), moving.fork, self.known.length);
+        if core.finish_move(moving.reorg)? {
             self.rewound(core, kept)?;
             self.events.push_back(Event::Rewound {
                 kept,
                 old_length,
-                fork: moving.fork,
+                fork,
             });
         }
         Ok(())

@@ -12,6 +12,7 @@
 //! Source: spec/replication.md 6 to 8 (`hypercore/lib/replicator.js`).
 
 mod ask;
+mod check;
 mod demand;
 mod event;
 mod fork;
@@ -19,20 +20,21 @@ mod peer;
 mod receive;
 mod requests;
 mod serve;
+mod time;
 mod wants;
+mod wishes;
 
 use self::demand::Demand;
 pub use self::demand::RangeId;
 pub use self::event::{Event, Fault, PeerStatus};
-use self::fork::Move;
+use self::fork::{Move, Probe};
 use self::peer::Peer;
 use self::requests::{InFlight, Requests};
 use super::core::{Core, State};
 use super::message::Message;
 use super::settings::ReplicatorSettings;
 use crate::env::Mono;
-use crate::hypercore::{self, CoreError};
-use std::collections::btree_map::Entry;
+use crate::hypercore::CoreError;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
@@ -84,11 +86,13 @@ pub struct Replicator {
     peers: BTreeMap<PeerId, Peer>,
     requests: Requests,
     demand: Demand,
-    /// The request for an upgrade that is under way.
-    upgrade: Option<u64>,
+    /// The requests for an upgrade that are under way.
+    upgrades: Vec<u64>,
     /// The request for the manifest alone that is under way.
     manifest: Option<u64>,
     moving: Option<Move>,
+    /// Forks that peers were asked to prove.
+    probes: BTreeMap<PeerId, Probe>,
     downloading: bool,
     /// The core as it was last seen.
     known: State,
@@ -107,9 +111,10 @@ impl Replicator {
             peers: BTreeMap::new(),
             requests: Requests::default(),
             demand: Demand::default(),
-            upgrade: None,
+            upgrades: Vec::new(),
             manifest: None,
             moving: None,
+            probes: BTreeMap::new(),
             downloading: true,
             known: core.state()?,
             events: VecDeque::new(),
@@ -133,6 +138,7 @@ impl Replicator {
             synced: peer.synced && !has_news,
             downloading: peer.sync.downloading,
             in_flight: peer.in_flight,
+            unanswered: peer.requests_due.len() + peer.wants_due.len(),
             paused: peer.paused,
             service: peer.speed.service,
         })
@@ -201,155 +207,6 @@ impl Replicator {
         peer.synced && !peer.sync.downloading && peer.sync.uploading && !peer.paused && self.downloading
     }
 
-    // Demand.
-
-    /// Whether to say that we are downloading. When neither side does, channels are closed.
-    pub fn set_downloading(&mut self, downloading: bool) {
-        if self.downloading != downloading {
-            self.downloading = downloading;
-            for peer in self.peers.values_mut() {
-                peer.sync_due = true;
-            }
-            self.close_idle();
-        }
-    }
-
-    /// Fetches all blocks from `start` to before `end`; without an end, all there are and will be.
-    ///
-    /// # Errors
-    ///
-    /// When the store failed.
-    pub fn download(&mut self, start: u64, end: Option<u64>, core: &impl Core) -> Result<RangeId, CoreError> {
-        self.refresh(core)?;
-        let last = end.unwrap_or(u64::MAX);
-        let here = start..last.min(self.known.length).max(start);
-        let cursor = core.first_missing(here)?;
-        let id = self.demand.add_range(start, end, cursor);
-        if cursor >= last {
-            self.forget_range(id);
-            self.events.push_back(Event::RangeDone(id));
-        }
-        Ok(id)
-    }
-
-    /// Fetches one block, with a priority above 0 if somebody waits for it. False when it is here. To be matched by a
-    /// [`Replicator::forget_block`] when the one who waits gives up.
-    ///
-    /// # Errors
-    ///
-    /// When the store failed.
-    pub fn want_block(
-        &mut self,
-        index: u64,
-        priority: u64,
-        core: &impl Core,
-        now: Mono,
-    ) -> Result<bool, CoreError> {
-        if core.has(index)? {
-            return Ok(false);
-        }
-        let block = self.demand.blocks.entry(index).or_insert(demand::BlockDemand {
-            priority,
-            since: now,
-            waiters: 0,
-        });
-        block.priority = block.priority.max(priority);
-        block.waiters += 1;
-        Ok(true)
-    }
-
-    /// Finds the block with a byte offset, where each block has `padding` bytes that do not count. The answer is an event,
-    /// at once when it is known.
-    ///
-    /// # Errors
-    ///
-    /// When the store failed.
-    pub fn want_seek(&mut self, bytes: u64, padding: u64, core: &impl Core) -> Result<(), CoreError> {
-        *self.demand.seeks.entry((bytes, padding)).or_default() += 1;
-        self.resolve_seeks(core)
-    }
-
-    /// Fetches a range no longer. Requests that only it needed are cancelled.
-    pub fn forget_range(&mut self, id: RangeId) {
-        self.drop_range(id);
-        self.cancel_unwanted();
-    }
-
-    /// Takes one [`Replicator::want_block`] back. A request that only it needed is cancelled.
-    pub fn forget_block(&mut self, index: u64) {
-        if let Some(block) = self.demand.blocks.get_mut(&index) {
-            block.waiters = block.waiters.saturating_sub(1);
-            if block.waiters == 0 {
-                self.demand.blocks.remove(&index);
-                self.cancel_unwanted();
-            }
-        }
-    }
-
-    /// Takes one [`Replicator::want_seek`] back.
-    pub fn forget_seek(&mut self, bytes: u64, padding: u64) {
-        if let Some(count) = self.demand.seeks.get_mut(&(bytes, padding)) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.demand.seeks.remove(&(bytes, padding));
-            }
-        }
-    }
-
-    /// Makes what is wanted equal to what the sessions of a core wait for. Instead of the single steps above.
-    ///
-    /// # Errors
-    ///
-    /// When the store failed.
-    pub fn set_demand(
-        &mut self,
-        wanted: &hypercore::Demand,
-        core: &impl Core,
-        now: Mono,
-    ) -> Result<(), CoreError> {
-        self.refresh(core)?;
-        let demand = &mut self.demand;
-        let blocks = demand.blocks.len();
-        demand.blocks.retain(|index, _| wanted.blocks.contains_key(index));
-        let mut is_less = demand.blocks.len() < blocks;
-        for (index, waiters) in &wanted.blocks {
-            let block = demand::BlockDemand {
-                priority: 1,
-                since: now,
-                waiters: *waiters,
-            };
-            demand.blocks.entry(*index).or_insert(block).waiters = *waiters;
-        }
-        let gone: Vec<RangeId> = demand
-            .ranges
-            .iter()
-            .filter(|(id, range)| {
-                let same = wanted.ranges.get(&id.0);
-                same.is_none_or(|same| (same.start, same.end) != (range.start, range.end))
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in gone {
-            is_less = true;
-            self.drop_range(id);
-        }
-        for (id, range) in &wanted.ranges {
-            let last = range.end.unwrap_or(u64::MAX);
-            let here = range.start..last.min(self.known.length).max(range.start);
-            if let Entry::Vacant(place) = self.demand.ranges.entry(RangeId(*id)) {
-                place.insert(demand::RangeDemand {
-                    start: range.start,
-                    end: range.end,
-                    cursor: core.first_missing(here)?,
-                });
-            }
-        }
-        if is_less {
-            self.cancel_unwanted();
-        }
-        Ok(())
-    }
-
     // Changes of the core that did not come from a peer.
 
     /// The core became longer, or its manifest known: by us, or by another part of the program.
@@ -393,48 +250,6 @@ impl Replicator {
             peer.withdraw(blocks.clone(), self.settings.announcements);
         }
         Ok(())
-    }
-
-    // Time.
-
-    /// When [`Replicator::tick`] is to be called next, and pulling may give something new.
-    #[must_use]
-    pub fn next_timeout(&self, now: Mono) -> Option<Mono> {
-        let timeout = self.settings.answer_timeout;
-        let asked = self.peers.values().filter(|peer| peer.in_flight > 0);
-        let answers = asked.map(|peer| peer.last_sign() + timeout);
-        let rests = self
-            .peers
-            .values()
-            .map(|peer| peer.resting_until)
-            .filter(|until| *until > now);
-        let claims = self
-            .demand
-            .blocks
-            .values()
-            .map(|block| block.since + ask::CLAIM_TIME);
-        answers.chain(rests).chain(claims.filter(|at| *at > now)).min()
-    }
-
-    /// Takes back what was asked of peers that do not answer.
-    pub fn tick(&mut self, now: Mono) {
-        let timeout = self.settings.answer_timeout;
-        let silent: Vec<PeerId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.in_flight > 0 && now.since(peer.last_sign()) >= timeout)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in silent {
-            for request in self.requests.of_peer(id) {
-                self.cancel(request);
-            }
-            if let Some(peer) = self.peers.get_mut(&id) {
-                // Longer each time: it may never answer again.
-                peer.rests = (peer.rests + 1).min(8);
-                peer.resting_until = now + timeout * (1 << peer.rests);
-            }
-        }
     }
 
     // What is to be sent.
@@ -491,6 +306,9 @@ impl Replicator {
         for peer in self.peers.values_mut() {
             peer.sync_due = true;
         }
+        if state.length > before.length {
+            self.cancel_late_upgrades();
+        }
         // Blocks that are here already: those of an append, not of an upgrade.
         let end = core.first_missing(before.length..state.length)?;
         if end > before.length {
@@ -506,6 +324,11 @@ impl Replicator {
             length, contiguous, ..
         } = self.known;
         for peer in self.peers.values_mut() {
+            // With the nodes that came along, what the peer was denied may be provable.
+            if peer.lacks_roots && blocks.start < peer.sync.length && core.has_roots(peer.sync.length)? {
+                peer.lacks_roots = false;
+                peer.sync_due = true;
+            }
             let near_end = blocks.start.saturating_add(256) >= length;
             if contiguous == length {
                 peer.added.clear();
@@ -558,9 +381,8 @@ impl Replicator {
     /// Somebody else is to do what the request was for.
     fn give_back(&mut self, request: &InFlight) {
         let id = request.message.id;
-        if self.upgrade == Some(id) {
-            self.upgrade = None;
-        }
+        self.upgrades.retain(|upgrade| *upgrade != id);
+        self.probes.retain(|_, probe| probe.request != id);
         if self.manifest == Some(id) {
             self.manifest = None;
         }
@@ -578,6 +400,31 @@ impl Replicator {
                 .any(|range| range.contains(block.index))
         {
             self.demand.again.insert(block.index);
+        }
+    }
+
+    /// Answers to these would contradict the length that is known by now.
+    fn cancel_late_upgrades(&mut self) {
+        let length = self.known.length;
+        let late = |id: &u64| {
+            let upgrade = self.requests.get(*id)?.message.request.upgrade;
+            upgrade.filter(|upgrade| upgrade.start != length)
+        };
+        let late: Vec<u64> = self
+            .upgrades
+            .iter()
+            .copied()
+            .filter(|id| late(id).is_some())
+            .collect();
+        for id in late {
+            self.cancel(id);
+        }
+    }
+
+    /// Tells of a change of a peer, once for many in a row.
+    fn notice_remote(&mut self, id: PeerId) {
+        if !matches!(self.events.back(), Some(Event::Remote(last)) if *last == id) {
+            self.events.push_back(Event::Remote(id));
         }
     }
 
@@ -617,17 +464,24 @@ impl Replicator {
     }
 
     fn pause(&mut self, id: PeerId, fault: Fault) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        if !peer.paused {
+        if self.peers.get(&id).is_some_and(|peer| !peer.paused) {
+            self.ask_nothing_more(id);
+            self.tell_paused(id, fault);
+        }
+    }
+
+    fn ask_nothing_more(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
             peer.paused = true;
             peer.wants_due.clear();
-            for request in self.requests.of_peer(id) {
-                self.cancel(request);
-            }
-            self.events.push_back(Event::Paused { peer: id, fault });
         }
+        for request in self.requests.of_peer(id) {
+            self.cancel(request);
+        }
+    }
+
+    fn tell_paused(&mut self, id: PeerId, fault: Fault) {
+        self.events.push_back(Event::Paused { peer: id, fault });
     }
 
     /// The peer is hostile: its channel is to be closed.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
+use super::check::Check;
 use super::demand::RangeId;
 use super::wants::Wants;
 use crate::env::Mono;
@@ -25,6 +26,8 @@ pub(super) struct Peer {
 
     // What is to be sent.
     pub(super) sync_due: bool,
+    /// It was told that its length cannot be upgraded: too few tree nodes are here.
+    pub(super) lacks_roots: bool,
     /// Announce the contiguous length.
     pub(super) contiguous_due: bool,
     pub(super) dropped: Vec<Range<u64>>,
@@ -50,6 +53,29 @@ pub(super) struct Peer {
     pub(super) no_data: [u32; 2],
     /// Requests of it that could not be proven.
     pub(super) invalid: u32,
+    /// What it is asked after a wrong proof.
+    pub(super) check: Option<Check>,
+    pub(super) allowance: Allowance,
+}
+
+/// How much more work the announcements of a peer may cause.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Allowance {
+    used: u64,
+    since: Mono,
+}
+
+impl Allowance {
+    /// Takes so much of it. False when that is too much. A burst is forgotten within 32 seconds.
+    pub(super) fn take(&mut self, cost: u64, burst: u64, now: Mono) -> bool {
+        let back = now.since(self.since).as_millis() * u128::from(burst) / 32_000;
+        if back > 0 {
+            self.used = self.used.saturating_sub(u64::try_from(back).unwrap_or(u64::MAX));
+            self.since = now;
+        }
+        self.used = self.used.saturating_add(cost);
+        self.used <= burst
+    }
 }
 
 /// How fast a peer answers.
@@ -73,6 +99,7 @@ impl Peer {
             have: Have::new(settings.announced_pages),
             wants: Wants::default(),
             sync_due: true,
+            lacks_roots: false,
             contiguous_due: true,
             dropped: Vec::new(),
             added: Vec::new(),
@@ -90,6 +117,8 @@ impl Peer {
             misfits: 0,
             no_data: [0; 2],
             invalid: 0,
+            check: None,
+            allowance: Allowance::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Source: spec/replication.md 6.3, 6.7 and 6.9.
 
-use super::{Event, Fault, PeerId, Replicator};
+use super::{Event, Fault, PeerId, Replicator, fork};
 use crate::env::Mono;
 use crate::hypercore::CoreError;
 use crate::hypercore::merkle::Seek;
@@ -50,10 +50,10 @@ impl Replicator {
                 if let Some(peer) = self.peers.get_mut(&id) {
                     peer.have.write(&bitfield);
                     peer.look_from(bitfield.start);
-                    self.events.push_back(Event::Remote(id));
                 }
+                self.notice_remote(id);
             }
-            Message::Range(range) => self.receive_range(id, range),
+            Message::Range(range) => self.receive_range(id, range, now),
             // None is registered: the original's own users send none either.
             Message::Extension(_) => {}
         }
@@ -70,18 +70,15 @@ impl Replicator {
         }
         peer.sync = sync;
         peer.synced = true;
-        self.events.push_back(Event::Remote(id));
+        // It is behind: only a sync that repeats its length lets it ask for the upgrade. No answer to an equal or longer
+        // side, or two of us would talk for ever.
+        peer.sync_due |= sync.fork == fork && sync.length < length;
+        self.notice_remote(id);
         if !self.downloading && !sync.downloading {
             self.events.push_back(Event::Close {
                 peer: id,
                 fault: None,
             });
-            return;
-        }
-        // It is behind: only a sync that repeats its length lets it ask for the upgrade. No answer to an equal or longer
-        // side, or two of us would talk for ever.
-        if sync.fork == fork && sync.length < length {
-            peer.sync_due = true;
         }
     }
 
@@ -127,29 +124,48 @@ impl Replicator {
         peer.wants_due.push_back(want);
     }
 
-    fn receive_range(&mut self, id: PeerId, range: Range) {
+    fn receive_range(&mut self, id: PeerId, range: Range, now: Mono) {
+        let burst = self.settings.announced_work;
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
         let blocks = range.start..range.start.saturating_add(range.length);
+        if !peer
+            .allowance
+            .take(peer.have.cost(&blocks, range.drop), burst, now)
+        {
+            self.blame(id, Fault::Announcements { pages: burst });
+            return;
+        }
         if range.drop {
             peer.have.clear(blocks);
         } else {
             peer.look_from(range.start);
             peer.have.set(blocks);
         }
-        self.events.push_back(Event::Remote(id));
+        self.notice_remote(id);
     }
 
     fn receive_no_data(&mut self, id: PeerId, none: NoData, now: Mono) {
+        if none.request == 0 {
+            self.end_check(id);
+        }
         let Some(request) = self.requests.answered(id, none.request) else {
             return;
         };
+        let is_probe = self
+            .probes
+            .get(&id)
+            .is_some_and(|probe| probe.request == none.request);
         let limit = self.settings.no_data;
         let mut count = 0;
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.in_flight = peer.in_flight.saturating_sub(1);
             peer.speed.last_answer = now;
+            if is_probe {
+                // A fork that it cannot prove now is not asked about again at once.
+                peer.resting_until = peer.resting_until.max(now + fork::PROBE_REST);
+            }
             // It may have said meanwhile that it has it no longer: then nothing is wrong.
             let asked = request.message;
             let claims = match (asked.request.block, asked.request.upgrade) {
@@ -161,21 +177,21 @@ impl Replicator {
                 *counter += 1;
                 count = *counter;
             }
-            // What it does not give it does not have, until it says so again.
-            if asked.request.upgrade.is_some() && asked.fork == peer.sync.fork {
-                peer.sync.can_upgrade = false;
-            }
             if asked.manifest {
                 peer.sync.has_manifest = false;
             }
-            if let Some(block) = asked.request.block
-                && asked.request.upgrade.is_none()
-            {
-                peer.have.clear(block.index..block.index.saturating_add(1));
-            }
-            if let Some(hash) = asked.request.hash {
-                let index = hash.index / 2;
-                peer.have.clear(index..index.saturating_add(1));
+            // What it does not give it does not have, until it says so again. About a fork that it has left it says
+            // nothing, and it has announced the blocks of the new one before.
+            if asked.fork == peer.sync.fork {
+                if asked.request.upgrade.is_some() {
+                    peer.sync.can_upgrade = false;
+                } else if let Some(block) = asked.request.block {
+                    peer.have.clear(block.index..block.index.saturating_add(1));
+                }
+                if let Some(hash) = asked.request.hash {
+                    let index = hash.index / 2;
+                    peer.have.clear(index..index.saturating_add(1));
+                }
             }
         }
         self.give_back(&request);
@@ -191,7 +207,10 @@ impl Replicator {
         core: &mut impl Core,
         now: Mono,
     ) -> Result<(), CoreError> {
-        // An answer to nothing: cancelled, a push, or a check that we never ask for.
+        if data.request == 0 {
+            return self.receive_check(id, &data.proof, core);
+        }
+        // An answer to nothing: cancelled, or a push.
         let Some(request) = self.requests.answered(id, data.request) else {
             return Ok(());
         };
@@ -200,6 +219,13 @@ impl Replicator {
             peer.speed.answered(request.sent, now);
             peer.rests = 0;
             peer.no_data = [0; 2];
+        }
+        let is_probe = self
+            .probes
+            .get(&id)
+            .is_some_and(|probe| probe.request == data.request);
+        if is_probe {
+            self.probes.remove(&id);
         }
         let is_move = self
             .moving
@@ -210,12 +236,13 @@ impl Replicator {
             self.count_misfit(id, &request.message, &data.proof);
             return Ok(());
         }
+        if is_probe {
+            return self.start_move(id, &data.proof, core, now);
+        }
         if is_move {
-            return self.advance_move(id, &data.proof, core);
+            return self.advance_move(id, &data.proof, core, now);
         }
-        if self.upgrade == Some(data.request) {
-            self.upgrade = None;
-        }
+        self.upgrades.retain(|upgrade| *upgrade != data.request);
         if self.manifest == Some(data.request) {
             self.manifest = None;
             if data.proof.manifest.is_none()
@@ -246,7 +273,7 @@ impl Replicator {
             }
             Outcome::Refused(error) => {
                 self.give_back(&request);
-                self.pause(id, Fault::Proof(error));
+                self.suspect(id, error, now);
                 Ok(())
             }
         }
@@ -262,7 +289,9 @@ impl Replicator {
             peer.sync.can_upgrade = false;
         }
         peer.misfits += 1;
-        if let Some(block) = asked.request.block {
+        if let Some(block) = asked.request.block
+            && asked.fork == peer.sync.fork
+        {
             peer.have.clear(block.index..block.index.saturating_add(1));
         }
         if peer.misfits >= limit {

@@ -19,6 +19,9 @@ pub(super) struct InFlight {
     pub(super) order: u64,
 }
 
+/// Cancelled requests of one peer whose numbers are used again.
+const CANCELLED_MAX: usize = 1024;
+
 /// All requests of one core.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
@@ -81,10 +84,11 @@ impl Requests {
     /// Gives a request up. The peer is to be told.
     pub(super) fn cancel(&mut self, id: u64) -> Option<InFlight> {
         let request = self.remove(id)?;
-        self.cancelled
-            .entry(request.peer)
-            .or_default()
-            .push((id, self.next_order));
+        let cancelled = self.cancelled.entry(request.peer).or_default();
+        // Beyond it numbers are given up: there are enough.
+        if cancelled.len() < CANCELLED_MAX {
+            cancelled.push((id, self.next_order));
+        }
         Some(request)
     }
 

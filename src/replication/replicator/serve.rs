@@ -22,8 +22,8 @@ pub(super) const fn contiguous_range(length: u64) -> Message {
 
 impl Replicator {
     /// What we say of ourselves to a peer.
-    pub(super) fn our_sync(&self, id: PeerId, core: &impl Core) -> Result<Option<Sync>, CoreError> {
-        let Some(peer) = self.peers.get(&id) else {
+    pub(super) fn our_sync(&mut self, id: PeerId, core: &impl Core) -> Result<Option<Sync>, CoreError> {
+        let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(None);
         };
         let State { fork, length, .. } = self.known;
@@ -34,6 +34,7 @@ impl Replicator {
             true if !same_fork || (their_length > 0 && their_length >= length) => false,
             true => their_length == 0 || core.has_roots(their_length)?,
         };
+        peer.lacks_roots = peer.synced && same_fork && their_length < length && !can_upgrade;
         Ok(Some(Sync {
             fork,
             length,

@@ -19,6 +19,8 @@ pub(super) struct SharedCore<E: Env> {
     pub(super) key: CoreKey,
     pub(super) discovery_key: DiscoveryKey,
     state: Mutex<State<E>>,
+    /// There is something to time now.
+    timing: watch::Sender<()>,
 }
 
 struct State<E: Env> {
@@ -28,6 +30,8 @@ struct State<E: Env> {
     /// What the replicator was last told of.
     demand: Demand,
     offered: Offered,
+    /// The attendant knows that there is something to time.
+    is_timed: bool,
 }
 
 /// Messages to send, and where the channel stands.
@@ -69,13 +73,16 @@ impl<E: Env> SharedCore<E> {
                 peers: BTreeMap::new(),
                 demand: Demand::default(),
                 offered,
+                is_timed: false,
             }),
+            timing: watch::Sender::new(()),
         });
         let attendant = Attendant {
             env: env.clone(),
             core: Arc::downgrade(&shared),
             changes,
             wishes,
+            timing: shared.timing.subscribe(),
             events,
         };
         env.spawn().spawn("replicated core", attendant.run());
@@ -127,12 +134,18 @@ impl<E: Env> SharedCore<E> {
                 is_drained = true;
                 break;
             };
-            if let Message::Data(data) = &message {
-                bytes += data.proof.block.as_ref().map_or(0, |block| block.value.len());
-            }
+            bytes += match &message {
+                Message::Data(data) => data.proof.block.as_ref().map_or(0, |block| block.value.len()),
+                Message::Bitfield(bitfield) => bitfield.words.len() * 4,
+                _ => 0,
+            };
             messages.push(message);
         }
         state.settle();
+        if !state.is_timed && state.replicator.has_timeouts() {
+            state.is_timed = true;
+            self.timing.send_modify(|()| {});
+        }
         Ok(Pulled {
             messages,
             is_drained,
@@ -196,7 +209,7 @@ impl<E: Env> State<E> {
                     peer,
                     fault: Some(fault),
                 } => (peer, Why::Blame(fault)),
-                Event::Paused { peer, .. } => (peer, Why::Paused),
+                Event::Paused { peer, fault } => (peer, Why::Paused(fault)),
                 _ => continue,
             };
             if let Some(mailbox) = self.peers.get(&peer) {
@@ -219,12 +232,14 @@ struct Attendant<E: Env> {
     core: Weak<SharedCore<E>>,
     changes: watch::Receiver<u64>,
     wishes: watch::Receiver<u64>,
+    timing: watch::Receiver<()>,
     events: Events,
 }
 
 /// What there is to do.
 enum Woken {
     Change,
+    Timing,
     Time,
     Closed,
 }
@@ -236,7 +251,8 @@ impl<E: Env> Attendant<E> {
             let timeout = {
                 let Some(core) = self.core.upgrade() else { return };
                 let now = self.env.clock().now();
-                let state = core.lock();
+                let mut state = core.lock();
+                state.is_timed = state.replicator.has_timeouts();
                 state.replicator.next_timeout(now)
             };
             let woken = self.wait(timeout).await;
@@ -250,6 +266,7 @@ impl<E: Env> Attendant<E> {
                     state.settle();
                     state.wake();
                 }
+                Woken::Timing => continue,
                 Woken::Change => {}
             }
             self.pass_events(&mut state);
@@ -281,6 +298,7 @@ impl<E: Env> Attendant<E> {
         let mut sleep = pin!(self.env.clock().sleep_until(at));
         let mut change = pin!(self.changes.changed());
         let mut wish = pin!(self.wishes.changed());
+        let mut timing = pin!(self.timing.changed());
         poll_fn(|context| {
             for changed in [change.as_mut().poll(context), wish.as_mut().poll(context)] {
                 match changed {
@@ -288,6 +306,9 @@ impl<E: Env> Attendant<E> {
                     Poll::Ready(Err(_)) => return Poll::Ready(Woken::Closed),
                     Poll::Pending => {}
                 }
+            }
+            if timing.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Woken::Timing);
             }
             if timeout.is_none() {
                 return Poll::Pending;

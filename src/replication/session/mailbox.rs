@@ -34,7 +34,7 @@ pub(super) enum Why {
     /// Nobody wants it any more.
     Idle,
     /// Nothing good comes from the peer.
-    Paused,
+    Paused(Fault),
     /// The peer is hostile.
     Blame(Fault),
     /// The core failed here.

@@ -34,6 +34,7 @@ pub struct Session {
     mailbox: Arc<Mailbox>,
     progress: watch::Receiver<Progress>,
     ended: watch::Receiver<Option<End>>,
+    blame: watch::Receiver<Option<Misbehaviour>>,
 }
 
 /// How far a session has come.
@@ -55,6 +56,10 @@ pub struct Progress {
     pub received: u64,
     /// Bytes that went, sealed.
     pub sent: u64,
+    /// Bytes that wait until the peer reads them, sealed.
+    pub unsent: usize,
+    /// Requests and wants of the peer that wait for an answer.
+    pub unanswered: usize,
 }
 
 impl Session {
@@ -87,6 +92,12 @@ impl Session {
         // Without a reason when its world stopped.
         let _ = ended.wait_for(Option::is_some).await;
         self.end().unwrap_or(End::Closed)
+    }
+
+    /// The last thing for which a core is no longer replicated with the peer. The session goes on while there are others.
+    #[must_use]
+    pub fn blame(&self) -> Option<Misbehaviour> {
+        self.blame.borrow().clone()
     }
 
     /// Ends the session. What is on its way to the peer still goes out.

@@ -169,13 +169,15 @@ impl<E: Env> Replication<E> {
         let mailbox = Arc::new(Mailbox::new());
         let number = hub.lock().enter(&mailbox);
         let (progress, ended) = (watch::Sender::new(Progress::default()), watch::Sender::new(None));
+        let blame = watch::Sender::new(None);
         let session = Session {
             role,
             mailbox: Arc::clone(&mailbox),
             progress: progress.subscribe(),
             ended: ended.subscribe(),
+            blame: blame.subscribe(),
         };
-        let driver = Driver::new(Arc::clone(hub), number, connection, mailbox, progress);
+        let driver = Driver::new(Arc::clone(hub), number, connection, mailbox, progress, blame);
         hub.env
             .spawn()
             .spawn("session", driver.run(Box::pin(stream), ended));

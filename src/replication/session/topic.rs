@@ -13,8 +13,16 @@ use crate::replication::capability::HandshakeHash;
 use crate::replication::wakeup::{Coupler, Handshake, Message, Topic, TopicEvent, TopicPeer};
 use crate::wire::{Length, Link};
 
-/// Cores that were announced and not yet asked about by [`Wakeup::announced`]. More are forgotten: they come again.
-const HEARD_MAX: usize = 4096;
+/// Cores that one peer announced and that were not yet asked about by [`Wakeup::announced`]. More are forgotten: they come
+/// again, and crowd out nobody else's.
+const HEARD_MAX: usize = 1024;
+
+/// What peers announced: each core with a length, by its first announcer.
+#[derive(Debug, Default)]
+struct Heard {
+    cores: BTreeMap<CoreKey, Length>,
+    counts: BTreeMap<TopicPeer, usize>,
+}
 
 /// A topic that this store takes part in, as long as this or a session that joined it lives: peers tell each other there of
 /// cores of writers.
@@ -58,14 +66,15 @@ impl Wakeup {
     pub async fn announced(&self) -> Vec<Link> {
         let mut heard = self.topic.heard.subscribe();
         loop {
-            let mut taken = BTreeMap::new();
+            let mut taken = Heard::default();
             heard.mark_unchanged();
             self.topic.heard.send_if_modified(|heard| {
                 taken = std::mem::take(heard);
                 false
             });
-            if !taken.is_empty() {
+            if !taken.cores.is_empty() {
                 return taken
+                    .cores
                     .into_iter()
                     .map(|(key, length)| Link { key, length })
                     .collect();
@@ -81,7 +90,7 @@ pub(super) struct SharedTopic {
     key: CoreKey,
     pub(super) name: DiscoveryKey,
     state: Mutex<State>,
-    heard: watch::Sender<BTreeMap<CoreKey, Length>>,
+    heard: watch::Sender<Heard>,
 }
 
 struct State {
@@ -94,6 +103,8 @@ struct Peer {
     mailbox: Arc<Mailbox>,
     /// The bootstrap core is replicated with it.
     has_bootstrap: bool,
+    /// It asks which cores there are. The answer is made when it can be sent.
+    is_asking: bool,
 }
 
 /// How far a channel of a core is.
@@ -114,7 +125,7 @@ impl SharedTopic {
                 coupler: Coupler::default(),
                 peers: BTreeMap::new(),
             }),
-            heard: watch::Sender::new(BTreeMap::new()),
+            heard: watch::Sender::new(Heard::default()),
         }
     }
 
@@ -141,6 +152,7 @@ impl SharedTopic {
                     Peer {
                         mailbox,
                         has_bootstrap,
+                        is_asking: false,
                     },
                 );
             }
@@ -178,7 +190,15 @@ impl SharedTopic {
     }
 
     pub(super) fn pull(&self, peer: TopicPeer) -> Option<Message> {
-        self.lock().topic.pull(peer)
+        let state = &mut *self.lock();
+        if let Some(message) = state.topic.pull(peer) {
+            return Some(message);
+        }
+        let known = state.peers.get_mut(&peer)?;
+        if std::mem::take(&mut known.is_asking) {
+            state.topic.announce(peer, state.coupler.all());
+        }
+        state.topic.pull(peer)
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -188,10 +208,12 @@ impl SharedTopic {
             match event {
                 TopicEvent::Active(peer) => state.ready(peer),
                 TopicEvent::Lookup(peer) => {
-                    let all = state.coupler.all();
-                    state.topic.announce(peer, all);
+                    if let Some(known) = state.peers.get_mut(&peer) {
+                        known.is_asking = true;
+                        known.mailbox.due_topic(peer);
+                    }
                 }
-                TopicEvent::Announced { cores, .. } => self.hear(&cores),
+                TopicEvent::Announced { peer, cores } => self.hear(peer, &cores),
                 TopicEvent::Joined(_) | TopicEvent::Inactive(_) => {}
             }
         }
@@ -210,12 +232,15 @@ impl SharedTopic {
         changed
     }
 
-    fn hear(&self, cores: &[Link]) {
+    fn hear(&self, peer: TopicPeer, cores: &[Link]) {
         self.heard.send_if_modified(|heard| {
+            let count = heard.counts.entry(peer).or_default();
             for core in cores {
-                if heard.len() < HEARD_MAX || heard.contains_key(&core.key) {
-                    let known = heard.entry(core.key).or_insert(core.length);
+                if let Some(known) = heard.cores.get_mut(&core.key) {
                     *known = core.length.max(*known);
+                } else if *count < HEARD_MAX {
+                    *count += 1;
+                    heard.cores.insert(core.key, core.length);
                 }
             }
             !cores.is_empty()

@@ -10,24 +10,28 @@ use std::task::{Context, Poll};
 use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+mod channels;
+
 use super::core::SharedCore;
 use super::mailbox::{Mail, Mailbox, Why};
 use super::replication::Hub;
 use super::topic::{SharedTopic, Standing};
 use super::{End, Misbehaviour, Progress};
-use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};
+use crate::crypto::{DiscoveryKey, PublicKey};
 use crate::env::{Clock as _, Env, Mono, watch};
-use crate::hypercore::CoreError;
 use crate::replication::capability;
 use crate::replication::connection::{Connection, Event};
 use crate::replication::message::{Handshake, Message, PROTOCOL};
-use crate::replication::mux::{self, Channel, Open};
-use crate::replication::replicator::PeerId;
+use crate::replication::mux::{self, Channel};
+use crate::replication::replicator::{Fault, PeerId};
 use crate::replication::wakeup::{self, TopicPeer};
-use crate::wire::compact::{Decode as _, Encode as _};
+use crate::wire::compact::Decode as _;
 
 /// Bytes that are read at one time.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Events that are taken before others may go on. More than requests may wait, so that a burst of too many is seen as such.
+const EVENTS_MAX: usize = 4096;
 
 /// A session under way.
 pub(super) struct Driver<E: Env> {
@@ -44,12 +48,22 @@ pub(super) struct Driver<E: Env> {
     /// Cores about which the peer told us nonsense.
     banned: BTreeSet<DiscoveryKey>,
     due: VecDeque<PeerId>,
+    due_topics: BTreeSet<TopicPeer>,
     /// Cores of which messages came.
     touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
-    /// Have, want and synced for each channel.
-    standing: BTreeMap<PeerId, (u64, u64, bool)>,
+    standing: BTreeMap<PeerId, Stand>,
     progress: watch::Sender<Progress>,
+    blame: watch::Sender<Option<Misbehaviour>>,
     now: Progress,
+}
+
+/// Where the core of a channel stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stand {
+    have: u64,
+    want: u64,
+    is_synced: bool,
+    unanswered: usize,
 }
 
 /// A channel of a core.
@@ -67,6 +81,7 @@ struct JoinedTopic {
 }
 
 /// What the task woke for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Woken {
     Mail,
     Input,
@@ -82,6 +97,7 @@ impl<E: Env> Driver<E> {
         connection: Connection,
         mailbox: Arc<Mailbox>,
         progress: watch::Sender<Progress>,
+        blame: watch::Sender<Option<Misbehaviour>>,
     ) -> Self {
         Self {
             hub,
@@ -95,9 +111,11 @@ impl<E: Env> Driver<E> {
             offered: BTreeSet::new(),
             banned: BTreeSet::new(),
             due: VecDeque::new(),
+            due_topics: BTreeSet::new(),
             touched: BTreeMap::new(),
             standing: BTreeMap::new(),
             progress,
+            blame,
             now: Progress::default(),
         }
     }
@@ -127,25 +145,30 @@ impl<E: Env> Driver<E> {
     {
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            self.take_events().await?;
+            let is_more = self.take_events().await?;
             self.take_mail().await?;
             self.pull()?;
             self.report();
-            match self.wait(stream, &mut buffer).await? {
-                Woken::Mail | Woken::Input | Woken::Room => {}
-                Woken::Time => {
-                    let now = self.clock();
-                    self.connection.tick(now)?;
-                }
-                Woken::PeerEnded => return Err(End::PeerEnded),
+            if self.wait(stream, &mut buffer, is_more).await? == Woken::PeerEnded {
+                return Err(End::PeerEnded);
+            }
+            // Also while bytes come without a pause.
+            let now = self.clock();
+            if now >= self.connection.next_timeout() {
+                self.connection.tick(now)?;
             }
         }
     }
 
     // What came.
 
-    async fn take_events(&mut self) -> Result<(), End> {
-        while let Some(event) = self.connection.poll()? {
+    /// True when there is more.
+    async fn take_events(&mut self) -> Result<bool, End> {
+        let mut count = 0;
+        while count < EVENTS_MAX
+            && let Some(event) = self.connection.poll()?
+        {
+            count += 1;
             match event {
                 Event::Connected { stream, remote } => {
                     self.admit(remote)?;
@@ -189,7 +212,7 @@ impl<E: Env> Driver<E> {
         for core in std::mem::take(&mut self.touched).into_values() {
             core.settle();
         }
-        Ok(())
+        Ok(count == EVENTS_MAX)
     }
 
     fn admit(&self, remote: PublicKey) -> Result<(), End> {
@@ -217,7 +240,7 @@ impl<E: Env> Driver<E> {
         let now = self.hub.env.clock().now();
         joined.peer = Some(peer);
         self.peers.insert(peer, channel);
-        self.standing.insert(peer, (0, 0, false));
+        self.standing.insert(peer, Stand::default());
         let opened = joined.core.open(peer, theirs.seeks, &self.mailbox, now);
         self.tell_topics(key, Standing::Open);
         self.survive(channel, opened)
@@ -266,14 +289,21 @@ impl<E: Env> Driver<E> {
             };
             match why {
                 Why::Idle => self.leave(channel),
-                Why::Paused => self.ban(channel),
                 Why::Failed(error) => self.survive(channel, Err(error))?,
+                Why::Paused(fault) => {
+                    if let Some(blame) = self.blame_for(channel, fault) {
+                        self.ban(channel);
+                        // Without another core there is nothing left to talk about.
+                        if self.channels.is_empty() {
+                            return Err(blame.into());
+                        }
+                        self.blame.send_replace(Some(blame));
+                    }
+                }
                 Why::Blame(fault) => {
-                    let Some(joined) = self.channels.get(&channel) else {
-                        continue;
-                    };
-                    let core = joined.core.key;
-                    return Err(Misbehaviour::Replication { core, fault }.into());
+                    if let Some(blame) = self.blame_for(channel, fault) {
+                        return Err(blame.into());
+                    }
                 }
             }
         }
@@ -282,197 +312,23 @@ impl<E: Env> Driver<E> {
                 self.due.push_back(peer);
             }
         }
-        for peer in mail.due_topics {
-            self.pull_topic(peer);
-        }
+        self.due_topics.extend(mail.due_topics);
         if mail.look {
             self.offer_all().await?;
         }
         Ok(())
     }
 
-    // Channels.
-
-    /// Offers the open cores that were not offered before.
-    async fn offer_all(&mut self) -> Result<(), End> {
-        if self.connection.stream().is_none() {
-            return Ok(());
-        }
-        for topic in self.hub.topics() {
-            self.join_topic(&topic);
-        }
-        for name in self.hub.store.open_cores() {
-            if !self.offered.contains(&name) && !self.banned.contains(&name) {
-                self.join(name).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens the channel of a core. False when the core is not here, or the channel does not fit.
-    async fn join(&mut self, name: DiscoveryKey) -> Result<bool, End> {
-        if self.connection.channels().has(PROTOCOL, name.as_bytes()) {
-            return Ok(true);
-        }
-        let core = self.hub.core(name).await.map_err(End::Store)?;
-        let (Some(core), Some(stream)) = (core, self.connection.stream()) else {
-            return Ok(false);
-        };
-        let handshake = Handshake {
-            seeks: true,
-            capability: capability::replication(stream, self.connection.role(), &core.key),
-        };
-        // A few bytes: it can be encoded, and fits.
-        let Ok(handshake) = handshake.to_bytes() else {
-            return Ok(false);
-        };
-        let opened = self.connection.open(&Open {
-            protocol: PROTOCOL,
-            aliases: &[],
-            id: name.as_bytes(),
-            handshake: &handshake,
-            unique: true,
-        });
-        let Ok(channel) = opened else { return Ok(false) };
-        self.offered.insert(name);
-        self.tell_topics(core.key, Standing::Pending);
-        self.channels.insert(channel, Joined { core, peer: None });
-        Ok(true)
-    }
-
-    /// The core is not replicated on a channel any more. True when the channel should be opened again.
-    fn part(&mut self, joined: &Joined<E>) -> bool {
-        self.tell_topics(joined.core.key, Standing::Closed);
-        let Some(peer) = joined.peer else { return false };
-        self.peers.remove(&peer);
-        self.standing.remove(&peer);
-        self.due.retain(|due| *due != peer);
-        joined.core.close(peer)
-    }
-
-    fn part_all(&mut self) {
-        for joined in std::mem::take(&mut self.topics).into_values() {
-            if let Some(peer) = joined.peer {
-                joined.topic.close(peer);
-            }
-        }
-        for joined in std::mem::take(&mut self.channels).into_values() {
-            self.part(&joined);
-        }
-        self.hub.leave(self.number);
-    }
-
-    fn leave(&mut self, channel: Channel) {
-        self.connection.close(channel);
-        if let Some(joined) = self.channels.remove(&channel) {
-            self.part(&joined);
-        }
-    }
-
-    /// Closes a channel for good.
-    fn ban(&mut self, channel: Channel) {
-        if let Some(joined) = self.channels.get(&channel) {
-            self.banned.insert(joined.core.discovery_key);
-        }
-        self.leave(channel);
-    }
-
-    /// A core that was closed or that its owner spoiled costs its channel; a store that failed the session.
-    fn survive(&mut self, channel: Channel, done: Result<(), CoreError>) -> Result<(), End> {
-        match done {
-            Ok(()) => Ok(()),
-            Err(CoreError::Closed | CoreError::Signatures { .. }) => {
-                self.ban(channel);
-                Ok(())
-            }
-            Err(error) => Err(End::Store(error)),
-        }
-    }
-
-    // Topics.
-
-    /// Opens the channel of a topic. False when it does not fit.
-    fn join_topic(&mut self, topic: &Arc<SharedTopic>) -> bool {
-        if self
-            .topics
-            .values()
-            .any(|joined| Arc::ptr_eq(&joined.topic, topic))
-        {
-            return true;
-        }
-        let Some(stream) = self.connection.stream() else {
-            return false;
-        };
-        // A few bytes: it can be encoded, and fits.
-        let Ok(handshake) = topic.handshake(stream, self.connection.role()).to_bytes() else {
-            return false;
-        };
-        let opened = self.connection.open(&Open {
-            protocol: wakeup::PROTOCOL,
-            aliases: &[],
-            id: topic.name.as_bytes(),
-            handshake: &handshake,
-            unique: true,
-        });
-        let Ok(channel) = opened else { return false };
-        let topic = Arc::clone(topic);
-        self.topics.insert(channel, JoinedTopic { topic, peer: None });
-        true
-    }
-
-    fn opened_topic(&mut self, channel: Channel, handshake: &[u8]) -> Result<(), End> {
-        let theirs = wakeup::Handshake::from_bytes(handshake).map_err(Misbehaviour::Wakeup)?;
-        let (Some(joined), Some(stream)) = (self.topics.get_mut(&channel), self.connection.stream()) else {
-            return Ok(());
-        };
-        let (topic, peer) = (Arc::clone(&joined.topic), TopicPeer(self.hub.next_peer().0));
-        let role = self.connection.role().other();
-        if !topic.open(peer, &theirs, stream, role, &self.mailbox) {
-            // It knows another key of the same name, or none.
-            self.connection.close(channel);
-            return Ok(());
-        }
-        joined.peer = Some(peer);
-        for joined in self.channels.values() {
-            let standing = joined.peer.map_or(Standing::Pending, |_| Standing::Open);
-            topic.channel(peer, joined.core.key, standing);
-        }
-        Ok(())
-    }
-
-    fn leave_topic(&mut self, channel: Channel) {
-        if let Some(JoinedTopic {
-            topic,
-            peer: Some(peer),
-        }) = self.topics.remove(&channel)
-        {
-            topic.close(peer);
-        }
-    }
-
-    fn tell_topics(&self, core: CoreKey, standing: Standing) {
-        for joined in self.topics.values() {
-            if let Some(peer) = joined.peer {
-                joined.topic.channel(peer, core, standing);
-            }
-        }
-    }
-
-    /// Sends what a topic has to say. That is little.
-    fn pull_topic(&mut self, due: TopicPeer) {
-        let found = self.topics.iter().find(|(_, joined)| joined.peer == Some(due));
-        let Some((channel, joined)) = found else { return };
-        while let Some(message) = joined.topic.pull(due) {
-            if let Ok(payload) = message.encode() {
-                let _ = self.connection.send(*channel, message.kind(), &payload);
-            }
-        }
+    fn blame_for(&self, channel: Channel, fault: Fault) -> Option<Misbehaviour> {
+        let core = self.channels.get(&channel)?.core.key;
+        Some(Misbehaviour::Replication { core, fault })
     }
 
     // What goes.
 
     /// Fills the output from the channels in turn.
     fn pull(&mut self) -> Result<(), End> {
+        self.pull_topics();
         while self.connection.is_writable() {
             let Some(peer) = self.due.pop_front() else { break };
             let Some(channel) = self.peers.get(&peer).copied() else {
@@ -500,8 +356,13 @@ impl<E: Env> Driver<E> {
                 self.due.push_back(peer);
             }
             if let Some(status) = pulled.status {
-                let have = pulled.contiguous.min(status.length);
-                self.standing.insert(peer, (have, status.length, status.synced));
+                let stand = Stand {
+                    have: pulled.contiguous.min(status.length),
+                    want: status.length,
+                    is_synced: status.synced,
+                    unanswered: status.unanswered,
+                };
+                self.standing.insert(peer, stand);
             }
         }
         Ok(())
@@ -513,12 +374,15 @@ impl<E: Env> Driver<E> {
             have: 0,
             want: 0,
             is_synced: !self.standing.is_empty(),
+            unsent: self.connection.output().len(),
+            unanswered: 0,
             ..self.now
         };
-        for (have, want, is_synced) in self.standing.values() {
-            progress.have = progress.have.saturating_add(*have);
-            progress.want = progress.want.saturating_add(*want);
-            progress.is_synced &= *is_synced;
+        for stand in self.standing.values() {
+            progress.have = progress.have.saturating_add(stand.have);
+            progress.want = progress.want.saturating_add(stand.want);
+            progress.is_synced &= stand.is_synced;
+            progress.unanswered += stand.unanswered;
         }
         self.now = progress;
         self.progress
@@ -531,7 +395,13 @@ impl<E: Env> Driver<E> {
         self.hub.env.clock().now()
     }
 
-    async fn wait<S>(&mut self, stream: &mut Pin<Box<S>>, buffer: &mut [u8]) -> Result<Woken, End>
+    /// Reads and writes until there is something to do. With `is_more` that is at once, but others go on before.
+    async fn wait<S>(
+        &mut self,
+        stream: &mut Pin<Box<S>>,
+        buffer: &mut [u8],
+        is_more: bool,
+    ) -> Result<Woken, End>
     where
         S: AsyncRead + AsyncWrite,
     {
@@ -540,16 +410,27 @@ impl<E: Env> Driver<E> {
             connection,
             mail,
             due,
+            due_topics,
             now,
             ..
         } = self;
+        let mut is_others_turn = is_more;
         let mut sleep = pin!(clock.sleep_until(connection.next_timeout()));
         let mut mail = pin!(mail.changed());
         poll_fn(|context| {
             let wrote = write(stream, connection, context)?;
             now.sent = now.sent.saturating_add(wrote);
-            if wrote > 0 && !due.is_empty() && connection.is_writable() {
+            let is_due = !due.is_empty() || !due_topics.is_empty();
+            let is_room = is_due && connection.is_writable();
+            if wrote > 0 && (is_room || !connection.is_readable()) {
                 return Poll::Ready(Ok(Woken::Room));
+            }
+            if is_more {
+                if !std::mem::take(&mut is_others_turn) {
+                    return Poll::Ready(Ok(Woken::Room));
+                }
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if mail.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Ok(Woken::Mail));

@@ -1,0 +1,199 @@
+//! How far everything is: writers, peers, and what is waited for.
+
+use super::cores::Known;
+use super::shared::lock;
+use super::{Autobee, Changes, Progress, Session, Stalled, WriterStatus};
+use crate::crypto::CoreKey;
+use crate::env::{Clock as _, Env, Mono};
+use crate::error::Error;
+use crate::wire::{Index, Length, Link};
+
+/// A look at a database at one moment.
+///
+/// ```
+/// # use autobee::{Autobee, Corestore};
+/// # use autobee::apply::OrderOnly;
+/// # use autobee::env::memory::MemoryEnv;
+/// # let env = MemoryEnv::new(1);
+/// # env.run(async {
+/// # let db = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(OrderOnly).open().await?;
+/// db.append(b"hello").await?;
+/// let status = db.status();
+/// assert!(status.is_writable && status.peers.is_empty() && status.missing.is_empty());
+/// assert_eq!(status.writers[0].applied, status.writers[0].length);
+/// # Ok::<(), autobee::Error>(())
+/// # }).unwrap().unwrap();
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Status {
+    /// The local writer may write.
+    pub is_writable: bool,
+    /// Each core of a writer, or of a stranger that is looked at, by key.
+    pub writers: Vec<WriterProgress>,
+    /// Each running connection, oldest first.
+    pub peers: Vec<PeerProgress>,
+    /// Links that nothing can be ordered behind before what they name is here.
+    pub missing: Vec<Link>,
+    /// Why this peer applies nothing any more.
+    pub stopped: Option<String>,
+}
+
+/// How far one writer is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WriterProgress {
+    /// The writer.
+    pub key: CoreKey,
+    /// What the membership says of it. None: a stranger.
+    pub record: Option<WriterStatus>,
+    /// How long its log is, as far as a peer proved it.
+    pub length: Length,
+    /// How many of its first blocks are here.
+    pub have: Length,
+    /// How many of them are applied.
+    pub applied: Length,
+    /// What keeps the others from being applied; none when there are no others.
+    pub pending: Option<Pending>,
+}
+
+/// Why blocks of a writer are not applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pending {
+    /// They are still at peers.
+    Blocks,
+    /// They wait for blocks that they link, for the clock, for a grant, or for the next drain.
+    Order,
+    /// Nothing more of this log is taken.
+    Stalled(Stalled),
+}
+
+/// How far the exchange with one peer is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PeerProgress {
+    /// The connection: it can be closed, or waited for.
+    pub session: Session,
+    /// How much came and went, and how much the peer has that is not here.
+    pub progress: Progress,
+}
+
+impl<E: Env> Autobee<E> {
+    // How far it is.
+
+    /// How far everything is, and what is waited for.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let peers = self.shared.sessions().into_iter().map(|session| PeerProgress {
+            progress: session.progress(),
+            session,
+        });
+        let peers = peers.collect();
+        let state = lock(&self.shared.state);
+        let records = state.engine.writers();
+        let writers = state.cores.known().map(|known| {
+            let record = records.iter().find(|record| record.key == known.key).copied();
+            let stalled = state.stalled(&known.key);
+            WriterProgress::new(known, record, stalled)
+        });
+        Status {
+            is_writable: state.engine.is_writer(&self.shared.local),
+            writers: writers.collect(),
+            peers,
+            missing: state.engine.missing().collect(),
+            stopped: state.engine.stopped().map(str::to_owned),
+        }
+    }
+
+    /// The record of one writer; none when it never was one.
+    #[must_use]
+    pub fn writer(&self, key: &CoreKey) -> Option<WriterStatus> {
+        self.writers().into_iter().find(|record| record.key == *key)
+    }
+
+    // Waiting.
+
+    /// Waits until all that is known of the logs of all writers is here and applied, as far as it can be: what stalled
+    /// is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` with the first block that did not come within `read_wait_ms`; `Interrupted`, `Closed`.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let clock = self.shared.env.clock();
+        let deadline = clock.now() + self.shared.settings.read_wait();
+        let mut changes = Changes::default();
+        loop {
+            self.shared.drain().await?;
+            let Some((core, index)) = self.first_missing() else {
+                return Ok(());
+            };
+            if !self.changed_before(&mut changes, deadline).await {
+                return Err(Error::Unavailable { core, index });
+            }
+        }
+    }
+
+    /// Notes that a writer has at least this many entries, as somebody said elsewhere: its core is looked for at all
+    /// peers, like one that a peer announces, and what is here of it is applied.
+    ///
+    /// # Errors
+    ///
+    /// `Interrupted`, `Closed`.
+    pub async fn wakeup(&self, writer: Link) -> Result<(), Error> {
+        lock(&self.shared.state).check_open()?;
+        self.shared.hint(&[writer]);
+        self.shared.drain().await
+    }
+
+    /// True for a database, whatever it is handed in as.
+    #[must_use]
+    pub fn is_autobee(value: &dyn std::any::Any) -> bool {
+        value.is::<Self>()
+    }
+
+    /// The first block that is known to exist and is not here.
+    fn first_missing(&self) -> Option<(CoreKey, Index)> {
+        let state = lock(&self.shared.state);
+        let mut known = state.cores.known();
+        let unfinished = known.find(|known| {
+            known.have < known.length
+                && state.engine.is_member(&known.key)
+                && state.stalled(&known.key).is_none()
+        });
+        if let Some(known) = unfinished {
+            return Some((known.key, Index(known.have.0)));
+        }
+        let link = state.engine.missing().next()?;
+        Some((link.key, Index(link.length.0.saturating_sub(1))))
+    }
+
+    /// Waits for a change. False when none came before `deadline`.
+    async fn changed_before(&self, changes: &mut Changes, deadline: Mono) -> bool {
+        let clock = self.shared.env.clock();
+        super::shared::unless(changes.wait(&self.shared), clock.sleep_until(deadline))
+            .await
+            .is_some()
+    }
+}
+
+impl WriterProgress {
+    fn new(known: Known, record: Option<WriterStatus>, stalled: Option<Stalled>) -> Self {
+        let applied = record.map_or(Length::ZERO, |record| record.length);
+        let pending = match stalled {
+            Some(stalled) => Some(Pending::Stalled(stalled)),
+            None if known.have > applied => Some(Pending::Order),
+            None if known.length > known.have => Some(Pending::Blocks),
+            None => None,
+        };
+        Self {
+            key: known.key,
+            record,
+            length: known.length,
+            have: known.have,
+            applied,
+            pending,
+        }
+    }
+}

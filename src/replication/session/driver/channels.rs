@@ -1,0 +1,203 @@
+//! Which channels a session has: those of cores, and those of wakeup topics.
+
+use std::sync::Arc;
+
+use super::super::topic::{SharedTopic, Standing};
+use super::super::{End, Misbehaviour};
+use super::{Driver, Joined, JoinedTopic};
+use crate::crypto::{CoreKey, DiscoveryKey};
+use crate::env::Env;
+use crate::hypercore::CoreError;
+use crate::replication::capability;
+use crate::replication::message::{Handshake, PROTOCOL};
+use crate::replication::mux::{Channel, Open};
+use crate::replication::wakeup::{self, TopicPeer};
+use crate::wire::compact::{Decode as _, Encode as _};
+
+impl<E: Env> Driver<E> {
+    // Channels.
+
+    /// Offers the open cores that were not offered before.
+    pub(super) async fn offer_all(&mut self) -> Result<(), End> {
+        if self.connection.stream().is_none() {
+            return Ok(());
+        }
+        for topic in self.hub.topics() {
+            self.join_topic(&topic);
+        }
+        for name in self.hub.store.open_cores() {
+            if !self.offered.contains(&name) && !self.banned.contains(&name) {
+                self.join(name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the channel of a core. False when the core is not here, or the channel does not fit.
+    pub(super) async fn join(&mut self, name: DiscoveryKey) -> Result<bool, End> {
+        if self.connection.channels().has(PROTOCOL, name.as_bytes()) {
+            return Ok(true);
+        }
+        let core = self.hub.core(name).await.map_err(End::Store)?;
+        let (Some(core), Some(stream)) = (core, self.connection.stream()) else {
+            return Ok(false);
+        };
+        let handshake = Handshake {
+            seeks: true,
+            capability: capability::replication(stream, self.connection.role(), &core.key),
+        };
+        // A few bytes: it can be encoded, and fits.
+        let Ok(handshake) = handshake.to_bytes() else {
+            return Ok(false);
+        };
+        let opened = self.connection.open(&Open {
+            protocol: PROTOCOL,
+            aliases: &[],
+            id: name.as_bytes(),
+            handshake: &handshake,
+            unique: true,
+        });
+        let Ok(channel) = opened else { return Ok(false) };
+        self.offered.insert(name);
+        self.tell_topics(core.key, Standing::Pending);
+        self.channels.insert(channel, Joined { core, peer: None });
+        Ok(true)
+    }
+
+    /// The core is not replicated on a channel any more. True when the channel should be opened again.
+    pub(super) fn part(&mut self, joined: &Joined<E>) -> bool {
+        self.tell_topics(joined.core.key, Standing::Closed);
+        let Some(peer) = joined.peer else { return false };
+        self.peers.remove(&peer);
+        self.standing.remove(&peer);
+        self.due.retain(|due| *due != peer);
+        joined.core.close(peer)
+    }
+
+    pub(super) fn part_all(&mut self) {
+        for joined in std::mem::take(&mut self.topics).into_values() {
+            if let Some(peer) = joined.peer {
+                joined.topic.close(peer);
+            }
+        }
+        for joined in std::mem::take(&mut self.channels).into_values() {
+            self.part(&joined);
+        }
+        self.hub.leave(self.number);
+    }
+
+    pub(super) fn leave(&mut self, channel: Channel) {
+        self.connection.close(channel);
+        if let Some(joined) = self.channels.remove(&channel) {
+            self.part(&joined);
+        }
+    }
+
+    /// Closes a channel for good.
+    pub(super) fn ban(&mut self, channel: Channel) {
+        if let Some(joined) = self.channels.get(&channel) {
+            self.banned.insert(joined.core.discovery_key);
+        }
+        self.leave(channel);
+    }
+
+    /// A core that was closed or that its owner spoiled costs its channel; a store that failed the session.
+    pub(super) fn survive(&mut self, channel: Channel, done: Result<(), CoreError>) -> Result<(), End> {
+        match done {
+            Ok(()) => Ok(()),
+            Err(CoreError::Closed | CoreError::Signatures { .. }) => {
+                self.ban(channel);
+                Ok(())
+            }
+            Err(error) => Err(End::Store(error)),
+        }
+    }
+
+    // Topics.
+
+    /// Opens the channel of a topic. False when it does not fit.
+    pub(super) fn join_topic(&mut self, topic: &Arc<SharedTopic>) -> bool {
+        if self
+            .topics
+            .values()
+            .any(|joined| Arc::ptr_eq(&joined.topic, topic))
+        {
+            return true;
+        }
+        let Some(stream) = self.connection.stream() else {
+            return false;
+        };
+        // A few bytes: it can be encoded, and fits.
+        let Ok(handshake) = topic.handshake(stream, self.connection.role()).to_bytes() else {
+            return false;
+        };
+        let opened = self.connection.open(&Open {
+            protocol: wakeup::PROTOCOL,
+            aliases: &[],
+            id: topic.name.as_bytes(),
+            handshake: &handshake,
+            unique: true,
+        });
+        let Ok(channel) = opened else { return false };
+        let topic = Arc::clone(topic);
+        self.topics.insert(channel, JoinedTopic { topic, peer: None });
+        true
+    }
+
+    pub(super) fn opened_topic(&mut self, channel: Channel, handshake: &[u8]) -> Result<(), End> {
+        let theirs = wakeup::Handshake::from_bytes(handshake).map_err(Misbehaviour::Wakeup)?;
+        let (Some(joined), Some(stream)) = (self.topics.get_mut(&channel), self.connection.stream()) else {
+            return Ok(());
+        };
+        let (topic, peer) = (Arc::clone(&joined.topic), TopicPeer(self.hub.next_peer().0));
+        let role = self.connection.role().other();
+        if !topic.open(peer, &theirs, stream, role, &self.mailbox) {
+            // It knows another key of the same name, or none.
+            self.connection.close(channel);
+            return Ok(());
+        }
+        joined.peer = Some(peer);
+        for joined in self.channels.values() {
+            let standing = joined.peer.map_or(Standing::Pending, |_| Standing::Open);
+            topic.channel(peer, joined.core.key, standing);
+        }
+        Ok(())
+    }
+
+    pub(super) fn leave_topic(&mut self, channel: Channel) {
+        if let Some(JoinedTopic {
+            topic,
+            peer: Some(peer),
+        }) = self.topics.remove(&channel)
+        {
+            topic.close(peer);
+        }
+    }
+
+    pub(super) fn tell_topics(&self, core: CoreKey, standing: Standing) {
+        for joined in self.topics.values() {
+            if let Some(peer) = joined.peer {
+                joined.topic.channel(peer, core, standing);
+            }
+        }
+    }
+
+    /// Sends what the topics have to say.
+    pub(super) fn pull_topics(&mut self) {
+        while self.connection.is_writable()
+            && let Some(due) = self.due_topics.first().copied()
+        {
+            let found = self.topics.iter().find(|(_, joined)| joined.peer == Some(due));
+            match found.and_then(|(channel, joined)| Some((*channel, joined.topic.pull(due)?))) {
+                Some((channel, message)) => {
+                    if let Ok(payload) = message.encode() {
+                        let _ = self.connection.send(channel, message.kind(), &payload);
+                    }
+                }
+                None => {
+                    self.due_topics.remove(&due);
+                }
+            }
+        }
+    }
+}
