@@ -122,6 +122,7 @@ impl<E: Env> Builder<E> {
             optimistic: self.optimistic,
             verify,
             trees: trees.trees().clone(),
+            window_batches: self.settings.window_batches,
         });
         engine.set_local(cores.local());
         if let Some(keys) = cores.encryption() {

@@ -315,6 +315,18 @@ impl<E: Env> DatabaseCores<E> {
         &self.forks
     }
 
+    /// Makes blocks count as not taken from these lengths on. Gives the cores that are open.
+    pub(super) fn feed_from(&mut self, length: impl Fn(&CoreKey) -> Length) -> Vec<CoreKey> {
+        for (key, member) in &mut self.open {
+            member.fed = member.fed.min(length(key).0);
+            // It is found again at the same block.
+            member
+                .stalled
+                .take_if(|stalled| matches!(stalled, Stalled::Sealed(_)));
+        }
+        self.open.keys().copied().collect()
+    }
+
     /// Why nothing more of a core is taken; none when all is well with it.
     pub(super) fn stalled(&self, key: &CoreKey) -> Option<&Stalled> {
         self.open.get(key)?.stalled.as_ref()

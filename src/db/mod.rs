@@ -205,7 +205,9 @@ impl<E: Env> Autobee<E> {
     /// All entries in their order, with the weight that each batch has there.
     #[must_use]
     pub fn order(&self) -> Vec<OrderedEntry> {
-        lock(&self.shared.state).engine.order()
+        let state = lock(&self.shared.state);
+        // A tree in memory has all of its blocks.
+        state.engine.history().unwrap_or_else(|_| state.engine.order())
     }
 
     /// The records of all writers, removed ones included, in key order.

@@ -253,6 +253,12 @@ impl<E: Env> Shared<E> {
                 }
                 let now = self.now();
                 let mut drained = state.engine.drain(now, self.settings.drain_applies_max);
+                if let Ok(drained) = &mut drained
+                    && drained.is_behind
+                {
+                    state.go_back()?;
+                    drained.more = true;
+                }
                 let unawaited = state.settle(&mut drained, now);
                 if drained.is_ok() {
                     state.save()?;
@@ -422,6 +428,17 @@ impl<E: Env> State<E> {
         let (from, blocks) = self.cores.take_new(key)?;
         self.engine.ingest(*key, from, &blocks);
         Ok(!blocks.is_empty())
+    }
+
+    /// What came belongs before everything that the engine holds: it begins anew from a checkpoint, with what is stored.
+    fn go_back(&mut self) -> Result<(), Error> {
+        self.engine.go_back().map_err(|error| Error::Internal {
+            what: error.to_string(),
+        })?;
+        for key in self.cores.feed_from(|key| self.engine.fed_from(key)) {
+            self.feed(&key)?;
+        }
+        Ok(())
     }
 
     /// Why nothing more of a core is taken.
