@@ -315,6 +315,13 @@ impl<E: Env> DatabaseCores<E> {
         &self.forks
     }
 
+    /// Makes blocks count as taken up to these lengths, before anything is taken.
+    pub(super) fn begin_at(&mut self, length: impl Fn(&CoreKey) -> Length) {
+        for (key, member) in &mut self.open {
+            member.fed = length(key).0;
+        }
+    }
+
     /// Makes blocks count as not taken from these lengths on. Gives the cores that are open.
     pub(super) fn feed_from(&mut self, length: impl Fn(&CoreKey) -> Length) -> Vec<CoreKey> {
         for (key, member) in &mut self.open {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::WINDOW_BATCHES;
 use crate::replication::connection::ConnectionSettings;
 use crate::replication::mux::MuxSettings;
 use crate::replication::session::SessionSettings;
@@ -86,8 +87,8 @@ pub struct Settings {
     /// Batches that are applied before other tasks get their turn.
     pub drain_applies_max: usize,
     /// About how many batches of the order are held in memory to be ordered anew; see
-    /// [`EngineOptions::window_batches`](crate::engine::EngineOptions::window_batches). All of them by default: what is
-    /// forgotten is read from the system tree, which is in memory itself.
+    /// [`EngineOptions::window_batches`](crate::engine::EngineOptions::window_batches). Those before are read from
+    /// the system tree when they are needed.
     pub window_batches: usize,
     /// Memory for decoded blocks and nodes of the view, in bytes.
     pub view_cache_bytes_max: usize,
@@ -154,7 +155,7 @@ impl Default for Settings {
             farewell_ms_max: 5_000,
             heal_gather: HealGather::default(),
             drain_applies_max: 4096,
-            window_batches: usize::MAX,
+            window_batches: WINDOW_BATCHES,
             view_cache_bytes_max: 64 << 20,
             keep_alive_ms: 5_000,
             silence_ms_max: 15_000,

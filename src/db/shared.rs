@@ -391,10 +391,9 @@ impl<E: Env> State<E> {
     /// Signs and writes own blocks, and with them the trees, about which they speak. The blocks are shown to peers once
     /// the commit is durable.
     pub(super) fn append(&mut self, blocks: Vec<Bytes>) -> Result<(Length, Seq), Error> {
-        let head = self.engine.records().head();
-        let (trees, cores) = (&self.trees, &self.cores);
+        let (trees, cores, engine) = (&self.trees, &self.cores, &mut self.engine);
         let ((length, saved), seq) = cores.store().transact(|change| {
-            let saved = trees.save(change, cores, head)?;
+            let saved = trees.save(change, cores, engine)?;
             Ok((change.append(cores.local_core()?, blocks)?, saved))
         })?;
         self.trees.saved(saved);
@@ -404,15 +403,13 @@ impl<E: Env> State<E> {
 
     /// Stores what was applied. It is durable with the next sync.
     fn save(&mut self) -> Result<(), CoreError> {
-        let head = self.engine.records().head();
-        let (trees, cores) = (&self.trees, &self.cores);
-        if !trees.has_news(cores, head) {
+        let (trees, cores, engine) = (&self.trees, &self.cores, &mut self.engine);
+        if !trees.has_news(cores, engine) {
             return Ok(());
         }
-        let (saved, _) = self
-            .cores
+        let (saved, _) = cores
             .store()
-            .transact(|change| trees.save(change, cores, head))?;
+            .transact(|change| trees.save(change, cores, engine))?;
         self.trees.saved(saved);
         Ok(())
     }

@@ -84,6 +84,8 @@ pub(super) struct Past {
     /// Nothing is forgotten before this much of each core is here again: or it would be behind at once.
     hold: BTreeMap<CoreKey, Length>,
     search: AnchorSearch,
+    /// How often the start of what is held moved.
+    moves: u64,
     /// The own batch that is not in its log yet: after going back nobody else feeds it.
     pub(super) own: Option<(CoreKey, Index, Vec<Bytes>)>,
 }
@@ -102,6 +104,7 @@ impl Past {
             states: BTreeMap::new(),
             hold: BTreeMap::new(),
             search: AnchorSearch::default(),
+            moves: 0,
             own: None,
         }
     }
@@ -164,8 +167,11 @@ impl<V: Verify> Engine<V> {
         let start = self.order.way_back(&self.dag, &self.run(0));
         let lengths = self.readers.iter().map(|(core, reader)| (*core, reader.length()));
         let lengths: Vec<_> = lengths.collect();
+        let reached = self.order.state().records.head();
         self.begin(start)?;
         self.past.hold.extend(lengths);
+        // Up to where the orders part nothing has to be applied again. What cannot be read is.
+        let _ = self.take_up(reached);
         Ok(())
     }
 
@@ -174,6 +180,20 @@ impl<V: Verify> Engine<V> {
     pub fn fed_from(&self, core: &CoreKey) -> Length {
         let reader = self.readers.get(core).map(Reader::length);
         reader.unwrap_or_else(|| self.dag.base_length(core))
+    }
+
+    /// Changes whenever there are other [`Engine::checkpoints`] to be stored. Those that were stored before are good as
+    /// long as all blocks are there that they were made with: they only lead to more work.
+    #[must_use]
+    pub const fn moves(&self) -> u64 {
+        self.past.moves
+    }
+
+    /// True when the last drain came to its end, and nothing was begun since. Only then is the order that of the blocks
+    /// that are here, and its head and checkpoints may replace those that are stored.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.round_over
     }
 
     /// What to store, newest first, to be able to go on from here. Good as long as no drain was behind.
@@ -253,6 +273,7 @@ impl<V: Verify> Engine<V> {
         for (core, reader) in &mut self.readers {
             reader.forget(self.dag.base_length(core));
         }
+        self.past.moves += 1;
         let state = self.order.state_at(self.order.forgotten()).clone();
         self.know_anchors(&state.system);
         let Start { prefix, ladder, .. } = self.order.start(&self.dag);
@@ -292,6 +313,7 @@ impl<V: Verify> Engine<V> {
     fn begin(&mut self, start: Start) -> Result<(), ResumeError> {
         let entries = start.prefix.entries();
         let root = self.past.state(entries)?;
+        self.past.moves += 1;
         let records = root.system.records().filter(|(_, record)| !record.is_anchor);
         let recorded = records.map(|(key, record)| (*key, record.length));
         self.dag = Dag::starting_at(start.prefix.lengths(recorded));
