@@ -22,7 +22,8 @@ use crate::hypercore::{
     Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Event, Events,
     SessionOptions,
 };
-use crate::wire::{Index, Length};
+use crate::wire::oplog::OplogBlock;
+use crate::wire::{Decode as _, Index, Length};
 
 const REFERRER: &str = "referrer";
 const LOCAL: &str = "autobee/local";
@@ -268,6 +269,14 @@ impl<E: Env> DatabaseCores<E> {
         (0..)
             .map_while(|index| core.get_local(index).ok().flatten())
             .collect()
+    }
+
+    /// How many blocks of its batch come before the last one of these.
+    pub(super) fn blocks_before(&self, key: &CoreKey, last: Length) -> Option<u64> {
+        let block = self.get(key)?.get_local(last.last()?.0).ok()??;
+        OplogBlock::from_bytes(&block)
+            .ok()
+            .map(|block| block.batch.before)
     }
 
     /// How long the logs are, by key.

@@ -34,6 +34,9 @@ use crate::wire::{Index, Length, Link, Timestamp};
 /// The default of [`EngineOptions::window_batches`].
 pub const WINDOW_BATCHES: usize = 8192;
 
+/// Fewer batches are held when they have more blocks than this.
+const BLOCKS_OF_A_BATCH: usize = 4;
+
 /// An engine cannot go on from a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -257,6 +260,7 @@ impl<V: Verify> Engine<V> {
             return;
         }
         self.past.hold.clear();
+        let window = self.window();
         let run = Run {
             apply: &self.apply,
             name: &self.name,
@@ -267,7 +271,7 @@ impl<V: Verify> Engine<V> {
             budget: 0,
             pause: None,
         };
-        if !self.order.forget(&mut self.dag, &run, self.past.window_batches) {
+        if !self.order.forget(&mut self.dag, &run, window) {
             return;
         }
         for (core, reader) in &mut self.readers {
@@ -308,6 +312,18 @@ impl<V: Verify> Engine<V> {
 
     pub(super) const fn is_searching(&self) -> bool {
         self.past.search.is_running()
+    }
+
+    /// How many batches are to be held: as many as wished for, or as have that many blocks in all.
+    fn window(&self) -> usize {
+        let window = self.past.window_batches;
+        let blocks: usize = self.readers.values().map(Reader::held).sum();
+        let blocks_max = window.saturating_mul(BLOCKS_OF_A_BATCH);
+        if blocks <= blocks_max {
+            return window;
+        }
+        let batches_max = blocks_max.saturating_mul(self.order.held()) / blocks;
+        window.min(batches_max).max(1)
     }
 
     fn begin(&mut self, start: Start) -> Result<(), ResumeError> {

@@ -16,14 +16,18 @@ use crate::wire::{Decode as _, Length};
 
 impl<V: Verify> Engine<V> {
     /// All blocks in their order, those that are forgotten as well: these are read from the system tree, in as many
-    /// steps as there are batches. The tree tells where a batch ends, and a batch begins where the one before it in its
-    /// log ends: so of Autobase's forgotten batches (block versions 0 to 2) all blocks are listed, not the last one
-    /// alone, and so are blocks that were refused before their writer was let in.
+    /// steps as there are batches. The tree tells where a batch ends. How many blocks it has before its last one, `before`
+    /// tells; where it does not, a batch begins where the one before it in its log ends: so of Autobase's forgotten
+    /// batches (block versions 0 to 2) all blocks are listed, not the last one alone, and so are blocks that were refused
+    /// before their writer was let in.
     ///
     /// # Errors
     ///
     /// When a block of the system tree is missing or corrupt.
-    pub fn history(&self) -> Result<Vec<OrderedEntry>, ResumeError> {
+    pub fn history(
+        &self,
+        before: impl Fn(&CoreKey, Length) -> Option<u64>,
+    ) -> Result<Vec<OrderedEntry>, ResumeError> {
         let held = self.order();
         if self.forgotten() == 0 {
             return Ok(held);
@@ -54,14 +58,15 @@ impl<V: Verify> Engine<V> {
                 }
             }
         }
-        let before = batches.iter().rev().flat_map(|(key, before, last, record)| {
+        let forgotten = batches.iter().rev().flat_map(|(key, end, last, record)| {
             let weight = witness::standing(Some(record));
-            (before.0 + 1..=last.0).map(move |length| OrderedEntry {
+            let first = before(key, *last).map_or(0, |before| last.0.saturating_sub(before));
+            (first.max(end.0 + 1)..=last.0).map(move |length| OrderedEntry {
                 key: *key,
                 length: Length(length),
                 weight,
             })
         });
-        Ok(before.chain(held).collect())
+        Ok(forgotten.chain(held).collect())
     }
 }

@@ -69,7 +69,7 @@ pub struct EngineOptions<V> {
     /// What is written.
     pub trees: Trees,
     /// About how many batches are held to be ordered anew when others arrive that belong before them. Twice as many
-    /// take memory; see [`WINDOW_BATCHES`].
+    /// take memory; fewer are held of more than four blocks each. See [`WINDOW_BATCHES`].
     pub window_batches: usize,
 }
 
