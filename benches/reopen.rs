@@ -5,7 +5,9 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a bench fails by panicking and says what it found"
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a bench fails by panicking, measures, and says what it found"
 )]
 
 mod databases;
@@ -25,7 +27,6 @@ fn main() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a bench measures")]
 async fn reopen(entries: usize) {
     let mut peer = Peer::open(None, Durability::Visible).await;
     let start = Instant::now();

@@ -4,7 +4,7 @@
 //! checkpoints that get sparser the further they are. What a peer does with them:
 //!
 //! ```text
-//! store   checkpoints() with every commit of the trees
+//! store   checkpoints(), whenever moves() changed, once is_settled()
 //! open    resume(checkpoints); feed each core from fed_from(core); drain
 //! drain   is_behind: go_back(); feed each core from fed_from(core); drain
 //! ```
