@@ -4,6 +4,10 @@
 
 #[path = "convergence/cases.rs"]
 mod cases;
+#[path = "convergence/engine.rs"]
+mod engine;
+#[path = "convergence/forgetting.rs"]
+mod forgetting;
 #[path = "convergence/healing.rs"]
 mod healing;
 #[path = "convergence/history.rs"]

@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use autobee::db::{AppendOptions, CloseReason, Durability};
+use autobee::db::{AppendOptions, CloseReason, Durability, Session};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::native::NativeEnv;
 use autobee::env::{Env, Listener as _, Network as _, PeerAddr};
@@ -224,6 +224,42 @@ async fn garbage_ends_the_session_with_blame_and_closing_without() {
     assert!(matches!(session.ended().await, CloseReason::Closed));
 }
 
+/// ```text
+/// a: adds b -- b joins --x  a: 40 entries, b: 40 entries  x-- a window of 4 batches does not reach back that far
+/// ```
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heal_behind_the_window_ends_like_any_other() {
+    let [a_dir, b_dir] = [Directory::new("window-a"), Directory::new("window-b")];
+    let settings = Settings {
+        window_batches: 4,
+        durability: Durability::Visible,
+        ..Settings::default()
+    };
+    let store = Corestore::open_default(a_dir.env()).await.unwrap();
+    let a = Autobee::builder(store).apply(Contract).settings(settings);
+    let a = a.open().await.unwrap();
+    let b = open(&b_dir, Some(&a)).await;
+    a.append(Op::add_writer(b.local(), 2).to_value()).await.unwrap();
+    let session = connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    until(&b, |db| db.writable()).await;
+    session.close();
+    session.ended().await;
+
+    for number in 0..40 {
+        for (db, name) in [(&a, "a"), (&b, "b")] {
+            let op = Op::put("k", format!("{name}{number}"));
+            db.append(op.to_value()).await.unwrap();
+        }
+    }
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    for db in [&a, &b] {
+        until(db, |db| db.order().len() == 81).await;
+    }
+    assert_eq!(a.order(), b.order());
+    assert_eq!(a.view().all().await.unwrap(), b.view().all().await.unwrap());
+    assert!(a.writers() == b.writers());
+}
+
 async fn memory_store(env: &MemoryEnv) -> Corestore<MemoryEnv> {
     Corestore::open_default(env.clone()).await.unwrap()
 }
@@ -237,7 +273,12 @@ async fn open(directory: &Directory, join: Option<&Autobee<NativeEnv>>) -> Autob
     builder.open().await.unwrap()
 }
 
-async fn connect(a_env: &NativeEnv, a: &Autobee<NativeEnv>, b_env: &NativeEnv, b: &Autobee<NativeEnv>) {
+async fn connect(
+    a_env: &NativeEnv,
+    a: &Autobee<NativeEnv>,
+    b_env: &NativeEnv,
+    b: &Autobee<NativeEnv>,
+) -> Session {
     let mut listener = a_env
         .network()
         .listen(&PeerAddr::new("127.0.0.1:0"))
@@ -245,8 +286,9 @@ async fn connect(a_env: &NativeEnv, a: &Autobee<NativeEnv>, b_env: &NativeEnv, b
         .unwrap();
     let address = listener.local_addr();
     let (accepted, dialled) = tokio::join!(listener.accept(), b_env.network().dial(&address));
-    a.replicate(accepted.unwrap().0, Role::Responder).unwrap();
+    let session = a.replicate(accepted.unwrap().0, Role::Responder).unwrap();
     b.replicate(dialled.unwrap(), Role::Initiator).unwrap();
+    session
 }
 
 async fn until(db: &Autobee<NativeEnv>, done: impl Fn(&Autobee<NativeEnv>) -> bool) {

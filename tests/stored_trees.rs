@@ -8,6 +8,7 @@ use std::time::Duration;
 use autobee::bee::{Bee, Settings as BeeSettings, StoredBee};
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _};
 use autobee::db::Durability;
+use autobee::engine::WINDOW_BATCHES;
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Wait};
@@ -39,6 +40,10 @@ async fn database(store: Store, durability: Durability) -> Autobee<MemoryEnv> {
         durability,
         ..Settings::default()
     };
+    database_with(store, settings).await
+}
+
+async fn database_with(store: Store, settings: Settings) -> Autobee<MemoryEnv> {
     let builder = Autobee::builder(store).apply(Contract).settings(settings);
     builder.open().await.unwrap()
 }
@@ -102,7 +107,13 @@ async fn cut_power(env: MemoryEnv, seed: u64) -> (u64, u64) {
     let mut choice = Seeded::new(seed);
     let mut disk = SimDisk::new(seed);
     let (mut taken_up, mut lost, mut appended) = (0, 0, 0);
-    let mut db = database(store_on(&env, &disk).await, Durability::Visible).await;
+    let windows = [1, 4, WINDOW_BATCHES];
+    let settings = Settings {
+        durability: Durability::Visible,
+        window_batches: windows[usize::try_from(seed % 3).unwrap()],
+        ..Settings::default()
+    };
+    let mut db = database_with(store_on(&env, &disk).await, settings.clone()).await;
     for step in 0..STEPS {
         if choice.below(6) > 0 {
             let value = Op::put(format!("{}", choice.below(20)), format!("{seed} {step}")).to_value();
@@ -137,8 +148,13 @@ async fn cut_power(env: MemoryEnv, seed: u64) -> (u64, u64) {
         drop(local);
 
         let before = lengths(&store).await;
-        db = database(store.clone(), Durability::Visible).await;
+        db = database_with(store.clone(), settings.clone()).await;
         assert_eq!(db.stats().applies, 0, "{context}");
+        assert!(
+            db.held().batches <= 2 * settings.window_batches + 2,
+            "{context}: {:?}",
+            db.held()
+        );
         assert_eq!(
             lengths(&store).await,
             before,
@@ -238,6 +254,59 @@ fn two_hundred_heads_are_written_and_read_again() {
         assert_eq!(db.order(), order);
         assert_eq!(db.view().all().await.unwrap(), entries);
         assert_eq!((db.stats().applies, lengths(&store).await), (0, before));
+    });
+    assert!(ended.is_some(), "the test waits for something that cannot happen");
+}
+
+/// Whatever was written before, opening takes up the same.
+#[test]
+fn opening_reads_a_window_and_applies_nothing() {
+    const WINDOW: usize = 200;
+    let env = MemoryEnv::new(1);
+    let ended = env.run(async {
+        let disk = SimDisk::new(1);
+        let settings = Settings {
+            durability: Durability::Visible,
+            window_batches: WINDOW,
+            ..Settings::default()
+        };
+        let mut db = database_with(store_on(&env, &disk).await, settings.clone()).await;
+        let mut appended = 0;
+        for round in 0..4 {
+            while appended < 2_500 * (round + 1) {
+                let values =
+                    (appended..appended + 3).map(|at| Op::put(format!("{}", at % 300), at.to_string()));
+                let values = values.map(|op| Bytes::from(op.to_value())).collect();
+                appended = db.append_batch(values).await.unwrap().0;
+            }
+            let found = async |db: &Autobee<MemoryEnv>| {
+                let view = db.view().all().await.unwrap();
+                (
+                    db.order(),
+                    db.writers(),
+                    view,
+                    db.views().unwrap().map(|core| core.length),
+                )
+            };
+            let before = found(&db).await;
+            assert_eq!(before.0.len() as u64, appended);
+            if round % 2 == 0 {
+                db.close().await.unwrap();
+            }
+            drop(db);
+            let store = store_on(&env, &disk.kill()).await;
+            let written = lengths(&store).await;
+            db = database_with(store.clone(), settings.clone()).await;
+            let held = db.held();
+            assert_eq!((db.stats().applies, lengths(&store).await), (0, written));
+            assert!(held.batches <= 2 * WINDOW + 2, "{held:?}");
+            assert!(held.blocks <= 8 * WINDOW + 8, "{held:?}");
+            assert!(held.checkpoints <= 16, "{held:?}");
+            assert!(
+                found(&db).await == before,
+                "round {round}: it is another database"
+            );
+        }
     });
     assert!(ended.is_some(), "the test waits for something that cannot happen");
 }

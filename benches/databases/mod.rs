@@ -43,7 +43,7 @@ impl Apply for Workload {
 /// A database and its directory, which goes with it.
 pub(crate) struct Peer {
     pub(crate) db: Database,
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 impl Peer {
@@ -51,6 +51,10 @@ impl Peer {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let at = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("autobee-bench-{}-{at}", std::process::id()));
+        Self::open_in(directory, key, durability).await
+    }
+
+    pub(crate) async fn open_in(directory: PathBuf, key: Option<CoreKey>, durability: Durability) -> Self {
         let env = NativeEnv::new(&directory).unwrap();
         let store = Corestore::open_default(env).await.unwrap();
         let mut builder = Autobee::builder(store)

@@ -112,22 +112,38 @@ impl<E: Env> Builder<E> {
     /// `Invalid` when the store holds another database, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         let verify = self.store.env().crypto().clone();
-        let cores =
+        let mut cores =
             DatabaseCores::open(self.store, self.key, self.encryption_key.as_deref().copied()).await?;
-        let trees = DatabaseTrees::open(&cores, &self.settings).await?;
-        let mut engine = Engine::new(EngineOptions {
+        let mut trees = DatabaseTrees::open(&cores, &self.settings).await?;
+        let options = || EngineOptions {
             key: cores.database(),
-            name: self.name,
-            apply: self.apply,
+            name: self.name.clone(),
+            apply: self.apply.clone(),
             optimistic: self.optimistic,
-            verify,
+            verify: verify.clone(),
             trees: trees.trees().clone(),
-        });
+            window_batches: self.settings.window_batches,
+        };
+        let checkpoints = trees.checkpoints(&cores)?;
+        let mut skipped = 0;
+        let mut engine = loop {
+            match Engine::resume(options(), &checkpoints[skipped..]) {
+                Ok(engine) => break engine,
+                Err(error) if skipped == checkpoints.len() => {
+                    return Err(Error::Internal {
+                        what: error.to_string(),
+                    });
+                }
+                // From an older one there is more to read, and the same end.
+                Err(_) => skipped += 1,
+            }
+        };
         engine.set_local(cores.local());
         if let Some(keys) = cores.encryption() {
             engine.set_keys(keys.clone());
         }
-        trees.take_up(&mut engine, &cores);
+        trees.take_up(&mut engine, &cores, skipped == 0);
+        cores.begin_at(|core| engine.fed_from(core));
         let sessions = SessionSettings {
             identity: self.identity,
             admit: self.admit,

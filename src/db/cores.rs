@@ -22,7 +22,8 @@ use crate::hypercore::{
     Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Event, Events,
     SessionOptions,
 };
-use crate::wire::{Index, Length};
+use crate::wire::oplog::OplogBlock;
+use crate::wire::{Decode as _, Index, Length};
 
 const REFERRER: &str = "referrer";
 const LOCAL: &str = "autobee/local";
@@ -270,6 +271,14 @@ impl<E: Env> DatabaseCores<E> {
             .collect()
     }
 
+    /// How many blocks of its batch come before the last one of these.
+    pub(super) fn blocks_before(&self, key: &CoreKey, last: Length) -> Option<u64> {
+        let block = self.get(key)?.get_local(last.last()?.0).ok()??;
+        OplogBlock::from_bytes(&block)
+            .ok()
+            .map(|block| block.batch.before)
+    }
+
     /// How long the logs are, by key.
     pub(super) fn known(&self) -> impl Iterator<Item = Known> {
         self.open.iter().map(|(key, member)| Known {
@@ -313,6 +322,25 @@ impl<E: Env> DatabaseCores<E> {
     /// The forks of the blocks that were taken; cores that are not here were never truncated.
     pub(super) const fn forks(&self) -> &BTreeMap<CoreKey, u64> {
         &self.forks
+    }
+
+    /// Makes blocks count as taken up to these lengths, before anything is taken.
+    pub(super) fn begin_at(&mut self, length: impl Fn(&CoreKey) -> Length) {
+        for (key, member) in &mut self.open {
+            member.fed = length(key).0;
+        }
+    }
+
+    /// Makes blocks count as not taken from these lengths on. Gives the cores that are open.
+    pub(super) fn feed_from(&mut self, length: impl Fn(&CoreKey) -> Length) -> Vec<CoreKey> {
+        for (key, member) in &mut self.open {
+            member.fed = member.fed.min(length(key).0);
+            // It is found again at the same block.
+            member
+                .stalled
+                .take_if(|stalled| matches!(stalled, Stalled::Sealed(_)));
+        }
+        self.open.keys().copied().collect()
     }
 
     /// Why nothing more of a core is taken; none when all is well with it.

@@ -31,7 +31,7 @@ pub use trees::CoreLength;
 pub use view::{View, ViewChange};
 pub use watch::{ViewEvent, ViewWatch};
 
-pub use crate::engine::{EngineStats as Stats, OrderedEntry, WriterStatus};
+pub use crate::engine::{EngineStats as Stats, Held, OrderedEntry, WriterStatus};
 pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
@@ -205,7 +205,11 @@ impl<E: Env> Autobee<E> {
     /// All entries in their order, with the weight that each batch has there.
     #[must_use]
     pub fn order(&self) -> Vec<OrderedEntry> {
-        lock(&self.shared.state).engine.order()
+        let state = lock(&self.shared.state);
+        let before = |key: &CoreKey, last: Length| state.cores.blocks_before(key, last);
+        // The blocks of trees that we wrote are all here.
+        let order = state.engine.history(before);
+        order.unwrap_or_else(|_| state.engine.order())
     }
 
     /// The records of all writers, removed ones included, in key order.
@@ -250,6 +254,12 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         lock(&self.shared.state).engine.stats()
+    }
+
+    /// What of the order and of the logs is in memory.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        lock(&self.shared.state).engine.held()
     }
 
     // Going on.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::WINDOW_BATCHES;
 use crate::replication::connection::ConnectionSettings;
 use crate::replication::mux::MuxSettings;
 use crate::replication::session::SessionSettings;
@@ -85,6 +86,10 @@ pub struct Settings {
     pub heal_gather: HealGather,
     /// Batches that are applied before other tasks get their turn.
     pub drain_applies_max: usize,
+    /// About how many batches of the order are held in memory to be ordered anew; see
+    /// [`EngineOptions::window_batches`](crate::engine::EngineOptions::window_batches). Those before are read from
+    /// the system tree when they are needed.
+    pub window_batches: usize,
     /// Memory for decoded blocks and nodes of the view, in bytes.
     pub view_cache_bytes_max: usize,
     /// How long nothing is sent to a peer before it is told that this end is still there, in milliseconds.
@@ -150,6 +155,7 @@ impl Default for Settings {
             farewell_ms_max: 5_000,
             heal_gather: HealGather::default(),
             drain_applies_max: 4096,
+            window_batches: WINDOW_BATCHES,
             view_cache_bytes_max: 64 << 20,
             keep_alive_ms: 5_000,
             silence_ms_max: 15_000,

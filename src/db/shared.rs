@@ -253,6 +253,12 @@ impl<E: Env> Shared<E> {
                 }
                 let now = self.now();
                 let mut drained = state.engine.drain(now, self.settings.drain_applies_max);
+                if let Ok(drained) = &mut drained
+                    && drained.is_behind
+                {
+                    state.go_back()?;
+                    drained.more = true;
+                }
                 let unawaited = state.settle(&mut drained, now);
                 if drained.is_ok() {
                     state.save()?;
@@ -385,10 +391,9 @@ impl<E: Env> State<E> {
     /// Signs and writes own blocks, and with them the trees, about which they speak. The blocks are shown to peers once
     /// the commit is durable.
     pub(super) fn append(&mut self, blocks: Vec<Bytes>) -> Result<(Length, Seq), Error> {
-        let head = self.engine.records().head();
-        let (trees, cores) = (&self.trees, &self.cores);
+        let (trees, cores, engine) = (&self.trees, &self.cores, &mut self.engine);
         let ((length, saved), seq) = cores.store().transact(|change| {
-            let saved = trees.save(change, cores, head)?;
+            let saved = trees.save(change, cores, engine)?;
             Ok((change.append(cores.local_core()?, blocks)?, saved))
         })?;
         self.trees.saved(saved);
@@ -398,15 +403,13 @@ impl<E: Env> State<E> {
 
     /// Stores what was applied. It is durable with the next sync.
     fn save(&mut self) -> Result<(), CoreError> {
-        let head = self.engine.records().head();
-        let (trees, cores) = (&self.trees, &self.cores);
-        if !trees.has_news(cores, head) {
+        let (trees, cores, engine) = (&self.trees, &self.cores, &mut self.engine);
+        if !trees.has_news(cores, engine) {
             return Ok(());
         }
-        let (saved, _) = self
-            .cores
+        let (saved, _) = cores
             .store()
-            .transact(|change| trees.save(change, cores, head))?;
+            .transact(|change| trees.save(change, cores, engine))?;
         self.trees.saved(saved);
         Ok(())
     }
@@ -422,6 +425,17 @@ impl<E: Env> State<E> {
         let (from, blocks) = self.cores.take_new(key)?;
         self.engine.ingest(*key, from, &blocks);
         Ok(!blocks.is_empty())
+    }
+
+    /// What came belongs before everything that the engine holds: it begins anew from a checkpoint, with what is stored.
+    fn go_back(&mut self) -> Result<(), Error> {
+        self.engine.go_back().map_err(|error| Error::Internal {
+            what: error.to_string(),
+        })?;
+        for key in self.cores.feed_from(|key| self.engine.fed_from(key)) {
+            self.feed(&key)?;
+        }
+        Ok(())
     }
 
     /// Why nothing more of a core is taken.

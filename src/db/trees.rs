@@ -18,7 +18,7 @@ use super::view::{Fetch, Source};
 use crate::bee::StoredBlocks;
 use crate::crypto::{CoreKey, Verify};
 use crate::engine::encryption::SYSTEM_NAME;
-use crate::engine::{Engine, Trees};
+use crate::engine::{Checkpoint, Engine, Trees};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
@@ -30,6 +30,10 @@ const BOOT: &str = "autobee/head";
 /// Which forks of the writers' cores led there, kept in the same place: a name of our own. What was applied is taken up
 /// again only if nobody rewrote his log since.
 const FORKS: &str = "autobee/forks";
+
+/// From where the order can be taken up without what came before, newest first, kept in the same place: a name of our
+/// own.
+const CHECKPOINTS: &str = "autobee/checkpoints";
 
 /// The name of both cores, each in a namespace of its own.
 const CORE: &str = "bee";
@@ -54,10 +58,19 @@ pub(super) struct DatabaseTrees<E: Env> {
     view: Arc<Core<E>>,
     peers: Arc<Peers<E>>,
     trees: Trees,
-    /// The head that the store has.
+    /// What the store says about where they stand.
+    record: Record,
+}
+
+/// Where the trees stand, and what that rests on.
+#[derive(Debug, Clone, Default)]
+struct Record {
+    /// The head of the system tree.
     boot: Option<Link>,
-    /// The forks that the store has.
+    /// The forks of the logs that led there.
     forks: BTreeMap<CoreKey, u64>,
+    /// Which checkpoints there are, by [`Engine::moves`]; none when they are of an earlier opening.
+    moves: Option<u64>,
 }
 
 /// What one commit stores.
@@ -65,8 +78,7 @@ pub(super) struct DatabaseTrees<E: Env> {
 pub(super) struct Saved {
     system: u64,
     view: u64,
-    boot: Link,
-    forks: Option<BTreeMap<CoreKey, u64>>,
+    record: Option<Record>,
 }
 
 impl<E: Env> DatabaseTrees<E> {
@@ -95,8 +107,11 @@ impl<E: Env> DatabaseTrees<E> {
             what: error.to_string(),
         })?;
         Ok(Self {
-            boot: boot_of(cores.local_core()?)?,
-            forks: forks_of(cores.local_core()?)?,
+            record: Record {
+                boot: boot_of(cores.local_core()?)?,
+                forks: forks_of(cores.local_core()?)?,
+                moves: None,
+            },
             system,
             view,
             peers: Arc::new(Peers {
@@ -139,65 +154,100 @@ impl<E: Env> DatabaseTrees<E> {
         Ok([system, view, current])
     }
 
+    /// From where an engine can go on, newest first. Nowhere when a log was rewritten since.
+    pub(super) fn checkpoints(&self, cores: &DatabaseCores<E>) -> Result<Vec<Checkpoint>, Error> {
+        if self.record.forks != *cores.forks() {
+            return Ok(Vec::new());
+        }
+        let Some(bytes) = cores.local_core()?.user_data(CHECKPOINTS)? else {
+            return Ok(Vec::new());
+        };
+        // Of another version of this software: then everything is ordered from the start.
+        let checkpoints = Decoder::new(&bytes).array(Checkpoint::decode);
+        Ok(checkpoints.unwrap_or_default())
+    }
+
     /// Tells an engine what was applied before. What cannot be read is applied anew, and written behind the end.
-    pub(super) fn take_up<V: Verify>(&self, engine: &mut Engine<V>, cores: &DatabaseCores<E>) {
-        if let Some(boot) = self.boot.filter(|_| self.forks == *cores.forks()) {
-            let _ = engine.take_up(boot);
+    /// `is_as_stored` when it goes on from the newest checkpoint that the store has.
+    pub(super) fn take_up<V: Verify>(
+        &mut self,
+        engine: &mut Engine<V>,
+        cores: &DatabaseCores<E>,
+        is_as_stored: bool,
+    ) {
+        if self.record.forks == *cores.forks() {
+            if let Some(boot) = self.record.boot {
+                let _ = engine.take_up(boot);
+            }
+            self.record.moves = is_as_stored.then(|| engine.moves());
         }
     }
 
     // Storing.
 
     /// True when the store does not have all blocks, or has another head than this.
-    pub(super) fn has_news(&self, cores: &DatabaseCores<E>, head: Link) -> bool {
-        let is_elsewhere = match self.boot {
+    pub(super) fn has_news<V: Verify>(&self, cores: &DatabaseCores<E>, engine: &Engine<V>) -> bool {
+        let has_blocks = self.trees.system.kept() > 0 || self.trees.view.kept() > 0;
+        has_blocks || (engine.is_settled() && self.is_elsewhere(cores, engine))
+    }
+
+    fn is_elsewhere<V: Verify>(&self, cores: &DatabaseCores<E>, engine: &Engine<V>) -> bool {
+        let head = engine.records().head();
+        let has_moved = match self.record.boot {
             Some(boot) => boot != head,
             None => head.length > Length::ZERO,
         };
-        is_elsewhere
-            || self.forks != *cores.forks()
-            || self.trees.system.kept() > 0
-            || self.trees.view.kept() > 0
+        has_moved || self.record.forks != *cores.forks() || self.record.moves != Some(engine.moves())
     }
 
     /// Writes what is new, and where the system tree stands. Give the result to [`DatabaseTrees::saved`] once the change
     /// is committed.
     ///
-    /// The logs that led to `head` must be in the store already, or come with the same change.
-    pub(super) fn save(
+    /// The logs that led there must be in the store already, or come with the same change. While the engine is on its way
+    /// from an earlier place, what the store says stays: it leads to the same end, and is not behind it.
+    pub(super) fn save<V: Verify>(
         &self,
         change: &mut Transaction<'_, '_, E>,
         cores: &DatabaseCores<E>,
-        head: Link,
+        engine: &mut Engine<V>,
     ) -> Result<Saved, CoreError> {
         let local = cores.local_core()?;
-        let forks = Some(cores.forks()).filter(|forks| **forks != self.forks);
-        if let Some(forks) = forks {
-            change.set_user_data(local, FORKS, Some(encode_forks(forks)?))?;
-        }
-        let saved = Saved {
-            forks: forks.cloned(),
+        let mut saved = Saved {
             system: change.append_unsigned(&self.system, self.trees.system.unsaved())?,
             view: change.append_unsigned(&self.view, self.trees.view.unsaved())?,
-            boot: head,
+            record: None,
         };
-        let boot = head.to_bytes().map_err(unwritable)?;
-        change.set_user_data(local, BOOT, Some(boot.into()))?;
+        if !engine.is_settled() {
+            return Ok(saved);
+        }
+        let record = Record {
+            boot: Some(engine.records().head()),
+            forks: cores.forks().clone(),
+            moves: Some(engine.moves()),
+        };
+        if record.forks != self.record.forks {
+            change.set_user_data(local, FORKS, Some(encode_forks(&record.forks)?))?;
+        }
+        if record.moves != self.record.moves {
+            let checkpoints = encode_checkpoints(engine.checkpoints())?;
+            change.set_user_data(local, CHECKPOINTS, checkpoints)?;
+        }
+        if record.boot != self.record.boot {
+            let boot = engine.records().head().to_bytes().map_err(unwritable)?;
+            change.set_user_data(local, BOOT, Some(boot.into()))?;
+        }
+        saved.record = Some(record);
         Ok(saved)
     }
 
     /// Takes note of a commit.
     pub(super) fn saved(&mut self, saved: Saved) {
-        let Saved {
-            system,
-            view,
-            boot,
-            forks,
-        } = saved;
+        let Saved { system, view, record } = saved;
         self.trees.system.saved(Length(system));
         self.trees.view.saved(Length(view));
-        self.boot = Some(boot);
-        self.forks = forks.unwrap_or_else(|| std::mem::take(&mut self.forks));
+        if let Some(record) = record {
+            self.record = record;
+        }
     }
 
     /// Signs the heads of both cores, so that the next opening can show them at once.
@@ -279,6 +329,21 @@ fn encode_forks(forks: &BTreeMap<CoreKey, u64>) -> Result<Bytes, CoreError> {
     }
     let forks = Forks(forks.iter().map(|(key, fork)| (*key, *fork)).collect());
     Ok(forks.to_bytes().map_err(unwritable)?.into())
+}
+
+/// None when there are none.
+fn encode_checkpoints(checkpoints: Vec<Checkpoint>) -> Result<Option<Bytes>, CoreError> {
+    struct Checkpoints(Vec<Checkpoint>);
+    impl Encode for Checkpoints {
+        fn encode(&self, to: &mut Encoder) {
+            to.array(&self.0, |checkpoint, to| checkpoint.encode(to));
+        }
+    }
+    if checkpoints.is_empty() {
+        return Ok(None);
+    }
+    let bytes = Checkpoints(checkpoints).to_bytes().map_err(unwritable)?;
+    Ok(Some(bytes.into()))
 }
 
 fn unwritable(error: EncodeError) -> CoreError {

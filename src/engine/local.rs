@@ -133,6 +133,7 @@ impl<V: Verify> Engine<V> {
         secret: &SecretKey,
     ) -> Result<Vec<Bytes>, EncodeError> {
         let end = batch.end();
+        self.past.own = None;
         let OwnBatch {
             mut last, mut blocks, ..
         } = batch;
@@ -216,7 +217,7 @@ impl<V: Verify> Engine<V> {
         let length = self
             .readers
             .get(&local)
-            .map_or(Some(0), super::reader::Reader::boundary);
+            .map_or_else(|| Some(self.fed_from(&local).0), super::reader::Reader::boundary);
         let length = length.ok_or(ComposeError::BrokenLog(local))?;
         if let Some(first) = batch.first_mut() {
             first.witness = self.witness(&local, manifests);
@@ -229,6 +230,7 @@ impl<V: Verify> Engine<V> {
             return Err(ComposeError::TooLarge { position, bytes });
         }
         let last = batch.pop().ok_or(ComposeError::Empty)?;
+        self.past.own = Some((local, Index(length), blocks.clone()));
         self.ingest(local, Index(length), &blocks);
         Ok(OwnBatch {
             first: Length(length + 1),

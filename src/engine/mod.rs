@@ -7,9 +7,13 @@
 //! Source: spec/autobee.md 5 to 9.
 
 pub mod anchor;
+mod anchor_search;
+mod checkpoint;
 mod compose;
 pub mod dag;
 pub mod encryption;
+mod forget;
+mod history;
 pub mod linearizer;
 mod local;
 mod reader;
@@ -26,7 +30,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 pub use anchor::anchor;
+pub use checkpoint::Checkpoint;
 pub use compose::ComposeError;
+pub use forget::{Held, ResumeError, WINDOW_BATCHES};
 pub use local::OwnBatch;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub use testimony::ATTESTATIONS_MAX;
@@ -39,6 +45,7 @@ use crate::wire::{Index, Length, Link, Timestamp, Weight};
 use anchor::Anchor;
 use dag::Dag;
 use encryption::DatabaseKeys;
+use forget::Past;
 use linearizer::{Linearizer, Rules};
 use local::Round;
 use reader::Reader;
@@ -61,6 +68,9 @@ pub struct EngineOptions<V> {
     pub verify: V,
     /// What is written.
     pub trees: Trees,
+    /// About how many batches are held to be ordered anew when others arrive that belong before them. Twice as many
+    /// take memory; fewer are held of more than four blocks each. See [`WINDOW_BATCHES`].
+    pub window_batches: usize,
 }
 
 /// Orders and applies the blocks of one database.
@@ -68,7 +78,7 @@ pub struct EngineOptions<V> {
 /// ```
 /// use autobee::apply::{ApplyFn, OrderOnly};
 /// use autobee::crypto::{CoreKey, Ed25519, Seed, Sign as _};
-/// use autobee::engine::{Engine, EngineOptions, Trees};
+/// use autobee::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES};
 /// use autobee::wire::Timestamp;
 ///
 /// let creator = CoreKey::new([1; 32]);
@@ -79,6 +89,7 @@ pub struct EngineOptions<V> {
 ///     optimistic: false,
 ///     verify: Ed25519,
 ///     trees: Trees::unshared(&creator, 1 << 20).unwrap(),
+///     window_batches: WINDOW_BATCHES,
 /// });
 /// engine.set_local(creator);
 /// let batch = engine.append(&["hello".into()], false, Timestamp(1_000), |_| None).unwrap();
@@ -97,6 +108,7 @@ pub struct Engine<V> {
     order: Linearizer<State>,
     /// Up to which length the anchors of a writer's entries are known to the set.
     anchored: BTreeMap<CoreKey, Length>,
+    past: Past,
     keys: Option<DatabaseKeys>,
     testimony: Testimony,
     round: Round,
@@ -117,6 +129,9 @@ pub struct Drained {
     pub undone: usize,
     /// Apply needs a block of the view that is not here: drain again once it is. The order is the one of before.
     pub missing: Option<MissingBlock>,
+    /// A batch belongs into the part of the order that is not in memory: [`Engine::go_back`], and feed every core anew.
+    /// The order is the one of before.
+    pub is_behind: bool,
 }
 
 /// Apply stopped this peer. Nothing is lost; a new engine on the same blocks tries again.
@@ -184,6 +199,7 @@ impl<V: Verify> Engine<V> {
             dag: Dag::new(),
             order: Linearizer::new(rules, State::empty(&options.trees)),
             anchored: BTreeMap::new(),
+            past: Past::new(options.trees, options.window_batches),
             keys: None,
             testimony: Testimony::default(),
             round: Round::default(),
@@ -216,7 +232,11 @@ impl<V: Verify> Engine<V> {
 
     /// Takes verified blocks of a core, the first of them at `from`. Blocks that are here already are passed over.
     pub fn ingest(&mut self, core: CoreKey, from: Index, blocks: &[Bytes]) {
-        let reader = self.readers.entry(core).or_insert_with(|| Reader::new(core));
+        let base = self.dag.base_length(&core);
+        let reader = self
+            .readers
+            .entry(core)
+            .or_insert_with(|| Reader::new(core, base));
         for (index, block) in (from.0..).zip(blocks) {
             reader.take(Index(index), block, &self.verify);
         }
@@ -234,6 +254,7 @@ impl<V: Verify> Engine<V> {
             });
         }
         self.begin_round();
+        self.feed_own();
         let wake_at = self.collect(now);
         let mut run = Run {
             apply: &self.apply,
@@ -252,13 +273,19 @@ impl<V: Verify> Engine<V> {
                 self.recorded.clear();
                 self.listen(update.shared);
                 self.round_over = true;
+                self.forget();
                 Ok(Drained {
-                    more: false,
+                    more: self.is_searching(),
                     wake_at,
                     undone: update.undone,
-                    missing: None,
+                    ..Drained::default()
                 })
             }
+            (Err(_), _) if self.order.is_behind() => Ok(Drained {
+                wake_at,
+                is_behind: true,
+                ..Drained::default()
+            }),
             (Err(_), Some(Pause::Stopped(reason))) => {
                 self.stopped = Some(reason.clone());
                 Err(Stop { reason })
@@ -271,8 +298,8 @@ impl<V: Verify> Engine<V> {
                 Ok(Drained {
                     more: missing.is_none(),
                     wake_at,
-                    undone: 0,
                     missing,
+                    ..Drained::default()
                 })
             }
         }
@@ -348,11 +375,12 @@ impl<V: Verify> Engine<V> {
 
     /// Number of batches in the order.
     #[must_use]
-    pub const fn batches(&self) -> usize {
+    pub fn batches(&self) -> usize {
         self.order.len()
     }
 
-    /// All blocks in their order. A batch of Autobase (block versions 0 to 2) is listed by its last block alone: its
+    /// The blocks of the order that are held, in their order: all of them as long as [`Engine::forgotten`] is zero.
+    /// [`Engine::history`] reads the others. A batch of Autobase (block versions 0 to 2) is listed by its last block alone: its
     /// blocks do not say how many come before them, and the original lists it so.
     #[must_use]
     pub fn order(&self) -> Vec<OrderedEntry> {
@@ -416,6 +444,8 @@ impl<V: Verify> Engine<V> {
 
     /// Notes what the order from this position on says about the local writer, and what that owes to others.
     fn listen(&mut self, shared: usize) {
+        // What is forgotten was listened to before.
+        let shared = shared.max(self.forgotten());
         let (dag, order) = (&self.dag, &self.order);
         let entries = order.entries_since(shared);
         let from = order.len() - entries.len();
@@ -447,7 +477,7 @@ impl<V: Verify> Engine<V> {
             wake_at = wake_at.into_iter().chain(reader.due()).min();
         }
         self.add_anchors();
-        wake_at
+        wake_at.into_iter().chain(self.find_anchors(now)).min()
     }
 
     /// Tells the set which links are to anchors: those that an entry which is here could have made. Their keys are

@@ -54,12 +54,14 @@ pub enum Frozen {
     },
 }
 
-/// The blocks of one writer, as far as they are here.
+/// The blocks of one writer, as far as they are here and not forgotten.
 #[derive(Debug)]
 pub(super) struct Reader {
     key: CoreKey,
+    /// Blocks that were forgotten. Batches begin behind them.
+    base: u64,
     blocks: Vec<OplogBlock>,
-    /// Where the batch starts that is not complete yet.
+    /// Where in `blocks` the batch starts that is not complete yet.
     open: usize,
     /// Complete batches that the set does not have yet.
     complete: VecDeque<NewBatch>,
@@ -67,11 +69,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Of a writer none of whose blocks is here.
+    /// Of a writer whose blocks are forgotten up to this length, and of which none is here.
     #[must_use]
-    pub(super) const fn new(key: CoreKey) -> Self {
+    pub(super) const fn new(key: CoreKey, base: Length) -> Self {
         Self {
             key,
+            base: base.0,
             blocks: Vec::new(),
             open: 0,
             complete: VecDeque::new(),
@@ -81,7 +84,7 @@ impl Reader {
 
     /// Takes the block at `index`. Blocks that were taken before are passed over, and so is one that leaves a gap.
     pub(super) fn take(&mut self, index: Index, block: &[u8], verify: &impl Verify) {
-        if self.frozen.is_some() || index.0 != self.blocks.len() as u64 {
+        if self.frozen.is_some() || index.0 != self.length().0 {
             return;
         }
         match self.read(index, block) {
@@ -96,6 +99,29 @@ impl Reader {
             }
             Err(frozen) => self.frozen = Some(frozen),
         }
+    }
+
+    /// Forgets blocks up to this length, which ends a batch that the set has.
+    pub(super) fn forget(&mut self, length: Length) {
+        let gone = length.0.saturating_sub(self.base);
+        let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(self.open);
+        self.blocks.drain(..gone);
+        self.open -= gone;
+        self.base += gone as u64;
+        // A writer that was busy once must not hold that memory for ever.
+        self.blocks.shrink_to(self.blocks.len() * 2);
+    }
+
+    /// How many blocks were taken.
+    #[must_use]
+    pub(super) const fn length(&self) -> Length {
+        Length(self.base + self.blocks.len() as u64)
+    }
+
+    /// How many of them are held.
+    #[must_use]
+    pub(super) const fn held(&self) -> usize {
+        self.blocks.len()
     }
 
     /// The next complete batch, once the wall clock allows it.
@@ -121,15 +147,17 @@ impl Reader {
     /// Blocks by length, both ends included.
     #[must_use]
     pub(super) fn blocks_of(&self, first: Length, last: Length) -> &[OplogBlock] {
-        let from = usize::try_from(first.0.saturating_sub(1)).unwrap_or(usize::MAX);
-        let to = usize::try_from(last.0).unwrap_or(usize::MAX);
+        let place = |length: u64| usize::try_from(length.checked_sub(self.base)?).ok();
+        let (Some(from), Some(to)) = (place(first.0.saturating_sub(1)), place(last.0)) else {
+            return &[];
+        };
         self.blocks.get(from..to).unwrap_or_default()
     }
 
     /// How many blocks are here, if another batch can follow them.
     #[must_use]
     pub(super) fn boundary(&self) -> Option<u64> {
-        (self.frozen.is_none() && self.open == self.blocks.len()).then_some(self.blocks.len() as u64)
+        (self.frozen.is_none() && self.open == self.blocks.len()).then_some(self.length().0)
     }
 
     /// Why nothing more is taken of this writer.
@@ -163,8 +191,8 @@ impl Reader {
             .map_or((None, blocks), |(first, later)| (Some(first), later));
         NewBatch {
             writer: self.key,
-            first: Length(self.open as u64 + 1),
-            last: Length(self.blocks.len() as u64),
+            first: Length(self.base + self.open as u64 + 1),
+            last: self.length(),
             timestamp: first.map_or(Timestamp::default(), |first| first.timestamp),
             optimistic: first.is_some_and(|first| first.optimistic),
             links: first.map_or_else(Vec::new, |first| first.links.clone()),

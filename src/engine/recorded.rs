@@ -33,7 +33,7 @@ struct Version {
 }
 
 impl Recorded {
-    /// Reads the versions behind `from` up to `to`. None at all when that does not come from this.
+    /// Reads the versions behind `from` up to `to`, to those that are here. None at all when that does not come from this.
     pub(super) fn read(&mut self, tree: &LocalTree, from: Link, to: Link) -> Result<(), BeeError> {
         let mut versions = BTreeMap::new();
         let mut changes = Snapshot::at(tree, to).cursor().changes();
@@ -47,6 +47,10 @@ impl Recorded {
                 length: Length::ZERO,
             };
             at = change.tail.unwrap_or(empty);
+            // The versions in one core stand in the order in which they were written.
+            if at.key == from.key && at.length < from.length {
+                return Ok(());
+            }
             let mut version = Version {
                 head: change.head,
                 info: InfoRecord::default(),
@@ -72,7 +76,7 @@ impl Recorded {
             }
             versions.insert(at, version);
         }
-        self.versions = versions;
+        self.versions.extend(versions);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use super::reader::Reader;
 use super::recorded::Recorded;
 use super::system::{Flush, System, Write};
 use super::testimony::Said;
-use super::trees::{MissingBlock, Trees};
+use super::trees::{MissingBlock, Restored, Trees};
 use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, Snapshot, WriterOptions};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
@@ -57,6 +57,22 @@ impl State {
             view,
             said: said.shared(),
         })
+    }
+}
+
+impl From<Restored> for State {
+    fn from(restored: Restored) -> Self {
+        let Restored {
+            system,
+            records,
+            view,
+        } = restored;
+        Self {
+            system,
+            records,
+            view,
+            said: None,
+        }
     }
 }
 
@@ -420,6 +436,7 @@ mod tests {
             optimistic: false,
             verify: Ed25519,
             trees,
+            window_batches: crate::engine::WINDOW_BATCHES,
         });
         engine.order = Linearizer::new(engine.rules, start);
         engine.set_local(creator);

@@ -12,7 +12,7 @@ use autobee::wire::Link;
 
 /// How one batch differs from others; positions are taken from what is there when it is written.
 #[derive(Debug, Clone)]
-struct Spec {
+pub(crate) struct Spec {
     writer: Index,
     timestamp: u64,
     links: Vec<Index>,
@@ -25,7 +25,7 @@ struct Spec {
 }
 
 #[derive(Debug, Clone)]
-enum OpSpec {
+pub(crate) enum OpSpec {
     Put(u8),
     Delete(u8),
     Add(Index, u64),
@@ -37,7 +37,7 @@ enum OpSpec {
     Nothing,
 }
 
-fn op() -> impl Strategy<Value = OpSpec> {
+pub(crate) fn op() -> impl Strategy<Value = OpSpec> {
     prop_oneof![
         4 => (0..3_u8).prop_map(OpSpec::Put),
         1 => (0..3_u8).prop_map(OpSpec::Delete),
@@ -51,7 +51,7 @@ fn op() -> impl Strategy<Value = OpSpec> {
     ]
 }
 
-fn spec() -> impl Strategy<Value = Spec> {
+pub(crate) fn spec() -> impl Strategy<Value = Spec> {
     (
         any::<Index>(),
         0..20_u64,
@@ -76,10 +76,42 @@ fn spec() -> impl Strategy<Value = Spec> {
         )
 }
 
-const WRITERS: usize = 5;
+pub(crate) const WRITERS: usize = 5;
+
+/// What writer `name` does.
+pub(crate) fn value(op: &OpSpec, name: usize) -> Op {
+    let who = |index: &Index| writer(u8::try_from(index.index(WRITERS)).unwrap());
+    let key = |name: u8| format!("k{name}");
+    match op {
+        OpSpec::Put(key_name) => Op::put(key(*key_name), name.to_string()),
+        OpSpec::Delete(name) => Op {
+            del: Some(key(*name)),
+            ..Op::default()
+        },
+        OpSpec::Add(index, weight) => Op::add_writer(who(index), *weight),
+        OpSpec::Remove(index) => Op::remove_writer(who(index)),
+        OpSpec::Ack(index) => Op {
+            ack: Some(who(index).to_hex()),
+            ..Op::default()
+        },
+        OpSpec::Anchor => Op {
+            anchor: true,
+            ..Op::default()
+        },
+        OpSpec::Reject => Op {
+            reject: true,
+            ..Op::default()
+        },
+        OpSpec::RejectIf(name) => Op {
+            reject_if: Some(key(*name)),
+            ..Op::default()
+        },
+        OpSpec::Nothing => Op::default(),
+    }
+}
 
 /// The creator's first batch grants one more writer; the rest is as the specs say.
-fn build(specs: &[Spec]) -> Vec<Batch> {
+pub(crate) fn build(specs: &[Spec]) -> Vec<Batch> {
     let mut batches = vec![super::history::batch(0, 1, 3, &[], &Op::add_writer(writer(1), 2))];
     let mut lengths = [0_u64; WRITERS];
     lengths[0] = 1;
@@ -92,34 +124,7 @@ fn build(specs: &[Spec]) -> Vec<Batch> {
                 length: batch.last(),
             }
         };
-        let who = |index: &Index| writer(u8::try_from(index.index(WRITERS)).unwrap());
-        let key = |name: u8| format!("k{name}");
-        let op = match &spec.op {
-            OpSpec::Put(key_name) => Op::put(key(*key_name), name.to_string()),
-            OpSpec::Delete(name) => Op {
-                del: Some(key(*name)),
-                ..Op::default()
-            },
-            OpSpec::Add(index, weight) => Op::add_writer(who(index), *weight),
-            OpSpec::Remove(index) => Op::remove_writer(who(index)),
-            OpSpec::Ack(index) => Op {
-                ack: Some(who(index).to_hex()),
-                ..Op::default()
-            },
-            OpSpec::Anchor => Op {
-                anchor: true,
-                ..Op::default()
-            },
-            OpSpec::Reject => Op {
-                reject: true,
-                ..Op::default()
-            },
-            OpSpec::RejectIf(name) => Op {
-                reject_if: Some(key(*name)),
-                ..Op::default()
-            },
-            OpSpec::Nothing => Op::default(),
-        };
+        let op = value(&spec.op, name);
         let node = |links, value| Node {
             timestamp: Timestamp(spec.timestamp),
             links,
@@ -159,7 +164,7 @@ fn build(specs: &[Spec]) -> Vec<Batch> {
 }
 
 /// A delivery that keeps each writer's batches in order.
-fn delivery(batches: &[Batch], choices: &[Index]) -> Vec<usize> {
+pub(crate) fn delivery(batches: &[Batch], choices: &[Index]) -> Vec<usize> {
     let mut queues: Vec<Vec<usize>> = Vec::new();
     for name in 0..WRITERS {
         let of = writer(u8::try_from(name).unwrap());
@@ -179,7 +184,7 @@ fn delivery(batches: &[Batch], choices: &[Index]) -> Vec<usize> {
     order
 }
 
-fn cases(default: u32) -> ProptestConfig {
+pub(crate) fn cases(default: u32) -> ProptestConfig {
     // More by PROPTEST_CASES; what was found stays in the regressions beside this file.
     let mut config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {

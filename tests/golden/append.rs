@@ -122,6 +122,7 @@ impl Peer {
             optimistic: case["options"]["optimistic"] != false,
             verify: Ed25519,
             trees: trees.unwrap(),
+            window_batches: autobee::engine::WINDOW_BATCHES,
         });
         if let Some(keys) = keys(case) {
             engine.set_keys(keys);

@@ -53,6 +53,7 @@ pub(crate) fn check(
                 optimistic,
                 verify: Ed25519,
                 trees: trees.clone(),
+                window_batches: autobee::engine::WINDOW_BATCHES,
             });
             if let Some(keys) = keys.clone() {
                 engine.set_keys(keys);

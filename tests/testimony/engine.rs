@@ -318,6 +318,7 @@ fn open(creator: CoreKey, local: CoreKey) -> Engine<Ed25519> {
         optimistic: true,
         verify: Ed25519,
         trees: Trees::unshared(&local, 1 << 20).unwrap(),
+        window_batches: autobee::engine::WINDOW_BATCHES,
     });
     engine.set_local(local);
     engine

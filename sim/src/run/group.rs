@@ -6,7 +6,7 @@ use std::time::Duration;
 use autobee::crypto::CoreKey;
 use autobee::db::{Autobee, Role};
 use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn as _};
-use autobee::{Corestore, Error, ErrorKind};
+use autobee::{Corestore, Error, ErrorKind, Settings};
 
 use crate::invariant::{Acknowledged, Violation};
 use crate::lane::Lane;
@@ -24,6 +24,7 @@ struct Members<E: Env> {
     replicas: Vec<Member<E>>,
     /// The database that everybody joins.
     database: Option<CoreKey>,
+    settings: Settings,
     acknowledged: Vec<Acknowledged>,
     failures: Vec<Violation>,
 }
@@ -38,7 +39,16 @@ struct Member<E: Env> {
 }
 
 impl<E: Env> Group<E> {
-    pub(super) fn new(world: &impl Lane<Env = E>, replicas: usize) -> Result<Self, NameError> {
+    pub(super) fn new(
+        world: &impl Lane<Env = E>,
+        replicas: usize,
+        window_batches: Option<usize>,
+    ) -> Result<Self, NameError> {
+        let defaults = Settings::default();
+        let settings = Settings {
+            window_batches: window_batches.unwrap_or(defaults.window_batches),
+            ..defaults
+        };
         let member = |number| {
             let name = format!("r{number}");
             Ok(Member {
@@ -53,6 +63,7 @@ impl<E: Env> Group<E> {
         let members = Members {
             replicas,
             database: None,
+            settings,
             acknowledged: Vec::new(),
             failures: Vec::new(),
         };
@@ -130,7 +141,10 @@ impl<E: Env> Group<E> {
 
     async fn open(&self, env: E, name: &str) -> Result<Autobee<E>, Error> {
         let store = Corestore::open_default(env).await?;
-        let mut builder = Autobee::builder(store).name(name).apply(Contract);
+        let mut builder = Autobee::builder(store)
+            .name(name)
+            .apply(Contract)
+            .settings(self.lock().settings.clone());
         if let Some(key) = self.database() {
             builder = builder.key(key);
         }

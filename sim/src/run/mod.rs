@@ -105,7 +105,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             ..WorldConfig::default()
         });
         world.note(&format!("scenario {} seed {seed}", scenario.name));
-        let group = Group::new(&world, scenario.replicas)?;
+        let group = Group::new(&world, scenario.replicas, scenario.window_batches)?;
         let simulation = Self {
             scenario,
             seed,

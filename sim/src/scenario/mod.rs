@@ -59,6 +59,10 @@ pub struct Scenario {
     /// The ceiling of the sort weight that they get.
     #[serde(default = "Scenario::weight_default")]
     pub writer_weight: u64,
+    /// How many batches of the order each replica holds in memory, [`autobee::Settings::window_batches`]; its default when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_batches: Option<usize>,
     /// The paths between replicas.
     #[serde(default)]
     pub network: PathConfig,

@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::engine::dag::{Batch, BatchId, Dag, WriterId};
-use crate::wire::Weight;
+use crate::wire::{Length, Weight};
 
+use super::base::Base;
 use super::parked::Parked;
 use super::picks::{Picks, Priority};
 use super::timeline::{NodeId, Timeline, Trial};
@@ -32,7 +33,7 @@ impl Claims {
         if of.last().is_some_and(|(sequence, _)| *sequence >= batch.sequence) {
             return;
         }
-        let genesis = batch.writer == rules.bootstrap && batch.sequence == 0;
+        let genesis = batch.writer == rules.bootstrap && batch.first == Length(1);
         let claimed = batch
             .claim
             .filter(|claim| claim.valid && claim.backer.key != batch.writer)
@@ -84,6 +85,7 @@ pub(super) struct Emission<'a, R: Replay> {
     pub(super) dag: &'a Dag,
     pub(super) replay: &'a mut R,
     pub(super) rules: &'a Rules,
+    pub(super) base: &'a Base,
     pub(super) timeline: &'a mut Timeline<R::State>,
     pub(super) claims: &'a Claims,
     pub(super) stats: &'a mut Stats,
@@ -137,6 +139,9 @@ struct Frame {
     /// Writers some of whose candidates are here with a weight that was told without a trial.
     groups: BTreeMap<WriterId, Group>,
     epoch: u32,
+    /// The set began before the forgotten start did: candidates are only those that were better than a pick of that, and
+    /// this is the set. See [`Base`].
+    spanning: Option<Vec<BatchId>>,
 }
 
 /// Candidates of one writer that all weigh what the first unsettled batch of it does, as long as that does not change.
@@ -181,6 +186,7 @@ impl Frame {
             current: None,
             groups: BTreeMap::new(),
             epoch: 0,
+            spanning: None,
         }
     }
 
@@ -190,17 +196,23 @@ impl Frame {
 }
 
 impl<R: Replay> Emission<'_, R> {
-    /// Emits `batches`, which are sorted, and records the picks. What is left unsettled cannot be admitted.
-    pub(super) fn run(&mut self, batches: &mut Vec<BatchId>, picks: &mut Picks) -> Result<(), Suspended> {
+    /// Emits `batches`, which are sorted, and records the picks. What is left unsettled cannot be admitted. Gives the
+    /// first pick when that came before some pick of the forgotten start.
+    pub(super) fn run(
+        &mut self,
+        batches: &mut Vec<BatchId>,
+        picks: &mut Picks,
+        spanned: &mut Option<Priority>,
+    ) -> Result<(), Suspended> {
         self.parked
             .park(self.dag, self.replay, self.rules, self.timeline, batches);
-        let mut top = Frame::new(false);
-        self.offer(&mut top, batches);
+        let mut top = self.frame(batches, false, self.timeline.len() == 0);
         // Sets that are emitted on behalf of the one before.
         let mut pulled: Vec<Frame> = Vec::new();
         loop {
             let is_top = pulled.is_empty();
             let frame = pulled.last_mut().unwrap_or(&mut top);
+            let is_spanning = frame.spanning.is_some();
             let next = match frame.current.take() {
                 Some(current) => self.decide(frame, &current)?,
                 None => self.choose(frame)?,
@@ -210,6 +222,9 @@ impl<R: Replay> Emission<'_, R> {
                 Next::Pull(frame) => pulled.push(frame),
                 Next::Picked(priority) => {
                     if is_top {
+                        if is_spanning {
+                            *spanned = Some(priority);
+                        }
                         picks.push(priority, self.timeline.len());
                         let woken = self.parked.wake(self.replay, self.timeline.state());
                         self.offer(&mut top, &woken);
@@ -229,7 +244,16 @@ impl<R: Replay> Emission<'_, R> {
     fn choose(&mut self, frame: &mut Frame) -> Result<Next, Suspended> {
         let here = self.timeline.node();
         loop {
-            let Some(Reverse(Candidate { priority, id, known })) = frame.heap.pop() else {
+            let next = frame.heap.pop();
+            if frame.spanning.is_some()
+                && next
+                    .as_ref()
+                    .is_none_or(|next| !self.base.spans(&next.0.priority))
+            {
+                self.go_on(frame);
+                continue;
+            }
+            let Some(Reverse(Candidate { priority, id, known })) = next else {
                 return Ok(Next::Done);
             };
             if self.timeline.settled(id).is_some() {
@@ -265,7 +289,7 @@ impl<R: Replay> Emission<'_, R> {
                 self.group(frame, id, weight);
                 continue;
             }
-            match self.timeline.trial(id) {
+            match self.timeline.trial(id, frame.spanning.is_some()) {
                 Some(trial) if frame.pulled || trial.admitted.is_some() => self.weigh(frame, id, trial, here),
                 _ => return self.start(frame, id, Some((self.timeline.len(), here))),
             }
@@ -286,9 +310,11 @@ impl<R: Replay> Emission<'_, R> {
                 Some(self.is_known(id) || self.settle(id, weight)?)
             };
             let trial = Trial { weight, admitted };
-            self.timeline.remember(before, id, trial);
+            let is_spanning = frame.spanning.is_some();
+            self.timeline.remember((before, id, is_spanning), trial);
             self.timeline.rewind(behind);
             let wins = admitted != Some(false)
+                && (!is_spanning || self.base.spans(&priority))
                 && frame
                     .heap
                     .peek()
@@ -300,6 +326,10 @@ impl<R: Replay> Emission<'_, R> {
             }
         }
         self.settle(id, weight)?;
+        if frame.spanning.is_some() {
+            self.go_on(frame);
+            return Ok(Next::Picked(priority));
+        }
         let tried = std::mem::take(&mut frame.tried);
         self.offer(frame, &tried);
         self.ungroup(frame);
@@ -353,10 +383,12 @@ impl<R: Replay> Emission<'_, R> {
         self.stats.trials += u64::from(trial.is_some());
         frame.current = Some(Current { id, trial });
         let ancestors = self.ancestors(id);
-        if ancestors.iter().any(|id| self.could_rise(*id)) {
-            let mut set = Frame::new(true);
-            self.offer(&mut set, &ancestors);
-            return Ok(Next::Pull(set));
+        let is_spanning = frame.spanning.is_some();
+        if ancestors
+            .iter()
+            .any(|id| self.could_rise(*id) || (is_spanning && self.could_span(*id)))
+        {
+            return Ok(Next::Pull(self.frame(&ancestors, true, is_spanning)));
         }
         for id in self.sort(&ancestors) {
             let weight = resolve(self.replay, self.timeline.state(), self.dag.batch(id));
@@ -366,6 +398,42 @@ impl<R: Replay> Emission<'_, R> {
     }
 
     // ---- pieces
+
+    /// A set that is emitted from here, or from before the forgotten start.
+    fn frame(&self, batches: &[BatchId], pulled: bool, spanning: bool) -> Frame {
+        let mut frame = Frame::new(pulled);
+        let first: Vec<BatchId> = if spanning {
+            let spans = |id: &BatchId| self.could_span(*id);
+            batches.iter().copied().filter(spans).collect()
+        } else {
+            Vec::new()
+        };
+        if first.is_empty() {
+            self.offer(&mut frame, batches);
+        } else {
+            self.offer(&mut frame, &first);
+            frame.spanning = Some(batches.to_vec());
+        }
+        frame
+    }
+
+    /// All that is left of the set is a candidate now: the forgotten start is emitted.
+    fn go_on(&self, frame: &mut Frame) {
+        frame.heap.clear();
+        frame.tried.clear();
+        frame.groups.clear();
+        frame.epoch += 1;
+        let batches = frame.spanning.take().unwrap_or_default();
+        self.offer(frame, &batches);
+    }
+
+    /// True when the batch could be better than some pick of the forgotten start, and pull the rest of that.
+    fn could_span(&self, id: BatchId) -> bool {
+        self.base.covers(id)
+            && self
+                .base
+                .spans(&Priority::new(self.dag.batch(id), self.bound(id).0))
+    }
 
     fn settle(&mut self, id: BatchId, weight: Weight) -> Result<bool, Suspended> {
         self.timeline
@@ -407,11 +475,14 @@ impl<R: Replay> Emission<'_, R> {
         let batch = self.dag.batch(id);
         let writer = batch.writer_id;
         let head = self.timeline.head(writer);
-        if self.claims.only(batch, head) != Some(head) || (batch.writer == self.rules.bootstrap && head == 0)
-        {
+        let chain = self.dag.batches_of(&batch.writer);
+        let is_genesis = || {
+            let first = chain.get(head as usize).map(|id| self.dag.batch(*id).first);
+            batch.writer == self.rules.bootstrap && first == Some(Length(1))
+        };
+        if self.claims.only(batch, head) != Some(head) || is_genesis() {
             return None;
         }
-        let chain = self.dag.batches_of(&batch.writer);
         let known = self
             .lone
             .get(&writer)

@@ -29,6 +29,9 @@
 //!   record. All others have the weight of their writer's record; ancestors that need no trial are emitted in one
 //!   pass, worst last, backwards.
 //! * A missing block suspends: the call returns, the next one continues from what is known.
+//! * A start of the order can be forgotten ([`Linearizer::forget`]): what is remembered of it is the state behind it, and
+//!   what tells whether a new batch would cut into it. Then the call returns, too, and the order has to be made anew from
+//!   an earlier state ([`Linearizer::resume`]). Why that is rare is said in `base.rs`.
 //!
 //! # What it costs
 //!
@@ -37,9 +40,12 @@
 //! trials (claims that pull claims) are remembered per state; only writers that hold an unsettled, correctly signed claim
 //! can build them.
 
+mod base;
 mod emission;
+mod forget;
 mod parked;
 mod picks;
+mod prefix;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -48,10 +54,14 @@ use crate::crypto::CoreKey;
 use crate::wire::{Length, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
+use base::Base;
 use emission::{Claims, Emission, Marks};
 use parked::Parked;
 use picks::{Picks, Priority};
 use timeline::{NodeId, Timeline};
+
+pub use prefix::Prefix;
+pub(crate) use prefix::{map, pairs};
 
 /// Most nodes that a batch of a stranger may have.
 pub const MAX_OPTIMISTIC_NODES: u64 = 32;
@@ -138,6 +148,17 @@ pub struct Update {
     pub undone: usize,
 }
 
+/// Where an order goes on: a forgotten start of it, and what is known about the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Start {
+    /// What was forgotten.
+    pub prefix: Prefix,
+    /// Shorter starts of the same order, the shortest first.
+    pub ladder: Vec<Prefix>,
+    /// Batches that were in the set when it was forgotten, by writer: all up to this length.
+    pub considered: BTreeMap<CoreKey, Length>,
+}
+
 /// Work done since the linearizer was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -202,8 +223,11 @@ pub struct Stats {
 #[derive(Debug, Clone)]
 pub struct Linearizer<S> {
     rules: Rules,
+    base: Base,
     timeline: Timeline<S>,
     picks: Picks,
+    /// The first of them, if it comes before some pick of the forgotten start.
+    spanned: Option<Priority>,
     claims: Claims,
     /// Ready batches that the picks are right for.
     considered: usize,
@@ -230,10 +254,20 @@ impl<S: Clone> Linearizer<S> {
     /// The order of the empty set, on an empty state.
     #[must_use]
     pub fn new(rules: Rules, genesis: S) -> Self {
+        Self::resume(rules, genesis, Start::default())
+    }
+
+    /// The order that goes on behind a forgotten start, on the state behind that. The set must begin where the start
+    /// ends.
+    #[must_use]
+    pub fn resume(rules: Rules, root: S, start: Start) -> Self {
+        let entries = start.prefix.entries();
         Self {
             rules,
-            timeline: Timeline::new(genesis),
+            base: Base::new(start),
+            timeline: Timeline::new(entries, root),
             picks: Picks::default(),
+            spanned: None,
             claims: Claims::default(),
             considered: 0,
             unsettled: Vec::new(),
@@ -244,14 +278,32 @@ impl<S: Clone> Linearizer<S> {
         }
     }
 
+    /// Goes on with the counts of another one.
+    #[must_use]
+    pub fn counting_on(mut self, before: &Self) -> Self {
+        self.stats = before.stats;
+        let undone = before.len().saturating_sub(self.len());
+        self.stats.undone += undone as u64;
+        self.stats.undos += u64::from(undone > 0);
+        self
+    }
+
     // ---- growing
 
     /// Brings the order up to what is ready in `dag`.
+    ///
+    /// When a batch may belong into the forgotten start ([`Linearizer::is_behind`]), this and all further calls change
+    /// nothing.
     ///
     /// When apply suspends, the order, the states and the entries remain those of the last complete update, nothing
     /// that was applied is lost, and the next call goes on, also when the set has grown in between.
     pub fn update<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &mut R) -> Result<Update, Suspended> {
         self.timeline.grow(dag);
+        let root = self.timeline.state_of(NodeId::ROOT);
+        self.base.judge(dag, replay, &self.rules, &mut self.claims, root);
+        if self.base.is_behind() {
+            return Err(Suspended);
+        }
         let cut = self.cut(dag, replay);
         self.truncate(cut);
         self.unsettled
@@ -264,6 +316,7 @@ impl<S: Clone> Linearizer<S> {
             dag,
             replay,
             rules: &self.rules,
+            base: &self.base,
             timeline: &mut self.timeline,
             claims: &self.claims,
             stats: &mut self.stats,
@@ -271,7 +324,7 @@ impl<S: Clone> Linearizer<S> {
             parked: &mut self.parked,
             lone: BTreeMap::new(),
         };
-        let outcome = emission.run(&mut self.unsettled, &mut self.picks);
+        let outcome = emission.run(&mut self.unsettled, &mut self.picks, &mut self.spanned);
         if let Err(suspended) = outcome {
             let end = self.picks.end();
             self.rewind(end);
@@ -282,29 +335,36 @@ impl<S: Clone> Linearizer<S> {
 
     // ---- reading
 
-    /// Number of entries.
+    /// Number of entries, with those that were forgotten.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.published.order.len()
+    pub fn len(&self) -> usize {
+        self.forgotten() + self.published.order.len()
     }
 
     /// True when there is no entry.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.published.order.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// All entries, in order.
+    /// Number of forgotten entries.
+    #[must_use]
+    pub fn forgotten(&self) -> usize {
+        usize::try_from(self.base.prefix.entries).unwrap_or(usize::MAX)
+    }
+
+    /// All entries that are not forgotten, in order.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry> + DoubleEndedIterator {
         self.published.order.iter().map(|node| self.timeline.entry(*node))
     }
 
-    /// Entries from this position on, each with the state behind it.
+    /// Entries from this position on, as far as they are not forgotten, each with the state behind it.
     pub fn entries_since(
         &self,
         position: usize,
     ) -> impl ExactSizeIterator<Item = (Entry, &S)> + DoubleEndedIterator {
-        let from = position.min(self.published.order.len());
+        let from = position.saturating_sub(self.forgotten());
+        let from = from.min(self.published.order.len());
         self.published.order[from..]
             .iter()
             .map(|node| (self.timeline.entry(*node), self.timeline.state_of(*node)))
@@ -316,11 +376,13 @@ impl<S: Clone> Linearizer<S> {
         self.state_at(self.len())
     }
 
-    /// The state behind the first `entries` entries; behind all of them if there are fewer.
+    /// The state behind the first `entries` entries; behind all of them if there are fewer, behind the forgotten ones if
+    /// those are more.
     #[must_use]
     pub fn state_at(&self, entries: usize) -> &S {
         let order = &self.published.order;
         let node = entries
+            .saturating_sub(self.forgotten())
             .min(order.len())
             .checked_sub(1)
             .map_or(NodeId::ROOT, |at| order[at]);
@@ -347,8 +409,12 @@ impl<S: Clone> Linearizer<S> {
     /// may be too early where only a trial could tell; then the same picks are made again.
     fn cut<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &R) -> usize {
         let mut cut = self.picks.len();
-        for (id, batch) in dag.ready_since(self.considered) {
-            self.claims.add(dag, &self.rules, id);
+        if let Some(spanning) = self.base.take_spanning()
+            && self.spanned.is_none_or(|best| spanning < best)
+        {
+            cut = 0;
+        }
+        for (_, batch) in dag.ready_since(self.considered) {
             // Once all claims of its chain are settled a writer stands where it stands now.
             let decided = self.claims.last(batch).map_or(0, |claim| {
                 let chain = dag.batches_of(&batch.writer);
@@ -369,6 +435,9 @@ impl<S: Clone> Linearizer<S> {
 
     fn truncate(&mut self, cut: usize) {
         if cut < self.picks.len() {
+            if cut == 0 {
+                self.spanned = None;
+            }
             self.picks.truncate(cut);
             let end = self.picks.end();
             self.unsettled.extend(self.timeline.path_since(end));
@@ -393,6 +462,7 @@ impl<S: Clone> Linearizer<S> {
         let kept = low + same.take_while(|(before, now)| before == now).count();
         let before = published.order.len();
         let shared = kept.checked_sub(1).map_or(0, |at| timeline.position(path[at]));
+        let forgotten = usize::try_from(self.base.prefix.entries).unwrap_or(usize::MAX);
         published.path.truncate(kept);
         published.path.extend(&path[kept..]);
         published.order.truncate(shared);
@@ -405,7 +475,10 @@ impl<S: Clone> Linearizer<S> {
         let undone = before - shared;
         self.stats.undone += undone as u64;
         self.stats.undos += u64::from(undone > 0);
-        Update { shared, undone }
+        Update {
+            shared: forgotten + shared,
+            undone,
+        }
     }
 }
 

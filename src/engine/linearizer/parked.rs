@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::CoreKey;
-use crate::engine::dag::{BatchId, Dag};
+use crate::engine::dag::{BatchId, Dag, Renumbered};
 
 use super::timeline::Timeline;
 use super::{Replay, Rules};
@@ -65,6 +65,11 @@ impl Parked {
         } else {
             Vec::new()
         }
+    }
+
+    /// After ids of the set changed.
+    pub(super) fn renumber(&mut self, ids: &Renumbered) {
+        self.batches = self.batches.iter().filter_map(|id| ids.get(*id)).collect();
     }
 
     /// Gives everything back.

@@ -12,10 +12,10 @@ use crate::wire::{Length, Timestamp, Weight};
 /// Source: spec/autobee.md 8.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Priority {
-    weight: Reverse<Weight>,
-    timestamp: Timestamp,
-    key: CoreKey,
-    length: Length,
+    pub(super) weight: Reverse<Weight>,
+    pub(super) timestamp: Timestamp,
+    pub(super) key: CoreKey,
+    pub(super) length: Length,
 }
 
 impl Priority {
@@ -87,6 +87,31 @@ impl Picks {
             }
             kept = kept.div_ceil(FAN);
         }
+    }
+
+    /// Forgets the first `count` picks.
+    pub(super) fn forget(&mut self, count: usize) {
+        let gone = count.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let mut after = Self::default();
+        for at in count..self.ends.len() {
+            after.push(self.levels[0][at], self.ends[at] - gone);
+        }
+        *self = after;
+    }
+
+    /// How many picks end at this position of the timeline or before it.
+    pub(super) fn ending_up_to(&self, position: usize) -> usize {
+        self.ends.partition_point(|end| *end <= position)
+    }
+
+    /// The priority of each of the first `count` picks, and where it ends.
+    pub(super) fn first(&self, count: usize) -> impl Iterator<Item = (Priority, usize)> {
+        let priorities = self.levels.first().map_or(&[][..], Vec::as_slice);
+        priorities
+            .iter()
+            .copied()
+            .zip(self.ends.iter().copied())
+            .take(count)
     }
 
     /// The first pick in `range` that loses to `priority`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::dag::{BatchId, Dag, WriterId};
+use crate::engine::dag::{BatchId, Dag, Renumbered, WriterId};
 use crate::wire::Weight;
 
 use super::{Entry, Replay, Rules, Stats, Step, Suspended, Verdict};
@@ -12,7 +12,7 @@ use super::{Entry, Replay, Rules, Stats, Step, Suspended, Verdict};
 pub(super) struct NodeId(u32);
 
 impl NodeId {
-    /// The empty state.
+    /// The state that all others come from: the empty one, or the one behind what was forgotten.
     pub(super) const ROOT: Self = Self(0);
 
     const fn index(self) -> usize {
@@ -30,10 +30,13 @@ pub(super) struct Trial {
 
 #[derive(Debug, Clone)]
 pub(super) struct Timeline<S> {
+    /// Accepted batches up to the root.
+    entries_before: u64,
     nodes: Vec<Option<Node<S>>>,
     free: Vec<NodeId>,
     edges: BTreeMap<(NodeId, BatchId, Weight), NodeId>,
-    trials: BTreeMap<(NodeId, BatchId), Trial>,
+    /// By where, of what, and whether the forgotten start was emitted in it.
+    trials: BTreeMap<(NodeId, BatchId, bool), Trial>,
     path: Vec<NodeId>,
     /// Position in the path of each batch.
     settled: Vec<Option<u32>>,
@@ -52,14 +55,14 @@ struct Node<S> {
     weight: Weight,
     pinned: Weight,
     accepted: bool,
-    /// Accepted batches up to here.
+    /// Accepted batches from the root up to here.
     position: u32,
     on_path: bool,
     state: S,
 }
 
 impl<S: Clone> Timeline<S> {
-    pub(super) fn new(genesis: S) -> Self {
+    pub(super) fn new(entries_before: u64, root: S) -> Self {
         let root = Node {
             parent: NodeId::ROOT,
             // The root is no batch: nothing reads these of it.
@@ -70,9 +73,10 @@ impl<S: Clone> Timeline<S> {
             accepted: false,
             position: 0,
             on_path: true,
-            state: genesis,
+            state: root,
         };
         Self {
+            entries_before,
             nodes: vec![Some(root)],
             free: Vec::new(),
             edges: BTreeMap::new(),
@@ -152,8 +156,9 @@ impl<S: Clone> Timeline<S> {
                 let stranger = step.batch.writer != rules.bootstrap
                     && replay.standing(&here.state, &step.batch.writer).is_none();
                 let position = here.position;
+                let is_start = position == 0 && self.entries_before == 0;
                 // Before the creator's first batch nobody can be let in.
-                let verdict = if stranger && (position == 0 || !rules.tries(step.batch)) {
+                let verdict = if stranger && (is_start || !rules.tries(step.batch)) {
                     Verdict::Refused
                 } else {
                     stats.applies += 1;
@@ -233,12 +238,22 @@ impl<S: Clone> Timeline<S> {
         self.get(node).position as usize
     }
 
-    pub(super) fn trial(&self, batch: BatchId) -> Option<Trial> {
-        self.trials.get(&(self.node(), batch)).copied()
+    /// Accepted batches up to the root.
+    pub(super) const fn entries_before(&self) -> u64 {
+        self.entries_before
     }
 
-    pub(super) fn remember(&mut self, node: NodeId, batch: BatchId, trial: Trial) {
-        self.trials.insert((node, batch), trial);
+    /// States that are kept.
+    pub(super) const fn states(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn trial(&self, batch: BatchId, spanning: bool) -> Option<Trial> {
+        self.trials.get(&(self.node(), batch, spanning)).copied()
+    }
+
+    pub(super) fn remember(&mut self, of: (NodeId, BatchId, bool), trial: Trial) {
+        self.trials.insert(of, trial);
     }
 
     /// Forgets every state that is not on the path, and all trials.
@@ -251,6 +266,39 @@ impl<S: Clone> Timeline<S> {
             self.edges.remove(&(node.parent, node.batch, node.weight));
             self.free.push(id);
         }
+    }
+
+    // ---- forgetting
+
+    /// Makes the state behind the first `length` settled batches the root, and forgets what led there. No node may be
+    /// loose, and the set must have been renumbered.
+    pub(super) fn forget(&mut self, length: usize, ids: &Renumbered, dag: &Dag) {
+        let Some(root) = length.checked_sub(1).map(|at| self.path[at]) else {
+            return;
+        };
+        let behind = self.get(root).position;
+        let mut after = Self::new(
+            self.entries_before + u64::from(behind),
+            self.get(root).state.clone(),
+        );
+        after.grow(dag);
+        for old in self.path.drain(length..) {
+            let Some(mut node) = self.nodes[old.index()].take() else {
+                continue;
+            };
+            let Some(batch) = ids.get(node.batch) else {
+                continue;
+            };
+            node.parent = after.node();
+            node.batch = batch;
+            node.position -= behind;
+            let (batch, writer) = (node.batch, node.writer);
+            let id = after.add(node);
+            after.settled[batch.index()] = u32::try_from(after.path.len()).ok();
+            after.heads[writer.index()] += 1;
+            after.path.push(id);
+        }
+        *self = after;
     }
 
     // ---- private

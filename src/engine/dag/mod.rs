@@ -9,7 +9,11 @@
 //! batches stays a function of the known blocks alone, tell it every anchor that a known node could create (its key is
 //! a pure function of the node), not only those that some run of apply did create.
 //!
-//! What is kept grows with the input and by nothing else: a link that never arrives costs its own bytes.
+//! What is kept grows with the input and by nothing else: a link that never arrives costs its own bytes. What is settled
+//! can be forgotten ([`Dag::forget`]): of each writer the set then begins at its *base length*. Links up to there are
+//! satisfied and order nothing in the set; a batch keeps them, because they tell how much of what was forgotten it knew.
+
+mod base;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,6 +21,8 @@ use thiserror::Error;
 
 use crate::crypto::CoreKey;
 use crate::wire::{Length, Link, Timestamp, Weight};
+
+pub use base::Renumbered;
 
 /// A ready batch. Ids are given in the order in which batches become ready: parents have smaller ids than children.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +91,7 @@ pub struct Batch {
     pub writer: CoreKey,
     /// The same, as a small number.
     pub writer_id: WriterId,
-    /// Position among the batches of its writer.
+    /// Position among the batches of its writer that are not forgotten.
     pub sequence: u32,
     /// Length of the core with the first node.
     pub first: Length,
@@ -99,6 +105,8 @@ pub struct Batch {
     pub claim: Option<Claim>,
     /// Batches that must come before it, sorted, each once.
     pub parents: Vec<BatchId>,
+    /// What else must: blocks of forgotten batches.
+    pub behind: Vec<Link>,
 }
 
 impl Batch {
@@ -176,6 +184,8 @@ pub struct Dag {
 #[derive(Debug, Clone)]
 struct Writer {
     key: CoreKey,
+    /// Everything up to here is forgotten.
+    base: Length,
     ready: Vec<BatchId>,
     ready_length: Length,
     known_length: Length,
@@ -294,11 +304,11 @@ impl Dag {
             .map(move |(at, batch)| (id(from + at), batch))
     }
 
-    /// The ready batch that contains this block.
+    /// The ready batch that contains this block. None for what was forgotten.
     #[must_use]
     pub fn find(&self, link: Link) -> Option<BatchId> {
         let writer = &self.writers[self.ids.get(&link.key)?.index()];
-        if link.length == Length::ZERO || link.length > writer.ready_length {
+        if link.length <= writer.base || link.length > writer.ready_length {
             return None;
         }
         let at = writer
@@ -313,7 +323,7 @@ impl Dag {
         self.writers.len()
     }
 
-    /// The ready batches of a writer, oldest first.
+    /// The ready batches of a writer, oldest first, without those that were forgotten.
     #[must_use]
     pub fn batches_of(&self, writer: &CoreKey) -> &[BatchId] {
         self.ids
@@ -366,6 +376,7 @@ impl Dag {
         if id == next {
             self.writers.push(Writer {
                 key,
+                base: Length::ZERO,
                 ready: Vec::new(),
                 ready_length: Length::ZERO,
                 known_length: Length::ZERO,
@@ -411,15 +422,23 @@ impl Dag {
             return;
         };
         let backer = batch.claim.map(|claim| claim.backer);
-        let mut parents: Vec<BatchId> = batch
-            .links
-            .iter()
-            .copied()
-            .chain(backer)
-            .filter_map(|link| self.find(link))
-            .collect();
+        let mut parents = Vec::new();
+        let mut behind = Vec::new();
+        for link in batch.links.iter().copied().chain(backer) {
+            if link.length <= self.base_length(&link.key) {
+                behind.push(link);
+            } else {
+                parents.extend(self.find(link));
+            }
+        }
         let writer = &mut self.writers[writer_id.index()];
         parents.extend(writer.ready.last());
+        if writer.ready.is_empty() && writer.base > Length::ZERO {
+            behind.push(Link {
+                key: writer.key,
+                length: writer.base,
+            });
+        }
         parents.sort_unstable();
         parents.dedup();
         let id = id(self.batches.len());
@@ -436,6 +455,7 @@ impl Dag {
             optimistic: batch.optimistic,
             claim: batch.claim,
             parents,
+            behind,
         });
         let key = writer.key;
         let reached = (key, Length::ZERO)..=(key, batch.last);
@@ -452,120 +472,4 @@ fn id(index: usize) -> BatchId {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(name: u8) -> CoreKey {
-        CoreKey::new([name; 32])
-    }
-
-    fn link(name: u8, length: u64) -> Link {
-        Link {
-            key: key(name),
-            length: Length(length),
-        }
-    }
-
-    fn batch(name: u8, first: u64, last: u64, links: Vec<Link>) -> NewBatch {
-        NewBatch {
-            writer: key(name),
-            first: Length(first),
-            last: Length(last),
-            timestamp: Timestamp(0),
-            optimistic: false,
-            links,
-            gates: Vec::new(),
-            claim: None,
-        }
-    }
-
-    #[test]
-    fn a_batch_waits_for_all_it_names() {
-        let mut dag = Dag::new();
-        let claim = Claim {
-            weight: Weight(2),
-            backer: link(4, 1),
-            valid: false,
-        };
-        let gated = NewBatch {
-            gates: vec![link(3, 2)],
-            claim: Some(claim),
-            ..batch(1, 1, 2, vec![link(2, 1)])
-        };
-        dag.insert(gated).unwrap();
-        dag.insert(batch(1, 3, 3, vec![])).unwrap();
-        for (at, next) in [
-            batch(2, 1, 1, vec![]),
-            batch(3, 1, 3, vec![]),
-            batch(4, 1, 1, vec![]),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            assert_eq!(dag.len(), at);
-            dag.insert(next).unwrap();
-        }
-        assert_eq!((dag.len(), dag.waiting()), (5, 0));
-        let id = dag.find(link(1, 2)).unwrap();
-        let parents: Vec<_> = dag
-            .batch(id)
-            .parents
-            .iter()
-            .map(|id| dag.batch(*id).writer)
-            .collect();
-        assert_eq!(
-            parents,
-            [key(2), key(4)],
-            "the gate of the second node orders nothing"
-        );
-        assert_eq!(dag.batch(dag.find(link(1, 3)).unwrap()).parents, [id]);
-    }
-
-    #[test]
-    fn a_link_into_a_batch_names_the_batch() {
-        let mut dag = Dag::new();
-        dag.insert(batch(1, 1, 3, vec![])).unwrap();
-        dag.insert(batch(2, 1, 1, vec![link(1, 2)])).unwrap();
-        assert_eq!(
-            dag.batch(dag.find(link(2, 1)).unwrap()).parents,
-            [dag.find(link(1, 1)).unwrap()]
-        );
-    }
-
-    #[test]
-    fn a_cycle_and_a_link_to_nothing_wait_for_ever() {
-        let mut dag = Dag::new();
-        dag.insert(batch(1, 1, 1, vec![link(1, 1)])).unwrap();
-        dag.insert(batch(2, 1, 1, vec![link(2, 0)])).unwrap();
-        dag.insert(batch(3, 1, 1, vec![link(4, 1)])).unwrap();
-        dag.insert(batch(4, 1, 1, vec![link(3, 1)])).unwrap();
-        assert_eq!((dag.len(), dag.waiting()), (0, 4));
-    }
-
-    #[test]
-    fn an_anchor_opens_a_gate_and_orders_nothing() {
-        let mut dag = Dag::new();
-        dag.insert(batch(1, 1, 1, vec![link(9, 1)])).unwrap();
-        assert_eq!(dag.len(), 0);
-        dag.add_anchor(key(9));
-        assert!(dag.batch(dag.find(link(1, 1)).unwrap()).parents.is_empty());
-    }
-
-    #[test]
-    fn batches_of_a_writer_come_in_order() {
-        let mut dag = Dag::new();
-        assert!(matches!(
-            dag.insert(batch(1, 2, 2, vec![])),
-            Err(DagError::NotNext { .. })
-        ));
-        assert!(matches!(
-            dag.insert(batch(1, 1, 0, vec![])),
-            Err(DagError::Empty { .. })
-        ));
-        dag.insert(batch(1, 1, 1, vec![])).unwrap();
-        assert!(matches!(
-            dag.insert(batch(1, 1, 1, vec![])),
-            Err(DagError::NotNext { .. })
-        ));
-    }
-}
+mod tests;

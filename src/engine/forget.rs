@@ -1,0 +1,370 @@
+//! Holding a window of the order, and going on from where it begins.
+//!
+//! The engine forgets the start of the order while it grows: what stays of it are the two trees, a checkpoint, and older
+//! checkpoints that get sparser the further they are. What a peer does with them:
+//!
+//! ```text
+//! store   checkpoints(), whenever moves() changed, once is_settled()
+//! open    resume(checkpoints); feed each core from fed_from(core); drain
+//! drain   is_behind: go_back(); feed each core from fed_from(core); drain
+//! ```
+//!
+//! Going back costs the applies from the checkpoint on: at most about twice as many as are needed, because the way to the
+//! next older checkpoint is at most about as long as that to the newer one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::anchor::Anchor;
+use super::anchor_search::AnchorSearch;
+use super::checkpoint::Checkpoint;
+use super::dag::Dag;
+use super::linearizer::{Linearizer, Start};
+use super::reader::Reader;
+use super::replay::{Run, State};
+use super::system::System;
+use super::trees::Trees;
+use super::{Engine, EngineOptions};
+use crate::bee::BeeError;
+use crate::crypto::{CoreKey, Verify};
+use crate::wire::{Index, Length, Link, Timestamp};
+
+/// The default of [`EngineOptions::window_batches`].
+pub const WINDOW_BATCHES: usize = 8192;
+
+/// Fewer batches are held when they have more blocks than this.
+const BLOCKS_OF_A_BATCH: usize = 4;
+
+/// An engine cannot go on from a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// A tree cannot be read. When a block is not here, once it is.
+    #[error("the system tree cannot be read: {0}")]
+    Tree(#[from] BeeError),
+    /// The system tree has no info record, or a record that is none.
+    #[error("the system tree at {} of {} holds no membership: {what}", head.length, head.key)]
+    Record {
+        /// The version that was read.
+        head: Link,
+        /// What is wrong.
+        what: String,
+    },
+    /// The checkpoint is of another place.
+    #[error("the checkpoint is behind {expected} entries, the system tree behind {found}")]
+    Place {
+        /// Entries before the checkpoint.
+        expected: u64,
+        /// Entries in the system tree.
+        found: u64,
+    },
+}
+
+/// What an engine has in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Held {
+    /// Batches of the order.
+    pub batches: usize,
+    /// Batches that are ready, with those outside of the order.
+    pub ready: usize,
+    /// Batches that wait for others.
+    pub waiting: usize,
+    /// Blocks of all writers.
+    pub blocks: usize,
+    /// Checkpoints.
+    pub checkpoints: usize,
+}
+
+/// What an engine keeps of what it forgot.
+pub(super) struct Past {
+    trees: Trees,
+    window_batches: usize,
+    /// The states at checkpoints, by number of entries.
+    states: BTreeMap<u64, Place>,
+    /// Nothing is forgotten before this much of each core is here again: or it would be behind at once.
+    hold: BTreeMap<CoreKey, Length>,
+    search: AnchorSearch,
+    /// How often the start of what is held moved.
+    moves: u64,
+    /// The own batch that is not in its log yet: after going back nobody else feeds it.
+    pub(super) own: Option<(CoreKey, Index, Vec<Bytes>)>,
+}
+
+enum Place {
+    /// Also keeps the blocks of trees that are not stored.
+    Here(Box<State>),
+    Stored(Link),
+}
+
+impl Past {
+    pub(super) fn new(trees: Trees, window_batches: usize) -> Self {
+        Self {
+            trees,
+            window_batches,
+            states: BTreeMap::new(),
+            hold: BTreeMap::new(),
+            search: AnchorSearch::default(),
+            moves: 0,
+            own: None,
+        }
+    }
+
+    fn state(&self, entries: u64) -> Result<State, ResumeError> {
+        match self.states.get(&entries) {
+            Some(Place::Here(state)) => Ok((**state).clone()),
+            Some(Place::Stored(head)) => {
+                let state = State::from(self.trees.restore(*head)?);
+                let found = state.system.flushes();
+                if found != entries {
+                    return Err(ResumeError::Place {
+                        expected: entries,
+                        found,
+                    });
+                }
+                Ok(state)
+            }
+            None => Ok(State::empty(&self.trees)),
+        }
+    }
+}
+
+impl<V: Verify> Engine<V> {
+    /// An engine that goes on from the first of these checkpoints of the same database, newest first. None of them:
+    /// one that knows no block.
+    ///
+    /// # Errors
+    ///
+    /// When the system tree cannot be read there. The same without the first checkpoint may work.
+    pub fn resume(options: EngineOptions<V>, checkpoints: &[Checkpoint]) -> Result<Self, ResumeError> {
+        let mut engine = Self::new(options);
+        let Some((newest, older)) = checkpoints.split_first() else {
+            return Ok(engine);
+        };
+        let places = checkpoints
+            .iter()
+            .map(|at| (at.prefix.entries(), Place::Stored(at.head)));
+        engine.past.states = places.collect();
+        engine.past.hold = newest.considered.clone();
+        engine.begin(Start {
+            prefix: newest.prefix.clone(),
+            ladder: older.iter().rev().map(|at| at.prefix.clone()).collect(),
+            considered: newest.considered.clone(),
+        })?;
+        Ok(engine)
+    }
+
+    /// After a drain that was behind: goes back to the newest checkpoint from which all batches that are here can be
+    /// ordered. Blocks are forgotten: every core has to be fed from [`Engine::fed_from`] on, as far as it was before at
+    /// least, and best before the next drain. Does nothing when no drain was behind.
+    ///
+    /// # Errors
+    ///
+    /// When the system tree cannot be read there. Nothing is changed then.
+    pub fn go_back(&mut self) -> Result<(), ResumeError> {
+        if !self.order.is_behind() {
+            return Ok(());
+        }
+        let start = self.order.way_back(&self.dag, &self.run(0));
+        let lengths = self.readers.iter().map(|(core, reader)| (*core, reader.length()));
+        let lengths: Vec<_> = lengths.collect();
+        let reached = self.order.state().records.head();
+        self.begin(start)?;
+        self.past.hold.extend(lengths);
+        // Up to where the orders part nothing has to be applied again. What cannot be read is.
+        let _ = self.take_up(reached);
+        Ok(())
+    }
+
+    /// Where the next block of a core is awaited: all before is known, or forgotten.
+    #[must_use]
+    pub fn fed_from(&self, core: &CoreKey) -> Length {
+        let reader = self.readers.get(core).map(Reader::length);
+        reader.unwrap_or_else(|| self.dag.base_length(core))
+    }
+
+    /// Changes whenever there are other [`Engine::checkpoints`] to be stored. Those that were stored before are good as
+    /// long as all blocks are there that they were made with: they only lead to more work.
+    #[must_use]
+    pub const fn moves(&self) -> u64 {
+        self.past.moves
+    }
+
+    /// True when the last drain came to its end, and nothing was begun since. Only then is the order that of the blocks
+    /// that are here, and its head and checkpoints may replace those that are stored.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.round_over
+    }
+
+    /// What to store, newest first, to be able to go on from here. Good as long as no drain was behind.
+    pub fn checkpoints(&mut self) -> Vec<Checkpoint> {
+        let Start {
+            prefix,
+            ladder,
+            considered,
+        } = self.order.start(&self.dag);
+        if prefix.is_empty() {
+            return Vec::new();
+        }
+        let mut considered = Some(considered);
+        let newest_first = std::iter::once(prefix).chain(ladder.into_iter().rev());
+        let checkpoint = |prefix: super::linearizer::Prefix| {
+            let head = match self.past.states.get(&prefix.entries())? {
+                Place::Here(state) => state.records.head(),
+                Place::Stored(head) => *head,
+            };
+            Some(Checkpoint {
+                head,
+                prefix,
+                considered: considered.take().unwrap_or_default(),
+            })
+        };
+        newest_first.filter_map(checkpoint).collect()
+    }
+
+    /// Number of batches of the order that are forgotten.
+    #[must_use]
+    pub fn forgotten(&self) -> usize {
+        self.order.forgotten()
+    }
+
+    /// What is in memory.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        Held {
+            batches: self.order.held(),
+            ready: self.dag.len(),
+            waiting: self.dag.waiting(),
+            blocks: self.readers.values().map(Reader::held).sum(),
+            checkpoints: self.past.states.len(),
+        }
+    }
+
+    /// Feeds the own batch again once its log is here again.
+    pub(super) fn feed_own(&mut self) {
+        if let Some((local, index, blocks)) = &self.past.own
+            && self.fed_from(local).0 == index.0
+        {
+            let (local, index, blocks) = (*local, *index, blocks.clone());
+            self.ingest(local, index, &blocks);
+        }
+    }
+
+    /// Forgets what is too much, after a drain that came to its end.
+    pub(super) fn forget(&mut self) {
+        let is_here = |(core, length): (&CoreKey, &Length)| self.fed_from(core) >= *length;
+        if !self.past.hold.iter().all(is_here) {
+            return;
+        }
+        self.past.hold.clear();
+        let window = self.window();
+        let run = Run {
+            apply: &self.apply,
+            name: &self.name,
+            rules: self.rules,
+            keys: self.keys.as_ref(),
+            readers: &self.readers,
+            recorded: &self.recorded,
+            budget: 0,
+            pause: None,
+        };
+        if !self.order.forget(&mut self.dag, &run, window) {
+            return;
+        }
+        for (core, reader) in &mut self.readers {
+            reader.forget(self.dag.base_length(core));
+        }
+        self.past.moves += 1;
+        let state = self.order.state_at(self.order.forgotten()).clone();
+        self.know_anchors(&state.system);
+        let Start { prefix, ladder, .. } = self.order.start(&self.dag);
+        let entries = prefix.entries();
+        self.past.states.insert(entries, Place::Here(Box::new(state)));
+        self.past
+            .states
+            .retain(|at, _| *at == entries || ladder.iter().any(|prefix| prefix.entries() == *at));
+    }
+
+    /// Tells the set of anchors of forgotten entries that it waits for. Gives when to look again.
+    pub(super) fn find_anchors(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let dag = &self.dag;
+        let awaited = dag.missing().filter(|link| link.length == Length(1));
+        let awaited: BTreeSet<CoreKey> = awaited.map(|link| link.key).collect();
+        let keys = self.keys.as_ref();
+        let anchor = |writer, length| {
+            let anchor = Anchor::new(keys, writer, length).ok()?;
+            Some(anchor.link().key)
+        };
+        let search = &mut self.past.search;
+        let found = if self.order.forgotten() == 0 {
+            Vec::new()
+        } else {
+            search.step(now, &awaited, || dag.base_lengths().collect(), anchor)
+        };
+        for key in found {
+            self.dag.add_anchor(key);
+        }
+        self.past.search.due()
+    }
+
+    pub(super) const fn is_searching(&self) -> bool {
+        self.past.search.is_running()
+    }
+
+    /// How many batches are to be held: as many as wished for, or as have that many blocks in all.
+    fn window(&self) -> usize {
+        let window = self.past.window_batches;
+        let blocks: usize = self.readers.values().map(Reader::held).sum();
+        let blocks_max = window.saturating_mul(BLOCKS_OF_A_BATCH);
+        if blocks <= blocks_max {
+            return window;
+        }
+        let batches_max = blocks_max.saturating_mul(self.order.held()) / blocks;
+        window.min(batches_max).max(1)
+    }
+
+    fn begin(&mut self, start: Start) -> Result<(), ResumeError> {
+        let entries = start.prefix.entries();
+        let root = self.past.state(entries)?;
+        self.past.moves += 1;
+        let records = root.system.records().filter(|(_, record)| !record.is_anchor);
+        let recorded = records.map(|(key, record)| (*key, record.length));
+        self.dag = Dag::starting_at(start.prefix.lengths(recorded));
+        self.readers.clear();
+        self.past.search.restart();
+        self.know_anchors(&root.system);
+        self.past.states.retain(|at, _| *at < entries);
+        if entries > 0 {
+            self.past
+                .states
+                .insert(entries, Place::Here(Box::new(root.clone())));
+        }
+        let order = Linearizer::resume(self.rules, root, start);
+        self.order = order.counting_on(&self.order);
+        Ok(())
+    }
+
+    /// Anchors of forgotten entries are known by their records.
+    fn know_anchors(&mut self, system: &System) {
+        let anchors = system.records().filter(|(_, record)| record.is_anchor);
+        let anchors = anchors.map(|(key, _)| *key).chain(self.past.search.found());
+        self.dag.reset_anchors(anchors);
+        self.anchored = self.dag.base_lengths().collect();
+    }
+
+    fn run(&self, budget: usize) -> Run<'_> {
+        Run {
+            apply: &self.apply,
+            name: &self.name,
+            rules: self.rules,
+            keys: self.keys.as_ref(),
+            readers: &self.readers,
+            recorded: &self.recorded,
+            budget,
+            pause: None,
+        }
+    }
+}
