@@ -2,10 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
-use autobee::crypto::CoreKey;
+use autobee::crypto::{CoreKey, Seed, Sign as _};
 use autobee::db::{Event, HealGather, Pending, Session};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _};
@@ -211,6 +212,39 @@ fn a_hint_makes_a_writer_be_looked_for() {
         assert!(writer.record.is_none() && writer.pending.is_none());
         assert_ne!(writer.pending, Some(Pending::Order));
         assert!(Db::is_autobee(&a) && !Db::is_autobee(&stranger));
+    });
+}
+
+#[test]
+fn the_update_hook_hears_of_each_round_and_a_given_key_pair_is_the_local_writer() {
+    run(async |env| {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let listener = Arc::clone(&heard);
+        let pair = env.crypto().key_pair(&Seed::new([5; 32]));
+        let store = Corestore::open_default(env.sibling(2)).await.unwrap();
+        let a = Autobee::builder(store)
+            .apply(Contract)
+            .key_pair(pair.clone())
+            .update(move |view, update| listener.lock().unwrap().push((view.head(), *update)));
+        let a = a.open().await.unwrap();
+        assert_eq!(a.key(), a.local());
+        put(&a, "x").await;
+        put(&a, "y").await;
+        // Another store, the same pair: the same writer.
+        let store = Corestore::open_default(env.sibling(3)).await.unwrap();
+        let again = Autobee::builder(store).key_pair(pair).open().await.unwrap();
+        assert_eq!(again.local(), a.local());
+        {
+            let heard = heard.lock().unwrap();
+            let lengths: Vec<_> = heard
+                .iter()
+                .map(|(head, update)| (head.length.0, update.view.0.length.0, update.view.1.length.0))
+                .collect();
+            assert_eq!(lengths, [(1, 0, 1), (2, 1, 2)]);
+        }
+        let views = a.writer_views(&a.local()).unwrap().unwrap();
+        assert_eq!((views.flushes, views.system.length), (2, Length(1)));
+        assert_eq!(a.writer_views(&CoreKey::new([1; 32])).unwrap(), None);
     });
 }
 

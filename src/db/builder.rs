@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::cores::DatabaseCores;
 use super::shared::Shared;
 use super::trees::DatabaseTrees;
-use super::{Autobee, Settings};
+use super::update::{Update, UpdateHook};
+use super::{Autobee, Settings, View};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
-use crate::crypto::{CoreKey, PublicKey, Seed};
+use crate::crypto::{CoreKey, KeyPair, PublicKey, Seed};
 use crate::engine::{Engine, EngineOptions};
 use crate::env::Env;
 use crate::error::Error;
@@ -21,7 +22,9 @@ pub struct Builder<E: Env> {
     store: Corestore<E>,
     key: Option<CoreKey>,
     encryption_key: Option<Zeroizing<[u8; 32]>>,
+    key_pair: Option<KeyPair>,
     name: String,
+    update: Option<UpdateHook>,
     apply: ApplyFn,
     optimistic: bool,
     settings: Settings,
@@ -35,7 +38,9 @@ impl<E: Env> Builder<E> {
             store,
             key: None,
             encryption_key: None,
+            key_pair: None,
             name: String::new(),
+            update: None,
             apply: ApplyFn::new(OrderOnly),
             optimistic: true,
             settings: Settings::default(),
@@ -57,6 +62,22 @@ impl<E: Env> Builder<E> {
     #[must_use]
     pub fn encryption_key(mut self, key: [u8; 32]) -> Self {
         self.encryption_key = Some(Zeroizing::new(key));
+        self
+    }
+
+    /// The key pair of the local writer, instead of one that the store makes. The store does not keep it: give it at
+    /// every opening, or the local writer is another one.
+    #[must_use]
+    pub fn key_pair(mut self, key_pair: KeyPair) -> Self {
+        self.key_pair = Some(key_pair);
+        self
+    }
+
+    /// Is called after each round of applying that changed the order, with the view of then. It runs between two rounds,
+    /// so it should be quick; what takes longer listens to [`Autobee::events`].
+    #[must_use]
+    pub fn update(mut self, update: impl Fn(&View, &Update) + Send + Sync + 'static) -> Self {
+        self.update = Some(Arc::new(update));
         self
     }
 
@@ -112,8 +133,13 @@ impl<E: Env> Builder<E> {
     /// `Invalid` when the store holds another database, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         let verify = self.store.env().crypto().clone();
-        let mut cores =
-            DatabaseCores::open(self.store, self.key, self.encryption_key.as_deref().copied()).await?;
+        let mut cores = DatabaseCores::open(
+            self.store,
+            self.key,
+            self.encryption_key.as_deref().copied(),
+            self.key_pair,
+        )
+        .await?;
         let mut trees = DatabaseTrees::open(&cores, &self.settings).await?;
         let options = || EngineOptions {
             key: cores.database(),
@@ -149,7 +175,7 @@ impl<E: Env> Builder<E> {
             admit: self.admit,
             ..self.settings.sessions()
         };
-        let shared = Shared::new(self.settings, sessions, engine, cores, trees);
+        let shared = Shared::new(self.settings, sessions, engine, cores, trees, self.update);
         shared.start().await?;
         Ok(Autobee { shared })
     }

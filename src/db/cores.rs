@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::crypto::CoreKey;
+use crate::crypto::{CoreKey, KeyPair};
 use crate::engine::Frozen;
 use crate::engine::encryption::DatabaseKeys;
 use crate::env::{Env, watch};
@@ -117,8 +117,10 @@ impl<E: Env> DatabaseCores<E> {
         store: Corestore<E>,
         wanted: Option<CoreKey>,
         encryption_key: Option<[u8; 32]>,
+        key_pair: Option<KeyPair>,
     ) -> Result<Self, Error> {
-        let mut options = CoreOptions::name(LOCAL_NAME);
+        let is_given = key_pair.is_some();
+        let mut options = key_pair.map_or_else(|| CoreOptions::name(LOCAL_NAME), CoreOptions::key_pair);
         options.manifest_version = MANIFEST_VERSION;
         let named = store.get(options).await?;
         let known = key_at(&named, REFERRER)?;
@@ -136,6 +138,7 @@ impl<E: Env> DatabaseCores<E> {
             None => key_at(&bootstrap, LOCAL_LEGACY)?,
         };
         let local = match remembered {
+            _ if is_given => named,
             Some(key) if key != named.key() => store.get(CoreOptions::key(key)).await?,
             Some(_) => named,
             None if bootstrap.is_writable() => store.get(CoreOptions::key(database)).await?,

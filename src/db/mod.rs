@@ -13,6 +13,7 @@ mod settings;
 mod shared;
 mod status;
 mod trees;
+mod update;
 mod view;
 mod watch;
 
@@ -28,6 +29,7 @@ pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
 pub use status::{PeerProgress, Pending, Status, WriterProgress};
 pub use trees::CoreLength;
+pub use update::Update;
 pub use view::{View, ViewChange};
 pub use watch::{ViewEvent, ViewWatch};
 

@@ -14,6 +14,7 @@ use super::cores::DatabaseCores;
 use super::event::News;
 use super::gather::Gather;
 use super::trees::DatabaseTrees;
+use super::update::{UpdateHook, Updates};
 use super::view::Source as _;
 use super::{Session, Settings, Stalled};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
@@ -57,6 +58,7 @@ pub(super) struct Shared<E: Env> {
     /// Drains that run.
     draining: watch::Sender<usize>,
     pub(super) gather: Mutex<Gather>,
+    pub(super) updates: Updates,
 }
 
 /// Everything that changes, under one lock that is never held across an await.
@@ -87,9 +89,11 @@ impl<E: Env> Shared<E> {
         engine: Engine<E::Crypto>,
         cores: DatabaseCores<E>,
         trees: DatabaseTrees<E>,
+        update: Option<UpdateHook>,
     ) -> Arc<Self> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
+        let updates = Updates::new(update, &engine);
         let news = News::new(engine.records().head(), engine.view().head());
         let keys = cores.encryption().cloned();
         let replication = Replication::new(store.env(), &store, sessions);
@@ -125,6 +129,7 @@ impl<E: Env> Shared<E> {
             sessions: Mutex::new(Vec::new()),
             draining: watch::Sender::new(0),
             gather: Mutex::default(),
+            updates,
         })
     }
 
@@ -227,6 +232,7 @@ impl<E: Env> Shared<E> {
         let _running = Running::new(&self.draining);
         let drained = self.drain_portions().await;
         lock(&self.state).tell(drained.as_ref().err());
+        self.call_update();
         drained
     }
 

@@ -6,7 +6,11 @@ use super::{Autobee, Changes, Progress, Session, Stalled, WriterStatus};
 use crate::crypto::CoreKey;
 use crate::env::{Clock as _, Env, Mono};
 use crate::error::Error;
-use crate::wire::{Index, Length, Link};
+use crate::wire::oplog::{OplogBlock, ViewStamps};
+use crate::wire::{Decode as _, Index, Length, Link};
+
+/// Blocks of a writer that are searched for the stamps of its views, as the original does.
+const VIEWS_SEARCHED: u64 = 64;
 
 /// A look at a database at one moment.
 ///
@@ -110,6 +114,29 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn writer(&self, key: &CoreKey) -> Option<WriterStatus> {
         self.writers().into_iter().find(|record| record.key == *key)
+    }
+
+    /// Where a writer says that its own system tree and its own view stand, by its newest block that says so; none when
+    /// it is no writer of now, or said nothing lately.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, or that of a store that cannot be read.
+    pub fn writer_views(&self, key: &CoreKey) -> Result<Option<ViewStamps>, Error> {
+        let state = lock(&self.shared.state);
+        state.check_open()?;
+        let (true, Some(core)) = (state.engine.is_writer(key), state.cores.get(key)) else {
+            return Ok(None);
+        };
+        let end = core.contiguous_length()?;
+        for index in (end.saturating_sub(VIEWS_SEARCHED)..end).rev() {
+            let block = core.get_local(index)?;
+            let views = block.and_then(|block| OplogBlock::from_bytes(&block).ok()?.views);
+            if views.is_some() {
+                return Ok(views);
+            }
+        }
+        Ok(None)
     }
 
     // Waiting.
