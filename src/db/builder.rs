@@ -9,7 +9,7 @@ use super::trees::DatabaseTrees;
 use super::{Autobee, Settings};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
 use crate::crypto::{CoreKey, PublicKey, Seed};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Planted};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::Corestore;
@@ -123,6 +123,10 @@ impl<E: Env> Builder<E> {
             verify,
             trees: trees.trees().clone(),
         });
+        if E::SIM {
+            let env = cores.store().env();
+            engine.plant(Planted::new(|bug| env.planted(bug)));
+        }
         engine.set_local(cores.local());
         if let Some(keys) = cores.encryption() {
             engine.set_keys(keys.clone());

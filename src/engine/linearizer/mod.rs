@@ -48,6 +48,7 @@ use crate::crypto::CoreKey;
 use crate::wire::{Length, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
+use super::planted::{Planted, Slip};
 use emission::{Claims, Emission, Marks};
 use parked::Parked;
 use picks::{Picks, Priority};
@@ -213,6 +214,7 @@ pub struct Linearizer<S> {
     published: Published,
     stats: Stats,
     marks: Marks,
+    planted: Planted,
 }
 
 /// The last complete order.
@@ -241,7 +243,12 @@ impl<S: Clone> Linearizer<S> {
             published: Published::default(),
             stats: Stats::default(),
             marks: Marks::default(),
+            planted: Planted::default(),
         }
+    }
+
+    pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     // ---- growing
@@ -252,8 +259,11 @@ impl<S: Clone> Linearizer<S> {
     /// that was applied is lost, and the next call goes on, also when the set has grown in between.
     pub fn update<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &mut R) -> Result<Update, Suspended> {
         self.timeline.grow(dag);
+        let live = self.planted.has(Slip::LiveWeight).then(|| self.state().clone());
         let cut = self.cut(dag, replay);
-        self.truncate(cut);
+        if !self.planted.has(Slip::SkippedUndo) {
+            self.truncate(cut);
+        }
         self.unsettled
             .extend(dag.ready_since(self.considered).map(|(id, _)| id));
         self.considered = dag.len();
@@ -270,6 +280,7 @@ impl<S: Clone> Linearizer<S> {
             marks: &mut self.marks,
             parked: &mut self.parked,
             lone: BTreeMap::new(),
+            live,
         };
         let outcome = emission.run(&mut self.unsettled, &mut self.picks);
         if let Err(suspended) = outcome {
@@ -360,7 +371,13 @@ impl<S: Clone> Linearizer<S> {
             let standing = replay.standing(self.timeline.state(), &batch.writer);
             let floor = standing.map_or(Weight::ZERO, |standing| standing.weight);
             let bound = floor.max(self.claims.highest(batch, 0));
-            let loses_to = |range, weight| self.picks.first_worse(range, &Priority::new(batch, weight));
+            let loses_to = |range, weight| {
+                let mut priority = Priority::new(batch, weight);
+                if self.planted.has(Slip::TieBreak) {
+                    priority = priority.behind_ties();
+                }
+                self.picks.first_worse(range, &priority)
+            };
             let found = loses_to(0..decided.min(cut), bound).or_else(|| loses_to(decided..cut, floor));
             cut = found.unwrap_or(cut);
         }
