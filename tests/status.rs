@@ -161,7 +161,7 @@ impl Apply for Stops {
         _: &mut ApplyView,
         host: &mut dyn Host,
     ) -> Result<(), ApplyError> {
-        if entries.iter().any(|entry| &entry.value()[..] == b"stop") {
+        if entries.iter().any(|entry| entry.value() == b"stop") {
             host.interrupt("a newer version is needed");
         }
         Ok(())

@@ -131,6 +131,43 @@ impl<E: Env> Core<E> {
         Ok(false)
     }
 
+    /// As [`Core::receive`] for each of several proofs of blocks without upgrades, which need nothing of each other:
+    /// what they bring is stored in one step.
+    ///
+    /// # Errors
+    /// When the store fails. What is wrong with a proof is said in its place.
+    pub fn receive_blocks(&self, proofs: &[&Proof]) -> Result<Vec<Result<bool, CoreError>>, CoreError> {
+        let known = self.known()?;
+        let checked: Vec<_> = {
+            let nodes = known.nodes();
+            let receiver = known.receiver(&nodes, self.shared.env.crypto());
+            proofs.iter().map(|proof| receiver.check(proof)).collect()
+        };
+        let is_current = self.shared.change(|change| {
+            let core = change.cores.get(self.pointer())?;
+            if !known.is_current(core) {
+                return Ok(None);
+            }
+            let mut done = Vec::with_capacity(checked.len());
+            for checked in checked {
+                done.push(match checked {
+                    Ok(Some(accepted)) => {
+                        change.accept(self.pointer(), accepted)?;
+                        Ok(true)
+                    }
+                    Ok(None) => Ok(false),
+                    Err(error) => Err(CoreError::from(error)),
+                });
+            }
+            Ok(Some(done))
+        })?;
+        match is_current.0 {
+            Some(done) => Ok(done),
+            // It grew meanwhile: one by one.
+            None => Ok(proofs.iter().map(|proof| self.receive(proof)).collect()),
+        }
+    }
+
     /// Starts a move to a new fork with the proof of the whole new log.
     ///
     /// # Errors

@@ -114,11 +114,12 @@ pub trait Core {
     /// When the store failed.
     fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Answer, CoreError>;
 
-    /// Checks a proof, and stores what it brings in one step.
+    /// Checks proofs, each by itself, and stores what they bring. Several at once are only blocks, without upgrades.
+    /// Gives as many outcomes.
     ///
     /// # Errors
     /// When the store failed.
-    fn accept(&mut self, proof: &Proof) -> Result<Outcome<()>, CoreError>;
+    fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<Outcome<()>>, CoreError>;
 
     /// Compares the proof of a length that is here too, from the first block on. True when the owner signed two logs of
     /// this length and fork: from then on the core cannot be used.
@@ -243,13 +244,12 @@ impl<V: Verify> Core for MemoryCore<V> {
         Ok(answer)
     }
 
-    fn accept(&mut self, proof: &Proof) -> Result<Outcome<()>, CoreError> {
-        outcome(
-            self.log
-                .verify(&self.verifier, proof)
-                .map_err(CoreError::Proof)
-                .map(|done| done.then_some(())),
-        )
+    fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<Outcome<()>>, CoreError> {
+        let mut accept = |proof: &Proof| {
+            let done = self.log.verify(&self.verifier, proof);
+            outcome(done.map_err(CoreError::Proof).map(|done| done.then_some(())))
+        };
+        proofs.iter().map(|proof| accept(proof)).collect()
     }
 
     /// Only says so: nothing here would end.
@@ -331,8 +331,16 @@ impl<E: Env> Core for hypercore::Core<E> {
         answer_of(self.prove(request, wants_manifest))
     }
 
-    fn accept(&mut self, proof: &Proof) -> Result<Outcome<()>, CoreError> {
-        outcome(self.receive(proof).map(|done| done.then_some(())))
+    fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<Outcome<()>>, CoreError> {
+        let received = match proofs {
+            [] => Vec::new(),
+            [proof] => vec![self.receive(proof)],
+            several => self.receive_blocks(several)?,
+        };
+        received
+            .into_iter()
+            .map(|received| outcome(received.map(|done| done.then_some(()))))
+            .collect()
     }
 
     fn check_conflict(&mut self, proof: &Proof) -> Result<Outcome<bool>, CoreError> {

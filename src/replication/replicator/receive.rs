@@ -2,6 +2,7 @@
 //!
 //! Source: spec/replication.md 6.3, 6.7 and 6.9.
 
+use super::requests::InFlight;
 use super::{Event, Fault, PeerId, Replicator, fork};
 use crate::env::Mono;
 use crate::hypercore::CoreError;
@@ -38,7 +39,10 @@ impl Replicator {
                     peer.requests_due.retain(|due| due.id != request);
                 }
             }
-            Message::Data(data) => self.receive_data(id, &data, core, now)?,
+            Message::Data(data) => {
+                let fitting = self.take_data(id, *data, core, now)?;
+                self.accept(id, fitting.into_iter().collect(), core, now)?;
+            }
             Message::NoData(none) => self.receive_no_data(id, none, now),
             Message::Want(want) => self.receive_want(id, want),
             Message::Unwant(want) => {
@@ -58,6 +62,36 @@ impl Replicator {
             Message::Extension(_) => {}
         }
         Ok(())
+    }
+
+    /// As [`Replicator::receive`], for data that came one after the other: blocks that need nothing of each other are
+    /// stored in one step.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replicator::receive`].
+    pub fn receive_data(
+        &mut self,
+        id: PeerId,
+        data: Vec<DataMessage>,
+        core: &mut impl Core,
+        now: Mono,
+    ) -> Result<(), CoreError> {
+        let mut fitting = Vec::new();
+        for data in data {
+            if !is_plain(&data) {
+                self.accept(id, std::mem::take(&mut fitting), core, now)?;
+                self.receive(id, Message::Data(Box::new(data)), core, now)?;
+                continue;
+            }
+            if fitting.is_empty() {
+                self.refresh(core)?;
+            }
+            if self.peers.contains_key(&id) {
+                fitting.extend(self.take_data(id, data, core, now)?);
+            }
+        }
+        self.accept(id, fitting, core, now)
     }
 
     fn receive_sync(&mut self, id: PeerId, sync: Sync) {
@@ -200,19 +234,21 @@ impl Replicator {
         }
     }
 
-    fn receive_data(
+    /// Finds the request that data answers, and whether it fits. What is left to do with it is to store it.
+    fn take_data(
         &mut self,
         id: PeerId,
-        data: &DataMessage,
+        data: DataMessage,
         core: &mut impl Core,
         now: Mono,
-    ) -> Result<(), CoreError> {
+    ) -> Result<Option<Fitting>, CoreError> {
         if data.request == 0 {
-            return self.receive_check(id, &data.proof, core);
+            self.receive_check(id, &data.proof, core)?;
+            return Ok(None);
         }
         // An answer to nothing: cancelled, or a push.
         let Some(request) = self.requests.answered(id, data.request) else {
-            return Ok(());
+            return Ok(None);
         };
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.in_flight = peer.in_flight.saturating_sub(1);
@@ -234,13 +270,15 @@ impl Replicator {
         if !fits(&request.message, &data.proof) {
             self.give_back(&request);
             self.count_misfit(id, &request.message, &data.proof);
-            return Ok(());
+            return Ok(None);
         }
         if is_probe {
-            return self.start_move(id, &data.proof, core, now);
+            self.start_move(id, &data.proof, core, now)?;
+            return Ok(None);
         }
         if is_move {
-            return self.advance_move(id, &data.proof, core, now);
+            self.advance_move(id, &data.proof, core, now)?;
+            return Ok(None);
         }
         self.upgrades.retain(|upgrade| *upgrade != data.request);
         if self.manifest == Some(data.request) {
@@ -260,23 +298,40 @@ impl Replicator {
             Some((index, _)) => !core.has(index)?,
             None => false,
         };
-        match core.accept(&data.proof)? {
-            Outcome::Done(()) => {
-                if let Some((index, _)) = block {
-                    self.demand.fill(index..index.saturating_add(1));
+        Ok(Some(Fitting {
+            request,
+            proof: data.proof,
+            block,
+            is_new,
+        }))
+    }
+
+    /// Stores what fits.
+    fn accept(
+        &mut self,
+        id: PeerId,
+        fitting: Vec<Fitting>,
+        core: &mut impl Core,
+        now: Mono,
+    ) -> Result<(), CoreError> {
+        let proofs: Vec<&Proof> = fitting.iter().map(|fitting| &fitting.proof).collect();
+        let outcomes = core.accept(&proofs)?;
+        for (fitting, outcome) in fitting.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Done(()) => {
+                    if let Some((index, _)) = fitting.block {
+                        self.demand.fill(index..index.saturating_add(1));
+                    }
+                    self.stored(id, fitting.block.filter(|_| fitting.is_new), core)?;
                 }
-                self.stored(id, block.filter(|_| is_new), core)
-            }
-            Outcome::Stale => {
-                self.give_back(&request);
-                Ok(())
-            }
-            Outcome::Refused(error) => {
-                self.give_back(&request);
-                self.suspect(id, error, now);
-                Ok(())
+                Outcome::Stale => self.give_back(&fitting.request),
+                Outcome::Refused(error) => {
+                    self.give_back(&fitting.request);
+                    self.suspect(id, error, now);
+                }
             }
         }
+        Ok(())
     }
 
     fn count_misfit(&mut self, id: PeerId, asked: &RequestMessage, proof: &Proof) {
@@ -364,6 +419,22 @@ impl Replicator {
         }
         Ok(())
     }
+}
+
+/// Data that answers a request of ours, not verified yet.
+struct Fitting {
+    request: InFlight,
+    proof: Proof,
+    /// The block, and its bytes.
+    block: Option<(u64, usize)>,
+    /// It was not here before.
+    is_new: bool,
+}
+
+/// True for a block of a log whose length is known: it can be verified whatever else comes with it.
+const fn is_plain(data: &DataMessage) -> bool {
+    let proof = &data.proof;
+    data.request != 0 && proof.block.is_some() && proof.upgrade.is_none() && proof.manifest.is_none()
 }
 
 /// True when the proof has what was asked for, and nothing else but perhaps the manifest.

@@ -10,7 +10,7 @@ use super::mailbox::{Mailbox, Why};
 use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::env::{Clock as _, Env, Mono, Spawn as _, watch};
 use crate::hypercore::{self, CoreError, Demand, Events, Offered};
-use crate::replication::message::Message;
+use crate::replication::message::{DataMessage, Message};
 use crate::replication::replicator::{Event, PeerId, PeerStatus, Replicator};
 use crate::replication::settings::ReplicatorSettings;
 
@@ -118,6 +118,17 @@ impl<E: Env> SharedCore<E> {
     pub(super) fn receive(&self, peer: PeerId, message: Message, now: Mono) -> Result<(), CoreError> {
         let state = &mut *self.lock();
         state.replicator.receive(peer, message, &mut state.core, now)
+    }
+
+    /// As [`SharedCore::receive`], for data that came one after the other.
+    pub(super) fn receive_data(
+        &self,
+        peer: PeerId,
+        data: Vec<DataMessage>,
+        now: Mono,
+    ) -> Result<(), CoreError> {
+        let state = &mut *self.lock();
+        state.replicator.receive_data(peer, data, &mut state.core, now)
     }
 
     /// After messages were received: others may have something to send now.

@@ -21,7 +21,7 @@ use crate::crypto::{DiscoveryKey, PublicKey};
 use crate::env::{Clock as _, Env, Mono, watch};
 use crate::replication::capability;
 use crate::replication::connection::{Connection, Event};
-use crate::replication::message::{Handshake, Message, PROTOCOL};
+use crate::replication::message::{DataMessage, Handshake, Message, PROTOCOL};
 use crate::replication::mux::{self, Channel};
 use crate::replication::replicator::{Fault, PeerId};
 use crate::replication::wakeup::{self, TopicPeer};
@@ -32,6 +32,9 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Events that are taken before others may go on. More than requests may wait, so that a burst of too many is seen as such.
 const EVENTS_MAX: usize = 4096;
+
+/// Data messages that are stored in one step at most. With blocks of the usual size a read brings fewer.
+const HELD_MAX: usize = 256;
 
 /// A session under way.
 pub(super) struct Driver<E: Env> {
@@ -49,6 +52,8 @@ pub(super) struct Driver<E: Env> {
     banned: BTreeSet<DiscoveryKey>,
     due: VecDeque<PeerId>,
     due_topics: BTreeSet<TopicPeer>,
+    /// Data of one channel that came one after the other: it is stored in one step.
+    held: Option<(Channel, Vec<DataMessage>)>,
     /// Cores of which messages came.
     touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
     standing: BTreeMap<PeerId, Stand>,
@@ -112,6 +117,7 @@ impl<E: Env> Driver<E> {
             banned: BTreeSet::new(),
             due: VecDeque::new(),
             due_topics: BTreeSet::new(),
+            held: None,
             touched: BTreeMap::new(),
             standing: BTreeMap::new(),
             progress,
@@ -169,6 +175,10 @@ impl<E: Env> Driver<E> {
             && let Some(event) = self.connection.poll()?
         {
             count += 1;
+            let is_data = matches!(&event, Event::Channel(mux::Event::Message { .. }));
+            if !is_data {
+                self.receive_held()?;
+            }
             match event {
                 Event::Connected { stream, remote } => {
                     self.admit(remote)?;
@@ -209,10 +219,27 @@ impl<E: Env> Driver<E> {
                 }
             }
         }
+        self.receive_held()?;
         for core in std::mem::take(&mut self.touched).into_values() {
             core.settle();
         }
         Ok(count == EVENTS_MAX)
+    }
+
+    /// Hands on the data that was held back.
+    fn receive_held(&mut self) -> Result<(), End> {
+        let Some((channel, data)) = self.held.take() else {
+            return Ok(());
+        };
+        let Some(Joined {
+            core,
+            peer: Some(peer),
+        }) = self.channels.get(&channel)
+        else {
+            return Ok(());
+        };
+        let received = core.receive_data(*peer, data, self.hub.env.clock().now());
+        self.survive(channel, received)
     }
 
     fn admit(&self, remote: PublicKey) -> Result<(), End> {
@@ -247,6 +274,13 @@ impl<E: Env> Driver<E> {
     }
 
     fn receive(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), End> {
+        if self
+            .held
+            .as_ref()
+            .is_some_and(|(held, data)| *held != channel || data.len() >= HELD_MAX)
+        {
+            self.receive_held()?;
+        }
         if let Some(JoinedTopic {
             topic,
             peer: Some(peer),
@@ -270,8 +304,14 @@ impl<E: Env> Driver<E> {
         })?;
         // A message of a later version is none of ours.
         let Some(message) = message else { return Ok(()) };
-        let received = core.receive(*peer, message, self.hub.env.clock().now());
-        self.touched.insert(core.discovery_key, Arc::clone(core));
+        let (core, peer) = (Arc::clone(core), *peer);
+        self.touched.insert(core.discovery_key, Arc::clone(&core));
+        if let Message::Data(data) = message {
+            self.held.get_or_insert((channel, Vec::new())).1.push(*data);
+            return Ok(());
+        }
+        self.receive_held()?;
+        let received = core.receive(peer, message, self.hub.env.clock().now());
         self.survive(channel, received)
     }
 
