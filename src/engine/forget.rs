@@ -268,6 +268,7 @@ impl<V: Verify> Engine<V> {
             keys: self.keys.as_ref(),
             readers: &self.readers,
             recorded: &self.recorded,
+            planted: self.planted,
             budget: 0,
             pause: None,
         };
@@ -344,6 +345,7 @@ impl<V: Verify> Engine<V> {
         }
         let order = Linearizer::resume(self.rules, root, start);
         self.order = order.counting_on(&self.order);
+        self.plant(self.planted);
         Ok(())
     }
 
@@ -363,6 +365,7 @@ impl<V: Verify> Engine<V> {
             keys: self.keys.as_ref(),
             readers: &self.readers,
             recorded: &self.recorded,
+            planted: self.planted,
             budget,
             pause: None,
         }

@@ -16,6 +16,7 @@ mod forget;
 mod history;
 pub mod linearizer;
 mod local;
+mod planted;
 mod reader;
 mod recorded;
 mod replay;
@@ -34,6 +35,7 @@ pub use checkpoint::Checkpoint;
 pub use compose::ComposeError;
 pub use forget::{Held, ResumeError, WINDOW_BATCHES};
 pub use local::OwnBatch;
+pub use planted::Planted;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub use testimony::ATTESTATIONS_MAX;
 pub use trees::{MissingBlock, Restored, Trees};
@@ -48,6 +50,7 @@ use encryption::DatabaseKeys;
 use forget::Past;
 use linearizer::{Linearizer, Rules};
 use local::Round;
+use planted::Slip;
 use reader::Reader;
 use recorded::Recorded;
 use replay::{Pause, Run, State};
@@ -116,6 +119,7 @@ pub struct Engine<V> {
     round_over: bool,
     recorded: Recorded,
     stopped: Option<String>,
+    planted: Planted,
 }
 
 /// What a drain did.
@@ -206,6 +210,7 @@ impl<V: Verify> Engine<V> {
             round_over: true,
             recorded: Recorded::default(),
             stopped: None,
+            planted: Planted::default(),
         }
     }
 
@@ -213,6 +218,13 @@ impl<V: Verify> Engine<V> {
     /// blocks that go in and out are clear all the same; what stores them encrypts them.
     pub fn set_keys(&mut self, keys: DatabaseKeys) {
         self.keys = Some(keys);
+    }
+
+    /// Has it make slips. Before anything is ingested.
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+        self.dag.plant(planted);
+        self.order.plant(planted);
     }
 
     // Growing.
@@ -265,6 +277,7 @@ impl<V: Verify> Engine<V> {
             recorded: &self.recorded,
             budget: applies_max,
             pause: None,
+            planted: self.planted,
         };
         let updated = self.order.update(&self.dag, &mut run);
         match (updated, run.pause) {
@@ -469,6 +482,12 @@ impl<V: Verify> Engine<V> {
         let mut wake_at = None;
         for reader in self.readers.values_mut() {
             while let Some(batch) = reader.next(now) {
+                if self.planted.has(Slip::DroppedRemoved)
+                    && let Some(record) = self.order.state().system.record(&batch.writer)
+                    && record.is_removed
+                {
+                    continue;
+                }
                 // A reader gives batches without gaps, and ids run out after 4 billion batches.
                 if self.dag.insert(batch).is_err() {
                     break;

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use super::anchor::Anchor;
 use super::encryption::DatabaseKeys;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
+use super::planted::{Planted, Slip};
 use super::reader::Reader;
 use super::recorded::Recorded;
 use super::system::{Flush, System, Write};
@@ -98,6 +99,7 @@ pub(super) struct Run<'a> {
     pub(super) recorded: &'a Recorded,
     pub(super) budget: usize,
     pub(super) pause: Option<Pause>,
+    pub(super) planted: Planted,
 }
 
 impl Replay for Run<'_> {
@@ -133,6 +135,7 @@ impl Replay for Run<'_> {
             interrupt: None,
             acknowledged: false,
         };
+        let mut kept = state.view.clone();
         let outcome = poll_once(self.apply, &entries, &mut view, &mut host);
         let interrupt = host.interrupt.take();
         let mut said = host.run.said(&step);
@@ -151,13 +154,16 @@ impl Replay for Run<'_> {
                 Err(BeeError::Encode(_)) => {}
                 behind => return self.accept(behind),
             },
+            Some(Err(ApplyError::Reject(_))) if self.planted.has(Slip::ViewBeforeSystem) => {
+                kept = view.into_snapshot();
+            }
             Some(Err(ApplyError::Reject(_))) => {}
         }
         if is_stranger {
             return Ok(Verdict::Refused);
         }
         // A member's batch is recorded and has no effect, at every peer alike.
-        let behind = state.behind(self.begin(state, &step), state.view.clone(), self.said(&step));
+        let behind = state.behind(self.begin(state, &step), kept, self.said(&step));
         self.accept(behind)
     }
 }

@@ -34,6 +34,7 @@ struct Member<E: Env> {
     name: String,
     booted: bool,
     db: Option<Autobee<E>>,
+    store: Option<Corestore<E>>,
     /// The key of its writer, once it ran.
     local: Option<CoreKey>,
 }
@@ -56,6 +57,7 @@ impl<E: Env> Group<E> {
                 name,
                 booted: false,
                 db: None,
+                store: None,
                 local: None,
             })
         };
@@ -87,9 +89,12 @@ impl<E: Env> Group<E> {
     }
 
     pub(super) fn crash(&self, world: &impl Lane<Env = E>, replica: usize, how: Crash) {
-        let db = self.lock().replicas[replica].db.take();
+        let (db, store) = {
+            let member = &mut self.lock().replicas[replica];
+            (member.db.take(), member.store.take())
+        };
         world.crash(self.id(replica), how);
-        drop(db);
+        drop((db, store));
     }
 
     /// Starts a crashed replica again; one that never ran stays down, one that runs goes on.
@@ -103,8 +108,8 @@ impl<E: Env> Group<E> {
     /// What a replica does: open, listen, dial everybody who comes after it.
     async fn program(self, env: E, replica: usize) {
         let name = self.name(replica);
-        let db = match self.open(env.clone(), &name).await {
-            Ok(db) => db,
+        let (db, store) = match self.open(env.clone(), &name).await {
+            Ok(opened) => opened,
             Err(error) => return self.fail(replica, "open", &error),
         };
         {
@@ -112,6 +117,7 @@ impl<E: Env> Group<E> {
             members.database.get_or_insert(db.key());
             members.replicas[replica].local = Some(db.local());
             members.replicas[replica].db = Some(db.clone());
+            members.replicas[replica].store = Some(store);
         }
         let peers: Vec<String> = self
             .lock()
@@ -139,16 +145,16 @@ impl<E: Env> Group<E> {
         }
     }
 
-    async fn open(&self, env: E, name: &str) -> Result<Autobee<E>, Error> {
+    async fn open(&self, env: E, name: &str) -> Result<(Autobee<E>, Corestore<E>), Error> {
         let store = Corestore::open_default(env).await?;
-        let mut builder = Autobee::builder(store)
+        let mut builder = Autobee::builder(store.clone())
             .name(name)
             .apply(Contract)
             .settings(self.lock().settings.clone());
         if let Some(key) = self.database() {
             builder = builder.key(key);
         }
-        builder.open().await
+        Ok((builder.open().await?, store))
     }
 
     // What is known of them.
@@ -163,6 +169,10 @@ impl<E: Env> Group<E> {
 
     pub(super) fn db(&self, replica: usize) -> Option<Autobee<E>> {
         self.lock().replicas[replica].db.clone()
+    }
+
+    pub(super) fn store(&self, replica: usize) -> Option<Corestore<E>> {
+        self.lock().replicas[replica].store.clone()
     }
 
     pub(super) fn database(&self) -> Option<CoreKey> {

@@ -6,9 +6,12 @@ mod report;
 
 use std::time::Duration;
 
-use autobee::crypto::CoreKey;
+use autobee::crypto::{CoreKey, Signature};
 use autobee::db::AppendOptions;
 use autobee::env::{Env as _, Spawn as _};
+use autobee::hypercore::CoreOptions;
+use autobee::wire::oplog::{Backer, OplogBlock, Witness};
+use autobee::wire::{Encode as _, Length, Weight};
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -264,6 +267,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             Action::Add { by, target, weight } => {
                 self.about(*by, *target, |key| Op::add_writer(key, *weight));
             }
+            Action::Forge { by, backer } => self.forge(*by, *backer),
             Action::Remove { by, target } => {
                 self.about(*by, *target, Op::remove_writer);
             }
@@ -279,6 +283,38 @@ impl<'a, S: Lane> Simulation<'a, S> {
                 optimistic: false,
             });
         }
+    }
+
+    /// Puts a block into a log past the program that writes it. See [`Action::Forge`].
+    fn forge(&self, by: usize, backer: usize) {
+        let Some((store, db)) = self.group.store(by).zip(self.group.db(by)) else {
+            return;
+        };
+        let Some(key) = self.group.local_key(backer) else {
+            return;
+        };
+        let block = OplogBlock {
+            witness: Some(Witness {
+                weight: Weight(1),
+                backer: Backer {
+                    key,
+                    length: Length(db.blocks(&key).len() as u64),
+                    signature: Signature::new([0; 64]),
+                    manifest: Bytes::new(),
+                },
+            }),
+            value: Some(Op::put("forged", key.to_hex()).to_value().into()),
+            ..OplogBlock::default()
+        };
+        let env = self.world.env(self.group.id(by));
+        env.spawn().spawn("forge", async move {
+            if let Ok(core) = store.get(CoreOptions::key(db.local())).await
+                && let Ok(block) = block.to_bytes()
+            {
+                // A log that is closed by now gets no block.
+                let _ = core.append(vec![block.into()]).await;
+            }
+        });
     }
 
     /// Starts an append and does not wait for it. A replica that is down, or is no writer now, appends nothing.

@@ -42,6 +42,12 @@ fn append(workload: &Workload, replica: usize, number: u32, stream: &mut Stream)
     let count = stream.between(1, u64::from(workload.batch_max));
     let op = |position| {
         let key = format!("k{}", stream.below(u64::from(workload.keys)));
+        if workload.refused > 0 && stream.below(u64::from(workload.refused)) == 0 {
+            return Op {
+                remove_writer: Some("nobody".into()),
+                ..Op::default()
+            };
+        }
         // One in eight removes.
         if stream.below(8) == 0 {
             Op {

@@ -25,6 +25,7 @@ impl Scenario {
             from_ms: 0,
             to_ms: SPAN_MS,
             optimistic,
+            refused: 0,
         };
         let appends = u32::from(choices.byte() % 6) + 1;
         let optimistic = choices.below(4) == 3;

@@ -74,6 +74,14 @@ pub enum Action {
         #[serde(default = "Action::weight_default")]
         weight: u64,
     },
+    /// The log of a replica gets a block that its program would not write: with no links, older than everything, and
+    /// with a claim that no signature supports and that another one's newest block is to back.
+    Forge {
+        /// Whose log.
+        by: usize,
+        /// Whose block is named.
+        backer: usize,
+    },
     /// One replica removes another from the writers.
     Remove {
         /// Who removes.
@@ -121,6 +129,7 @@ impl Action {
             | Self::Resume { replica }
             | Self::Skew { replica, .. } => vec![*replica],
             Self::Add { by, target, .. } | Self::Remove { by, target } => vec![*by, *target],
+            Self::Forge { by, backer } => vec![*by, *backer],
         }
     }
 }

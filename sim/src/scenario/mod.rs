@@ -117,6 +117,9 @@ pub struct Workload {
     /// Append without being a writer.
     #[serde(default)]
     pub optimistic: bool,
+    /// One in so many values is one that apply refuses; none when 0.
+    #[serde(default)]
+    pub refused: u32,
 }
 
 impl Scenario {

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thiserror::Error;
 
+use super::planted::{Planted, Slip};
 use crate::crypto::CoreKey;
 use crate::wire::{Length, Link, Timestamp, Weight};
 
@@ -179,6 +180,7 @@ pub struct Dag {
     waits: BTreeMap<(CoreKey, Length), Vec<WriterId>>,
     anchors: BTreeSet<CoreKey>,
     known: usize,
+    planted: Planted,
 }
 
 #[derive(Debug, Clone)]
@@ -219,6 +221,10 @@ impl Dag {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     // ---- growing
@@ -410,7 +416,9 @@ impl Dag {
             // No honest writer names nothing; waiting is the one answer that cannot differ between peers.
             return false;
         }
-        gate.length <= self.ready_length(&gate.key) || self.is_anchor(gate)
+        gate.length <= self.ready_length(&gate.key)
+            || self.is_anchor(gate)
+            || self.planted.has(Slip::EarlyDrain)
     }
 
     fn is_anchor(&self, link: Link) -> bool {
@@ -421,7 +429,10 @@ impl Dag {
         let Some(Waiting { batch, .. }) = self.writers[writer_id.index()].waiting.pop_front() else {
             return;
         };
-        let backer = batch.claim.map(|claim| claim.backer);
+        let backer = batch
+            .claim
+            .filter(|_| !self.planted.has(Slip::UnfollowedBacker))
+            .map(|claim| claim.backer);
         let mut parents = Vec::new();
         let mut behind = Vec::new();
         for link in batch.links.iter().copied().chain(backer) {

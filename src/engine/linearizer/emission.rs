@@ -92,6 +92,8 @@ pub(super) struct Emission<'a, R: Replay> {
     pub(super) marks: &'a mut Marks,
     pub(super) parked: &'a mut Parked,
     pub(super) lone: BTreeMap<WriterId, Lone>,
+    /// The state that weights are read from, as a slip.
+    pub(super) live: Option<R::State>,
 }
 
 /// The part of a writer's unsettled chain that has no unsettled ancestor outside of that chain.
@@ -300,7 +302,7 @@ impl<R: Replay> Emission<'_, R> {
     fn decide(&mut self, frame: &mut Frame, current: &Current) -> Result<Next, Suspended> {
         let id = current.id;
         let batch = self.dag.batch(id);
-        let weight = resolve(self.replay, self.timeline.state(), batch);
+        let weight = self.resolve(id);
         let priority = Priority::new(batch, weight);
         if let Some((start, before)) = current.trial {
             let behind = self.timeline.len();
@@ -391,7 +393,7 @@ impl<R: Replay> Emission<'_, R> {
             return Ok(Next::Pull(self.frame(&ancestors, true, is_spanning)));
         }
         for id in self.sort(&ancestors) {
-            let weight = resolve(self.replay, self.timeline.state(), self.dag.batch(id));
+            let weight = self.resolve(id);
             self.settle(id, weight)?;
         }
         Ok(Next::Again)
@@ -433,6 +435,11 @@ impl<R: Replay> Emission<'_, R> {
             && self
                 .base
                 .spans(&Priority::new(self.dag.batch(id), self.bound(id).0))
+    }
+
+    fn resolve(&self, id: BatchId) -> Weight {
+        let state = self.live.as_ref().unwrap_or_else(|| self.timeline.state());
+        resolve(self.replay, state, self.dag.batch(id))
     }
 
     fn settle(&mut self, id: BatchId, weight: Weight) -> Result<bool, Suspended> {

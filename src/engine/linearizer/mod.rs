@@ -54,6 +54,7 @@ use crate::crypto::CoreKey;
 use crate::wire::{Length, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
+use super::planted::{Planted, Slip};
 use base::Base;
 use emission::{Claims, Emission, Marks};
 use parked::Parked;
@@ -237,6 +238,7 @@ pub struct Linearizer<S> {
     published: Published,
     stats: Stats,
     marks: Marks,
+    planted: Planted,
 }
 
 /// The last complete order.
@@ -275,6 +277,7 @@ impl<S: Clone> Linearizer<S> {
             published: Published::default(),
             stats: Stats::default(),
             marks: Marks::default(),
+            planted: Planted::default(),
         }
     }
 
@@ -286,6 +289,10 @@ impl<S: Clone> Linearizer<S> {
         self.stats.undone += undone as u64;
         self.stats.undos += u64::from(undone > 0);
         self
+    }
+
+    pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     // ---- growing
@@ -304,8 +311,11 @@ impl<S: Clone> Linearizer<S> {
         if self.base.is_behind() {
             return Err(Suspended);
         }
+        let live = self.planted.has(Slip::LiveWeight).then(|| self.state().clone());
         let cut = self.cut(dag, replay);
-        self.truncate(cut);
+        if !self.planted.has(Slip::SkippedUndo) {
+            self.truncate(cut);
+        }
         self.unsettled
             .extend(dag.ready_since(self.considered).map(|(id, _)| id));
         self.considered = dag.len();
@@ -323,6 +333,7 @@ impl<S: Clone> Linearizer<S> {
             marks: &mut self.marks,
             parked: &mut self.parked,
             lone: BTreeMap::new(),
+            live,
         };
         let outcome = emission.run(&mut self.unsettled, &mut self.picks, &mut self.spanned);
         if let Err(suspended) = outcome {
@@ -426,7 +437,13 @@ impl<S: Clone> Linearizer<S> {
             let standing = replay.standing(self.timeline.state(), &batch.writer);
             let floor = standing.map_or(Weight::ZERO, |standing| standing.weight);
             let bound = floor.max(self.claims.highest(batch, 0));
-            let loses_to = |range, weight| self.picks.first_worse(range, &Priority::new(batch, weight));
+            let loses_to = |range, weight| {
+                let mut priority = Priority::new(batch, weight);
+                if self.planted.has(Slip::TieBreak) {
+                    priority = priority.behind_ties();
+                }
+                self.picks.first_worse(range, &priority)
+            };
             let found = loses_to(0..decided.min(cut), bound).or_else(|| loses_to(decided..cut, floor));
             cut = found.unwrap_or(cut);
         }

@@ -27,6 +27,15 @@ impl Priority {
             length: batch.first,
         }
     }
+
+    /// Behind all of the same weight and time: only as a slip.
+    pub(super) const fn behind_ties(self) -> Self {
+        Self {
+            key: CoreKey::new([0xff; 32]),
+            length: Length(u64::MAX),
+            ..self
+        }
+    }
 }
 
 /// Picks with the priority that each won with, and where it ends in the timeline.
