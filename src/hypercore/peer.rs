@@ -116,9 +116,12 @@ impl<E: Env> Core<E> {
                     None => return Ok(false),
                 }
             };
+            let version = known.version();
+            // Else the change would have to copy what it is about to write to.
+            drop(known);
             let is_done = self.shared.change(|change| {
                 let core = change.cores.get(self.pointer())?;
-                if !known.is_current(core) {
+                if !version.is_current(core) {
                     return Ok(false);
                 }
                 change.accept(self.pointer(), accepted)?;
@@ -143,9 +146,11 @@ impl<E: Env> Core<E> {
             let receiver = known.receiver(&nodes, self.shared.env.crypto());
             proofs.iter().map(|proof| receiver.check(proof)).collect()
         };
+        let version = known.version();
+        drop(known);
         let is_current = self.shared.change(|change| {
             let core = change.cores.get(self.pointer())?;
-            if !known.is_current(core) {
+            if !version.is_current(core) {
                 return Ok(None);
             }
             let mut done = Vec::with_capacity(checked.len());
@@ -331,11 +336,28 @@ impl Known {
         }
     }
 
+    const fn version(&self) -> Version {
+        Version {
+            length: self.tree.length(),
+            fork: self.tree.fork(),
+            knows_manifest: self.manifest.is_some(),
+        }
+    }
+}
+
+/// What a proof was checked against.
+struct Version {
+    length: u64,
+    fork: u64,
+    knows_manifest: bool,
+}
+
+impl Version {
     fn is_current(&self, core: &OpenCore) -> bool {
         let tree = &core.main.head.tree;
-        tree.length() == self.tree.length()
-            && tree.fork() == self.tree.fork()
-            && core.manifest().is_some() == self.manifest.is_some()
+        tree.length() == self.length
+            && tree.fork() == self.fork
+            && core.manifest().is_some() == self.knows_manifest
     }
 }
 
