@@ -1,7 +1,7 @@
 //! A verified, encrypted download of a whole core into an empty store on disk.
 //!
-//! `tcp` goes over a real loopback socket, with both ends in this process; `pipe` over memory, so that what the
-//! system's sockets cost shows. Neither waits for syncs, as the JavaScript stack does not.
+//! `tcp` goes over a real loopback socket, `pipe` over memory, so that what the system's sockets cost shows. Each end has
+//! a runtime of its own, as two processes have. Neither waits for syncs, as the JavaScript stack does not.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the bench needs directories of its own")]
@@ -77,7 +77,12 @@ enum Way {
 }
 
 /// How long it takes a new peer to fetch all blocks, from the first byte to the last block stored.
-async fn download(server: &Peer, key: autobee::crypto::CoreKey, blocks: u64, way: Way) -> Duration {
+async fn download(
+    (there, server): (&Runtime, &Peer),
+    key: autobee::crypto::CoreKey,
+    blocks: u64,
+    way: Way,
+) -> Duration {
     let reader = Peer::new().await;
     let core = reader.store.get(CoreOptions::key(key)).await.unwrap();
     let range = DownloadRange {
@@ -89,10 +94,14 @@ async fn download(server: &Peer, key: autobee::crypto::CoreKey, blocks: u64, way
     let start = match way {
         Way::Tcp => {
             let at = PeerAddr::new("127.0.0.1:0");
-            let mut listener = server.env.network().listen(&at).await.unwrap();
+            let network = server.env.network().clone();
+            let listener = there.spawn(async move { network.listen(&at).await.unwrap() });
+            let mut listener = listener.await.unwrap();
+            let address = listener.local_addr();
+            let accepted = there.spawn(async move { listener.accept().await.unwrap() });
             let start = Instant::now();
-            let dialled = reader.env.network().dial(&listener.local_addr()).await.unwrap();
-            let (accepted, _) = listener.accept().await.unwrap();
+            let dialled = reader.env.network().dial(&address).await.unwrap();
+            let (accepted, _) = accepted.await.unwrap();
             server.replication.start(accepted, Role::Responder);
             reader.replication.start(dialled, Role::Initiator);
             start
@@ -113,12 +122,12 @@ async fn download(server: &Peer, key: autobee::crypto::CoreKey, blocks: u64, way
 }
 
 fn replicate(criterion: &mut Criterion) {
-    let runtime = Runtime::new().unwrap();
+    let [runtime, there] = [0, 1].map(|_| Runtime::new().unwrap());
     let mut group = criterion.benchmark_group("replicate");
     group.sample_size(10);
     for (size, blocks) in [(1 << 10, 40_000), (1 << 16, 2_000)] {
-        let server = runtime.block_on(Peer::new());
-        let key = runtime.block_on(async {
+        let server = there.block_on(Peer::new());
+        let key = there.block_on(async {
             let core = server.store.get(CoreOptions::name("log")).await.unwrap();
             for _ in 0..blocks / 100 {
                 let batch = vec![Bytes::from(vec![7; size]); 100];
@@ -133,14 +142,14 @@ fn replicate(criterion: &mut Criterion) {
                     runtime.block_on(async {
                         let mut taken = Duration::ZERO;
                         for _ in 0..times {
-                            taken += download(&server, key, blocks, way).await;
+                            taken += download((&there, &server), key, blocks, way).await;
                         }
                         taken
                     })
                 });
             });
         }
-        runtime.block_on(server.close());
+        there.block_on(server.close());
     }
     group.finish();
 }

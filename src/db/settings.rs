@@ -146,7 +146,7 @@ impl Default for Settings {
             outbox_bytes_max: 1 << 18,
             channels_max: 1 << 16,
             held_bytes_max: 1 << 15,
-            requests_in_flight_max: 48,
+            requests_in_flight_max: 512,
             bytes_in_flight_max: 8 << 20,
             requests_queued_max: 1024,
             announced_pages_max: 2048,

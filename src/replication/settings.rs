@@ -41,7 +41,7 @@ pub struct ReplicatorSettings {
 impl Default for ReplicatorSettings {
     fn default() -> Self {
         Self {
-            requests_in_flight: 48,
+            requests_in_flight: 512,
             bytes_in_flight: 8 * 1024 * 1024,
             queue_time: Duration::from_secs(1),
             peers_per_block: 3,
