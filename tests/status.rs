@@ -286,6 +286,7 @@ fn heal_slowly(heal_gather: HealGather) -> (u64, Duration) {
 fn a_slow_heal_undoes_at_most_once_each_time_that_it_gathered() {
     let (undos, taken) = heal_slowly(HealGather {
         time_ms: 200,
+        quiet_ms: 200,
         ..HealGather::default()
     });
     let bound = taken.as_millis() as u64 / 200 + 2;

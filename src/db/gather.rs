@@ -1,38 +1,52 @@
 //! Gathering blocks of peers before they are ordered, so that a heal undoes seldom.
 //!
 //! While a peer is known to have more blocks of some log than are here, those that came wait for the others: until
-//! nothing is on its way any more, until so many wait, or until the first one has waited so long
-//! ([`HealGather`](super::HealGather)). A single new entry never waits: when it is here, nothing is on its way.
+//! nothing is on its way any more, until many wait, until nothing came for a while, or until the first one has waited too
+//! long ([`HealGather`](super::HealGather)). A single new entry never waits: when it is here, nothing is on its way.
+//!
+//! The more blocks wait, the more an undo between them and the next ones would cost, and the longer they may wait: a
+//! heal of thousands is ordered once, and entries that trickle in while others are on their way are seen soon.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::shared::{Shared, lock};
-use crate::env::{Clock as _, Env, Spawn as _};
+use crate::env::{Clock as _, Env, Mono, Spawn as _};
+
+/// What went to the engine at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fed {
+    pub(super) blocks: usize,
+    pub(super) bytes: usize,
+}
 
 /// What waits.
 #[derive(Debug, Default)]
 pub(super) struct Gather {
-    /// Times that blocks came since the last drain.
-    arrivals: usize,
+    blocks: usize,
+    bytes: usize,
+    /// When the first and the last block that waits came. None: nothing waits.
+    since: Option<(Mono, Mono)>,
     /// A task drains when the time is over.
     is_timed: bool,
 }
 
 impl<E: Env> Shared<E> {
-    /// Blocks of a peer went to the engine: orders them, now or together with those on their way.
-    pub(super) async fn gathered(self: &Arc<Self>) {
+    /// New blocks of a core went to the engine: orders them, now or together with those on their way.
+    pub(super) async fn gathered(self: &Arc<Self>, fed: Fed) {
         let limits = self.settings.heal_gather;
-        let waits = {
-            let is_filling = lock(&self.state).cores.is_filling();
+        let waits = limits.time_ms > 0 && lock(&self.state).cores.is_filling() && {
+            let now = self.env.clock().now();
             let mut gather = lock(&self.gather);
-            gather.arrivals += 1;
-            let waits = is_filling && limits.time_ms > 0 && gather.arrivals < limits.blocks;
+            gather.blocks = gather.blocks.saturating_add(fed.blocks);
+            gather.bytes = gather.bytes.saturating_add(fed.bytes);
+            let first = gather.since.map_or(now, |(first, _)| first);
+            gather.since = Some((first, now));
+            let waits = gather.bytes < limits.bytes;
             if waits && !std::mem::replace(&mut gather.is_timed, true) {
-                self.env.spawn().spawn(
-                    "gather",
-                    drain_later(Arc::downgrade(self), Duration::from_millis(limits.time_ms)),
-                );
+                self.env
+                    .spawn()
+                    .spawn("gather", drain_later(Arc::downgrade(self)));
             }
             waits
         };
@@ -42,24 +56,49 @@ impl<E: Env> Shared<E> {
     }
 
     async fn drain_gathered(self: &Arc<Self>) {
-        lock(&self.gather).arrivals = 0;
+        {
+            let mut gather = lock(&self.gather);
+            (gather.blocks, gather.bytes, gather.since) = (0, 0, None);
+        }
         // What went wrong with applying is kept in the engine.
         let _ = Box::pin(self.drain()).await;
     }
+
+    /// When what waits has waited long enough; none when nothing waits.
+    fn gathered_at(&self, gather: &Gather) -> Option<Mono> {
+        let limits = self.settings.heal_gather;
+        let (first, last) = gather.since?;
+        let grown = u64::try_from(gather.blocks).unwrap_or(u64::MAX);
+        let longest = grown.max(limits.quiet_ms).min(limits.time_ms);
+        let latest = first + Duration::from_millis(longest);
+        Some(latest.min(last + Duration::from_millis(limits.quiet_ms)))
+    }
+
+    /// Drains if it is time, and says when to look again; none when nothing waits.
+    async fn look_at_gathered(self: &Arc<Self>) -> Option<Mono> {
+        let is_due = {
+            let gather = lock(&self.gather);
+            let at = self.gathered_at(&gather);
+            at.is_some_and(|at| at <= self.env.clock().now())
+        };
+        if is_due {
+            self.drain_gathered().await;
+        }
+        let mut gather = lock(&self.gather);
+        let at = self.gathered_at(&gather);
+        gather.is_timed = at.is_some();
+        at
+    }
 }
 
-async fn drain_later<E: Env>(shared: Weak<Shared<E>>, wait: Duration) {
-    let Some(clock) = shared.upgrade().map(|shared| shared.env.clock().clone()) else {
-        return;
-    };
-    clock.sleep(wait).await;
-    let Some(shared) = shared.upgrade() else { return };
-    let is_waiting = {
-        let mut gather = lock(&shared.gather);
-        gather.is_timed = false;
-        gather.arrivals > 0
-    };
-    if is_waiting {
-        shared.drain_gathered().await;
+async fn drain_later<E: Env>(shared: Weak<Shared<E>>) {
+    loop {
+        let Some(shared) = shared.upgrade() else { return };
+        let Some(at) = shared.look_at_gathered().await else {
+            return;
+        };
+        let clock = shared.env.clock().clone();
+        drop(shared);
+        clock.sleep_until(at).await;
     }
 }

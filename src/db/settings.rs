@@ -29,17 +29,21 @@ pub enum Durability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealGather {
-    /// Longest wait, in milliseconds. Blocks that are the last ones on their way do not wait.
+    /// Longest wait, in milliseconds. Blocks that are the last ones on their way do not wait; none waits when this is 0.
     pub time_ms: u64,
-    /// Blocks that may wait.
-    pub blocks: usize,
+    /// How long nothing may come before what is there is ordered, in milliseconds: the peer may be gone. It is also the
+    /// longest wait of a few blocks; each block that waits adds a millisecond, up to `time_ms`.
+    pub quiet_ms: u64,
+    /// Bytes of blocks that may wait.
+    pub bytes: usize,
 }
 
 impl Default for HealGather {
     fn default() -> Self {
         Self {
-            time_ms: 100,
-            blocks: 1 << 16,
+            time_ms: 2_000,
+            quiet_ms: 100,
+            bytes: 32 << 20,
         }
     }
 }

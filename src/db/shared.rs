@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::append::Own;
 use super::cores::DatabaseCores;
 use super::event::News;
-use super::gather::Gather;
+use super::gather::{Fed, Gather};
 use super::trees::DatabaseTrees;
 use super::update::{UpdateHook, Updates};
 use super::view::Source as _;
@@ -426,11 +426,14 @@ impl<E: Env> State<E> {
         Ok(())
     }
 
-    /// Hands new blocks of a core to the engine. False when there are none.
-    fn feed(&mut self, key: &CoreKey) -> Result<bool, CoreError> {
+    /// Hands new blocks of a core to the engine. None when there are none.
+    fn feed(&mut self, key: &CoreKey) -> Result<Option<Fed>, CoreError> {
         let (from, blocks) = self.cores.take_new(key)?;
         self.engine.ingest(*key, from, &blocks);
-        Ok(!blocks.is_empty())
+        Ok((!blocks.is_empty()).then(|| Fed {
+            blocks: blocks.len(),
+            bytes: blocks.iter().map(Bytes::len).sum(),
+        }))
     }
 
     /// What came belongs before everything that the engine holds: it begins anew from a checkpoint, with what is stored.
@@ -529,8 +532,8 @@ async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watc
         let Some(shared) = shared.upgrade() else { return };
         let fed = lock(&shared.state).feed(&key);
         match fed {
-            Ok(true) => shared.gathered().await,
-            Ok(false) => shared.notify(),
+            Ok(Some(fed)) => shared.gathered(fed).await,
+            Ok(None) => shared.notify(),
             // A core that cannot be read any more gives nothing more; other cores go on.
             Err(_) => return,
         }
