@@ -150,7 +150,7 @@ impl<E: Env> Builder<E> {
             trees: trees.trees().clone(),
             window_batches: self.settings.window_batches,
         };
-        let checkpoints = trees.checkpoints(&cores)?;
+        let mut checkpoints = trees.checkpoints(&cores)?;
         let mut skipped = 0;
         let mut engine = loop {
             match Engine::resume(options(), &checkpoints[skipped..]) {
@@ -161,7 +161,12 @@ impl<E: Env> Builder<E> {
                     });
                 }
                 // From an older one there is more to read, and the same end.
-                Err(_) => skipped += 1,
+                Err(_) => {
+                    if let [newer, older, ..] = &mut checkpoints[skipped..] {
+                        older.replace(newer);
+                    }
+                    skipped += 1;
+                }
             }
         };
         if E::SIM {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::linearizer::{Prefix, map, pairs};
+use super::testimony::Kept;
 use crate::crypto::CoreKey;
 use crate::wire::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder, Length, Link};
 
@@ -19,10 +20,17 @@ pub struct Checkpoint {
     /// How far writers were known when this was written, as far as that is more than what was forgotten. Of the newest
     /// checkpoint alone: the others are gone back to from there.
     pub considered: BTreeMap<CoreKey, Length>,
+    /// What the local writer owes, and what it heard, from before. Of the newest checkpoint alone.
+    pub(super) testimony: Option<Kept>,
 }
 
 impl Checkpoint {
-    const VERSION: u64 = 1;
+    const VERSION: u64 = 2;
+
+    /// Takes over what is kept with the newest checkpoint only, when that cannot be gone on from.
+    pub fn replace(&mut self, newer: &Self) {
+        self.testimony.clone_from(&newer.testimony);
+    }
 }
 
 impl Encode for Checkpoint {
@@ -31,6 +39,10 @@ impl Encode for Checkpoint {
         self.head.encode(to);
         self.prefix.encode(to);
         pairs(to, &self.considered);
+        to.bool(self.testimony.is_some());
+        if let Some(kept) = &self.testimony {
+            kept.encode(to);
+        }
     }
 }
 
@@ -48,6 +60,7 @@ impl Decode for Checkpoint {
             head: Link::decode(from)?,
             prefix: Prefix::decode(from)?,
             considered: map(from)?,
+            testimony: from.bool()?.then(|| Kept::decode(from)).transpose()?,
         })
     }
 }
@@ -62,7 +75,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_are_read_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             if let Some(version) = bytes.first_mut() {
-                *version = 1;
+                *version = 2;
             }
             if let Ok(checkpoint) = Checkpoint::from_bytes(&bytes) {
                 let again = checkpoint.to_bytes().unwrap();
@@ -73,6 +86,6 @@ mod tests {
 
     #[test]
     fn another_version_is_refused() {
-        assert!(Checkpoint::from_bytes(&[2]).is_err());
+        assert!(Checkpoint::from_bytes(&[1]).is_err());
     }
 }

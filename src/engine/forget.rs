@@ -25,6 +25,7 @@ use super::linearizer::{Linearizer, Start};
 use super::reader::Reader;
 use super::replay::{Run, State};
 use super::system::System;
+use super::testimony::Testimony;
 use super::trees::Trees;
 use super::{Engine, EngineOptions};
 use crate::bee::BeeError;
@@ -148,6 +149,7 @@ impl<V: Verify> Engine<V> {
             .map(|at| (at.prefix.entries(), Place::Stored(at.head)));
         engine.past.states = places.collect();
         engine.past.hold = newest.considered.clone();
+        engine.testimony = Testimony::resume(newest.testimony.clone(), newest.prefix.entries());
         engine.begin(Start {
             prefix: newest.prefix.clone(),
             ladder: older.iter().rev().map(|at| at.prefix.clone()).collect(),
@@ -210,6 +212,7 @@ impl<V: Verify> Engine<V> {
             return Vec::new();
         }
         let mut considered = Some(considered);
+        let mut testimony = self.testimony.keep(prefix.entries());
         let newest_first = std::iter::once(prefix).chain(ladder.into_iter().rev());
         let checkpoint = |prefix: super::linearizer::Prefix| {
             let head = match self.past.states.get(&prefix.entries())? {
@@ -220,6 +223,7 @@ impl<V: Verify> Engine<V> {
                 head,
                 prefix,
                 considered: considered.take().unwrap_or_default(),
+                testimony: testimony.take(),
             })
         };
         newest_first.filter_map(checkpoint).collect()

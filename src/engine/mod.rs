@@ -460,21 +460,29 @@ impl<V: Verify> Engine<V> {
         // What is forgotten was listened to before.
         let shared = shared.max(self.forgotten());
         let (dag, order) = (&self.dag, &self.order);
-        let entries = order.entries_since(shared);
-        let from = order.len() - entries.len();
-        let spoken = entries.map(|(entry, state)| {
+        let entries = order.entries_since(shared).map(|(entry, state)| {
             let batch = dag.batch(entry.batch);
-            Spoken {
+            let spoken = Spoken {
                 batch: Link {
                     key: batch.writer,
                     length: batch.last,
                 },
-                system: &state.system,
                 said: state.said.as_deref(),
-            }
+            };
+            (entry.batch, spoken)
         });
-        self.testimony
-            .follow(from, spoken.collect::<Vec<_>>().into_iter());
+        let entries: Vec<_> = entries.collect();
+        let from = (order.len() - entries.len()) as u64;
+        // An earlier engine wrote it.
+        let own = entries.iter().rfind(|(_, spoken)| self.testimony.is_news(spoken));
+        if let Some((own, _)) = own {
+            let behind = order
+                .has_forgotten_in_past(*own)
+                .then(|| order.state_at(order.forgotten()).system.clone());
+            self.testimony.recall(dag.past_of(*own), behind);
+        }
+        let entries = entries.into_iter().map(|(_, spoken)| spoken);
+        self.testimony.follow(from, entries);
     }
 
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.

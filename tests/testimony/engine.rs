@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use autobee::apply::ApplyFn;
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _};
-use autobee::engine::{ComposeError, Engine, EngineOptions, Trees};
+use autobee::engine::{Checkpoint, ComposeError, Engine, EngineOptions, Trees, WINDOW_BATCHES};
 use autobee::hypercore::manifest::Manifest;
 use autobee::wire::oplog::{OplogBlock, ViewStamp};
-use autobee::wire::{Decode as _, Index, Length, Timestamp, Weight};
+use autobee::wire::{Decode as _, Encode as _, Index, Length, Timestamp, Weight};
 use autobee_sim::workload::{Contract, Op};
 use bytes::Bytes;
 
@@ -135,6 +135,116 @@ fn a_restart_forgets_nothing_that_is_owed_and_repeats_nothing_that_was_told() {
     assert_eq!((witness.weight, witness.backer.length), (Weight(2), Length(4)));
 }
 
+/// ```text
+/// a1: add b, c, d --+-- b1: put        b vouches for all that a1 granted
+///                   \-- c1: add e 1    heavy: moves in front of b1, in whose past it is not
+/// ```
+#[test]
+fn a_restart_tells_what_the_last_own_block_knew_from_what_is_in_front_of_it() {
+    for restarts in [false, true] {
+        let mut group = Group::new(4);
+        let [b, c, e] = [1, 2, 3].map(|peer| group.key(peer));
+        group.append(0, &[Op::add_writer(b, 0), Op::add_writer(c, 2)]);
+        group.share();
+        group.append(1, &[Op::put("x", "1")]);
+        group.append(2, &[Op::add_writer(e, 1)]);
+        group.tell(2, 1);
+        assert_eq!(group.peers[1].engine.stats().undos, 1, "nothing was reordered");
+        if restarts {
+            group.restart(1);
+        }
+        group.append(1, &[Op::put("x", "2")]);
+        assert_eq!(group.attested(1), [(3, 1)], "restarted: {restarts}");
+    }
+}
+
+/// ```text
+/// a: add b, c --- put, put, ... ---------- b: put     b attests c, and proves its own weight
+///                 what came before is forgotten
+/// ```
+#[test]
+fn what_is_owed_and_was_heard_of_forgotten_entries_is_kept_over_a_restart() {
+    for restarts in [0, 1, 2] {
+        for told_before in [false, true] {
+            let mut group = Group::with_window(4, 2);
+            let [b, c, d] = [1, 2, 3].map(|peer| group.key(peer));
+            group.append(0, &[Op::add_writer(b, 2), Op::add_writer(c, 1)]);
+            group.share();
+            if told_before {
+                group.append(1, &[Op::put("x", "b")]);
+                assert_eq!(group.attested(1), [(0, 2), (2, 1)]);
+                group.share();
+                group.append(0, &[Op::add_writer(d, 1)]);
+            }
+            for number in 0..12 {
+                group.append(0, &[Op::put("x", number.to_string())]);
+            }
+            group.tell(0, 1);
+            assert!(group.peers[1].engine.forgotten() > 4, "the grants are remembered");
+            for _ in 0..restarts {
+                group.reopen(1);
+            }
+            group.append(1, &[Op::put("x", "b")]);
+            let owed = if told_before {
+                vec![(3, 1)]
+            } else {
+                vec![(0, 2), (2, 1)]
+            };
+            assert_eq!(group.attested(1), owed, "{restarts} restarts");
+            if !told_before {
+                assert_eq!(
+                    group.last(1).witness.map(|witness| witness.weight),
+                    Some(Weight(2))
+                );
+            }
+            group.reopen(1);
+            group.append(1, &[Op::put("x", "b")]);
+            assert_eq!(group.attested(1), []);
+        }
+    }
+}
+
+/// ```text
+/// a1: add b, c --+-- a2 .. a20: puts            b forgets these, is restarted,
+///                \-- c1: put, before all of a's  and has to go back for this
+/// ```
+#[test]
+fn what_is_owed_stays_the_same_when_the_order_goes_back() {
+    let mut attested = Vec::new();
+    for (window, restarts) in [(WINDOW_BATCHES, false), (2, false), (2, true)] {
+        let mut group = Group::with_window(4, window);
+        let [b, c, d] = [1, 2, 3].map(|peer| group.key(peer));
+        group.append(0, &[Op::add_writer(b, 2), Op::add_writer(c, 2)]);
+        group.share();
+        group.append(2, &[Op::put("y", "c")]);
+        for number in 0..20 {
+            let ops = match number {
+                1 => vec![Op::add_writer(d, 1)],
+                15 => vec![Op::add_writer(d, 2)],
+                _ => vec![Op::put("x", number.to_string())],
+            };
+            group.append(0, &ops);
+        }
+        group.tell(0, 1);
+        if restarts {
+            group.reopen(1);
+        }
+        let before = group.peers[1].engine.forgotten();
+        group.tell(2, 1);
+        let went_back = group.peers[1].engine.stats().undos > 0;
+        assert!(went_back, "{before}");
+        group.append(1, &[Op::put("x", "b")]);
+        let mut told = group.attested(1);
+        told.sort_unstable();
+        attested.push((told, group.last(1).witness.map(|witness| witness.weight)));
+        group.reopen(1);
+        group.append(1, &[Op::put("x", "b")]);
+        assert_eq!(group.attested(1), []);
+    }
+    let expected = vec![(0, 2), (2, 2), (3, 1), (3, 2)];
+    assert_eq!(attested, vec![(expected, Some(Weight(2))); 3]);
+}
+
 #[test]
 fn a_writer_that_is_changed_to_later_was_listened_for() {
     let mut group = Group::new(2);
@@ -167,7 +277,7 @@ fn a_faulty_backer_does_not_keep_a_good_one_out() {
         .unwrap()[0];
     attestation.key = c;
     forged.attestations = Some(vec![attestation]);
-    let forged = autobee::wire::Encode::to_bytes(&forged).unwrap();
+    let forged = forged.to_bytes().unwrap();
     *group.peers[1].log.last_mut().unwrap() = forged.into();
     group.tell(1, 0);
     group.append(0, &[Op::add_writer(c, 2)]);
@@ -205,6 +315,7 @@ const NOW: Timestamp = Timestamp(1_700_000_000_000);
 struct Group {
     peers: Vec<Peer>,
     manifests: BTreeMap<CoreKey, Bytes>,
+    window: usize,
     now: Timestamp,
 }
 
@@ -212,6 +323,7 @@ struct Peer {
     pair: KeyPair,
     local: CoreKey,
     engine: Engine<Ed25519>,
+    trees: Trees,
     log: Vec<Bytes>,
     /// What it has of others.
     here: BTreeMap<CoreKey, Vec<Bytes>>,
@@ -219,6 +331,11 @@ struct Peer {
 
 impl Group {
     fn new(peers: u8) -> Self {
+        Self::with_window(peers, WINDOW_BATCHES)
+    }
+
+    /// Peers that hold so many batches.
+    fn with_window(peers: u8, window: usize) -> Self {
         let pairs: Vec<KeyPair> = (0..peers)
             .map(|peer| Ed25519.key_pair(&Seed::new([peer; 32])))
             .collect();
@@ -228,14 +345,19 @@ impl Group {
             peers: pairs
                 .into_iter()
                 .zip(&manifests)
-                .map(|(pair, manifest)| Peer {
-                    pair,
-                    local: manifest.key(),
-                    engine: open(creator, manifest.key()),
-                    log: Vec::new(),
-                    here: BTreeMap::new(),
+                .map(|(pair, manifest)| {
+                    let trees = Trees::unshared(&manifest.key(), 1 << 20).unwrap();
+                    Peer {
+                        pair,
+                        local: manifest.key(),
+                        engine: open(creator, manifest.key(), &trees, window, &[]),
+                        trees,
+                        log: Vec::new(),
+                        here: BTreeMap::new(),
+                    }
                 })
                 .collect(),
+            window,
             manifests: manifests
                 .iter()
                 .map(|manifest| (manifest.key(), Bytes::copy_from_slice(manifest.as_bytes())))
@@ -255,7 +377,7 @@ impl Group {
         let peer = &mut self.peers[peer];
         let manifests = |key: &CoreKey| self.manifests.get(key).cloned();
         let batch = peer.engine.append(&values, false, self.now, manifests).unwrap();
-        peer.engine.drain(self.now, usize::MAX).unwrap();
+        peer.drain(self.now);
         let blocks = peer.engine.stamp(batch, &Ed25519, &peer.pair.secret).unwrap();
         peer.log.extend(blocks);
     }
@@ -264,9 +386,9 @@ impl Group {
     fn tell(&mut self, from: usize, to: usize) {
         let (key, log) = (self.key(from), self.peers[from].log.clone());
         let peer = &mut self.peers[to];
-        peer.engine.ingest(key, Index(0), &log);
         peer.here.insert(key, log);
-        peer.engine.drain(self.now, usize::MAX).unwrap();
+        peer.feed();
+        peer.drain(self.now);
     }
 
     /// Everybody hears everything.
@@ -278,16 +400,27 @@ impl Group {
         }
     }
 
+    /// Of a restarted peer nothing is left but the logs.
     fn restart(&mut self, peer: usize) {
+        self.resume(peer, &[]);
+    }
+
+    /// A peer is restarted, and goes on from what it stored.
+    fn reopen(&mut self, peer: usize) {
+        let stored = self.peers[peer].engine.checkpoints();
+        let stored = stored.iter().map(|checkpoint| checkpoint.to_bytes().unwrap());
+        let stored: Vec<_> = stored
+            .map(|bytes| Checkpoint::from_bytes(&bytes).unwrap())
+            .collect();
+        self.resume(peer, &stored);
+    }
+
+    fn resume(&mut self, peer: usize, checkpoints: &[Checkpoint]) {
         let creator = self.key(0);
-        let now = self.now;
         let peer = &mut self.peers[peer];
-        peer.engine = open(creator, peer.local);
-        peer.engine.ingest(peer.local, Index(0), &peer.log);
-        for (key, log) in &peer.here {
-            peer.engine.ingest(*key, Index(0), log);
-        }
-        peer.engine.drain(now, usize::MAX).unwrap();
+        peer.engine = open(creator, peer.local, &peer.trees, self.window, checkpoints);
+        peer.feed();
+        peer.drain(self.now);
     }
 
     fn log(&self, peer: usize) -> Vec<OplogBlock> {
@@ -310,16 +443,41 @@ impl Group {
     }
 }
 
-fn open(creator: CoreKey, local: CoreKey) -> Engine<Ed25519> {
-    let mut engine = Engine::new(EngineOptions {
+impl Peer {
+    fn feed(&mut self) {
+        let logs = self.here.iter().chain([(&self.local, &self.log)]);
+        for (key, log) in logs {
+            let from = self.engine.fed_from(key);
+            let new = log.get(usize::try_from(from.0).unwrap()..).unwrap_or_default();
+            self.engine.ingest(*key, Index(from.0), new);
+        }
+    }
+
+    fn drain(&mut self, now: Timestamp) {
+        while self.engine.drain(now, usize::MAX).unwrap().is_behind {
+            self.engine.go_back().unwrap();
+            self.feed();
+        }
+    }
+}
+
+fn open(
+    creator: CoreKey,
+    local: CoreKey,
+    trees: &Trees,
+    window_batches: usize,
+    checkpoints: &[Checkpoint],
+) -> Engine<Ed25519> {
+    let options = EngineOptions {
         key: creator,
         name: String::new(),
         apply: ApplyFn::new(Contract),
         optimistic: true,
         verify: Ed25519,
-        trees: Trees::unshared(&local, 1 << 20).unwrap(),
-        window_batches: autobee::engine::WINDOW_BATCHES,
-    });
+        trees: trees.clone(),
+        window_batches,
+    };
+    let mut engine = Engine::resume(options, checkpoints).unwrap();
     engine.set_local(local);
     engine
 }

@@ -365,6 +365,32 @@ impl Dag {
             })
     }
 
+    /// What comes before a ready batch, with itself: how much of each log. Of what was forgotten, what is linked directly.
+    pub(crate) fn past_of(&self, id: BatchId) -> BTreeMap<CoreKey, Length> {
+        let mut lengths: BTreeMap<CoreKey, Length> = BTreeMap::new();
+        let mut is_before = vec![false; self.batches.len()];
+        is_before[id.index()] = true;
+        // Parents become ready before their children.
+        for at in (0..=id.index()).rev() {
+            if !is_before[at] {
+                continue;
+            }
+            let batch = &self.batches[at];
+            for parent in &batch.parents {
+                is_before[parent.index()] = true;
+            }
+            let own = Link {
+                key: batch.writer,
+                length: batch.last,
+            };
+            for link in batch.behind.iter().chain([&own]) {
+                let length = lengths.entry(link.key).or_default();
+                *length = (*length).max(link.length);
+            }
+        }
+        lengths
+    }
+
     /// Who waits for what: each stuck writer with the key of the first link that it waits for.
     pub(crate) fn stuck(&self) -> impl Iterator<Item = (CoreKey, CoreKey)> {
         self.waits.iter().flat_map(|((key, _), writers)| {

@@ -124,6 +124,11 @@ impl<S: Clone> Linearizer<S> {
         })
     }
 
+    /// True when all that was forgotten is known to come before this batch.
+    pub(crate) fn has_forgotten_in_past(&self, id: BatchId) -> bool {
+        self.base.covers(id)
+    }
+
     /// Settled batches that are held.
     #[must_use]
     pub fn held(&self) -> usize {
