@@ -435,6 +435,90 @@ fn a_rewritten_log_is_reported_and_the_others_go_on() {
     });
 }
 
+/// ```text
+/// a1: add b, c --+-- b1 -- a2 -- b2 ... a20     a holds the last few
+///                \-- c1, from before all of these
+/// b is cut off and written anew from b2 on; then c1 comes
+/// ```
+#[test]
+fn going_back_finds_what_an_opening_finds_also_when_a_log_was_rewritten_or_contradicted() {
+    for contradicts in [false, true] {
+        run(async |world| {
+            let a = world.create_with_window(1, 2).await;
+            let [b, c] = [world.join(2, &a).await, world.join(3, &a).await];
+            let lines = [connect(&a, &b, 4096), connect(&a, &c, 4096)];
+            add(&a, &b).await;
+            add(&a, &c).await;
+            world.until(|| b.writable() && c.writable()).await;
+            put(&b, "b", "1").await;
+            world.agree(&[&a, &b, &c], 3).await;
+            for (near, far) in lines {
+                near.close();
+                far.ended().await;
+            }
+            let local = b.local();
+            b.close().await.unwrap();
+            put(&c, "c", "1").await;
+
+            let raw = Raw::open(&world, 2).await;
+            let log = raw.store.get(CoreOptions::key(local)).await.unwrap();
+            let mut block = OplogBlock::from_bytes(&log.get(0, Wait::Local).await.unwrap()).unwrap();
+            block.views = None;
+            block.attestations = None;
+            let mut more = |value: &str| {
+                block.value = Some(Op::put("b", value).to_value().into());
+                vec![block.to_bytes().unwrap().into()]
+            };
+            log.append(more("2")).await.unwrap();
+            let session = raw.connect(&a);
+            world.until(|| a.order().len() == 4).await;
+            session.close();
+            session.ended().await;
+            for number in 0..20 {
+                put(&a, "a", &number.to_string()).await;
+            }
+            assert!(a.held().batches < 10);
+            let order = a.order();
+            if contradicts {
+                let pair = log.key_pair().unwrap().unwrap();
+                let other = Raw::open(&world, 4).await;
+                let mut options = CoreOptions::key_pair(pair);
+                options.manifest_version = 2;
+                let copy = other.store.get(options).await.unwrap();
+                assert_eq!(copy.key(), local);
+                for value in ["3", "4", "5"] {
+                    copy.append(more(value)).await.unwrap();
+                }
+                other.connect(&a);
+            } else {
+                log.truncate(0, None).await.unwrap();
+                for value in ["3", "4", "5"] {
+                    log.append(more(value)).await.unwrap();
+                }
+                raw.connect(&a);
+            }
+            world.until(|| !a.stalled().is_empty()).await;
+            assert_eq!(a.order(), order);
+
+            connect(&a, &c, 4096);
+            let has_c = |order: &[autobee::db::OrderedEntry]| {
+                let of_c = |entry: &&autobee::db::OrderedEntry| entry.key == c.local();
+                order.iter().filter(of_c).count() == 1
+            };
+            world.until(|| has_c(&a.order())).await;
+            let found = async |db: &Db| (db.order(), db.writers(), db.view().all().await.unwrap());
+            let before = found(&a).await;
+            let of_b = before.0.iter().filter(|entry| entry.key == local).count();
+            assert_eq!(of_b, if contradicts { 2 } else { 3 });
+            assert_eq!(a.stalled().len(), usize::from(contradicts));
+            a.close().await.unwrap();
+            let a = world.create_with_window(1, 2).await;
+            assert_eq!(found(&a).await, before);
+            assert_eq!(a.stalled(), []);
+        });
+    }
+}
+
 #[test]
 fn a_core_of_garbage_is_reported_and_the_others_go_on() {
     run(async |world| {
@@ -523,6 +607,16 @@ impl World {
     async fn create(&self, seed: u64) -> Db {
         let store = self.store(seed).await;
         Autobee::builder(store).apply(Contract).open().await.unwrap()
+    }
+
+    /// It holds so many batches.
+    async fn create_with_window(&self, seed: u64, window_batches: usize) -> Db {
+        let settings = Settings {
+            window_batches,
+            ..Settings::default()
+        };
+        let builder = Autobee::builder(self.store(seed).await).apply(Contract);
+        builder.settings(settings).open().await.unwrap()
     }
 
     async fn join(&self, seed: u64, other: &Db) -> Db {

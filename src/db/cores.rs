@@ -4,6 +4,15 @@
 //! database has `referrer`, the key of the database; the creator's has `autobee/local` too, the key of the local writer;
 //! the local writer's has `autobee/encryption`, from which the keys of an encrypted database follow, in clear.
 //!
+//! # Logs that their owners contradict
+//!
+//! The state is a function of the causally complete blocks that are here. When the owner of a log replaces blocks that
+//! were taken, those of both forks are here for a while: the old ones in the order, the new ones in the store. Nothing
+//! more is taken then, and what was taken stays, until the order has to be made anew from the store: when the database
+//! is opened, or when what came belongs before what is in memory. Either makes it from the start, with the new fork, as
+//! no checkpoint tells what the old one did. When an owner signed two logs of the same length, what is stored stays, and
+//! is taken at any time.
+//!
 //! Source: spec/autobee.md 3.1 and 3.2.
 
 use std::collections::BTreeMap;
@@ -73,7 +82,8 @@ pub(super) struct Known {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Stalled {
-    /// Its owner rewrote blocks that were in the order already. They stay there until the database is opened again.
+    /// Its owner rewrote blocks that were in the order already. They stay there until the database is opened again, or
+    /// the order is made anew for another reason.
     #[error("its owner rewrote it from block {kept} on, and {taken} blocks were taken before")]
     Rewritten {
         /// Leading blocks that are as before, as far as is known.
@@ -308,9 +318,10 @@ impl<E: Env> DatabaseCores<E> {
         let member = self.open.get_mut(key).ok_or(CoreError::Unknown)?;
         let from = Index(member.fed);
         match member.take_new() {
+            Err(CoreError::Signatures { .. }) if member.is_rewritten() => Ok((from, Vec::new())),
             Err(CoreError::Signatures { length, fork }) => {
                 member.stalled = Some(Stalled::Conflict { length, fork });
-                Ok((from, Vec::new()))
+                Ok((from, member.take_stored()?))
             }
             taken => {
                 let taken = taken?;
@@ -334,14 +345,18 @@ impl<E: Env> DatabaseCores<E> {
         }
     }
 
-    /// Makes blocks count as not taken from these lengths on. Gives the cores that are open.
+    /// True when blocks that were taken are not those of their core any more.
+    pub(super) fn are_rewritten(&self) -> bool {
+        self.open.values().any(Member::is_rewritten)
+    }
+
+    /// Makes blocks count as not taken from these lengths on: all, when some were rewritten. Gives the cores that are
+    /// open.
     pub(super) fn feed_from(&mut self, length: impl Fn(&CoreKey) -> Length) -> Vec<CoreKey> {
         for (key, member) in &mut self.open {
             member.fed = member.fed.min(length(key).0);
-            // It is found again at the same block.
-            member
-                .stalled
-                .take_if(|stalled| matches!(stalled, Stalled::Sealed(_)));
+            // What is wrong with its blocks is found again at the same one.
+            member.stalled = None;
         }
         self.open.keys().copied().collect()
     }
@@ -409,6 +424,23 @@ impl<E: Env> Member<E> {
                 return Ok(blocks);
             }
         }
+    }
+
+    /// The blocks that are stored, of a core that is closed for good.
+    fn take_stored(&mut self) -> Result<Vec<Bytes>, CoreError> {
+        let mut blocks = Vec::new();
+        loop {
+            match self.core.get_contradicted(self.fed) {
+                Ok(Some(block)) => blocks.push(block),
+                Ok(None) | Err(CoreError::Cipher(_)) => return Ok(blocks),
+                Err(error) => return Err(error),
+            }
+            self.fed += 1;
+        }
+    }
+
+    const fn is_rewritten(&self) -> bool {
+        matches!(self.stalled, Some(Stalled::Rewritten { .. }))
     }
 
     /// Looks whether blocks that were taken are not those of the core any more.

@@ -437,8 +437,14 @@ impl<E: Env> State<E> {
     }
 
     /// What came belongs before everything that the engine holds: it begins anew from a checkpoint, with what is stored.
+    /// From none, when that is not what was applied: as it would if it were opened now.
     fn go_back(&mut self) -> Result<(), Error> {
-        self.engine.go_back().map_err(|error| Error::Internal {
+        let went_back = if self.cores.are_rewritten() {
+            self.engine.start_over()
+        } else {
+            self.engine.go_back()
+        };
+        went_back.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
         for key in self.cores.feed_from(|key| self.engine.fed_from(key)) {

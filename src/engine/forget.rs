@@ -180,6 +180,23 @@ impl<V: Verify> Engine<V> {
         Ok(())
     }
 
+    /// Goes back to the start, and forgets all blocks: every core has to be fed anew. For when cores have other blocks
+    /// by now than those that were fed.
+    ///
+    /// # Errors
+    ///
+    /// None: the empty state needs no tree.
+    pub fn start_over(&mut self) -> Result<(), ResumeError> {
+        self.past.search = AnchorSearch::default();
+        self.past.hold.clear();
+        self.begin(Start::default())?;
+        self.recorded.clear();
+        if let Some(local) = self.testimony.local() {
+            self.testimony.set_local(local, System::default());
+        }
+        Ok(())
+    }
+
     /// Where the next block of a core is awaited: all before is known, or forgotten.
     #[must_use]
     pub fn fed_from(&self, core: &CoreKey) -> Length {

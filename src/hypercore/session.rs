@@ -298,6 +298,25 @@ impl<E: Env> Core<E> {
         block.map(|block| self.opened(index, block)).transpose()
     }
 
+    /// A block that is stored here, also when the owner of the core contradicted itself since.
+    ///
+    /// # Errors
+    /// As [`Core::get_local`], without [`CoreError::Signatures`].
+    pub(crate) fn get_contradicted(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        let (key, cipher) = {
+            let cores = self.shared.lock();
+            let core = cores.get(self.pointer)?;
+            let line = &core.main;
+            if index >= line.head.tree.length() || !line.blocks.has(index) {
+                return Ok(None);
+            }
+            (Key::Block(line.data, index), self.cipher_of(core))
+        };
+        let block = self.shared.store.snapshot()?.get(&key)?;
+        let open = |block| open_block(cipher.as_deref(), index, block);
+        block.map(open).transpose()
+    }
+
     /// A block as it is stored: padded and encrypted, if it is.
     ///
     /// # Errors
@@ -476,8 +495,11 @@ impl<E: Env> Core<E> {
 
     /// How blocks of this session are encrypted. Nothing while the manifest is unknown: it decides about the keys.
     pub(super) fn cipher(&self, cores: &Cores) -> Result<Option<Arc<dyn BlockCipher>>, CoreError> {
-        let core = self.open_core(cores)?;
-        Ok(match &self.options.encryption {
+        Ok(self.cipher_of(self.open_core(cores)?))
+    }
+
+    fn cipher_of(&self, core: &OpenCore) -> Option<Arc<dyn BlockCipher>> {
+        match &self.options.encryption {
             None => None,
             Some(Encryption::Cipher(cipher)) => Some(Arc::clone(cipher)),
             Some(Encryption::BlockKey(key)) => Some(Arc::new(CoreCipher::with_block_key(key))),
@@ -486,7 +508,7 @@ impl<E: Env> Core<E> {
             }
             Some(Encryption::Key(_)) if core.manifest().is_none() => None,
             Some(Encryption::Key(key)) => Some(Arc::new(CoreCipher::new(key, &self.key, core.is_compat()))),
-        })
+        }
     }
 
     /// Runs `look` on the core and its line, if the session is open.
