@@ -126,6 +126,71 @@ fn strangers_are_looked_at_only_up_to_the_bound() {
     });
 }
 
+/// Others announce cores that nobody serves, or serve ones that nobody wants, without end.
+#[test]
+fn a_stranger_gets_its_turn_among_a_thousand_that_others_announce() {
+    run(async |world| {
+        let settings = Settings {
+            stranger_cores_max: 2,
+            stranger_quiet_ms: 500,
+            window_batches: 2,
+            ..Settings::default()
+        };
+        let open = async || {
+            let builder = Autobee::builder(world.store(1).await).apply(Contract);
+            builder.settings(settings.clone()).open().await.unwrap()
+        };
+        let a = open().await;
+        put(&a, "before", "1").await;
+        let raw = Raw::open(&world, 2).await;
+        let _core = raw.store.get(CoreOptions::key(a.key())).await.unwrap();
+        let topic = raw.replication.wakeup(a.key());
+        for number in 0..1_000_u32 {
+            let mut key = [0xee; 32];
+            key[..4].copy_from_slice(&number.to_le_bytes());
+            topic.couple(CoreKey::new(key), Length(1));
+        }
+        raw.connect(&a);
+        let mut served = Vec::new();
+        for seed in 10..15 {
+            let refused = world.join(seed, &a).await;
+            let mut op = Op::put("x", "y");
+            op.reject = true;
+            refused.append_optimistic(op.to_value()).await.unwrap();
+            connect(&refused, &a, 4096);
+            served.push(refused);
+        }
+        world.wait(Duration::from_secs(5)).await;
+        let honest = world.join(3, &a).await;
+        connect(&honest, &a, 4096);
+        world.until(|| honest.order().len() == 1).await;
+        honest
+            .append_optimistic(Op::put("hello", "there").to_value())
+            .await
+            .unwrap();
+        world.until(|| a.writers().len() == 2).await;
+        // All of those that are served had their turns.
+        world.wait(Duration::from_secs(60)).await;
+        assert!(a.cores().len() <= 4, "{:?}", a.cores());
+        assert_eq!(a.order().len(), 2);
+        for number in 0..20 {
+            put(&a, "more", &number.to_string()).await;
+        }
+        assert!(a.held().batches < 16, "{:?}", a.held());
+        let order = a.order();
+        a.close().await.unwrap();
+
+        // Those that gave up their slots are none of its any more, and nothing waits for them.
+        let a = open().await;
+        assert_eq!(a.order(), order);
+        assert!(a.cores().len() <= 4, "{:?}", a.cores());
+        for number in 0..20 {
+            put(&a, "more", &number.to_string()).await;
+        }
+        assert!(a.held().batches < 16, "{:?}", a.held());
+    });
+}
+
 // Three.
 
 #[test]

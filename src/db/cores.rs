@@ -54,6 +54,8 @@ pub(super) struct DatabaseCores<E: Env> {
     open: BTreeMap<CoreKey, Member<E>>,
     /// Of the blocks that were taken, as far as cores were ever truncated.
     forks: BTreeMap<CoreKey, u64>,
+    /// Cores that were closed although the engine has blocks of them: how many, and their fork.
+    closed: BTreeMap<CoreKey, (u64, u64)>,
 }
 
 struct Member<E: Env> {
@@ -190,6 +192,7 @@ impl<E: Env> DatabaseCores<E> {
             keys,
             open: BTreeMap::new(),
             forks: BTreeMap::new(),
+            closed: BTreeMap::new(),
             store,
         };
         cores.add(local)?;
@@ -233,7 +236,7 @@ impl<E: Env> DatabaseCores<E> {
         } else {
             Some(core.download(ALL)?)
         };
-        let member = Member {
+        let mut member = Member {
             _download: download,
             events: core.events()?,
             fed: 0,
@@ -241,10 +244,32 @@ impl<E: Env> DatabaseCores<E> {
             stalled: None,
             core,
         };
+        if let Some((fed, fork)) = self.closed.remove(&key) {
+            member.fed = fed;
+            member.stalled = (fork != member.fork).then_some(Stalled::Rewritten {
+                kept: 0,
+                taken: fed,
+                fork: member.fork,
+            });
+        }
         self.forks
             .extend(Some((key, member.fork)).filter(|(_, fork)| *fork > 0));
         self.open.insert(key, member);
         Ok(true)
+    }
+
+    /// Lets go of a core: it is not fetched any more, and is none of this database's when that is opened again.
+    pub(super) fn close(&mut self, key: &CoreKey) -> Result<(), CoreError> {
+        let Some(member) = self.open.remove(key) else {
+            return Ok(());
+        };
+        if member.fed > 0 {
+            self.closed.insert(*key, (member.fed, member.fork));
+        }
+        self.forks.remove(key);
+        self.store
+            .transact(|change| change.set_user_data(&member.core, REFERRER, None))?;
+        Ok(())
     }
 
     // What there is.
@@ -358,6 +383,8 @@ impl<E: Env> DatabaseCores<E> {
             // What is wrong with its blocks is found again at the same one.
             member.stalled = None;
         }
+        // What is closed is not here any more.
+        self.closed.clear();
         self.open.keys().copied().collect()
     }
 

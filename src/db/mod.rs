@@ -12,6 +12,7 @@ mod session;
 mod settings;
 mod shared;
 mod status;
+mod strangers;
 mod trees;
 mod update;
 mod view;

@@ -65,6 +65,8 @@ pub struct Settings {
     pub value_bytes_max: usize,
     /// Cores of strangers that are fetched, in the hope of an optimistic batch.
     pub stranger_cores_max: usize,
+    /// How long one of them may give no block, in milliseconds, before it makes room for another one that waits.
+    pub stranger_quiet_ms: u64,
     /// Bytes that may wait to be sent to one peer before nothing more is made for it.
     pub outbox_bytes_max: usize,
     /// Channels that one peer may have open at a time: one for each core, and one to announce cores.
@@ -111,6 +113,12 @@ impl Settings {
         Duration::from_millis(self.read_wait_ms)
     }
 
+    /// [`Settings::stranger_quiet_ms`] as a duration.
+    #[must_use]
+    pub const fn stranger_quiet(&self) -> Duration {
+        Duration::from_millis(self.stranger_quiet_ms)
+    }
+
     /// The part that is about streams.
     pub(super) fn sessions(&self) -> SessionSettings {
         let defaults = SessionSettings::default();
@@ -147,6 +155,7 @@ impl Default for Settings {
             append_values_max: 1024,
             value_bytes_max: 1 << 23,
             stranger_cores_max: 64,
+            stranger_quiet_ms: 30_000,
             outbox_bytes_max: 1 << 18,
             channels_max: 1 << 16,
             held_bytes_max: 1 << 15,

@@ -1,6 +1,6 @@
 //! What the handles of one open database, and the tasks that serve it, share.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,6 +13,7 @@ use super::append::Own;
 use super::cores::DatabaseCores;
 use super::event::News;
 use super::gather::{Fed, Gather};
+use super::strangers::{Strangers, Turn};
 use super::trees::DatabaseTrees;
 use super::update::{UpdateHook, Updates};
 use super::view::Source as _;
@@ -20,16 +21,14 @@ use super::{Session, Settings, Stalled};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::encryption::DatabaseKeys;
 use crate::engine::{Engine, MissingBlock, Stop};
-use crate::env::{Clock as _, Env, Spawn as _, watch};
+use crate::env::{Clock as _, Env, Mono, Spawn as _, watch};
 use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore};
 use crate::replication::Role;
 use crate::replication::session::{Replication, SessionSettings, Wakeup};
+use crate::replication::wakeup::TopicPeer;
 use crate::store::Seq;
 use crate::wire::{Length, Link, Timestamp};
-
-/// Cores of strangers that peers announced and that wait for their turn. More are forgotten.
-const ANNOUNCED_MAX: usize = 1024;
 
 pub(super) struct Shared<E: Env> {
     pub(super) env: E,
@@ -53,6 +52,8 @@ pub(super) struct Shared<E: Env> {
     closing: watch::Sender<bool>,
     /// The earliest time for which a timer runs.
     alarm: Mutex<Option<Timestamp>>,
+    /// The earliest time at which somebody looks whether a stranger gives up its slot.
+    rotation: Mutex<Option<Mono>>,
     /// Connections that run, and some that are over.
     sessions: Mutex<Vec<Session>>,
     /// Drains that run.
@@ -69,11 +70,8 @@ pub(super) struct State<E: Env> {
     pub(super) own: Own,
     /// Cores that are wanted, and that nobody opened yet.
     to_open: BTreeSet<CoreKey>,
-    strangers_max: usize,
-    /// Cores that are fetched though no member mentions them.
-    strangers: BTreeSet<CoreKey>,
-    /// Cores that peers announced, and that are neither wanted nor fetched yet. In the order in which they came.
-    announced: VecDeque<CoreKey>,
+    /// Cores that are fetched though no member mentions them, and those that could be.
+    strangers: Strangers,
     /// The cores that peers are told of, with the length that they are told.
     coupled: BTreeMap<CoreKey, Length>,
     is_closed: bool,
@@ -103,9 +101,7 @@ impl<E: Env> Shared<E> {
             trees,
             own: Own::default(),
             to_open: BTreeSet::new(),
-            strangers_max: settings.stranger_cores_max,
-            strangers: BTreeSet::new(),
-            announced: VecDeque::new(),
+            strangers: Strangers::new(settings.stranger_cores_max, settings.stranger_quiet()),
             coupled: BTreeMap::new(),
             is_closed: false,
             awaited: None,
@@ -126,6 +122,7 @@ impl<E: Env> Shared<E> {
             wishes: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             alarm: Mutex::new(None),
+            rotation: Mutex::new(None),
             sessions: Mutex::new(Vec::new()),
             draining: watch::Sender::new(0),
             gather: Mutex::default(),
@@ -140,13 +137,15 @@ impl<E: Env> Shared<E> {
         for key in &keys {
             self.follow(*key)?;
         }
+        lock(&self.state).expect();
         self.drain().await?;
         {
             let mut state = lock(&self.state);
             let awaited = state.engine.awaited();
+            let now = self.env.clock().now();
             for key in keys {
                 if key != self.local && !state.engine.is_member(&key) && !awaited.contains(&key) {
-                    state.strangers.insert(key);
+                    state.strangers.occupy(key, now);
                 }
             }
         }
@@ -184,8 +183,8 @@ impl<E: Env> Shared<E> {
     }
 
     /// Takes note of cores that peers are said to have.
-    pub(super) fn hint(&self, cores: &[Link]) {
-        lock(&self.state).hear(cores);
+    pub(super) fn hint(self: &Arc<Self>, cores: &[Link]) {
+        lock(&self.state).hear(cores.iter().map(|core| (None, core.key)));
         self.tend();
     }
 
@@ -295,7 +294,7 @@ impl<E: Env> Shared<E> {
     }
 
     /// Waits until a commit is durable; one sync covers everybody who waits for one.
-    pub(super) async fn synced(&self, seq: Seq) -> Result<(), Error> {
+    pub(super) async fn synced(self: &Arc<Self>, seq: Seq) -> Result<(), Error> {
         let outcome = self.store.synced(seq).await;
         if outcome.is_err() {
             lock(&self.state).check_open()?;
@@ -319,15 +318,18 @@ impl<E: Env> Shared<E> {
     }
 
     /// Chooses what to fetch and what to tell peers of, now that more is known.
-    fn tend(&self) {
-        let (is_wishing, news) = {
+    fn tend(self: &Arc<Self>) {
+        let (is_wishing, news, rotates_at) = {
             let mut state = lock(&self.state);
             if state.is_closed {
                 return;
             }
-            state.choose();
-            (!state.to_open.is_empty(), state.couple())
+            state.strangers.retain_peers(|peer| self.wakeup.has_peer(peer));
+            state.choose(self.env.clock().now());
+            let rotates_at = state.strangers.next_at();
+            (!state.to_open.is_empty(), state.couple(), rotates_at)
         };
+        self.set_rotation(rotates_at);
         if is_wishing {
             self.wishes.send_modify(|count| *count = count.wrapping_add(1));
         }
@@ -362,6 +364,25 @@ impl<E: Env> Shared<E> {
                 .spawn()
                 .spawn("await a block", await_block(Arc::downgrade(self), missing));
         }
+    }
+
+    /// Strangers that wait for a slot get one when another one gave nothing for long enough.
+    fn set_rotation(self: &Arc<Self>, at: Option<Mono>) {
+        let Some(at) = at else { return };
+        {
+            let mut rotation = lock(&self.rotation);
+            if rotation.is_some_and(|set| set <= at) {
+                return;
+            }
+            *rotation = Some(at);
+        }
+        let (shared, clock) = (Arc::downgrade(self), self.env.clock().clone());
+        self.env.spawn().spawn("rotate strangers", async move {
+            clock.sleep_until(at).await;
+            let Some(shared) = shared.upgrade() else { return };
+            lock(&shared.rotation).take_if(|set| *set == at);
+            shared.tend();
+        });
     }
 
     /// Entries from too far ahead wait for the clock.
@@ -430,6 +451,10 @@ impl<E: Env> State<E> {
     fn feed(&mut self, key: &CoreKey) -> Result<Option<Fed>, CoreError> {
         let (from, blocks) = self.cores.take_new(key)?;
         self.engine.ingest(*key, from, &blocks);
+        if !blocks.is_empty() {
+            let now = self.cores.store().env().clock().now();
+            self.strangers.gave(key, now);
+        }
         Ok((!blocks.is_empty()).then(|| Fed {
             blocks: blocks.len(),
             bytes: blocks.iter().map(Bytes::len).sum(),
@@ -450,7 +475,13 @@ impl<E: Env> State<E> {
         for key in self.cores.feed_from(|key| self.engine.fed_from(key)) {
             self.feed(&key)?;
         }
+        self.expect();
         Ok(())
+    }
+
+    fn expect(&mut self) {
+        let Self { engine, cores, .. } = self;
+        engine.expect(|key| cores.taken(key));
     }
 
     /// Why nothing more of a core is taken.
@@ -461,29 +492,24 @@ impl<E: Env> State<E> {
 
     // What is fetched.
 
-    /// Notes cores that a peer has.
-    fn hear(&mut self, cores: &[Link]) {
-        if !self.engine.takes_strangers() {
-            // Who becomes a member is fetched without being announced.
-            return;
-        }
-        let mut known: BTreeSet<CoreKey> = self.announced.iter().copied().collect();
-        for core in cores {
-            if self.announced.len() < ANNOUNCED_MAX && known.insert(core.key) {
-                self.announced.push_back(core.key);
+    /// Notes cores that peers have, each with the peer that said so.
+    fn hear(&mut self, cores: impl Iterator<Item = (Option<TopicPeer>, CoreKey)>) {
+        if self.engine.takes_strangers() {
+            for (by, key) in cores {
+                self.strangers.announce(by, [key]);
             }
         }
+        // Else who becomes a member is fetched without being announced.
     }
 
     /// Which cores are to be opened: those of members, what their batches wait for, and a bounded number of strangers',
     /// who may have written optimistically.
-    fn choose(&mut self) {
+    fn choose(&mut self, now: Mono) {
         let Self {
             engine,
             cores,
             to_open,
             strangers,
-            announced,
             ..
         } = self;
         let members = engine.system().records();
@@ -493,24 +519,25 @@ impl<E: Env> State<E> {
         let awaited = engine.awaited();
         let wanted = members.chain(awaited.iter().copied());
         to_open.extend(wanted.filter(|key| cores.get(key).is_none()));
-        strangers.retain(|key| !engine.is_member(key));
+        let is_wanted = |key: &CoreKey| engine.is_member(key) || awaited.contains(key);
+        strangers.retain(|key| !is_wanted(key));
         if !engine.takes_strangers() {
             return;
         }
         let linked = engine.missing().map(|link| link.key);
-        let linked: Vec<CoreKey> = linked.filter(|key| !awaited.contains(key)).collect();
-        let asked = std::iter::from_fn(|| announced.pop_front());
-        for key in linked.into_iter().chain(asked) {
-            let is_known = cores.get(&key).is_some() || engine.is_member(&key) || awaited.contains(&key);
-            if is_known || strangers.contains(&key) {
-                continue;
+        let is_new = |key: &CoreKey| !awaited.contains(key) && cores.get(key).is_none();
+        strangers.announce(None, linked.filter(is_new));
+        let mut turns = Vec::new();
+        while let Some(turn) = strangers.next(now, |key| cores.get(key).is_some() || is_wanted(key)) {
+            turns.push(turn);
+        }
+        for Turn { opens, closes } in turns {
+            if let Some(closes) = closes {
+                to_open.remove(&closes);
+                // A store that cannot be written says so at the next drain.
+                let _ = cores.close(&closes);
             }
-            if strangers.len() >= self.strangers_max {
-                announced.push_front(key);
-                break;
-            }
-            strangers.insert(key);
-            to_open.insert(key);
+            to_open.insert(opens);
         }
     }
 
@@ -586,9 +613,11 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
 
 /// Takes note of the cores that peers announce.
 async fn hear<E: Env>(shared: Weak<Shared<E>>, wakeup: Wakeup, mut closing: watch::Receiver<bool>) {
-    while let Some(cores) = unless(wakeup.announced(), closing.changed()).await {
+    while let Some(cores) = unless(wakeup.announced_by(), closing.changed()).await {
         let Some(shared) = shared.upgrade() else { return };
-        shared.hint(&cores);
+        let cores = cores.into_iter().map(|(peer, core)| (Some(peer), core.key));
+        lock(&shared.state).hear(cores);
+        shared.tend();
     }
 }
 

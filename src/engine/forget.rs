@@ -204,6 +204,14 @@ impl<V: Verify> Engine<V> {
         reader.unwrap_or_else(|| self.dag.base_length(core))
     }
 
+    /// Says how much of each core there is to be fed, after going back or resuming: nothing more is waited for before the
+    /// start of the order is forgotten again.
+    pub fn expect(&mut self, there_is: impl Fn(&CoreKey) -> Length) {
+        for (core, length) in &mut self.past.hold {
+            *length = there_is(core).min(*length);
+        }
+    }
+
     /// Changes whenever there are other [`Engine::checkpoints`] to be stored. Those that were stored before are good as
     /// long as all blocks are there that they were made with: they only lead to more work.
     #[must_use]

@@ -17,12 +17,8 @@ use crate::wire::{Length, Link};
 /// again, and crowd out nobody else's.
 const HEARD_MAX: usize = 1024;
 
-/// What peers announced: each core with a length, by its first announcer.
-#[derive(Debug, Default)]
-struct Heard {
-    cores: BTreeMap<CoreKey, Length>,
-    counts: BTreeMap<TopicPeer, usize>,
-}
+/// What peers announced: cores, each with a length.
+type Heard = BTreeMap<TopicPeer, BTreeMap<CoreKey, Length>>;
 
 /// A topic that this store takes part in, as long as this or a session that joined it lives: peers tell each other there of
 /// cores of writers.
@@ -64,24 +60,41 @@ impl Wakeup {
 
     /// Waits until peers announce cores, and gives them. Lengths are hints and no more.
     pub async fn announced(&self) -> Vec<Link> {
+        let mut cores: BTreeMap<CoreKey, Length> = BTreeMap::new();
+        for (_, core) in self.announced_by().await {
+            let known = cores.entry(core.key).or_default();
+            *known = core.length.max(*known);
+        }
+        let link = |(key, length)| Link { key, length };
+        cores.into_iter().map(link).collect()
+    }
+
+    /// As [`Wakeup::announced`], each core with everybody who announced it.
+    pub async fn announced_by(&self) -> Vec<(TopicPeer, Link)> {
         let mut heard = self.topic.heard.subscribe();
         loop {
-            let mut taken = Heard::default();
+            let mut taken = Heard::new();
             heard.mark_unchanged();
             self.topic.heard.send_if_modified(|heard| {
                 taken = std::mem::take(heard);
                 false
             });
-            if !taken.cores.is_empty() {
-                return taken
-                    .cores
-                    .into_iter()
-                    .map(|(key, length)| Link { key, length })
-                    .collect();
+            if !taken.is_empty() {
+                let by = |(peer, cores): (TopicPeer, BTreeMap<CoreKey, Length>)| {
+                    let link = move |(key, length)| (peer, Link { key, length });
+                    cores.into_iter().map(link)
+                };
+                return taken.into_iter().flat_map(by).collect();
             }
             // The sender lives in `self`, so this cannot fail.
             let _ = heard.changed().await;
         }
+    }
+
+    /// True as long as the stream of a peer that announced something is there.
+    #[must_use]
+    pub fn has_peer(&self, peer: TopicPeer) -> bool {
+        self.topic.lock().peers.contains_key(&peer)
     }
 }
 
@@ -125,7 +138,7 @@ impl SharedTopic {
                 coupler: Coupler::default(),
                 peers: BTreeMap::new(),
             }),
-            heard: watch::Sender::new(Heard::default()),
+            heard: watch::Sender::new(Heard::new()),
         }
     }
 
@@ -165,6 +178,10 @@ impl SharedTopic {
             state.topic.close(peer);
             state.coupler.lost(peer);
             state.peers.remove(&peer);
+            self.heard.send_if_modified(|heard| {
+                heard.remove(&peer);
+                false
+            });
         });
     }
 
@@ -233,17 +250,18 @@ impl SharedTopic {
     }
 
     fn hear(&self, peer: TopicPeer, cores: &[Link]) {
+        if cores.is_empty() {
+            return;
+        }
         self.heard.send_if_modified(|heard| {
-            let count = heard.counts.entry(peer).or_default();
+            let known = heard.entry(peer).or_default();
             for core in cores {
-                if let Some(known) = heard.cores.get_mut(&core.key) {
-                    *known = core.length.max(*known);
-                } else if *count < HEARD_MAX {
-                    *count += 1;
-                    heard.cores.insert(core.key, core.length);
+                if known.len() < HEARD_MAX || known.contains_key(&core.key) {
+                    let length = known.entry(core.key).or_default();
+                    *length = core.length.max(*length);
                 }
             }
-            !cores.is_empty()
+            true
         });
     }
 

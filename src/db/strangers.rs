@@ -1,0 +1,241 @@
+//! Which strangers' cores are fetched: a bounded number at a time, each in its turn.
+//!
+//! Whoever is no member may have written optimistically, so cores are fetched that peers announce, and that batches of
+//! strangers link. Nobody can tell beforehand which of them exist. So each gets one of a number of slots, and gives it up
+//! when somebody waits and nothing came of it for a while, or when the peer that announced it is gone. Those who
+//! wait are taken from their announcers in turn: who announces a thousand keys waits for his own alone.
+//!
+//! What was fetched of a stranger that gave up its slot does not count as being here from then on; the engine may keep
+//! it until it begins anew.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::time::Duration;
+
+use crate::crypto::CoreKey;
+use crate::env::Mono;
+use crate::replication::wakeup::TopicPeer;
+
+/// Cores of one announcer that wait. More are forgotten.
+const WAITING_MAX: usize = 1024;
+
+/// Who named a core: a peer, or something on this side.
+type Announcer = Option<TopicPeer>;
+
+/// Slots, and who waits for one.
+#[derive(Debug)]
+pub(super) struct Strangers {
+    slots_max: usize,
+    quiet: Duration,
+    slots: BTreeMap<CoreKey, Slot>,
+    waiting: BTreeMap<Announcer, Queue>,
+    /// Whose turn it was.
+    last: Announcer,
+}
+
+#[derive(Debug)]
+struct Slot {
+    by: Announcer,
+    /// When it got its slot, or gave a block.
+    since: Mono,
+    /// Who announced it is gone.
+    is_given_up: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    order: VecDeque<CoreKey>,
+    known: BTreeSet<CoreKey>,
+}
+
+/// A core that gets a slot, and the one that had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) opens: CoreKey,
+    pub(super) closes: Option<CoreKey>,
+}
+
+impl Strangers {
+    pub(super) const fn new(slots_max: usize, quiet: Duration) -> Self {
+        Self {
+            slots_max,
+            quiet,
+            slots: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            last: None,
+        }
+    }
+
+    // What happens.
+
+    /// These wait for a slot, if they do not have one.
+    pub(super) fn announce(&mut self, by: Announcer, cores: impl IntoIterator<Item = CoreKey>) {
+        let queue = self.waiting.entry(by).or_default();
+        for core in cores {
+            if queue.order.len() < WAITING_MAX && !self.slots.contains_key(&core) && queue.known.insert(core)
+            {
+                queue.order.push_back(core);
+            }
+        }
+        if queue.order.is_empty() {
+            self.waiting.remove(&by);
+        }
+    }
+
+    /// It was fetched before.
+    pub(super) fn occupy(&mut self, core: CoreKey, now: Mono) {
+        self.slots.insert(core, Slot::new(None, now));
+    }
+
+    /// Blocks of a core came.
+    pub(super) fn gave(&mut self, core: &CoreKey, now: Mono) {
+        if let Some(slot) = self.slots.get_mut(core) {
+            slot.since = now;
+        }
+    }
+
+    /// Frees the slots of those who are none any more.
+    pub(super) fn retain(&mut self, is_stranger: impl Fn(&CoreKey) -> bool) {
+        self.slots.retain(|core, _| is_stranger(core));
+    }
+
+    /// Forgets peers that are gone.
+    pub(super) fn retain_peers(&mut self, is_here: impl Fn(TopicPeer) -> bool) {
+        let is_here = |by: &Announcer| by.is_none_or(&is_here);
+        self.waiting.retain(|by, _| is_here(by));
+        for slot in self.slots.values_mut().filter(|slot| !is_here(&slot.by)) {
+            slot.is_given_up = true;
+        }
+    }
+
+    // What follows.
+
+    /// The next one that gets a slot; none when nobody waits, or no slot is free yet.
+    pub(super) fn next(&mut self, now: Mono, is_known: impl Fn(&CoreKey) -> bool) -> Option<Turn> {
+        loop {
+            let by = self.whose_turn()?;
+            let core = *self.waiting.get(&by)?.order.front()?;
+            let is_needless = self.slots.contains_key(&core) || is_known(&core);
+            let closes = if is_needless || self.slots.len() < self.slots_max {
+                None
+            } else {
+                Some(self.free(now)?)
+            };
+            self.take(by, &core);
+            if is_needless {
+                continue;
+            }
+            if let Some(closes) = &closes {
+                self.slots.remove(closes);
+            }
+            self.last = by;
+            self.slots.insert(core, Slot::new(by, now));
+            return Some(Turn { opens: core, closes });
+        }
+    }
+
+    /// When the next slot is free; none when nobody waits.
+    pub(super) fn next_at(&self) -> Option<Mono> {
+        self.whose_turn()?;
+        self.slots.values().map(|slot| slot.free_at(self.quiet)).min()
+    }
+
+    fn whose_turn(&self) -> Option<Announcer> {
+        let later = (Bound::Excluded(self.last), Bound::Unbounded);
+        let next = self.waiting.range(later).next();
+        next.or_else(|| self.waiting.first_key_value()).map(|(by, _)| *by)
+    }
+
+    fn take(&mut self, by: Announcer, core: &CoreKey) {
+        if let Some(queue) = self.waiting.get_mut(&by) {
+            queue.order.pop_front();
+            queue.known.remove(core);
+            if queue.order.is_empty() {
+                self.waiting.remove(&by);
+            }
+        }
+    }
+
+    /// Whose slot has been free for longest.
+    fn free(&self, now: Mono) -> Option<CoreKey> {
+        let slots = self
+            .slots
+            .iter()
+            .map(|(core, slot)| (slot.free_at(self.quiet), core));
+        let (at, core) = slots.min()?;
+        (at <= now).then_some(*core)
+    }
+}
+
+impl Slot {
+    const fn new(by: Announcer, since: Mono) -> Self {
+        Self {
+            by,
+            since,
+            is_given_up: false,
+        }
+    }
+
+    fn free_at(&self, quiet: Duration) -> Mono {
+        if self.is_given_up {
+            self.since
+        } else {
+            self.since + quiet
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Duration = Duration::from_secs(10);
+
+    fn core(name: u16) -> CoreKey {
+        let mut key = [7; 32];
+        key[..2].copy_from_slice(&name.to_be_bytes());
+        CoreKey::new(key)
+    }
+
+    fn at(seconds: u64) -> Mono {
+        Mono::default() + Duration::from_secs(seconds)
+    }
+
+    fn turns(strangers: &mut Strangers, now: Mono) -> Vec<(CoreKey, Option<CoreKey>)> {
+        let turns = std::iter::from_fn(|| strangers.next(now, |_| false));
+        turns.map(|turn| (turn.opens, turn.closes)).collect()
+    }
+
+    #[test]
+    fn who_gives_nothing_makes_room_for_who_waits() {
+        let mut strangers = Strangers::new(2, QUIET);
+        strangers.announce(None, (1..=4).map(core));
+        assert_eq!(turns(&mut strangers, at(0)), [(core(1), None), (core(2), None)]);
+        strangers.gave(&core(1), at(3));
+        assert_eq!(strangers.next_at(), Some(at(10)));
+        assert_eq!(turns(&mut strangers, at(9)), []);
+        assert_eq!(turns(&mut strangers, at(10)), [(core(3), Some(core(2)))]);
+        assert_eq!(turns(&mut strangers, at(13)), [(core(4), Some(core(1)))]);
+        assert_eq!(strangers.next_at(), None, "nobody waits");
+        // It may come again, and a member needs no slot.
+        strangers.announce(None, [core(1), core(3)]);
+        strangers.retain(|stranger| *stranger != core(4));
+        assert_eq!(turns(&mut strangers, at(13)), [(core(1), None)]);
+    }
+
+    #[test]
+    fn announcers_take_turns_and_what_those_announced_who_left_goes_first() {
+        let (loud, quiet) = (Some(TopicPeer(1)), Some(TopicPeer(2)));
+        let mut strangers = Strangers::new(3, QUIET);
+        strangers.announce(loud, (0..5_000).map(core));
+        strangers.announce(quiet, [core(9_000)]);
+        assert_eq!(strangers.waiting[&loud].order.len(), WAITING_MAX);
+        let first = turns(&mut strangers, at(0));
+        assert_eq!(first, [core(0), core(9_000), core(1)].map(|core| (core, None)));
+        strangers.announce(quiet, [core(9_001)]);
+        assert_eq!(turns(&mut strangers, at(1)), []);
+        strangers.retain_peers(|peer| Some(peer) != loud);
+        assert_eq!(turns(&mut strangers, at(1)), [(core(9_001), Some(core(0)))]);
+        assert_eq!(strangers.waiting.len(), 0);
+    }
+}
