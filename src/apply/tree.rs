@@ -166,6 +166,12 @@ impl LocalTree {
         self.own().blocks.len()
     }
 
+    /// False for a version of its own that its core is too short for. Of versions in other cores it cannot tell.
+    #[must_use]
+    pub fn reaches(&self, head: Link) -> bool {
+        head.key != self.core() || head.length <= self.length()
+    }
+
     /// True when both are handles to one tree.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {

@@ -120,6 +120,9 @@ pub enum Fault {
     /// A chain of versions that comes back to where it was.
     #[error("previous version does not lie before the block")]
     Previous,
+    /// A record that names a version beyond the end of a core.
+    #[error("it names the version at {0}, which its core does not reach")]
+    Beyond(u64),
     /// A degree for which nothing can be written.
     #[error("degree {0}")]
     Degree(u64),

@@ -154,14 +154,14 @@ impl<E: Env> Builder<E> {
         let mut skipped = 0;
         let mut engine = loop {
             match Engine::resume(options(), &checkpoints[skipped..]) {
-                Ok(engine) => break engine,
+                Ok(engine) if engine.is_within(|core| cores.here(core)) => break engine,
                 Err(error) if skipped == checkpoints.len() => {
                     return Err(Error::Internal {
                         what: error.to_string(),
                     });
                 }
                 // From an older one there is more to read, and the same end.
-                Err(_) => {
+                Ok(_) | Err(_) => {
                     if let [newer, older, ..] = &mut checkpoints[skipped..] {
                         older.replace(newer);
                     }

@@ -404,6 +404,11 @@ impl<E: Env> DatabaseCores<E> {
         Length(self.open.get(key).map_or(0, |member| member.fed))
     }
 
+    /// How many leading blocks of a core are here; none when it is not open.
+    pub(super) fn here(&self, key: &CoreKey) -> Option<Length> {
+        self.get(key)?.contiguous_length().ok().map(Length)
+    }
+
     /// How long the local log is.
     pub(super) fn local_length(&self) -> Result<Length, CoreError> {
         let core = self.get(&self.local).ok_or(CoreError::Unknown)?;

@@ -16,7 +16,7 @@ use super::Settings;
 use super::cores::{DatabaseCores, MANIFEST_VERSION};
 use super::view::{Fetch, Source};
 use crate::bee::StoredBlocks;
-use crate::crypto::{CoreKey, Verify};
+use crate::crypto::{CoreKey, Verify, hash};
 use crate::engine::encryption::SYSTEM_NAME;
 use crate::engine::{Checkpoint, Engine, Trees};
 use crate::env::Env;
@@ -31,9 +31,12 @@ const BOOT: &str = "autobee/head";
 /// again only if nobody rewrote his log since.
 const FORKS: &str = "autobee/forks";
 
-/// From where the order can be taken up without what came before, newest first, kept in the same place: a name of our
-/// own.
+/// From where the order can be taken up without what came before, newest first, behind a hash of it all, kept in the
+/// same place: a name of our own.
 const CHECKPOINTS: &str = "autobee/checkpoints";
+
+/// The slip of storing where the system tree stands one commit before the view that it names.
+const LATE_VIEW: &str = "system_before_view";
 
 /// The name of both cores, each in a namespace of its own.
 const CORE: &str = "bee";
@@ -60,6 +63,10 @@ pub(super) struct DatabaseTrees<E: Env> {
     trees: Trees,
     /// What the store says about where they stand.
     record: Record,
+    /// It says something that cannot be so: to be erased before anything is written that could be taken for it.
+    is_void: bool,
+    /// The length of the view at the last commit; for [`LATE_VIEW`].
+    viewed: Length,
 }
 
 /// Where the trees stand, and what that rests on.
@@ -112,6 +119,8 @@ impl<E: Env> DatabaseTrees<E> {
                 forks: forks_of(cores.local_core()?)?,
                 moves: None,
             },
+            is_void: false,
+            viewed: end(&view)?.length,
             system,
             view,
             peers: Arc::new(Peers {
@@ -162,9 +171,8 @@ impl<E: Env> DatabaseTrees<E> {
         let Some(bytes) = cores.local_core()?.user_data(CHECKPOINTS)? else {
             return Ok(Vec::new());
         };
-        // Of another version of this software: then everything is ordered from the start.
-        let checkpoints = Decoder::new(&bytes).array(Checkpoint::decode);
-        Ok(checkpoints.unwrap_or_default())
+        // Of another version of this software, or damaged: then everything is ordered from the start.
+        Ok(decode_checkpoints(&bytes).unwrap_or_default())
     }
 
     /// Tells an engine what was applied before. What cannot be read is applied anew, and written behind the end.
@@ -177,9 +185,13 @@ impl<E: Env> DatabaseTrees<E> {
     ) {
         if self.record.forks == *cores.forks() {
             if let Some(boot) = self.record.boot {
-                let _ = engine.take_up(boot);
+                self.is_void = engine.take_up(boot).is_err();
             }
             self.record.moves = is_as_stored.then(|| engine.moves());
+        }
+        self.is_void |= !is_as_stored;
+        if self.is_void {
+            self.record.boot = None;
         }
     }
 
@@ -214,9 +226,18 @@ impl<E: Env> DatabaseTrees<E> {
         let local = cores.local_core()?;
         let mut saved = Saved {
             system: change.append_unsigned(&self.system, self.trees.system.unsaved())?,
-            view: change.append_unsigned(&self.view, self.trees.view.unsaved())?,
+            view: change.append_unsigned(&self.view, self.unsaved_view(cores))?,
             record: None,
         };
+        if self.is_void {
+            for name in [BOOT, CHECKPOINTS] {
+                change.set_user_data(local, name, None)?;
+            }
+            saved.record = Some(Record {
+                moves: None,
+                ..self.record.clone()
+            });
+        }
         if !engine.is_settled() {
             return Ok(saved);
         }
@@ -240,13 +261,25 @@ impl<E: Env> DatabaseTrees<E> {
         Ok(saved)
     }
 
+    fn unsaved_view(&self, cores: &DatabaseCores<E>) -> Vec<Bytes> {
+        let mut blocks = self.trees.view.unsaved();
+        if E::SIM && cores.store().env().planted(LATE_VIEW) {
+            let new = self.trees.view.length().0.saturating_sub(self.viewed.0);
+            let due = blocks.len() as u64 - new.min(blocks.len() as u64);
+            blocks.truncate(usize::try_from(due).unwrap_or(usize::MAX));
+        }
+        blocks
+    }
+
     /// Takes note of a commit.
     pub(super) fn saved(&mut self, saved: Saved) {
         let Saved { system, view, record } = saved;
         self.trees.system.saved(Length(system));
         self.trees.view.saved(Length(view));
+        self.viewed = self.trees.view.length();
         if let Some(record) = record {
             self.record = record;
+            self.is_void = false;
         }
     }
 
@@ -343,7 +376,17 @@ fn encode_checkpoints(checkpoints: Vec<Checkpoint>) -> Result<Option<Bytes>, Cor
         return Ok(None);
     }
     let bytes = Checkpoints(checkpoints).to_bytes().map_err(unwritable)?;
-    Ok(Some(bytes.into()))
+    let sum = *hash(&[&bytes]).as_bytes();
+    Ok(Some([&sum, bytes.as_slice()].concat().into()))
+}
+
+/// None when they are not what was written: a place that is a little wrong could not be told from one that is right.
+fn decode_checkpoints(bytes: &[u8]) -> Option<Vec<Checkpoint>> {
+    let (sum, bytes) = bytes.split_first_chunk()?;
+    if hash(&[bytes]).as_bytes() != sum {
+        return None;
+    }
+    Decoder::new(bytes).array(Checkpoint::decode).ok()
 }
 
 fn unwritable(error: EncodeError) -> CoreError {

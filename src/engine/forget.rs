@@ -212,6 +212,16 @@ impl<V: Verify> Engine<V> {
         }
     }
 
+    /// True when `there_is` as much of each core as is forgotten. Of strangers' cores nothing has to be here. Else it was
+    /// resumed from a checkpoint of other logs than these.
+    #[must_use]
+    pub fn is_within(&self, there_is: impl Fn(&CoreKey) -> Option<Length>) -> bool {
+        let is_here = |(core, length)| there_is(&core).is_none_or(|here| length <= here);
+        let is_applied = |core: &CoreKey| self.system().length(core) > Length::ZERO;
+        let mut forgotten = self.dag.base_lengths();
+        forgotten.all(|core| is_here(core) && (!is_applied(&core.0) || there_is(&core.0).is_some()))
+    }
+
     /// Changes whenever there are other [`Engine::checkpoints`] to be stored. Those that were stored before are good as
     /// long as all blocks are there that they were made with: they only lead to more work.
     #[must_use]

@@ -52,6 +52,12 @@ impl<V: Verify> Engine<V> {
                 if let Some(at) = open.remove(&key) {
                     batches[at].1 = record.length;
                 }
+                if record.length > self.dag.base_length(&key) && !record.is_anchor {
+                    return Err(ResumeError::Record {
+                        head: change.head,
+                        what: format!("more of {key} was applied than was forgotten"),
+                    });
+                }
                 if record.is_oplog {
                     open.insert(key, batches.len());
                     batches.push((key, Length::ZERO, record.length, record));

@@ -237,9 +237,9 @@ impl<V: Verify> Engine<V> {
     ///
     /// When the system tree cannot be read. Then everything is applied anew.
     pub fn take_up(&mut self, head: Link) -> Result<(), BeeError> {
-        let records = &self.order.state().records;
-        let (tree, from) = (records.tree().clone(), records.head());
-        self.recorded.read(&tree, from, head)
+        let State { records, view, .. } = self.order.state();
+        self.recorded
+            .read((records.tree(), view.tree()), records.head(), head)
     }
 
     /// Takes verified blocks of a core, the first of them at `from`. Blocks that are here already are passed over.

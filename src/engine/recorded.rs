@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Trees;
 use super::linearizer::Step;
 use super::system::{Grant, System};
 use crate::apply::{LocalTree, Snapshot};
@@ -29,12 +30,18 @@ pub(super) struct Recorded {
 struct Version {
     head: Link,
     info: InfoRecord,
+    view: Snapshot,
     records: Vec<(CoreKey, WriterRecord)>,
 }
 
 impl Recorded {
     /// Reads the versions behind `from` up to `to`, to those that are here. None at all when that does not come from this.
-    pub(super) fn read(&mut self, tree: &LocalTree, from: Link, to: Link) -> Result<(), BeeError> {
+    pub(super) fn read(
+        &mut self,
+        (tree, view): (&LocalTree, &LocalTree),
+        from: Link,
+        to: Link,
+    ) -> Result<(), BeeError> {
         let mut versions = BTreeMap::new();
         let mut changes = Snapshot::at(tree, to).cursor().changes();
         let mut at = to;
@@ -51,11 +58,7 @@ impl Recorded {
             if at.key == from.key && at.length < from.length {
                 return Ok(());
             }
-            let mut version = Version {
-                head: change.head,
-                info: InfoRecord::default(),
-                records: Vec::new(),
-            };
+            let (mut info, mut records) = (InfoRecord::default(), Vec::new());
             let corrupt = |error| BeeError::Corrupt {
                 core: change.head.key,
                 seq: change.head.length.last().unwrap_or_default(),
@@ -65,15 +68,21 @@ impl Recorded {
                 let value = written.value.unwrap_or_default();
                 match SystemKey::from_bytes(&written.key) {
                     Some(SystemKey::Info) => {
-                        version.info = InfoRecord::from_bytes(&value).map_err(corrupt)?;
+                        info = InfoRecord::from_bytes(&value).map_err(corrupt)?;
                     }
                     Some(SystemKey::Writer(key)) => {
                         let record = WriterRecord::from_bytes(&value).map_err(corrupt)?;
-                        version.records.push((key, record));
+                        records.push((key, record));
                     }
                     _ => {}
                 }
             }
+            let version = Version {
+                head: change.head,
+                view: Trees::view_of(view, &info, change.head)?,
+                info,
+                records,
+            };
             versions.insert(at, version);
         }
         self.versions.extend(versions);
@@ -93,11 +102,11 @@ impl Recorded {
     /// The state behind a batch that was applied on `records` before; `bare` is what it is without apply.
     pub(super) fn behind(
         &self,
-        before: (&System, &Snapshot, &Snapshot),
+        before: (&System, &Snapshot),
         step: &Step<'_>,
         bare: impl FnOnce() -> System,
     ) -> Option<(System, Snapshot, Snapshot, Vec<Grant>)> {
-        let (system, records, view) = before;
+        let (system, records) = before;
         let version = self.versions.get(&records.head())?;
         let info = &version.info;
         let own = |(key, _): &&(CoreKey, WriterRecord)| *key == step.batch.writer;
@@ -130,10 +139,7 @@ impl Recorded {
         };
         let grants = version.records.iter().filter_map(raised).collect();
         let after = system.after(info, version.records.iter().copied());
-        let view = info.view.map_or_else(
-            || Snapshot::empty(view.tree()),
-            |head| Snapshot::at(view.tree(), head),
-        );
-        Some((after, Snapshot::at(records.tree(), version.head), view, grants))
+        let records = Snapshot::at(records.tree(), version.head);
+        Some((after, records, version.view.clone(), grants))
     }
 }

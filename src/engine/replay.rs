@@ -124,7 +124,7 @@ impl Replay for Run<'_> {
         let mut flush = self.begin(state, &step);
         if !flush.may_apply(batch.optimistic) {
             let behind = state.behind(flush, state.view.clone(), self.said(&step));
-            return self.accept(behind);
+            return self.accept(state, behind);
         }
         let entries = self.entries(&step);
         let mut view = ApplyView::new(state.view.clone());
@@ -141,7 +141,7 @@ impl Replay for Run<'_> {
         let mut said = host.run.said(&step);
         said.wants_ack = host.acknowledged && batch.optimistic;
         if let Some(error) = view.stall() {
-            return self.suspend(error);
+            return self.suspend(state, error);
         }
         if let Some(reason) = interrupt {
             return self.stop(reason);
@@ -152,7 +152,7 @@ impl Replay for Run<'_> {
             Some(Ok(())) => match state.behind(flush, view.into_snapshot(), said) {
                 // Apply granted a weight that no record can hold, as it does at every peer.
                 Err(BeeError::Encode(_)) => {}
-                behind => return self.accept(behind),
+                behind => return self.accept(state, behind),
             },
             Some(Err(ApplyError::Reject(_))) if self.planted.has(Slip::ViewBeforeSystem) => {
                 kept = view.into_snapshot();
@@ -164,7 +164,7 @@ impl Replay for Run<'_> {
         }
         // A member's batch is recorded and has no effect, at every peer alike.
         let behind = state.behind(self.begin(state, &step), kept, self.said(&step));
-        self.accept(behind)
+        self.accept(state, behind)
     }
 }
 
@@ -172,7 +172,7 @@ impl Run<'_> {
     /// The state behind a batch that was applied before, if the system tree has it.
     fn take_up(&self, before: &State, step: &Step<'_>) -> Option<State> {
         let bare = || self.begin(before, step).finish().system;
-        let trees = (&before.system, &before.records, &before.view);
+        let trees = (&before.system, &before.records);
         let (system, records, view, grants) = self.recorded.behind(trees, step, bare)?;
         let mut said = self.said(step);
         said.grants = grants;
@@ -227,18 +227,29 @@ impl Run<'_> {
         reader.map_or(&[], |reader| reader.blocks_of(step.batch.first, step.batch.last))
     }
 
-    fn accept(&mut self, behind: Result<State, BeeError>) -> Result<Verdict<State>, Suspended> {
+    fn accept(
+        &mut self,
+        before: &State,
+        behind: Result<State, BeeError>,
+    ) -> Result<Verdict<State>, Suspended> {
         match behind {
             Ok(state) => Ok(Verdict::Accepted(state)),
-            Err(error) => self.suspend(&error),
+            Err(error) => self.suspend(before, &error),
         }
     }
 
-    /// Ends the run at what could not be read: to go on when it is here, or not at all.
-    fn suspend(&mut self, error: &BeeError) -> Result<Verdict<State>, Suspended> {
+    /// Ends the run at what could not be read behind `state`: to go on when it is here, or not at all. Nobody else has
+    /// what we write.
+    fn suspend(&mut self, state: &State, error: &BeeError) -> Result<Verdict<State>, Suspended> {
         let BeeError::Unavailable { core, index } = *error else {
             return self.stop(error.to_string());
         };
+        if [&state.view, &state.records]
+            .into_iter()
+            .any(|tree| tree.tree().core() == core)
+        {
+            return self.stop(format!("{error}, although we wrote it: the store is corrupt"));
+        }
         self.pause = Some(Pause::Missing(MissingBlock { core, index }));
         Err(Suspended)
     }

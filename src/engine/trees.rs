@@ -80,6 +80,24 @@ pub struct Restored {
 }
 
 impl Trees {
+    /// The view that an info record names.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, with the version of the system tree that has the record, when it is beyond the end of the own core:
+    /// what is written next would be taken for it.
+    pub(super) fn view_of(view: &LocalTree, info: &InfoRecord, head: Link) -> Result<Snapshot, BeeError> {
+        match info.view {
+            Some(found) if view.reaches(found) => Ok(Snapshot::at(view, found)),
+            Some(found) => Err(BeeError::Corrupt {
+                core: head.key,
+                seq: head.length.last().unwrap_or_default(),
+                what: Fault::Beyond(found.length.0),
+            }),
+            None => Ok(Snapshot::empty(view)),
+        }
+    }
+
     /// The state behind the flush that made this version of the system tree, which may be in a core of another peer.
     /// Costs as much as there are writers.
     ///
@@ -117,10 +135,7 @@ impl Trees {
         }
         Ok(Restored {
             system: System::from_records(&info, writers),
-            view: match info.view {
-                Some(view) => Snapshot::at(&self.view, view),
-                None => Snapshot::empty(&self.view),
-            },
+            view: Self::view_of(&self.view, &info, head)?,
             records,
         })
     }
