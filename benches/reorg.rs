@@ -36,6 +36,8 @@ async fn heal(entries: usize) -> (Duration, [Stats; 2]) {
         a.db.append(value(at)).await.unwrap();
         b.db.append(value(entries + at)).await.unwrap();
     }
+    a.synced().await;
+    b.synced().await;
     let before = [a.db.stats(), b.db.stats()];
     let start = Instant::now();
     let link = connect(&a.db, &b.db);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -297,6 +298,28 @@ fn a_slow_heal_undoes_at_most_once_each_time_that_it_gathered() {
         ..HealGather::default()
     });
     assert!(eager > 2 * undos, "{eager} undos without gathering, {undos} with");
+}
+
+#[test]
+fn a_new_peer_applies_the_history_of_one_writer_while_it_comes_in() {
+    run(async |env| {
+        let settings = Settings::default();
+        let a = open(&env, 2, None, settings.clone()).await;
+        for number in 0..600 {
+            put(&a, &format!("a{number}")).await;
+        }
+        let b = open(&env, 3, Some(&a), settings).await;
+        let _link = connect_slowly(&env, &a, &b);
+        let seen = std::cell::RefCell::new(BTreeSet::new());
+        until(&env, || {
+            let applied = b.order().len();
+            seen.borrow_mut().insert(applied);
+            applied == 600
+        })
+        .await;
+        assert!(seen.borrow().len() > 5, "{seen:?}");
+        assert_eq!((b.stats().applies, b.stats().undos), (600, 0));
+    });
 }
 
 #[test]

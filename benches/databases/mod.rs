@@ -43,6 +43,7 @@ impl Apply for Workload {
 /// A database and its directory, which goes with it.
 pub(crate) struct Peer {
     pub(crate) db: Database,
+    pub(crate) store: Corestore<NativeEnv>,
     pub(crate) directory: PathBuf,
 }
 
@@ -57,7 +58,7 @@ impl Peer {
     pub(crate) async fn open_in(directory: PathBuf, key: Option<CoreKey>, durability: Durability) -> Self {
         let env = NativeEnv::new(&directory).unwrap();
         let store = Corestore::open_default(env).await.unwrap();
-        let mut builder = Autobee::builder(store)
+        let mut builder = Autobee::builder(store.clone())
             .apply(Workload)
             .optimistic(false)
             .settings(Settings {
@@ -69,11 +70,19 @@ impl Peer {
         }
         Self {
             db: builder.open().await.unwrap(),
+            store,
             directory,
         }
     }
 
+    /// Waits until all that was written is durable, and so may be shown to others.
+    pub(crate) async fn synced(&self) {
+        let ((), seq) = self.store.transact(|_| Ok(())).unwrap();
+        self.store.synced(seq).await.unwrap();
+    }
+
     pub(crate) async fn close(self) {
+        self.synced().await;
         self.db.close().await.unwrap();
         let _ = std::fs::remove_dir_all(&self.directory);
     }

@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::bee::{
-    BatchOptions, Bee, BeeError, Block, BlockError, Blocks, Difference, Range, Sameness, Settings, Tree,
+    Batch, BatchOptions, Bee, BeeError, Block, BlockError, Blocks, Difference, Range, Sameness, Settings,
+    Tree,
 };
 use crate::crypto::CoreKey;
 use crate::wire::{Index, Length, Link};
@@ -334,23 +335,50 @@ impl Snapshot {
         self.write_with(&mut self.cursor(), &writes)
     }
 
+    /// As [`Snapshot::write`], for puts of values that no key has yet: what keys have is not read.
+    pub(crate) fn write_other(
+        &self,
+        writes: impl IntoIterator<Item = (Bytes, Option<Bytes>)>,
+    ) -> Result<Self, BeeError> {
+        self.write_batch(&mut self.cursor(), |batch, tree| {
+            for (key, value) in writes {
+                match value {
+                    Some(value) => batch.put_other(tree, &key, &value)?,
+                    None => _ = batch.delete(tree, &key)?,
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// As [`Snapshot::write`], with a cursor that is on this version and moves to the new one.
     pub(super) fn write_with(
         &self,
         cursor: &mut Tree,
         writes: &[(Bytes, Option<Bytes>)],
     ) -> Result<Self, BeeError> {
+        self.write_batch(cursor, |batch, tree| {
+            for (key, value) in writes {
+                match value {
+                    Some(value) => batch.put(tree, key, value)?,
+                    None => batch.delete(tree, key)?,
+                };
+            }
+            Ok(())
+        })
+    }
+
+    fn write_batch(
+        &self,
+        cursor: &mut Tree,
+        write: impl FnOnce(&mut Batch, &LocalTree) -> Result<(), BeeError>,
+    ) -> Result<Self, BeeError> {
         let tree = self.tree();
         let shared = &tree.0;
         let _turn = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let start = tree.length();
         let mut batch = cursor.batch(&shared.core, start, BatchOptions::default());
-        for (key, value) in writes {
-            match value {
-                Some(value) => batch.put(tree, key, value)?,
-                None => batch.delete(tree, key)?,
-            };
-        }
+        write(&mut batch, tree)?;
         let written = batch.finish(tree)?;
         let end = tree.append(start, written.blocks()).map(|()| tree.length());
         // Nobody appends while it is our turn.

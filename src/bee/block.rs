@@ -148,7 +148,7 @@ impl Block {
     ///
     /// When a number or a list is larger than the format allows.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
-        let mut to = Encoder::new();
+        let mut to = Encoder::with_capacity(self.encoded_about());
         let degree = Some(self.degree).filter(|degree| *degree != DEGREE_DEFAULT && *degree != 0);
         to.uint(1)
             .uint(self.checkpoint)
@@ -194,6 +194,21 @@ impl Block {
             to.uint(degree);
         }
         to.finish()
+    }
+
+    /// About how many bytes the block is, mostly a few more than it is.
+    fn encoded_about(&self) -> usize {
+        const HEADER: usize = 32;
+        const EDIT: usize = 8;
+        let nodes = self.tree.iter().flatten();
+        let edits = nodes.map(|node| 2 + EDIT * (node.keys.len() + node.children.len()));
+        let records = self.keys.iter().flatten();
+        let pairs = records.map(|record| 12 + record.key.len() + record.value.as_ref().map_or(0, Bytes::len));
+        let values = self.values.iter().flatten().map(|value| 5 + value.len());
+        let cohorts = self.cohorts.iter().flatten().map(|edits| 2 + EDIT * edits.len());
+        let cores = self.metadata.iter().flatten().map(|_| 33);
+        let parts = edits.chain(pairs).chain(values).chain(cohorts).chain(cores);
+        parts.fold(HEADER, usize::saturating_add)
     }
 
     /// Bytes of memory that the decoded block takes, without the block's own bytes.

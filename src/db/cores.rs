@@ -326,9 +326,10 @@ impl<E: Env> DatabaseCores<E> {
         })
     }
 
-    /// True while blocks are on their way that a peer has proved to exist.
-    pub(super) fn is_filling(&self) -> bool {
-        self.known().any(|known| known.have < known.length)
+    /// The cores of which blocks are on their way that a peer has proved to exist.
+    pub(super) fn filling(&self) -> impl Iterator<Item = CoreKey> {
+        let known = self.known().filter(|known| known.have < known.length);
+        known.map(|known| known.key)
     }
 
     /// Hears of every change of a core.

@@ -4,6 +4,9 @@
 //! nothing is on its way any more, until many wait, until nothing came for a while, or until the first one has waited too
 //! long ([`HealGather`](super::HealGather)). A single new entry never waits: when it is here, nothing is on its way.
 //!
+//! Nor do those of the only writer who has more, as long as they come behind all that is in the order: a new peer applies the
+//! history of a single writer while it comes in.
+//!
 //! The more blocks wait, the more an undo between them and the next ones would cost, and the longer they may wait: a
 //! heal of thousands is ordered once, and entries that trickle in while others are on their way are seen soon.
 
@@ -11,6 +14,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::shared::{Shared, lock};
+use crate::crypto::CoreKey;
 use crate::env::{Clock as _, Env, Mono, Spawn as _};
 
 /// What went to the engine at once.
@@ -33,9 +37,9 @@ pub(super) struct Gather {
 
 impl<E: Env> Shared<E> {
     /// New blocks of a core went to the engine: orders them, now or together with those on their way.
-    pub(super) async fn gathered(self: &Arc<Self>, fed: Fed) {
+    pub(super) async fn gathered(self: &Arc<Self>, core: &CoreKey, fed: Fed) {
         let limits = self.settings.heal_gather;
-        let waits = limits.time_ms > 0 && lock(&self.state).cores.is_filling() && {
+        let waits = limits.time_ms > 0 && self.may_undo(core) && {
             let now = self.env.clock().now();
             let mut gather = lock(&self.gather);
             gather.blocks = gather.blocks.saturating_add(fed.blocks);
@@ -55,6 +59,16 @@ impl<E: Env> Shared<E> {
         }
     }
 
+    /// True when more blocks are on their way, and ordering what is here before they are may be to no avail.
+    fn may_undo(&self, core: &CoreKey) -> bool {
+        let is_waiting = lock(&self.gather).since.is_some();
+        let state = lock(&self.state);
+        let mut filling = state.cores.filling().peekable();
+        // What only one writer still sends, and goes on where the order ends, is never undone by the rest of it.
+        filling.peek().is_some()
+            && (is_waiting || filling.any(|key| key != *core) || !state.engine.is_continued_by(core))
+    }
+
     async fn drain_gathered(self: &Arc<Self>) {
         {
             let mut gather = lock(&self.gather);
@@ -71,7 +85,8 @@ impl<E: Env> Shared<E> {
         let grown = u64::try_from(gather.blocks).unwrap_or(u64::MAX);
         let longest = grown.max(limits.quiet_ms).min(limits.time_ms);
         let latest = first + Duration::from_millis(longest);
-        Some(latest.min(last + Duration::from_millis(limits.quiet_ms)))
+        let quiet = Duration::from_millis(limits.quiet_ms).max(last.since(first) / 2);
+        Some(latest.min(last + quiet))
     }
 
     /// Drains if it is time, and says when to look again; none when nothing waits.

@@ -31,8 +31,9 @@ pub enum Durability {
 pub struct HealGather {
     /// Longest wait, in milliseconds. Blocks that are the last ones on their way do not wait; none waits when this is 0.
     pub time_ms: u64,
-    /// How long nothing may come before what is there is ordered, in milliseconds: the peer may be gone. It is also the
-    /// longest wait of a few blocks; each block that waits adds a millisecond, up to `time_ms`.
+    /// How long nothing may come before what is there is ordered, in milliseconds: the peer may be gone. Once blocks came
+    /// for a while, they may stay away for half as long. It is also the longest wait of a few blocks; each block that waits
+    /// adds a millisecond, up to `time_ms`.
     pub quiet_ms: u64,
     /// Bytes of blocks that may wait.
     pub bytes: usize,
@@ -41,8 +42,8 @@ pub struct HealGather {
 impl Default for HealGather {
     fn default() -> Self {
         Self {
-            time_ms: 2_000,
-            quiet_ms: 100,
+            time_ms: 5_000,
+            quiet_ms: 200,
             bytes: 32 << 20,
         }
     }

@@ -565,7 +565,7 @@ async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watc
         let Some(shared) = shared.upgrade() else { return };
         let fed = lock(&shared.state).feed(&key);
         match fed {
-            Ok(Some(fed)) => shared.gathered(fed).await,
+            Ok(Some(fed)) => shared.gathered(&key, fed).await,
             Ok(None) => shared.notify(),
             // A core that cannot be read any more gives nothing more; other cores go on.
             Err(_) => return,

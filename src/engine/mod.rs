@@ -254,6 +254,21 @@ impl<V: Verify> Engine<V> {
         }
     }
 
+    /// True when what is here of this writer, and not ordered yet, comes behind all that is in the order: ordering it now
+    /// undoes nothing. It may be false of some that would not be undone for either.
+    #[must_use]
+    pub fn is_continued_by(&self, writer: &CoreKey) -> bool {
+        let Some(reader) = self.readers.get(writer) else {
+            return true;
+        };
+        let Some(links) = reader.next_links() else {
+            return true;
+        };
+        let covers = |link: &Link, head: &Link| link.key == head.key && link.length >= head.length;
+        let mut heads = self.order.state().system.heads().iter();
+        heads.all(|head| head.key == *writer || links.iter().any(|link| covers(link, &head)))
+    }
+
     /// Orders and applies what can be, with at most `applies_max` calls of apply.
     ///
     /// # Errors

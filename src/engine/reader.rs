@@ -132,6 +132,14 @@ impl Reader {
         self.complete.pop_front()
     }
 
+    /// What the next complete batch links first; none when there is no such batch.
+    #[must_use]
+    pub(super) fn next_links(&self) -> Option<&[Link]> {
+        let batch = self.complete.front()?;
+        let first = self.blocks_of(batch.first, batch.first).first()?;
+        Some(&first.links)
+    }
+
     /// When the next complete batch may be taken.
     #[must_use]
     pub(super) fn due(&self) -> Option<Timestamp> {

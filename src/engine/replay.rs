@@ -54,7 +54,8 @@ impl State {
         });
         Ok(Self {
             system: flushed.system,
-            records: self.records.write(writes)?,
+            // Each record has a clock that none had before.
+            records: self.records.write_other(writes)?,
             view,
             said: said.shared(),
         })

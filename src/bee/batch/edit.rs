@@ -35,11 +35,12 @@ impl Batch {
         reader: &Reader<'_>,
         key: &[u8],
         value: &[u8],
+        is_known_to_differ: bool,
     ) -> Result<bool, BeeError> {
         let (path, found) = self.path_to(reader, key)?;
         match found {
             Ok((position, text)) => {
-                if self.value_in(reader, &path, position)?.as_deref() == Some(value) {
+                if !is_known_to_differ && self.value_in(reader, &path, position)?.as_deref() == Some(value) {
                     return Ok(false);
                 }
                 let slot = self.fresh(text, value);

@@ -317,24 +317,23 @@ impl Pen<'_, '_> {
         Ok((vec![kept], vec![edit]))
     }
 
-    fn edits(&mut self, edits: Vec<Edit>) -> Result<(Vec<Edit>, Vec<BlockEdit>), BeeError> {
-        let mut kept = Vec::with_capacity(edits.len());
+    fn edits(&mut self, mut edits: Vec<Edit>) -> Result<(Vec<Edit>, Vec<BlockEdit>), BeeError> {
         let mut encoded = Vec::with_capacity(edits.len());
-        for edit in edits {
+        for edit in &mut edits {
             let (target, pointer) = self.target(edit.target);
             let index = u8::try_from(edit.index).map_err(|_| {
                 BeeError::Encode(EncodeError::Unsupported {
                     what: "tree node of more than 256 elements",
                 })
             })?;
-            kept.push(Edit { target, ..edit });
+            edit.target = target;
             encoded.push(BlockEdit {
                 kind: edit.kind,
                 index,
                 pointer,
             });
         }
-        Ok((kept, encoded))
+        Ok((edits, encoded))
     }
 
     /// Registers the core that a pointer is in at this moment, and gives its final place.

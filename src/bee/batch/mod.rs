@@ -138,9 +138,22 @@ impl Batch {
     pub fn put(&mut self, blocks: &dyn Blocks, key: &[u8], value: &[u8]) -> Result<bool, BeeError> {
         let bee = self.bee.clone();
         let reader = Reader { bee: &bee, blocks };
-        let applied = self.put_key(&reader, key, value)?;
+        let applied = self.put_key(&reader, key, value, false)?;
         self.applied += u64::from(applied);
         Ok(applied)
+    }
+
+    /// Sets the value of a key that is not there, or has another value for certain: the one it has is not read.
+    ///
+    /// # Errors
+    ///
+    /// When a block is missing or corrupt.
+    pub fn put_other(&mut self, blocks: &dyn Blocks, key: &[u8], value: &[u8]) -> Result<(), BeeError> {
+        let bee = self.bee.clone();
+        let reader = Reader { bee: &bee, blocks };
+        self.put_key(&reader, key, value, true)?;
+        self.applied += 1;
+        Ok(())
     }
 
     /// Removes a key. False when there is none.

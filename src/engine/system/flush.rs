@@ -5,6 +5,7 @@
 //! addition does not hide a stored removal.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::crypto::CoreKey;
 use crate::wire::system::{SystemKey, WriterRecord};
@@ -193,7 +194,7 @@ impl Flush {
                 let weight = record.max_weight.unwrap_or_default();
                 flushed.grants.push(Grant { key, weight });
             }
-            after.records.insert(key, record);
+            after.records.insert(key, Arc::new(record));
             flushed.touched.push(key);
         }
         flushed.changes = changed.into_iter().filter_map(|key| after.change(key)).collect();

@@ -5,54 +5,112 @@ use im::OrdMap;
 use crate::crypto::CoreKey;
 use crate::wire::Link;
 
-/// At most one head of each core. Every change costs the logarithm of their number: thousands of strangers must not
-/// make each flush slow.
+/// At most one head of each core.
+///
+/// A copy is kept of every state, so the few heads that a database mostly has take no more room than they need. Of many,
+/// a change costs the logarithm of their number: thousands of strangers must not make each flush slow.
+#[derive(Debug, Clone)]
+pub struct Heads(Kept);
+
+#[derive(Debug, Clone)]
+enum Kept {
+    /// Oldest first.
+    Few(Vec<Link>),
+    Many(Many),
+}
+
 #[derive(Debug, Clone, Default)]
-pub struct Heads {
+struct Many {
     by_age: OrdMap<u64, Link>,
     of: OrdMap<CoreKey, u64>,
     next: u64,
 }
 
+/// More are kept as [`Kept::Many`], until there are half as many.
+const FEW_MAX: usize = 16;
+
 impl Heads {
     /// Oldest first.
     pub fn iter(&self) -> impl Iterator<Item = Link> {
-        self.by_age.values().copied()
+        let (few, many) = match &self.0 {
+            Kept::Few(few) => (Some(few.iter()), None),
+            Kept::Many(many) => (None, Some(many.by_age.values())),
+        };
+        few.into_iter()
+            .flatten()
+            .chain(many.into_iter().flatten())
+            .copied()
     }
 
     /// Number of heads.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_age.len()
+        match &self.0 {
+            Kept::Few(few) => few.len(),
+            Kept::Many(many) => many.by_age.len(),
+        }
     }
 
     /// True when nothing was applied.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_age.is_empty()
+        self.len() == 0
     }
 
     /// The head of a core.
     #[must_use]
     pub fn get(&self, key: &CoreKey) -> Option<Link> {
-        self.by_age.get(self.of.get(key)?).copied()
+        match &self.0 {
+            Kept::Few(few) => few.iter().find(|head| head.key == *key).copied(),
+            Kept::Many(many) => many.get(key),
+        }
     }
 
     /// Makes `node` a head, in place of the one before it and of those that it links.
     pub(super) fn record(&mut self, node: Link, links: &[Link]) {
+        match &mut self.0 {
+            Kept::Few(few) => {
+                let covers = |link: &Link, head: &Link| link.key == head.key && link.length >= head.length;
+                few.retain(|head| head.key != node.key && !links.iter().any(|link| covers(link, head)));
+                few.push(node);
+            }
+            Kept::Many(many) => many.record(node, links),
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        match &self.0 {
+            Kept::Few(few) if few.len() > FEW_MAX => {
+                let mut many = Many::default();
+                for head in few {
+                    many.record(*head, &[]);
+                }
+                self.0 = Kept::Many(many);
+            }
+            Kept::Many(many) if many.by_age.len() <= FEW_MAX / 2 => {
+                self.0 = Kept::Few(many.by_age.values().copied().collect());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Many {
+    fn get(&self, key: &CoreKey) -> Option<Link> {
+        self.by_age.get(self.of.get(key)?).copied()
+    }
+
+    fn record(&mut self, node: Link, links: &[Link]) {
         for link in links {
-            self.cover(link);
+            if self.get(&link.key).is_some_and(|head| head.length <= link.length) {
+                self.remove(&link.key);
+            }
         }
         self.remove(&node.key);
         self.by_age.insert(self.next, node);
         self.of.insert(node.key, self.next);
         self.next += 1;
-    }
-
-    fn cover(&mut self, link: &Link) {
-        if self.get(&link.key).is_some_and(|head| head.length <= link.length) {
-            self.remove(&link.key);
-        }
     }
 
     fn remove(&mut self, key: &CoreKey) {
@@ -62,9 +120,15 @@ impl Heads {
     }
 }
 
+impl Default for Heads {
+    fn default() -> Self {
+        Self(Kept::Few(Vec::new()))
+    }
+}
+
 impl PartialEq for Heads {
     fn eq(&self, other: &Self) -> bool {
-        self.by_age.values().eq(other.by_age.values())
+        self.iter().eq(other.iter())
     }
 }
 
@@ -77,5 +141,46 @@ impl FromIterator<Link> for Heads {
             heads.record(link, &[]);
         }
         heads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::Length;
+
+    fn link() -> impl Strategy<Value = Link> {
+        (0..40_u8, 0..6_u64).prop_map(|(key, length)| Link {
+            key: CoreKey::new([key; 32]),
+            length: Length(length),
+        })
+    }
+
+    proptest! {
+        /// However many there are, they are what a plain list makes of them.
+        #[test]
+        fn few_or_many_they_are_the_same(
+            steps in vec((link(), prop_oneof![4 => vec(link(), 0..3), 1 => vec(link(), 30..60)]), 0..120),
+        ) {
+            let mut heads = Heads::default();
+            let mut plain: Vec<Link> = Vec::new();
+            for (node, links) in steps {
+                heads.record(node, &links);
+                for link in &links {
+                    plain.retain(|head| head.key != link.key || head.length > link.length);
+                }
+                plain.retain(|head| head.key != node.key);
+                plain.push(node);
+                prop_assert!(heads.iter().eq(plain.iter().copied()));
+                prop_assert_eq!(heads.len(), plain.len());
+                for key in 0..40 {
+                    let key = CoreKey::new([key; 32]);
+                    prop_assert_eq!(heads.get(&key), plain.iter().find(|head| head.key == key).copied());
+                }
+            }
+        }
     }
 }

@@ -6,6 +6,8 @@
 mod flush;
 mod heads;
 
+use std::sync::Arc;
+
 use im::OrdMap;
 
 use crate::crypto::CoreKey;
@@ -36,7 +38,8 @@ pub use heads::Heads;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct System {
-    records: OrdMap<CoreKey, WriterRecord>,
+    /// Behind a pointer each, so that a copy of a state that differs in one record is small.
+    records: OrdMap<CoreKey, Arc<WriterRecord>>,
     heads: Heads,
     timestamp: Timestamp,
     flushes: u64,
@@ -49,7 +52,7 @@ impl System {
         records: impl IntoIterator<Item = (CoreKey, WriterRecord)>,
     ) -> Self {
         Self {
-            records: records.into_iter().collect(),
+            records: shared(records).collect(),
             heads: info.heads.iter().copied().collect(),
             timestamp: info.timestamp,
             flushes: info.flushes,
@@ -64,19 +67,19 @@ impl System {
     ) -> Self {
         let mut after = Self::from_records(info, []);
         after.records = self.records.clone();
-        after.records.extend(records);
+        after.records.extend(shared(records));
         after
     }
 
     /// The record of a writer.
     #[must_use]
     pub fn record(&self, writer: &CoreKey) -> Option<&WriterRecord> {
-        self.records.get(writer)
+        self.records.get(writer).map(Arc::as_ref)
     }
 
     /// All records, by key.
     pub fn records(&self) -> impl Iterator<Item = (&CoreKey, &WriterRecord)> {
-        self.records.iter()
+        self.records.iter().map(|(key, record)| (key, record.as_ref()))
     }
 
     /// True for those who may write: with a record, and not removed.
@@ -152,4 +155,11 @@ impl System {
             .get(writer)
             .map_or(Length::ZERO, |record| record.length)
     }
+}
+
+fn shared(
+    records: impl IntoIterator<Item = (CoreKey, WriterRecord)>,
+) -> impl Iterator<Item = (CoreKey, Arc<WriterRecord>)> {
+    let records = records.into_iter();
+    records.map(|(key, record)| (key, Arc::new(record)))
 }

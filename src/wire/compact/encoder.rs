@@ -60,6 +60,15 @@ impl Encoder {
         }
     }
 
+    /// Nothing yet, with room for about so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            error: None,
+        }
+    }
+
     /// The bytes.
     ///
     /// # Errors

@@ -32,7 +32,8 @@ pub trait Encode {
     ///
     /// When the value holds a number that the encoding cannot carry. That is the fault of whoever made the value.
     fn to_bytes(&self) -> Result<Vec<u8>, EncodeError> {
-        let mut encoder = Encoder::new();
+        // Most records are smaller.
+        let mut encoder = Encoder::with_capacity(128);
         self.encode(&mut encoder);
         encoder.finish()
     }
