@@ -15,7 +15,7 @@
 //!
 //! Source: spec/autobee.md 3.1 and 3.2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -56,6 +56,8 @@ pub(super) struct DatabaseCores<E: Env> {
     forks: BTreeMap<CoreKey, u64>,
     /// Cores that were closed although the engine has blocks of them: how many, and their fork.
     closed: BTreeMap<CoreKey, (u64, u64)>,
+    /// Cores that lacked blocks when they changed last.
+    filling: BTreeSet<CoreKey>,
 }
 
 struct Member<E: Env> {
@@ -193,6 +195,7 @@ impl<E: Env> DatabaseCores<E> {
             open: BTreeMap::new(),
             forks: BTreeMap::new(),
             closed: BTreeMap::new(),
+            filling: BTreeSet::new(),
             store,
         };
         cores.add(local)?;
@@ -255,6 +258,7 @@ impl<E: Env> DatabaseCores<E> {
         self.forks
             .extend(Some((key, member.fork)).filter(|(_, fork)| *fork > 0));
         self.open.insert(key, member);
+        self.look(&key);
         Ok(true)
     }
 
@@ -267,6 +271,7 @@ impl<E: Env> DatabaseCores<E> {
             self.closed.insert(*key, (member.fed, member.fork));
         }
         self.forks.remove(key);
+        self.filling.remove(key);
         self.store
             .transact(|change| change.set_user_data(&member.core, REFERRER, None))?;
         Ok(())
@@ -319,17 +324,22 @@ impl<E: Env> DatabaseCores<E> {
 
     /// How long the logs are, by key.
     pub(super) fn known(&self) -> impl Iterator<Item = Known> {
-        self.open.iter().map(|(key, member)| Known {
-            key: *key,
-            length: Length(member.core.length().unwrap_or_default()),
-            have: Length(member.core.contiguous_length().unwrap_or_default()),
-        })
+        self.open.iter().map(|(key, member)| member.known(*key))
     }
 
     /// The cores of which blocks are on their way that a peer has proved to exist.
     pub(super) fn filling(&self) -> impl Iterator<Item = CoreKey> {
-        let known = self.known().filter(|known| known.have < known.length);
-        known.map(|known| known.key)
+        self.filling.iter().copied()
+    }
+
+    /// Takes note that a core changed.
+    fn look(&mut self, key: &CoreKey) {
+        let known = self.open.get(key).map(|member| member.known(*key));
+        if known.is_some_and(|known| known.have < known.length) {
+            self.filling.insert(*key);
+        } else {
+            self.filling.remove(key);
+        }
     }
 
     /// Hears of every change of a core.
@@ -341,6 +351,7 @@ impl<E: Env> DatabaseCores<E> {
 
     /// The blocks that came after those that were taken before, with the index of the first.
     pub(super) fn take_new(&mut self, key: &CoreKey) -> Result<(Index, Vec<Bytes>), CoreError> {
+        self.look(key);
         let member = self.open.get_mut(key).ok_or(CoreError::Unknown)?;
         let from = Index(member.fed);
         match member.take_new() {
@@ -428,6 +439,14 @@ impl<E: Env> DatabaseCores<E> {
 }
 
 impl<E: Env> Member<E> {
+    fn known(&self, key: CoreKey) -> Known {
+        Known {
+            key,
+            length: Length(self.core.length().unwrap_or_default()),
+            have: Length(self.core.contiguous_length().unwrap_or_default()),
+        }
+    }
+
     fn take_new(&mut self) -> Result<Vec<Bytes>, CoreError> {
         loop {
             self.notice_rewriting()?;

@@ -205,7 +205,8 @@ impl<E: Env> Autobee<E> {
         View::new(state.engine.view(), state.trees.peers())
     }
 
-    /// All entries in their order, with the weight that each batch has there.
+    /// All entries in their order, with the weight that each batch has there. Those before the window are read from the
+    /// system tree, one after the other, while nothing else goes on: not for the steps of a busy program.
     #[must_use]
     pub fn order(&self) -> Vec<OrderedEntry> {
         let state = lock(&self.shared.state);

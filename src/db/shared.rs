@@ -74,6 +74,11 @@ pub(super) struct State<E: Env> {
     strangers: Strangers,
     /// The cores that peers are told of, with the length that they are told.
     coupled: BTreeMap<CoreKey, Length>,
+    /// Those of which there may be more to tell.
+    uncoupled: BTreeSet<CoreKey>,
+    /// The membership that [`State::choose`] looked at, and what could not be opened since.
+    seen: Option<(usize, u64)>,
+    unopened: BTreeSet<CoreKey>,
     is_closed: bool,
     /// What applying waits for.
     awaited: Option<MissingBlock>,
@@ -103,6 +108,9 @@ impl<E: Env> Shared<E> {
             to_open: BTreeSet::new(),
             strangers: Strangers::new(settings.stranger_cores_max, settings.stranger_quiet()),
             coupled: BTreeMap::new(),
+            uncoupled: BTreeSet::new(),
+            seen: None,
+            unopened: BTreeSet::new(),
             is_closed: false,
             awaited: None,
             news,
@@ -450,6 +458,7 @@ impl<E: Env> State<E> {
     /// Hands new blocks of a core to the engine. None when there are none.
     fn feed(&mut self, key: &CoreKey) -> Result<Option<Fed>, CoreError> {
         let (from, blocks) = self.cores.take_new(key)?;
+        self.uncoupled.insert(*key);
         self.engine.ingest(*key, from, &blocks);
         if !blocks.is_empty() {
             let now = self.cores.store().env().clock().now();
@@ -510,15 +519,26 @@ impl<E: Env> State<E> {
             cores,
             to_open,
             strangers,
+            coupled,
+            uncoupled,
+            seen,
+            unopened,
             ..
         } = self;
-        let members = engine.system().records();
-        let members = members
-            .filter(|(_, record)| !record.is_anchor)
-            .map(|(key, _)| *key);
+        let now_seen = Some(engine.membership());
+        if std::mem::replace(seen, now_seen) != now_seen {
+            let members = engine.system().records();
+            for (key, _) in members.filter(|(_, record)| !record.is_anchor) {
+                if cores.get(key).is_none() {
+                    to_open.insert(*key);
+                } else if !coupled.contains_key(key) {
+                    uncoupled.insert(*key);
+                }
+            }
+        }
+        to_open.append(unopened);
         let awaited = engine.awaited();
-        let wanted = members.chain(awaited.iter().copied());
-        to_open.extend(wanted.filter(|key| cores.get(key).is_none()));
+        to_open.extend(awaited.iter().filter(|key| cores.get(key).is_none()));
         let is_wanted = |key: &CoreKey| engine.is_member(key) || awaited.contains(key);
         strangers.retain(|key| !is_wanted(key));
         if !engine.takes_strangers() {
@@ -544,15 +564,18 @@ impl<E: Env> State<E> {
     /// The cores that peers are to be told of, with their lengths, as far as these are news: those of members, and our own.
     fn couple(&mut self) -> Vec<Link> {
         let mut news = Vec::new();
-        for key in self.cores.keys() {
-            if key != self.cores.local() && !self.engine.is_member(&key) {
-                continue;
+        let Self { engine, cores, .. } = self;
+        self.uncoupled.retain(|key| {
+            if *key != cores.local() && !engine.is_member(key) {
+                return false;
             }
-            let length = self.cores.offered_length(&key);
-            if length > self.coupled.get(&key).copied().unwrap_or_default() {
-                news.push(Link { key, length });
+            let length = cores.offered_length(key);
+            if length > self.coupled.get(key).copied().unwrap_or_default() {
+                news.push(Link { key: *key, length });
             }
-        }
+            // The rest is told of once it is durable.
+            cores.here(key).is_some_and(|here| length < here)
+        });
         self.coupled
             .extend(news.iter().map(|core| (core.key, core.length)));
         news
@@ -603,8 +626,10 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
                 break;
             };
             // Other cores go on without one that cannot be opened; the next drain tries it again.
-            if let Err(CoreError::Closed | CoreError::Store(_)) = shared.open(key).await {
-                return;
+            match shared.open(key).await {
+                Ok(()) => {}
+                Err(CoreError::Closed | CoreError::Store(_)) => return,
+                Err(_) => _ = lock(&shared.state).unopened.insert(key),
             }
         }
         shared.notify();

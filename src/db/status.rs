@@ -95,9 +95,8 @@ impl<E: Env> Autobee<E> {
         });
         let peers = peers.collect();
         let state = lock(&self.shared.state);
-        let records = state.engine.writers();
         let writers = state.cores.known().map(|known| {
-            let record = records.iter().find(|record| record.key == known.key).copied();
+            let record = state.engine.writer(&known.key);
             let stalled = state.stalled(&known.key);
             WriterProgress::new(known, record, stalled)
         });
@@ -113,7 +112,7 @@ impl<E: Env> Autobee<E> {
     /// The record of one writer; none when it never was one.
     #[must_use]
     pub fn writer(&self, key: &CoreKey) -> Option<WriterStatus> {
-        self.writers().into_iter().find(|record| record.key == *key)
+        lock(&self.shared.state).engine.writer(key)
     }
 
     /// Where a writer says that its own system tree and its own view stand, by its newest block that says so; none when

@@ -43,7 +43,7 @@ pub use trees::{MissingBlock, Restored, Trees};
 use crate::apply::{ApplyFn, Snapshot};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
-use crate::wire::{Index, Length, Link, Timestamp, Weight};
+use crate::wire::{Index, Length, Link, Timestamp, Weight, WriterRecord};
 use anchor::Anchor;
 use dag::Dag;
 use encryption::DatabaseKeys;
@@ -173,6 +173,19 @@ pub struct WriterStatus {
     pub is_removed: bool,
     /// It is an anchor, which nobody writes.
     pub is_anchor: bool,
+}
+
+impl WriterStatus {
+    fn of(key: CoreKey, record: &WriterRecord) -> Self {
+        Self {
+            key,
+            length: record.length,
+            weight: record.weight,
+            max_weight: record.max_weight.unwrap_or_default(),
+            is_removed: record.is_removed,
+            is_anchor: record.is_anchor,
+        }
+    }
 }
 
 /// Counts since the engine was made.
@@ -380,6 +393,13 @@ impl<V: Verify> Engine<V> {
         *core == self.rules.bootstrap || self.system().record(core).is_some_and(|record| !record.is_anchor)
     }
 
+    /// Changes whenever there are other members.
+    #[must_use]
+    pub fn membership(&self) -> (usize, u64) {
+        // A record stays until the entry that made it is undone.
+        (self.system().writers(), self.order.stats().undone)
+    }
+
     /// The cores that members wait for without their being members' too: what their batches link, and what those wait
     /// for in turn. What only batches of strangers wait for is not among them, so strangers cannot make them many.
     #[must_use]
@@ -431,15 +451,17 @@ impl<V: Verify> Engine<V> {
     /// The records of all writers, by key.
     #[must_use]
     pub fn writers(&self) -> Vec<WriterStatus> {
-        let records = self.system().records().map(|(key, record)| WriterStatus {
-            key: *key,
-            length: record.length,
-            weight: record.weight,
-            max_weight: record.max_weight.unwrap_or_default(),
-            is_removed: record.is_removed,
-            is_anchor: record.is_anchor,
-        });
-        records.collect()
+        let records = self.system().records();
+        records
+            .map(|(key, record)| WriterStatus::of(*key, record))
+            .collect()
+    }
+
+    /// The record of one writer.
+    #[must_use]
+    pub fn writer(&self, key: &CoreKey) -> Option<WriterStatus> {
+        let record = self.system().record(key)?;
+        Some(WriterStatus::of(*key, record))
     }
 
     /// Links that nothing can be ordered behind before they are here.

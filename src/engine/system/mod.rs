@@ -82,6 +82,12 @@ impl System {
         self.records.iter().map(|(key, record)| (key, record.as_ref()))
     }
 
+    /// How many records there are.
+    #[must_use]
+    pub fn writers(&self) -> usize {
+        self.records.len()
+    }
+
     /// True for those who may write: with a record, and not removed.
     #[must_use]
     pub fn is_writer(&self, key: &CoreKey) -> bool {
