@@ -2,6 +2,7 @@
 
 mod acknowledged;
 mod convergence;
+mod gathering;
 mod reference;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub use acknowledged::acknowledged;
 pub use convergence::convergence;
+pub use gathering::{Healing, gathering};
 pub use reference::reference;
 
 /// What a replica holds at the end of a run.

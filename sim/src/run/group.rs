@@ -43,13 +43,8 @@ impl<E: Env> Group<E> {
     pub(super) fn new(
         world: &impl Lane<Env = E>,
         replicas: usize,
-        window_batches: Option<usize>,
+        settings: Settings,
     ) -> Result<Self, NameError> {
-        let defaults = Settings::default();
-        let settings = Settings {
-            window_batches: window_batches.unwrap_or(defaults.window_batches),
-            ..defaults
-        };
         let member = |number| {
             let name = format!("r{number}");
             Ok(Member {

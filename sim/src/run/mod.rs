@@ -6,8 +6,9 @@ mod report;
 
 use std::time::Duration;
 
+use autobee::Settings;
 use autobee::crypto::{CoreKey, Signature};
-use autobee::db::AppendOptions;
+use autobee::db::{AppendOptions, HealGather};
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::CoreOptions;
 use autobee::wire::oplog::{Backer, OplogBlock, Witness};
@@ -17,7 +18,9 @@ use thiserror::Error;
 
 pub use report::{ReplicaState, Report};
 
-use crate::invariant::{Acknowledged, Outcome, Violation, acknowledged, convergence, reference};
+use crate::invariant::{
+    Acknowledged, Healing, Outcome, Violation, acknowledged, convergence, gathering, reference,
+};
 use crate::lane::Lane;
 use crate::replica::Crash;
 use crate::scenario::{Action, CrashMode, CryptoChoice, Scenario};
@@ -83,6 +86,8 @@ struct Simulation<'a, S: Lane> {
     seed: u64,
     world: S,
     group: Group<S::Env>,
+    /// When everything was healed, and how often each replica had undone something until then.
+    healed: Option<(Duration, Vec<u64>)>,
 }
 
 impl<'a, S: Lane> Simulation<'a, S> {
@@ -108,12 +113,13 @@ impl<'a, S: Lane> Simulation<'a, S> {
             ..WorldConfig::default()
         });
         world.note(&format!("scenario {} seed {seed}", scenario.name));
-        let group = Group::new(&world, scenario.replicas, scenario.window_batches)?;
+        let group = Group::new(&world, scenario.replicas, settings(scenario))?;
         let simulation = Self {
             scenario,
             seed,
             world,
             group,
+            healed: None,
         };
         simulation.group.boot(&simulation.world, 0);
         simulation.wait_for(
@@ -164,7 +170,8 @@ impl<'a, S: Lane> Simulation<'a, S> {
     }
 
     /// Ends all faults.
-    fn heal(&self) {
+    fn heal(&mut self) {
+        self.healed = Some((self.world.now(), self.undos()));
         self.world.heal();
         for replica in 0..self.scenario.replicas {
             self.world.resume(self.group.id(replica));
@@ -181,6 +188,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             if violations.is_empty() {
                 // The model is slow: one look, at one of many equals.
                 violations.extend(self.reference()?);
+                violations.extend(self.gathering());
                 return Ok(violations);
             }
             if self.world.now() >= limit {
@@ -202,6 +210,27 @@ impl<'a, S: Lane> Simulation<'a, S> {
             }),
         }
         Ok(violations)
+    }
+
+    /// How often each replica undid something since it was started.
+    fn undos(&self) -> Vec<u64> {
+        let undos = |replica| self.group.db(replica).map_or(0, |db| db.stats().undos);
+        (0..self.scenario.replicas).map(undos).collect()
+    }
+
+    fn gathering(&self) -> Option<Violation> {
+        let gather = Duration::from_millis(self.scenario.gather_ms?);
+        let (at, before) = self.healed.as_ref()?;
+        let healing = Healing {
+            taken: self.world.now().saturating_sub(*at),
+            gather,
+        };
+        let undos = self.undos().into_iter().zip(before);
+        let undos: Vec<(String, u64)> = undos
+            .enumerate()
+            .map(|(replica, (after, before))| (self.group.name(replica), after.saturating_sub(*before)))
+            .collect();
+        gathering(healing, &undos)
     }
 
     fn reference(&self) -> Result<Option<Violation>, SimError> {
@@ -391,4 +420,18 @@ impl<'a, S: Lane> Simulation<'a, S> {
             why: why.to_string(),
         }
     }
+}
+
+/// How the replicas of a scenario are set.
+fn settings(scenario: &Scenario) -> Settings {
+    let mut settings = Settings::default();
+    settings.window_batches = scenario.window_batches.unwrap_or(settings.window_batches);
+    if let Some(gather_ms) = scenario.gather_ms {
+        settings.heal_gather = HealGather {
+            time_ms: gather_ms,
+            quiet_ms: gather_ms,
+            ..settings.heal_gather
+        };
+    }
+    settings
 }

@@ -41,6 +41,7 @@ impl Scenario {
             writer_weight,
             // Small ones are left behind by what a partition holds back.
             window_batches: [None, Some(1), Some(3), Some(8)][usize::try_from(seed % 4).unwrap_or(0)],
+            gather_ms: None,
             network: crate::PathConfig::default(),
             disk: crate::disk::DiskFaults::default(),
             workload: vec![workload(appends, optimistic)],

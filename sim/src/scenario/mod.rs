@@ -63,6 +63,11 @@ pub struct Scenario {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_batches: Option<usize>,
+    /// How long each replica gathers blocks that are on their way, in milliseconds: both times of
+    /// [`autobee::db::HealGather`], whose defaults hold when absent. When it is given, replicas may undo at most once each
+    /// such time, and twice, from when everything is healed until all agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gather_ms: Option<u64>,
     /// The paths between replicas.
     #[serde(default)]
     pub network: PathConfig,
