@@ -204,7 +204,12 @@ impl<E: Env> Shared<E> {
             if state.is_closed {
                 return Err(CoreError::Closed);
             }
-            state.cores.add(core)?
+            let is_new = state.cores.add(core)?;
+            if is_new && !state.wants(&key) {
+                // It gave up its slot while it was opened.
+                return state.cores.close(&key);
+            }
+            is_new
         };
         if is_new {
             self.follow(key)?;
@@ -509,6 +514,10 @@ impl<E: Env> State<E> {
             }
         }
         // Else who becomes a member is fetched without being announced.
+    }
+
+    fn wants(&self, key: &CoreKey) -> bool {
+        self.engine.is_member(key) || self.strangers.has(key) || self.engine.awaited().contains(key)
     }
 
     /// Which cores are to be opened: those of members, what their batches wait for, and a bounded number of strangers',

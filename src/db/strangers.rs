@@ -110,6 +110,11 @@ impl Strangers {
 
     // What follows.
 
+    /// True when it has a slot.
+    pub(super) fn has(&self, core: &CoreKey) -> bool {
+        self.slots.contains_key(core)
+    }
+
     /// The next one that gets a slot; none when nobody waits, or no slot is free yet.
     pub(super) fn next(&mut self, now: Mono, is_known: impl Fn(&CoreKey) -> bool) -> Option<Turn> {
         loop {
