@@ -16,6 +16,7 @@ mod strangers;
 mod trees;
 mod update;
 mod view;
+mod wanted;
 mod watch;
 
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! What the handles of one open database, and the tasks that serve it, share.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,10 +12,10 @@ use super::append::Own;
 use super::cores::DatabaseCores;
 use super::event::News;
 use super::gather::{Fed, Gather};
-use super::strangers::{Strangers, Turn};
 use super::trees::DatabaseTrees;
 use super::update::{UpdateHook, Updates};
 use super::view::Source as _;
+use super::wanted::Wanted;
 use super::{Session, Settings, Stalled};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::encryption::DatabaseKeys;
@@ -26,9 +25,8 @@ use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore};
 use crate::replication::Role;
 use crate::replication::session::{Replication, SessionSettings, Wakeup};
-use crate::replication::wakeup::TopicPeer;
 use crate::store::Seq;
-use crate::wire::{Length, Link, Timestamp};
+use crate::wire::{Length, Timestamp};
 
 pub(super) struct Shared<E: Env> {
     pub(super) env: E,
@@ -37,23 +35,23 @@ pub(super) struct Shared<E: Env> {
     pub(super) key: CoreKey,
     pub(super) local: CoreKey,
     /// Of an encrypted database.
-    keys: Option<DatabaseKeys>,
+    pub(super) keys: Option<DatabaseKeys>,
     pub(super) state: Mutex<State<E>>,
     /// Held by the append whose turn it is.
     pub(super) appending: tokio::sync::Mutex<()>,
     pub(super) replication: Replication<E>,
     /// Where peers tell each other of cores of writers.
-    wakeup: Wakeup,
+    pub(super) wakeup: Wakeup,
     /// Counts changes: of the order, of what may be offered, of what is open.
     pub(super) changed: watch::Sender<u64>,
     /// Counts wishes for cores that are not open.
-    wishes: watch::Sender<u64>,
+    pub(super) wishes: watch::Sender<u64>,
     /// Changes when the database is closed.
     closing: watch::Sender<bool>,
     /// The earliest time for which a timer runs.
     alarm: Mutex<Option<Timestamp>>,
     /// The earliest time at which somebody looks whether a stranger gives up its slot.
-    rotation: Mutex<Option<Mono>>,
+    pub(super) rotation: Mutex<Option<Mono>>,
     /// Connections that run, and some that are over.
     sessions: Mutex<Vec<Session>>,
     /// Drains that run.
@@ -68,18 +66,8 @@ pub(super) struct State<E: Env> {
     pub(super) cores: DatabaseCores<E>,
     pub(super) trees: DatabaseTrees<E>,
     pub(super) own: Own,
-    /// Cores that are wanted, and that nobody opened yet.
-    to_open: BTreeSet<CoreKey>,
-    /// Cores that are fetched though no member mentions them, and those that could be.
-    strangers: Strangers,
-    /// The cores that peers are told of, with the length that they are told.
-    coupled: BTreeMap<CoreKey, Length>,
-    /// Those of which there may be more to tell.
-    uncoupled: BTreeSet<CoreKey>,
-    /// The membership that [`State::choose`] looked at, and what could not be opened since.
-    seen: Option<(usize, u64)>,
-    unopened: BTreeSet<CoreKey>,
-    is_closed: bool,
+    pub(super) wanted: Wanted,
+    pub(super) is_closed: bool,
     /// What applying waits for.
     awaited: Option<MissingBlock>,
     pub(super) news: News,
@@ -105,12 +93,7 @@ impl<E: Env> Shared<E> {
             cores,
             trees,
             own: Own::default(),
-            to_open: BTreeSet::new(),
-            strangers: Strangers::new(settings.stranger_cores_max, settings.stranger_quiet()),
-            coupled: BTreeMap::new(),
-            uncoupled: BTreeSet::new(),
-            seen: None,
-            unopened: BTreeSet::new(),
+            wanted: Wanted::new(&settings),
             is_closed: false,
             awaited: None,
             news,
@@ -147,24 +130,7 @@ impl<E: Env> Shared<E> {
         }
         lock(&self.state).expect();
         self.drain().await?;
-        {
-            let mut state = lock(&self.state);
-            let awaited = state.engine.awaited();
-            let now = self.env.clock().now();
-            for key in keys {
-                if key != self.local && !state.engine.is_member(&key) && !awaited.contains(&key) {
-                    state.strangers.occupy(key, now);
-                }
-            }
-        }
-        let spawn = self.env.spawn();
-        spawn.spawn("open cores", open_wanted(Arc::downgrade(self), wishes));
-        let heard = hear(
-            Arc::downgrade(self),
-            self.replication.wakeup(self.key),
-            self.closing.subscribe(),
-        );
-        spawn.spawn("hear announcements", heard);
+        self.fetch(keys, wishes, self.closing.subscribe());
         Ok(())
     }
 
@@ -190,35 +156,8 @@ impl<E: Env> Shared<E> {
         sessions.clone()
     }
 
-    /// Takes note of cores that peers are said to have.
-    pub(super) fn hint(self: &Arc<Self>, cores: &[Link]) {
-        lock(&self.state).hear(cores.iter().map(|core| (None, core.key)));
-        self.tend();
-    }
-
-    /// Opens a core that takes part.
-    async fn open(self: &Arc<Self>, key: CoreKey) -> Result<(), CoreError> {
-        let core = DatabaseCores::session(&self.store, self.key, self.keys.as_ref(), key).await?;
-        let is_new = {
-            let mut state = lock(&self.state);
-            if state.is_closed {
-                return Err(CoreError::Closed);
-            }
-            let is_new = state.cores.add(core)?;
-            if is_new && !state.wants(&key) {
-                // It gave up its slot while it was opened.
-                return state.cores.close(&key);
-            }
-            is_new
-        };
-        if is_new {
-            self.follow(key)?;
-        }
-        Ok(())
-    }
-
     /// Hands the stored blocks of a core to the engine, and starts a task that does so whenever more come.
-    fn follow(self: &Arc<Self>, key: CoreKey) -> Result<(), CoreError> {
+    pub(super) fn follow(self: &Arc<Self>, key: CoreKey) -> Result<(), CoreError> {
         let changes = {
             let mut state = lock(&self.state);
             let changes = state.cores.changes(&key)?;
@@ -330,27 +269,6 @@ impl<E: Env> Shared<E> {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Chooses what to fetch and what to tell peers of, now that more is known.
-    fn tend(self: &Arc<Self>) {
-        let (is_wishing, news, rotates_at) = {
-            let mut state = lock(&self.state);
-            if state.is_closed {
-                return;
-            }
-            state.strangers.retain_peers(|peer| self.wakeup.has_peer(peer));
-            state.choose(self.env.clock().now());
-            let rotates_at = state.strangers.next_at();
-            (!state.to_open.is_empty(), state.couple(), rotates_at)
-        };
-        self.set_rotation(rotates_at);
-        if is_wishing {
-            self.wishes.send_modify(|count| *count = count.wrapping_add(1));
-        }
-        for core in news {
-            self.wakeup.couple(core.key, core.length);
-        }
-    }
-
     pub(super) async fn close(&self) -> Result<(), Error> {
         if std::mem::replace(&mut lock(&self.state).is_closed, true) {
             return Ok(());
@@ -377,25 +295,6 @@ impl<E: Env> Shared<E> {
                 .spawn()
                 .spawn("await a block", await_block(Arc::downgrade(self), missing));
         }
-    }
-
-    /// Strangers that wait for a slot get one when another one gave nothing for long enough.
-    fn set_rotation(self: &Arc<Self>, at: Option<Mono>) {
-        let Some(at) = at else { return };
-        {
-            let mut rotation = lock(&self.rotation);
-            if rotation.is_some_and(|set| set <= at) {
-                return;
-            }
-            *rotation = Some(at);
-        }
-        let (shared, clock) = (Arc::downgrade(self), self.env.clock().clone());
-        self.env.spawn().spawn("rotate strangers", async move {
-            clock.sleep_until(at).await;
-            let Some(shared) = shared.upgrade() else { return };
-            lock(&shared.rotation).take_if(|set| *set == at);
-            shared.tend();
-        });
     }
 
     /// Entries from too far ahead wait for the clock.
@@ -463,12 +362,9 @@ impl<E: Env> State<E> {
     /// Hands new blocks of a core to the engine. None when there are none.
     fn feed(&mut self, key: &CoreKey) -> Result<Option<Fed>, CoreError> {
         let (from, blocks) = self.cores.take_new(key)?;
-        self.uncoupled.insert(*key);
+        let now = self.cores.store().env().clock().now();
+        self.wanted.changed(key, !blocks.is_empty(), now);
         self.engine.ingest(*key, from, &blocks);
-        if !blocks.is_empty() {
-            let now = self.cores.store().env().clock().now();
-            self.strangers.gave(key, now);
-        }
         Ok((!blocks.is_empty()).then(|| Fed {
             blocks: blocks.len(),
             bytes: blocks.iter().map(Bytes::len).sum(),
@@ -502,92 +398,6 @@ impl<E: Env> State<E> {
     pub(super) fn stalled(&self, key: &CoreKey) -> Option<Stalled> {
         let frozen = self.engine.frozen(key).cloned().map(Stalled::Frozen);
         frozen.or_else(|| self.cores.stalled(key).cloned())
-    }
-
-    // What is fetched.
-
-    /// Notes cores that peers have, each with the peer that said so.
-    fn hear(&mut self, cores: impl Iterator<Item = (Option<TopicPeer>, CoreKey)>) {
-        if self.engine.takes_strangers() {
-            for (by, key) in cores {
-                self.strangers.announce(by, [key]);
-            }
-        }
-        // Else who becomes a member is fetched without being announced.
-    }
-
-    fn wants(&self, key: &CoreKey) -> bool {
-        self.engine.is_member(key) || self.strangers.has(key) || self.engine.awaited().contains(key)
-    }
-
-    /// Which cores are to be opened: those of members, what their batches wait for, and a bounded number of strangers',
-    /// who may have written optimistically.
-    fn choose(&mut self, now: Mono) {
-        let Self {
-            engine,
-            cores,
-            to_open,
-            strangers,
-            coupled,
-            uncoupled,
-            seen,
-            unopened,
-            ..
-        } = self;
-        let now_seen = Some(engine.membership());
-        if std::mem::replace(seen, now_seen) != now_seen {
-            let members = engine.system().records();
-            for (key, _) in members.filter(|(_, record)| !record.is_anchor) {
-                if cores.get(key).is_none() {
-                    to_open.insert(*key);
-                } else if !coupled.contains_key(key) {
-                    uncoupled.insert(*key);
-                }
-            }
-        }
-        to_open.append(unopened);
-        let awaited = engine.awaited();
-        to_open.extend(awaited.iter().filter(|key| cores.get(key).is_none()));
-        let is_wanted = |key: &CoreKey| engine.is_member(key) || awaited.contains(key);
-        strangers.retain(|key| !is_wanted(key));
-        if !engine.takes_strangers() {
-            return;
-        }
-        let linked = engine.missing().map(|link| link.key);
-        let is_new = |key: &CoreKey| !awaited.contains(key) && cores.get(key).is_none();
-        strangers.announce(None, linked.filter(is_new));
-        let mut turns = Vec::new();
-        while let Some(turn) = strangers.next(now, |key| cores.get(key).is_some() || is_wanted(key)) {
-            turns.push(turn);
-        }
-        for Turn { opens, closes } in turns {
-            if let Some(closes) = closes {
-                to_open.remove(&closes);
-                // A store that cannot be written says so at the next drain.
-                let _ = cores.close(&closes);
-            }
-            to_open.insert(opens);
-        }
-    }
-
-    /// The cores that peers are to be told of, with their lengths, as far as these are news: those of members, and our own.
-    fn couple(&mut self) -> Vec<Link> {
-        let mut news = Vec::new();
-        let Self { engine, cores, .. } = self;
-        self.uncoupled.retain(|key| {
-            if *key != cores.local() && !engine.is_member(key) {
-                return false;
-            }
-            let length = cores.offered_length(key);
-            if length > self.coupled.get(key).copied().unwrap_or_default() {
-                news.push(Link { key: *key, length });
-            }
-            // The rest is told of once it is durable.
-            cores.here(key).is_some_and(|here| length < here)
-        });
-        self.coupled
-            .extend(news.iter().map(|core| (core.key, core.length)));
-        news
     }
 }
 
@@ -623,35 +433,6 @@ async fn await_block<E: Env>(shared: Weak<Shared<E>>, missing: MissingBlock) {
     if let Some(shared) = shared.upgrade() {
         // What went wrong with applying is kept in the engine.
         let _ = Box::pin(shared.drain()).await;
-    }
-}
-
-/// Opens the cores that are wished for.
-async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receiver<u64>) {
-    while wishes.changed().await.is_ok() {
-        let Some(shared) = shared.upgrade() else { return };
-        loop {
-            let Some(key) = lock(&shared.state).to_open.pop_first() else {
-                break;
-            };
-            // Other cores go on without one that cannot be opened; the next drain tries it again.
-            match shared.open(key).await {
-                Ok(()) => {}
-                Err(CoreError::Closed | CoreError::Store(_)) => return,
-                Err(_) => _ = lock(&shared.state).unopened.insert(key),
-            }
-        }
-        shared.notify();
-    }
-}
-
-/// Takes note of the cores that peers announce.
-async fn hear<E: Env>(shared: Weak<Shared<E>>, wakeup: Wakeup, mut closing: watch::Receiver<bool>) {
-    while let Some(cores) = unless(wakeup.announced_by(), closing.changed()).await {
-        let Some(shared) = shared.upgrade() else { return };
-        let cores = cores.into_iter().map(|(peer, core)| (Some(peer), core.key));
-        lock(&shared.state).hear(cores);
-        shared.tend();
     }
 }
 
