@@ -60,6 +60,13 @@ impl Encoder {
         }
     }
 
+    /// As [`Encoder::new`], in memory that was used before. What stands there is overwritten.
+    #[must_use]
+    pub fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self { bytes, error: None }
+    }
+
     /// The bytes.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Buf as _;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 mod channels;
 
@@ -29,6 +29,12 @@ use crate::wire::compact::Decode as _;
 
 /// Bytes that are read at one time.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes that are read at one time while a peer sends more than that.
+const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// Memory that is kept for encoding messages.
+const ENCODED_BYTES: usize = 128 * 1024;
 
 /// Events that are taken before others may go on. More than requests may wait, so that a burst of too many is seen as such.
 const EVENTS_MAX: usize = 4096;
@@ -57,6 +63,8 @@ pub(super) struct Driver<E: Env> {
     /// Cores of which messages came.
     touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
     standing: BTreeMap<PeerId, Stand>,
+    /// Memory for the message that is sent next.
+    encoded: Vec<u8>,
     progress: watch::Sender<Progress>,
     blame: watch::Sender<Option<Misbehaviour>>,
     now: Progress,
@@ -120,6 +128,7 @@ impl<E: Env> Driver<E> {
             held: None,
             touched: BTreeMap::new(),
             standing: BTreeMap::new(),
+            encoded: Vec::new(),
             progress,
             blame,
             now: Progress::default(),
@@ -149,13 +158,13 @@ impl<E: Env> Driver<E> {
     where
         S: AsyncRead + AsyncWrite + Send,
     {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut room = READ_BYTES;
         loop {
             let is_more = self.take_events().await?;
             self.take_mail().await?;
             self.pull()?;
             self.report();
-            if self.wait(stream, &mut buffer, is_more).await? == Woken::PeerEnded {
+            if self.wait(stream, &mut room, is_more).await? == Woken::PeerEnded {
                 return Err(End::PeerEnded);
             }
             // Also while bytes come without a pause.
@@ -273,7 +282,7 @@ impl<E: Env> Driver<E> {
         self.survive(channel, opened)
     }
 
-    fn receive(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), End> {
+    fn receive(&mut self, channel: Channel, kind: u64, payload: &Bytes) -> Result<(), End> {
         if self
             .held
             .as_ref()
@@ -298,7 +307,7 @@ impl<E: Env> Driver<E> {
         else {
             return Ok(());
         };
-        let message = Message::decode(kind, payload).map_err(|error| Misbehaviour::Message {
+        let message = Message::decode_shared(kind, payload).map_err(|error| Misbehaviour::Message {
             core: core.key,
             error,
         })?;
@@ -387,11 +396,15 @@ impl<E: Env> Driver<E> {
             self.connection.cork();
             for message in pulled.messages {
                 // What does not fit is a block that nobody could ever send: the peer asks others, or gives up.
-                if let Ok(payload) = message.encode() {
+                if let Ok(payload) = message.encode_reusing(std::mem::take(&mut self.encoded)) {
                     let _ = self.connection.send(channel, message.kind(), &payload);
+                    self.encoded = payload;
                 }
             }
             self.connection.uncork();
+            // A large block does not hold on to its memory.
+            self.encoded.clear();
+            self.encoded.shrink_to(ENCODED_BYTES);
             if !pulled.is_drained {
                 self.due.push_back(peer);
             }
@@ -439,7 +452,7 @@ impl<E: Env> Driver<E> {
     async fn wait<S>(
         &mut self,
         stream: &mut Pin<Box<S>>,
-        buffer: &mut [u8],
+        room: &mut usize,
         is_more: bool,
     ) -> Result<Woken, End>
     where
@@ -476,15 +489,23 @@ impl<E: Env> Driver<E> {
                 return Poll::Ready(Ok(Woken::Mail));
             }
             if connection.is_readable() {
-                let mut read = ReadBuf::new(buffer);
-                if let Poll::Ready(done) = stream.as_mut().poll_read(context, &mut read) {
-                    done.map_err(failed)?;
-                    let bytes = read.filled();
-                    if bytes.is_empty() {
+                let input = connection.input();
+                if input.capacity() - input.len() < *room / 2 {
+                    input.reserve(*room);
+                }
+                let spare = input.capacity() - input.len();
+                if let Poll::Ready(done) = pin!(stream.read_buf(input)).poll(context) {
+                    let bytes = done.map_err(failed)?;
+                    if bytes == 0 {
                         return Poll::Ready(Ok(Woken::PeerEnded));
                     }
-                    connection.receive(bytes, clock.now());
-                    now.received = now.received.saturating_add(bytes.len() as u64);
+                    *room = if bytes == spare {
+                        READ_BYTES_MAX
+                    } else {
+                        READ_BYTES
+                    };
+                    connection.received(clock.now());
+                    now.received = now.received.saturating_add(bytes as u64);
                     return Poll::Ready(Ok(Woken::Input));
                 }
             }
