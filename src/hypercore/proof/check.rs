@@ -70,7 +70,11 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
     /// Proofs of neighbours share most of what stands above the blocks: it is hashed and looked up only once.
     pub fn check_all(&self, proofs: &[&Proof]) -> Vec<Result<Option<Accepted>, ProofError>> {
         let mut before = Before::default();
+        let blocks = proofs.iter().filter_map(|proof| proof.block.as_ref());
+        let blocks: Vec<(u64, &[u8])> = blocks.map(|block| (block.index, &*block.value)).collect();
+        let mut leaves = merkle::leaves(&blocks).into_iter();
         let check = |proof: &&Proof| {
+            before.leaf = proof.block.as_ref().and_then(|_| leaves.next());
             let checked = self.check_after(proof, &mut before);
             if let Ok(Some(accepted @ Accepted { head: None, .. })) = &checked {
                 let nodes = accepted.nodes.iter().map(|node| (node.index, *node));
@@ -87,6 +91,7 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
         }
         let mut evidence = Evidence {
             hashed: std::mem::take(&mut before.hashed),
+            leaf: before.leaf.take(),
             ..Evidence::default()
         };
         let checked = self.check_with(proof, &mut evidence, before);
@@ -208,6 +213,8 @@ struct Before {
     /// Nodes that are stored, or will be together with what is checked now.
     nodes: BTreeMap<u64, Node>,
     hashed: Hashed,
+    /// The leaf of the block of the next proof.
+    leaf: Option<Node>,
 }
 
 /// Parents that were computed, each with its children.
@@ -247,6 +254,8 @@ enum From {
 pub(super) struct Evidence {
     nodes: Vec<(Node, From)>,
     hashed: Hashed,
+    /// The leaf of the block, when it was hashed together with others.
+    leaf: Option<Node>,
 }
 
 impl Evidence {
@@ -266,7 +275,8 @@ impl Evidence {
         };
         match (&proof.block, &proof.hash) {
             (Some(block), _) => {
-                let leaf = merkle::leaf(block.index, &block.value);
+                let leaf = self.leaf.take();
+                let leaf = leaf.unwrap_or_else(|| merkle::leaf(block.index, &block.value));
                 let queue = Queue::new(&block.nodes, sought);
                 self.climb(leaf.index, Some(leaf), queue).map(Some)
             }

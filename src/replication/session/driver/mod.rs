@@ -31,7 +31,7 @@ use crate::wire::compact::Decode as _;
 const READ_BYTES: usize = 64 * 1024;
 
 /// Bytes that are read at one time while a peer sends more than that.
-const READ_BYTES_MAX: usize = 256 * 1024;
+const READ_BYTES_MAX: usize = 512 * 1024;
 
 /// Memory that is kept for encoding messages.
 const ENCODED_BYTES: usize = 128 * 1024;
