@@ -180,7 +180,7 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
     }
 
     fn worth_storing(&self, nodes: &[(Node, From)], before: &mut Before) -> Result<Vec<Node>, ProofError> {
-        let mut new = Vec::new();
+        let mut new = Vec::with_capacity(nodes.len());
         for (node, source) in nodes {
             let known = self.known(node.index, before)?;
             let is_new = match source {
@@ -343,6 +343,7 @@ impl Evidence {
 
     /// Hashes upwards from the node `start`, which is given or first in the queue, until the queue is empty.
     fn climb(&mut self, start: u64, given: Option<Node>, mut queue: Queue<'_>) -> Result<Node, ProofError> {
+        self.nodes.reserve(2 * queue.listed.len() + 1);
         let mut top = match given {
             Some(leaf) => {
                 self.nodes.push((leaf, From::Computed));
