@@ -39,8 +39,9 @@ const ENCODED_BYTES: usize = 128 * 1024;
 /// Events that are taken before others may go on. More than requests may wait, so that a burst of too many is seen as such.
 const EVENTS_MAX: usize = 4096;
 
-/// Data messages that are stored in one step at most. With blocks of the usual size a read brings fewer.
-const HELD_MAX: usize = 256;
+/// Data messages that are stored in one step at most. After it new requests go out, so that the peer has something to
+/// do while the next ones are stored: a read may bring all that was asked for.
+const HELD_MAX: usize = 128;
 
 /// A session under way.
 pub(super) struct Driver<E: Env> {
@@ -180,7 +181,9 @@ impl<E: Env> Driver<E> {
     /// True when there is more.
     async fn take_events(&mut self) -> Result<bool, End> {
         let mut count = 0;
+        let mut data = 0;
         while count < EVENTS_MAX
+            && data < HELD_MAX
             && let Some(event) = self.connection.poll()?
         {
             count += 1;
@@ -216,7 +219,10 @@ impl<E: Env> Driver<E> {
                     channel,
                     kind,
                     payload,
-                }) => self.receive(channel, kind, &payload)?,
+                }) => {
+                    self.receive(channel, kind, &payload)?;
+                    data += usize::from(self.held.is_some());
+                }
                 Event::Channel(mux::Event::Closed { channel, .. }) => {
                     self.leave_topic(channel);
                     let Some(joined) = self.channels.remove(&channel) else {
@@ -232,7 +238,7 @@ impl<E: Env> Driver<E> {
         for core in std::mem::take(&mut self.touched).into_values() {
             core.settle();
         }
-        Ok(count == EVENTS_MAX)
+        Ok(count == EVENTS_MAX || data == HELD_MAX)
     }
 
     /// Hands on the data that was held back.
