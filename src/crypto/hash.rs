@@ -248,7 +248,7 @@ mod tests {
                 let state = Blake2b256::new_with_prefix([0]).chain_update(size).chain_update(block);
                 Hash::new(state.finalize().into())
             }).collect();
-            prop_assert_eq!(leaves(blocks.iter().map(Vec::as_slice)), each.clone());
+            prop_assert_eq!(&leaves(blocks.iter().map(Vec::as_slice)), &each);
             prop_assert_eq!(blocks.iter().map(|block| leaf(block)).collect::<Vec<_>>(), each);
         }
     }

@@ -60,13 +60,6 @@ impl Encoder {
         }
     }
 
-    /// As [`Encoder::new`], in memory that was used before. What stands there is overwritten.
-    #[must_use]
-    pub fn reusing(mut bytes: Vec<u8>) -> Self {
-        bytes.clear();
-        Self { bytes, error: None }
-    }
-
     /// The bytes.
     ///
     /// # Errors
@@ -74,6 +67,13 @@ impl Encoder {
     /// The first thing that could not be written.
     pub fn finish(self) -> Result<Vec<u8>, EncodeError> {
         self.error.map_or(Ok(self.bytes), Err)
+    }
+
+    /// As [`Encoder::new`], in memory that was used before. What stands there is overwritten.
+    #[must_use]
+    pub fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self { bytes, error: None }
     }
 
     /// Makes the whole encoding fail, for a value that has none.
