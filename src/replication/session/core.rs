@@ -45,7 +45,7 @@ pub(super) struct Pulled {
 }
 
 /// Messages that are taken under one lock.
-const PULL_MESSAGES: usize = 128;
+const PULL_MESSAGES: usize = 32;
 
 /// Bytes of blocks after which no more are taken under one lock.
 const PULL_BYTES: usize = 64 * 1024;

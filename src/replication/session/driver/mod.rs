@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 mod channels;
+mod room;
+
+use self::room::Room;
 
 use super::core::SharedCore;
 use super::mailbox::{Mail, Mailbox, Why};
@@ -26,12 +29,6 @@ use crate::replication::mux::{self, Channel};
 use crate::replication::replicator::{Fault, PeerId};
 use crate::replication::wakeup::{self, TopicPeer};
 use crate::wire::compact::Decode as _;
-
-/// Bytes that are read at one time.
-const READ_BYTES: usize = 64 * 1024;
-
-/// Bytes that are read at one time while a peer sends more than that.
-const READ_BYTES_MAX: usize = 512 * 1024;
 
 /// Memory that is kept for encoding messages.
 const ENCODED_BYTES: usize = 128 * 1024;
@@ -159,7 +156,7 @@ impl<E: Env> Driver<E> {
     where
         S: AsyncRead + AsyncWrite + Send,
     {
-        let mut room = READ_BYTES;
+        let mut room = Room::default();
         loop {
             let is_more = self.take_events().await?;
             self.take_mail().await?;
@@ -458,7 +455,7 @@ impl<E: Env> Driver<E> {
     async fn wait<S>(
         &mut self,
         stream: &mut Pin<Box<S>>,
-        room: &mut usize,
+        room: &mut Room,
         is_more: bool,
     ) -> Result<Woken, End>
     where
@@ -494,26 +491,16 @@ impl<E: Env> Driver<E> {
             if mail.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Ok(Woken::Mail));
             }
-            if connection.is_readable() {
-                let input = connection.input();
-                if input.capacity() - input.len() < *room / 2 {
-                    input.reserve(*room);
+            if connection.is_readable()
+                && let Poll::Ready(bytes) = room.read(stream, connection.input(), context)
+            {
+                let bytes = bytes.map_err(failed)?;
+                if bytes == 0 {
+                    return Poll::Ready(Ok(Woken::PeerEnded));
                 }
-                let spare = input.capacity() - input.len();
-                if let Poll::Ready(done) = pin!(stream.read_buf(input)).poll(context) {
-                    let bytes = done.map_err(failed)?;
-                    if bytes == 0 {
-                        return Poll::Ready(Ok(Woken::PeerEnded));
-                    }
-                    *room = if bytes == spare {
-                        READ_BYTES_MAX
-                    } else {
-                        READ_BYTES
-                    };
-                    connection.received(clock.now());
-                    now.received = now.received.saturating_add(bytes as u64);
-                    return Poll::Ready(Ok(Woken::Input));
-                }
+                connection.received(clock.now());
+                now.received = now.received.saturating_add(bytes as u64);
+                return Poll::Ready(Ok(Woken::Input));
             }
             sleep.as_mut().poll(context).map(|()| Ok(Woken::Time))
         })
