@@ -3,6 +3,8 @@
 use blake2::digest::consts::{U16, U32};
 use blake2::digest::{FixedOutput as _, KeyInit as _, Update as _};
 use blake2::{Blake2b256, Blake2bMac, Digest as _};
+use blake2b_simd::Params;
+use blake2b_simd::many::{self, HashManyJob};
 
 use super::{CoreKey, DiscoveryKey, Hash, KeyParseError};
 
@@ -15,11 +17,11 @@ use super::{CoreKey, DiscoveryKey, Hash, KeyParseError};
 /// ```
 #[must_use]
 pub fn hash(parts: &[&[u8]]) -> Hash {
-    let mut state = Blake2b256::new();
+    let mut state = plain().to_state();
     for part in parts {
-        blake2::Digest::update(&mut state, part);
+        state.update(part);
     }
-    Hash::new(state.finalize().into())
+    hash_of(&state.finalize())
 }
 
 /// BLAKE2b-256 of the parts under a key. The key is the parameter that BLAKE2 has for one; this is not HMAC.
@@ -68,6 +70,79 @@ pub struct TreeNode {
 pub fn leaf(block: &[u8]) -> Hash {
     let size = u64::try_from(block.len()).unwrap_or(u64::MAX);
     hash(&[&[0], &size.to_le_bytes(), block])
+}
+
+/// As [`leaf`] for each of many blocks, which are hashed side by side: several times as fast.
+#[must_use]
+pub fn leaves<'a>(blocks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Hash> {
+    let mut hashes = Vec::new();
+    let mut blocks = blocks.into_iter().peekable();
+    while blocks.peek().is_some() {
+        let group: Vec<&[u8]> = blocks.by_ref().take(GROUP).collect();
+        match group.iter().map(|block| block.len()).max() {
+            Some(..=COPIED_BYTES) => small_leaves(&group, &mut hashes),
+            _ => large_leaves(&group, &mut hashes),
+        }
+    }
+    hashes
+}
+
+/// Blocks that are hashed together. More than stand side by side, because they end at different times.
+const GROUP: usize = 16;
+
+/// Up to this size blocks are copied behind what is hashed before them, so that all of it is hashed side by side.
+const COPIED_BYTES: usize = 4096;
+
+const LEAF_HEAD: usize = 9;
+
+fn leaf_head(block: &[u8]) -> [u8; LEAF_HEAD] {
+    let mut head = [0; LEAF_HEAD];
+    let size = u64::try_from(block.len()).unwrap_or(u64::MAX);
+    head[1..].copy_from_slice(&size.to_le_bytes());
+    head
+}
+
+fn small_leaves(blocks: &[&[u8]], hashes: &mut Vec<Hash>) {
+    let params = plain();
+    let mut bytes = Vec::with_capacity(blocks.iter().map(|block| LEAF_HEAD + block.len()).sum());
+    for block in blocks {
+        bytes.extend_from_slice(&leaf_head(block));
+        bytes.extend_from_slice(block);
+    }
+    let mut rest = bytes.as_slice();
+    let mut jobs: Vec<HashManyJob<'_>> = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let (input, behind) = rest.split_at(LEAF_HEAD + block.len());
+        jobs.push(HashManyJob::new(&params, input));
+        rest = behind;
+    }
+    many::hash_many(&mut jobs);
+    hashes.extend(jobs.iter().map(|job| hash_of(&job.to_hash())));
+}
+
+fn large_leaves(blocks: &[&[u8]], hashes: &mut Vec<Hash>) {
+    let mut states: Vec<blake2b_simd::State> = blocks
+        .iter()
+        .map(|block| {
+            let mut state = plain().to_state();
+            state.update(&leaf_head(block));
+            state
+        })
+        .collect();
+    many::update_many(states.iter_mut().zip(blocks));
+    hashes.extend(states.iter().map(|state| hash_of(&state.finalize())));
+}
+
+fn plain() -> Params {
+    let mut params = Params::new();
+    params.hash_length(Hash::SIZE);
+    params
+}
+
+fn hash_of(hash: &blake2b_simd::Hash) -> Hash {
+    let mut bytes = [0; Hash::SIZE];
+    bytes.copy_from_slice(hash.as_bytes());
+    Hash::new(bytes)
 }
 
 /// The hash of the node above two siblings. The one with the smaller index is the left one, in whatever order they
@@ -157,7 +232,26 @@ impl std::fmt::Debug for HashKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn many_leaves_are_those_of_each(
+            sizes in proptest::collection::vec(prop_oneof![0..300usize, 4000..4200usize, 9000..10_000usize], 0..40),
+            fill: u8,
+        ) {
+            let blocks: Vec<Vec<u8>> = (fill..=u8::MAX).cycle().zip(&sizes).map(|(fill, size)| vec![fill; *size]).collect();
+            let each: Vec<Hash> = blocks.iter().map(|block| {
+                let size = (block.len() as u64).to_le_bytes();
+                let state = Blake2b256::new_with_prefix([0]).chain_update(size).chain_update(block);
+                Hash::new(state.finalize().into())
+            }).collect();
+            prop_assert_eq!(&leaves(blocks.iter().map(Vec::as_slice)), &each);
+            prop_assert_eq!(blocks.iter().map(|block| leaf(block)).collect::<Vec<_>>(), each);
+        }
+    }
 
     #[test]
     fn siblings_hash_alike_in_either_order() {

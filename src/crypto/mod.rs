@@ -10,7 +10,7 @@ mod sign;
 mod stream;
 
 pub use hash::{
-    HashKey, TreeNode, discovery_key, hash, hash_128, keyed_hash, keyed_hash_128, leaf, parent, tree,
+    HashKey, TreeNode, discovery_key, hash, hash_128, keyed_hash, keyed_hash_128, leaf, leaves, parent, tree,
 };
 pub use key::{CoreKey, DiscoveryKey, Hash, KeyParseError, PublicKey, SecretKey, Seed, Signature};
 pub use namespace::namespace;

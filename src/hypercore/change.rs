@@ -6,7 +6,7 @@
 //!
 //! Source: spec/hypercore.md 9.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -524,6 +524,7 @@ impl<'a, C: Sign> Change<'a, C> {
     /// Tells everybody, after the commit. Gives the groups that moved.
     pub(super) fn publish(self, seq: Seq) -> Vec<(CorePointer, [u8; 32])> {
         let mut groups = Vec::new();
+        let mut changed = BTreeSet::new();
         for (pointer, effect) in self.effects {
             let Some(core) = self.cores.open.get_mut(&pointer) else {
                 continue;
@@ -539,11 +540,17 @@ impl<'a, C: Sign> Change<'a, C> {
                     }
                     // Nobody listening is fine.
                     let _ = core.events.send(event);
-                    core.bump();
+                    changed.insert(pointer);
                     continue;
                 }
             }
             groups.extend(core.auth.group.map(|topic| (pointer, topic)));
+        }
+        // Once for all events: who waits looks at the core itself.
+        for pointer in changed {
+            if let Some(core) = self.cores.open.get(&pointer) {
+                core.bump();
+            }
         }
         groups
     }

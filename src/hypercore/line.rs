@@ -197,9 +197,7 @@ impl Line {
     pub(super) fn grown(&self, blocks: &[Bytes]) -> (Tree, Vec<Node>) {
         let mut tree = self.head.tree.clone();
         let mut added = Vec::new();
-        for block in blocks {
-            tree.append(block, &mut added);
-        }
+        tree.append_all(blocks.iter().map(Bytes::as_ref), &mut added);
         (tree, added)
     }
 

@@ -29,6 +29,18 @@ pub fn leaf(block_index: u64, block: &[u8]) -> Node {
     }
 }
 
+/// As [`leaf`] for each of many blocks with their indices, several times as fast.
+#[must_use]
+pub fn leaves(blocks: &[(u64, &[u8])]) -> Vec<Node> {
+    let hashes = crypto::leaves(blocks.iter().map(|(_, block)| *block));
+    let node = |((index, block), hash): (&(u64, &[u8]), Hash)| Node {
+        index: index.saturating_mul(2),
+        size: block.len() as u64,
+        hash,
+    };
+    blocks.iter().zip(hashes).map(node).collect()
+}
+
 /// The parent of two siblings, in either order. An absurd sum of sizes saturates.
 #[must_use]
 pub fn parent(one: &Node, other: &Node) -> Node {
@@ -186,6 +198,14 @@ impl Tree {
     /// Appends one block, and adds the nodes that this makes to `added`.
     pub fn append(&mut self, block: &[u8], added: &mut Vec<Node>) {
         self.push_root(leaf(self.length, block), added);
+    }
+
+    /// Appends many blocks, and adds the nodes that this makes to `added`.
+    pub fn append_all<'a>(&mut self, blocks: impl IntoIterator<Item = &'a [u8]>, added: &mut Vec<Node>) {
+        let blocks: Vec<(u64, &[u8])> = (self.length..).zip(blocks).collect();
+        for leaf in leaves(&blocks) {
+            self.push_root(leaf, added);
+        }
     }
 
     /// Appends a complete subtree, and adds it and the parents that this makes to `added`. False, and nothing

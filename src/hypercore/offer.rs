@@ -34,11 +34,21 @@ impl Offer {
         self.shown = head;
     }
 
-    /// The head to show, when everything up to `durable` survives a power cut.
-    pub(super) fn head(&mut self, durable: Seq) -> &Head {
+    #[cfg(test)]
+    fn head(&mut self, durable: Seq) -> &Head {
+        self.advance(durable);
+        self.shown()
+    }
+
+    /// Everything up to `durable` survives a power cut.
+    pub(super) fn advance(&mut self, durable: Seq) {
         while let Some((_, head)) = self.waiting.pop_front_if(|(seq, _)| *seq <= durable) {
             self.shown = head;
         }
+    }
+
+    /// The head to show, as far as it has been advanced.
+    pub(super) const fn shown(&self) -> &Head {
         &self.shown
     }
 

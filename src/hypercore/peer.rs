@@ -10,11 +10,11 @@ use super::event::Event;
 use super::line::{Line, LineNodes};
 use super::manifest::Manifest;
 use super::merkle::Tree;
-use super::proof::{Head, Proof, ProofError, Receiver, Reorg, Request, Source, UpgradeProof};
+use super::proof::{Head, Proof, ProofError, Receiver, Reorg, Request, UpgradeProof};
 use super::session::Core;
 use crate::crypto::CoreKey;
 use crate::env::{Env, watch};
-use crate::store::{Key, Snapshot};
+use crate::store::Snapshot;
 
 /// Simulators switch this on to see that peers find a writer out who sends before it syncs.
 const UNSYNCED_OFFER: &str = "unsynced_offer";
@@ -26,7 +26,6 @@ const CHECKS_MAX: usize = 4;
 pub(super) struct Known {
     key: CoreKey,
     manifest: Option<Manifest>,
-    pub(super) tree: Tree,
     line: Line,
     snapshot: Box<dyn Snapshot>,
 }
@@ -48,38 +47,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the request makes no sense, a node that it needs is not here, or the store fails.
     pub fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Option<Proof>, CoreError> {
-        let wanted = request.block.map(|block| block.index);
-        let (head, line, has_block, prologue_length, manifest, snapshot) = self.offer(|core, head| {
-            Ok((
-                head.clone(),
-                core.main.shadow(),
-                wanted.is_some_and(|index| index < head.tree.length() && core.main.blocks.has(index)),
-                core.prologue_length(),
-                core.manifest()
-                    .filter(|_| wants_manifest && !core.is_compat())
-                    .cloned(),
-                self.shared.store.snapshot()?,
-            ))
-        })?;
-        let nodes = line.nodes(&*snapshot);
-        let source = Source {
-            tree: &head.tree,
-            nodes: &nodes,
-            prologue_length,
-            signature: head.signature.as_ref(),
-        };
-        let mut proof = source.prove(request)?;
-        proof.manifest = manifest;
-        if let Some(block) = &mut proof.block {
-            if !has_block {
-                return Ok(None);
-            }
-            match snapshot.get(&Key::Block(line.data, block.index))? {
-                Some(value) => block.value = value,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(proof))
+        self.glance()?.prove(request, wants_manifest)
     }
 
     /// The stored blocks of a page of [`super::bitfield::WIRE_PAGE_BLOCKS`] blocks, as far as they are offered.
@@ -134,17 +102,16 @@ impl<E: Env> Core<E> {
         Ok(false)
     }
 
-    /// As [`Core::receive`] for each of several proofs of blocks without upgrades, which need nothing of each other:
-    /// what they bring is stored in one step.
+    /// As [`Core::receive`] for each of several proofs of blocks without upgrades, one after the other: what they bring is
+    /// stored in one step.
     ///
     /// # Errors
     /// When the store fails. What is wrong with a proof is said in its place.
     pub fn receive_blocks(&self, proofs: &[&Proof]) -> Result<Vec<Result<bool, CoreError>>, CoreError> {
         let known = self.known()?;
-        let checked: Vec<_> = {
+        let checked = {
             let nodes = known.nodes();
-            let receiver = known.receiver(&nodes, self.shared.env.crypto());
-            proofs.iter().map(|proof| receiver.check(proof)).collect()
+            known.receiver(&nodes, self.shared.env.crypto()).check_all(proofs)
         };
         let version = known.version();
         drop(known);
@@ -222,14 +189,14 @@ impl<E: Env> Core<E> {
             return Ok(false);
         };
         let length = upgrade.start.saturating_add(upgrade.length);
-        if proof.fork != known.tree.fork() || upgrade.start != 0 || length > known.tree.length() {
+        if proof.fork != known.tree().fork() || upgrade.start != 0 || length > known.tree().length() {
             return Ok(false);
         }
         let receiver = known.receiver(&nodes, self.shared.env.crypto());
         let other = Reorg::start(&receiver, proof)?;
         // The signature covers the additional nodes too; what counts is the common length.
         let theirs = first_tree(upgrade, proof.fork).ok_or(ProofError::Roots { length })?;
-        let ours = known.tree.truncated(length, proof.fork, &nodes)?;
+        let ours = known.tree().truncated(length, proof.fork, &nodes)?;
         if other.head().tree.length() < length || theirs.hash() == ours.hash() {
             return Ok(false);
         }
@@ -248,8 +215,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session is closed, or the store fails.
     pub fn missing_nodes(&self, node: u64) -> Result<u64, CoreError> {
-        let known = self.known()?;
-        Ok(known.tree.missing_nodes(node, &known.nodes())?)
+        self.glance()?.missing_nodes(node)
     }
 
     // Wanting.
@@ -291,16 +257,16 @@ impl<E: Env> Core<E> {
         &self,
         look: impl FnOnce(&OpenCore, &Head) -> Result<T, CoreError>,
     ) -> Result<T, CoreError> {
-        // Also finds out whether the session is open.
-        self.look(|_, _| Ok(()))?;
         let durable = self.shared.store.durable();
         let mut cores = self.shared.lock();
+        // Also finds out whether the session is open.
+        self.open_core(&cores)?;
         let core = cores.get_mut(self.pointer())?;
-        let mut head = core.offer.head(durable).clone();
+        core.offer.advance(durable);
         if E::SIM && self.shared.env.planted(UNSYNCED_OFFER) {
-            head = core.offer.newest().clone();
+            return look(core, core.offer.newest());
         }
-        look(core, &head)
+        look(core, core.offer.shown())
     }
 
     pub(super) fn known(&self) -> Result<Known, CoreError> {
@@ -309,7 +275,6 @@ impl<E: Env> Core<E> {
             Ok(Known {
                 key: *core.key(),
                 manifest: core.manifest().cloned(),
-                tree: core.main.head.tree.clone(),
                 line: core.main.shadow(),
                 snapshot: self.shared.store.snapshot()?,
             })
@@ -318,6 +283,10 @@ impl<E: Env> Core<E> {
 }
 
 impl Known {
+    pub(super) const fn tree(&self) -> &Tree {
+        &self.line.head.tree
+    }
+
     pub(super) fn nodes(&self) -> LineNodes<'_> {
         self.line.nodes(&*self.snapshot)
     }
@@ -330,7 +299,7 @@ impl Known {
         Receiver {
             key: &self.key,
             manifest: self.manifest.as_ref(),
-            tree: &self.tree,
+            tree: self.tree(),
             nodes,
             verifier,
         }
@@ -338,8 +307,8 @@ impl Known {
 
     const fn version(&self) -> Version {
         Version {
-            length: self.tree.length(),
-            fork: self.tree.fork(),
+            length: self.tree().length(),
+            fork: self.tree().fork(),
             knows_manifest: self.manifest.is_some(),
         }
     }

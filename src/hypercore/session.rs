@@ -526,7 +526,7 @@ impl<E: Env> Core<E> {
         self.look(|_, line| Ok((line.shadow(), self.shared.store.snapshot()?)))
     }
 
-    fn open_core<'a>(&self, cores: &'a Cores) -> Result<&'a OpenCore, CoreError> {
+    pub(super) fn open_core<'a>(&self, cores: &'a Cores) -> Result<&'a OpenCore, CoreError> {
         let core = cores.get(self.pointer)?;
         if let Some((length, fork)) = core.conflict {
             return Err(CoreError::Signatures { length, fork });

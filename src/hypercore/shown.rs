@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use super::cores::OpenCore;
 use super::error::CoreError;
 use super::flat_tree;
 use super::manifest::Manifest;
 use super::merkle::Seek;
+use super::proof::Head;
 use super::session::Core;
 use crate::env::Env;
 
@@ -26,22 +28,26 @@ pub struct Offered {
     pub offers_manifest: bool,
 }
 
+impl Offered {
+    pub(super) fn of(core: &OpenCore, head: &Head) -> Self {
+        Self {
+            fork: head.tree.fork(),
+            length: head.tree.length(),
+            byte_length: head.tree.byte_length(),
+            contiguous: core.main.blocks.contiguous_length().min(head.tree.length()),
+            knows_manifest: core.manifest().is_some(),
+            offers_manifest: core.manifest().is_some() && !core.is_compat(),
+        }
+    }
+}
+
 impl<E: Env> Core<E> {
     /// Where the core stands, as peers may see it.
     ///
     /// # Errors
     /// When the session is closed.
     pub fn offered_state(&self) -> Result<Offered, CoreError> {
-        self.offer(|core, head| {
-            Ok(Offered {
-                fork: head.tree.fork(),
-                length: head.tree.length(),
-                byte_length: head.tree.byte_length(),
-                contiguous: core.main.blocks.contiguous_length().min(head.tree.length()),
-                knows_manifest: core.manifest().is_some(),
-                offers_manifest: core.manifest().is_some() && !core.is_compat(),
-            })
-        })
+        self.offer(|core, head| Ok(Offered::of(core, head)))
     }
 
     /// The manifest, if peers cannot make it from the key.
@@ -92,7 +98,7 @@ impl<E: Env> Core<E> {
     pub fn has_roots(&self, length: u64) -> Result<bool, CoreError> {
         let known = self.known()?;
         for root in flat_tree::full_roots(length) {
-            if known.tree.node_if_stored(root, &known.nodes())?.is_none() {
+            if known.tree().node_if_stored(root, &known.nodes())?.is_none() {
                 return Ok(false);
             }
         }
@@ -105,6 +111,6 @@ impl<E: Env> Core<E> {
     /// When the session is closed, or the store fails.
     pub fn seek_stored(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError> {
         let known = self.known()?;
-        Ok(known.tree.seek(bytes, padding, &known.nodes())?)
+        Ok(known.tree().seek(bytes, padding, &known.nodes())?)
     }
 }

@@ -41,7 +41,7 @@ impl Default for ConnectionSettings {
             keep_alive: Duration::from_secs(5),
             silence: Duration::from_secs(60),
             handshake: Duration::from_secs(20),
-            output_bytes: 256 * 1024,
+            output_bytes: 128 * 1024,
         }
     }
 }

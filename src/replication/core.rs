@@ -9,7 +9,7 @@ use crate::hypercore::log::Log;
 use crate::hypercore::manifest::Manifest;
 use crate::hypercore::merkle::{Seek, Tree};
 use crate::hypercore::proof::{Proof, ProofError, Reorg, Request, RequestError};
-use crate::hypercore::{self, CoreError};
+use crate::hypercore::{self, CoreError, Glance, Offered};
 
 /// Where a core stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,12 +53,11 @@ pub enum Outcome<T> {
     Refused(ProofError),
 }
 
-/// A core as peers may see it.
+/// A core as peers may see it, now or at one moment.
 ///
 /// An own core shows only what is durable: a peer that has seen a signed length must never see another log of that
-/// length. Everything is synchronous; a store that waits for its disk stages what is stored here, and answers reads from
-/// what it staged. Errors are those of the store, and never the fault of a peer.
-pub trait Core {
+/// length. Errors are those of the store, and never the fault of a peer.
+pub trait Look {
     /// Where it stands.
     ///
     /// # Errors
@@ -113,7 +112,13 @@ pub trait Core {
     /// # Errors
     /// When the store failed.
     fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Answer, CoreError>;
+}
 
+/// A core that takes what peers send.
+///
+/// Everything is synchronous; a store that waits for its disk stages what is stored here, and answers reads from what it
+/// staged. Errors are those of the store, and never the fault of a peer.
+pub trait Core: Look {
     /// Checks proofs, each by itself, and stores what they bring. Several at once are only blocks, without upgrades.
     /// Gives as many outcomes.
     ///
@@ -178,7 +183,7 @@ impl<V: Verify> MemoryCore<V> {
     }
 }
 
-impl<V: Verify> Core for MemoryCore<V> {
+impl<V: Verify> Look for MemoryCore<V> {
     fn state(&self) -> Result<State, CoreError> {
         let tree = self.tree();
         // Counted on from the last time: a log in memory would count from the start.
@@ -243,7 +248,9 @@ impl<V: Verify> Core for MemoryCore<V> {
         }
         Ok(answer)
     }
+}
 
+impl<V: Verify> Core for MemoryCore<V> {
     fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<Outcome<()>>, CoreError> {
         let mut accept = |proof: &Proof| {
             let done = self.log.verify(&self.verifier, proof);
@@ -284,17 +291,9 @@ impl<V: Verify> Core for MemoryCore<V> {
     }
 }
 
-impl<E: Env> Core for hypercore::Core<E> {
+impl<E: Env> Look for hypercore::Core<E> {
     fn state(&self) -> Result<State, CoreError> {
-        let offered = self.offered_state()?;
-        Ok(State {
-            fork: offered.fork,
-            length: offered.length,
-            byte_length: offered.byte_length,
-            contiguous: offered.contiguous,
-            knows_manifest: offered.knows_manifest,
-            offers_manifest: offered.offers_manifest,
-        })
+        self.offered_state().map(State::from)
     }
 
     fn offered_manifest(&self) -> Result<Option<Manifest>, CoreError> {
@@ -330,7 +329,61 @@ impl<E: Env> Core for hypercore::Core<E> {
     fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Answer, CoreError> {
         answer_of(self.prove(request, wants_manifest))
     }
+}
 
+/// One moment, but for what is said of single blocks: those are here now.
+impl<E: Env> Look for Glance<'_, E> {
+    fn state(&self) -> Result<State, CoreError> {
+        Ok(self.offered().into())
+    }
+
+    fn offered_manifest(&self) -> Result<Option<Manifest>, CoreError> {
+        self.core().offered_manifest()
+    }
+
+    fn has(&self, index: u64) -> Result<bool, CoreError> {
+        self.core().has_offered(index)
+    }
+
+    fn first_missing(&self, range: Range<u64>) -> Result<u64, CoreError> {
+        self.core().first_missing(range)
+    }
+
+    fn words(&self, range: Range<u64>) -> Result<Vec<u32>, CoreError> {
+        self.core().offered_words(range)
+    }
+
+    fn has_roots(&self, length: u64) -> Result<bool, CoreError> {
+        self.core().has_roots(length)
+    }
+
+    fn missing_nodes(&self, node: u64) -> Result<u64, CoreError> {
+        Self::missing_nodes(self, node)
+    }
+
+    fn seek(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError> {
+        self.core().seek_stored(bytes, padding)
+    }
+
+    fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Answer, CoreError> {
+        answer_of(Self::prove(self, request, wants_manifest))
+    }
+}
+
+impl From<Offered> for State {
+    fn from(offered: Offered) -> Self {
+        Self {
+            fork: offered.fork,
+            length: offered.length,
+            byte_length: offered.byte_length,
+            contiguous: offered.contiguous,
+            knows_manifest: offered.knows_manifest,
+            offers_manifest: offered.offers_manifest,
+        }
+    }
+}
+
+impl<E: Env> Core for hypercore::Core<E> {
     fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<Outcome<()>>, CoreError> {
         let received = match proofs {
             [] => Vec::new(),

@@ -6,8 +6,10 @@
 //! Source: spec/replication.md 5 (package hypercore 11.37). Requests and data have their codec with the proofs, in
 //! [`crate::hypercore::proof`].
 
+use bytes::Bytes;
+
 pub use crate::hypercore::proof::{DataMessage, RequestMessage};
-use crate::wire::compact::{Decode as _, DecodeError, Decoder, Encode as _, EncodeError};
+use crate::wire::compact::{Decode as _, DecodeError, Decoder, Encode as _, EncodeError, Encoder};
 pub use crate::wire::replication::{Bitfield, Extension, NoData, Open as Handshake, Range, Sync, Want};
 
 /// The name of the protocol.
@@ -68,16 +70,39 @@ impl Message {
     ///
     /// When a number is above `2^53 - 1`, or a list too long. That is a fault of ours.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        self.encode_reusing(Vec::new())
+    }
+
+    /// As [`Message::encode`], in memory that was used before. What stands there is overwritten.
+    ///
+    /// # Errors
+    ///
+    /// As [`Message::encode`].
+    pub fn encode_reusing(&self, memory: Vec<u8>) -> Result<Vec<u8>, EncodeError> {
+        let mut to = Encoder::reusing(memory);
         match self {
-            Self::Sync(sync) => sync.to_bytes(),
-            Self::Request(request) => request.to_bytes(),
-            Self::Cancel { request } => request.to_bytes(),
-            Self::Data(data) => data.to_bytes(),
-            Self::NoData(none) => none.to_bytes(),
-            Self::Want(want) | Self::Unwant(want) => want.to_bytes(),
-            Self::Bitfield(bitfield) => bitfield.to_bytes(),
-            Self::Range(range) => range.to_bytes(),
-            Self::Extension(extension) => extension.to_bytes(),
+            Self::Sync(sync) => sync.encode(&mut to),
+            Self::Request(request) => request.encode(&mut to),
+            Self::Cancel { request } => request.encode(&mut to),
+            Self::Data(data) => data.encode(&mut to),
+            Self::NoData(none) => none.encode(&mut to),
+            Self::Want(want) | Self::Unwant(want) => want.encode(&mut to),
+            Self::Bitfield(bitfield) => bitfield.encode(&mut to),
+            Self::Range(range) => range.encode(&mut to),
+            Self::Extension(extension) => extension.encode(&mut to),
+        }
+        to.finish()
+    }
+
+    /// As [`Message::decode`]. A large block goes on using the memory of the message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Message::decode`].
+    pub fn decode_shared(kind: u64, payload: &Bytes) -> Result<Option<Self>, DecodeError> {
+        match kind {
+            3 => Ok(Some(Self::Data(Box::new(DataMessage::decode_shared(payload)?)))),
+            _ => Self::decode(kind, payload),
         }
     }
 

@@ -6,13 +6,15 @@
 //!
 //! Source: spec/hypercore.md 7.3.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{Proof, ProofError, UpgradeProof};
 use crate::crypto::{CoreKey, PublicKey, Verify};
 use crate::hypercore::flat_tree;
 use crate::hypercore::manifest::{Manifest, Prologue};
-use crate::hypercore::merkle::{self, Node, Nodes, Tree};
+use crate::hypercore::merkle::{self, Node, Nodes, ReadError, Tree};
 use crate::wire::compact::UINT_MAX;
 
 /// What is known of a log, for checking proofs about it.
@@ -59,10 +61,50 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
     /// # Errors
     /// When the proof is wrong, or the local store fails.
     pub fn check(&self, proof: &Proof) -> Result<Option<Accepted>, ProofError> {
+        self.check_after(proof, &mut Before::default())
+    }
+
+    /// As [`Receiver::check`] for each of several proofs without upgrades. What is accepted of one counts as stored for
+    /// those after it, so all of it is to be stored together.
+    ///
+    /// Proofs of neighbours share most of what stands above the blocks: it is hashed and looked up only once.
+    pub fn check_all(&self, proofs: &[&Proof]) -> Vec<Result<Option<Accepted>, ProofError>> {
+        let mut before = Before::default();
+        let blocks = proofs.iter().filter_map(|proof| proof.block.as_ref());
+        let blocks: Vec<(u64, &[u8])> = blocks.map(|block| (block.index, &*block.value)).collect();
+        let mut leaves = merkle::leaves(&blocks).into_iter();
+        let check = |proof: &&Proof| {
+            before.leaf = proof.block.as_ref().and_then(|_| leaves.next());
+            let checked = self.check_after(proof, &mut before);
+            if let Ok(Some(accepted @ Accepted { head: None, .. })) = &checked {
+                let nodes = accepted.nodes.iter().map(|node| (node.index, *node));
+                before.nodes.extend(nodes);
+            }
+            checked
+        };
+        proofs.iter().map(check).collect()
+    }
+
+    fn check_after(&self, proof: &Proof, before: &mut Before) -> Result<Option<Accepted>, ProofError> {
         if proof.fork != self.tree.fork() {
             return Ok(None);
         }
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence {
+            hashed: std::mem::take(&mut before.hashed),
+            leaf: before.leaf.take(),
+            ..Evidence::default()
+        };
+        let checked = self.check_with(proof, &mut evidence, before);
+        before.hashed = evidence.hashed;
+        checked.map(Some)
+    }
+
+    fn check_with(
+        &self,
+        proof: &Proof,
+        evidence: &mut Evidence,
+        before: &mut Before,
+    ) -> Result<Accepted, ProofError> {
         let mut unproven = evidence.subtree(proof)?;
         let mut tree = self.tree.clone();
         if let Some(upgrade) = &proof.upgrade {
@@ -71,8 +113,7 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
         }
         if let Some(node) = unproven {
             let known = self
-                .tree
-                .node_if_stored(node.index, self.nodes)?
+                .known(node.index, before)?
                 .ok_or(ProofError::Unrooted(node.index))?;
             if known.hash != node.hash {
                 return Err(ProofError::Checksum(node.index));
@@ -90,15 +131,15 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
         } else {
             (self.learn(proof.manifest.as_ref())?, None)
         };
-        Ok(Some(Accepted {
-            nodes: self.worth_storing(evidence)?,
+        Ok(Accepted {
+            nodes: self.worth_storing(&evidence.nodes, before)?,
             block: proof
                 .block
                 .as_ref()
                 .map(|block| (block.index, block.value.clone())),
             manifest,
             head,
-        }))
+        })
     }
 
     /// Checks the signature of a longer or other tree, and gives the manifest if it was not known.
@@ -138,19 +179,64 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
         }
     }
 
-    fn worth_storing(&self, evidence: Evidence) -> Result<Vec<Node>, ProofError> {
-        let mut nodes = Vec::new();
-        for (node, source) in evidence.nodes {
-            let known = self.tree.node_if_stored(node.index, self.nodes)?;
+    fn worth_storing(&self, nodes: &[(Node, From)], before: &mut Before) -> Result<Vec<Node>, ProofError> {
+        let mut new = Vec::with_capacity(nodes.len());
+        for (node, source) in nodes {
+            let known = self.known(node.index, before)?;
             let is_new = match source {
                 From::Listed => known.is_none(),
-                From::Computed => known != Some(node),
+                From::Computed => known != Some(*node),
             };
             if is_new {
-                nodes.push(node);
+                new.push(*node);
             }
         }
-        Ok(nodes)
+        Ok(new)
+    }
+
+    /// A node that is stored, or will be. What was read is kept for the proofs that follow.
+    fn known(&self, index: u64, before: &mut Before) -> Result<Option<Node>, ReadError> {
+        if let Some(node) = before.nodes.get(&index) {
+            return Ok(Some(*node));
+        }
+        let known = self.tree.node_if_stored(index, self.nodes)?;
+        if let Some(node) = known {
+            before.nodes.insert(index, node);
+        }
+        Ok(known)
+    }
+}
+
+/// What earlier proofs of a row showed.
+#[derive(Debug, Default)]
+struct Before {
+    /// Nodes that are stored, or will be together with what is checked now.
+    nodes: BTreeMap<u64, Node>,
+    hashed: Hashed,
+    /// The leaf of the block of the next proof.
+    leaf: Option<Node>,
+}
+
+/// Parents that were computed, each with its children.
+#[derive(Debug, Default)]
+struct Hashed(BTreeMap<u64, [Node; 3]>);
+
+impl Hashed {
+    /// As [`merkle::parent`]. The same children are hashed once only.
+    fn parent(&mut self, one: &Node, other: &Node) -> Node {
+        let index = flat_tree::parent(one.index);
+        match self.0.get(&index) {
+            Some([first, second, parent])
+                if (first, second) == (one, other) || (first, second) == (other, one) =>
+            {
+                *parent
+            }
+            _ => {
+                let parent = merkle::parent(one, other);
+                self.0.insert(index, [*one, *other, parent]);
+                parent
+            }
+        }
     }
 }
 
@@ -167,6 +253,9 @@ enum From {
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     nodes: Vec<(Node, From)>,
+    hashed: Hashed,
+    /// The leaf of the block, when it was hashed together with others.
+    leaf: Option<Node>,
 }
 
 impl Evidence {
@@ -186,7 +275,8 @@ impl Evidence {
         };
         match (&proof.block, &proof.hash) {
             (Some(block), _) => {
-                let leaf = merkle::leaf(block.index, &block.value);
+                let leaf = self.leaf.take();
+                let leaf = leaf.unwrap_or_else(|| merkle::leaf(block.index, &block.value));
                 let queue = Queue::new(&block.nodes, sought);
                 self.climb(leaf.index, Some(leaf), queue).map(Some)
             }
@@ -253,6 +343,7 @@ impl Evidence {
 
     /// Hashes upwards from the node `start`, which is given or first in the queue, until the queue is empty.
     fn climb(&mut self, start: u64, given: Option<Node>, mut queue: Queue<'_>) -> Result<Node, ProofError> {
+        self.nodes.reserve(2 * queue.listed.len() + 1);
         let mut top = match given {
             Some(leaf) => {
                 self.nodes.push((leaf, From::Computed));
@@ -266,7 +357,7 @@ impl Evidence {
         };
         while !queue.is_empty() {
             let sibling = queue.take(flat_tree::sibling(top.index))?;
-            top = merkle::parent(&top, &sibling);
+            top = self.hashed.parent(&top, &sibling);
             self.nodes.push((sibling, From::Listed));
             self.nodes.push((top, From::Computed));
         }

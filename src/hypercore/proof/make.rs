@@ -233,6 +233,8 @@ impl<N: Nodes + ?Sized> Source<'_, N> {
         if !subject.is_block {
             subtree.nodes.push(self.node(subject.index)?);
         }
+        let levels = flat_tree::depth(top).saturating_sub(flat_tree::depth(subject.index));
+        subtree.nodes.reserve(usize::try_from(levels).unwrap_or(0));
         let mut at = subject.index;
         while at != top && at != flat_tree::NOWHERE {
             let sibling = flat_tree::sibling(at);

@@ -12,6 +12,9 @@ use crate::hypercore::manifest::{Manifest, ManifestError};
 use crate::hypercore::merkle::Node;
 use crate::wire::compact::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder};
 
+/// A block of this size is not copied out of its message. Smaller ones would keep too much alive.
+const SHARED_BYTES: usize = 16 * 1024;
+
 const BLOCK: u64 = 1;
 const HASH: u64 = 2;
 const SEEK: u64 = 4;
@@ -157,13 +160,30 @@ impl Encode for DataMessage {
 
 impl Decode for DataMessage {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Self::decode_with(from, Bytes::copy_from_slice)
+    }
+}
+
+impl DataMessage {
+    /// As [`Decode::decode`] from all of `payload`, whose memory a large block goes on using.
+    ///
+    /// # Errors
+    /// As [`Decode::decode`].
+    pub fn decode_shared(payload: &Bytes) -> Result<Self, DecodeError> {
+        Self::decode_with(&mut Decoder::new(payload), |value| match value.len() {
+            SHARED_BYTES.. => payload.slice_ref(value),
+            _ => Bytes::copy_from_slice(value),
+        })
+    }
+
+    fn decode_with(from: &mut Decoder<'_>, value: impl Fn(&[u8]) -> Bytes) -> Result<Self, DecodeError> {
         let flags = from.uint()?;
         let request = from.uint()?;
         let mut proof = Proof::empty(from.uint()?);
         if flags & BLOCK != 0 {
             proof.block = Some(BlockProof {
                 index: from.uint()?,
-                value: Bytes::copy_from_slice(from.buffer()?),
+                value: value(from.buffer()?),
                 nodes: from.array(Node::decode)?,
             });
         }

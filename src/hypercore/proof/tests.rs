@@ -195,3 +195,50 @@ proptest! {
         let _ = log.prove(&request);
     }
 }
+
+proptest! {
+    /// Proofs that are checked together are judged as if each was stored before the next.
+    #[test]
+    fn proofs_in_a_row_are_judged_one_after_the_other(
+        blocks in blocks(1..40),
+        asked in proptest::collection::vec((any::<u64>(), any::<bool>(), 0..6u8, any::<Index>()), 1..12),
+    ) {
+        let log = log_of(&blocks);
+        let mut copy = Log::replica(log.key());
+        catch_up(&log, &mut copy, blocks.len() as u64);
+        let proofs: Vec<Proof> = asked.iter().map(|(block, is_hash, damage, at)| {
+            let parts = if *is_hash { 2 | 8 } else { 2 };
+            let mut proof = log.prove(&request(&log, &copy, *block, 0, parts)).unwrap().unwrap();
+            let nodes = match (&mut proof.block, &mut proof.hash) {
+                (Some(block), _) => &mut block.nodes,
+                (_, Some(hash)) => &mut hash.nodes,
+                _ => unreachable!("one was asked for"),
+            };
+            match damage {
+                0 if !nodes.is_empty() => {
+                    let at = at.index(nodes.len());
+                    nodes[at].size += 1;
+                }
+                1 if !nodes.is_empty() => {
+                    let at = at.index(nodes.len());
+                    nodes[at].hash = crate::crypto::Hash::new([3; 32]);
+                }
+                2 => drop(nodes.pop()),
+                _ => {}
+            }
+            proof
+        }).collect();
+        let together = copy.receiver(&Ed25519).check_all(&proofs.iter().collect::<Vec<_>>());
+        for (proof, together) in proofs.iter().zip(together) {
+            let alone = copy.receiver(&Ed25519).check(proof);
+            match (together, alone) {
+                (Ok(together), Ok(alone)) => {
+                    prop_assert_eq!(together, alone);
+                    prop_assert!(copy.verify(&Ed25519, proof).unwrap());
+                }
+                (Err(together), Err(alone)) => prop_assert_eq!(together.to_string(), alone.to_string()),
+                (together, alone) => prop_assert!(false, "{:?} and {:?}", together, alone),
+            }
+        }
+    }
+}

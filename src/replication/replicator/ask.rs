@@ -20,7 +20,7 @@ use crate::env::Mono;
 use crate::hypercore::merkle::Seek;
 use crate::hypercore::proof::{BlockRequest, HashRequest, Request, SeekRequest, UpgradeRequest};
 use crate::hypercore::{CoreError, flat_tree};
-use crate::replication::core::{Core, State};
+use crate::replication::core::{Look, State};
 use crate::replication::message::{Message, RequestMessage, WANT_MAX, Want};
 
 /// How long a block that somebody waits for is kept for a peer that is likely to be faster.
@@ -40,7 +40,7 @@ impl Replicator {
     pub(super) fn next_ask(
         &mut self,
         id: PeerId,
-        core: &impl Core,
+        core: &impl Look,
         now: Mono,
     ) -> Result<Option<Message>, CoreError> {
         let Some(peer) = self.peers.get(&id) else {
@@ -89,6 +89,7 @@ impl Replicator {
             return Ok(Some(Message::Request(self.start(id, message, now))));
         }
         if let Some(index) = self.next_range_block(id, core)? {
+            self.scout(id, index, core, now)?;
             return self.ask_block(id, index, 0, core, now).map(Some);
         }
         if let Some(want) = self.next_want(id) {
@@ -101,7 +102,7 @@ impl Replicator {
     }
 
     /// How many requests the peer may have at one time.
-    fn window(&self, peer: &Peer) -> usize {
+    pub(super) fn window(&self, peer: &Peer) -> usize {
         let block = self.known.byte_length / self.known.length.max(1);
         let by_bytes = self.settings.bytes_in_flight / block.max(1);
         let by_time = match peer.speed.service {
@@ -117,7 +118,7 @@ impl Replicator {
             .max(1)
     }
 
-    fn request(&self, request: Request) -> RequestMessage {
+    pub(super) fn request(&self, request: Request) -> RequestMessage {
         RequestMessage {
             fork: self.known.fork,
             request,
@@ -125,7 +126,7 @@ impl Replicator {
         }
     }
 
-    fn start(&mut self, id: PeerId, message: RequestMessage, now: Mono) -> RequestMessage {
+    pub(super) fn start(&mut self, id: PeerId, message: RequestMessage, now: Mono) -> RequestMessage {
         if let Some(peer) = self.peers.get_mut(&id) {
             if peer.in_flight == 0 {
                 peer.asked_since = now;
@@ -140,7 +141,7 @@ impl Replicator {
         id: PeerId,
         index: u64,
         priority: u64,
-        core: &impl Core,
+        core: &impl Look,
         now: Mono,
     ) -> Result<Message, CoreError> {
         let nodes = core.missing_nodes(index.saturating_mul(2))?;
@@ -224,7 +225,7 @@ impl Replicator {
 
     /// True when the peer, if it has the block, can prove it to us. The proof climbs to a node that is stored here, and
     /// that may lie beyond the end of a shorter copy.
-    fn is_provable(&self, peer: &Peer, index: u64, core: &impl Core) -> Result<bool, CoreError> {
+    pub(super) fn is_provable(&self, peer: &Peer, index: u64, core: &impl Look) -> Result<bool, CoreError> {
         if peer.sync.length >= self.known.length {
             return Ok(true);
         }
@@ -234,7 +235,7 @@ impl Replicator {
         Ok(flat_tree::end_block(top) <= peer.sync.length)
     }
 
-    fn next_waited_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<u64>, CoreError> {
+    fn next_waited_block(&self, id: PeerId, core: &impl Look, now: Mono) -> Result<Option<u64>, CoreError> {
         let State { fork, length, .. } = self.known;
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
@@ -271,7 +272,7 @@ impl Replicator {
         })
     }
 
-    fn next_seek(&self, id: PeerId, core: &impl Core) -> Result<Option<Request>, CoreError> {
+    fn next_seek(&self, id: PeerId, core: &impl Look) -> Result<Option<Request>, CoreError> {
         let Some(peer) = self.peers.get(&id).filter(|peer| peer.seeks) else {
             return Ok(None);
         };
@@ -307,7 +308,7 @@ impl Replicator {
         Ok(None)
     }
 
-    fn next_range_block(&mut self, id: PeerId, core: &impl Core) -> Result<Option<u64>, CoreError> {
+    fn next_range_block(&mut self, id: PeerId, core: &impl Look) -> Result<Option<u64>, CoreError> {
         let State { fork, length, .. } = self.known;
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
@@ -363,7 +364,7 @@ impl Replicator {
         id: PeerId,
         range_id: RangeId,
         range: Range<u64>,
-        core: &impl Core,
+        core: &impl Look,
     ) -> Result<(Option<u64>, u64), CoreError> {
         let Some(peer) = self.peers.get(&id) else {
             return Ok((None, range.start));
@@ -432,7 +433,7 @@ impl Replicator {
     }
 
     /// A block that a slower peer was asked for, when this one has nothing else to do.
-    fn next_slow_block(&self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<u64>, CoreError> {
+    fn next_slow_block(&self, id: PeerId, core: &impl Look, now: Mono) -> Result<Option<u64>, CoreError> {
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
         };

@@ -44,6 +44,8 @@ pub(super) struct Demand {
     pub(super) seeks: BTreeMap<(u64, u64), usize>,
     /// Blocks of ranges that were asked for in vain.
     pub(super) again: BTreeSet<u64>,
+    /// Nodes of the blocks before this were asked for ahead, as far as they are of use.
+    pub(super) scouted: u64,
     next_range: u64,
 }
 
@@ -51,6 +53,7 @@ impl Demand {
     pub(super) fn add_range(&mut self, start: u64, end: Option<u64>, cursor: u64) -> RangeId {
         let id = RangeId(self.next_range);
         self.next_range += 1;
+        self.scouted = 0;
         self.ranges.insert(
             id,
             RangeDemand {
@@ -80,6 +83,7 @@ impl Demand {
 
     /// Looks again from `start` on: blocks there are gone.
     pub(super) fn rewind(&mut self, start: u64) {
+        self.scouted = self.scouted.min(start);
         for range in self.ranges.values_mut() {
             range.cursor = range.cursor.min(start.max(range.start));
         }

@@ -11,7 +11,7 @@ use super::{Event, PeerId, Replicator, ask};
 use crate::env::Mono;
 use crate::hypercore::proof::{HashRequest, Proof, Reorg, Request, UpgradeRequest};
 use crate::hypercore::{CoreError, flat_tree};
-use crate::replication::core::{Core, Outcome};
+use crate::replication::core::{Core, Look, Outcome};
 use crate::replication::message::RequestMessage;
 
 /// How long a peer is left alone that could not prove its fork.
@@ -167,7 +167,7 @@ impl Replicator {
     }
 
     /// The core is at another fork now, of which it shares the first `kept` blocks with the old one.
-    pub(super) fn rewound(&mut self, core: &impl Core, kept: u64) -> Result<(), CoreError> {
+    pub(super) fn rewound(&mut self, core: &impl Look, kept: u64) -> Result<(), CoreError> {
         let old_length = self.known.length;
         self.known = core.state()?;
         let all: Vec<u64> = self.requests.iter().map(|(id, _)| id).collect();

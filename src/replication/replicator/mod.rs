@@ -19,6 +19,7 @@ mod fork;
 mod peer;
 mod receive;
 mod requests;
+mod scout;
 mod serve;
 mod time;
 mod wants;
@@ -30,7 +31,7 @@ pub use self::event::{Event, Fault, PeerStatus};
 use self::fork::{Move, Probe};
 use self::peer::Peer;
 use self::requests::{InFlight, Requests};
-use super::core::{Core, State};
+use super::core::{Look, State};
 use super::message::Message;
 use super::settings::ReplicatorSettings;
 use crate::env::Mono;
@@ -105,7 +106,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the core is closed.
-    pub fn new(core: &impl Core, settings: ReplicatorSettings) -> Result<Self, CoreError> {
+    pub fn new(core: &impl Look, settings: ReplicatorSettings) -> Result<Self, CoreError> {
         Ok(Self {
             settings,
             peers: BTreeMap::new(),
@@ -189,7 +190,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn open(&mut self, id: PeerId, seeks: bool, core: &impl Core) -> Result<(), CoreError> {
+    pub fn open(&mut self, id: PeerId, seeks: bool, core: &impl Look) -> Result<(), CoreError> {
         self.refresh(core)?;
         self.peers.insert(id, Peer::new(seeks, &self.settings));
         Ok(())
@@ -214,7 +215,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn changed(&mut self, core: &impl Core) -> Result<(), CoreError> {
+    pub fn changed(&mut self, core: &impl Look) -> Result<(), CoreError> {
         self.refresh(core)
     }
 
@@ -223,7 +224,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn truncated(&mut self, length: u64, core: &impl Core) -> Result<(), CoreError> {
+    pub fn truncated(&mut self, length: u64, core: &impl Look) -> Result<(), CoreError> {
         self.rewound(core, length)
     }
 
@@ -232,7 +233,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn filled(&mut self, blocks: Range<u64>, core: &impl Core) -> Result<(), CoreError> {
+    pub fn filled(&mut self, blocks: Range<u64>, core: &impl Look) -> Result<(), CoreError> {
         self.refresh(core)?;
         self.tell_of(blocks, core)
     }
@@ -242,7 +243,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn cleared(&mut self, blocks: Range<u64>, core: &impl Core) -> Result<(), CoreError> {
+    pub fn cleared(&mut self, blocks: Range<u64>, core: &impl Look) -> Result<(), CoreError> {
         self.refresh(core)?;
         self.demand.rewind(blocks.start);
         for peer in self.peers.values_mut() {
@@ -259,7 +260,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn pull(&mut self, id: PeerId, core: &impl Core, now: Mono) -> Result<Option<Message>, CoreError> {
+    pub fn pull(&mut self, id: PeerId, core: &impl Look, now: Mono) -> Result<Option<Message>, CoreError> {
         self.refresh(core)?;
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(None);
@@ -291,7 +292,7 @@ impl Replicator {
     // Bookkeeping.
 
     /// Notices what changed in the core since the last call.
-    fn refresh(&mut self, core: &impl Core) -> Result<(), CoreError> {
+    fn refresh(&mut self, core: &impl Look) -> Result<(), CoreError> {
         let (before, state) = (self.known, core.state()?);
         if state == before {
             return Ok(());
@@ -318,7 +319,7 @@ impl Replicator {
     }
 
     /// The blocks are here now: tells the peers, and ends what waited for them.
-    fn tell_of(&mut self, blocks: Range<u64>, core: &impl Core) -> Result<(), CoreError> {
+    fn tell_of(&mut self, blocks: Range<u64>, core: &impl Look) -> Result<(), CoreError> {
         self.known = core.state()?;
         let State {
             length, contiguous, ..

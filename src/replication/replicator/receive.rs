@@ -8,7 +8,7 @@ use crate::env::Mono;
 use crate::hypercore::CoreError;
 use crate::hypercore::merkle::Seek;
 use crate::hypercore::proof::Proof;
-use crate::replication::core::{Core, Outcome};
+use crate::replication::core::{Core, Look, Outcome};
 use crate::replication::message::{
     DataMessage, Message, NoData, Range, RequestMessage, Sync, WANT_MAX, Want,
 };
@@ -79,7 +79,9 @@ impl Replicator {
     ) -> Result<(), CoreError> {
         let mut fitting = Vec::new();
         for data in data {
-            if !is_plain(&data) {
+            // A node may be one that a move to another fork waits for.
+            let is_plain = is_plain(&data) && (data.proof.block.is_some() || self.moving.is_none());
+            if !is_plain {
                 self.accept(id, std::mem::take(&mut fitting), core, now)?;
                 self.receive(id, Message::Data(Box::new(data)), core, now)?;
                 continue;
@@ -356,7 +358,7 @@ impl Replicator {
     }
 
     /// A proof of the peer was stored, with this block of so many bytes.
-    fn stored(&mut self, id: PeerId, block: Option<(u64, usize)>, core: &impl Core) -> Result<(), CoreError> {
+    fn stored(&mut self, id: PeerId, block: Option<(u64, usize)>, core: &impl Look) -> Result<(), CoreError> {
         let before = self.known;
         self.refresh(core)?;
         if self.known.knows_manifest && !before.knows_manifest {
@@ -399,7 +401,7 @@ impl Replicator {
     }
 
     /// Answers the seeks that can be answered.
-    pub(super) fn resolve_seeks(&mut self, core: &impl Core) -> Result<(), CoreError> {
+    pub(super) fn resolve_seeks(&mut self, core: &impl Look) -> Result<(), CoreError> {
         let mut resolved = Vec::new();
         for (bytes, padding) in self.demand.seeks.keys() {
             match core.seek(*bytes, *padding)? {
@@ -431,10 +433,11 @@ struct Fitting {
     is_new: bool,
 }
 
-/// True for a block of a log whose length is known: it can be verified whatever else comes with it.
+/// True for blocks and nodes of a log whose length is known: they can be verified whatever else comes with them.
 const fn is_plain(data: &DataMessage) -> bool {
     let proof = &data.proof;
-    data.request != 0 && proof.block.is_some() && proof.upgrade.is_none() && proof.manifest.is_none()
+    let is_one = proof.block.is_some() || (proof.hash.is_some() && proof.seek.is_none());
+    data.request != 0 && is_one && proof.upgrade.is_none() && proof.manifest.is_none()
 }
 
 /// True when the proof has what was asked for, and nothing else but perhaps the manifest.

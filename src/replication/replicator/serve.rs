@@ -6,7 +6,7 @@
 use super::{Fault, PeerId, Replicator};
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::Proof;
-use crate::replication::core::{Answer, Core, State};
+use crate::replication::core::{Answer, Look, State};
 use crate::replication::message::{
     Bitfield, DataMessage, Message, NoData, Range, RequestMessage, Sync, WANT_MAX, Want,
 };
@@ -22,7 +22,7 @@ pub(super) const fn contiguous_range(length: u64) -> Message {
 
 impl Replicator {
     /// What we say of ourselves to a peer.
-    pub(super) fn our_sync(&mut self, id: PeerId, core: &impl Core) -> Result<Option<Sync>, CoreError> {
+    pub(super) fn our_sync(&mut self, id: PeerId, core: &impl Look) -> Result<Option<Sync>, CoreError> {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(None);
         };
@@ -48,7 +48,7 @@ impl Replicator {
     }
 
     /// The next answer to a want or a request of a peer.
-    pub(super) fn next_answer(&mut self, id: PeerId, core: &impl Core) -> Result<Option<Message>, CoreError> {
+    pub(super) fn next_answer(&mut self, id: PeerId, core: &impl Look) -> Result<Option<Message>, CoreError> {
         while let Some(want) = self
             .peers
             .get_mut(&id)
@@ -72,7 +72,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         asked: &RequestMessage,
-        core: &impl Core,
+        core: &impl Look,
     ) -> Result<Message, CoreError> {
         let request = asked.id;
         let data = |proof| Message::Data(Box::new(DataMessage { request, proof }));
@@ -100,7 +100,7 @@ impl Replicator {
         })
     }
 
-    fn has_asked_block(&self, asked: &RequestMessage, core: &impl Core) -> Result<bool, CoreError> {
+    fn has_asked_block(&self, asked: &RequestMessage, core: &impl Look) -> Result<bool, CoreError> {
         match asked.request.block {
             Some(block) => core.has(block.index),
             None => Ok(true),
@@ -122,7 +122,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         want: Want,
-        core: &impl Core,
+        core: &impl Look,
     ) -> Result<Option<Message>, CoreError> {
         let State {
             length, contiguous, ..

@@ -6,7 +6,7 @@ use super::demand::{BlockDemand, RangeDemand};
 use super::{Event, RangeId, Replicator};
 use crate::env::Mono;
 use crate::hypercore::{self, CoreError};
-use crate::replication::core::Core;
+use crate::replication::core::Look;
 
 impl Replicator {
     /// Whether to say that we are downloading. When neither side does, channels are closed.
@@ -25,7 +25,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn download(&mut self, start: u64, end: Option<u64>, core: &impl Core) -> Result<RangeId, CoreError> {
+    pub fn download(&mut self, start: u64, end: Option<u64>, core: &impl Look) -> Result<RangeId, CoreError> {
         self.refresh(core)?;
         let last = end.unwrap_or(u64::MAX);
         let here = start..last.min(self.known.length).max(start);
@@ -48,7 +48,7 @@ impl Replicator {
         &mut self,
         index: u64,
         priority: u64,
-        core: &impl Core,
+        core: &impl Look,
         now: Mono,
     ) -> Result<bool, CoreError> {
         if core.has(index)? {
@@ -70,7 +70,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn want_seek(&mut self, bytes: u64, padding: u64, core: &impl Core) -> Result<(), CoreError> {
+    pub fn want_seek(&mut self, bytes: u64, padding: u64, core: &impl Look) -> Result<(), CoreError> {
         *self.demand.seeks.entry((bytes, padding)).or_default() += 1;
         self.resolve_seeks(core)
     }
@@ -110,7 +110,7 @@ impl Replicator {
     pub fn set_demand(
         &mut self,
         wanted: &hypercore::Demand,
-        core: &impl Core,
+        core: &impl Look,
         now: Mono,
     ) -> Result<(), CoreError> {
         self.refresh(core)?;
@@ -151,6 +151,7 @@ impl Replicator {
                     is_linear: range.is_linear,
                     cursor: core.first_missing(here)?,
                 });
+                self.demand.scouted = 0;
             }
         }
         if is_less {

@@ -141,8 +141,9 @@ impl<E: Env> SharedCore<E> {
     pub(super) fn pull(&self, peer: PeerId, now: Mono) -> Result<Pulled, CoreError> {
         let state = &mut *self.lock();
         let (mut messages, mut bytes, mut is_drained) = (Vec::new(), 0, false);
+        let glance = state.core.glance()?;
         while messages.len() < PULL_MESSAGES && bytes < PULL_BYTES {
-            let Some(message) = state.replicator.pull(peer, &state.core, now)? else {
+            let Some(message) = state.replicator.pull(peer, &glance, now)? else {
                 is_drained = true;
                 break;
             };
@@ -153,6 +154,7 @@ impl<E: Env> SharedCore<E> {
             };
             messages.push(message);
         }
+        drop(glance);
         state.settle();
         if !state.is_timed && state.replicator.has_timeouts() {
             state.is_timed = true;

@@ -11,6 +11,7 @@ mod compaction;
 mod encode;
 mod frame;
 mod index;
+mod lately;
 mod page;
 mod record;
 mod recovery;
@@ -342,7 +343,12 @@ impl Store for SeglogStore {
             let mut frames = Frames::new(segment.clone(), self.salt, segment::HEAD_BYTES)?;
             salvage::check_frames(segment, &mut frames)?;
         }
-        self.view.each_value(&mut |_, value| value.map(drop))
+        // What was read before counts for nothing.
+        let view = View {
+            lately: Arc::default(),
+            ..self.view.clone()
+        };
+        view.each_value(&mut |_, value| value.map(drop))
     }
 
     fn close(mut self: Box<Self>) -> Result<(), StoreError> {

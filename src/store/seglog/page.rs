@@ -53,6 +53,11 @@ impl Place {
         Self::new(self.segment | flag, self.offset, self.length)
     }
 
+    /// The offset behind it.
+    pub(super) fn end(self) -> u64 {
+        u64::from(self.offset) + u64::from(self.length)
+    }
+
     /// The place alone.
     pub(super) const fn bare(self) -> Self {
         Self::new(self.segment(), self.offset, self.length)

@@ -1,12 +1,14 @@
 //! One state of the log: what is where, and the files where it is.
 
 use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::super::key::Prefix;
 use super::super::{DataPointer, Key, Read, Seq, Snapshot, StoreError};
 use super::index::{Index, Value, node_part_bytes, span};
+use super::lately::{AHEAD_BYTES, AHEAD_RECORD_BYTES, Ahead, Lately};
 use super::page::Place;
 use super::record::{BlockRecord, Record};
 use super::segment::{Segment, Segments};
@@ -18,6 +20,8 @@ pub(super) struct View {
     pub(super) index: Index,
     pub(super) segments: Segments,
     pub(super) seq: Seq,
+    /// Shared with all other states of the store.
+    pub(super) lately: Arc<Lately>,
 }
 
 impl View {
@@ -40,18 +44,72 @@ impl View {
             return Ok(None);
         }
         let segment = self.segment(place)?;
-        let bytes = segment.read_place(place, u64::MAX)?;
+        let bytes = match place.length {
+            ..=AHEAD_RECORD_BYTES => self.read_in_a_row(segment, place, data, index)?,
+            _ => segment.read_place(place, u64::MAX)?.into(),
+        };
         match Record::decode(&bytes) {
             Some((Record::Block(record), _)) if (record.data, record.index) == (data, index) => {
-                let length = record.block.map(<[u8]>::len);
-                let Some(length) = length else {
+                if record.mask != 0 {
+                    self.lately.keep(place, &record);
+                }
+                let Some(block) = record.block else {
                     return Ok(None);
                 };
-                let start = bytes.len() - length;
-                Ok(Some(Bytes::from(bytes).slice(start..)))
+                // A small block that is kept for long must not keep all that was read with it.
+                Ok(Some(match place.length {
+                    ..=AHEAD_RECORD_BYTES => Bytes::copy_from_slice(block),
+                    _ => bytes.slice_ref(block),
+                }))
             }
             _ => Err(bad_record(segment, place, &Key::Block(data, index))),
         }
+    }
+
+    /// Reads the record of a block, and those of the blocks after it when blocks are read one after the other.
+    fn read_in_a_row(
+        &self,
+        segment: &Segment,
+        place: Place,
+        data: DataPointer,
+        index: u64,
+    ) -> Result<Bytes, StoreError> {
+        let alone = match self.lately.block(place, data, index) {
+            Ahead::Read(bytes) => return Ok(bytes),
+            Ahead::Next => false,
+            Ahead::Alone => true,
+        };
+        let mut end = place.end();
+        let line = self.index.line(data).filter(|_| !alone);
+        // Everything up to the end of a known record is written, and stays.
+        let later = line.map(|line| {
+            line.blocks
+                .range(index.saturating_add(1)..=index.saturating_add(AHEAD_BYTES))
+        });
+        for (_, later) in later.into_iter().flatten() {
+            let fits = later.segment() == place.segment()
+                && u64::from(later.offset) >= end
+                && later.end() <= u64::from(place.offset) + AHEAD_BYTES;
+            if !fits {
+                break;
+            }
+            end = later.end();
+        }
+        if end == place.end() {
+            return Ok(segment.read_place(place, u64::MAX)?.into());
+        }
+        let length = end - u64::from(place.offset);
+        let piece = Place::new(
+            place.segment(),
+            place.offset,
+            u32::try_from(length).unwrap_or(u32::MAX),
+        );
+        // Damage behind the record is not its own.
+        let Ok(bytes) = segment.read_place(piece, AHEAD_BYTES).map(Bytes::from) else {
+            return Ok(segment.read_place(place, u64::MAX)?.into());
+        };
+        self.lately.keep_ahead(place, data, index, bytes.clone());
+        Ok(bytes.slice(..bytes.len().min(place.length as usize)))
     }
 
     fn node(&self, data: DataPointer, node: u64) -> Result<Option<Bytes>, StoreError> {
@@ -76,10 +134,14 @@ impl View {
         let Some(place) = place else {
             return Ok(None);
         };
+        if let Some(known) = self.lately.node(place, (data, block), depth) {
+            return Ok(known);
+        }
         let segment = self.segment(place)?;
         let bytes = segment.read_place(place, node_part_bytes(block))?;
         match BlockRecord::decode_nodes(&bytes) {
             Some(record) if (record.data, record.index) == (data, block) => {
+                self.lately.keep(place, &record);
                 Ok(record.node(depth).map(Bytes::copy_from_slice))
             }
             _ => Err(bad_record(segment, place, &key)),

@@ -51,6 +51,9 @@ pub enum DecodeErrorKind {
     },
 }
 
+/// Elements of an array that get their memory before they were read.
+const ARRAY_ROOM: u64 = 8;
+
 /// A cursor over untrusted bytes.
 ///
 /// ```
@@ -263,7 +266,7 @@ impl<'a> Decoder<'a> {
             return Err(self.error(DecodeErrorKind::ArrayTooLong { count }));
         }
         // Grows with what was really read: the count is only a promise.
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(usize::try_from(count.min(ARRAY_ROOM)).unwrap_or(0));
         for _ in 0..count {
             items.push(item(self)?);
         }

@@ -78,6 +78,13 @@ impl Encoder {
         self.error.map_or(Ok(self.bytes), Err)
     }
 
+    /// As [`Encoder::new`], in memory that was used before. What stands there is overwritten.
+    #[must_use]
+    pub fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self { bytes, error: None }
+    }
+
     /// Makes the whole encoding fail, for a value that has none.
     pub fn fail(&mut self, error: EncodeError) -> &mut Self {
         self.error.get_or_insert(error);

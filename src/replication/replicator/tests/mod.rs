@@ -1,5 +1,6 @@
 //! Replicators in a network of queues, with logs in memory.
 
+mod ahead;
 mod distrust;
 
 use std::collections::BTreeSet;

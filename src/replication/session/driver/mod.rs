@@ -7,10 +7,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Buf as _;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 mod channels;
+mod room;
+
+use self::room::Room;
 
 use super::core::SharedCore;
 use super::mailbox::{Mail, Mailbox, Why};
@@ -27,14 +30,15 @@ use crate::replication::replicator::{Fault, PeerId};
 use crate::replication::wakeup::{self, TopicPeer};
 use crate::wire::compact::Decode as _;
 
-/// Bytes that are read at one time.
-const READ_BYTES: usize = 64 * 1024;
+/// Memory that is kept for encoding messages.
+const ENCODED_BYTES: usize = 128 * 1024;
 
 /// Events that are taken before others may go on. More than requests may wait, so that a burst of too many is seen as such.
 const EVENTS_MAX: usize = 4096;
 
-/// Data messages that are stored in one step at most. With blocks of the usual size a read brings fewer.
-const HELD_MAX: usize = 256;
+/// Data messages that are stored in one step at most. After it new requests go out, so that the peer has something to
+/// do while the next ones are stored: a read may bring all that was asked for.
+const HELD_MAX: usize = 128;
 
 /// A session under way.
 pub(super) struct Driver<E: Env> {
@@ -57,6 +61,8 @@ pub(super) struct Driver<E: Env> {
     /// Cores of which messages came.
     touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
     standing: BTreeMap<PeerId, Stand>,
+    /// Memory for the message that is sent next.
+    encoded: Vec<u8>,
     progress: watch::Sender<Progress>,
     blame: watch::Sender<Option<Misbehaviour>>,
     now: Progress,
@@ -120,6 +126,7 @@ impl<E: Env> Driver<E> {
             held: None,
             touched: BTreeMap::new(),
             standing: BTreeMap::new(),
+            encoded: Vec::new(),
             progress,
             blame,
             now: Progress::default(),
@@ -149,13 +156,13 @@ impl<E: Env> Driver<E> {
     where
         S: AsyncRead + AsyncWrite + Send,
     {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut room = Room::default();
         loop {
             let is_more = self.take_events().await?;
             self.take_mail().await?;
             self.pull()?;
             self.report();
-            if self.wait(stream, &mut buffer, is_more).await? == Woken::PeerEnded {
+            if self.wait(stream, &mut room, is_more).await? == Woken::PeerEnded {
                 return Err(End::PeerEnded);
             }
             // Also while bytes come without a pause.
@@ -171,7 +178,9 @@ impl<E: Env> Driver<E> {
     /// True when there is more.
     async fn take_events(&mut self) -> Result<bool, End> {
         let mut count = 0;
+        let mut data = 0;
         while count < EVENTS_MAX
+            && data < HELD_MAX
             && let Some(event) = self.connection.poll()?
         {
             count += 1;
@@ -207,7 +216,10 @@ impl<E: Env> Driver<E> {
                     channel,
                     kind,
                     payload,
-                }) => self.receive(channel, kind, &payload)?,
+                }) => {
+                    self.receive(channel, kind, &payload)?;
+                    data += usize::from(self.held.is_some());
+                }
                 Event::Channel(mux::Event::Closed { channel, .. }) => {
                     self.leave_topic(channel);
                     let Some(joined) = self.channels.remove(&channel) else {
@@ -223,7 +235,7 @@ impl<E: Env> Driver<E> {
         for core in std::mem::take(&mut self.touched).into_values() {
             core.settle();
         }
-        Ok(count == EVENTS_MAX)
+        Ok(count == EVENTS_MAX || data == HELD_MAX)
     }
 
     /// Hands on the data that was held back.
@@ -273,7 +285,7 @@ impl<E: Env> Driver<E> {
         self.survive(channel, opened)
     }
 
-    fn receive(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), End> {
+    fn receive(&mut self, channel: Channel, kind: u64, payload: &Bytes) -> Result<(), End> {
         if self
             .held
             .as_ref()
@@ -298,7 +310,7 @@ impl<E: Env> Driver<E> {
         else {
             return Ok(());
         };
-        let message = Message::decode(kind, payload).map_err(|error| Misbehaviour::Message {
+        let message = Message::decode_shared(kind, payload).map_err(|error| Misbehaviour::Message {
             core: core.key,
             error,
         })?;
@@ -387,11 +399,15 @@ impl<E: Env> Driver<E> {
             self.connection.cork();
             for message in pulled.messages {
                 // What does not fit is a block that nobody could ever send: the peer asks others, or gives up.
-                if let Ok(payload) = message.encode() {
+                if let Ok(payload) = message.encode_reusing(std::mem::take(&mut self.encoded)) {
                     let _ = self.connection.send(channel, message.kind(), &payload);
+                    self.encoded = payload;
                 }
             }
             self.connection.uncork();
+            // A large block does not hold on to its memory.
+            self.encoded.clear();
+            self.encoded.shrink_to(ENCODED_BYTES);
             if !pulled.is_drained {
                 self.due.push_back(peer);
             }
@@ -439,7 +455,7 @@ impl<E: Env> Driver<E> {
     async fn wait<S>(
         &mut self,
         stream: &mut Pin<Box<S>>,
-        buffer: &mut [u8],
+        room: &mut Room,
         is_more: bool,
     ) -> Result<Woken, End>
     where
@@ -475,18 +491,16 @@ impl<E: Env> Driver<E> {
             if mail.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Ok(Woken::Mail));
             }
-            if connection.is_readable() {
-                let mut read = ReadBuf::new(buffer);
-                if let Poll::Ready(done) = stream.as_mut().poll_read(context, &mut read) {
-                    done.map_err(failed)?;
-                    let bytes = read.filled();
-                    if bytes.is_empty() {
-                        return Poll::Ready(Ok(Woken::PeerEnded));
-                    }
-                    connection.receive(bytes, clock.now());
-                    now.received = now.received.saturating_add(bytes.len() as u64);
-                    return Poll::Ready(Ok(Woken::Input));
+            if connection.is_readable()
+                && let Poll::Ready(bytes) = room.read(stream, connection.input(), context)
+            {
+                let bytes = bytes.map_err(failed)?;
+                if bytes == 0 {
+                    return Poll::Ready(Ok(Woken::PeerEnded));
                 }
+                connection.received(clock.now());
+                now.received = now.received.saturating_add(bytes as u64);
+                return Poll::Ready(Ok(Woken::Input));
             }
             sleep.as_mut().poll(context).map(|()| Ok(Woken::Time))
         })

@@ -1,0 +1,151 @@
+//! A core at one moment, for many questions in a row.
+//!
+//! A peer that downloads asks for hundreds of blocks at a time, and a peer that asks wants to know of hundreds of blocks
+//! how far it has to climb. What each of these questions needs of the core is fetched once for all of them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use super::error::CoreError;
+use super::flat_tree;
+use super::line::{Line, LineNodes};
+use super::manifest::Manifest;
+use super::merkle::{Node, Nodes, ReadError};
+use super::proof::{Head, Proof, Request, Source};
+use super::session::Core;
+use super::shown::Offered;
+use crate::env::Env;
+use crate::store::{Key, Snapshot};
+
+/// A core at one moment. To be dropped soon: it holds on to what the store would let go of.
+pub struct Glance<'a, E: Env> {
+    core: &'a Core<E>,
+    offered: Offered,
+    head: Head,
+    prologue_length: u64,
+    manifest: Option<Manifest>,
+    line: Line,
+    snapshot: Box<dyn Snapshot>,
+    /// Nodes that were proven: neighbours have most of them in common.
+    proven: RefCell<BTreeMap<u64, Node>>,
+    /// The node that was asked about last, and the nearest one above it that is stored.
+    climbed: Cell<Option<(u64, u64)>>,
+}
+
+impl<E: Env> Core<E> {
+    /// The core as it is now.
+    ///
+    /// # Errors
+    /// When the session is closed, or the store fails.
+    pub fn glance(&self) -> Result<Glance<'_, E>, CoreError> {
+        self.offer(|core, head| {
+            Ok(Glance {
+                core: self,
+                offered: Offered::of(core, head),
+                head: head.clone(),
+                prologue_length: core.prologue_length(),
+                manifest: core.manifest().filter(|_| !core.is_compat()).cloned(),
+                line: core.main.shadow(),
+                snapshot: self.shared.store.snapshot()?,
+                proven: RefCell::default(),
+                climbed: Cell::new(None),
+            })
+        })
+    }
+}
+
+impl<E: Env> Glance<'_, E> {
+    /// The session that it is of.
+    #[must_use]
+    pub const fn core(&self) -> &Core<E> {
+        self.core
+    }
+
+    /// Where the core stood.
+    #[must_use]
+    pub const fn offered(&self) -> Offered {
+        self.offered
+    }
+
+    /// Answers a request. None when it is about a block that is not stored here. The manifest is added when it is
+    /// asked for and the core has one that peers need.
+    ///
+    /// # Errors
+    /// When the request makes no sense, a node that it needs is not here, or the store fails.
+    pub fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Option<Proof>, CoreError> {
+        let nodes = Remembered {
+            nodes: self.line.nodes(&*self.snapshot),
+            known: &self.proven,
+        };
+        let source = Source {
+            tree: &self.head.tree,
+            nodes: &nodes,
+            prologue_length: self.prologue_length,
+            signature: self.head.signature.as_ref(),
+        };
+        let mut proof = source.prove(request)?;
+        if wants_manifest {
+            proof.manifest.clone_from(&self.manifest);
+        }
+        if let Some(block) = &mut proof.block {
+            if block.index >= self.head.tree.length() {
+                return Ok(None);
+            }
+            match self.snapshot.get(&Key::Block(self.line.data, block.index))? {
+                Some(value) => block.value = value,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(proof))
+    }
+
+    /// How many levels a peer has to climb from a tree node to one that is stored here: what a request says.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn missing_nodes(&self, node: u64) -> Result<u64, CoreError> {
+        let (tree, nodes) = (&self.line.head.tree, self.line.nodes(&*self.snapshot));
+        let last = self.climbed.get();
+        let (mut at, mut missing) = (node, 0);
+        while flat_tree::end_block(at) <= tree.length() {
+            // From here on the way is the one of the last time, on which nothing is stored below its end.
+            if let Some((_, top)) = last.filter(|(last, top)| {
+                at != *top && flat_tree::contains(at, *last) && flat_tree::contains(*top, at)
+            }) {
+                let levels = flat_tree::depth(top).saturating_sub(flat_tree::depth(at));
+                missing += u64::from(levels);
+                at = top;
+                break;
+            }
+            if tree.node_if_stored(at, &nodes)?.is_some() {
+                break;
+            }
+            missing += 1;
+            at = flat_tree::parent(at);
+        }
+        if flat_tree::end_block(at) <= tree.length() {
+            self.climbed.set(Some((node, at)));
+        }
+        Ok(missing)
+    }
+}
+
+/// Nodes of a line that are read once only.
+struct Remembered<'a> {
+    nodes: LineNodes<'a>,
+    known: &'a RefCell<BTreeMap<u64, Node>>,
+}
+
+impl Nodes for Remembered<'_> {
+    fn node(&self, index: u64) -> Result<Option<Node>, ReadError> {
+        let mut known = self.known.borrow_mut();
+        if let Some(node) = known.get(&index) {
+            return Ok(Some(*node));
+        }
+        let node = self.nodes.node(index)?;
+        if let Some(node) = node {
+            known.insert(index, node);
+        }
+        Ok(node)
+    }
+}

@@ -1,0 +1,93 @@
+//! How much is read at one time: more while a peer sends more, and no memory for it while it is silent.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// Bytes that are read at one time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes that are read at one time while a peer sends more than that.
+const READ_BYTES_MAX: usize = 512 * 1024;
+
+/// Room for what is read.
+#[derive(Debug)]
+pub(super) struct Room {
+    bytes: usize,
+    /// The memory of the input is larger than that of a silent peer should be.
+    is_large: bool,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            bytes: READ_BYTES,
+            is_large: false,
+        }
+    }
+}
+
+impl Room {
+    /// Reads to the end of `input`. No bytes: there will be none any more.
+    pub(super) fn read<S: AsyncRead>(
+        &mut self,
+        stream: &mut Pin<Box<S>>,
+        input: &mut BytesMut,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if input.capacity() - input.len() < self.bytes / 2 {
+            input.reserve(self.bytes);
+            self.is_large |= self.bytes > READ_BYTES;
+        }
+        let spare = input.capacity() - input.len();
+        let done = pin!(stream.read_buf(input)).poll(context);
+        match done {
+            Poll::Ready(Ok(bytes)) if bytes == spare => self.bytes = READ_BYTES_MAX,
+            Poll::Ready(_) => self.bytes = READ_BYTES,
+            Poll::Pending if input.is_empty() && self.is_large => {
+                *input = BytesMut::new();
+                *self = Self::default();
+            }
+            Poll::Pending => {}
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_silent_peer_costs_little_after_a_loud_one() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 22);
+        let (mut stream, mut input, mut room) = (Box::pin(ours), BytesMut::new(), Room::default());
+        let context = &mut Context::from_waker(Waker::noop());
+        let sent = vec![7; 1 << 21];
+        assert!(pin!(theirs.write_all(&sent)).poll(context).is_ready());
+        let (mut received, mut largest) = (0, 0);
+        while let Poll::Ready(read) = room.read(&mut stream, &mut input, context) {
+            let bytes = read.unwrap();
+            assert!(bytes <= 2 * READ_BYTES_MAX, "{bytes} bytes at one time");
+            largest = largest.max(bytes);
+            received += bytes;
+            assert!(input.split().iter().all(|byte| *byte == 7));
+        }
+        assert_eq!(received, sent.len());
+        assert!(largest > 2 * READ_BYTES, "{largest} bytes at one time");
+        assert!(input.capacity() <= 2 * READ_BYTES);
+        drop(theirs);
+        assert!(matches!(
+            room.read(&mut stream, &mut input, context),
+            Poll::Ready(Ok(0))
+        ));
+    }
+}
