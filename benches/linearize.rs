@@ -40,6 +40,9 @@ async fn merge(each: usize) -> (Duration, Stats) {
             writer.db.append(value(number * each + at)).await.unwrap();
         }
     }
+    for writer in &writers {
+        writer.synced().await;
+    }
     let before = meeting.db.stats();
     let start = Instant::now();
     let links: Vec<_> = writers

@@ -4,8 +4,8 @@
 //! nothing is on its way any more, until many wait, until nothing came for a while, or until the first one has waited too
 //! long ([`HealGather`](super::HealGather)). A single new entry never waits: when it is here, nothing is on its way.
 //!
-//! Nor do those of the only writer who has more, as long as they come behind all that is in the order: a new peer applies the
-//! history of a single writer while it comes in.
+//! Nor do those of the only other writer that there is, as long as they come behind all that is in the order: a new peer
+//! applies the history of a single writer while it comes in.
 //!
 //! The more blocks wait, the more an undo between them and the next ones would cost, and the longer they may wait: a
 //! heal of thousands is ordered once, and entries that trickle in while others are on their way are seen soon.
@@ -64,9 +64,11 @@ impl<E: Env> Shared<E> {
         let is_waiting = lock(&self.gather).since.is_some();
         let state = lock(&self.state);
         let mut filling = state.cores.filling().peekable();
-        // What only one writer still sends, and goes on where the order ends, is never undone by the rest of it.
+        // What the only other writer sends, and goes on where the order ends, is not undone by the rest of it.
         filling.peek().is_some()
-            && (is_waiting || filling.any(|key| key != *core) || !state.engine.is_continued_by(core))
+            && (is_waiting
+                || filling.any(|key| key != *core)
+                || !state.engine.is_continued_by(core, &self.local))
     }
 
     async fn drain_gathered(self: &Arc<Self>) {

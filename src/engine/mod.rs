@@ -267,10 +267,16 @@ impl<V: Verify> Engine<V> {
         }
     }
 
-    /// True when what is here of this writer, and not ordered yet, comes behind all that is in the order: ordering it now
-    /// undoes nothing. It may be false of some that would not be undone for either.
+    /// True when what is here of this writer, and not ordered yet, comes behind all that is in the order, and nobody else
+    /// may write but `local`: ordering it now is not undone by what follows. It may be false of some that would not be
+    /// undone either.
     #[must_use]
-    pub fn is_continued_by(&self, writer: &CoreKey) -> bool {
+    pub fn is_continued_by(&self, writer: &CoreKey, local: &CoreKey) -> bool {
+        let mut records = self.order.state().system.records();
+        let is_other = |key: &CoreKey| key != writer && key != local;
+        if records.any(|(key, record)| is_other(key) && !record.is_removed && !record.is_anchor) {
+            return false;
+        }
         let Some(reader) = self.readers.get(writer) else {
             return true;
         };
