@@ -349,6 +349,37 @@ fn a_heal_whose_blocks_come_at_once_undoes_twice_at_most_and_applies_each_entry_
     });
 }
 
+#[test]
+fn what_several_peers_bring_at_once_is_ordered_once() {
+    run(async |env| {
+        let meeting = open(&env, 2, None, Settings::default()).await;
+        let mut writers = Vec::new();
+        for seed in 3..7 {
+            let writer = open(&env, seed, Some(&meeting), Settings::default()).await;
+            let (near, far) = connect(&meeting, &writer);
+            add(&meeting, &writer).await;
+            until(&env, || writer.writable()).await;
+            near.close();
+            far.ended().await;
+            writers.push(writer);
+        }
+        for number in 0..50 {
+            for (name, writer) in writers.iter().enumerate() {
+                put(writer, &format!("{name}-{number}")).await;
+            }
+            env.clock().sleep(Duration::from_millis(1)).await;
+        }
+        let before = meeting.stats();
+        connect(&meeting, &writers[0]);
+        for writer in &writers[1..] {
+            connect_slowly(&env, &meeting, writer);
+        }
+        until(&env, || meeting.order().len() == 4 + 4 * 50).await;
+        let after = meeting.stats();
+        assert_eq!((after.applies - before.applies, after.undos - before.undos), (200, 0));
+    });
+}
+
 // The world.
 
 fn run(test: impl AsyncFnOnce(MemoryEnv)) {

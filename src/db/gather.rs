@@ -7,13 +7,17 @@
 //! Nor do those of the only other writer that there is, as long as they come behind all that is in the order: a new peer
 //! applies the history of a single writer while it comes in.
 //!
+//! Peers that just connected count as having more until they said what they have: who meets several at once orders what
+//! they bring together.
+//!
 //! The more blocks wait, the more an undo between them and the next ones would cost, and the longer they may wait: a
 //! heal of thousands is ordered once, and entries that trickle in while others are on their way are seen soon.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::shared::{Shared, lock};
+use super::Session;
+use super::shared::{Shared, lock, unless};
 use crate::crypto::CoreKey;
 use crate::env::{Clock as _, Env, Mono, Spawn as _};
 
@@ -33,6 +37,8 @@ pub(super) struct Gather {
     since: Option<(Mono, Mono)>,
     /// A task drains when the time is over.
     is_timed: bool,
+    /// Peers that just connected and have not said what they have.
+    newcomers: usize,
 }
 
 impl<E: Env> Shared<E> {
@@ -59,13 +65,45 @@ impl<E: Env> Shared<E> {
         }
     }
 
+    /// Takes note of a peer that connects: until it has said what it has, and has sent it, or for a short while, blocks
+    /// of its are on their way.
+    pub(super) fn greet(self: &Arc<Self>, session: &Session) {
+        let limits = self.settings.heal_gather;
+        if limits.time_ms == 0 {
+            return;
+        }
+        lock(&self.gather).newcomers += 1;
+        let (shared, session, clock) = (Arc::downgrade(self), session.clone(), self.env.clock().clone());
+        self.env.spawn().spawn("greet a peer", async move {
+            let quiet = clock.sleep(Duration::from_millis(limits.quiet_ms));
+            let _ = unless(session.synced(), quiet).await;
+            if let Some(shared) = shared.upgrade() {
+                shared.greeted().await;
+            }
+        });
+    }
+
+    async fn greeted(self: &Arc<Self>) {
+        let was_last = {
+            let mut gather = lock(&self.gather);
+            gather.newcomers = gather.newcomers.saturating_sub(1);
+            gather.newcomers == 0 && gather.since.is_some()
+        };
+        if was_last && lock(&self.state).cores.filling().next().is_none() {
+            self.drain_gathered().await;
+        }
+    }
+
     /// True when more blocks are on their way, and ordering what is here before they are may be to no avail.
     fn may_undo(&self, core: &CoreKey) -> bool {
-        let is_waiting = lock(&self.gather).since.is_some();
+        let (is_waiting, has_newcomers) = {
+            let gather = lock(&self.gather);
+            (gather.since.is_some(), gather.newcomers > 0)
+        };
         let state = lock(&self.state);
         let mut filling = state.cores.filling().peekable();
         // What the only other writer sends, and goes on where the order ends, is not undone by the rest of it.
-        filling.peek().is_some()
+        (has_newcomers || filling.peek().is_some())
             && (is_waiting
                 || filling.any(|key| key != *core)
                 || !state.engine.is_continued_by(core, &self.local))

@@ -135,7 +135,7 @@ impl<E: Env> Shared<E> {
     }
 
     /// Replicates with a peer.
-    pub(super) fn replicate<S>(&self, stream: S, role: Role) -> Result<Session, Error>
+    pub(super) fn replicate<S>(self: &Arc<Self>, stream: S, role: Role) -> Result<Session, Error>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
@@ -146,6 +146,7 @@ impl<E: Env> Shared<E> {
         let mut sessions = lock(&self.sessions);
         sessions.retain(|session| session.close_reason().is_none());
         sessions.push(session.clone());
+        self.greet(&session);
         Ok(session)
     }
 
