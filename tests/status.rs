@@ -376,7 +376,10 @@ fn what_several_peers_bring_at_once_is_ordered_once() {
         }
         until(&env, || meeting.order().len() == 4 + 4 * 50).await;
         let after = meeting.stats();
-        assert_eq!((after.applies - before.applies, after.undos - before.undos), (200, 0));
+        assert_eq!(
+            (after.applies - before.applies, after.undos - before.undos),
+            (200, 0)
+        );
     });
 }
 
