@@ -7,7 +7,7 @@ use std::time::Duration;
 use autobee::crypto::Hash;
 use autobee::env::Env;
 
-use crate::disk::SimDisk;
+use crate::disk::{DiskSnapshot, SimDisk};
 use crate::env::SimEnv;
 use crate::network::PathConfig;
 use crate::replica::{Crash, ReplicaId};
@@ -71,6 +71,11 @@ pub trait Lane: Sized {
     fn resume(&self, replica: ReplicaId);
     /// Sets how far the time of day of a replica is ahead, in milliseconds.
     fn skew(&self, replica: ReplicaId, ahead_ms: i64);
+
+    /// Sets by how many millionths the time of day of a replica runs fast.
+    fn drift(&self, replica: ReplicaId, ppm: i64);
+    /// Puts these contents on the disk of a replica that is down.
+    fn set_disk(&self, replica: ReplicaId, contents: &DiskSnapshot);
 
     /// Virtual time since the world began.
     fn now(&self) -> Duration;
@@ -176,6 +181,14 @@ macro_rules! lane {
 
             fn skew(&self, replica: ReplicaId, ahead_ms: i64) {
                 self.skew(replica, ahead_ms);
+            }
+
+            fn drift(&self, replica: ReplicaId, ppm: i64) {
+                self.drift(replica, ppm);
+            }
+
+            fn set_disk(&self, replica: ReplicaId, contents: &DiskSnapshot) {
+                self.set_disk(replica, contents);
             }
 
             fn now(&self) -> Duration {

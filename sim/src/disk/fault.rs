@@ -164,6 +164,19 @@ impl DiskStats {
     }
 }
 
+impl DiskFaults {
+    /// True when nothing goes wrong, however long it takes.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let Self { latency, .. } = self;
+        *self
+            == Self {
+                latency: latency.clone(),
+                ..Self::default()
+            }
+    }
+}
+
 impl DiskOp {
     /// True for what changes contents, names or their durability.
     #[must_use]

@@ -4,6 +4,7 @@ mod acknowledged;
 mod convergence;
 mod gathering;
 mod reference;
+mod seen;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ pub use acknowledged::acknowledged;
 pub use convergence::convergence;
 pub use gathering::{Healing, gathering};
 pub use reference::reference;
+pub use seen::Seen;
 
 /// What a replica holds at the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +37,16 @@ pub struct Outcome {
 }
 
 /// An append that returned to its caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
+    /// The replica that appended.
+    pub replica: usize,
     /// The writer.
     pub key: CoreKey,
     /// The length of its log with the last value of the append.
     pub length: Length,
+    /// What was appended, in its order.
+    pub values: Vec<Bytes>,
 }
 
 /// Something that must hold, and does not.

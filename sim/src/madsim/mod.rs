@@ -23,7 +23,7 @@ pub use env::{MadsimClock, MadsimEnv, MadsimSpawn};
 use state::{Fabrics, Replica, Shared, State};
 
 use crate::crypto::SimCrypto;
-use crate::disk::{self, Seeded, SimDisk};
+use crate::disk::{self, DiskSnapshot, Seeded, SimDisk};
 use crate::executor::lock;
 use crate::network::{Kernel, PathConfig, SimNetwork};
 use crate::points::Points;
@@ -305,6 +305,23 @@ impl MadsimWorld {
     pub fn skew(&self, replica: ReplicaId, ahead_ms: i64) {
         self.shared.change("skew", &[replica], |_| ());
         lock(&self.shared.state).replicas[replica.index()].clock.skew_ms = ahead_ms;
+    }
+
+    /// Sets by how many millionths the time of day of a replica runs fast.
+    pub fn drift(&self, replica: ReplicaId, ppm: i64) {
+        self.shared.change("drift", &[replica], |_| ());
+        let now = u64::try_from(self.shared.time.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        lock(&self.shared.state).replicas[replica.index()]
+            .clock
+            .set_drift(now, ppm);
+    }
+
+    /// Puts these contents on the disk of a replica that is down: all of it, as if it had been synced.
+    pub fn set_disk(&self, replica: ReplicaId, contents: &DiskSnapshot) {
+        self.shared.change("set_disk", &[replica], |_| ());
+        let mut state = lock(&self.shared.state);
+        let entry = &mut state.replicas[replica.index()];
+        entry.disk = entry.disk.restore(contents);
     }
 
     // What can be seen.

@@ -1,21 +1,30 @@
 //! The replicas of a run: processes that open the database, listen, and dial each other until they are connected.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use autobee::bee::Range;
 use autobee::crypto::CoreKey;
-use autobee::db::{Autobee, Role};
+use autobee::db::{Autobee, Event, Role};
 use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn as _};
+use autobee::wire::Link;
 use autobee::{Corestore, Error, ErrorKind, Settings};
+use bytes::Bytes;
 
-use crate::invariant::{Acknowledged, Violation};
+use crate::disk::DiskSnapshot;
+use crate::invariant::{Acknowledged, Seen, Violation};
 use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
+use crate::scenario::Scenario;
 use crate::workload::Contract;
 use crate::world::NameError;
 
 /// How long a replica waits before it dials a peer again.
 const REDIAL: Duration = Duration::from_millis(250);
+
+/// The key of every encrypted database of a simulation.
+const ENCRYPTION_KEY: [u8; 32] = [7; 32];
 
 /// Handles to all replicas. Clones share them.
 pub(super) struct Group<E: Env>(Arc<Mutex<Members<E>>>);
@@ -24,7 +33,7 @@ struct Members<E: Env> {
     replicas: Vec<Member<E>>,
     /// The database that everybody joins.
     database: Option<CoreKey>,
-    settings: Settings,
+    scenario: Scenario,
     acknowledged: Vec<Acknowledged>,
     failures: Vec<Violation>,
 }
@@ -33,34 +42,52 @@ struct Member<E: Env> {
     id: ReplicaId,
     name: String,
     booted: bool,
+    /// How often it was started.
+    life: u32,
+    /// Nobody starts it again.
+    is_lost: bool,
+    settings: Settings,
     db: Option<Autobee<E>>,
     store: Option<Corestore<E>>,
     /// The key of its writer, once it ran.
     local: Option<CoreKey>,
+    /// What was injected into its disk may have made calls fail since it was started.
+    is_disk_faulty: bool,
+    /// A call of it failed because of the disk: it has to be started again.
+    is_broken: bool,
+    backup: Option<DiskSnapshot>,
+    seen: Seen,
 }
 
 impl<E: Env> Group<E> {
-    pub(super) fn new(
-        world: &impl Lane<Env = E>,
-        replicas: usize,
-        settings: Settings,
-    ) -> Result<Self, NameError> {
+    pub(super) fn new(world: &impl Lane<Env = E>, scenario: &Scenario) -> Result<Self, NameError> {
+        // A scenario that was loaded or generated has settings that can be.
+        let settings = scenario.replica_settings().unwrap_or_default();
         let member = |number| {
             let name = format!("r{number}");
             Ok(Member {
                 id: world.add_replica(&name)?,
                 name,
                 booted: false,
+                life: 0,
+                is_lost: false,
+                settings: settings.clone(),
                 db: None,
                 store: None,
                 local: None,
+                is_disk_faulty: false,
+                is_broken: false,
+                backup: None,
+                seen: Seen::default(),
             })
         };
-        let replicas = (0..replicas).map(member).collect::<Result<_, NameError>>()?;
+        let replicas = (0..scenario.replicas)
+            .map(member)
+            .collect::<Result<_, NameError>>()?;
         let members = Members {
             replicas,
             database: None,
-            settings,
+            scenario: scenario.clone(),
             acknowledged: Vec::new(),
             failures: Vec::new(),
         };
@@ -83,29 +110,54 @@ impl<E: Env> Group<E> {
         world.boot(id, move |env| group.clone().program(env, replica));
     }
 
+    /// True when the program of a replica was started, whatever became of it.
+    pub(super) fn has_run(&self, replica: usize) -> bool {
+        self.lock().replicas[replica].booted
+    }
+
     pub(super) fn crash(&self, world: &impl Lane<Env = E>, replica: usize, how: Crash) {
         let (db, store) = {
             let member = &mut self.lock().replicas[replica];
+            member.seen = Seen::default();
             (member.db.take(), member.store.take())
         };
         world.crash(self.id(replica), how);
         drop((db, store));
     }
 
-    /// Starts a crashed replica again; one that never ran stays down, one that runs goes on.
+    /// Ends a replica for good.
+    pub(super) fn lose(&self, world: &impl Lane<Env = E>, replica: usize, how: Crash) {
+        self.lock().replicas[replica].is_lost = true;
+        self.crash(world, replica, how);
+    }
+
+    /// Starts a crashed replica again; one that never ran or is lost stays down, one that runs goes on.
     pub(super) fn restart(&self, world: &impl Lane<Env = E>, replica: usize) {
-        let id = self.id(replica);
-        if !world.is_up(id) {
+        let (id, is_lost) = {
+            let mut members = self.lock();
+            let member = &mut members.replicas[replica];
+            member.is_broken = false;
+            (member.id, member.is_lost)
+        };
+        if !is_lost && !world.is_up(id) {
             world.restart(id);
         }
     }
 
-    /// What a replica does: open, listen, dial everybody who comes after it.
+    /// What a replica does: open, listen, dial everybody who comes after it and is to be dialled.
     async fn program(self, env: E, replica: usize) {
-        let name = self.name(replica);
-        let (db, store) = match self.open(env.clone(), &name).await {
-            Ok(opened) => opened,
-            Err(error) => return self.fail(replica, "open", &error),
+        let (name, life) = {
+            let mut members = self.lock();
+            let member = &mut members.replicas[replica];
+            member.life += 1;
+            (member.name.clone(), member.life)
+        };
+        let (db, store) = loop {
+            match self.open(env.clone(), &name, replica).await {
+                Ok(opened) => break opened,
+                Err(error) if self.excuses(replica, &error) => env.clock().sleep(REDIAL).await,
+                Err(error) => return self.fail(replica, "open", &error),
+            }
         };
         {
             let mut members = self.lock();
@@ -114,13 +166,18 @@ impl<E: Env> Group<E> {
             members.replicas[replica].db = Some(db.clone());
             members.replicas[replica].store = Some(store);
         }
-        let peers: Vec<String> = self
-            .lock()
-            .replicas
-            .iter()
-            .skip(replica + 1)
-            .map(|peer| peer.name.clone())
-            .collect();
+        let watching = self.clone();
+        env.spawn()
+            .spawn("watch", watching.watch(db.clone(), replica, life));
+        let listening = self.clone();
+        env.spawn()
+            .spawn("events", listening.listen(db.clone(), replica, life));
+        let peers: Vec<String> = {
+            let members = self.lock();
+            let all = members.replicas.iter().enumerate().skip(replica + 1);
+            let dialled = all.filter(|(peer, _)| members.scenario.connects(replica, *peer));
+            dialled.map(|(_, peer)| peer.name.clone()).collect()
+        };
         for peer in peers {
             env.spawn().spawn("dial", dial(env.clone(), db.clone(), peer));
         }
@@ -140,16 +197,72 @@ impl<E: Env> Group<E> {
         }
     }
 
-    async fn open(&self, env: E, name: &str) -> Result<(Autobee<E>, Corestore<E>), Error> {
+    async fn open(&self, env: E, name: &str, replica: usize) -> Result<(Autobee<E>, Corestore<E>), Error> {
         let store = Corestore::open_default(env).await?;
+        let (settings, encrypted, optimistic) = {
+            let members = self.lock();
+            let settings = members.replicas[replica].settings.clone();
+            (
+                settings,
+                members.scenario.encrypted,
+                !members.scenario.members_only,
+            )
+        };
         let mut builder = Autobee::builder(store.clone())
             .name(name)
             .apply(Contract)
-            .settings(self.lock().settings.clone());
+            .optimistic(optimistic)
+            .settings(settings);
         if let Some(key) = self.database() {
             builder = builder.key(key);
         }
+        if encrypted {
+            builder = builder.encryption_key(ENCRYPTION_KEY);
+        }
         Ok((builder.open().await?, store))
+    }
+
+    /// Follows the whole view by its changes alone.
+    async fn watch(self, db: Autobee<E>, replica: usize, life: u32) {
+        let start = db.view();
+        let mut watch = db.watch(Range::all());
+        let Ok(first) = start.all().await else { return };
+        self.see(replica, life, |seen| {
+            seen.view = Some((
+                start.head(),
+                first.into_iter().collect::<BTreeMap<Bytes, Bytes>>(),
+            ));
+        });
+        loop {
+            match watch.next().await {
+                Ok(event) => self.see(replica, life, |seen| seen.watched(&event)),
+                Err(error) if error.kind() == ErrorKind::Closed => return,
+                // The next call tries again, when something changed.
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn listen(self, db: Autobee<E>, replica: usize, life: u32) {
+        let mut events = db.events();
+        let start: Link = db.view().head();
+        let is_writable = db.writable();
+        self.see(replica, life, |seen| seen.begin(start, is_writable));
+        while let Ok(event) = events.next().await {
+            if let Event::Error { .. } = event {
+                let mut members = self.lock();
+                let member = &mut members.replicas[replica];
+                member.is_broken |= member.is_disk_faulty;
+            }
+            self.see(replica, life, |seen| seen.event(&event));
+        }
+    }
+
+    fn see(&self, replica: usize, life: u32, note: impl FnOnce(&mut Seen)) {
+        let member = &mut self.lock().replicas[replica];
+        if member.life == life && member.db.is_some() {
+            note(&mut member.seen);
+        }
     }
 
     // What is known of them.
@@ -162,8 +275,28 @@ impl<E: Env> Group<E> {
         self.lock().replicas[replica].name.clone()
     }
 
+    pub(super) fn life(&self, replica: usize) -> u32 {
+        self.lock().replicas[replica].life
+    }
+
+    pub(super) fn is_lost(&self, replica: usize) -> bool {
+        self.lock().replicas[replica].is_lost
+    }
+
     pub(super) fn db(&self, replica: usize) -> Option<Autobee<E>> {
         self.lock().replicas[replica].db.clone()
+    }
+
+    pub(super) fn seen(&self, replica: usize) -> Seen {
+        self.lock().replicas[replica].seen.clone()
+    }
+
+    pub(super) fn settings(&self, replica: usize) -> Settings {
+        self.lock().replicas[replica].settings.clone()
+    }
+
+    pub(super) fn set_settings(&self, replica: usize, settings: Settings) {
+        self.lock().replicas[replica].settings = settings;
     }
 
     pub(super) fn store(&self, replica: usize) -> Option<Corestore<E>> {
@@ -179,6 +312,33 @@ impl<E: Env> Group<E> {
         self.lock().replicas[replica].local
     }
 
+    pub(super) fn keep_backup(&self, replica: usize, backup: DiskSnapshot) {
+        self.lock().replicas[replica].backup = Some(backup);
+    }
+
+    pub(super) fn backup(&self, replica: usize) -> Option<DiskSnapshot> {
+        self.lock().replicas[replica].backup.clone()
+    }
+
+    // What befalls them.
+
+    /// From now on calls of a replica may fail because of its disk.
+    pub(super) fn expect_disk_faults(&self, replica: usize) {
+        self.lock().replicas[replica].is_disk_faulty = true;
+    }
+
+    /// The disk is sound. True when the replica has to be started again, because it may have met faults before.
+    pub(super) fn forgive_disk(&self, replica: usize) -> bool {
+        let mut members = self.lock();
+        let member = &mut members.replicas[replica];
+        std::mem::take(&mut member.is_disk_faulty)
+    }
+
+    /// True when a call failed for the disk, so that the replica has to be started again.
+    pub(super) fn is_broken(&self, replica: usize) -> bool {
+        self.lock().replicas[replica].is_broken
+    }
+
     pub(super) fn acknowledge(&self, entry: Acknowledged) {
         self.lock().acknowledged.push(entry);
     }
@@ -189,9 +349,23 @@ impl<E: Env> Group<E> {
 
     /// Notes why an append failed, unless that was to be expected.
     pub(super) fn append_failed(&self, replica: usize, error: &Error) {
-        if !matches!(error.kind(), ErrorKind::Denied | ErrorKind::Closed) {
+        if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Closed) {
+            return;
+        }
+        if self.excuses(replica, error) {
+            self.lock().replicas[replica].is_broken = true;
+        } else {
             self.fail(replica, "append", error);
         }
+    }
+
+    /// True for an error that a faulty disk explains.
+    fn excuses(&self, replica: usize, error: &Error) -> bool {
+        let is_of_disk = matches!(
+            error.kind(),
+            ErrorKind::Disk | ErrorKind::Interrupted | ErrorKind::Corrupt | ErrorKind::Internal
+        );
+        is_of_disk && self.lock().replicas[replica].is_disk_faulty
     }
 
     pub(super) fn failures(&self) -> Vec<Violation> {

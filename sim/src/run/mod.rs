@@ -6,9 +6,8 @@ mod report;
 
 use std::time::Duration;
 
-use autobee::Settings;
 use autobee::crypto::{CoreKey, Signature};
-use autobee::db::{AppendOptions, HealGather};
+use autobee::db::AppendOptions;
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::CoreOptions;
 use autobee::wire::oplog::{Backer, OplogBlock, Witness};
@@ -18,17 +17,18 @@ use thiserror::Error;
 
 pub use report::{ReplicaState, Report};
 
+use crate::disk::{DiskFaults, SimDisk};
 use crate::invariant::{
     Acknowledged, Healing, Outcome, Violation, acknowledged, convergence, gathering, reference,
 };
 use crate::lane::Lane;
 use crate::replica::Crash;
-use crate::scenario::{Action, CrashMode, CryptoChoice, Scenario};
+use crate::scenario::{Action, Append, CrashMode, CryptoChoice, Scenario};
 use crate::trace::TraceSink;
 use crate::workload::Op;
 use crate::world::{NameError, RunError, World, WorldConfig};
 use group::Group;
-use plan::{Append, Step};
+use plan::Step;
 
 /// How often, in virtual time, replicas are compared once everything is healed.
 const COMPARE_EVERY: Duration = Duration::from_millis(200);
@@ -38,6 +38,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a call may take that everything after it depends on, in virtual time.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long an orderly end may take, in virtual time.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A run that could not be carried out: not a verdict on the replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -113,7 +116,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             ..WorldConfig::default()
         });
         world.note(&format!("scenario {} seed {seed}", scenario.name));
-        let group = Group::new(&world, scenario.replicas, settings(scenario))?;
+        let group = Group::new(&world, scenario)?;
         let simulation = Self {
             scenario,
             seed,
@@ -163,7 +166,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             self.world.run_for(at.saturating_sub(self.world.now()))?;
             match step {
                 Step::Append(append) => self.append(&append),
-                Step::Action(action) => self.act(&action),
+                Step::Action(action) => self.act(&action)?,
             }
         }
         Ok(())
@@ -268,7 +271,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
         Ok(Ok(outcomes))
     }
 
-    fn act(&mut self, action: &Action) {
+    fn act(&mut self, action: &Action) -> Result<(), SimError> {
         self.world.note(&format!("{action:?}"));
         let id = |replica: &usize| self.group.id(*replica);
         match action {
@@ -279,16 +282,46 @@ impl<'a, S: Lane> Simulation<'a, S> {
                     .collect();
                 self.world.partition(&groups);
             }
-            Action::Cut { from, to } => self.world.cut(id(from), id(to)),
-            Action::Heal => self.world.heal(),
+            Action::Cut { from, to, .. } => self.world.cut(id(from), id(to)),
+            Action::Open { from, to } => self.world.open(id(from), id(to)),
+            Action::Reset { a, b } => self.world.reset_between(id(a), id(b)),
+            Action::Path { from, to, path } => self.world.set_path(id(from), id(to), *path),
+            Action::Heal => self.heal_network(),
             Action::Join { replica } => self.group.boot(&self.world, *replica),
-            Action::Crash { replica, mode } => {
+            Action::Crash {
+                replica,
+                mode,
+                lasting,
+            } => {
                 let how = match mode {
                     CrashMode::Kill => Crash::Kill,
                     CrashMode::PowerLoss => Crash::PowerLoss,
                 };
-                self.group.crash(&self.world, *replica, how);
+                if *lasting {
+                    self.group.lose(&self.world, *replica, how);
+                } else {
+                    self.group.crash(&self.world, *replica, how);
+                }
             }
+            Action::Reopen { replica, settings } => self.reopen(*replica, settings)?,
+            Action::Wipe { replica } => {
+                self.group.crash(&self.world, *replica, Crash::PowerLoss);
+                self.world.set_disk(id(replica), &SimDisk::new(0).snapshot());
+                self.group.restart(&self.world, *replica);
+            }
+            Action::Backup { replica } => {
+                let disk = self.world.disk(id(replica));
+                self.group.keep_backup(*replica, disk.snapshot());
+            }
+            Action::Restore { replica } => {
+                if let Some(backup) = self.group.backup(*replica) {
+                    self.group.crash(&self.world, *replica, Crash::Kill);
+                    self.world.set_disk(id(replica), &backup);
+                    self.group.restart(&self.world, *replica);
+                }
+            }
+            Action::Disk { replica, faults } => self.spoil_disk(*replica, faults),
+            Action::Drift { replica, ppm } => self.world.drift(id(replica), *ppm),
             Action::Restart { replica } => self.group.restart(&self.world, *replica),
             Action::Pause { replica } => self.world.pause(id(replica)),
             Action::Resume { replica } => self.world.resume(id(replica)),
@@ -296,10 +329,76 @@ impl<'a, S: Lane> Simulation<'a, S> {
             Action::Add { by, target, weight } => {
                 self.about(*by, *target, |key| Op::add_writer(key, *weight));
             }
+            Action::Ack { by, target } => self.about(*by, *target, Op::ack),
             Action::Forge { by, backer } => self.forge(*by, *backer),
             Action::Remove { by, target } => {
                 self.about(*by, *target, Op::remove_writer);
             }
+        }
+        Ok(())
+    }
+
+    /// Opens all ways but those that are cut for good.
+    fn heal_network(&self) {
+        self.world.heal();
+        for event in &self.scenario.event {
+            if let Action::Cut {
+                from,
+                to,
+                lasting: true,
+            } = event.action
+            {
+                self.world.cut(self.group.id(from), self.group.id(to));
+            }
+        }
+    }
+
+    /// Lets a replica close its database, and starts it again with these settings.
+    fn reopen(&self, replica: usize, settings: &toml::Table) -> Result<(), SimError> {
+        let mut table = self.scenario.settings.clone();
+        table.extend(settings.clone());
+        // Both were checked when the scenario was loaded.
+        let settings = table.try_into().unwrap_or_else(|_| self.group.settings(replica));
+        if let Some(db) = self
+            .group
+            .db(replica)
+            .filter(|_| self.world.is_up(self.group.id(replica)))
+        {
+            let closed =
+                self.world.block_on_for(
+                    self.group.id(replica),
+                    CLOSE_LIMIT,
+                    async move { db.close().await },
+                );
+            match closed {
+                // A replica that is paused, or whose disk fails, closes as a process that is killed does.
+                Ok(_) | Err(RunError::Limit { .. } | RunError::Down { .. } | RunError::Stuck { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.group.crash(&self.world, replica, Crash::Kill);
+        self.group.set_settings(replica, settings);
+        if self.group.has_run(replica) {
+            self.group.restart(&self.world, replica);
+        }
+        Ok(())
+    }
+
+    /// From now on this goes wrong on a disk. Nothing: then it is sound, and the replica is started again.
+    fn spoil_disk(&self, replica: usize, faults: &DiskFaults) {
+        let latency = self.scenario.disk.latency.clone();
+        let is_sound = faults.is_sound();
+        let faults = DiskFaults {
+            latency,
+            ..faults.clone()
+        };
+        let id = self.group.id(replica);
+        self.world.disk(id).set_faults(faults);
+        if !is_sound {
+            self.group.expect_disk_faults(replica);
+        } else if self.group.forgive_disk(replica) && self.group.has_run(replica) {
+            self.group.crash(&self.world, replica, Crash::Kill);
+            self.group.restart(&self.world, replica);
         }
     }
 
@@ -307,6 +406,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
     fn about(&self, by: usize, target: usize, op: impl FnOnce(CoreKey) -> Op) {
         if let Some(key) = self.group.local_key(target) {
             self.append(&Append {
+                at_ms: 0,
                 replica: by,
                 ops: vec![op(key)],
                 optimistic: false,
@@ -362,11 +462,13 @@ impl<'a, S: Lane> Simulation<'a, S> {
         };
         let (replica, optimistic) = (append.replica, append.optimistic);
         env.spawn().spawn("append", async move {
-            match db.append_with(values, options).await {
+            match db.append_with(values.clone(), options).await {
                 Ok(length) if !optimistic => {
                     group.acknowledge(Acknowledged {
+                        replica,
                         key: db.local(),
                         length,
+                        values,
                     });
                 }
                 Ok(_) => {}
@@ -420,18 +522,4 @@ impl<'a, S: Lane> Simulation<'a, S> {
             why: why.to_string(),
         }
     }
-}
-
-/// How the replicas of a scenario are set.
-fn settings(scenario: &Scenario) -> Settings {
-    let mut settings = Settings::default();
-    settings.window_batches = scenario.window_batches.unwrap_or(settings.window_batches);
-    if let Some(gather_ms) = scenario.gather_ms {
-        settings.heal_gather = HealGather {
-            time_ms: gather_ms,
-            quiet_ms: gather_ms,
-            ..settings.heal_gather
-        };
-    }
-    settings
 }

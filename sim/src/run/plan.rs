@@ -1,22 +1,14 @@
 //! What happens when: the scenario's events, and the appends that the seed spreads over their spans.
 
-use crate::scenario::{Action, Scenario, Workload};
+use crate::scenario::{Action, Append, Scenario, Workload};
 use crate::seed::Stream;
 use crate::workload::Op;
 
 /// One thing that happens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Step {
     Append(Append),
     Action(Action),
-}
-
-/// One append.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Append {
-    pub(super) replica: usize,
-    pub(super) ops: Vec<Op>,
-    pub(super) optimistic: bool,
 }
 
 /// All steps in the order of their times, which are in milliseconds. Events come before appends of the same time.
@@ -26,41 +18,74 @@ pub(super) fn plan(scenario: &Scenario, stream: &mut Stream) -> Vec<(u64, Step)>
         .iter()
         .map(|event| (event.at_ms, Step::Action(event.action.clone())))
         .collect();
-    for workload in &scenario.workload {
-        for replica in &workload.replicas {
-            for number in 0..workload.appends {
-                let at_ms = stream.between(workload.from_ms, workload.to_ms);
-                steps.push((at_ms, Step::Append(append(workload, *replica, number, stream))));
-            }
-        }
-    }
+    let appends = appends(scenario, stream);
+    steps.extend(
+        appends
+            .into_iter()
+            .map(|append| (append.at_ms, Step::Append(append))),
+    );
     steps.sort_by_key(|(at_ms, _)| *at_ms);
     steps
 }
 
-fn append(workload: &Workload, replica: usize, number: u32, stream: &mut Stream) -> Append {
+/// All appends, those that the seed draws from workloads among them.
+pub(super) fn appends(scenario: &Scenario, stream: &mut Stream) -> Vec<Append> {
+    let mut appends = scenario.append.clone();
+    for (position, workload) in scenario.workload.iter().enumerate() {
+        for replica in &workload.replicas {
+            for number in 0..workload.appends {
+                let at_ms = stream.between(workload.from_ms, workload.to_ms);
+                let name = format!("r{replica}.{position}.{number}");
+                appends.push(append(workload, *replica, at_ms, &name, stream));
+            }
+        }
+    }
+    appends
+}
+
+fn append(workload: &Workload, replica: usize, at_ms: u64, name: &str, stream: &mut Stream) -> Append {
     let count = stream.between(1, u64::from(workload.batch_max));
     let op = |position| {
-        let key = format!("k{}", stream.below(u64::from(workload.keys)));
-        if workload.refused > 0 && stream.below(u64::from(workload.refused)) == 0 {
+        let key = padded(
+            &format!("k{}", stream.below(u64::from(workload.keys))),
+            workload.key_bytes_max,
+        );
+        if once_in(stream, workload.refused) {
             return Op {
                 remove_writer: Some("nobody".into()),
                 ..Op::default()
             };
         }
-        // One in eight removes.
-        if stream.below(8) == 0 {
+        let mut op = if once_in(stream, workload.deletes) {
             Op {
                 del: Some(key),
                 ..Op::default()
             }
         } else {
-            Op::put(key, format!("r{replica}.{number}.{position}"))
-        }
+            let bytes = match workload.value_bytes_max {
+                0 => 0,
+                most => stream.below(u64::from(most)),
+            };
+            let value = padded(&format!("{name}.{position}"), u32::try_from(bytes).unwrap_or(0));
+            Op::put(key, value)
+        };
+        op.anchor = once_in(stream, workload.anchors);
+        op
     };
     Append {
+        at_ms,
         replica,
         ops: (0..count).map(op).collect(),
         optimistic: workload.optimistic,
     }
+}
+
+/// True once in `times`; never when that is 0.
+fn once_in(stream: &mut Stream, times: u32) -> bool {
+    times > 0 && stream.below(u64::from(times)) == 0
+}
+
+/// A text, made longer to have this many bytes.
+fn padded(text: &str, bytes: u32) -> String {
+    format!("{text:.<width$}", width = bytes as usize)
 }

@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::DiskFaults;
+use crate::network::PathConfig;
+
 /// Something that happens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// When, in milliseconds of virtual time.
     pub at_ms: u64,
@@ -13,7 +16,7 @@ pub struct Event {
 }
 
 /// What happens. In a file: `do = "partition"` and the fields of that action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Action {
     /// Only replicas of one group reach each other. Who is in no group reaches nobody.
@@ -27,9 +30,35 @@ pub enum Action {
         from: usize,
         /// The receiver.
         to: usize,
+        /// The heal at the end does not open it.
+        #[serde(default)]
+        lasting: bool,
     },
-    /// All ways are open again.
+    /// A way that was cut is open again.
+    Open {
+        /// The sender.
+        from: usize,
+        /// The receiver.
+        to: usize,
+    },
+    /// All ways are open again, but those that are cut for good.
     Heal,
+    /// All streams between two replicas are reset, in the middle of whatever they carry.
+    Reset {
+        /// One.
+        a: usize,
+        /// The other.
+        b: usize,
+    },
+    /// From now on the path from one replica to the other is like this.
+    Path {
+        /// The sender.
+        from: usize,
+        /// The receiver.
+        to: usize,
+        /// How it behaves.
+        path: PathConfig,
+    },
     /// Starts a replica that did not start with the others.
     Join {
         /// Which.
@@ -41,11 +70,44 @@ pub enum Action {
         replica: usize,
         /// How.
         mode: CrashMode,
+        /// Nobody starts it again.
+        #[serde(default)]
+        lasting: bool,
     },
     /// Starts a crashed replica again, from its disk.
     Restart {
         /// Which.
         replica: usize,
+    },
+    /// A replica closes its database, ends, and starts again, perhaps with other settings.
+    Reopen {
+        /// Which.
+        replica: usize,
+        /// Fields of [`autobee::Settings`] that differ from those of the scenario.
+        #[serde(default)]
+        settings: toml::Table,
+    },
+    /// The directory of a replica is lost. It starts again with an empty one, as a newcomer with another key.
+    Wipe {
+        /// Which.
+        replica: usize,
+    },
+    /// The directory of a replica is copied, as a backup does.
+    Backup {
+        /// Which.
+        replica: usize,
+    },
+    /// A replica is ended, and starts again from its last backup, as the same writer; without one it goes on.
+    Restore {
+        /// Which.
+        replica: usize,
+    },
+    /// From now on this goes wrong on the disk of a replica.
+    Disk {
+        /// Which.
+        replica: usize,
+        /// What.
+        faults: DiskFaults,
     },
     /// Stops a replica from doing anything, as a closed laptop lid does.
     Pause {
@@ -64,6 +126,13 @@ pub enum Action {
         /// By how much, in milliseconds; negative is behind.
         ms: i64,
     },
+    /// Sets how fast the wall clock of a replica runs.
+    Drift {
+        /// Which.
+        replica: usize,
+        /// Millionths by which it is too fast; negative is too slow.
+        ppm: i64,
+    },
     /// One replica adds another as a writer.
     Add {
         /// Who adds.
@@ -73,6 +142,13 @@ pub enum Action {
         /// The ceiling of its weight.
         #[serde(default = "Action::weight_default")]
         weight: u64,
+    },
+    /// One replica acknowledges another, as apply does of a stranger.
+    Ack {
+        /// Who acknowledges.
+        by: usize,
+        /// Who is acknowledged.
+        target: usize,
     },
     /// The log of a replica gets a block that its program would not write: with no links, older than everything, and
     /// with a claim that no signature supports and that another one's newest block is to back.
@@ -120,15 +196,26 @@ impl Action {
     pub fn replicas(&self) -> Vec<usize> {
         match self {
             Self::Partition { groups } => groups.concat(),
-            Self::Cut { from, to } => vec![*from, *to],
+            Self::Cut { from, to, .. } | Self::Open { from, to } | Self::Path { from, to, .. } => {
+                vec![*from, *to]
+            }
+            Self::Reset { a, b } => vec![*a, *b],
             Self::Heal => Vec::new(),
             Self::Join { replica }
             | Self::Crash { replica, .. }
             | Self::Restart { replica }
             | Self::Pause { replica }
             | Self::Resume { replica }
+            | Self::Reopen { replica, .. }
+            | Self::Wipe { replica }
+            | Self::Backup { replica }
+            | Self::Restore { replica }
+            | Self::Disk { replica, .. }
+            | Self::Drift { replica, .. }
             | Self::Skew { replica, .. } => vec![*replica],
-            Self::Add { by, target, .. } | Self::Remove { by, target } => vec![*by, *target],
+            Self::Add { by, target, .. } | Self::Ack { by, target } | Self::Remove { by, target } => {
+                vec![*by, *target]
+            }
             Self::Forge { by, backer } => vec![*by, *backer],
         }
     }

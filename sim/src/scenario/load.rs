@@ -74,6 +74,7 @@ impl Scenario {
         name.clone_into(&mut scenario.name);
         scenario.refuse_unknown_event_fields(text)?;
         scenario.validate()?;
+        scenario.validate_appends()?;
         Ok(scenario)
     }
 
@@ -123,6 +124,9 @@ impl Scenario {
         if let Some(replica) = known(&self.writers()) {
             return refuse("writers".into(), format!("there is no replica {replica}"));
         }
+        if let Err(error) = self.replica_settings() {
+            return refuse("settings".into(), error.message().into());
+        }
         if self.network.latency_us_min > self.network.latency_us_max {
             return refuse(
                 "network.latency_us_min".into(),
@@ -161,12 +165,39 @@ impl Scenario {
             if let Some(replica) = known(&event.action.replicas()) {
                 return refuse(field("do"), format!("there is no replica {replica}"));
             }
+            if let Action::Reopen { settings, .. } = &event.action
+                && let Err(error) = settings.clone().try_into::<autobee::Settings>()
+            {
+                return refuse(field("settings"), error.message().into());
+            }
             if let Action::Partition { groups } = &event.action {
                 let mut all = groups.concat();
                 all.sort_unstable();
                 if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
                     return refuse(field("groups"), format!("replica {} is in two groups", twice[0]));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_appends(&self) -> Result<(), ScenarioError> {
+        for (position, append) in self.append.iter().enumerate() {
+            let refuse = |field: &str, why: String| {
+                Err(ScenarioError::Value {
+                    name: self.name.clone(),
+                    field: format!("append[{position}].{field}"),
+                    why,
+                })
+            };
+            if append.replica >= self.replicas {
+                return refuse("replica", format!("there is no replica {}", append.replica));
+            }
+            if append.at_ms > TIME_MS_MAX {
+                return refuse("at_ms", format!("is above {TIME_MS_MAX}"));
+            }
+            if append.ops.is_empty() {
+                return refuse("ops", "must hold at least one".into());
             }
         }
         Ok(())

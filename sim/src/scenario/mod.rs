@@ -3,16 +3,21 @@
 //! A scenario is a TOML file. It says how many replicas there are, what they append and when, and which faults strike
 //! them; a seed decides everything that it leaves open. Integers only, so that files compare and shrink well.
 
+mod choices;
 mod draw;
 mod event;
 mod load;
+mod workload;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use autobee::Settings;
 use serde::{Deserialize, Serialize};
 
+pub use choices::Choices;
 pub use event::{Action, CrashMode, Event};
 pub use load::ScenarioError;
+pub use workload::{Append, Workload};
 
 use crate::disk::DiskFaults;
 use crate::network::PathConfig;
@@ -37,7 +42,7 @@ use crate::network::PathConfig;
 /// assert_eq!(scenario.replicas, 2);
 /// # Ok::<(), autobee_sim::ScenarioError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// The name: that of the file, without its ending.
@@ -68,17 +73,41 @@ pub struct Scenario {
     /// such time, and twice, from when everything is healed until all agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gather_ms: Option<u64>,
+    /// The logs of writers and the trees are encrypted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
+    /// Entries of strangers are never tried: the opposite of [`autobee::db::Builder::optimistic`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub members_only: bool,
+    /// Who dials whom.
+    #[serde(default, skip_serializing_if = "Topology::is_default")]
+    pub topology: Topology,
+    /// Rare paths of the engine are taken at random, see [`autobee::env::Env::buggify`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub buggify: bool,
+    /// Violations that are known, and what else they would take. A run in which nothing but them is found is a good one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected: Vec<Expected>,
+    /// Fields of [`autobee::Settings`] that differ from the default, at each replica.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub settings: toml::Table,
+    /// Inner numbers that differ from those of production, by their names: see [`autobee::env::Env::knob`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub knobs: BTreeMap<String, u64>,
     /// The paths between replicas.
     #[serde(default)]
     pub network: PathConfig,
     /// What goes wrong on the disks of replicas, and how long their calls take.
     #[serde(default)]
     pub disk: DiskFaults,
-    /// What is appended.
-    #[serde(default)]
+    /// What is appended, in outline: the seed draws the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workload: Vec<Workload>,
+    /// What is appended, to the letter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub append: Vec<Append>,
     /// What happens besides.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event: Vec<Event>,
     /// After the last event and the last append everything is healed; from then on this long, in milliseconds of
     /// virtual time, until all replicas must agree.
@@ -100,31 +129,29 @@ pub enum CryptoChoice {
     StandIn,
 }
 
-/// Appends, spread over a span of time.
+/// Who dials whom. Every replica replicates everything, so what two of them do not exchange comes by others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Topology {
+    /// Everybody with everybody.
+    #[default]
+    Mesh,
+    /// Each with the next, and the last with the first.
+    Ring,
+    /// Each with the next.
+    Chain,
+    /// Everybody with the creator.
+    Star,
+}
+
+/// A violation that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Workload {
-    /// Who appends.
-    pub replicas: Vec<usize>,
-    /// How many appends each of them makes.
-    pub appends: u32,
-    /// The most values that one append holds.
-    #[serde(default = "Workload::batch_max_default")]
-    pub batch_max: u32,
-    /// How many keys they write to.
-    #[serde(default = "Workload::keys_default")]
-    pub keys: u32,
-    /// When the first append may come, in milliseconds.
-    #[serde(default)]
-    pub from_ms: u64,
-    /// When the last one comes, in milliseconds.
-    pub to_ms: u64,
-    /// Append without being a writer.
-    #[serde(default)]
-    pub optimistic: bool,
-    /// One in so many values is one that apply refuses; none when 0.
-    #[serde(default)]
-    pub refused: u32,
+pub struct Expected {
+    /// The name of the invariant.
+    pub invariant: String,
+    /// What is missing until it holds.
+    pub because: String,
 }
 
 impl Scenario {
@@ -141,7 +168,35 @@ impl Scenario {
     pub fn heal_ms(&self) -> u64 {
         let events = self.event.iter().map(|event| event.at_ms);
         let appends = self.workload.iter().map(|workload| workload.to_ms);
-        events.chain(appends).max().unwrap_or(0)
+        let single = self.append.iter().map(|append| append.at_ms);
+        events.chain(appends).chain(single).max().unwrap_or(0)
+    }
+
+    /// The settings of each replica.
+    ///
+    /// # Errors
+    ///
+    /// When a field of [`Scenario::settings`] is not one, or has a value that cannot be.
+    pub fn replica_settings(&self) -> Result<Settings, toml::de::Error> {
+        let mut settings: Settings = self.settings.clone().try_into()?;
+        settings.window_batches = self.window_batches.unwrap_or(settings.window_batches);
+        if let Some(gather_ms) = self.gather_ms {
+            settings.heal_gather.time_ms = gather_ms;
+            settings.heal_gather.quiet_ms = gather_ms;
+        }
+        Ok(settings)
+    }
+
+    /// True when the first dials the second, or the other way round.
+    #[must_use]
+    pub const fn connects(&self, a: usize, b: usize) -> bool {
+        let (low, high) = if a < b { (a, b) } else { (b, a) };
+        match self.topology {
+            Topology::Mesh => low != high,
+            Topology::Chain => low + 1 == high,
+            Topology::Ring => low + 1 == high || (low == 0 && high + 1 == self.replicas && high > 0),
+            Topology::Star => low == 0 && high > 0,
+        }
     }
 
     const fn weight_default() -> u64 {
@@ -157,12 +212,8 @@ impl Scenario {
     }
 }
 
-impl Workload {
-    const fn batch_max_default() -> u32 {
-        3
-    }
-
-    const fn keys_default() -> u32 {
-        32
+impl Topology {
+    fn is_default(&self) -> bool {
+        *self == Self::Mesh
     }
 }

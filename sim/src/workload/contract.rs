@@ -69,6 +69,15 @@ impl Op {
         }
     }
 
+    /// Acknowledges a writer.
+    #[must_use]
+    pub fn ack(key: CoreKey) -> Self {
+        Self {
+            ack: Some(key.to_hex()),
+            ..Self::default()
+        }
+    }
+
     /// The value of an entry that carries this operation.
     #[must_use]
     pub fn to_value(&self) -> Vec<u8> {

@@ -6,7 +6,7 @@ use std::task::Waker;
 use autobee::env::{Env as _, Spawn as _};
 
 use super::{State, World};
-use crate::disk::{self, Seeded};
+use crate::disk::{self, DiskSnapshot, Seeded};
 use crate::env::SimEnv;
 use crate::executor::lock;
 use crate::network::PathConfig;
@@ -168,6 +168,15 @@ impl World {
         for task in parked {
             self.shared.ready.push(task);
         }
+    }
+
+    /// Puts these contents on the disk of a replica that is down: all of it, as if it had been synced.
+    pub fn set_disk(&self, replica: ReplicaId, contents: &DiskSnapshot) {
+        self.change_network("set_disk", |state| {
+            let entry = &mut state.replicas[replica.index()];
+            entry.disk = entry.disk.restore(contents);
+            vec![replica]
+        });
     }
 
     // Clocks.

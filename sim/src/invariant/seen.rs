@@ -1,0 +1,76 @@
+//! What a client of one database saw: the view as its changes told it, and the events.
+
+use std::collections::BTreeMap;
+
+use autobee::db::{Event, ViewEvent};
+use autobee::wire::Link;
+use bytes::Bytes;
+
+/// What was told since a replica was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The view that follows from the first one and all changes that a watch told, and its version.
+    pub view: Option<(Link, BTreeMap<Bytes, Bytes>)>,
+    /// The version of the view that the events told last; none when some events were missed.
+    pub head: Option<Link>,
+    /// Whether the events say that the local writer may write.
+    pub is_writable: Option<bool>,
+    /// What was told and cannot be.
+    pub contradictions: Vec<String>,
+}
+
+impl Seen {
+    /// Listening begins.
+    pub fn begin(&mut self, head: Link, is_writable: bool) {
+        self.head = Some(head);
+        self.is_writable = Some(is_writable);
+    }
+
+    /// A watch told these changes.
+    pub fn watched(&mut self, event: &ViewEvent) {
+        let Some((head, view)) = &mut self.view else {
+            return;
+        };
+        for change in &event.changes {
+            let known = view.get(&change.key);
+            if known != change.old.as_ref() {
+                self.contradictions.push(format!(
+                    "a watch told that {:?} was {:?}, and had told {known:?}",
+                    change.key, change.old
+                ));
+            }
+            match &change.new {
+                Some(value) => view.insert(change.key.clone(), value.clone()),
+                None => view.remove(&change.key),
+            };
+        }
+        *head = event.to;
+    }
+
+    /// An event was told.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Update { from, to } => {
+                if let Some(head) = self.head
+                    && head != *from
+                {
+                    self.contradictions.push(format!(
+                        "an update began at {}, the one before ended at {}",
+                        from.length, head.length
+                    ));
+                }
+                self.head = Some(*to);
+            }
+            Event::Writable | Event::Unwritable => {
+                let is_writable = *event == Event::Writable;
+                if self.is_writable == Some(is_writable) {
+                    self.contradictions
+                        .push(format!("{event:?} was told twice in a row"));
+                }
+                self.is_writable = Some(is_writable);
+            }
+            Event::Missed(_) => (self.head, self.is_writable) = (None, None),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Generated scenarios: everything that a file could say, chosen by a seed or by the bytes of a fuzzer.
+//!
+//! Half of the scenarios let each kind of event exist with the same chance; the others first draw which kinds exist at
+//! all, so that some of them are made of one or two kinds alone (swarm testing). Half of them have drawn numbers where
+//! others have those of production: sizes so small that files roll, trees split and portions end in every run.
+
+mod faults;
+mod numbers;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Action, Choices, CryptoChoice, Event, Scenario, Topology, Workload};
+use crate::disk::{DiskFaults, Latency};
+use crate::network::PathConfig;
+use crate::seed::Seeds;
+use faults::Faults;
+
+/// Time over which things happen, in milliseconds of virtual time.
+const SPAN_MS_MIN: u64 = 2_000;
+const SPAN_MS_MAX: u64 = 6_000;
+
+/// Most events of the kinds that faults draw, before each brings its own end.
+const EVENTS_MAX: u64 = 10;
+
+impl Scenario {
+    /// The scenario that a seed generates.
+    #[must_use]
+    pub fn generate(seed: u64) -> Self {
+        let stream = Seeds::new(seed).stream("plan", &["generate"]);
+        Self {
+            name: format!("plan-{seed}"),
+            about: format!("generated from seed {seed}"),
+            ..draw(&mut Choices::Seeded(stream))
+        }
+    }
+
+    /// The scenario that these bytes choose, and a seed for it. Fewer and smaller bytes give simpler ones.
+    #[must_use]
+    pub fn draw(bytes: &[u8]) -> (Self, u64) {
+        let mut choices = Choices::Bytes(bytes);
+        let seed = choices.below(256);
+        (draw(&mut choices), seed)
+    }
+}
+
+fn draw(choices: &mut Choices<'_>) -> Scenario {
+    let replicas = choices.pick(&[3, 2, 3, 4, 3, 5, 4, 6]);
+    let span_ms = choices.between(SPAN_MS_MIN, SPAN_MS_MAX);
+    let topology = choices.pick(&[
+        Topology::Mesh,
+        Topology::Mesh,
+        Topology::Mesh,
+        Topology::Ring,
+        Topology::Star,
+        Topology::Chain,
+    ]);
+    let mut scenario = Scenario {
+        name: "drawn".into(),
+        about: "drawn from bytes".into(),
+        replicas,
+        crypto: if choices.once_in(16) {
+            CryptoChoice::Ed25519
+        } else {
+            CryptoChoice::StandIn
+        },
+        planted: BTreeSet::new(),
+        writers: None,
+        writer_weight: choices.pick(&[2, 1, 0, 3, 2, 1, 5, 7]),
+        window_batches: None,
+        gather_ms: None,
+        encrypted: choices.once_in(4),
+        members_only: choices.once_in(6),
+        topology,
+        buggify: choices.once_in(2),
+        expected: Vec::new(),
+        settings: toml::Table::new(),
+        knobs: BTreeMap::new(),
+        network: network(choices),
+        disk: disk(choices),
+        workload: Vec::new(),
+        append: Vec::new(),
+        event: Vec::new(),
+        converge_ms: Scenario::converge_ms_default(),
+        events_max: Scenario::events_max_default(),
+    };
+    if choices.once_in(2) {
+        numbers::draw(choices, &mut scenario);
+    }
+    scenario.workload = workloads(choices, &scenario, span_ms);
+    let mut faults = Faults::new(choices, replicas, span_ms);
+    let events = faults.choices.below(EVENTS_MAX + 1);
+    for _ in 0..events {
+        faults.draw();
+    }
+    let mut event = faults.finish();
+    event.sort_by_key(|event| event.at_ms);
+    scenario.event = event;
+    let outsiders = scenario.outsiders();
+    if !outsiders.is_empty() {
+        let all = 1..replicas;
+        scenario.writers = Some(all.filter(|replica| !outsiders.contains(replica)).collect());
+    }
+    scenario
+}
+
+impl Scenario {
+    /// Replicas that only write optimistically: nobody makes them writers.
+    fn outsiders(&self) -> BTreeSet<usize> {
+        let optimistic = self.workload.iter().filter(|workload| workload.optimistic);
+        optimistic
+            .flat_map(|workload| workload.replicas.clone())
+            .collect()
+    }
+}
+
+fn network(choices: &mut Choices<'_>) -> PathConfig {
+    let calm = PathConfig::default();
+    match choices.below(6) {
+        0 | 1 => calm,
+        2 => PathConfig {
+            latency_us_min: 100,
+            latency_us_max: 800,
+            ..calm
+        },
+        3 => PathConfig {
+            latency_us_min: choices.between(5_000, 40_000),
+            latency_us_max: choices.between(40_000, 250_000),
+            spike_64k: 2_000,
+            spike_us_max: 1_000_000,
+            ..calm
+        },
+        4 => PathConfig {
+            bytes_per_ms: choices.between(16, 400),
+            window: 1 << choices.between(8, 14),
+            ..calm
+        },
+        _ => PathConfig {
+            chop_64k: 60_000,
+            read_max: usize::try_from(choices.between(1, 64)).unwrap_or(1),
+            window: 1 << choices.between(8, 16),
+            tear_64k: choices.pick(&[0, 16, 64, 200]),
+            corrupt_64k: choices.pick(&[0, 0, 8, 32]),
+            ..calm
+        },
+    }
+}
+
+fn disk(choices: &mut Choices<'_>) -> DiskFaults {
+    let latency = match choices.below(4) {
+        0 => Latency::default(),
+        1 => Latency {
+            read_us: 5,
+            write_us: 20,
+            sync_us: 2_000,
+            jitter_us: 500,
+        },
+        2 => Latency {
+            read_us: 50,
+            write_us: 200,
+            sync_us: 30_000,
+            jitter_us: 20_000,
+        },
+        _ => Latency {
+            read_us: 0,
+            write_us: 0,
+            sync_us: 150_000,
+            jitter_us: 100_000,
+        },
+    };
+    DiskFaults {
+        latency,
+        ..DiskFaults::default()
+    }
+}
+
+/// Who writes what. The creator always writes, and most of the others do.
+fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Vec<Workload> {
+    let replicas = scenario.replicas;
+    let joining = !scenario.members_only && choices.once_in(4) && replicas > 2;
+    let outsiders = if joining { replicas - 1..replicas } else { 0..0 };
+    let members: Vec<usize> = (0..replicas)
+        .filter(|replica| !outsiders.contains(replica))
+        .collect();
+    let mut workloads = vec![workload(choices, members.clone(), span_ms)];
+    if choices.once_in(4) {
+        // A burst, so close together that many batches have the same time.
+        let from_ms = choices.below(span_ms);
+        workloads.push(Workload {
+            appends: u32::try_from(choices.between(5, 20)).unwrap_or(5),
+            batch_max: 1,
+            from_ms,
+            to_ms: from_ms + choices.between(1, 30),
+            ..workload(choices, members, span_ms)
+        });
+    }
+    if joining {
+        workloads.push(Workload {
+            appends: u32::try_from(choices.between(1, 6)).unwrap_or(1),
+            optimistic: true,
+            ..workload(choices, outsiders.collect(), span_ms)
+        });
+    }
+    workloads
+}
+
+fn workload(choices: &mut Choices<'_>, replicas: Vec<usize>, span_ms: u64) -> Workload {
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let is_large = choices.once_in(6);
+    Workload {
+        appends: small(choices.between(2, if is_large { 10 } else { 24 })),
+        batch_max: choices.pick(&[1, 3, 2, 6, 40]),
+        keys: choices.pick(&[32, 4, 8, 200, 2]),
+        key_bytes_max: choices.pick(&[0, 0, 0, 60, 400]),
+        value_bytes_max: if is_large {
+            choices.pick(&[2_000, 6_000, 40_000])
+        } else {
+            choices.pick(&[0, 0, 100])
+        },
+        from_ms: 0,
+        to_ms: span_ms,
+        optimistic: false,
+        refused: choices.pick(&[0, 0, 0, 12]),
+        deletes: choices.pick(&[8, 2, 3, 0]),
+        anchors: choices.pick(&[0, 0, 0, 0, 10]),
+        replicas,
+    }
+}

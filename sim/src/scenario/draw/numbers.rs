@@ -1,0 +1,47 @@
+//! Numbers of a generated scenario that differ from those of production.
+
+use super::{Choices, Scenario};
+
+/// Draws settings, each with an even chance to be left alone.
+pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
+    let numbers: &[(&str, &[i64])] = &[
+        ("drain_applies_max", &[1, 2, 3, 16]),
+        ("window_batches", &[1, 2, 4, 16, 64]),
+        ("append_values_max", &[1_024, 64]),
+        ("view_cache_bytes_max", &[0, 4_096, 65_536]),
+        ("requests_in_flight_max", &[1, 2, 16, 64]),
+        ("bytes_in_flight_max", &[1, 4_096, 65_536]),
+        ("answer_ms_max", &[500, 2_000, 10_000]),
+        ("outbox_bytes_max", &[4_096, 32_768]),
+        ("held_bytes_max", &[64, 1_024]),
+        ("announced_pages_max", &[1, 4]),
+        ("stranger_cores_max", &[1, 2, 8]),
+        ("stranger_quiet_ms", &[500, 3_000]),
+        ("read_wait_ms", &[200, 1_000]),
+    ];
+    for (name, values) in numbers {
+        if choices.once_in(2) {
+            let value = choices.pick(values);
+            scenario.settings.insert((*name).into(), value.into());
+        }
+    }
+    if choices.once_in(3) {
+        let keep_alive = choices.pick(&[500_i64, 1_000, 2_000]);
+        scenario
+            .settings
+            .insert("keep_alive_ms".into(), keep_alive.into());
+        scenario
+            .settings
+            .insert("silence_ms_max".into(), (keep_alive * 3).into());
+    }
+    if choices.once_in(3) {
+        let mut gather = toml::Table::new();
+        gather.insert("time_ms".into(), choices.pick(&[0_i64, 20, 300, 2_000]).into());
+        gather.insert("quiet_ms".into(), choices.pick(&[0_i64, 5, 50, 400]).into());
+        gather.insert("bytes".into(), choices.pick(&[1_i64, 2_048, 1 << 20]).into());
+        scenario.settings.insert("heal_gather".into(), gather.into());
+    }
+    if choices.once_in(8) {
+        scenario.settings.insert("durability".into(), "visible".into());
+    }
+}
