@@ -22,6 +22,8 @@ pub mod env;
 mod error;
 pub mod hypercore;
 pub mod replication;
+#[doc(hidden)]
+pub mod sim_hooks;
 pub mod store;
 pub mod wire;
 

@@ -77,6 +77,9 @@ pub trait Lane: Sized {
     /// Puts these contents on the disk of a replica that is down.
     fn set_disk(&self, replica: ReplicaId, contents: &DiskSnapshot);
 
+    /// How often bytes reached a replica so far.
+    fn delivered(&self) -> u64;
+
     /// Virtual time since the world began.
     fn now(&self) -> Duration;
     /// A stream for what drives the world.
@@ -189,6 +192,10 @@ macro_rules! lane {
 
             fn set_disk(&self, replica: ReplicaId, contents: &DiskSnapshot) {
                 self.set_disk(replica, contents);
+            }
+
+            fn delivered(&self) -> u64 {
+                self.delivered()
             }
 
             fn now(&self) -> Duration {

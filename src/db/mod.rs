@@ -11,6 +11,7 @@ mod gather;
 mod session;
 mod settings;
 mod shared;
+pub(crate) mod sim_hooks;
 mod status;
 mod strangers;
 mod trees;

@@ -367,6 +367,7 @@ impl<V: Verify> Engine<V> {
     }
 
     fn begin(&mut self, start: Start) -> Result<(), ResumeError> {
+        self.is_complete = false;
         let entries = start.prefix.entries();
         let root = self.past.state(entries)?;
         self.past.moves += 1;

@@ -1,62 +1,64 @@
-//! Peers that hold the same blocks have the same order, weights, records and view.
+//! When faults stop, replicas that reach each other come to the same.
 
-use super::{Outcome, Violation};
+use super::{Moment, ReplicaLook, Violation, first_difference};
 
-const NAME: &str = "convergence";
-
-/// Compares every replica with the first one.
+/// Compares the replicas of each group that reach each other. Where logs may have two continuations, nothing is claimed
+/// here: see [`super::EqualSets`].
 #[must_use]
-pub fn convergence(outcomes: &[Outcome]) -> Option<Violation> {
-    let (first, others) = outcomes.split_first()?;
-    others.iter().find_map(|other| {
-        let what = if first.order != other.order {
-            let at = first
-                .order
-                .iter()
-                .zip(&other.order)
-                .take_while(|(a, b)| a == b)
-                .count();
-            format!(
-                "order differs at entry {at}: {:?} at {}, {:?} at {}",
-                first.order.get(at),
-                first.replica,
-                other.order.get(at),
-                other.replica,
-            )
-        } else if first.writers != other.writers {
-            let at = first
-                .writers
-                .iter()
-                .zip(&other.writers)
-                .take_while(|(a, b)| a == b)
-                .count();
-            format!(
-                "writer records differ: {:?} at {}, {:?} at {}",
-                first.writers.get(at),
-                first.replica,
-                other.writers.get(at),
-                other.replica,
-            )
-        } else if first.view != other.view {
-            let at = first
-                .view
-                .iter()
-                .zip(&other.view)
-                .take_while(|(a, b)| a == b)
-                .count();
-            format!(
-                "view differs at entry {at}: {:?} at {}, {:?} at {}",
-                first.view.get(at),
-                first.replica,
-                other.view.get(at),
-                other.replica,
-            )
-        } else {
-            return None;
-        };
+pub fn convergence(moment: &Moment<'_>) -> Option<Violation> {
+    let violation = |what: String| {
         Some(Violation {
-            invariant: NAME,
+            invariant: "convergence",
             what,
         })
-    })
+    };
+    for group in &moment.claims.groups {
+        let members: Vec<&ReplicaLook> = group.iter().map(|replica| &moment.replicas[*replica]).collect();
+        let (Some(first), others) = (members.first(), members.iter().skip(1)) else {
+            continue;
+        };
+        let Some(look) = &first.look else {
+            return violation(format!("{} is not open", first.name));
+        };
+        if look.set.is_none() {
+            return violation(format!("{} did not come to an order", first.name));
+        }
+        for other in others {
+            let Some(theirs) = &other.look else {
+                return violation(format!("{} is not open", other.name));
+            };
+            if theirs.set.is_none() {
+                return violation(format!("{} did not come to an order", other.name));
+            }
+            if moment.claims.may_disagree {
+                continue;
+            }
+            let named = |look: &super::Look| -> Vec<String> {
+                let entries = look.order.iter();
+                entries
+                    .map(|entry| {
+                        format!(
+                            "{} (weight {})",
+                            moment.block(&entry.key, entry.length),
+                            entry.weight.0
+                        )
+                    })
+                    .collect()
+            };
+            let who = format!("({} here, {} there)", first.name, other.name);
+            if look.order != theirs.order {
+                let difference = first_difference(&named(look), &named(theirs));
+                return violation(format!("orders differ {difference} {who}"));
+            }
+            if look.writers != theirs.writers {
+                let difference = first_difference(&look.writers, &theirs.writers);
+                return violation(format!("writer records differ {difference} {who}"));
+            }
+            if look.view != theirs.view {
+                let difference = first_difference(&look.view, &theirs.view);
+                return violation(format!("views differ {difference} {who}"));
+            }
+        }
+    }
+    None
 }

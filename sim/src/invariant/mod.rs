@@ -1,52 +1,111 @@
-//! What must hold when a run is over.
+//! What must hold, while a world runs and when it comes to rest.
+//!
+//! An [`Invariant`] looks at [`Moment`]s: what all replicas are at one point of virtual time. It is a property of states,
+//! not an example, and one that a user of the simulator can add to. What a fault takes away from it stands in
+//! [`Claims`]; `docs/simulation.md` has the table.
 
 mod acknowledged;
+mod applied;
+mod bounded;
+mod causal;
+mod claims;
 mod convergence;
+mod equal_sets;
 mod gathering;
+mod log_copy;
+mod logs;
+mod moment;
+mod own_log;
 mod reference;
 mod seen;
+mod sets;
+mod told;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use autobee::crypto::CoreKey;
-use autobee::db::{OrderedEntry, WriterStatus};
-use autobee::wire::Length;
-use bytes::Bytes;
 use serde::Serialize;
 
-pub use acknowledged::acknowledged;
+pub use acknowledged::AcknowledgedEntries;
+pub use applied::AppliedLengths;
+pub use bounded::Bounds;
+pub use causal::CausalOrder;
+pub use claims::Claims;
+pub(crate) use claims::SKEW_HARMLESS_MS;
 pub use convergence::convergence;
+pub use equal_sets::EqualSets;
 pub use gathering::{Healing, gathering};
-pub use reference::reference;
+pub use log_copy::LogCopy;
+pub use logs::EqualLogs;
+pub use moment::{Acknowledged, Look, Moment, Progress, ReplicaLook};
+pub use own_log::OwnLogs;
+pub use reference::{Model, reference};
 pub use seen::Seen;
+pub use sets::GrowingSets;
+pub use told::ToldTruth;
 
-/// What a replica holds at the end of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The name of the replica.
-    pub replica: String,
-    /// Everything in its order.
-    pub order: Vec<OrderedEntry>,
-    /// The records of all writers.
-    pub writers: Vec<WriterStatus>,
-    /// The whole view.
-    pub view: Vec<(Bytes, Bytes)>,
-    /// All blocks of all cores.
-    pub cores: BTreeMap<CoreKey, Vec<Bytes>>,
+/// A property of what replicas are.
+///
+/// ```
+/// use autobee_sim::invariant::{Invariant, Moment};
+///
+/// /// No view has more than a thousand keys.
+/// struct SmallViews;
+///
+/// impl Invariant for SmallViews {
+///     fn name(&self) -> &'static str {
+///         "small views"
+///     }
+///
+///     fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+///         for (replica, look) in moment.open() {
+///             if look.view.len() > 1_000 {
+///                 return Err(format!("{} has {} keys", replica.name, look.view.len()));
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Invariant: Send {
+    /// What it is called in reports.
+    fn name(&self) -> &'static str;
+
+    /// Looks at a moment of the run. The error says who differs from what, and where.
+    ///
+    /// # Errors
+    ///
+    /// When the property does not hold.
+    fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String>;
+
+    /// Looks at the last moment, when everything is healed and at rest.
+    ///
+    /// # Errors
+    ///
+    /// When the property does not hold.
+    fn end(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        self.tick(moment)
+    }
+
+    /// How often it really compared something, by what: a check that never compared says nothing.
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
-/// An append that returned to its caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acknowledged {
-    /// The replica that appended.
-    pub replica: usize,
-    /// The writer.
-    pub key: CoreKey,
-    /// The length of its log with the last value of the append.
-    pub length: Length,
-    /// What was appended, in its order.
-    pub values: Vec<Bytes>,
+/// All invariants of the engine, for one run.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(EqualLogs::default()),
+        Box::new(OwnLogs::default()),
+        Box::new(AcknowledgedEntries::default()),
+        Box::new(GrowingSets::default()),
+        Box::new(AppliedLengths::default()),
+        Box::new(CausalOrder::default()),
+        Box::new(EqualSets::default()),
+        Box::new(ToldTruth::default()),
+        Box::new(Bounds::default()),
+    ]
 }
 
 /// Something that must hold, and does not.
@@ -62,4 +121,14 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.invariant, self.what)
     }
+}
+
+/// Where two lists begin to differ, for people: the position, and both sides.
+pub(crate) fn first_difference<T: PartialEq + fmt::Debug>(ours: &[T], theirs: &[T]) -> String {
+    let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
+    let shown = |side: &[T]| {
+        side.get(at)
+            .map_or_else(|| "nothing".into(), |item| format!("{item:?}"))
+    };
+    format!("at position {at}: {} here, {} there", shown(ours), shown(theirs))
 }

@@ -1,43 +1,69 @@
-//! What a replica holds is what the slow obvious model makes of the blocks that it has.
+//! What a replica holds is what the slow obvious model makes of exactly the batches that its engine has.
+//!
+//! Source: spec/autobee.md 8.8, transcribed in `sim::model`.
 
 use autobee::crypto::{CoreKey, Verify};
 use autobee::db::OrderedEntry;
-use autobee::engine::anchor;
-use autobee::wire::Decode as _;
+use autobee::engine::anchor::Anchor;
+use autobee::engine::encryption::DatabaseKeys;
 use autobee::wire::oplog::OplogBlock;
+use autobee::wire::{Decode as _, Length};
 use bytes::Bytes;
 
-use super::{Outcome, Violation};
+use super::{Look, Moment, ReplicaLook, Violation, first_difference};
 use crate::model::{Rules, batches, canonical};
 
-/// Compares a replica of the database `bootstrap` with the model.
-#[must_use]
-pub fn reference(bootstrap: CoreKey, outcome: &Outcome, verify: &impl Verify) -> Option<Violation> {
-    let violation = |what: String| {
-        Some(Violation {
-            invariant: "reference",
-            what,
-        })
-    };
+/// The most batches that the model judges at once: it is slow.
+const BATCHES_MAX: usize = 500;
+
+/// What the model has to know of a database.
+pub struct Model<'a, V> {
+    /// The creator.
+    pub database: CoreKey,
+    /// Whether batches of strangers are tried.
+    pub optimistic: bool,
+    /// Of an encrypted database.
+    pub keys: Option<&'a DatabaseKeys>,
+    /// Checks attestations.
+    pub verify: &'a V,
+}
+
+/// Compares a replica with the model. None when it is too much for the model, or the replica makes an order just now;
+/// else whether they agree.
+pub fn reference<V: Verify>(
+    model: &Model<'_, V>,
+    moment: &Moment<'_>,
+    replica: &ReplicaLook,
+    look: &Look,
+) -> Option<Result<(), Violation>> {
+    let lengths = look.set.as_ref()?;
     let mut set = Vec::new();
-    for (key, blocks) in &outcome.cores {
+    for (key, length) in lengths {
+        if *length == Length::ZERO {
+            continue;
+        }
+        let blocks = look.logs.get(key)?.blocks();
+        let blocks = blocks.get(..usize::try_from(length.0).ok()?)?;
         let log: Vec<OplogBlock> = blocks
             .iter()
             .map_while(|block| OplogBlock::from_bytes(block).ok())
             .collect();
-        set.extend(batches(*key, &log, verify));
+        set.extend(batches(*key, &log, model.verify));
+        if set.len() > BATCHES_MAX {
+            return None;
+        }
     }
     // A key that no core has, should a length ever be beyond what an encoding carries.
-    let anchor = |key, length| anchor(key, length).map_or(CoreKey::new([0; 32]), |link| link.key);
-    let model = canonical(
-        &Rules {
-            bootstrap,
-            optimistic: true,
-            anchor: &anchor,
-        },
-        &set,
-    );
-    let order: Vec<OrderedEntry> = model
+    let name = |key, length| {
+        Anchor::new(model.keys, key, length).map_or(CoreKey::new([0; 32]), |anchor| anchor.link().key)
+    };
+    let rules = Rules {
+        bootstrap: model.database,
+        optimistic: model.optimistic,
+        anchor: &name,
+    };
+    let canonical = canonical(&rules, &set);
+    let order: Vec<OrderedEntry> = canonical
         .order
         .iter()
         .flat_map(|(at, weight)| {
@@ -49,27 +75,59 @@ pub fn reference(bootstrap: CoreKey, outcome: &Outcome, verify: &impl Verify) ->
             })
         })
         .collect();
-    if order != outcome.order {
-        let at = order
-            .iter()
-            .zip(&outcome.order)
-            .take_while(|(a, b)| a == b)
-            .count();
+    let violation = |what: String| {
+        Some(Err(Violation {
+            invariant: "reference",
+            what: format!("{} differs from the model: {what}", replica.name),
+        }))
+    };
+    if order != look.order {
+        let named = |order: &[OrderedEntry]| -> Vec<String> {
+            let entries = order.iter();
+            entries
+                .map(|entry| {
+                    format!(
+                        "{} (weight {})",
+                        moment.block(&entry.key, entry.length),
+                        entry.weight.0
+                    )
+                })
+                .collect()
+        };
+        let difference = first_difference(&named(&look.order), &named(&order));
+        return violation(format!("order {difference}"));
+    }
+    for (key, record) in &canonical.state.records {
+        let found = look.writers.iter().find(|writer| writer.key == *key);
+        let agrees = found.is_some_and(|writer| {
+            writer.length == record.length
+                && writer.is_removed == record.is_removed
+                && writer.is_anchor == record.is_anchor
+                && writer.weight == record.weight
+                && writer.max_weight == record.max_weight
+        });
+        if !agrees {
+            return violation(format!(
+                "record of {}: {found:?}, the model has {record:?}",
+                moment.name_of(key)
+            ));
+        }
+    }
+    if look.writers.len() != canonical.state.records.len() {
         return violation(format!(
-            "order of {} differs at entry {at}: {:?}, the model has {:?}",
-            outcome.replica,
-            outcome.order.get(at),
-            order.get(at),
+            "{} records, the model has {}",
+            look.writers.len(),
+            canonical.state.records.len()
         ));
     }
-    let view: Vec<(Bytes, Bytes)> = model
+    let view: Vec<(Bytes, Bytes)> = canonical
         .state
         .view
         .into_iter()
         .map(|(key, value)| (key.into(), value.into()))
         .collect();
-    if view != outcome.view {
-        return violation(format!("view of {} is not the model's", outcome.replica));
+    if view != *look.view {
+        return violation(format!("view {}", first_difference(&look.view, &view)));
     }
-    None
+    Some(Ok(()))
 }

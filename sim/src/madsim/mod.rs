@@ -332,6 +332,12 @@ impl MadsimWorld {
         self.shared.time.elapsed()
     }
 
+    /// How often bytes reached a replica so far.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        lock(&self.shared.state).kernel.delivered()
+    }
+
     /// A stream for what drives the world: workloads and fault schedules.
     #[must_use]
     pub fn stream(&self, name: &str) -> Stream {

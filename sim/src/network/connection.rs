@@ -357,6 +357,7 @@ impl<W> Kernel<W> {
                     changed[at] ^= bit;
                     changed.into()
                 });
+                self.delivered += 1;
                 self.notes.push(Note::Deliver {
                     connection: id,
                     from,

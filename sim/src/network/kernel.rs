@@ -74,6 +74,7 @@ pub(crate) struct Kernel<W> {
     queue: BinaryHeap<Reverse<(u64, u64, Due)>>,
     scheduled: u64,
     ids: u64,
+    pub(super) delivered: u64,
 }
 
 impl<W> Kernel<W> {
@@ -96,6 +97,7 @@ impl<W> Kernel<W> {
             queue: BinaryHeap::new(),
             scheduled: 0,
             ids: 0,
+            delivered: 0,
         }
     }
 
@@ -250,6 +252,11 @@ impl<W> Kernel<W> {
                 self.reset(EndId { connection, side });
             }
         }
+    }
+
+    /// How often bytes became readable so far.
+    pub(crate) const fn delivered(&self) -> u64 {
+        self.delivered
     }
 
     /// Streams that at least one end still holds.

@@ -24,7 +24,7 @@ use crate::world::NameError;
 const REDIAL: Duration = Duration::from_millis(250);
 
 /// The key of every encrypted database of a simulation.
-const ENCRYPTION_KEY: [u8; 32] = [7; 32];
+pub(super) const ENCRYPTION_KEY: [u8; 32] = [7; 32];
 
 /// Handles to all replicas. Clones share them.
 pub(super) struct Group<E: Env>(Arc<Mutex<Members<E>>>);

@@ -1,33 +1,31 @@
 //! Running a scenario with one seed.
 
+mod act;
+mod checks;
 mod group;
+mod look;
 mod plan;
 mod report;
 
 use std::time::Duration;
 
-use autobee::crypto::{CoreKey, Signature};
-use autobee::db::AppendOptions;
-use autobee::env::{Env as _, Spawn as _};
-use autobee::hypercore::CoreOptions;
-use autobee::wire::oplog::{Backer, OplogBlock, Witness};
-use autobee::wire::{Encode as _, Length, Weight};
+use autobee::env::Env as _;
 use bytes::Bytes;
 use thiserror::Error;
 
 pub use report::{ReplicaState, Report};
 
-use crate::disk::{DiskFaults, SimDisk};
-use crate::invariant::{
-    Acknowledged, Healing, Outcome, Violation, acknowledged, convergence, gathering, reference,
-};
+use crate::disk::DiskFaults;
+use crate::invariant::{Acknowledged, Healing, Violation, gathering};
 use crate::lane::Lane;
 use crate::replica::Crash;
-use crate::scenario::{Action, Append, CrashMode, CryptoChoice, Scenario};
+use crate::scenario::{CryptoChoice, Scenario};
 use crate::trace::TraceSink;
 use crate::workload::Op;
 use crate::world::{NameError, RunError, World, WorldConfig};
+use checks::Checks;
 use group::Group;
+use look::Looks;
 use plan::Step;
 
 /// How often, in virtual time, replicas are compared once everything is healed.
@@ -39,8 +37,14 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long a call may take that everything after it depends on, in virtual time.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long an orderly end may take, in virtual time.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// How long what is under way may take to end, once all agree.
+const SETTLE: Duration = Duration::from_secs(8);
+
+/// How long it must be quiet then.
+const QUIET: Duration = Duration::from_secs(20);
+
+/// Deliveries that one keep-alive may need on a path that chops.
+const KEEP_ALIVE_DELIVERIES: u64 = 8;
 
 /// A run that could not be carried out: not a verdict on the replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -89,6 +93,8 @@ struct Simulation<'a, S: Lane> {
     seed: u64,
     world: S,
     group: Group<S::Env>,
+    looks: Looks,
+    checks: Checks,
     /// When everything was healed, and how often each replica had undone something until then.
     healed: Option<(Duration, Vec<u64>)>,
 }
@@ -98,9 +104,11 @@ impl<'a, S: Lane> Simulation<'a, S> {
         let mut simulation = Self::start(scenario, seed, trace)?;
         simulation.make_writers()?;
         simulation.play()?;
-        simulation.heal();
-        let violations = simulation.settle()?;
-        simulation.report(violations)
+        if simulation.checks.is_clean() {
+            simulation.heal();
+            simulation.settle()?;
+        }
+        simulation.report()
     }
 
     /// Makes the world, lets the creator make the database, and starts everybody who is there from the start.
@@ -111,17 +119,21 @@ impl<'a, S: Lane> Simulation<'a, S> {
             disk: scenario.disk.clone(),
             planted: scenario.planted.clone(),
             ed25519: scenario.crypto == CryptoChoice::Ed25519,
+            buggify: scenario.buggify,
             steps_max: scenario.events_max,
             trace,
             ..WorldConfig::default()
         });
         world.note(&format!("scenario {} seed {seed}", scenario.name));
         let group = Group::new(&world, scenario)?;
-        let simulation = Self {
+        let checks = Checks::new(scenario, world.stream("checks"));
+        let mut simulation = Self {
             scenario,
             seed,
             world,
             group,
+            looks: Looks::default(),
+            checks,
             healed: None,
         };
         simulation.group.boot(&simulation.world, 0);
@@ -143,6 +155,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             },
             "not every replica opened its database",
         )?;
+        simulation.look();
         Ok(simulation)
     }
 
@@ -162,8 +175,10 @@ impl<'a, S: Lane> Simulation<'a, S> {
     fn play(&mut self) -> Result<(), SimError> {
         let began = self.world.now();
         for (at_ms, step) in plan::plan(self.scenario, &mut self.world.stream("plan")) {
-            let at = began + Duration::from_millis(at_ms);
-            self.world.run_for(at.saturating_sub(self.world.now()))?;
+            self.run_until(began + Duration::from_millis(at_ms))?;
+            if !self.checks.is_clean() {
+                return Ok(());
+            }
             match step {
                 Step::Append(append) => self.append(&append),
                 Step::Action(action) => self.act(&action)?,
@@ -172,47 +187,182 @@ impl<'a, S: Lane> Simulation<'a, S> {
         Ok(())
     }
 
-    /// Ends all faults.
-    fn heal(&mut self) {
-        self.healed = Some((self.world.now(), self.undos()));
-        self.world.heal();
+    /// Lets time pass, and looks at all replicas now and then.
+    fn run_until(&mut self, until: Duration) -> Result<(), SimError> {
+        while self.world.now() < until {
+            let next = self.checks.next_look(self.world.now());
+            self.world
+                .run_for(next.min(until).saturating_sub(self.world.now()))?;
+            if self.world.now() >= next {
+                self.look();
+                self.mend();
+                if !self.checks.is_clean() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at all replicas, with all invariants.
+    fn look(&mut self) {
+        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        let verify = self.world.env(self.group.id(0)).crypto().clone();
+        self.checks.tick(
+            &self.group,
+            &looks,
+            self.world.now(),
+            self.healed.is_some(),
+            &verify,
+        );
+    }
+
+    /// Starts those again whose disks failed them.
+    fn mend(&self) {
         for replica in 0..self.scenario.replicas {
-            self.world.resume(self.group.id(replica));
-            self.group.restart(&self.world, replica);
+            if self.group.is_broken(replica) {
+                self.group.crash(&self.world, replica, Crash::Kill);
+                self.group.restart(&self.world, replica);
+            }
         }
     }
 
-    /// Waits until everybody agrees, at most for the time that the scenario gives; then says what is wrong.
-    fn settle(&self) -> Result<Vec<Violation>, SimError> {
+    /// Ends all faults but those that last.
+    fn heal(&mut self) {
+        self.healed = Some((self.world.now(), self.undos()));
+        self.heal_network();
+        self.heal_clocks();
+        for replica in 0..self.scenario.replicas {
+            self.spoil_disk(replica, &DiskFaults::default());
+            self.world.resume(self.group.id(replica));
+            if self.group.has_run(replica) {
+                self.group.restart(&self.world, replica);
+            }
+        }
+        // Whoever never joined, because the plan that would have started it was cut short, joins now.
+        for replica in 0..self.scenario.replicas {
+            self.group.boot(&self.world, replica);
+        }
+    }
+
+    /// Waits until everybody agrees, then lets everybody write once more and agree again, then looks whether it is quiet.
+    fn settle(&mut self) -> Result<(), SimError> {
+        if !self.agree()? {
+            return Ok(());
+        }
+        self.checks.gathering(self.gathering());
+        self.pin()?;
+        if !self.agree()? {
+            return Ok(());
+        }
+        self.rest()?;
+        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        let verify = self.world.env(self.group.id(0)).crypto().clone();
+        self.checks.end(&self.group, &looks, self.world.now(), &verify);
+        Ok(())
+    }
+
+    /// Waits until all agree, at most for the time that the scenario gives; false when they do not.
+    fn agree(&mut self) -> Result<bool, SimError> {
         let limit = self.world.now() + Duration::from_millis(self.scenario.converge_ms);
         loop {
             self.world.run_for(COMPARE_EVERY)?;
-            let mut violations = self.violations()?;
-            if violations.is_empty() {
-                // The model is slow: one look, at one of many equals.
-                violations.extend(self.reference()?);
-                violations.extend(self.gathering());
-                return Ok(violations);
+            self.mend();
+            let looks = self.looks.take(&self.group, self.scenario.replicas);
+            let verify = self.world.env(self.group.id(0)).crypto().clone();
+            self.checks
+                .tick(&self.group, &looks, self.world.now(), true, &verify);
+            if !self.checks.is_clean() {
+                return Ok(false);
             }
-            if self.world.now() >= limit {
-                return Ok(violations);
+            match self.checks.agreement(&self.group, &looks, self.world.now()) {
+                None => return Ok(true),
+                Some(violation) if self.world.now() >= limit => {
+                    self.checks.found(violation);
+                    return Ok(false);
+                }
+                Some(_) => {}
             }
         }
     }
 
-    fn violations(&self) -> Result<Vec<Violation>, SimError> {
-        let mut violations = self.group.failures();
-        match self.outcomes()? {
-            Ok(outcomes) => {
-                violations.extend(convergence(&outcomes));
-                violations.extend(acknowledged(&self.group.acknowledged(), &outcomes));
+    /// Each member that is there writes once more: what strangers wrote and was accepted is linked by members then.
+    fn pin(&mut self) -> Result<(), SimError> {
+        for replica in 0..self.scenario.replicas {
+            let Some(db) = self.group.db(replica).filter(|db| db.writable()) else {
+                continue;
+            };
+            if self.group.is_lost(replica) {
+                continue;
             }
-            Err(down) => violations.push(Violation {
-                invariant: "running",
-                what: format!("{down} is not up"),
-            }),
+            let value = Op::put("pin", self.group.name(replica)).to_value();
+            let value = Bytes::from(value);
+            let (key, values) = (db.local(), vec![value.clone()]);
+            let appended = self
+                .world
+                .block_on_for(self.group.id(replica), CALL_LIMIT, async move {
+                    db.append(value).await
+                })?;
+            match appended {
+                Ok(length) => self.group.acknowledge(Acknowledged {
+                    replica,
+                    key,
+                    length,
+                    values,
+                }),
+                Err(error) => self.group.append_failed(replica, &error),
+            }
         }
-        Ok(violations)
+        Ok(())
+    }
+
+    /// Nothing happens any more, once all agree: nothing is applied, and messages are keep-alives.
+    fn rest(&mut self) -> Result<(), SimError> {
+        self.world.run_for(SETTLE)?;
+        let before: Vec<_> = self.activity();
+        let traffic = self.world.delivered();
+        self.world.run_for(QUIET)?;
+        let after = self.activity();
+        let traffic = self.world.delivered().saturating_sub(traffic);
+        for (replica, (before, after)) in before.iter().zip(&after).enumerate() {
+            if before != after {
+                self.checks.found(Violation {
+                    invariant: "quiet",
+                    what: format!(
+                        "{} goes on applying at rest: {before:?}, then {after:?}",
+                        self.group.name(replica)
+                    ),
+                });
+            }
+        }
+        let most = self.deliveries_max();
+        if traffic > most && !self.checks.claims().is_restless {
+            self.checks.found(Violation {
+                invariant: "quiet",
+                what: format!("{traffic} messages in {QUIET:?} of rest, with keep-alives {most} at most"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Deliveries of keep-alives on all connections, in both directions, while nothing else is sent. Chopped paths need
+    /// several for one.
+    fn deliveries_max(&self) -> u64 {
+        let keep_alive = self.group.settings(0).keep_alive_ms.max(1);
+        let turns = u64::try_from(QUIET.as_millis()).unwrap_or(u64::MAX) / keep_alive + 2;
+        let pairs = (0..self.scenario.replicas)
+            .flat_map(|a| (0..a).map(move |b| (a, b)))
+            .filter(|(a, b)| self.scenario.connects(*a, *b))
+            .count();
+        turns * 2 * pairs as u64 * KEEP_ALIVE_DELIVERIES
+    }
+
+    fn activity(&self) -> Vec<Option<(u64, u64)>> {
+        let activity = |replica| {
+            let db = self.group.db(replica)?;
+            Some((db.stats().applies, db.stats().undos))
+        };
+        (0..self.scenario.replicas).map(activity).collect()
     }
 
     /// How often each replica undid something since it was started.
@@ -236,273 +386,32 @@ impl<'a, S: Lane> Simulation<'a, S> {
         gathering(healing, &undos)
     }
 
-    fn reference(&self) -> Result<Option<Violation>, SimError> {
-        let outcomes = self.outcomes()?.unwrap_or_default();
-        let verify = self.world.env(self.group.id(0)).crypto().clone();
-        let database = self.group.database().zip(outcomes.first());
-        Ok(database.and_then(|(database, outcome)| reference(database, outcome, &verify)))
-    }
-
-    /// What every replica holds; or the name of one that is not up.
-    fn outcomes(&self) -> Result<Result<Vec<Outcome>, String>, SimError> {
-        let mut outcomes = Vec::new();
-        for replica in 0..self.scenario.replicas {
-            let Some(db) = self.group.db(replica) else {
-                return Ok(Err(self.group.name(replica)));
-            };
-            let snapshot = db.view();
-            let view = self
-                .world
-                .block_on_for(
-                    self.group.id(replica),
-                    CALL_LIMIT,
-                    async move { snapshot.all().await },
-                )?;
-            let view = view.map_err(|error| self.failed("reading the view", &error))?;
-            let name = self.group.name(replica);
-            outcomes.push(Outcome {
-                replica: name,
-                order: db.order(),
-                writers: db.writers(),
-                view,
-                cores: db.cores().into_iter().map(|key| (key, db.blocks(&key))).collect(),
-            });
-        }
-        Ok(Ok(outcomes))
-    }
-
-    fn act(&mut self, action: &Action) -> Result<(), SimError> {
-        self.world.note(&format!("{action:?}"));
-        let id = |replica: &usize| self.group.id(*replica);
-        match action {
-            Action::Partition { groups } => {
-                let groups: Vec<Vec<_>> = groups
-                    .iter()
-                    .map(|group| group.iter().map(id).collect())
-                    .collect();
-                self.world.partition(&groups);
-            }
-            Action::Cut { from, to, .. } => self.world.cut(id(from), id(to)),
-            Action::Open { from, to } => self.world.open(id(from), id(to)),
-            Action::Reset { a, b } => self.world.reset_between(id(a), id(b)),
-            Action::Path { from, to, path } => self.world.set_path(id(from), id(to), *path),
-            Action::Heal => self.heal_network(),
-            Action::Join { replica } => self.group.boot(&self.world, *replica),
-            Action::Crash {
-                replica,
-                mode,
-                lasting,
-            } => {
-                let how = match mode {
-                    CrashMode::Kill => Crash::Kill,
-                    CrashMode::PowerLoss => Crash::PowerLoss,
-                };
-                if *lasting {
-                    self.group.lose(&self.world, *replica, how);
-                } else {
-                    self.group.crash(&self.world, *replica, how);
-                }
-            }
-            Action::Reopen { replica, settings } => self.reopen(*replica, settings)?,
-            Action::Wipe { replica } => {
-                self.group.crash(&self.world, *replica, Crash::PowerLoss);
-                self.world.set_disk(id(replica), &SimDisk::new(0).snapshot());
-                self.group.restart(&self.world, *replica);
-            }
-            Action::Backup { replica } => {
-                let disk = self.world.disk(id(replica));
-                self.group.keep_backup(*replica, disk.snapshot());
-            }
-            Action::Restore { replica } => {
-                if let Some(backup) = self.group.backup(*replica) {
-                    self.group.crash(&self.world, *replica, Crash::Kill);
-                    self.world.set_disk(id(replica), &backup);
-                    self.group.restart(&self.world, *replica);
-                }
-            }
-            Action::Disk { replica, faults } => self.spoil_disk(*replica, faults),
-            Action::Drift { replica, ppm } => self.world.drift(id(replica), *ppm),
-            Action::Restart { replica } => self.group.restart(&self.world, *replica),
-            Action::Pause { replica } => self.world.pause(id(replica)),
-            Action::Resume { replica } => self.world.resume(id(replica)),
-            Action::Skew { replica, ms } => self.world.skew(id(replica), *ms),
-            Action::Add { by, target, weight } => {
-                self.about(*by, *target, |key| Op::add_writer(key, *weight));
-            }
-            Action::Ack { by, target } => self.about(*by, *target, Op::ack),
-            Action::Forge { by, backer } => self.forge(*by, *backer),
-            Action::Remove { by, target } => {
-                self.about(*by, *target, Op::remove_writer);
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens all ways but those that are cut for good.
-    fn heal_network(&self) {
-        self.world.heal();
-        for event in &self.scenario.event {
-            if let Action::Cut {
-                from,
-                to,
-                lasting: true,
-            } = event.action
-            {
-                self.world.cut(self.group.id(from), self.group.id(to));
-            }
-        }
-    }
-
-    /// Lets a replica close its database, and starts it again with these settings.
-    fn reopen(&self, replica: usize, settings: &toml::Table) -> Result<(), SimError> {
-        let mut table = self.scenario.settings.clone();
-        table.extend(settings.clone());
-        // Both were checked when the scenario was loaded.
-        let settings = table.try_into().unwrap_or_else(|_| self.group.settings(replica));
-        if let Some(db) = self
-            .group
-            .db(replica)
-            .filter(|_| self.world.is_up(self.group.id(replica)))
-        {
-            let closed =
-                self.world.block_on_for(
-                    self.group.id(replica),
-                    CLOSE_LIMIT,
-                    async move { db.close().await },
-                );
-            match closed {
-                // A replica that is paused, or whose disk fails, closes as a process that is killed does.
-                Ok(_) | Err(RunError::Limit { .. } | RunError::Down { .. } | RunError::Stuck { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.group.crash(&self.world, replica, Crash::Kill);
-        self.group.set_settings(replica, settings);
-        if self.group.has_run(replica) {
-            self.group.restart(&self.world, replica);
-        }
-        Ok(())
-    }
-
-    /// From now on this goes wrong on a disk. Nothing: then it is sound, and the replica is started again.
-    fn spoil_disk(&self, replica: usize, faults: &DiskFaults) {
-        let latency = self.scenario.disk.latency.clone();
-        let is_sound = faults.is_sound();
-        let faults = DiskFaults {
-            latency,
-            ..faults.clone()
-        };
-        let id = self.group.id(replica);
-        self.world.disk(id).set_faults(faults);
-        if !is_sound {
-            self.group.expect_disk_faults(replica);
-        } else if self.group.forgive_disk(replica) && self.group.has_run(replica) {
-            self.group.crash(&self.world, replica, Crash::Kill);
-            self.group.restart(&self.world, replica);
-        }
-    }
-
-    /// One replica appends something about another, which must have run.
-    fn about(&self, by: usize, target: usize, op: impl FnOnce(CoreKey) -> Op) {
-        if let Some(key) = self.group.local_key(target) {
-            self.append(&Append {
-                at_ms: 0,
-                replica: by,
-                ops: vec![op(key)],
-                optimistic: false,
-            });
-        }
-    }
-
-    /// Puts a block into a log past the program that writes it. See [`Action::Forge`].
-    fn forge(&self, by: usize, backer: usize) {
-        let Some((store, db)) = self.group.store(by).zip(self.group.db(by)) else {
-            return;
-        };
-        let Some(key) = self.group.local_key(backer) else {
-            return;
-        };
-        let block = OplogBlock {
-            witness: Some(Witness {
-                weight: Weight(1),
-                backer: Backer {
-                    key,
-                    length: Length(db.blocks(&key).len() as u64),
-                    signature: Signature::new([0; 64]),
-                    manifest: Bytes::new(),
-                },
-            }),
-            value: Some(Op::put("forged", key.to_hex()).to_value().into()),
-            ..OplogBlock::default()
-        };
-        let env = self.world.env(self.group.id(by));
-        env.spawn().spawn("forge", async move {
-            if let Ok(core) = store.get(CoreOptions::key(db.local())).await
-                && let Ok(block) = block.to_bytes()
-            {
-                // A log that is closed by now gets no block.
-                let _ = core.append(vec![block.into()]).await;
-            }
-        });
-    }
-
-    /// Starts an append and does not wait for it. A replica that is down, or is no writer now, appends nothing.
-    fn append(&self, append: &Append) {
-        let Some(db) = self.group.db(append.replica) else {
-            return;
-        };
-        if !self.world.is_up(self.group.id(append.replica)) {
-            return;
-        }
-        let values: Vec<Bytes> = append.ops.iter().map(|op| Bytes::from(op.to_value())).collect();
-        let group = self.group.clone();
-        let env = self.world.env(self.group.id(append.replica));
-        let options = AppendOptions {
-            optimistic: append.optimistic,
-        };
-        let (replica, optimistic) = (append.replica, append.optimistic);
-        env.spawn().spawn("append", async move {
-            match db.append_with(values.clone(), options).await {
-                Ok(length) if !optimistic => {
-                    group.acknowledge(Acknowledged {
-                        replica,
-                        key: db.local(),
-                        length,
-                        values,
-                    });
-                }
-                Ok(_) => {}
-                Err(error) => group.append_failed(replica, &error),
-            }
-        });
-    }
-
     /// An append that everything after it depends on.
     fn call(&self, replica: usize, what: &str, op: Op) -> Result<(), SimError> {
         let Some(db) = self.group.db(replica) else {
-            return Err(self.failed(what, &"the replica is down"));
+            return Err(failed(what, &"the replica is down"));
         };
         let appended = self
             .world
             .block_on_for(self.group.id(replica), CALL_LIMIT, async move {
                 db.append(op.to_value()).await
             })?;
-        appended.map(|_| ()).map_err(|error| self.failed(what, &error))
+        appended.map(|_| ()).map_err(|error| failed(what, &error))
     }
 
     fn wait_for(&self, done: impl Fn(&Group<S::Env>) -> bool, what: &str) -> Result<(), SimError> {
         let limit = self.world.now() + START_LIMIT;
         while !done(&self.group) {
             if self.world.now() >= limit {
-                return Err(self.failed("start", &what));
+                return Err(failed("start", &what));
             }
             self.world.run_for(Duration::from_millis(1))?;
         }
         Ok(())
     }
 
-    fn report(&self, violations: Vec<Violation>) -> Result<Report, SimError> {
-        let outcomes = self.outcomes()?.unwrap_or_default();
+    fn report(mut self) -> Result<Report, SimError> {
+        let looks = self.looks.take(&self.group, self.scenario.replicas);
         self.world
             .finish_trace()
             .map_err(|error| SimError::Trace(error.to_string()))?;
@@ -510,16 +419,15 @@ impl<'a, S: Lane> Simulation<'a, S> {
             self.scenario,
             self.seed,
             &self.world,
-            &outcomes,
-            violations,
+            &looks,
+            self.checks,
         ))
     }
+}
 
-    #[expect(clippy::unused_self, reason = "reads as a method beside the calls that fail")]
-    fn failed(&self, what: &str, why: &impl ToString) -> SimError {
-        SimError::Call {
-            what: what.to_owned(),
-            why: why.to_string(),
-        }
+fn failed(what: &str, why: &impl ToString) -> SimError {
+    SimError::Call {
+        what: what.to_owned(),
+        why: why.to_string(),
     }
 }

@@ -1,11 +1,14 @@
 //! What a run came to.
 
+use std::collections::BTreeMap;
+
 use autobee::crypto::hash;
 use autobee::db::OrderedEntry;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::invariant::{Outcome, Violation};
+use super::checks::Checks;
+use crate::invariant::{Look, ReplicaLook, Violation};
 use crate::lane::Lane;
 use crate::scenario::Scenario;
 
@@ -33,6 +36,12 @@ pub struct Report {
     pub states: Vec<ReplicaState>,
     /// What should hold and does not.
     pub violations: Vec<Violation>,
+    /// What does not hold either, and was expected.
+    pub expected: Vec<Violation>,
+    /// How often what was compared.
+    pub compared: BTreeMap<&'static str, u64>,
+    /// How often states worth reaching were seen, by their names.
+    pub points: BTreeMap<&'static str, u64>,
 }
 
 /// What a replica holds, as hashes.
@@ -52,25 +61,39 @@ impl Report {
         scenario: &Scenario,
         seed: u64,
         world: &impl Lane,
-        outcomes: &[Outcome],
-        violations: Vec<Violation>,
+        looks: &[ReplicaLook],
+        checks: Checks,
     ) -> Self {
-        let state = |outcome: &Outcome| ReplicaState {
-            replica: outcome.replica.clone(),
-            order_hash: order_hash(&outcome.order),
-            view_hash: view_hash(&outcome.view),
+        let open: Vec<(&ReplicaLook, &Look)> = looks
+            .iter()
+            .filter_map(|replica| Some((replica, replica.look.as_ref()?)))
+            .collect();
+        let state = |(replica, look): &(&ReplicaLook, &Look)| ReplicaState {
+            replica: replica.name.clone(),
+            order_hash: order_hash(&look.order),
+            view_hash: view_hash(&look.view),
         };
+        let compared = checks.counts();
+        let is_expected = |violation: &Violation| {
+            let mut expected = scenario.expected.iter();
+            expected.any(|expected| expected.invariant == violation.invariant)
+        };
+        let (expected, violations): (Vec<_>, Vec<_>) =
+            checks.into_violations().into_iter().partition(is_expected);
         Self {
             scenario: scenario.name.clone(),
             seed,
             replicas: scenario.replicas,
-            entries: outcomes.first().map_or(0, |outcome| outcome.order.len()),
+            entries: open.first().map_or(0, |(_, look)| look.order.len()),
             converged: violations.is_empty(),
             trace_hash: world.trace_hash().to_hex(),
             events: world.trace_events(),
             sim_ms: u64::try_from(world.now().as_millis()).unwrap_or(u64::MAX),
-            states: outcomes.iter().map(state).collect(),
+            states: open.iter().map(state).collect(),
             violations,
+            expected,
+            compared,
+            points: BTreeMap::new(),
         }
     }
 }

@@ -1,0 +1,98 @@
+//! Nothing is ordered before what it links, and each log is ordered from its beginning.
+//!
+//! Source: spec/autobee.md 5.6; research/simulation.md 6.1, oracle 3.
+
+use std::collections::BTreeMap;
+
+use autobee::crypto::CoreKey;
+use autobee::wire::oplog::OplogBlock;
+use autobee::wire::{Decode as _, Length, Link};
+
+use super::{Invariant, Look, Moment, ReplicaLook};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct CausalOrder {
+    /// What the first block of each batch links.
+    links: BTreeMap<(CoreKey, Length), Vec<Link>>,
+    /// The order that was looked at last.
+    looked: BTreeMap<usize, (u32, u64, usize)>,
+    batches: u64,
+}
+
+impl Invariant for CausalOrder {
+    fn name(&self) -> &'static str {
+        "causal order"
+    }
+
+    fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        if !moment.claims.forking.is_empty() {
+            return Ok(());
+        }
+        for (replica, look) in moment.open() {
+            let state = (replica.life, look.stats.undone, look.order.len());
+            if self.looked.insert(replica.replica, state) != Some(state) {
+                self.check(moment, replica, look)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        vec![("batches in causal order", self.batches)]
+    }
+}
+
+impl CausalOrder {
+    fn check(&mut self, moment: &Moment<'_>, replica: &ReplicaLook, look: &Look) -> Result<(), String> {
+        let mut reached: BTreeMap<CoreKey, Length> = BTreeMap::new();
+        let ordered: BTreeMap<CoreKey, Length> =
+            look.order.iter().map(|entry| (entry.key, entry.length)).collect();
+        for entry in &look.order {
+            let before = reached.insert(entry.key, entry.length).unwrap_or_default();
+            if entry.length <= before {
+                return Err(format!(
+                    "{} has {} after {before} of the same log",
+                    replica.name,
+                    moment.block(&entry.key, entry.length)
+                ));
+            }
+            let links = self.links_of(look, &entry.key, entry.length);
+            let ahead = links.iter().find(|link| {
+                // A link to what no order has, an anchor or a refused batch, orders nothing.
+                let is_ordered = ordered.get(&link.key).is_some_and(|last| *last >= link.length);
+                is_ordered && reached.get(&link.key) < Some(&link.length)
+            });
+            if let Some(link) = ahead.filter(|_| is_in_order(look, ahead)) {
+                return Err(format!(
+                    "{} has {} before {}, which it links",
+                    replica.name,
+                    moment.block(&entry.key, entry.length),
+                    moment.block(&link.key, link.length)
+                ));
+            }
+            self.batches += 1;
+        }
+        Ok(())
+    }
+
+    fn links_of(&mut self, look: &Look, core: &CoreKey, length: Length) -> &[Link] {
+        self.links.entry((*core, length)).or_insert_with(|| {
+            let block = look.logs.get(core).and_then(|log| log.block(length));
+            let block = block.and_then(|block| OplogBlock::from_bytes(block).ok());
+            // Links of later blocks of a batch only say what must be here.
+            block
+                .filter(|block| block.batch.before == 0)
+                .map(|block| block.links)
+                .unwrap_or_default()
+        })
+    }
+}
+
+fn is_in_order(look: &Look, link: Option<&Link>) -> bool {
+    link.is_some_and(|link| {
+        look.order
+            .iter()
+            .any(|entry| entry.key == link.key && entry.length == link.length)
+    })
+}

@@ -1,0 +1,165 @@
+//! What the faults of a scenario leave to be claimed.
+//!
+//! No fault takes the claim away that replicas with equal bytes have equal state. A disk that lies, decays or is lost
+//! takes away what only it had; who writes under one key in two places splits its own log.
+
+use std::collections::BTreeSet;
+
+use crate::disk::DiskFaults;
+use crate::scenario::{Action, CrashMode, Scenario};
+
+/// Clocks that are wrong by less than this are left alone: entries may be two hours ahead.
+pub(crate) const SKEW_HARMLESS_MS: u64 = 110 * 60 * 1000;
+
+/// What can be claimed of the replicas of a scenario, by number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Replicas that may lose entries that they acknowledged: their disk lies or decays, or they do not wait for it.
+    pub forgetful: BTreeSet<usize>,
+    /// Replicas whose directory is lost: only what others have of their earlier logs stays.
+    pub wiped: BTreeSet<usize>,
+    /// Replicas whose log may have two continuations: what they showed to others may be gone from their disk.
+    pub forking: BTreeSet<usize>,
+    /// Replicas whose disk may give back what was never written to it.
+    pub decaying: BTreeSet<usize>,
+    /// Replicas that never come back.
+    pub lost: BTreeSet<usize>,
+    /// Replicas that reach each other in the end.
+    pub groups: Vec<Vec<usize>>,
+    /// Links of the network stay cut, or replicas away, so that somebody dials in vain for ever.
+    pub is_restless: bool,
+    /// What replicas do not agree on in the end is no mistake of theirs.
+    pub may_disagree: bool,
+}
+
+impl Claims {
+    /// What can be claimed of a scenario.
+    #[must_use]
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut claims = Self::default();
+        let everybody = 0..scenario.replicas;
+        for replica in everybody.clone() {
+            claims.disk(replica, &scenario.disk);
+        }
+        let is_visible = |settings: &toml::Table| {
+            settings.get("durability").and_then(toml::Value::as_str) == Some("visible")
+        };
+        let all_visible = is_visible(&scenario.settings);
+        let mut cut = BTreeSet::new();
+        let mut visible: BTreeSet<usize> = if all_visible {
+            everybody.clone().collect()
+        } else {
+            BTreeSet::new()
+        };
+        for event in &scenario.event {
+            match &event.action {
+                Action::Disk { replica, faults } => claims.disk(*replica, faults),
+                Action::Wipe { replica } => {
+                    claims.wiped.insert(*replica);
+                }
+                Action::Restore { replica } => {
+                    claims.forking.insert(*replica);
+                    claims.forgetful.insert(*replica);
+                }
+                Action::Crash {
+                    replica,
+                    lasting: true,
+                    ..
+                } => {
+                    claims.lost.insert(*replica);
+                }
+                Action::Reopen { replica, settings } if is_visible(settings) => {
+                    visible.insert(*replica);
+                }
+                Action::Cut {
+                    from,
+                    to,
+                    lasting: true,
+                } => {
+                    cut.insert((*from, *to));
+                }
+                _ => {}
+            }
+        }
+        let loses_power = |replica: usize| {
+            scenario.event.iter().any(|event| match &event.action {
+                Action::Crash {
+                    replica: other, mode, ..
+                } => *other == replica && *mode == CrashMode::PowerLoss,
+                _ => false,
+            })
+        };
+        let unsynced = visible.into_iter().filter(|replica| loses_power(*replica));
+        claims.forgetful.extend(unsynced);
+        claims.is_restless = !cut.is_empty() || !claims.lost.is_empty();
+        claims.may_disagree = !claims.forking.is_empty() || !claims.decaying.is_empty();
+        let connected =
+            |a: usize, b: usize| scenario.connects(a, b) && !cut.contains(&(a, b)) && !cut.contains(&(b, a));
+        claims.groups = groups(
+            everybody
+                .filter(|replica| !claims.lost.contains(replica))
+                .collect(),
+            connected,
+        );
+        claims
+    }
+
+    fn disk(&mut self, replica: usize, faults: &DiskFaults) {
+        if faults.sync_lie > 0 || faults.short_file > 0 {
+            self.forgetful.insert(replica);
+            self.forking.insert(replica);
+        }
+        if faults.bit_rot > 0 || faults.write_astray > 0 {
+            self.forgetful.insert(replica);
+            self.forking.insert(replica);
+            self.decaying.insert(replica);
+        }
+    }
+
+    /// True when the replicas that are there reach each other in the end.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.groups.len() <= 1
+    }
+}
+
+/// Splits replicas into those that reach each other.
+fn groups(mut left: Vec<usize>, connected: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
+    let mut groups = Vec::new();
+    while let Some(first) = left.pop() {
+        let mut group = vec![first];
+        let mut next = 0;
+        while let Some(member) = group.get(next).copied() {
+            next += 1;
+            let (reached, rest) = left.iter().partition(|other| connected(member, **other));
+            left = rest;
+            let reached: Vec<usize> = reached;
+            group.extend(reached);
+        }
+        group.sort_unstable();
+        groups.push(group);
+    }
+    groups.sort();
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_that_is_cut_for_good_is_two_groups() {
+        let text = "about = ''\nreplicas = 4\ntopology = 'chain'\n[[event]]\nat_ms = 1\ndo = 'cut'\nfrom = 2\nto = 1\nlasting = true";
+        let scenario = Scenario::parse("test", text).unwrap();
+        let claims = Claims::new(&scenario);
+        assert_eq!(claims.groups, [vec![0, 1], vec![2, 3]]);
+        assert!(claims.is_restless && !claims.is_whole() && !claims.may_disagree);
+    }
+
+    #[test]
+    fn who_does_not_wait_for_its_disk_may_forget_when_the_power_is_lost() {
+        let text = "about = ''\nreplicas = 2\n[settings]\ndurability = 'visible'\n[[event]]\nat_ms = 1\ndo = 'crash'\nreplica = 1\nmode = 'power-loss'";
+        let scenario = Scenario::parse("test", text).unwrap();
+        assert_eq!(Claims::new(&scenario).forgetful, BTreeSet::from([1]));
+    }
+}

@@ -1,0 +1,152 @@
+//! What all replicas are at one point of virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use autobee::crypto::{CoreKey, Hash};
+use autobee::db::{Held, OrderedEntry, Stats, WriterStatus};
+use autobee::wire::{Length, Link};
+use bytes::Bytes;
+
+use super::{Claims, LogCopy, Seen};
+
+/// A moment of a run.
+#[derive(Clone, Copy)]
+pub struct Moment<'a> {
+    /// Virtual time since the world began.
+    pub now: Duration,
+    /// The database.
+    pub database: CoreKey,
+    /// Every replica, by number.
+    pub replicas: &'a [ReplicaLook],
+    /// Every append that returned so far, in the order of the returns.
+    pub acknowledged: &'a [Acknowledged],
+    /// What the faults of the run leave to be claimed.
+    pub claims: &'a Claims,
+    /// Everything is healed, and nobody is restarted any more.
+    pub is_calm: bool,
+}
+
+/// One replica at a moment.
+#[derive(Debug, Clone)]
+pub struct ReplicaLook {
+    /// Its number.
+    pub replica: usize,
+    /// Its name.
+    pub name: String,
+    /// How often it was started.
+    pub life: u32,
+    /// What its database shows; none when it is down or not open.
+    pub look: Option<Look>,
+}
+
+/// What an open database shows of itself.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The key of its writer.
+    pub local: CoreKey,
+    /// How much of each log took part in the order that it shows; none while an order is being made.
+    pub set: Option<BTreeMap<CoreKey, Length>>,
+    /// Everything in its order.
+    pub order: Vec<OrderedEntry>,
+    /// The records of all writers.
+    pub writers: Vec<WriterStatus>,
+    /// The whole view.
+    pub view: Arc<Vec<(Bytes, Bytes)>>,
+    /// The version of the view.
+    pub view_head: Link,
+    /// The blocks of all logs that are here, up to the first gap.
+    pub logs: BTreeMap<CoreKey, Arc<LogCopy>>,
+    /// Counts of applies and undos.
+    pub stats: Stats,
+    /// What is in memory.
+    pub held: Held,
+    /// The most batches of the order that it means to hold.
+    pub window_batches: usize,
+    /// How far each log is, as `status()` says.
+    pub progress: Vec<Progress>,
+    /// What the order waits for, as `status()` says.
+    pub missing: Vec<Link>,
+    /// Why nothing is applied any more, as `status()` says.
+    pub stopped: Option<String>,
+    /// Whether the local writer may write, as `status()` says.
+    pub status_writable: bool,
+    /// Whether the local writer may write, as `writable()` says.
+    pub is_writable: bool,
+    /// What a client was told.
+    pub seen: Seen,
+}
+
+/// How far one log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The writer.
+    pub key: CoreKey,
+    /// Its record, as `status()` has it.
+    pub record: Option<WriterStatus>,
+    /// How long it is known to be.
+    pub length: Length,
+    /// How much of it is here.
+    pub have: Length,
+    /// How much of it is applied.
+    pub applied: Length,
+    /// What keeps the rest.
+    pub pending: Option<String>,
+    /// Nothing more of it is taken.
+    pub is_stalled: bool,
+}
+
+/// An append that returned to its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The replica that appended.
+    pub replica: usize,
+    /// The writer.
+    pub key: CoreKey,
+    /// The length of its log with the last value of the append.
+    pub length: Length,
+    /// What was appended, in its order.
+    pub values: Vec<Bytes>,
+}
+
+impl Moment<'_> {
+    /// The replicas whose databases are open, with what they show.
+    pub fn open(&self) -> impl Iterator<Item = (&ReplicaLook, &Look)> {
+        self.replicas
+            .iter()
+            .filter_map(|replica| Some((replica, replica.look.as_ref()?)))
+    }
+
+    /// The name of the replica that writes to a core; the key's first digits when it is nobody's.
+    #[must_use]
+    pub fn name_of(&self, core: &CoreKey) -> String {
+        let mut open = self.open();
+        let owner = open.find(|(_, look)| look.local == *core);
+        owner.map_or_else(
+            || core.to_hex()[..8].to_owned(),
+            |(replica, _)| replica.name.clone(),
+        )
+    }
+
+    /// A block, for people: who wrote it, and the length of the log with it.
+    #[must_use]
+    pub fn block(&self, core: &CoreKey, length: Length) -> String {
+        format!("{}:{length}", self.name_of(core))
+    }
+}
+
+impl Look {
+    /// A hash over the bytes of all blocks in a set; none when some of them are not here.
+    #[must_use]
+    pub fn set_digest(&self) -> Option<Hash> {
+        let set = self.set.as_ref()?;
+        let mut bytes = Vec::with_capacity(set.len() * 72);
+        for (core, length) in set.iter().filter(|(_, length)| **length > Length::ZERO) {
+            bytes.extend_from_slice(core.as_bytes());
+            bytes.extend_from_slice(&length.0.to_le_bytes());
+            bytes.extend_from_slice(self.logs.get(core)?.digest(*length)?.as_bytes());
+        }
+        Some(autobee::crypto::hash(&[&bytes]))
+    }
+}

@@ -1,0 +1,89 @@
+//! The log of a writer never gets shorter or other on the disk of its owner than it was when it was acknowledged.
+//!
+//! Source: DESIGN.md 5, promise 2; research/simulation.md 6.1, oracle 6 (no self-equivocation).
+
+use std::collections::BTreeMap;
+
+use autobee::crypto::{CoreKey, Hash};
+use autobee::wire::Length;
+
+use super::{Invariant, Moment};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct OwnLogs {
+    /// How long each own log was in which life, and its digest there.
+    known: BTreeMap<(usize, CoreKey), Known>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    life: u32,
+    length: Length,
+    digest: Hash,
+    /// What was acknowledged.
+    durable: Length,
+}
+
+impl Invariant for OwnLogs {
+    fn name(&self) -> &'static str {
+        "own log"
+    }
+
+    fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        for (replica, look) in moment.open() {
+            if moment.claims.forgetful.contains(&replica.replica) {
+                continue;
+            }
+            let Some(log) = look.logs.get(&look.local) else {
+                continue;
+            };
+            let at = (replica.replica, look.local);
+            let acknowledged = moment.acknowledged.iter().rev();
+            let durable = acknowledged
+                .filter(|entry| entry.replica == replica.replica && entry.key == look.local)
+                .map(|entry| entry.length)
+                .max()
+                .unwrap_or_default();
+            if let Some(known) = self.known.get(&at) {
+                // What was written and not synced may go with the power.
+                let kept = if known.life == replica.life {
+                    known.length
+                } else {
+                    known.durable
+                };
+                if log.length() < kept {
+                    return Err(format!(
+                        "the log of {} has {} blocks, it had {kept}",
+                        replica.name,
+                        log.length()
+                    ));
+                }
+                if known.life == replica.life && log.digest(known.length) != Some(known.digest) {
+                    return Err(format!(
+                        "the first {} blocks of the log of {} are not what they were",
+                        known.length, replica.name
+                    ));
+                }
+            }
+            if log.length() < durable {
+                return Err(format!(
+                    "the log of {} has {} blocks, {durable} were acknowledged",
+                    replica.name,
+                    log.length()
+                ));
+            }
+            let Some(digest) = log.digest(log.length()) else {
+                continue;
+            };
+            let known = Known {
+                life: replica.life,
+                length: log.length(),
+                digest,
+                durable,
+            };
+            self.known.insert(at, known);
+        }
+        Ok(())
+    }
+}

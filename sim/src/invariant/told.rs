@@ -1,0 +1,152 @@
+//! What a database tells its user is so: `status()`, a watch over the whole view, and the events.
+//!
+//! Source: the documentation of `db::Status`, `db::ViewWatch` and `db::Event`.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Invariant, Look, Moment};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct ToldTruth {
+    views: u64,
+    looked: BTreeMap<usize, (u32, u64)>,
+}
+
+impl Invariant for ToldTruth {
+    fn name(&self) -> &'static str {
+        "told"
+    }
+
+    fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        for (replica, look) in moment.open() {
+            let fail = |what: String| Err(format!("{}: {what}", replica.name));
+            if let Some(what) = look.seen.contradictions.first() {
+                return fail(what.clone());
+            }
+            if let Some(what) = status(moment, look) {
+                return fail(what);
+            }
+            if let Some((head, told)) = &look.seen.view
+                && *head == look.view_head
+            {
+                let seen = (replica.life, head.length.0);
+                if self.looked.insert(replica.replica, seen) != Some(seen) {
+                    if let Some(what) = other_view(look, told) {
+                        return fail(what);
+                    }
+                    self.views += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        self.looked.clear();
+        self.tick(moment)?;
+        for (replica, look) in moment.open() {
+            let fail = |what: String| Err(format!("{}: {what}", replica.name));
+            match &look.seen.view {
+                None => return fail("a watch told nothing".into()),
+                // A watch does not tell of versions with equal contents.
+                Some((_, told)) => {
+                    if let Some(what) = other_view(look, told) {
+                        return fail(what);
+                    }
+                }
+            }
+            if let Some(head) = look.seen.head
+                && head != look.view_head
+            {
+                return fail(format!(
+                    "the last event told of version {} of the view, which is at {}",
+                    head.length, look.view_head.length
+                ));
+            }
+            if look.seen.is_writable.is_some_and(|told| told != look.is_writable) {
+                return fail("the events say otherwise whether it may write".into());
+            }
+            if moment.claims.may_disagree || !moment.claims.is_whole() {
+                continue;
+            }
+            let waiting = look.progress.iter().find(|progress| {
+                progress.pending.is_some() && progress.record.is_some() && !progress.is_stalled
+            });
+            if let Some(progress) = waiting.filter(|_| moment.claims.lost.is_empty()) {
+                return fail(format!(
+                    "at rest, {} of {} blocks of {} are applied, {} are here, and it waits for {:?}",
+                    progress.applied,
+                    progress.length,
+                    moment.name_of(&progress.key),
+                    progress.have,
+                    progress.pending
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        vec![("watched views", self.views)]
+    }
+}
+
+/// What `status()` says and other calls say otherwise.
+fn status(moment: &Moment<'_>, look: &Look) -> Option<String> {
+    if look.status_writable != look.is_writable {
+        return Some("status() and writable() differ".into());
+    }
+    for progress in &look.progress {
+        let name = moment.name_of(&progress.key);
+        let record = look.writers.iter().find(|writer| writer.key == progress.key);
+        if progress.record.as_ref() != record {
+            return Some(format!("status() has another record of {name} than writers()"));
+        }
+        if progress.applied != record.map(|record| record.length).unwrap_or_default() {
+            return Some(format!(
+                "status() has another applied length of {name} than its record"
+            ));
+        }
+        if progress.have > progress.length {
+            return Some(format!(
+                "status() says that {} of {} blocks of {name} are here",
+                progress.have, progress.length
+            ));
+        }
+    }
+    let known = |key| look.progress.iter().any(|progress| progress.key == key);
+    let unknown = look
+        .writers
+        .iter()
+        .find(|writer| !writer.is_anchor && !known(writer.key));
+    // Just after it was granted the core of a writer may not be open yet.
+    let unknown = unknown.filter(|_| moment.is_calm);
+    unknown.map(|writer| {
+        format!(
+            "status() does not know the writer {}",
+            moment.name_of(&writer.key)
+        )
+    })
+}
+
+fn other_view(look: &Look, told: &BTreeMap<Bytes, Bytes>) -> Option<String> {
+    let is_equal = told.len() == look.view.len()
+        && told
+            .iter()
+            .zip(look.view.iter())
+            .all(|((key, value), (other_key, other_value))| key == other_key && value == other_value);
+    if is_equal {
+        return None;
+    }
+    let told: Vec<(Bytes, Bytes)> = told
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let difference = super::first_difference(&look.view, &told);
+    Some(format!(
+        "the changes of a watch do not lead to the view {difference}"
+    ))
+}

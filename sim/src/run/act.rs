@@ -1,0 +1,250 @@
+//! Carrying out what befalls replicas, and what they append.
+
+use std::time::Duration;
+
+use autobee::crypto::{CoreKey, Signature};
+use autobee::db::AppendOptions;
+use autobee::env::{Env as _, Spawn as _};
+use autobee::hypercore::CoreOptions;
+use autobee::wire::oplog::{Backer, OplogBlock, Witness};
+use autobee::wire::{Encode as _, Length, Weight};
+use bytes::Bytes;
+
+use super::{SimError, Simulation};
+use crate::disk::{DiskFaults, SimDisk};
+use crate::invariant::{Acknowledged, SKEW_HARMLESS_MS};
+use crate::lane::Lane;
+use crate::replica::Crash;
+use crate::scenario::{Action, Append, CrashMode};
+use crate::workload::Op;
+use crate::world::RunError;
+
+/// How long an orderly end may take, in virtual time.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+impl<S: Lane> Simulation<'_, S> {
+    pub(super) fn act(&mut self, action: &Action) -> Result<(), SimError> {
+        self.world.note(&format!("{action:?}"));
+        let id = |replica: &usize| self.group.id(*replica);
+        match action {
+            Action::Partition { groups } => {
+                let groups: Vec<Vec<_>> = groups
+                    .iter()
+                    .map(|group| group.iter().map(id).collect())
+                    .collect();
+                self.world.partition(&groups);
+            }
+            Action::Cut { from, to, .. } => self.world.cut(id(from), id(to)),
+            Action::Open { from, to } => self.world.open(id(from), id(to)),
+            Action::Reset { a, b } => self.world.reset_between(id(a), id(b)),
+            Action::Path { from, to, path } => self.world.set_path(id(from), id(to), *path),
+            Action::Heal => self.heal_network(),
+            Action::Join { replica } => self.group.boot(&self.world, *replica),
+            Action::Crash {
+                replica,
+                mode,
+                lasting,
+            } => {
+                let how = match mode {
+                    CrashMode::Kill => Crash::Kill,
+                    CrashMode::PowerLoss => Crash::PowerLoss,
+                };
+                if *lasting {
+                    self.group.lose(&self.world, *replica, how);
+                } else {
+                    self.group.crash(&self.world, *replica, how);
+                }
+            }
+            Action::Reopen { replica, settings } => self.reopen(*replica, settings)?,
+            Action::Wipe { replica } => {
+                self.group.crash(&self.world, *replica, Crash::PowerLoss);
+                self.world.set_disk(id(replica), &SimDisk::new(0).snapshot());
+                self.group.restart(&self.world, *replica);
+            }
+            Action::Backup { replica } => {
+                let disk = self.world.disk(id(replica));
+                self.group.keep_backup(*replica, disk.snapshot());
+            }
+            Action::Restore { replica } => {
+                if let Some(backup) = self.group.backup(*replica) {
+                    self.group.crash(&self.world, *replica, Crash::Kill);
+                    self.world.set_disk(id(replica), &backup);
+                    self.group.restart(&self.world, *replica);
+                }
+            }
+            Action::Disk { replica, faults } => self.spoil_disk(*replica, faults),
+            Action::Drift { replica, ppm } => self.world.drift(id(replica), *ppm),
+            Action::Restart { replica } => self.group.restart(&self.world, *replica),
+            Action::Pause { replica } => self.world.pause(id(replica)),
+            Action::Resume { replica } => self.world.resume(id(replica)),
+            Action::Skew { replica, ms } => self.world.skew(id(replica), *ms),
+            Action::Add { by, target, weight } => {
+                self.about(*by, *target, |key| Op::add_writer(key, *weight));
+            }
+            Action::Ack { by, target } => self.about(*by, *target, Op::ack),
+            Action::Forge { by, backer } => self.forge(*by, *backer),
+            Action::Remove { by, target } => {
+                self.about(*by, *target, Op::remove_writer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens all ways but those that are cut for good.
+    pub(super) fn heal_network(&self) {
+        self.world.heal();
+        for event in &self.scenario.event {
+            if let Action::Cut {
+                from,
+                to,
+                lasting: true,
+            } = event.action
+            {
+                self.world.cut(self.group.id(from), self.group.id(to));
+            }
+        }
+    }
+
+    /// Lets a replica close its database, and starts it again with these settings.
+    fn reopen(&self, replica: usize, settings: &toml::Table) -> Result<(), SimError> {
+        let mut table = self.scenario.settings.clone();
+        table.extend(settings.clone());
+        // Both were checked when the scenario was loaded.
+        let settings = table.try_into().unwrap_or_else(|_| self.group.settings(replica));
+        if let Some(db) = self
+            .group
+            .db(replica)
+            .filter(|_| self.world.is_up(self.group.id(replica)))
+        {
+            let closed =
+                self.world.block_on_for(
+                    self.group.id(replica),
+                    CLOSE_LIMIT,
+                    async move { db.close().await },
+                );
+            match closed {
+                // A replica that is paused, or whose disk fails, closes as a process that is killed does.
+                Ok(_) | Err(RunError::Limit { .. } | RunError::Down { .. } | RunError::Stuck { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.group.crash(&self.world, replica, Crash::Kill);
+        self.group.set_settings(replica, settings);
+        if self.group.has_run(replica) {
+            self.group.restart(&self.world, replica);
+        }
+        Ok(())
+    }
+
+    /// From now on this goes wrong on a disk. Nothing: then it is sound, and the replica is started again.
+    pub(super) fn spoil_disk(&self, replica: usize, faults: &DiskFaults) {
+        let latency = self.scenario.disk.latency.clone();
+        let is_sound = faults.is_sound();
+        let faults = DiskFaults {
+            latency,
+            ..faults.clone()
+        };
+        let id = self.group.id(replica);
+        self.world.disk(id).set_faults(faults);
+        if !is_sound {
+            self.group.expect_disk_faults(replica);
+        } else if self.group.forgive_disk(replica) && self.group.has_run(replica) {
+            self.group.crash(&self.world, replica, Crash::Kill);
+            self.group.restart(&self.world, replica);
+        }
+    }
+
+    /// One replica appends something about another, which must have run.
+    fn about(&self, by: usize, target: usize, op: impl FnOnce(CoreKey) -> Op) {
+        if let Some(key) = self.group.local_key(target) {
+            self.append(&Append {
+                at_ms: 0,
+                replica: by,
+                ops: vec![op(key)],
+                optimistic: false,
+            });
+        }
+    }
+
+    /// Puts a block into a log past the program that writes it. See [`Action::Forge`].
+    fn forge(&self, by: usize, backer: usize) {
+        let Some((store, db)) = self.group.store(by).zip(self.group.db(by)) else {
+            return;
+        };
+        let Some(key) = self.group.local_key(backer) else {
+            return;
+        };
+        let block = OplogBlock {
+            witness: Some(Witness {
+                weight: Weight(1),
+                backer: Backer {
+                    key,
+                    length: Length(db.blocks(&key).len() as u64),
+                    signature: Signature::new([0; 64]),
+                    manifest: Bytes::new(),
+                },
+            }),
+            value: Some(Op::put("forged", key.to_hex()).to_value().into()),
+            ..OplogBlock::default()
+        };
+        let env = self.world.env(self.group.id(by));
+        env.spawn().spawn("forge", async move {
+            if let Ok(core) = store.get(CoreOptions::key(db.local())).await
+                && let Ok(block) = block.to_bytes()
+            {
+                // A log that is closed by now gets no block.
+                let _ = core.append(vec![block.into()]).await;
+            }
+        });
+    }
+
+    /// Starts an append and does not wait for it. A replica that is down, or is no writer now, appends nothing.
+    pub(super) fn append(&self, append: &Append) {
+        let Some(db) = self.group.db(append.replica) else {
+            return;
+        };
+        if !self.world.is_up(self.group.id(append.replica)) {
+            return;
+        }
+        let values: Vec<Bytes> = append.ops.iter().map(|op| Bytes::from(op.to_value())).collect();
+        let group = self.group.clone();
+        let env = self.world.env(self.group.id(append.replica));
+        let options = AppendOptions {
+            optimistic: append.optimistic,
+        };
+        let (replica, optimistic) = (append.replica, append.optimistic);
+        env.spawn().spawn("append", async move {
+            match db.append_with(values.clone(), options).await {
+                Ok(length) if !optimistic => {
+                    group.acknowledge(Acknowledged {
+                        replica,
+                        key: db.local(),
+                        length,
+                        values,
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => group.append_failed(replica, &error),
+            }
+        });
+    }
+
+    /// Puts clocks right that are so wrong that entries wait for them. What was written ahead of time is in the past
+    /// then: time passed for everybody.
+    pub(super) fn heal_clocks(&self) {
+        let skews = self.scenario.event.iter().filter_map(|event| match event.action {
+            Action::Skew { ms, .. } => Some(ms),
+            _ => None,
+        });
+        let harmless = i64::try_from(SKEW_HARMLESS_MS).unwrap_or(i64::MAX);
+        let furthest = skews.map(i64::saturating_abs).max().unwrap_or(0);
+        let drifts = |event: &crate::scenario::Event| matches!(event.action, Action::Drift { .. });
+        if furthest < harmless && !self.scenario.event.iter().any(drifts) {
+            return;
+        }
+        for replica in 0..self.scenario.replicas {
+            self.world.drift(self.group.id(replica), 0);
+            self.world.skew(self.group.id(replica), furthest);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What is checked in a run, when, and what was found.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use autobee::crypto::Verify;
+use autobee::engine::encryption::DatabaseKeys;
+use autobee::env::Env;
+
+use super::group::{ENCRYPTION_KEY, Group};
+use crate::invariant::{
+    self, Claims, Invariant, Model, Moment, ReplicaLook, Violation, convergence, reference,
+};
+use crate::scenario::Scenario;
+use crate::seed::Stream;
+
+/// Between two looks, in milliseconds.
+const LOOK_MS_MIN: u64 = 60;
+const LOOK_MS_MAX: u64 = 400;
+
+/// One in so many looks is shown to the model, too.
+const MODEL_SHARE: u64 = 6;
+
+/// The invariants of one run and their findings.
+pub(super) struct Checks {
+    invariants: Vec<Box<dyn Invariant>>,
+    claims: Claims,
+    encrypted: bool,
+    optimistic: bool,
+    stream: Stream,
+    next_look: Option<Duration>,
+    violations: Vec<Violation>,
+    looks: u64,
+    judged: u64,
+    unjudged: u64,
+}
+
+impl Checks {
+    pub(super) fn new(scenario: &Scenario, stream: Stream) -> Self {
+        Self {
+            invariants: invariant::all(),
+            claims: Claims::new(scenario),
+            encrypted: scenario.encrypted,
+            optimistic: !scenario.members_only,
+            stream,
+            next_look: None,
+            violations: Vec::new(),
+            looks: 0,
+            judged: 0,
+            unjudged: 0,
+        }
+    }
+
+    pub(super) const fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    pub(super) const fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    pub(super) fn found(&mut self, violation: Violation) {
+        if !self.violations.contains(&violation) {
+            self.violations.push(violation);
+        }
+    }
+
+    pub(super) fn gathering(&mut self, violation: Option<Violation>) {
+        self.violations.extend(violation);
+    }
+
+    /// When replicas are looked at next.
+    pub(super) fn next_look(&mut self, now: Duration) -> Duration {
+        match self.next_look {
+            Some(at) if at > now => at,
+            _ => {
+                let at = now + Duration::from_millis(self.stream.between(LOOK_MS_MIN, LOOK_MS_MAX));
+                self.next_look = Some(at);
+                at
+            }
+        }
+    }
+
+    /// Shows a moment to every invariant, and some moments to the model.
+    pub(super) fn tick<E: Env>(
+        &mut self,
+        group: &Group<E>,
+        looks: &[ReplicaLook],
+        now: Duration,
+        is_calm: bool,
+        verify: &impl Verify,
+    ) {
+        self.looks += 1;
+        self.show(group, looks, now, is_calm, |invariant, moment| {
+            invariant.tick(moment)
+        });
+        if self.is_clean() && self.stream.below(MODEL_SHARE) == 0 {
+            let chosen = self.stream.index(looks.len());
+            self.judge(group, looks, now, chosen, verify);
+        }
+    }
+
+    /// Shows the last moment to every invariant, and to the model.
+    pub(super) fn end<E: Env>(
+        &mut self,
+        group: &Group<E>,
+        looks: &[ReplicaLook],
+        now: Duration,
+        verify: &impl Verify,
+    ) {
+        self.show(group, looks, now, true, |invariant, moment| invariant.end(moment));
+        let first = looks.iter().position(|replica| replica.look.is_some());
+        if let Some(first) = first.filter(|_| self.is_clean()) {
+            self.judge(group, looks, now, first, verify);
+        }
+        if self.is_clean() && looks.len() > 1 {
+            let zero = self
+                .counts()
+                .into_iter()
+                .find(|(name, count)| *name == "equal sets" && *count == 0);
+            if let Some((name, _)) = zero {
+                self.found(Violation {
+                    invariant: "comparisons",
+                    what: format!("no {name} were ever compared"),
+                });
+            }
+        }
+    }
+
+    /// What keeps replicas that reach each other from being the same.
+    pub(super) fn agreement<E: Env>(
+        &self,
+        group: &Group<E>,
+        looks: &[ReplicaLook],
+        now: Duration,
+    ) -> Option<Violation> {
+        let database = group.database()?;
+        let acknowledged = group.acknowledged();
+        convergence(&Moment {
+            now,
+            database,
+            replicas: looks,
+            acknowledged: &acknowledged,
+            claims: &self.claims,
+            is_calm: true,
+        })
+    }
+
+    /// How often what was compared.
+    pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let counts = self.invariants.iter().flat_map(|invariant| invariant.counts());
+        let own = [
+            ("looks", self.looks),
+            ("states judged by the model", self.judged),
+            ("states too large for the model", self.unjudged),
+        ];
+        counts.chain(own).collect()
+    }
+
+    pub(super) fn into_violations(self) -> Vec<Violation> {
+        self.violations
+    }
+
+    fn show<E: Env>(
+        &mut self,
+        group: &Group<E>,
+        looks: &[ReplicaLook],
+        now: Duration,
+        is_calm: bool,
+        check: impl Fn(&mut dyn Invariant, &Moment<'_>) -> Result<(), String>,
+    ) {
+        for violation in group.failures() {
+            self.found(violation);
+        }
+        let Some(database) = group.database() else {
+            return;
+        };
+        let acknowledged = group.acknowledged();
+        let moment = Moment {
+            now,
+            database,
+            replicas: looks,
+            acknowledged: &acknowledged,
+            claims: &self.claims,
+            is_calm,
+        };
+        let mut found = Vec::new();
+        for invariant in &mut self.invariants {
+            if let Err(what) = check(&mut **invariant, &moment) {
+                found.push(Violation {
+                    invariant: invariant.name(),
+                    what: format!("{what}, at {} ms", now.as_millis()),
+                });
+            }
+        }
+        self.violations.extend(found);
+    }
+
+    fn judge<E: Env>(
+        &mut self,
+        group: &Group<E>,
+        looks: &[ReplicaLook],
+        now: Duration,
+        replica: usize,
+        verify: &impl Verify,
+    ) {
+        let (Some(database), Some(replica)) = (group.database(), looks.get(replica)) else {
+            return;
+        };
+        let Some(look) = &replica.look else { return };
+        let keys = self
+            .encrypted
+            .then(|| DatabaseKeys::new(database, ENCRYPTION_KEY));
+        let model = Model {
+            database,
+            optimistic: self.optimistic,
+            keys: keys.as_ref(),
+            verify,
+        };
+        let acknowledged = group.acknowledged();
+        let moment = Moment {
+            now,
+            database,
+            replicas: looks,
+            acknowledged: &acknowledged,
+            claims: &self.claims,
+            is_calm: false,
+        };
+        match reference(&model, &moment, replica, look) {
+            None => self.unjudged += 1,
+            Some(Ok(())) => self.judged += 1,
+            Some(Err(violation)) => self.found(violation),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Looking at all replicas of a run, from outside of their world and without moving it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use autobee::crypto::CoreKey;
+use autobee::db::{Autobee, Pending, View};
+use autobee::env::Env;
+use autobee::sim_hooks;
+use autobee::wire::Index;
+use bytes::Bytes;
+
+use super::group::Group;
+use crate::invariant::{LogCopy, Look, Progress, ReplicaLook};
+
+/// What was read of replicas before, so that a look reads only what came since.
+#[derive(Default)]
+pub(super) struct Looks {
+    logs: BTreeMap<(usize, CoreKey), Known>,
+    views: BTreeMap<usize, (u32, autobee::wire::Link, Arc<Vec<(Bytes, Bytes)>>)>,
+}
+
+struct Known {
+    life: u32,
+    fork: u64,
+    log: Arc<LogCopy>,
+}
+
+impl Looks {
+    /// What all replicas are now.
+    pub(super) fn take<E: Env>(&mut self, group: &Group<E>, replicas: usize) -> Vec<ReplicaLook> {
+        (0..replicas)
+            .map(|replica| ReplicaLook {
+                replica,
+                name: group.name(replica),
+                life: group.life(replica),
+                look: group.db(replica).and_then(|db| self.look(group, replica, &db)),
+            })
+            .collect()
+    }
+
+    /// None when the database answers nothing: it is closed, or its disk fails.
+    fn look<E: Env>(&mut self, group: &Group<E>, replica: usize, db: &Autobee<E>) -> Option<Look> {
+        let life = group.life(replica);
+        let set = sim_hooks::held(db);
+        let view = self.view(replica, life, &db.view())?;
+        let status = db.status();
+        let mut logs = BTreeMap::new();
+        for (core, fork) in &set.forks {
+            let known = self.logs.entry((replica, *core)).or_insert_with(|| Known {
+                life,
+                fork: *fork,
+                log: Arc::default(),
+            });
+            if (known.life, known.fork) != (life, *fork) {
+                *known = Known {
+                    life,
+                    fork: *fork,
+                    log: Arc::default(),
+                };
+            }
+            let more = sim_hooks::blocks_from(db, core, Index(known.log.length().0));
+            if !more.is_empty() {
+                Arc::make_mut(&mut known.log).extend(more);
+            }
+            logs.insert(*core, Arc::clone(&known.log));
+        }
+        let progress = status.writers.iter().map(|writer| Progress {
+            key: writer.key,
+            record: writer.record,
+            length: writer.length,
+            have: writer.have,
+            applied: writer.applied,
+            pending: writer.pending.as_ref().map(|pending| format!("{pending:?}")),
+            is_stalled: matches!(writer.pending, Some(Pending::Stalled(_))),
+        });
+        Some(Look {
+            local: db.local(),
+            set: set.lengths,
+            order: db.order(),
+            writers: db.writers(),
+            view,
+            view_head: db.view().head(),
+            logs,
+            stats: db.stats(),
+            held: db.held(),
+            window_batches: group.settings(replica).window_batches,
+            progress: progress.collect(),
+            missing: status.missing,
+            stopped: status.stopped,
+            status_writable: status.is_writable,
+            is_writable: db.writable(),
+            seen: group.seen(replica),
+        })
+    }
+
+    fn view(&mut self, replica: usize, life: u32, view: &View) -> Option<Arc<Vec<(Bytes, Bytes)>>> {
+        if let Some((known_life, head, entries)) = self.views.get(&replica)
+            && (*known_life, *head) == (life, view.head())
+        {
+            return Some(Arc::clone(entries));
+        }
+        let entries = Arc::new(at_once(view.all())?.ok()?);
+        self.views
+            .insert(replica, (life, view.head(), Arc::clone(&entries)));
+        Some(entries)
+    }
+}
+
+/// What a future gives without waiting. A view that was written here needs no block of a peer.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
