@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,6 +28,9 @@ use crate::replication::Role;
 use crate::replication::session::{Replication, SessionSettings, Wakeup};
 use crate::store::Seq;
 use crate::wire::{Length, Timestamp};
+
+/// How often an entry that waits for the clock looks at it.
+const ALARM_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) struct Shared<E: Env> {
     pub(super) env: E,
@@ -309,9 +313,15 @@ impl<E: Env> Shared<E> {
             *alarm = Some(at);
         }
         let (shared, clock) = (Arc::downgrade(self), self.env.clock().clone());
-        let wait = std::time::Duration::from_millis(at.0.saturating_sub(self.now().0));
         self.env.spawn().spawn("alarm", async move {
-            clock.sleep(wait).await;
+            // The time of day may be put right meanwhile, so it is asked again now and then.
+            loop {
+                let left = at.0.saturating_sub(clock.wall().0);
+                if left == 0 {
+                    break;
+                }
+                clock.sleep(Duration::from_millis(left).min(ALARM_LOOK)).await;
+            }
             let Some(shared) = shared.upgrade() else { return };
             *lock(&shared.alarm) = None;
             // The state remembers what went wrong with applying.

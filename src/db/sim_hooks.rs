@@ -8,6 +8,8 @@ use super::Autobee;
 use super::shared::lock;
 use crate::crypto::CoreKey;
 use crate::env::Env;
+use crate::error::Error;
+use crate::hypercore::{Core, CoreError};
 use crate::wire::{Index, Length};
 
 /// What takes part in the order of a database.
@@ -17,6 +19,8 @@ pub struct EngineSet {
     pub lengths: Option<BTreeMap<CoreKey, Length>>,
     /// How often blocks of each log were replaced.
     pub forks: BTreeMap<CoreKey, u64>,
+    /// How much of the local log peers may be shown: what is durable.
+    pub shown: Length,
 }
 
 /// What takes part in the order of a database.
@@ -26,18 +30,32 @@ pub fn held<E: Env>(db: &Autobee<E>) -> EngineSet {
         let fork = state.cores.get(&key)?.fork().ok()?;
         Some((key, fork))
     });
+    let offered = state.cores.local_core().and_then(Core::offered_state);
     EngineSet {
         lengths: state.engine.set(),
+        shown: Length(offered.map_or(0, |offered| offered.length)),
         forks: forks.collect(),
     }
 }
 
 /// The leading blocks of a core from an index on, clear, as far as they are here.
-pub fn blocks_from<E: Env>(db: &Autobee<E>, core: &CoreKey, from: Index) -> Vec<Bytes> {
+///
+/// # Errors
+///
+/// When the store cannot be read.
+pub fn blocks_from<E: Env>(db: &Autobee<E>, core: &CoreKey, from: Index) -> Result<Vec<Bytes>, Error> {
     let state = lock(&db.shared.state);
     let Some(core) = state.cores.get(core) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let blocks = (from.0..).map_while(|index| core.get_local(index).ok().flatten());
-    blocks.collect()
+    let mut blocks = Vec::new();
+    for index in from.0.. {
+        match core.get_local(index) {
+            Ok(Some(block)) => blocks.push(block),
+            // What is not encrypted as it should be ends what can be read of a log.
+            Ok(None) | Err(CoreError::Cipher(_)) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(blocks)
 }

@@ -81,6 +81,8 @@ struct State {
     debt: Duration,
     /// The next sync was paid for by [`SimDisk::sync_delay`].
     sync_paid: bool,
+    /// Calls are those of an observer.
+    is_observed: bool,
 }
 
 impl SimDisk {
@@ -143,6 +145,12 @@ impl SimDisk {
         let mut state = self.state();
         state.sync_paid = true;
         state.draw_latency(DiskOp::Sync)
+    }
+
+    /// Calls from now on are those of an observer, until told otherwise: they cost nothing, fail never, and count for
+    /// nothing, so that what follows is as if they had not been made.
+    pub fn observe_only(&self, is_observed: bool) {
+        self.state().is_observed = is_observed;
     }
 
     /// What was called so far.
@@ -212,6 +220,7 @@ impl SimDisk {
             stats: DiskStats::default(),
             debt: Duration::ZERO,
             sync_paid: false,
+            is_observed: false,
         };
         Self {
             shared: Arc::new(Shared {
@@ -243,6 +252,9 @@ impl SimDisk {
         let mut state = self.state();
         if state.incarnation != self.incarnation {
             return Err(io::Error::new(ErrorKind::NotConnected, "the process is gone"));
+        }
+        if state.is_observed {
+            return carry_out(&mut state, None);
         }
         state.stats.count(call.op, call.name, call.offset, call.bytes);
         let number = state.stats.calls;

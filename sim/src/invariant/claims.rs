@@ -22,6 +22,8 @@ pub struct Claims {
     pub forking: BTreeSet<usize>,
     /// Replicas whose disk may give back what was never written to it.
     pub decaying: BTreeSet<usize>,
+    /// Replicas whose log has blocks that no program of theirs wrote: what comes behind them may wait for ever.
+    pub forged: BTreeSet<usize>,
     /// Replicas that never come back.
     pub lost: BTreeSet<usize>,
     /// Replicas that reach each other in the end.
@@ -60,6 +62,9 @@ impl Claims {
                 Action::Restore { replica } => {
                     claims.forking.insert(*replica);
                     claims.forgetful.insert(*replica);
+                }
+                Action::Forge { by, .. } => {
+                    claims.forged.insert(*by);
                 }
                 Action::Crash {
                     replica,

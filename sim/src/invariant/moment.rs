@@ -46,6 +46,8 @@ pub struct ReplicaLook {
 pub struct Look {
     /// The key of its writer.
     pub local: CoreKey,
+    /// How much of its own log peers may be shown: what is durable.
+    pub shown: Length,
     /// How much of each log took part in the order that it shows; none while an order is being made.
     pub set: Option<BTreeMap<CoreKey, Length>>,
     /// Everything in its order.

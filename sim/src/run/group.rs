@@ -168,7 +168,7 @@ impl<E: Env> Group<E> {
         }
         let watching = self.clone();
         env.spawn()
-            .spawn("watch", watching.watch(db.clone(), replica, life));
+            .spawn("watch", watching.watch(env.clone(), db.clone(), replica, life));
         let listening = self.clone();
         env.spawn()
             .spawn("events", listening.listen(db.clone(), replica, life));
@@ -223,7 +223,7 @@ impl<E: Env> Group<E> {
     }
 
     /// Follows the whole view by its changes alone.
-    async fn watch(self, db: Autobee<E>, replica: usize, life: u32) {
+    async fn watch(self, env: E, db: Autobee<E>, replica: usize, life: u32) {
         let start = db.view();
         let mut watch = db.watch(Range::all());
         let Ok(first) = start.all().await else { return };
@@ -237,8 +237,8 @@ impl<E: Env> Group<E> {
             match watch.next().await {
                 Ok(event) => self.see(replica, life, |seen| seen.watched(&event)),
                 Err(error) if error.kind() == ErrorKind::Closed => return,
-                // The next call tries again, when something changed.
-                Err(_) => {}
+                // The next call tries again.
+                Err(_) => env.clock().sleep(REDIAL).await,
             }
         }
     }

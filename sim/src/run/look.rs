@@ -62,7 +62,7 @@ impl Looks {
                     log: Arc::default(),
                 };
             }
-            let more = sim_hooks::blocks_from(db, core, Index(known.log.length().0));
+            let more = sim_hooks::blocks_from(db, core, Index(known.log.length().0)).ok()?;
             if !more.is_empty() {
                 Arc::make_mut(&mut known.log).extend(more);
             }
@@ -79,6 +79,7 @@ impl Looks {
         });
         Some(Look {
             local: db.local(),
+            shown: set.shown,
             set: set.lengths,
             order: db.order(),
             writers: db.writers(),

@@ -16,7 +16,7 @@ use thiserror::Error;
 pub use report::{ReplicaState, Report};
 
 use crate::disk::DiskFaults;
-use crate::invariant::{Acknowledged, Healing, Violation, gathering};
+use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering};
 use crate::lane::Lane;
 use crate::replica::Crash;
 use crate::scenario::{CryptoChoice, Scenario};
@@ -204,9 +204,20 @@ impl<'a, S: Lane> Simulation<'a, S> {
         Ok(())
     }
 
+    /// What all replicas are now. Looking moves nothing in their world.
+    fn take_looks(&mut self) -> Vec<ReplicaLook> {
+        let disks: Vec<_> = (0..self.scenario.replicas)
+            .map(|replica| self.world.disk(self.group.id(replica)))
+            .collect();
+        disks.iter().for_each(|disk| disk.observe_only(true));
+        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        disks.iter().for_each(|disk| disk.observe_only(false));
+        looks
+    }
+
     /// Looks at all replicas, with all invariants.
     fn look(&mut self) {
-        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.tick(
             &self.group,
@@ -256,7 +267,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             return Ok(());
         }
         self.rest()?;
-        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.end(&self.group, &looks, self.world.now(), &verify);
         Ok(())
@@ -268,7 +279,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
         loop {
             self.world.run_for(COMPARE_EVERY)?;
             self.mend();
-            let looks = self.looks.take(&self.group, self.scenario.replicas);
+            let looks = self.take_looks();
             let verify = self.world.env(self.group.id(0)).crypto().clone();
             self.checks
                 .tick(&self.group, &looks, self.world.now(), true, &verify);
@@ -411,7 +422,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
     }
 
     fn report(mut self) -> Result<Report, SimError> {
-        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        let looks = self.take_looks();
         self.world
             .finish_trace()
             .map_err(|error| SimError::Trace(error.to_string()))?;

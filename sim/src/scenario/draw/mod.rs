@@ -87,7 +87,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         numbers::draw(choices, &mut scenario);
     }
     scenario.workload = workloads(choices, &scenario, span_ms);
-    let mut faults = Faults::new(choices, replicas, span_ms);
+    let mut faults = Faults::new(choices, &scenario, span_ms);
     let events = faults.choices.below(EVENTS_MAX + 1);
     for _ in 0..events {
         faults.draw();
@@ -155,16 +155,16 @@ fn disk(choices: &mut Choices<'_>) -> DiskFaults {
             jitter_us: 500,
         },
         2 => Latency {
-            read_us: 50,
+            read_us: 20,
             write_us: 200,
             sync_us: 30_000,
-            jitter_us: 20_000,
+            jitter_us: 500,
         },
         _ => Latency {
             read_us: 0,
             write_us: 0,
             sync_us: 150_000,
-            jitter_us: 100_000,
+            jitter_us: 1_000,
         },
     };
     DiskFaults {
@@ -196,6 +196,7 @@ fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Ve
     if joining {
         workloads.push(Workload {
             appends: u32::try_from(choices.between(1, 6)).unwrap_or(1),
+            batch_max: choices.pick(&[1, 3, 32]),
             optimistic: true,
             ..workload(choices, outsiders.collect(), span_ms)
         });
