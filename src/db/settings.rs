@@ -103,6 +103,8 @@ pub struct Settings {
     pub keep_alive_ms: u64,
     /// How long nothing comes from a peer before it is given up, in milliseconds. More than twice the keep-alive.
     pub silence_ms_max: u64,
+    /// Bytes of an unfinished frame that a peer has to send in each second, over `silence_ms_max`, or it counts as silent.
+    pub frame_rate_min: u64,
     /// How long a read waits for a block that is still at a peer, in milliseconds.
     pub read_wait_ms: u64,
 }
@@ -132,6 +134,7 @@ impl Settings {
                 },
                 keep_alive: Duration::from_millis(self.keep_alive_ms),
                 silence: Duration::from_millis(self.silence_ms_max),
+                frame_rate_min: self.frame_rate_min,
                 handshake: Duration::from_millis(self.handshake_ms_max),
                 output_bytes: self.outbox_bytes_max,
             },
@@ -173,6 +176,7 @@ impl Default for Settings {
             view_cache_bytes_max: 64 << 20,
             keep_alive_ms: 5_000,
             silence_ms_max: 15_000,
+            frame_rate_min: 64,
             read_wait_ms: 5_000,
         }
     }

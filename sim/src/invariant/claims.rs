@@ -9,7 +9,7 @@ use crate::disk::DiskFaults;
 use crate::scenario::{Action, CrashMode, Scenario};
 
 /// Clocks that are wrong by less than this are left alone: entries may be two hours ahead.
-pub(crate) const SKEW_HARMLESS_MS: u64 = 110 * 60 * 1000;
+pub(crate) const SKEW_HARMLESS_MS: i64 = 110 * 60 * 1000;
 
 /// What can be claimed of the replicas of a scenario, by number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Claims {
     pub decaying: BTreeSet<usize>,
     /// Replicas whose log has blocks that no program of theirs wrote: what comes behind them may wait for ever.
     pub forged: BTreeSet<usize>,
+    /// Replicas whose clock was far ahead: what they took then may wait again, when they look at it with the clock put right.
+    pub turned_back: BTreeSet<usize>,
     /// Replicas that never come back.
     pub lost: BTreeSet<usize>,
     /// Replicas that reach each other in the end.
@@ -62,6 +64,9 @@ impl Claims {
                 Action::Restore { replica } => {
                     claims.forking.insert(*replica);
                     claims.forgetful.insert(*replica);
+                }
+                Action::Skew { replica, ms } if *ms >= SKEW_HARMLESS_MS => {
+                    claims.turned_back.insert(*replica);
                 }
                 Action::Forge { by, .. } => {
                     claims.forged.insert(*by);

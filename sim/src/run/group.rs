@@ -16,7 +16,7 @@ use crate::disk::DiskSnapshot;
 use crate::invariant::{Acknowledged, Seen, Violation};
 use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
-use crate::scenario::Scenario;
+use crate::scenario::{Action, Scenario};
 use crate::workload::Contract;
 use crate::world::NameError;
 
@@ -359,8 +359,12 @@ impl<E: Env> Group<E> {
         }
     }
 
-    /// True for an error that a faulty disk explains.
+    /// True for an error that a faulty disk explains, or a log that somebody else wrote to.
     fn excuses(&self, replica: usize, error: &Error) -> bool {
+        let forges = |event: &crate::scenario::Event| matches!(event.action, Action::Forge { by, .. } if by == replica);
+        if error.kind() == ErrorKind::Corrupt && self.lock().scenario.event.iter().any(forges) {
+            return true;
+        }
         let is_of_disk = matches!(
             error.kind(),
             ErrorKind::Disk | ErrorKind::Interrupted | ErrorKind::Corrupt | ErrorKind::Internal

@@ -242,6 +242,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
     fn heal(&mut self) {
         self.healed = Some((self.world.now(), self.undos()));
         self.heal_network();
+        self.heal_paths();
         self.heal_clocks();
         for replica in 0..self.scenario.replicas {
             self.spoil_disk(replica, &DiskFaults::default());

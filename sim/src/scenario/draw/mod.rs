@@ -19,6 +19,9 @@ use faults::Faults;
 const SPAN_MS_MIN: u64 = 2_000;
 const SPAN_MS_MAX: u64 = 6_000;
 
+/// About how many values the replicas of a workload append together.
+const VALUES_MAX: u64 = 240;
+
 /// Most events of the kinds that faults draw, before each brings its own end.
 const EVENTS_MAX: u64 = 10;
 
@@ -207,9 +210,13 @@ fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Ve
 fn workload(choices: &mut Choices<'_>, replicas: Vec<usize>, span_ms: u64) -> Workload {
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let is_large = choices.once_in(6);
+    let appends = choices.between(2, if is_large { 10 } else { 24 });
+    let batch_max = choices.pick(&[1, 3, 2, 6, 40]);
+    // Long runs say little more than short ones, and take their time.
+    let most = VALUES_MAX / ((u64::from(batch_max) / 2 + 1) * replicas.len() as u64);
     Workload {
-        appends: small(choices.between(2, if is_large { 10 } else { 24 })),
-        batch_max: choices.pick(&[1, 3, 2, 6, 40]),
+        appends: small(appends.min(most.max(2))),
+        batch_max,
         keys: choices.pick(&[32, 4, 8, 200, 2]),
         key_bytes_max: choices.pick(&[0, 0, 0, 60, 400]),
         value_bytes_max: if is_large {

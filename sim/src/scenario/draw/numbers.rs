@@ -8,7 +8,7 @@ pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
         ("drain_applies_max", &[1, 2, 3, 16]),
         ("window_batches", &[1, 2, 4, 16, 64]),
         ("append_values_max", &[1_024, 64]),
-        ("view_cache_bytes_max", &[0, 4_096, 65_536]),
+        ("view_cache_bytes_max", &[65_536, 4_096, 1 << 20, 0]),
         ("requests_in_flight_max", &[1, 2, 16, 64]),
         ("bytes_in_flight_max", &[1, 4_096, 65_536]),
         ("answer_ms_max", &[500, 2_000, 10_000]),
