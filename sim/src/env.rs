@@ -12,7 +12,7 @@ use std::time::Duration;
 use autobee::env::{Clock, Disk, Entropy, Env, Mono, Spawn, TaskHandle, Wall, Worker};
 
 use crate::crypto::SimCrypto;
-use crate::disk::SimDisk;
+use crate::disk::{SimDisk, serve};
 use crate::executor::lock;
 use crate::network::SimNetwork;
 use crate::replica::{Owner, ReplicaClock};
@@ -247,15 +247,8 @@ impl Spawn for SimSpawn {
         result
     }
 
-    fn dedicated(&self, name: &'static str, mut worker: impl Worker) -> TaskHandle {
-        let (clock, disk) = (self.clock(), self.disk.clone());
-        self.spawn(name, async move {
-            while worker.ready().await {
-                // The time passes first: what a crash interrupts has not happened.
-                clock.sleep(disk.take_debt() + disk.sync_delay()).await;
-                worker.step();
-            }
-        })
+    fn dedicated(&self, name: &'static str, worker: impl Worker) -> TaskHandle {
+        self.spawn(name, serve(worker, self.clock(), self.disk.clone()))
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! [`Owner`] neither waits nor does I/O by itself. It says what is to be done ([`Owner::begin`]), is told the outcome
 //! ([`Owner::end`]) and answers. As a [`Worker`] it runs on a thread of its own in the native world, and as a task in a
-//! simulation, where a sync takes effect at the end of its latency: what is simulated is what runs.
+//! simulation, where a sync takes effect at the end of its latency, for what was committed before its begin: what is
+//! simulated is what runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -116,7 +117,11 @@ impl StoreHandle {
             _alive: Arc::new(Alive(shared.clone())),
             shared: shared.clone(),
         };
-        (handle, Owner { shared })
+        let owner = Owner {
+            shared,
+            started: None,
+        };
+        (handle, owner)
     }
 
     /// Makes a batch visible. Give the number to [`StoreHandle::synced`] to wait until it survives power loss; unasked
@@ -259,6 +264,8 @@ impl StoreHandle {
 /// The machine that syncs a shared store, and answers who waits for it.
 pub struct Owner {
     shared: Arc<Shared>,
+    /// The sync that was started as half a step.
+    started: Option<SyncJob>,
 }
 
 /// What an owner has to do next.
@@ -364,10 +371,16 @@ impl Worker for Owner {
         }
     }
 
-    fn step(&mut self) {
-        if locked(&self.shared.inbox).sync
-            && let Task::Sync(job) = self.begin()
-        {
+    fn start(&mut self) -> bool {
+        let is_asked = locked(&self.shared.inbox).sync;
+        if is_asked && let Task::Sync(job) = self.begin() {
+            self.started = Some(job);
+        }
+        self.started.is_some()
+    }
+
+    fn finish(&mut self) {
+        if let Some(job) = self.started.take() {
             let done = job.run();
             self.end(done);
         }
