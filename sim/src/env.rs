@@ -105,6 +105,11 @@ impl Env for SimEnv {
             .unwrap_or(false)
     }
 
+    fn knob(&self, name: &'static str, default: u64) -> u64 {
+        let chosen = self.0.clock.with(|state| state.points.knob(name)).flatten();
+        chosen.unwrap_or(default)
+    }
+
     fn planted(&self, bug: &'static str) -> bool {
         self.0
             .clock

@@ -96,6 +96,11 @@ impl Env for MadsimEnv {
         self.0.clock.with(fires).unwrap_or(false)
     }
 
+    fn knob(&self, name: &'static str, default: u64) -> u64 {
+        let chosen = self.0.clock.with(|state| state.points.knob(name)).flatten();
+        chosen.unwrap_or(default)
+    }
+
     fn planted(&self, bug: &'static str) -> bool {
         let planted = |state: &mut State| state.points.is_planted(bug);
         self.0.clock.with(planted).unwrap_or(false)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use autobee::env::{
     Clock as _, Entropy as _, Env as _, Listener as _, Mono, Network as _, Open, PeerAddr, Spawn as _, Wall,
-    Worker,
+    Worker, knob,
 };
 use autobee::store::{Batch, DataPointer, Engine as _, Key, Seglog, Seq, StoreHandle};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -380,6 +380,20 @@ fn points_that_are_reached_are_counted() {
         world.env(a).sometimes("reached", seen);
     }
     assert_eq!(world.sometimes().get("reached"), Some(&(3, 2)));
+}
+
+#[test]
+fn a_run_chooses_numbers_within_their_range() {
+    let knobs = [("view_degree", 2), ("db_events", 9_999)];
+    let world = World::new(WorldConfig {
+        knobs: knobs.map(|(name, value)| (name.to_owned(), value)).into(),
+        ..WorldConfig::default()
+    });
+    let a = world.add_replica("a").unwrap();
+    let env = world.env(a);
+    assert_eq!(knob::VIEW_DEGREE.of(&env, 128), 2);
+    assert_eq!(knob::DB_EVENTS.size(&env, 256), 256, "no more than the most");
+    assert_eq!(knob::SYSTEM_DEGREE.of(&env, 128), 128, "nobody chose");
 }
 
 /// Writes one byte a step, as often as it is told to.
