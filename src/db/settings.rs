@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::WINDOW_BATCHES;
+use crate::env::Env;
 use crate::replication::connection::ConnectionSettings;
 use crate::replication::mux::MuxSettings;
 use crate::replication::session::SessionSettings;
@@ -123,8 +124,8 @@ impl Settings {
     }
 
     /// The part that is about streams.
-    pub(super) fn sessions(&self) -> SessionSettings {
-        let defaults = SessionSettings::default();
+    pub(super) fn sessions<E: Env>(&self, env: &E) -> SessionSettings {
+        let defaults = SessionSettings::default().tuned(env);
         SessionSettings {
             connection: ConnectionSettings {
                 mux: MuxSettings {

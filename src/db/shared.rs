@@ -89,7 +89,7 @@ impl<E: Env> Shared<E> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
         let updates = Updates::new(update, &engine);
-        let news = News::new(engine.records().head(), engine.view().head());
+        let news = News::new(store.env(), engine.records().head(), engine.view().head());
         let keys = cores.encryption().cloned();
         let replication = Replication::new(store.env(), &store, sessions);
         let state = State {
@@ -97,7 +97,7 @@ impl<E: Env> Shared<E> {
             cores,
             trees,
             own: Own::default(),
-            wanted: Wanted::new(&settings),
+            wanted: Wanted::new(store.env(), &settings),
             is_closed: false,
             awaited: None,
             news,

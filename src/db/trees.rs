@@ -18,7 +18,7 @@ use super::view::{Fetch, Source};
 use crate::bee::StoredBlocks;
 use crate::crypto::{CoreKey, Verify, hash};
 use crate::engine::encryption::SYSTEM_NAME;
-use crate::engine::{Checkpoint, Engine, Trees};
+use crate::engine::{Checkpoint, Engine, TreeSettings, Trees};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
@@ -105,10 +105,10 @@ impl<E: Env> DatabaseTrees<E> {
         };
         let (system, system_blocks) = open(SYSTEM, SYSTEM_NAME).await?;
         let (view, view_blocks) = open(VIEW, VIEW).await?;
-        let trees = Trees::stored(
+        let trees = Trees::shaped(
             (end(&view)?, Arc::clone(&view_blocks)),
             (end(&system)?, Arc::clone(&system_blocks)),
-            settings.view_cache_bytes_max,
+            &TreeSettings::new(settings.view_cache_bytes_max).tuned(store.env()),
         );
         let trees = trees.map_err(|error| Error::Internal {
             what: error.to_string(),

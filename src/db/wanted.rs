@@ -9,10 +9,10 @@ use std::sync::{Arc, Weak};
 use super::Settings;
 use super::cores::DatabaseCores;
 use super::shared::{Shared, State, lock, unless};
-use super::strangers::{Strangers, Turn};
+use super::strangers::{Strangers, Turn, WAITING_MAX};
 use crate::crypto::CoreKey;
 use crate::engine::Engine;
-use crate::env::{Clock as _, Env, Mono, Spawn as _, watch};
+use crate::env::{Clock as _, Env, Mono, Spawn as _, knob, watch};
 use crate::hypercore::CoreError;
 use crate::replication::session::Wakeup;
 use crate::replication::wakeup::TopicPeer;
@@ -151,10 +151,12 @@ impl<E: Env> State<E> {
 }
 
 impl Wanted {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new<E: Env>(env: &E, settings: &Settings) -> Self {
+        let waiting_max = knob::STRANGERS_WAITING.size(env, WAITING_MAX);
         Self {
             to_open: BTreeSet::new(),
-            strangers: Strangers::new(settings.stranger_cores_max, settings.stranger_quiet()),
+            strangers: Strangers::new(settings.stranger_cores_max, settings.stranger_quiet())
+                .holding(waiting_max),
             coupled: BTreeMap::new(),
             uncoupled: BTreeSet::new(),
             seen: None,

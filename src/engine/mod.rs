@@ -33,12 +33,12 @@ use thiserror::Error;
 pub use anchor::anchor;
 pub use checkpoint::Checkpoint;
 pub use compose::ComposeError;
-pub use forget::{Held, ResumeError, WINDOW_BATCHES};
+pub use forget::{Held, Portions, ResumeError, WINDOW_BATCHES};
 pub use local::OwnBatch;
 pub use planted::Planted;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub use testimony::ATTESTATIONS_MAX;
-pub use trees::{MissingBlock, Restored, Trees};
+pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
 
 use crate::apply::{ApplyFn, Snapshot};
 use crate::bee::BeeError;

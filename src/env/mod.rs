@@ -9,6 +9,7 @@
 mod clock;
 mod disk;
 mod entropy;
+pub mod knob;
 pub mod memory;
 #[cfg(feature = "tokio")]
 pub mod native;
@@ -63,6 +64,12 @@ pub trait Env: Clone + Send + Sync + 'static {
     #[inline(always)]
     fn buggify(&self, _point: &'static str) -> bool {
         false
+    }
+
+    /// The value of a named number that the simulator may choose for a run, see [`knob`]; `default` elsewhere.
+    #[inline(always)]
+    fn knob(&self, _name: &'static str, default: u64) -> u64 {
+        default
     }
 
     /// True when the simulator wants the named defect present, to prove that its checks find it.

@@ -114,7 +114,7 @@ impl<'a, C: Sign> Change<'a, C> {
             main: self.next_data(),
             named: Vec::new(),
         };
-        let mut core = OpenCore::new(auth, lines);
+        let mut core = OpenCore::new(auth, lines, self.cores.backlog);
         self.batch
             .put(Key::CoreByDiscovery(core.discovery_key), pointer.0.to_bytes()?)
             .put(Key::Auth(pointer), core.auth.to_bytes()?)

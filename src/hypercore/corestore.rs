@@ -23,7 +23,7 @@ use super::record::{GroupRecord, StoreRecord};
 use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Entropy as _, Env, watch};
+use crate::env::{Clock as _, Entropy as _, Env, knob, watch};
 use crate::store::{Batch, CorePointer, Key, Seglog, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 
@@ -36,7 +36,7 @@ use crate::wire::compact::{Decode as _, Encode as _};
 ///
 /// let env = MemoryEnv::new(1);
 /// let block = env.run(async {
-///     let store = StoreHandle::open(&env, &Seglog::default())?;
+///     let store = StoreHandle::open(&env, &Seglog::default().tuned(&env))?;
 ///     let store = Corestore::open(env.clone(), store, CorestoreOptions::default()).await?;
 ///     let core = store.get(CoreOptions::name("notes")).await?;
 ///     core.append(vec!["hello".into(), "world".into()]).await?; // durable now
@@ -111,6 +111,7 @@ impl<E: Env> Corestore<E> {
                 record
             }
         };
+        let backlog = knob::CORE_EVENTS.size(&env, BACKLOG);
         let shared = Shared {
             env,
             store,
@@ -119,6 +120,7 @@ impl<E: Env> Corestore<E> {
                 store: record,
                 open: std::collections::BTreeMap::new(),
                 next_session: 0,
+                backlog,
                 openings: watch::Sender::new(0),
                 is_closed: false,
                 is_fenced: false,

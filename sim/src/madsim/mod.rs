@@ -66,6 +66,7 @@ impl MadsimWorld {
                 config.buggify,
                 config.disarmed.clone(),
                 config.planted.clone(),
+                config.knobs.clone(),
             ),
             pump_at: None,
         };

@@ -129,12 +129,12 @@ pub(super) enum Standing {
 }
 
 impl SharedTopic {
-    pub(super) fn new(key: CoreKey) -> Self {
+    pub(super) fn new(key: CoreKey, announced: usize) -> Self {
         Self {
             key,
             name: discovery_key(&key),
             state: Mutex::new(State {
-                topic: Topic::new(key, true),
+                topic: Topic::new(key, true).announcing(announced),
                 coupler: Coupler::default(),
                 peers: BTreeMap::new(),
             }),

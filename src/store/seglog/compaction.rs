@@ -13,9 +13,6 @@ use super::record::{BlockRecord, NODE_BYTES, Record, encode_block, encode_delete
 use super::segment::{self, Segment};
 use super::tree;
 
-/// A segment of which less than two fifths are wanted is worth moving.
-const WANTED_FIFTHS: u64 = 2;
-
 /// A frame of copies ends with the record that makes it this long.
 const MOVE_BYTES: usize = 1024 * 1024;
 
@@ -93,9 +90,10 @@ impl SeglogStore {
     }
 
     fn next_to_move(&self) -> Option<u32> {
+        let fifths = self.settings.compaction_fifths;
         let worth = |(number, length): (&u32, &u64)| {
             let live = self.usage.segments.get(number).copied().unwrap_or_default();
-            let little = live.bytes.saturating_mul(5) < length.saturating_mul(WANTED_FIFTHS);
+            let little = live.bytes.saturating_mul(5) < length.saturating_mul(fifths);
             (live.places > 0 && little && !self.unmovable.contains(number)).then_some((live.bytes, *number))
         };
         self.sealed

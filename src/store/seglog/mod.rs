@@ -35,7 +35,7 @@ use self::page::SEGMENT_MAX;
 use self::segment::{Segment, SegmentHead};
 use self::view::View;
 use super::{Batch, Engine, Key, Read, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Disk, DiskLock};
+use crate::env::{Disk, DiskLock, Env, knob};
 
 /// The default engine.
 ///
@@ -59,6 +59,7 @@ use crate::env::{Disk, DiskLock};
 pub struct Seglog {
     segment_bytes: u64,
     checkpoint_bytes: u64,
+    compaction_fifths: u64,
     salt: u64,
 }
 
@@ -68,6 +69,7 @@ impl Default for Seglog {
         Self {
             segment_bytes: 64 * 1024 * 1024,
             checkpoint_bytes: 128 * 1024 * 1024,
+            compaction_fifths: 2,
             salt: 0,
         }
     }
@@ -87,6 +89,25 @@ impl Seglog {
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = bytes.max(1);
         self
+    }
+
+    /// A segment of which fewer fifths than this are wanted is moved to the end of the log; 1 to 3, 2 by default.
+    #[must_use]
+    pub fn compaction_fifths(mut self, fifths: u64) -> Self {
+        self.compaction_fifths = fifths.clamp(1, 3);
+        self
+    }
+
+    /// The numbers that a simulator chose for this run; elsewhere they stay as they are.
+    #[must_use]
+    pub fn tuned<E: Env>(self, env: &E) -> Self {
+        if !E::SIM {
+            return self;
+        }
+        let usual = self.clone();
+        self.segment_bytes(knob::STORE_SEGMENT_BYTES.of(env, usual.segment_bytes))
+            .checkpoint_bytes(knob::STORE_CHECKPOINT_BYTES.of(env, usual.checkpoint_bytes))
+            .compaction_fifths(knob::STORE_COMPACTION_FIFTHS.of(env, usual.compaction_fifths))
     }
 
     /// A random number for a new store, which goes into every checksum: who does not know it cannot write a block
