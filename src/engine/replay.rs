@@ -11,7 +11,6 @@ use std::task::{Context, Poll, Waker};
 use super::anchor::Anchor;
 use super::encryption::DatabaseKeys;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
-use super::planted::{Planted, Slip};
 use super::reader::Reader;
 use super::recorded::Recorded;
 use super::system::{Flush, System, Write};
@@ -20,6 +19,7 @@ use super::trees::{MissingBlock, Restored, Trees};
 use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, Snapshot, WriterOptions};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
+use crate::env::{Planted, Slip};
 use crate::wire::{Length, Link, Weight};
 
 /// Membership and view behind an entry. A copy costs nothing.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Batch, Engine, Key, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Env, Spawn as _, Worker};
+use crate::env::{Env, Planted, Slip, Spawn as _, Worker};
 
 /// A store that many share. Clones are handles to the same one; the last one that goes ends its owner.
 ///
@@ -46,6 +46,7 @@ struct Shared {
     durable: AtomicU64,
     unsynced_bytes: AtomicU64,
     over: AtomicBool,
+    planted: Planted,
 }
 
 /// Who waits for what.
@@ -96,7 +97,8 @@ impl StoreHandle {
     ///
     /// As [`Engine::open`].
     pub fn open<E: Env>(env: &E, engine: &dyn Engine) -> Result<Self, StoreError> {
-        let (handle, owner) = Self::new(engine.open(env.disk())?);
+        let planted = Planted::of(env);
+        let (handle, owner) = Self::with_planted(engine.open_planted(env.disk(), planted)?, planted);
         env.spawn().dedicated("store", owner);
         Ok(handle)
     }
@@ -104,6 +106,10 @@ impl StoreHandle {
     /// Shares a store; someone must drive the owner.
     #[must_use]
     pub fn new(store: Box<dyn Store>) -> (Self, Owner) {
+        Self::with_planted(store, Planted::default())
+    }
+
+    fn with_planted(store: Box<dyn Store>, planted: Planted) -> (Self, Owner) {
         let shared = Arc::new(Shared {
             durable: AtomicU64::new(store.durable().0),
             store: Mutex::new(Some(store)),
@@ -111,6 +117,7 @@ impl StoreHandle {
             work: Notify::new(),
             unsynced_bytes: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            planted,
         });
         let handle = Self {
             _alive: Arc::new(Alive(shared.clone())),

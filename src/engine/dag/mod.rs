@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thiserror::Error;
 
-use super::planted::{Planted, Slip};
 use crate::crypto::CoreKey;
+use crate::env::{Planted, Slip};
 use crate::wire::{Length, Link, Timestamp, Weight};
 
 pub use base::Renumbered;

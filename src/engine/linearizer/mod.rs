@@ -51,10 +51,10 @@ mod timeline;
 use std::collections::BTreeMap;
 
 use crate::crypto::CoreKey;
+use crate::env::{Planted, Slip};
 use crate::wire::{Length, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
-use super::planted::{Planted, Slip};
 use base::Base;
 use emission::{Claims, Emission, Marks};
 use parked::Parked;

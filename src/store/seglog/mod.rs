@@ -35,7 +35,7 @@ use self::page::SEGMENT_MAX;
 use self::segment::{Segment, SegmentHead};
 use self::view::View;
 use super::{Batch, Engine, Key, Read, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Disk, DiskLock};
+use crate::env::{Disk, DiskLock, Planted, Slip};
 
 /// The default engine.
 ///
@@ -60,6 +60,7 @@ pub struct Seglog {
     segment_bytes: u64,
     checkpoint_bytes: u64,
     salt: u64,
+    planted: Planted,
 }
 
 impl Default for Seglog {
@@ -69,6 +70,7 @@ impl Default for Seglog {
             segment_bytes: 64 * 1024 * 1024,
             checkpoint_bytes: 128 * 1024 * 1024,
             salt: 0,
+            planted: Planted::default(),
         }
     }
 }
@@ -102,6 +104,14 @@ impl Engine for Seglog {
     fn open(&self, disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError> {
         let lock = super::lock(&*disk)?;
         Ok(Box::new(recovery::open(disk, self, lock)?))
+    }
+
+    fn open_planted(&self, disk: Arc<dyn Disk>, planted: Planted) -> Result<Box<dyn Store>, StoreError> {
+        Self {
+            planted,
+            ..self.clone()
+        }
+        .open(disk)
     }
 
     fn keeps_visible(&self) -> bool {
