@@ -67,6 +67,34 @@ pub enum Layer {
 }
 
 slips! {
+    Store {
+        AckBeforeSync "acknowledged_before_sync"
+            "Who waits for a sync is told that it is over when it was asked for."
+        SyncCoversLater "sync_covers_later_commits"
+            "A sync that ends counts for commits that came while it was under way, too."
+        SyncRequestLost "sync_request_lost"
+            "A sync that is asked for while another one is under way is never made."
+        FailedSyncRetried "failed_sync_retried"
+            "A sync that failed is tried again, and the second attempt counts for what the first one lost."
+        SealedUnsynced "sealed_segment_unsynced"
+            "A segment that is full counts as durable without a sync."
+        SegmentNameUnsynced "segment_name_unsynced"
+            "The directory is not synced when a segment is created in it."
+        StaleSegmentIndexed "index_of_the_segment_before"
+            "The first frame of a segment is indexed as if it stood in the segment before."
+        CheckpointUnsynced "checkpoint_before_sync"
+            "The index is written before the end of the log that it points into is durable."
+        OlderCopyWins "compaction_restores_older_value"
+            "Compaction copies a value that was overwritten since, and the copy becomes the value."
+        LiveSegmentRemoved "segment_removed_while_wanted"
+            "A segment is removed while one record of it is still wanted."
+        LastFrameDropped "recovery_stops_one_frame_early"
+            "Opening cuts the last frame of the log as if a crash had torn it."
+        RecoveryUnsynced "recovery_trusts_the_cache"
+            "What opening finds counts as durable without being written again and synced."
+        LastFrameUnchecked "torn_tail_accepted"
+            "Opening takes a last frame whose checksum is wrong."
+    }
     Hypercore {
         UnsyncedOffer "unsynced_offer"
             "Peers are shown an own head before it is durable."

@@ -152,6 +152,10 @@ impl StoreHandle {
         if self.durable() >= seq {
             return Ok(self.durable());
         }
+        if self.shared.planted.has(Slip::AckBeforeSync) {
+            self.request_sync();
+            return Ok(seq);
+        }
         if seq > self.seq()? {
             return Err(StoreError::Invalid("a sync of a commit that was not made"));
         }
@@ -302,6 +306,9 @@ impl Owner {
 
     /// Takes the outcome of a sync, and answers everyone whom it serves.
     pub fn end(&mut self, done: SyncDone) {
+        if self.shared.planted.has(Slip::SyncRequestLost) {
+            locked(&self.shared.inbox).sync = false;
+        }
         let ended = match locked(&self.shared.store).as_mut() {
             Some(store) => store.end_sync(done),
             // Closed meanwhile, which made everything durable.

@@ -199,18 +199,24 @@ impl SeglogStore {
     fn write_frame(&mut self, kind: FrameKind) -> Result<Seq, StoreError> {
         let seq = Seq(self.view.seq.0 + 1);
         let room = self.segment_target().saturating_sub(self.end);
+        let mut before = None;
         if self.end > segment::HEAD_BYTES && self.buffer.len() as u64 > room {
+            before = Some(self.active.clone());
             let rolled = self.roll();
             self.fencing(rolled)?;
         }
         let at = (self.active.number(), self.end);
+        let indexed = match before.filter(|_| self.settings.planted.has(Slip::StaleSegmentIndexed)) {
+            Some(before) => before,
+            None => self.active.clone(),
+        };
         frame::finish(&mut self.buffer, kind, seq, self.durable, self.salt, at)?;
         let written = self.active.write(self.end, &self.buffer);
         self.fencing(written)?;
         let first = self.end + frame::HEAD_BYTES as u64;
         for (at, decoded) in frame::records(&self.buffer[frame::HEAD_BYTES..], first) {
             if let Some((record, length)) = decoded {
-                let place = match compaction::place_of(&self.active, at, length) {
+                let place = match compaction::place_of(&indexed, at, length) {
                     Ok(place) => place,
                     Err(error) => {
                         self.fenced = true;
@@ -234,7 +240,9 @@ impl SeglogStore {
 
     /// Finishes the segment and begins the next. The old one is durable before the new one exists.
     fn roll(&mut self) -> Result<(), StoreError> {
-        self.active.sync()?;
+        if !self.settings.planted.has(Slip::SealedUnsynced) {
+            self.active.sync()?;
+        }
         self.sealed_seq = self.view.seq;
         if self.syncs_under_way == 0 {
             self.durable = self.view.seq;
@@ -250,7 +258,7 @@ impl SeglogStore {
             salt: self.salt,
             before: self.view.seq,
         };
-        let next = Arc::new(Segment::create(&*self.disk, head)?);
+        let next = Arc::new(Segment::create(&*self.disk, head, self.settings.planted)?);
         self.sealed.insert(self.active.number(), self.end);
         self.view.segments.insert(number, next.clone());
         self.active = next;
@@ -318,6 +326,10 @@ impl Store for SeglogStore {
         }
         self.syncs_under_way += 1;
         let segment = self.active.clone();
+        if self.settings.planted.has(Slip::FailedSyncRetried) {
+            let again = move || segment.sync().or_else(|_| segment.sync());
+            return Ok(Some(SyncJob::new(self.view.seq, again)));
+        }
         Ok(Some(SyncJob::new(self.view.seq, move || segment.sync())))
     }
 
@@ -327,6 +339,9 @@ impl Store for SeglogStore {
         let outcome = done.into_outcome();
         let seq = self.fencing(outcome)?;
         self.durable = self.durable.max(seq);
+        if self.settings.planted.has(Slip::SyncCoversLater) {
+            self.durable = self.view.seq;
+        }
         if self.syncs_under_way == 0 {
             self.durable = self.durable.max(self.sealed_seq);
         }
