@@ -110,6 +110,9 @@ impl<E: Env> DatabaseTrees<E> {
         let trees = trees.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
+        for tree in [&trees.system, &trees.view] {
+            tree.plant(store.planted());
+        }
         Ok(Self {
             record: Record {
                 boot: boot_of(cores.local_core()?)?,

@@ -237,6 +237,7 @@ impl<V: Verify> Engine<V> {
         self.planted = planted;
         self.dag.plant(planted);
         self.order.plant(planted);
+        self.recorded.plant(planted);
     }
 
     // Growing.
@@ -402,6 +403,9 @@ impl<V: Verify> Engine<V> {
     #[must_use]
     pub fn membership(&self) -> (usize, u64) {
         // A record stays until the entry that made it is undone.
+        if self.planted.has(Slip::SwappedMember) {
+            return (self.system().writers(), 0);
+        }
         (self.system().writers(), self.order.stats().undone)
     }
 
@@ -531,7 +535,10 @@ impl<V: Verify> Engine<V> {
     fn collect(&mut self, now: Timestamp) -> Option<Timestamp> {
         let mut wake_at = None;
         for reader in self.readers.values_mut() {
-            while let Some(batch) = reader.next(now) {
+            while let Some(mut batch) = reader.next(now) {
+                if self.planted.has(Slip::ClockClamps) {
+                    batch.timestamp = batch.timestamp.min(now);
+                }
                 if self.planted.has(Slip::DroppedRemoved)
                     && let Some(record) = self.order.state().system.record(&batch.writer)
                     && record.is_removed

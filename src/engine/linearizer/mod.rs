@@ -293,6 +293,7 @@ impl<S: Clone> Linearizer<S> {
 
     pub(crate) const fn plant(&mut self, planted: Planted) {
         self.planted = planted;
+        self.parked.planted = planted;
     }
 
     // ---- growing
@@ -334,6 +335,7 @@ impl<S: Clone> Linearizer<S> {
             parked: &mut self.parked,
             lone: BTreeMap::new(),
             live,
+            planted: self.planted,
         };
         let outcome = emission.run(&mut self.unsettled, &mut self.picks, &mut self.spanned);
         if let Err(suspended) = outcome {
@@ -436,7 +438,11 @@ impl<S: Clone> Linearizer<S> {
             });
             let standing = replay.standing(self.timeline.state(), &batch.writer);
             let floor = standing.map_or(Weight::ZERO, |standing| standing.weight);
-            let bound = floor.max(self.claims.highest(batch, 0));
+            let bound = if self.planted.has(Slip::LateClaim) {
+                floor
+            } else {
+                floor.max(self.claims.highest(batch, 0))
+            };
             let loses_to = |range, weight| {
                 let mut priority = Priority::new(batch, weight);
                 if self.planted.has(Slip::TieBreak) {
@@ -479,6 +485,8 @@ impl<S: Clone> Linearizer<S> {
         let kept = low + same.take_while(|(before, now)| before == now).count();
         let before = published.order.len();
         let shared = kept.checked_sub(1).map_or(0, |at| timeline.position(path[at]));
+        let stays = usize::from(self.planted.has(Slip::UndoOneShort));
+        let shared = (shared + stays).min(before);
         let forgotten = usize::try_from(self.base.prefix.entries).unwrap_or(usize::MAX);
         published.path.truncate(kept);
         published.path.extend(&path[kept..]);

@@ -63,7 +63,8 @@ impl<E: Env> SharedCore<E> {
         settings.follow &= !(core.is_writable() && signers <= 1);
         let (changes, wishes, events) = (core.changes()?, core.demand_changes()?, core.events()?);
         let offered = core.offered_state()?;
-        let replicator = Replicator::new(&core, settings)?;
+        let mut replicator = Replicator::new(&core, settings)?;
+        replicator.plant(core.planted());
         let shared = Arc::new(Self {
             key: core.key(),
             discovery_key: core.discovery_key(),
