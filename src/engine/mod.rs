@@ -403,9 +403,6 @@ impl<V: Verify> Engine<V> {
     #[must_use]
     pub fn membership(&self) -> (usize, u64) {
         // A record stays until the entry that made it is undone.
-        if self.planted.has(Slip::SwappedMember) {
-            return (self.system().writers(), 0);
-        }
         (self.system().writers(), self.order.stats().undone)
     }
 

@@ -442,9 +442,12 @@ impl Dag {
             // No honest writer names nothing; waiting is the one answer that cannot differ between peers.
             return false;
         }
-        gate.length <= self.ready_length(&gate.key)
-            || self.is_anchor(gate)
-            || self.planted.has(Slip::EarlyDrain)
+        let ready = self.ready_length(&gate.key);
+        let is_start = gate.length == self.base_length(&gate.key) && gate.length == ready;
+        if is_start && self.planted.has(Slip::BaseLinkWaits) {
+            return false;
+        }
+        gate.length <= ready || self.is_anchor(gate) || self.planted.has(Slip::EarlyDrain)
     }
 
     fn is_anchor(&self, link: Link) -> bool {

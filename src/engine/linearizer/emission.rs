@@ -342,7 +342,9 @@ impl<R: Replay> Emission<'_, R> {
 
     /// Puts a candidate back with what its trial found.
     fn weigh(&self, frame: &mut Frame, id: BatchId, trial: Trial, at: NodeId) {
-        frame.tried.push(id);
+        if trial.admitted != Some(false) || !self.planted.has(Slip::RefusedOnce) {
+            frame.tried.push(id);
+        }
         if frame.pulled || trial.admitted == Some(true) {
             frame.push(Priority::new(self.dag.batch(id), trial.weight), id, Known::At(at));
         }

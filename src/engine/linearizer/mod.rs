@@ -293,7 +293,6 @@ impl<S: Clone> Linearizer<S> {
 
     pub(crate) const fn plant(&mut self, planted: Planted) {
         self.planted = planted;
-        self.parked.planted = planted;
     }
 
     // ---- growing
@@ -457,6 +456,7 @@ impl<S: Clone> Linearizer<S> {
     }
 
     fn truncate(&mut self, cut: usize) {
+        let cut = cut + usize::from(self.planted.has(Slip::UndoOneShort));
         if cut < self.picks.len() {
             if cut == 0 {
                 self.spanned = None;
@@ -485,8 +485,6 @@ impl<S: Clone> Linearizer<S> {
         let kept = low + same.take_while(|(before, now)| before == now).count();
         let before = published.order.len();
         let shared = kept.checked_sub(1).map_or(0, |at| timeline.position(path[at]));
-        let stays = usize::from(self.planted.has(Slip::UndoOneShort));
-        let shared = (shared + stays).min(before);
         let forgotten = usize::try_from(self.base.prefix.entries).unwrap_or(usize::MAX);
         published.path.truncate(kept);
         published.path.extend(&path[kept..]);

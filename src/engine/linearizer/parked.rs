@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::CoreKey;
 use crate::engine::dag::{BatchId, Dag, Renumbered};
-use crate::env::{Planted, Slip};
 
 use super::timeline::Timeline;
 use super::{Replay, Rules};
@@ -19,7 +18,6 @@ pub(super) struct Parked {
     writers: BTreeSet<CoreKey>,
     /// What some batch of a set was found to be, while the set is gone through.
     known: BTreeMap<CoreKey, bool>,
-    pub(super) planted: Planted,
 }
 
 impl Parked {
@@ -58,9 +56,6 @@ impl Parked {
 
     /// Gives everything back if one of the writers has a record now: its batches may lift others.
     pub(super) fn wake<R: Replay>(&mut self, replay: &R, state: &R::State) -> Vec<BatchId> {
-        if self.planted.has(Slip::ParkedForEver) {
-            return Vec::new();
-        }
         if self
             .writers
             .iter()
