@@ -21,7 +21,7 @@ use super::{Session, Settings, Stalled};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::encryption::DatabaseKeys;
 use crate::engine::{Engine, MissingBlock, Stop};
-use crate::env::{Clock as _, Env, Mono, Spawn as _, watch};
+use crate::env::{Clock as _, Env, Mono, Slip, Spawn as _, watch};
 use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore};
 use crate::replication::Role;
@@ -227,6 +227,7 @@ impl<E: Env> Shared<E> {
                 }
                 (drained, unawaited)
             };
+            let unawaited = unawaited.filter(|_| !self.store.planted().has(Slip::AckUnsynced));
             if let Some(seq) = unawaited {
                 self.sync_later(seq);
             }
@@ -240,7 +241,7 @@ impl<E: Env> Shared<E> {
                 Ok(drained) => {
                     self.set_alarm(drained.wake_at);
                     self.set_awaited(drained.missing);
-                    if !drained.more {
+                    if !drained.more || self.store.planted().has(Slip::PortionEndsDrain) {
                         return Ok(());
                     }
                 }
@@ -323,7 +324,9 @@ impl<E: Env> Shared<E> {
                 clock.sleep(Duration::from_millis(left).min(ALARM_LOOK)).await;
             }
             let Some(shared) = shared.upgrade() else { return };
-            *lock(&shared.alarm) = None;
+            if !shared.store.planted().has(Slip::AlarmOnce) {
+                *lock(&shared.alarm) = None;
+            }
             // The state remembers what went wrong with applying.
             let _ = Box::pin(shared.drain()).await;
         });
@@ -393,7 +396,11 @@ impl<E: Env> State<E> {
         went_back.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
+        let members_only = self.cores.store().planted().has(Slip::BackFeedsMembers);
         for key in self.cores.feed_from(|key| self.engine.fed_from(key)) {
+            if members_only && !self.engine.is_member(&key) {
+                continue;
+            }
             self.feed(&key)?;
         }
         self.expect();
@@ -414,6 +421,10 @@ impl<E: Env> State<E> {
 
 /// Hands blocks to the engine whenever a core got more, and tells everybody who offers it.
 async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watch::Receiver<u64>) {
+    let planted = shared.upgrade().map(|shared| shared.store.planted());
+    if planted.is_some_and(|planted| planted.has(Slip::FollowerLate)) {
+        changes.mark_unchanged();
+    }
     while changes.changed().await.is_ok() {
         let Some(shared) = shared.upgrade() else { return };
         let fed = lock(&shared.state).feed(&key);

@@ -4,7 +4,7 @@ use super::cores::Known;
 use super::shared::lock;
 use super::{Autobee, Changes, Progress, Session, Stalled, WriterStatus};
 use crate::crypto::CoreKey;
-use crate::env::{Clock as _, Env, Mono, knob};
+use crate::env::{Clock as _, Env, Mono, Slip, knob};
 use crate::error::Error;
 use crate::wire::oplog::{OplogBlock, ViewStamps};
 use crate::wire::{Decode as _, Index, Length, Link};
@@ -96,7 +96,12 @@ impl<E: Env> Autobee<E> {
         let peers = peers.collect();
         let state = lock(&self.shared.state);
         let writers = state.cores.known().map(|known| {
-            let record = state.engine.writer(&known.key);
+            let mut record = state.engine.writer(&known.key);
+            if let Some(record) = &mut record
+                && self.shared.store.planted().has(Slip::StatusStored)
+            {
+                record.length = known.have;
+            }
             let stalled = state.stalled(&known.key);
             WriterProgress::new(known, record, stalled)
         });

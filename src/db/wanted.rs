@@ -12,11 +12,11 @@ use super::shared::{Shared, State, lock, unless};
 use super::strangers::{Strangers, Turn, WAITING_MAX};
 use crate::crypto::CoreKey;
 use crate::engine::Engine;
-use crate::env::{Clock as _, Env, Mono, Spawn as _, knob, watch};
+use crate::env::{Clock as _, Env, Mono, Slip, Spawn as _, knob, watch};
 use crate::hypercore::CoreError;
 use crate::replication::session::Wakeup;
 use crate::replication::wakeup::TopicPeer;
-use crate::wire::{Length, Link};
+use crate::wire::{Length, Link, WriterRecord};
 
 /// What is to be opened, and what there is to tell.
 pub(super) struct Wanted {
@@ -186,7 +186,9 @@ impl Wanted {
         let now_seen = Some(engine.membership());
         if std::mem::replace(seen, now_seen) != now_seen {
             let members = engine.system().records();
-            for (key, _) in members.filter(|(_, record)| !record.is_anchor) {
+            let removed_go = cores.store().planted().has(Slip::RemovedUnfetched);
+            let takes_part = |record: &WriterRecord| !record.is_anchor && !(removed_go && record.is_removed);
+            for (key, _) in members.filter(|(_, record)| takes_part(record)) {
                 if cores.get(key).is_none() {
                     to_open.insert(*key);
                 } else if !coupled.contains_key(key) {

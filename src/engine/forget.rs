@@ -30,7 +30,7 @@ use super::trees::Trees;
 use super::{Engine, EngineOptions};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
-use crate::env::{Env, knob};
+use crate::env::{Env, Slip, knob};
 use crate::wire::{Index, Length, Link, Timestamp};
 
 /// The default of [`EngineOptions::window_batches`].
@@ -358,7 +358,8 @@ impl<V: Verify> Engine<V> {
             reader.forget(self.dag.base_length(core));
         }
         self.past.moves += 1;
-        let state = self.order.state_at(self.order.forgotten()).clone();
+        let ahead = usize::from(self.planted.has(Slip::CheckpointAhead));
+        let state = self.order.state_at(self.order.forgotten() + ahead).clone();
         self.know_anchors(&state.system);
         let Start { prefix, ladder, .. } = self.order.start(&self.dag);
         let entries = prefix.entries();
@@ -411,7 +412,11 @@ impl<V: Verify> Engine<V> {
         let entries = start.prefix.entries();
         let root = self.past.state(entries)?;
         self.past.moves += 1;
-        let records = root.system.records().filter(|(_, record)| !record.is_anchor);
+        let starts_over = self.planted.has(Slip::RemovedStartsOver);
+        let records = root
+            .system
+            .records()
+            .filter(|(_, record)| !record.is_anchor && !(starts_over && record.is_removed));
         let recorded = records.map(|(key, record)| (*key, record.length));
         self.dag = Dag::starting_at(start.prefix.lengths(recorded));
         self.readers.clear();

@@ -16,7 +16,6 @@ mod forget;
 mod history;
 pub mod linearizer;
 mod local;
-mod planted;
 mod reader;
 mod recorded;
 mod replay;
@@ -35,7 +34,6 @@ pub use checkpoint::Checkpoint;
 pub use compose::ComposeError;
 pub use forget::{Held, Portions, ResumeError, WINDOW_BATCHES};
 pub use local::OwnBatch;
-pub use planted::Planted;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub use testimony::ATTESTATIONS_MAX;
 pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
@@ -43,6 +41,7 @@ pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
 use crate::apply::{ApplyFn, Snapshot};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
+use crate::env::{Planted, Slip};
 use crate::wire::{Index, Length, Link, Timestamp, Weight, WriterRecord};
 use anchor::Anchor;
 use dag::Dag;
@@ -50,7 +49,6 @@ use encryption::DatabaseKeys;
 use forget::Past;
 use linearizer::{Linearizer, Rules};
 use local::Round;
-use planted::Slip;
 use reader::Reader;
 use recorded::Recorded;
 use replay::{Pause, Run, State};
@@ -237,10 +235,12 @@ impl<V: Verify> Engine<V> {
     }
 
     /// Has it make slips. Before anything is ingested.
+    #[doc(hidden)]
     pub fn plant(&mut self, planted: Planted) {
         self.planted = planted;
         self.dag.plant(planted);
         self.order.plant(planted);
+        self.recorded.plant(planted);
     }
 
     // Growing.
@@ -544,7 +544,10 @@ impl<V: Verify> Engine<V> {
     fn collect(&mut self, now: Timestamp) -> Option<Timestamp> {
         let mut wake_at = None;
         for reader in self.readers.values_mut() {
-            while let Some(batch) = reader.next(now) {
+            while let Some(mut batch) = reader.next(now) {
+                if self.planted.has(Slip::ClockClamps) {
+                    batch.timestamp = batch.timestamp.min(now);
+                }
                 if self.planted.has(Slip::DroppedRemoved)
                     && let Some(record) = self.order.state().system.record(&batch.writer)
                     && record.is_removed

@@ -14,6 +14,7 @@ pub mod memory;
 #[cfg(feature = "tokio")]
 pub mod native;
 mod network;
+mod planted;
 mod spawn;
 pub mod watch;
 
@@ -23,6 +24,8 @@ pub use clock::{Clock, Mono, Wall};
 pub use disk::{Disk, DiskFile, DiskLock, Open, check_name};
 pub use entropy::Entropy;
 pub use network::{Listener, Network, PeerAddr};
+#[doc(hidden)]
+pub use planted::{Layer, Planted, Slip};
 pub use spawn::{Spawn, TaskHandle, Worker};
 
 use crate::crypto::Sign;

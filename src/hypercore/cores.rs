@@ -16,7 +16,7 @@ use super::manifest::Manifest;
 use super::offer::Offer;
 use super::record::{AuthRecord, LinesRecord, RecordError, StoreRecord};
 use crate::crypto::{self, CoreKey, DiscoveryKey};
-use crate::env::watch;
+use crate::env::{Planted, watch};
 use crate::store::{CorePointer, Key, Read, Seq};
 use crate::wire::compact::Decode as _;
 
@@ -33,6 +33,7 @@ pub(super) struct Cores {
     pub(super) is_closed: bool,
     /// After a failed commit memory and store may differ.
     pub(super) is_fenced: bool,
+    pub(super) planted: Planted,
 }
 
 /// One open core.

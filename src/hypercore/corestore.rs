@@ -23,7 +23,7 @@ use super::record::{GroupRecord, StoreRecord};
 use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Entropy as _, Env, knob, watch};
+use crate::env::{Clock as _, Entropy as _, Env, Planted, knob, watch};
 use crate::store::{Batch, CorePointer, Key, Seglog, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 
@@ -68,6 +68,7 @@ pub(super) struct Shared<E: Env> {
     cores: Mutex<Cores>,
     groups: broadcast::Sender<GroupEvent>,
     primary_key: PrimaryKey,
+    pub(super) planted: Planted,
 }
 
 impl<E: Env> Corestore<E> {
@@ -112,6 +113,7 @@ impl<E: Env> Corestore<E> {
             }
         };
         let backlog = knob::CORE_EVENTS.size(&env, BACKLOG);
+        let planted = Planted::of(&env);
         let shared = Shared {
             env,
             store,
@@ -124,8 +126,10 @@ impl<E: Env> Corestore<E> {
                 openings: watch::Sender::new(0),
                 is_closed: false,
                 is_fenced: false,
+                planted,
             }),
             groups: broadcast::Sender::new(BACKLOG),
+            planted,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -165,6 +169,11 @@ impl<E: Env> Corestore<E> {
     #[must_use]
     pub fn env(&self) -> &E {
         &self.shared.env
+    }
+
+    /// The slips that are to be made.
+    pub(crate) fn planted(&self) -> Planted {
+        self.shared.planted
     }
 
     // Keys.

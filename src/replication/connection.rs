@@ -17,7 +17,7 @@ use super::capability::HandshakeHash;
 use super::mux::{self, Channel, Mux, MuxError, MuxSettings, Open, OpenError};
 use super::stream::{SecretStream, StreamError, StreamEvent, StreamKeys};
 use crate::crypto::PublicKey;
-use crate::env::Mono;
+use crate::env::{Mono, Planted, Slip};
 
 /// Bounds and times of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +135,7 @@ pub struct Connection {
     progress: (Mono, usize),
     now: Mono,
     is_over: bool,
+    planted: Planted,
 }
 
 impl Connection {
@@ -153,7 +154,14 @@ impl Connection {
             progress: (now, 0),
             now,
             is_over: false,
+            planted: Planted::default(),
         }
+    }
+
+    /// Has it make slips.
+    pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+        self.mux.plant(planted);
     }
 
     // What it is.
@@ -331,6 +339,9 @@ impl Connection {
             return self.started + self.settings.handshake;
         }
         let keep_alive = self.last_write + self.settings.keep_alive;
+        if self.planted.has(Slip::SilenceUnnoticed) {
+            return keep_alive;
+        }
         let silence = keep_alive.min(self.last_read + self.settings.silence);
         if self.stream.buffered() == 0 || self.mux.is_waiting() {
             return silence;
@@ -360,7 +371,7 @@ impl Connection {
             let after = self.settings.handshake;
             return Err(ConnectionError::Handshake { after });
         }
-        if self.connected.is_some() && after >= limit {
+        if self.connected.is_some() && after >= limit && !self.planted.has(Slip::SilenceUnnoticed) {
             self.end();
             return Err(ConnectionError::Silent { after });
         }
@@ -369,7 +380,7 @@ impl Connection {
         let is_idle = self.stream.output().is_empty();
         if self.connected.is_some() && self.now.since(self.last_write) >= self.settings.keep_alive {
             self.last_write = self.now;
-            if is_idle {
+            if is_idle && !self.planted.has(Slip::KeepAliveForgotten) {
                 // Connected, and empty: it can be sent.
                 let _ = self.stream.send(&[]);
             }

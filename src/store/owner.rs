@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Batch, Engine, Key, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Env, Spawn as _, Worker, knob};
+use crate::env::{Env, Planted, Slip, Spawn as _, Worker, knob};
 
 /// A store that many share. Clones are handles to the same one; the last one that goes ends its owner.
 ///
@@ -48,6 +48,7 @@ struct Shared {
     unsynced_bytes: AtomicU64,
     over: AtomicBool,
     limits: Limits,
+    planted: Planted,
 }
 
 /// Portions of what is done unasked.
@@ -115,7 +116,9 @@ impl StoreHandle {
             unsynced_bytes: knob::STORE_UNSYNCED_BYTES.of(env, usual.unsynced_bytes),
             maintain_bytes: knob::STORE_MAINTAIN_BYTES.of(env, usual.maintain_bytes),
         };
-        let (handle, owner) = Self::with_limits(engine.open(env.disk())?, limits);
+        let planted = Planted::of(env);
+        let store = engine.open_planted(env.disk(), planted)?;
+        let (handle, owner) = Self::with_limits(store, limits, planted);
         env.spawn().dedicated("store", owner);
         Ok(handle)
     }
@@ -123,10 +126,10 @@ impl StoreHandle {
     /// Shares a store; someone must drive the owner.
     #[must_use]
     pub fn new(store: Box<dyn Store>) -> (Self, Owner) {
-        Self::with_limits(store, Limits::default())
+        Self::with_limits(store, Limits::default(), Planted::default())
     }
 
-    fn with_limits(store: Box<dyn Store>, limits: Limits) -> (Self, Owner) {
+    fn with_limits(store: Box<dyn Store>, limits: Limits, planted: Planted) -> (Self, Owner) {
         let shared = Arc::new(Shared {
             durable: AtomicU64::new(store.durable().0),
             store: Mutex::new(Some(store)),
@@ -135,6 +138,7 @@ impl StoreHandle {
             unsynced_bytes: AtomicU64::new(0),
             over: AtomicBool::new(false),
             limits,
+            planted,
         });
         let handle = Self {
             _alive: Arc::new(Alive(shared.clone())),
@@ -172,6 +176,10 @@ impl StoreHandle {
     pub async fn synced(&self, seq: Seq) -> Result<Seq, StoreError> {
         if self.durable() >= seq {
             return Ok(self.durable());
+        }
+        if self.shared.planted.has(Slip::AckBeforeSync) {
+            self.request_sync();
+            return Ok(seq);
         }
         if seq > self.seq()? {
             return Err(StoreError::Invalid("a sync of a commit that was not made"));
@@ -325,6 +333,9 @@ impl Owner {
 
     /// Takes the outcome of a sync, and answers everyone whom it serves.
     pub fn end(&mut self, done: SyncDone) {
+        if self.shared.planted.has(Slip::SyncRequestLost) {
+            locked(&self.shared.inbox).sync = false;
+        }
         let ended = match locked(&self.shared.store).as_mut() {
             Some(store) => store.end_sync(done),
             // Closed meanwhile, which made everything durable.

@@ -56,6 +56,9 @@ pub enum SimError {
     /// The scenario has replicas that cannot be.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The scenario plants a slip that nobody knows.
+    #[error("planted: {0}")]
+    Planted(String),
     /// The trace could not be written.
     #[error("the trace could not be written: {0}")]
     Trace(String),
@@ -113,6 +116,9 @@ impl<'a, S: Lane> Simulation<'a, S> {
 
     /// Makes the world, lets the creator make the database, and starts everybody who is there from the start.
     fn start(scenario: &'a Scenario, seed: u64, trace: TraceSink) -> Result<Self, SimError> {
+        if let Some(why) = scenario.unknown_slip() {
+            return Err(SimError::Planted(why));
+        }
         let world = S::new(WorldConfig {
             seed,
             path: scenario.network,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use autobee::env::Slip;
 use thiserror::Error;
 
 use super::{Action, Scenario};
@@ -106,6 +107,12 @@ impl Scenario {
         Ok(())
     }
 
+    /// Why `planted` makes no sense, when it does not: a name that nobody knows would plant nothing.
+    pub(crate) fn unknown_slip(&self) -> Option<String> {
+        let name = self.planted.iter().find(|name| !is_slip(name))?;
+        Some(format!("there is no slip {name:?}; {}", near(name)))
+    }
+
     fn validate(&self) -> Result<(), ScenarioError> {
         let refuse = |field: String, why: String| {
             Err(ScenarioError::Value {
@@ -119,6 +126,9 @@ impl Scenario {
                 "replicas".into(),
                 format!("{} is not in 1..={REPLICAS_MAX}", self.replicas),
             );
+        }
+        if let Some(why) = self.unknown_slip() {
+            return refuse("planted".into(), why);
         }
         let known = |replicas: &[usize]| replicas.iter().copied().find(|replica| *replica >= self.replicas);
         if let Some(replica) = known(&self.writers()) {
@@ -204,6 +214,35 @@ impl Scenario {
     }
 }
 
+fn is_slip(name: &str) -> bool {
+    Slip::ALL.iter().any(|slip| slip.name() == name)
+}
+
+/// Names of slips that are most like this one, for whoever misspelt it.
+fn near(name: &str) -> String {
+    let mut names: Vec<(usize, &str)> = Slip::ALL
+        .iter()
+        .map(|slip| (distance(name, slip.name()), slip.name()))
+        .collect();
+    names.sort_unstable();
+    let names: Vec<&str> = names.iter().take(3).map(|(_, name)| *name).collect();
+    format!("the nearest are {}", names.join(", "))
+}
+
+/// How many letters must be put in, taken out or replaced to make one word of the other.
+fn distance(from: &str, to: &str) -> usize {
+    let mut above: Vec<usize> = (0..=to.len()).collect();
+    for (row, letter) in (1..).zip(from.bytes()) {
+        let mut before = std::mem::replace(&mut above[0], row);
+        for (column, other) in (1..).zip(to.bytes()) {
+            let replaced = before + usize::from(letter != other);
+            before = above[column];
+            above[column] = replaced.min(before + 1).min(above[column - 1] + 1);
+        }
+    }
+    above[to.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +279,21 @@ mod tests {
         ] {
             let message = refused(text);
             assert!(message.contains(field), "{field}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_slip_is_refused_and_the_near_ones_are_named() {
+        let plant = |name: &str| format!("about = \"\"\nreplicas = 2\nplanted = [\"{name}\"]");
+        for slip in Slip::ALL {
+            Scenario::parse("test", &plant(slip.name())).unwrap();
+        }
+        for misspelt in ["skiped_undo", "skipped-undo", "Skipped_Undo", "skipped_und"] {
+            let message = refused(&plant(misspelt));
+            assert!(
+                message.contains(misspelt) && message.contains("nearest are skipped_undo,"),
+                "{message}"
+            );
         }
     }
 

@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thiserror::Error;
 
-use super::planted::{Planted, Slip};
 use crate::crypto::CoreKey;
+use crate::env::{Planted, Slip};
 use crate::wire::{Length, Link, Timestamp, Weight};
 
 pub use base::Renumbered;
@@ -449,9 +449,12 @@ impl Dag {
             // No honest writer names nothing; waiting is the one answer that cannot differ between peers.
             return false;
         }
-        gate.length <= self.ready_length(&gate.key)
-            || self.is_anchor(gate)
-            || self.planted.has(Slip::EarlyDrain)
+        let ready = self.ready_length(&gate.key);
+        let is_start = gate.length == self.base_length(&gate.key) && gate.length == ready;
+        if is_start && self.planted.has(Slip::BaseLinkWaits) {
+            return false;
+        }
+        gate.length <= ready || self.is_anchor(gate) || self.planted.has(Slip::EarlyDrain)
     }
 
     fn is_anchor(&self, link: Link) -> bool {

@@ -62,7 +62,8 @@ impl<E: Env> SharedCore<E> {
         let (changes, wishes, events) = (core.changes()?, core.demand_changes()?, core.events()?);
         let offered = core.offered_state()?;
         let (pull_messages, pull_bytes) = (settings.pull_messages, settings.pull_bytes);
-        let replicator = Replicator::new(&core, settings)?;
+        let mut replicator = Replicator::new(&core, settings)?;
+        replicator.plant(core.planted());
         let shared = Arc::new(Self {
             pull_messages,
             pull_bytes,

@@ -17,7 +17,7 @@ use super::mailbox::Mailbox;
 use super::topic::{SharedTopic, Wakeup};
 use super::{Progress, Session};
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey, Seed, discovery_key};
-use crate::env::{Clock as _, Entropy as _, Env, Spawn as _, knob, watch};
+use crate::env::{Clock as _, Entropy as _, Env, Slip, Spawn as _, knob, watch};
 use crate::hypercore::{CoreError, CoreOptions, Corestore};
 use crate::replication::Role;
 use crate::replication::connection::{Connection, ConnectionSettings};
@@ -195,7 +195,8 @@ impl<E: Env> Replication<E> {
             header: hub.env.entropy().array(),
         };
         let now = hub.env.clock().now();
-        let connection = Connection::new(role, keys, hub.settings.connection.clone(), now);
+        let mut connection = Connection::new(role, keys, hub.settings.connection.clone(), now);
+        connection.plant(hub.store.planted());
         let mailbox = Arc::new(Mailbox::new());
         let number = hub.lock().enter(&mailbox);
         let (progress, ended) = (watch::Sender::new(Progress::default()), watch::Sender::new(None));
@@ -222,7 +223,8 @@ impl<E: Env> Replication<E> {
         if let Some(topic) = state.topics.get(&name).and_then(Weak::upgrade) {
             return Wakeup { topic };
         }
-        let topic = Arc::new(SharedTopic::new(key, self.hub.settings.announced));
+        let announced = self.hub.settings.announced;
+        let topic = Arc::new(SharedTopic::new(key, announced, self.hub.store.planted()));
         state.topics.retain(|_, topic| topic.strong_count() > 0);
         state.topics.insert(name, Arc::downgrade(&topic));
         drop(state);
@@ -345,9 +347,13 @@ async fn attend<E: Env>(env: E, hub: Weak<Hub<E>>, store: Corestore<E>, mut end:
         };
         let Some(hub) = hub.upgrade() else { return };
         match woken {
+            Woken::Opened if store.planted().has(Slip::OpeningsUnseen) => {}
             Woken::Opened => hub.look(),
             Woken::Durable(now) => {
                 seq = now;
+                if store.planted().has(Slip::DurableUntold) {
+                    continue;
+                }
                 let cores: Vec<_> = hub.lock().cores.values().cloned().collect();
                 for core in cores.iter().filter_map(Weak::upgrade) {
                     core.durable(env.clock().now());
