@@ -8,6 +8,7 @@ mod crypto;
 pub mod disk;
 mod env;
 mod executor;
+pub mod hostile;
 pub mod invariant;
 mod lane;
 #[cfg(madsim)]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::checks::Checks;
+use crate::hostile::Deeds;
 use crate::invariant::{Look, ReplicaLook, Violation};
 use crate::lane::Lane;
 use crate::scenario::Scenario;
@@ -42,6 +43,9 @@ pub struct Report {
     pub compared: BTreeMap<&'static str, u64>,
     /// How often states worth reaching were seen, by their names.
     pub points: BTreeMap<&'static str, u64>,
+    /// What hostile peers did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hostile: Vec<Deeds>,
 }
 
 /// What a replica holds, as hashes.
@@ -94,6 +98,7 @@ impl Report {
             expected,
             compared,
             points: BTreeMap::new(),
+            hostile: Vec::new(),
         }
     }
 }

@@ -80,6 +80,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         workload: Vec::new(),
         append: Vec::new(),
         event: Vec::new(),
+        hostile: Vec::new(),
         converge_ms: Scenario::converge_ms_default(),
         events_max: Scenario::events_max_default(),
     };
