@@ -32,6 +32,8 @@ pub struct Account {
     pub misdeeds: u64,
     /// How often sessions with it were ended because of what it did, by [`class`].
     pub blamed: BTreeMap<&'static str, u64>,
+    /// How often sessions with it ended otherwise, by how.
+    pub ended: BTreeMap<&'static str, u64>,
     /// The key of its own log.
     pub key: Option<CoreKey>,
 }
@@ -52,6 +54,8 @@ pub struct Deeds {
     pub misdeeds: u64,
     /// How often replicas ended a session with it because of what it did, by what that was.
     pub blamed: BTreeMap<&'static str, u64>,
+    /// How often sessions with it ended otherwise, by how.
+    pub ended: BTreeMap<&'static str, u64>,
 }
 
 /// The accounts of all hostile peers of a run. Clones share them.
@@ -96,9 +100,17 @@ impl Ledger {
         };
         let account = Arc::clone(account);
         env.spawn().spawn("watch a hostile peer", async move {
-            if let CloseReason::PeerMisbehaved(what) = session.ended().await {
-                *lock(&account).blamed.entry(class(&what)).or_default() += 1;
-            }
+            let reason = session.ended().await;
+            let Account { blamed, ended, .. } = &mut *lock(&account);
+            let count = match reason {
+                CloseReason::PeerMisbehaved(what) => blamed.entry(class(&what)),
+                CloseReason::TimedOut => ended.entry("silent"),
+                CloseReason::StreamFailed(_) => ended.entry("stream failed"),
+                CloseReason::PeerEnded => ended.entry("peer ended"),
+                CloseReason::StoreFailed(_) => ended.entry("store failed"),
+                _ => ended.entry("closed"),
+            };
+            *count.or_default() += 1;
         });
     }
 
@@ -113,6 +125,7 @@ impl Ledger {
                 asked: account.asked,
                 misdeeds: account.misdeeds,
                 blamed: account.blamed.clone(),
+                ended: account.ended.clone(),
             }
         };
         self.0.iter().map(deeds).collect()

@@ -43,6 +43,8 @@ pub struct Report {
     pub compared: BTreeMap<&'static str, u64>,
     /// How often states worth reaching were seen, by their names.
     pub points: BTreeMap<&'static str, u64>,
+    /// How often each kind of fault of the network struck.
+    pub network: BTreeMap<&'static str, u64>,
     /// What hostile peers did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostile: Vec<Deeds>,
@@ -98,6 +100,7 @@ impl Report {
             expected,
             compared,
             points: BTreeMap::new(),
+            network: world.strikes(),
             hostile: Vec::new(),
         }
     }
