@@ -18,7 +18,8 @@ pub struct Claims {
     pub forgetful: BTreeSet<usize>,
     /// Replicas whose directory is lost: only what others have of their earlier logs stays.
     pub wiped: BTreeSet<usize>,
-    /// Replicas whose log may have two continuations: what they showed to others may be gone from their disk.
+    /// Replicas whose log may have two continuations: what they showed to others may be gone from their disk, or somebody
+    /// else signs with their key. Hostile peers count behind the replicas.
     pub forking: BTreeSet<usize>,
     /// Replicas whose disk may give back what was never written to it.
     pub decaying: BTreeSet<usize>,
@@ -90,6 +91,10 @@ impl Claims {
                 }
                 _ => {}
             }
+        }
+        for (number, hostile) in scenario.hostile.iter().enumerate() {
+            let own = hostile.forks_itself().then_some(scenario.replicas + number);
+            claims.forking.extend(hostile.may_fork().or(own));
         }
         let loses_power = |replica: usize| {
             scenario.event.iter().any(|event| match &event.action {

@@ -13,6 +13,7 @@ use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
 
 use crate::disk::DiskSnapshot;
+use crate::hostile::Ledger;
 use crate::invariant::{Acknowledged, Seen, Violation};
 use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
@@ -36,6 +37,7 @@ struct Members<E: Env> {
     scenario: Scenario,
     acknowledged: Vec<Acknowledged>,
     failures: Vec<Violation>,
+    ledger: Ledger,
 }
 
 struct Member<E: Env> {
@@ -90,6 +92,7 @@ impl<E: Env> Group<E> {
             scenario: scenario.clone(),
             acknowledged: Vec::new(),
             failures: Vec::new(),
+            ledger: Ledger::new(&scenario.hostile),
         };
         Ok(Self(Arc::new(Mutex::new(members))))
     }
@@ -184,13 +187,13 @@ impl<E: Env> Group<E> {
         let Ok(mut listener) = env.network().listen(&PeerAddr::new(name)).await else {
             return;
         };
+        let ledger = self.ledger();
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    if db.replicate(stream, Role::Responder).is_err() {
-                        return;
-                    }
-                }
+                Ok((stream, from)) => match db.replicate(stream, Role::Responder) {
+                    Ok(session) => ledger.watch(&env, &from, session),
+                    Err(_) => return,
+                },
                 // A peer that went away while it was accepted says nothing about the next one.
                 Err(_) => env.clock().sleep(REDIAL).await,
             }
@@ -310,6 +313,19 @@ impl<E: Env> Group<E> {
     /// The key of a replica's writer; none before it ran for the first time.
     pub(super) fn local_key(&self, replica: usize) -> Option<CoreKey> {
         self.lock().replicas[replica].local
+    }
+
+    /// The accounts of hostile peers.
+    pub(super) fn ledger(&self) -> Ledger {
+        self.lock().ledger.clone()
+    }
+
+    pub(super) fn encryption(&self) -> Option<[u8; 32]> {
+        self.lock().scenario.encrypted.then_some(ENCRYPTION_KEY)
+    }
+
+    pub(super) fn takes_strangers(&self) -> bool {
+        !self.lock().scenario.members_only
     }
 
     pub(super) fn keep_backup(&self, replica: usize, backup: DiskSnapshot) {

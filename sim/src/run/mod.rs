@@ -4,9 +4,11 @@ mod act;
 mod checks;
 mod group;
 mod look;
+mod outsiders;
 mod plan;
 mod report;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use autobee::env::Env as _;
@@ -16,6 +18,7 @@ use thiserror::Error;
 pub use report::{ReplicaState, Report};
 
 use crate::disk::DiskFaults;
+use crate::hostile::{Hostiles, Known};
 use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering};
 use crate::lane::Lane;
 use crate::replica::Crash;
@@ -98,6 +101,7 @@ struct Simulation<'a, S: Lane> {
     group: Group<S::Env>,
     looks: Looks,
     checks: Checks,
+    hostiles: Hostiles,
     /// When everything was healed, and how often each replica had undone something until then.
     healed: Option<(Duration, Vec<u64>)>,
 }
@@ -132,12 +136,15 @@ impl<'a, S: Lane> Simulation<'a, S> {
         });
         world.note(&format!("scenario {} seed {seed}", scenario.name));
         let group = Group::new(&world, scenario)?;
+        let known: Arc<dyn Known<S::Env>> = Arc::new(group.clone());
+        let hostiles = Hostiles::start(&world, scenario, &known, &group.ledger())?;
         let checks = Checks::new(scenario, world.stream("checks"));
         let mut simulation = Self {
             scenario,
             seed,
             world,
             group,
+            hostiles,
             looks: Looks::default(),
             checks,
             healed: None,
@@ -174,12 +181,20 @@ impl<'a, S: Lane> Simulation<'a, S> {
                 self.call(0, "adding a writer", Op::add_writer(key, weight))?;
             }
         }
+        self.wait_for(
+            |_| self.hostiles.writers().is_some(),
+            "not every hostile peer made its log",
+        )?;
+        for (key, weight) in self.hostiles.writers().unwrap_or_default() {
+            self.call(0, "adding a hostile writer", Op::add_writer(key, weight))?;
+        }
         Ok(())
     }
 
     /// Carries out what the scenario and the seed planned.
     fn play(&mut self) -> Result<(), SimError> {
         let began = self.world.now();
+        self.hostiles.begin();
         for (at_ms, step) in plan::plan(self.scenario, &mut self.world.stream("plan")) {
             self.run_until(began + Duration::from_millis(at_ms))?;
             if !self.checks.is_clean() {
@@ -273,6 +288,8 @@ impl<'a, S: Lane> Simulation<'a, S> {
         if !self.agree()? {
             return Ok(());
         }
+        // They do not keep quiet either.
+        self.hostiles.end(&self.world);
         self.rest()?;
         let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
@@ -433,13 +450,11 @@ impl<'a, S: Lane> Simulation<'a, S> {
         self.world
             .finish_trace()
             .map_err(|error| SimError::Trace(error.to_string()))?;
-        Ok(Report::new(
-            self.scenario,
-            self.seed,
-            &self.world,
-            &looks,
-            self.checks,
-        ))
+        let hostile = self.group.ledger().deeds();
+        Ok(Report {
+            hostile,
+            ..Report::new(self.scenario, self.seed, &self.world, &looks, self.checks)
+        })
     }
 }
 

@@ -167,6 +167,11 @@ impl Scenario {
                 );
             }
         }
+        for (position, hostile) in self.hostile.iter().enumerate() {
+            if let Some((field, why)) = hostile.refused(self.replicas, TIME_MS_MAX) {
+                return refuse(format!("hostile[{position}].{field}"), why);
+            }
+        }
         for (position, event) in self.event.iter().enumerate() {
             let field = |field: &str| format!("event[{position}].{field}");
             if event.at_ms > TIME_MS_MAX {

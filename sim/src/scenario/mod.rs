@@ -6,6 +6,7 @@
 mod choices;
 mod draw;
 mod event;
+mod hostile;
 mod load;
 mod workload;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use choices::Choices;
 pub use event::{Action, CrashMode, Event};
+pub use hostile::{Hostile, Hostility};
 pub use load::ScenarioError;
 pub use workload::{Append, Workload};
 
@@ -109,6 +111,9 @@ pub struct Scenario {
     /// What happens besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event: Vec<Event>,
+    /// Peers that do not keep to the protocol.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostile: Vec<Hostile>,
     /// After the last event and the last append everything is healed; from then on this long, in milliseconds of
     /// virtual time, until all replicas must agree.
     #[serde(default = "Scenario::converge_ms_default")]

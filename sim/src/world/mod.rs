@@ -255,6 +255,12 @@ impl World {
         lock(&self.shared.state).kernel.delivered()
     }
 
+    /// How often each kind of fault of the network struck so far.
+    #[must_use]
+    pub fn strikes(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.shared.state).kernel.strikes()
+    }
+
     /// A stream for what drives the world: workloads and fault schedules.
     #[must_use]
     pub fn stream(&self, name: &str) -> Stream {

@@ -5,13 +5,14 @@
 //! others have those of production: sizes so small that files roll, trees split and portions end in every run.
 
 mod faults;
+mod hostile;
 mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, Choices, CryptoChoice, Event, Scenario, Topology, Workload};
 use crate::disk::{DiskFaults, Latency};
-use crate::network::PathConfig;
+use crate::network::{LatencyShape, PathConfig};
 use crate::seed::Seeds;
 use faults::Faults;
 
@@ -83,6 +84,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         workload: Vec::new(),
         append: Vec::new(),
         event: Vec::new(),
+        hostile: Vec::new(),
         converge_ms: Scenario::converge_ms_default(),
         events_max: Scenario::events_max_default(),
     };
@@ -98,6 +100,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
     let mut event = faults.finish();
     event.sort_by_key(|event| event.at_ms);
     scenario.event = event;
+    hostile::draw(choices, &mut scenario, span_ms);
     let outsiders = scenario.outsiders();
     if !outsiders.is_empty() {
         let all = 1..replicas;
@@ -123,11 +126,19 @@ fn network(choices: &mut Choices<'_>) -> PathConfig {
         2 => PathConfig {
             latency_us_min: 100,
             latency_us_max: 800,
+            offset_us_max: choices.pick(&[0, 0, 30_000, 200_000]),
+            refuse_64k: choices.pick(&[0, 0, 8_000]),
+            hang_64k: choices.pick(&[0, 0, 4_000]),
             ..calm
         },
         3 => PathConfig {
             latency_us_min: choices.between(5_000, 40_000),
             latency_us_max: choices.between(40_000, 250_000),
+            latency_shape: choices.pick(&[
+                LatencyShape::Uniform,
+                LatencyShape::Exponential,
+                LatencyShape::Bimodal,
+            ]),
             spike_64k: 2_000,
             spike_us_max: 1_000_000,
             ..calm
