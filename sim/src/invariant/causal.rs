@@ -26,7 +26,7 @@ impl Invariant for CausalOrder {
     }
 
     fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String> {
-        if !moment.claims.forking.is_empty() {
+        if moment.claims.may_fork() {
             return Ok(());
         }
         for (replica, look) in moment.open() {

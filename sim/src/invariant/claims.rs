@@ -31,6 +31,8 @@ pub struct Claims {
     pub lost: BTreeSet<usize>,
     /// Replicas that reach each other in the end.
     pub groups: Vec<Vec<usize>>,
+    /// A log that belongs to no replica may have two continuations.
+    pub is_split: bool,
     /// Links of the network stay cut, or replicas away, so that somebody dials in vain for ever.
     pub is_restless: bool,
     /// What replicas do not agree on in the end is no mistake of theirs.
@@ -96,6 +98,15 @@ impl Claims {
             let own = hostile.forks_itself().then_some(scenario.replicas + number);
             claims.forking.extend(hostile.may_fork().or(own));
         }
+        for hostile in &scenario.hostile {
+            if let Some(replica) = hostile.may_fork() {
+                claims.forking.insert(replica);
+                claims.forgetful.insert(replica);
+            }
+            claims.is_split |= hostile.forks_itself();
+            // It may stay, and go on.
+            claims.is_restless = true;
+        }
         let loses_power = |replica: usize| {
             scenario.event.iter().any(|event| match &event.action {
                 Action::Crash {
@@ -106,8 +117,8 @@ impl Claims {
         };
         let unsynced = visible.into_iter().filter(|replica| loses_power(*replica));
         claims.forgetful.extend(unsynced);
-        claims.is_restless = !cut.is_empty() || !claims.lost.is_empty();
-        claims.may_disagree = !claims.forking.is_empty() || !claims.decaying.is_empty();
+        claims.is_restless |= !cut.is_empty() || !claims.lost.is_empty();
+        claims.may_disagree = !claims.forking.is_empty() || !claims.decaying.is_empty() || claims.is_split;
         let connected =
             |a: usize, b: usize| scenario.connects(a, b) && !cut.contains(&(a, b)) && !cut.contains(&(b, a));
         claims.groups = groups(
@@ -129,6 +140,12 @@ impl Claims {
             self.forking.insert(replica);
             self.decaying.insert(replica);
         }
+    }
+
+    /// True when some log may have two continuations.
+    #[must_use]
+    pub fn may_fork(&self) -> bool {
+        !self.forking.is_empty() || self.is_split
     }
 
     /// True when the replicas that are there reach each other in the end.

@@ -130,6 +130,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             planted: scenario.planted.clone(),
             ed25519: scenario.crypto == CryptoChoice::Ed25519,
             buggify: scenario.buggify,
+            knobs: scenario.knobs.clone(),
             steps_max: scenario.events_max,
             trace,
             ..WorldConfig::default()

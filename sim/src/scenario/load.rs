@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use autobee::env::Slip;
+use autobee::env::knob::Knob;
 use thiserror::Error;
 
 use super::{Action, Scenario};
@@ -136,6 +137,17 @@ impl Scenario {
         }
         if let Err(error) = self.replica_settings() {
             return refuse("settings".into(), error.message().into());
+        }
+        for (name, value) in &self.knobs {
+            let Some(knob) = Knob::find(name) else {
+                return refuse(format!("knobs.{name}"), "there is no such knob".into());
+            };
+            if !(knob.least..=knob.most).contains(value) {
+                return refuse(
+                    format!("knobs.{name}"),
+                    format!("{value} is not in {}..={}", knob.least, knob.most),
+                );
+            }
         }
         if self.network.latency_us_min > self.network.latency_us_max {
             return refuse(
