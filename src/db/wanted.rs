@@ -187,7 +187,7 @@ impl Wanted {
         if std::mem::replace(seen, now_seen) != now_seen {
             let members = engine.system().records();
             let removed_go = cores.store().planted().has(Slip::RemovedUnfetched);
-            let takes_part = |record: &WriterRecord| !record.is_anchor && !(removed_go && record.is_removed);
+            let takes_part = |record: &WriterRecord| !(record.is_anchor || removed_go && record.is_removed);
             for (key, _) in members.filter(|(_, record)| takes_part(record)) {
                 if cores.get(key).is_none() {
                     to_open.insert(*key);

@@ -416,7 +416,7 @@ impl<V: Verify> Engine<V> {
         let records = root
             .system
             .records()
-            .filter(|(_, record)| !record.is_anchor && !(starts_over && record.is_removed));
+            .filter(|(_, record)| !(record.is_anchor || starts_over && record.is_removed));
         let recorded = records.map(|(key, record)| (*key, record.length));
         self.dag = Dag::starting_at(start.prefix.lengths(recorded));
         self.readers.clear();
