@@ -25,6 +25,8 @@ pub mod replication;
 pub mod store;
 pub mod wire;
 
+#[doc(hidden)]
+pub use db::sim_hooks;
 pub use db::{Autobee, Role, Settings};
 pub use error::{Error, ErrorKind};
 pub use hypercore::Corestore;

@@ -11,6 +11,8 @@ mod gather;
 mod session;
 mod settings;
 mod shared;
+#[doc(hidden)]
+pub mod sim_hooks;
 mod status;
 mod strangers;
 mod trees;
