@@ -74,6 +74,12 @@ impl Strangers {
         self
     }
 
+    /// Cores that have a slot, and cores that wait for one.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let waiting = self.waiting.values().map(|queue| queue.order.len()).sum();
+        (self.slots.len(), waiting)
+    }
+
     // What happens.
 
     /// These wait for a slot, if they do not have one.

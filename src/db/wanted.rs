@@ -164,6 +164,12 @@ impl Wanted {
         }
     }
 
+    /// Cores that are to be opened, strangers that have a slot, and strangers that wait for one.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        let (slots, waiting) = self.strangers.counts();
+        [self.to_open.len(), slots, waiting]
+    }
+
     /// A core changed, and perhaps gave blocks.
     pub(super) fn changed(&mut self, key: &CoreKey, has_given: bool, now: Mono) {
         self.uncoupled.insert(*key);

@@ -391,6 +391,11 @@ impl<V: Verify> Engine<V> {
         self.past.search.due()
     }
 
+    /// True while it is not known whether a link that is awaited is to an anchor of a forgotten entry.
+    pub(super) fn is_awaiting_anchors(&self) -> bool {
+        self.order.forgotten() > 0 && (self.is_searching() || self.past.search.due().is_some())
+    }
+
     pub(super) const fn is_searching(&self) -> bool {
         self.past.search.is_running()
     }
@@ -408,7 +413,6 @@ impl<V: Verify> Engine<V> {
     }
 
     fn begin(&mut self, start: Start) -> Result<(), ResumeError> {
-        self.is_complete = false;
         let entries = start.prefix.entries();
         let root = self.past.state(entries)?;
         self.past.moves += 1;

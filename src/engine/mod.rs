@@ -10,6 +10,7 @@ pub mod anchor;
 mod anchor_search;
 mod checkpoint;
 mod compose;
+mod covered;
 pub mod dag;
 pub mod encryption;
 mod forget;
@@ -32,6 +33,7 @@ use thiserror::Error;
 pub use anchor::anchor;
 pub use checkpoint::Checkpoint;
 pub use compose::ComposeError;
+pub use covered::{AnchorKeys, Covered};
 pub use forget::{Held, Portions, ResumeError, WINDOW_BATCHES};
 pub use local::OwnBatch;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
@@ -115,8 +117,6 @@ pub struct Engine<V> {
     round: Round,
     /// The last drain applied all there was: the next one begins a round.
     round_over: bool,
-    /// The order covers all batches that are ready.
-    is_complete: bool,
     recorded: Recorded,
     stopped: Option<String>,
     planted: Planted,
@@ -221,7 +221,6 @@ impl<V: Verify> Engine<V> {
             testimony: Testimony::default(),
             round: Round::default(),
             round_over: true,
-            is_complete: false,
             recorded: Recorded::default(),
             stopped: None,
             planted: Planted::default(),
@@ -303,7 +302,6 @@ impl<V: Verify> Engine<V> {
             });
         }
         self.begin_round();
-        self.is_complete = false;
         self.feed_own();
         let wake_at = self.collect(now);
         let mut run = Run {
@@ -324,7 +322,6 @@ impl<V: Verify> Engine<V> {
                 self.recorded.clear();
                 self.listen(update.shared);
                 self.round_over = true;
-                self.is_complete = true;
                 self.forget();
                 Ok(Drained {
                     more: self.is_searching(),
@@ -473,13 +470,6 @@ impl<V: Verify> Engine<V> {
     pub fn writer(&self, key: &CoreKey) -> Option<WriterStatus> {
         let record = self.system().record(key)?;
         Some(WriterStatus::of(*key, record))
-    }
-
-    /// How much of each log takes part in the order: all batches that are ready. None while an order is being made, or
-    /// when what came last is not in it.
-    #[must_use]
-    pub fn set(&self) -> Option<BTreeMap<CoreKey, Length>> {
-        self.is_complete.then(|| self.dag.ready_lengths().collect())
     }
 
     /// Links that nothing can be ordered behind before they are here.

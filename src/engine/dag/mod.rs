@@ -345,13 +345,6 @@ impl Dag {
             .map_or(Length::ZERO, |id| self.writers[id.index()].ready_length)
     }
 
-    /// How much of each writer is ready, what is forgotten included.
-    pub(crate) fn ready_lengths(&self) -> impl Iterator<Item = (CoreKey, Length)> {
-        self.writers
-            .iter()
-            .map(|writer| (writer.key, writer.ready_length))
-    }
-
     /// How much of a writer was added.
     #[must_use]
     pub fn known_length(&self, writer: &CoreKey) -> Length {

@@ -347,6 +347,11 @@ impl<S: Clone> Linearizer<S> {
 
     // ---- reading
 
+    /// True when the order is that of all batches that are ready in `dag`.
+    pub(crate) fn has_seen_all(&self, dag: &Dag) -> bool {
+        self.considered == dag.len()
+    }
+
     /// Number of entries, with those that were forgotten.
     #[must_use]
     pub fn len(&self) -> usize {
