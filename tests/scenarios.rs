@@ -38,6 +38,23 @@ fn regressions_stay_fixed() {
     }
 }
 
+/// A scenario that the shrinker made has the seed of its failure in its name.
+#[test]
+fn regressions_stay_fixed_with_the_seeds_that_found_them() {
+    for file in files("regress") {
+        let scenario = Scenario::load(&file).unwrap();
+        if let Some(seed) = scenario.own_seed() {
+            let report = run(&scenario, seed, TraceSink::Discard).unwrap();
+            assert!(
+                report.converged,
+                "{} seed {seed}: {:?}",
+                file.display(),
+                report.violations
+            );
+        }
+    }
+}
+
 /// On slow disks many a power cut comes between a signature and its sync. Who sends before it syncs then signs two logs of
 /// one length, and peers that saw the lost one never agree with it again.
 #[test]

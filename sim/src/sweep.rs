@@ -1,10 +1,12 @@
-//! Many seeds of one scenario, on several threads.
+//! Many runs on several threads.
 //!
 //! A run is a function of scenario and seed, so threads only decide when a report is ready, not what it says.
 
-use std::ops::Range;
+use std::any::Any;
+use std::ops::{ControlFlow, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::run::{Report, SimError, run};
 use crate::scenario::Scenario;
@@ -21,26 +23,135 @@ pub fn sweep(
     threads: usize,
     done: impl Fn(&SeedResult) + Sync,
 ) -> Vec<(u64, SeedResult)> {
-    let next = AtomicU64::new(seeds.start);
+    let seeds: Vec<u64> = seeds.collect();
+    let job = |position: usize| {
+        let result = run(scenario, seeds[position], TraceSink::Discard);
+        done(&result);
+        ControlFlow::Continue(result)
+    };
+    let results = in_parallel(seeds.len(), threads, job);
+    let results = results.into_iter();
+    results
+        .map(|(position, result)| (seeds[position], result))
+        .collect()
+}
+
+/// Does jobs on `threads` threads, in the order of their numbers as far as threads are free. After one that breaks none is
+/// begun. Results come back in the order of their jobs, with their numbers.
+pub fn in_parallel<T: Send>(
+    jobs: usize,
+    threads: usize,
+    job: impl Fn(usize) -> ControlFlow<T, T> + Sync,
+) -> Vec<(usize, T)> {
+    let next = AtomicUsize::new(0);
+    let is_over = AtomicBool::new(false);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                while !is_over.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= jobs {
                         return;
                     }
-                    let result = run(scenario, seed, TraceSink::Discard);
-                    done(&result);
+                    let result = match job(number) {
+                        ControlFlow::Continue(result) => result,
+                        ControlFlow::Break(result) => {
+                            is_over.store(true, Ordering::Relaxed);
+                            result
+                        }
+                    };
                     if let Ok(mut results) = results.lock() {
-                        results.push((seed, result));
+                        results.push((number, result));
                     }
                 }
             });
         }
     });
     let mut results = results.into_inner().unwrap_or_default();
-    results.sort_by_key(|(seed, _)| *seed);
+    results.sort_by_key(|(number, _)| *number);
     results
+}
+
+/// As [`run`], but a run that panics is one that could not be carried out: the others go on.
+///
+/// # Errors
+///
+/// As [`run`], and when the run panicked.
+pub fn run_caught(scenario: &Scenario, seed: u64, trace: TraceSink) -> SeedResult {
+    // Everything that a run touches is its own, and dropped with it.
+    catch_unwind(AssertUnwindSafe(|| run(scenario, seed, trace))).unwrap_or_else(|panic| {
+        Err(SimError::Call {
+            what: "panicked".into(),
+            why: message(&*panic),
+        })
+    })
+}
+
+/// The name of what failed: that of the first invariant which does not hold, or of what kept the run from being carried
+/// out. None for a good run.
+#[must_use]
+pub fn failure(result: &SeedResult) -> Option<String> {
+    match result {
+        Ok(report) if report.converged => None,
+        Ok(report) => Some(
+            report
+                .violations
+                .first()
+                .map_or_else(|| "convergence".to_owned(), |first| first.invariant.to_owned()),
+        ),
+        Err(SimError::Call { what, .. }) => Some(what.clone()),
+        Err(SimError::World(_)) => Some("the world ended the run".into()),
+        Err(SimError::Name(_)) => Some("names".into()),
+        Err(SimError::Trace(_)) => Some("the trace could not be written".into()),
+        Err(SimError::Planted(_)) => Some("there is no such slip".into()),
+    }
+}
+
+/// True when this failed, and by what has this name among other things: see [`failure`].
+#[must_use]
+pub fn fails_by(result: &SeedResult, name: &str) -> bool {
+    match result {
+        Ok(report) => report
+            .violations
+            .iter()
+            .any(|violation| violation.invariant == name),
+        Err(_) => failure(result).as_deref() == Some(name),
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_and_none_begins_after_a_break() {
+        let squares = in_parallel(20, 4, |number| ControlFlow::Continue(number * number));
+        assert_eq!(squares.len(), 20);
+        assert!(squares.iter().all(|(number, square)| number * number == *square));
+        let some = in_parallel(20, 1, |number| {
+            if number == 3 {
+                ControlFlow::Break(number)
+            } else {
+                ControlFlow::Continue(number)
+            }
+        });
+        assert_eq!(some.len(), 4);
+    }
+
+    #[test]
+    fn failures_have_names() {
+        let failed = Err(SimError::Call {
+            what: "panicked".into(),
+            why: "overflow".into(),
+        });
+        assert_eq!(failure(&failed).as_deref(), Some("panicked"));
+        assert!(fails_by(&failed, "panicked") && !fails_by(&failed, "convergence"));
+    }
 }

@@ -1,74 +1,193 @@
-//! The main job without arguments, and the list of scenarios.
+//! The main job without arguments: every scenario with several seeds, and generated plans.
 
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 
-use serde_json::json;
+use autobee_sim::{Scenario, SeedResult, TraceSink, failure, in_parallel, run_caught};
+use indicatif::{ProgressBar, ProgressStyle};
 
-use super::run::sweep_scenario;
-use super::{Failure, load, threads_default};
+use super::points::Points;
+use super::run::{Failed, Keep, converged, print_result, timed};
+use super::shrink::{now, quietly};
+use super::{AllArgs, Failure, files, plant, threads_default};
 
-/// Seeds of each scenario when nothing is asked for.
+/// Seeds of each scenario.
 const SEEDS: u64 = 8;
+
+/// Generated plans unless another number is asked for. Points are judged on so many.
+pub(super) const PLANS: u64 = 1_000;
+
+/// Failures of one job that are kept.
+pub(super) const KEPT_MAX: usize = 20;
 
 const FOLDERS: &[&str] = &["fast", "regress"];
 
-pub(super) fn run_all() -> Result<(), Failure> {
-    let mut failed = 0;
-    let mut runs = 0;
-    for file in scenarios()? {
-        let scenario = load(&file)?;
-        failed += sweep_scenario(&scenario, &file, 0..SEEDS, threads_default(), false);
-        runs += SEEDS;
-    }
-    println!("{runs} runs, {failed} failed");
-    if failed == 0 { Ok(()) } else { Err(Failure::Bad) }
+/// One run of the job.
+enum Job<'a> {
+    File(&'a Scenario, &'a PathBuf, u64),
+    Plan(u64),
 }
 
-pub(super) fn list(json: bool) -> Result<(), Failure> {
-    let mut all = Vec::new();
-    for file in scenarios()? {
-        let scenario = load(&file)?;
-        if !json {
-            println!(
-                "{:45} {} replicas  {}",
-                file.display(),
-                scenario.replicas,
-                scenario.about
-            );
+/// What a job came to.
+struct Done {
+    result: SeedResult,
+    wall_ms: u64,
+}
+
+pub(super) fn run_all(args: &AllArgs) -> Result<(), Failure> {
+    let mut scenarios = Vec::new();
+    for file in files::scenarios(Some(FOLDERS))? {
+        let scenario = Scenario::load(&file).map_err(|error| Failure::Usage(error.to_string()))?;
+        scenarios.push((plant(scenario, &args.planted)?, file));
+    }
+    let mut jobs: Vec<Job<'_>> = scenarios
+        .iter()
+        .flat_map(|(scenario, file)| {
+            let own = scenario.own_seed().filter(|seed| *seed >= SEEDS);
+            (0..SEEDS)
+                .chain(own)
+                .map(move |seed| Job::File(scenario, file, seed))
+        })
+        .collect();
+    jobs.extend((0..args.plans).map(Job::Plan));
+
+    let started = now();
+    let results = run_jobs(&jobs, args);
+    let taken = now().saturating_sub(started);
+
+    let mut points = Points::default();
+    let mut events = 0;
+    let mut failures = Vec::new();
+    for (number, Done { result, .. }) in &results {
+        if let Ok(report) = result {
+            events += report.events;
+            points.add(report, jobs[*number].plan());
         }
-        all.push(json!({
-            "file": file.display().to_string(),
-            "name": scenario.name,
-            "about": scenario.about,
-            "replicas": scenario.replicas,
-        }));
+        if !converged(result) {
+            failures.push(*number);
+        }
     }
-    if json {
-        println!("{}", serde_json::Value::Array(all));
+    points.save(&args.out)?;
+    let mut shown = 0;
+    for (number, done) in results.iter().filter(|(number, _)| failures.contains(number)) {
+        shown += 1;
+        report(&jobs[*number], done, shown, args)?;
     }
-    Ok(())
+    let unreached = judge_points(&points, jobs.len() == results.len(), args);
+    for name in &unreached {
+        println!("NEVER REACHED {name}");
+    }
+    let first = failures
+        .first()
+        .map_or_else(String::new, |first| format!(", the first in run {}", first + 1));
+    println!(
+        "{} runs, {} failed{first}: {} plans, {events} events, {} points never reached, {} s",
+        results.len(),
+        failures.len(),
+        points.plans,
+        unreached.len(),
+        taken.as_secs(),
+    );
+    if failures.is_empty() && unreached.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Bad)
+    }
 }
 
-/// All scenario files below the current folder, sorted.
-fn scenarios() -> Result<Vec<PathBuf>, Failure> {
-    let mut files = Vec::new();
-    for folder in FOLDERS {
-        let folder = Path::new("scenarios").join(folder);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "scenario files lie outside the simulated world"
-        )]
-        let Ok(entries) = std::fs::read_dir(&folder) else {
-            continue;
-        };
-        let found = entries.flatten().map(|entry| entry.path());
-        files.extend(found.filter(|path| path.extension().is_some_and(|ending| ending == "toml")));
+fn run_jobs(jobs: &[Job<'_>], args: &AllArgs) -> Vec<(usize, Done)> {
+    let bar = ProgressBar::new(jobs.len() as u64).with_style(style());
+    let threads = args.threads.unwrap_or_else(threads_default);
+    let failed = std::sync::atomic::AtomicU64::new(0);
+    let results = quietly(|| {
+        in_parallel(jobs.len(), threads, |number| {
+            let job = &jobs[number];
+            let scenario = job.scenario(args);
+            let (result, wall_ms) = timed(|| run_caught(&scenario, job.seed(), TraceSink::Discard));
+            let name = failure(&result);
+            if let Some(name) = &name {
+                let failed = 1 + failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                bar.println(format!("{} seed {} failed: {name}", scenario.name, job.seed()));
+                bar.set_message(format!("{failed} failed"));
+            }
+            bar.inc(1);
+            let done = Done { result, wall_ms };
+            if name.is_some() && args.fail_fast {
+                ControlFlow::Break(done)
+            } else {
+                ControlFlow::Continue(done)
+            }
+        })
+    });
+    bar.finish_and_clear();
+    results
+}
+
+/// Prints and keeps a failure, the `shown`th one.
+fn report(job: &Job<'_>, done: &Done, shown: usize, args: &AllArgs) -> Result<(), Failure> {
+    let scenario = job.scenario(args);
+    let seed = job.seed();
+    if shown > KEPT_MAX {
+        let name = failure(&done.result).unwrap_or_default();
+        println!("{} seed {seed} failed: {name}", scenario.name);
+        return Ok(());
     }
-    if files.is_empty() {
-        return Err(Failure::Usage(
-            "no scenarios below scenarios/fast: run this in the root of the repository".into(),
-        ));
+    print_result(&done.result, seed, done.wall_ms, false);
+    let file = match job {
+        Job::File(_, file, _) if args.planted.is_empty() => Some(file.as_path()),
+        _ => None,
+    };
+    let failed = Failed {
+        scenario: &scenario,
+        file,
+        seed,
+        result: &done.result,
+    };
+    let keep = if shown == 1 && !args.no_shrink {
+        Keep::Shrunk
+    } else {
+        Keep::AsItIs
+    };
+    failed.report(&args.out, keep)
+}
+
+/// The points that nothing reached. Only the whole job is judged, and only when the engine is as it is.
+fn judge_points<'a>(points: &'a Points, is_whole: bool, args: &AllArgs) -> Vec<&'a str> {
+    if is_whole && args.plans >= PLANS && args.planted.is_empty() {
+        points.unreached()
+    } else {
+        Vec::new()
     }
-    files.sort();
-    Ok(files)
+}
+
+impl Job<'_> {
+    const fn seed(&self) -> u64 {
+        match self {
+            Self::File(_, _, seed) | Self::Plan(seed) => *seed,
+        }
+    }
+
+    const fn plan(&self) -> Option<u64> {
+        match self {
+            Self::File(..) => None,
+            Self::Plan(seed) => Some(*seed),
+        }
+    }
+
+    fn scenario(&self, args: &AllArgs) -> Scenario {
+        match self {
+            Self::File(scenario, ..) => (*scenario).clone(),
+            Self::Plan(seed) => {
+                let mut scenario = Scenario::generate(*seed);
+                // The names were checked with those of the files.
+                scenario.planted.extend(args.planted.iter().cloned());
+                scenario
+            }
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("[{bar:40}] {pos}/{len} runs, {per_sec}, {eta} left {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

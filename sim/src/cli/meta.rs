@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::{Failure, load};
 
 pub(super) fn meta(file: &Path, seed: u64, as_json: bool) -> Result<(), Failure> {
-    let scenario = load(file)?;
+    let (scenario, file) = load(file)?;
     let program =
         std::env::current_exe().map_err(|error| Failure::Usage(format!("this program: {error}")))?;
     let mut runs = Vec::new();
     for number in 0..2 {
         let trace = std::env::temp_dir().join(format!("autobee-meta-{}-{number}.jsonl", std::process::id()));
-        let run = run_child(&program, file, seed, &trace);
+        let run = run_child(&program, &file, seed, &trace);
         #[expect(
             clippy::disallowed_methods,
             reason = "traces are read outside the simulated world"

@@ -9,46 +9,124 @@
 )]
 
 mod all;
+mod draw;
+mod files;
+mod filter;
+mod list;
 mod meta;
+mod points;
+mod record;
+mod replay;
 mod run;
+mod shrink;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use autobee_sim::{Report, Scenario};
 use clap::{Args, Parser, Subcommand};
 
+use filter::Topic;
+
 const EXAMPLES: &str = "Examples:
-  cargo sim                                                    every fast scenario, several seeds each
+  cargo sim                                            every scenario with 8 seeds, and 1,000 generated plans
+  cargo sim --plans 100 --fail-fast                    fewer plans; ends at the first failure
+  cargo sim run partition_heal --seed 42               one seed
+  cargo sim run FILE --seeds 0..500                    a sweep
+  cargo sim shrink FILE --seed 42                      the smallest scenario that fails like this one
+  cargo sim replay out/partition_heal-42               whether a kept failure still fails
+  cargo sim draw --seed 7 --out plan.toml              a generated plan as a file
+  cargo sim meta FILE --seed 42                        the same seed in two processes, compared
+  cargo sim list --points                              the rare states that the last run reached";
+
+const RUN_EXAMPLES: &str = "Examples:
   cargo sim run scenarios/fast/partition_heal.toml --seed 42   one seed
-  cargo sim run FILE --seeds 0..500                            a sweep
-  cargo sim run FILE --seed 42 --json                          one JSON object
-  cargo sim run FILE --seed 42 --trace events.jsonl            every event, a JSON object a line
-  cargo sim meta FILE --seed 42                                the same seed in two processes, compared
-  cargo sim list                                               the scenarios that there are";
+  cargo sim run partition_heal --seed 42                       the same, found by its name
+  cargo sim run FILE --seeds 0..500 --json                     a sweep, a JSON object a line as each seed ends
+  cargo sim run FILE --seed 42 --trace t.jsonl                 every event, a JSON object a line
+  cargo sim run FILE --seed 42 --trace t.jsonl --trace-only engine,faults
+  cargo sim run --plan 7                                       the plan that seed 7 generates";
+
+const SHRINK_EXAMPLES: &str = "Examples:
+  cargo sim shrink partition_heal --seed 42
+  cargo sim shrink out/plan-7/plan.toml --seed 7 --out small.toml --seconds 300";
+
+const REPLAY_EXAMPLES: &str = "Examples:
+  cargo sim replay out/plan-7                 the smallest scenario of this failure
+  cargo sim replay out/plan-7/plan.toml       the scenario in which it was found
+  cargo sim replay out/plan-7 --json          one JSON object";
+
+const DRAW_EXAMPLES: &str = "Examples:
+  cargo sim draw --seed 7                     prints plan 7
+  cargo sim draw --seed 7 --out plan.toml     writes it; `cargo sim run plan.toml --seed 7` runs it";
+
+const LIST_EXAMPLES: &str = "Examples:
+  cargo sim list                              the scenarios that there are
+  cargo sim list --points --json              which runs of the last `cargo sim` reached which rare states";
+
+const META_EXAMPLES: &str = "Examples:
+  cargo sim meta partition_heal --seed 42";
 
 /// Replays Autobee databases through partitions, crashes and skewed clocks, and checks that they agree.
 #[derive(Debug, Parser)]
-#[command(name = "cargo sim", bin_name = "cargo sim", version, after_help = EXAMPLES)]
+#[command(
+    name = "cargo sim",
+    bin_name = "cargo sim",
+    version,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true
+)]
 struct Command {
     #[command(subcommand)]
     verb: Option<Verb>,
+    #[command(flatten)]
+    all: AllArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Runs a scenario with one seed or many.
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Lists the scenarios.
+    /// Looks for the smallest scenario that fails in the same way.
+    #[command(after_help = SHRINK_EXAMPLES)]
+    Shrink(ShrinkArgs),
+    /// Runs a kept failure again, and says where this build first leaves the recorded run.
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay {
+        /// The folder of the failure, or a file in it.
+        path: PathBuf,
+        /// Prints a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes a generated plan as a scenario file.
+    #[command(after_help = DRAW_EXAMPLES)]
+    Draw {
+        /// The seed that generates it.
+        #[arg(long)]
+        seed: u64,
+        /// The file; printed when absent.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Lists the scenarios, or the rare states that runs reached.
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         /// Prints a JSON array.
         #[arg(long)]
         json: bool,
+        /// Lists the `sometimes` points instead: which runs of the last `cargo sim` reached them, how often.
+        #[arg(long)]
+        points: bool,
+        /// Where the last results are kept.
+        #[arg(long, value_name = "DIR", default_value = "out")]
+        out: PathBuf,
     },
     /// Runs the same seed in two processes and compares every byte of their traces.
+    #[command(after_help = META_EXAMPLES)]
     Meta {
-        /// The scenario file.
+        /// The scenario file, or its name.
         file: PathBuf,
         /// The seed.
         #[arg(long, default_value_t = 0)]
@@ -59,10 +137,37 @@ enum Verb {
     },
 }
 
+/// What a run without a subcommand takes.
+#[derive(Debug, Args)]
+struct AllArgs {
+    /// Generated plans to run after the scenarios: those of the seeds below this.
+    #[arg(long, value_name = "N", default_value_t = all::PLANS)]
+    plans: u64,
+    /// Slips of the engine to plant in every run, to prove that it finds them.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    planted: Vec<String>,
+    /// Begins no further run after the first failure.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Keeps the first failure as it is.
+    #[arg(long)]
+    no_shrink: bool,
+    /// Runs at the same time. The results do not depend on it.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Where failures and results are kept.
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    out: PathBuf,
+}
+
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The scenario file.
-    file: PathBuf,
+    /// The scenario file, or its name.
+    #[arg(required_unless_present = "plan")]
+    file: Option<PathBuf>,
+    /// Runs the plan that this seed generates instead of a file, with this seed unless another is given.
+    #[arg(long, value_name = "N", conflicts_with = "file")]
+    plan: Option<u64>,
     /// One seed.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
@@ -75,9 +180,45 @@ struct RunArgs {
     /// Writes every event of the run to this file, a JSON object a line. For one seed.
     #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
     trace: Option<PathBuf>,
+    /// Only these lines of the trace. Its hash stays that of all.
+    #[arg(
+        long,
+        value_name = "TOPIC,..",
+        value_enum,
+        value_delimiter = ',',
+        requires = "trace"
+    )]
+    trace_only: Vec<Topic>,
+    /// Slips of the engine to plant, to prove that the run finds them.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    planted: Vec<String>,
+    /// Keeps the first failure of a sweep as it is.
+    #[arg(long)]
+    no_shrink: bool,
     /// Seeds that run at the same time. The results do not depend on it.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Where failures are kept.
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ShrinkArgs {
+    /// The scenario file, or its name.
+    file: PathBuf,
+    /// The seed with which it fails.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The file for the smallest scenario; printed when absent.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The most seconds that it may take.
+    #[arg(long, value_name = "N", default_value_t = shrink::SECONDS)]
+    seconds: u64,
+    /// The most candidates that it may run.
+    #[arg(long, value_name = "N", default_value_t = shrink::RUNS)]
+    runs: u64,
 }
 
 /// Why a command ended early.
@@ -90,10 +231,20 @@ enum Failure {
 
 pub(crate) fn main() -> ExitCode {
     // Usage errors leave with 2 from here.
-    let outcome = match Command::parse().verb {
-        None => all::run_all(),
+    let command = Command::parse();
+    let outcome = match command.verb {
+        None => all::run_all(&command.all),
         Some(Verb::Run(args)) => run::run(&args),
-        Some(Verb::List { json }) => all::list(json),
+        Some(Verb::Shrink(args)) => shrink::shrink(&args),
+        Some(Verb::Replay { path, json }) => replay::replay(&path, json),
+        Some(Verb::Draw { seed, out }) => draw::draw(seed, out.as_deref()),
+        Some(Verb::List {
+            json,
+            points: true,
+            out,
+            ..
+        }) => points::list(&out, json),
+        Some(Verb::List { json, .. }) => list::list(json),
         Some(Verb::Meta { file, seed, json }) => meta::meta(&file, seed, json),
     };
     match outcome {
@@ -106,12 +257,24 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn load(file: &std::path::Path) -> Result<Scenario, Failure> {
-    Scenario::load(file).map_err(|error| Failure::Usage(error.to_string()))
+/// A scenario by its file or its name, and where it is.
+fn load(file: &Path) -> Result<(Scenario, PathBuf), Failure> {
+    let file = files::locate(file)?;
+    let scenario = Scenario::load(&file).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok((scenario, file))
+}
+
+/// The scenario with slips planted. They are checked as those in a file are.
+fn plant(mut scenario: Scenario, planted: &[String]) -> Result<Scenario, Failure> {
+    if planted.is_empty() {
+        return Ok(scenario);
+    }
+    scenario.planted.extend(planted.iter().cloned());
+    Scenario::parse(&scenario.name, &scenario.to_toml()).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// The line that repeats a run.
-fn reproduce(file: &std::path::Path, seed: u64) -> String {
+fn reproduce(file: &Path, seed: u64) -> String {
     format!("REPRODUCE WITH cargo sim run {} --seed {seed}", file.display())
 }
 
@@ -136,6 +299,12 @@ fn summary(report: &Report) -> String {
         "{scenario} seed {seed}: {verdict}, {replicas} replicas, {entries} entries, {events} events, {sim_ms} ms simulated, trace {}",
         &trace_hash[..16]
     )
+}
+
+/// A number and its noun.
+fn count(number: usize, one: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {one}{ending}")
 }
 
 fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, String> {

@@ -1,79 +1,141 @@
 //! `run`: one seed, or a sweep with a progress bar.
 
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "traces are written, and runs timed, for people outside the simulated world"
-)]
-
-use std::fs::File;
 use std::io::BufWriter;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use autobee_sim::{Report, Scenario, SeedResult, TraceSink, sweep};
+use autobee_sim::{Report, Scenario, SeedResult, TraceSink, in_parallel, run_caught};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{Failure, RunArgs, load, reproduce, summary, threads_default};
+use super::filter::Filter;
+use super::record::{Kept, PLAN};
+use super::shrink::{self, now};
+use super::{Failure, RunArgs, all, files, load, plant, reproduce, summary, threads_default};
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let scenario = load(&args.file)?;
-    match &args.seeds {
-        Some(seeds) => {
-            let threads = args.threads.unwrap_or_else(threads_default);
-            let failed = sweep_scenario(&scenario, &args.file, seeds.clone(), threads, args.json);
-            if failed == 0 { Ok(()) } else { Err(Failure::Bad) }
+    let (scenario, file) = match (&args.file, args.plan) {
+        (_, Some(plan)) => (Scenario::generate(plan), None),
+        (Some(file), None) => {
+            let (scenario, file) = load(file)?;
+            (scenario, Some(file))
         }
-        None => run_one(&scenario, args),
+        (None, None) => return Err(Failure::Usage("a scenario file, or --plan N".into())),
+    };
+    let scenario = plant(scenario, &args.planted)?;
+    match &args.seeds {
+        Some(seeds) => run_many(&scenario, file.as_deref(), seeds.clone(), args),
+        None => run_one(&scenario, file.as_deref(), args),
     }
 }
 
-fn run_one(scenario: &Scenario, args: &RunArgs) -> Result<(), Failure> {
-    let seed = args.seed.unwrap_or(0);
+fn run_one(scenario: &Scenario, file: Option<&Path>, args: &RunArgs) -> Result<(), Failure> {
+    let seed = args.seed.or(args.plan).unwrap_or(0);
     let trace = match &args.trace {
-        Some(path) => TraceSink::Write(Box::new(BufWriter::new(create(path)?))),
+        Some(path) => {
+            let file = BufWriter::new(files::create(path)?);
+            TraceSink::Write(if args.trace_only.is_empty() {
+                Box::new(file)
+            } else {
+                Box::new(Filter::new(args.trace_only.clone(), file))
+            })
+        }
         None => TraceSink::Discard,
     };
-    let started = now_ms();
-    let result = autobee_sim::run(scenario, seed, trace);
-    let wall_ms = now_ms() - started;
-    print_result(&result, &args.file, seed, wall_ms, args.json);
-    match result {
-        Ok(report) if report.converged => Ok(()),
-        _ => Err(Failure::Bad),
+    let (result, wall_ms) = timed(|| shrink::quietly(|| run_caught(scenario, seed, trace)));
+    print_result(&result, seed, wall_ms, args.json);
+    if converged(&result) {
+        return Ok(());
     }
+    let kept = keep_one(scenario, file, seed, &result, args)?;
+    eprintln!("{}", reproduce(&kept, seed));
+    Err(Failure::Bad)
 }
 
-/// Runs seeds and prints what they came to. Returns how many failed.
-pub(super) fn sweep_scenario(
+/// Keeps a failure, unless it is kept already. Returns the file that repeats it.
+fn keep_one(
     scenario: &Scenario,
-    file: &Path,
+    file: Option<&Path>,
+    seed: u64,
+    result: &SeedResult,
+    args: &RunArgs,
+) -> Result<std::path::PathBuf, Failure> {
+    let as_it_is = file.filter(|_| args.planted.is_empty());
+    if let Some(file) = as_it_is.filter(|file| shrink::is_kept(file)) {
+        return Ok(file.to_owned());
+    }
+    let kept = Kept {
+        scenario,
+        source: file,
+        seed,
+        result,
+    };
+    let plan = kept.write(&args.out, None)?;
+    let file = as_it_is.unwrap_or(&plan);
+    eprintln!(
+        "kept in {}; cargo sim shrink {} --seed {seed} makes it smaller",
+        kept.folder(&args.out).display(),
+        file.display()
+    );
+    Ok(file.to_owned())
+}
+
+fn run_many(
+    scenario: &Scenario,
+    file: Option<&Path>,
     seeds: std::ops::Range<u64>,
-    threads: usize,
-    json: bool,
-) -> usize {
-    let started = now_ms();
+    args: &RunArgs,
+) -> Result<(), Failure> {
+    let threads = args.threads.unwrap_or_else(threads_default);
     let bar = ProgressBar::new(seeds.end - seeds.start)
         .with_style(style())
         .with_message(scenario.name.clone());
-    let results = sweep(scenario, seeds, threads, |result| {
-        if !converged(result) {
-            bar.println(format!("{}: a seed failed", scenario.name));
-        }
-        bar.inc(1);
+    let seeds: Vec<u64> = seeds.collect();
+    let started = now();
+    let results = shrink::quietly(|| {
+        in_parallel(seeds.len(), threads, |position| {
+            let seed = seeds[position];
+            let (result, wall_ms) = timed(|| run_caught(scenario, seed, TraceSink::Discard));
+            if args.json {
+                print_result(&result, seed, wall_ms, true);
+            }
+            if !converged(&result) {
+                bar.println(format!("{} seed {seed} failed", scenario.name));
+            }
+            bar.inc(1);
+            ControlFlow::Continue((result, wall_ms))
+        })
     });
     bar.finish_and_clear();
-    let wall_ms = now_ms() - started;
-    let mut failed = 0;
+    let wall_ms = now().saturating_sub(started).as_millis();
     let mut events = 0;
-    for (seed, result) in &results {
+    let mut failed = 0;
+    for (position, (result, wall_ms)) in &results {
+        let seed = seeds[*position];
         events += result.as_ref().map_or(0, |report| report.events);
-        failed += usize::from(!converged(result));
-        if json || !converged(result) {
-            print_result(result, file, *seed, 0, json);
+        if converged(result) {
+            continue;
         }
+        failed += 1;
+        if !args.json {
+            print_result(result, seed, *wall_ms, false);
+        }
+        let source = Failed {
+            scenario,
+            file: file.filter(|_| args.planted.is_empty()),
+            seed,
+            result,
+        };
+        let how = if failed == 1 && !args.no_shrink {
+            Keep::Shrunk
+        } else if failed <= all::KEPT_MAX {
+            Keep::AsItIs
+        } else {
+            Keep::Not
+        };
+        source.report(&args.out, how)?;
     }
-    if !json {
+    if !args.json {
         println!(
             "{}: {} of {} seeds converged, {events} events, {wall_ms} ms",
             scenario.name,
@@ -81,10 +143,70 @@ pub(super) fn sweep_scenario(
             results.len(),
         );
     }
-    failed
+    if failed == 0 { Ok(()) } else { Err(Failure::Bad) }
 }
 
-fn print_result(result: &SeedResult, file: &Path, seed: u64, wall_ms: u64, json: bool) {
+/// One run of many that failed.
+pub(super) struct Failed<'a> {
+    pub(super) scenario: &'a Scenario,
+    /// The file that repeats it; none for a generated plan, or when something was planted besides.
+    pub(super) file: Option<&'a Path>,
+    pub(super) seed: u64,
+    pub(super) result: &'a SeedResult,
+}
+
+/// What is kept of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    Shrunk,
+    AsItIs,
+    Not,
+}
+
+impl Failed<'_> {
+    /// Keeps it, and says how to see it again. What is said goes to the errors: results are on the output.
+    pub(super) fn report(&self, out: &Path, keep: Keep) -> Result<(), Failure> {
+        let Self {
+            scenario,
+            file,
+            seed,
+            result,
+        } = *self;
+        let kept = Kept {
+            scenario,
+            source: file,
+            seed,
+            result,
+        };
+        let is_kept = keep == Keep::Not || file.is_some_and(shrink::is_kept);
+        let shrunk = match keep {
+            Keep::Shrunk if !is_kept => {
+                eprintln!(
+                    "shrinking {} seed {seed}, for at most {} s",
+                    scenario.name,
+                    shrink::SECONDS
+                );
+                let name = autobee_sim::failure(result).unwrap_or_default();
+                let (seconds, runs) = (shrink::SECONDS, shrink::RUNS);
+                Some(shrink::shrink_by(scenario, seed, &name, seconds, runs))
+            }
+            _ => None,
+        };
+        if !is_kept {
+            let smaller = kept.write(out, shrunk.as_ref())?;
+            match &shrunk {
+                Some(shrunk) => eprintln!("{}: {}", smaller.display(), shrink::describe(shrunk)),
+                None => eprintln!("kept in {}", kept.folder(out).display()),
+            }
+        }
+        let plan = kept.folder(out).join(PLAN);
+        eprintln!("{}", reproduce(file.unwrap_or(&plan), seed));
+        Ok(())
+    }
+}
+
+/// Prints what a run came to.
+pub(super) fn print_result(result: &SeedResult, seed: u64, wall_ms: u64, json: bool) {
     match result {
         Ok(report) if json => println!("{}", to_json(report, wall_ms)),
         Ok(report) => {
@@ -95,12 +217,9 @@ fn print_result(result: &SeedResult, file: &Path, seed: u64, wall_ms: u64, json:
         }
         Err(error) if json => println!(
             "{}",
-            json!({ "seed": seed, "converged": false, "error": error.to_string() })
+            json!({ "seed": seed, "converged": false, "error": error.to_string(), "wall_ms": wall_ms })
         ),
         Err(error) => println!("seed {seed} could not be run: {error}"),
-    }
-    if !converged(result) {
-        eprintln!("{}", reproduce(file, seed));
     }
 }
 
@@ -111,22 +230,19 @@ fn to_json(report: &Report, wall_ms: u64) -> Value {
     value
 }
 
-fn converged(result: &SeedResult) -> bool {
+pub(super) fn converged(result: &SeedResult) -> bool {
     result.as_ref().is_ok_and(|report| report.converged)
 }
 
-fn create(path: &Path) -> Result<File, Failure> {
-    let file = File::create(path);
-    file.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+/// What something gives, and how many milliseconds of real time it took.
+pub(super) fn timed<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let started = now();
+    let result = work();
+    let taken = now().saturating_sub(started).as_millis();
+    (result, u64::try_from(taken).unwrap_or(u64::MAX))
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg:24} [{bar:40}] {pos}/{len} seeds, {eta} left")
+    ProgressStyle::with_template("{msg:24} [{bar:40}] {pos}/{len} seeds, {per_sec}, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-/// Milliseconds of real time, for people.
-fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

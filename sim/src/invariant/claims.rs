@@ -112,6 +112,7 @@ impl Claims {
                 Action::Crash {
                     replica: other, mode, ..
                 } => *other == replica && *mode == CrashMode::PowerLoss,
+                Action::Blackout { replica: other } => *other == replica,
                 _ => false,
             })
         };

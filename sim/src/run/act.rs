@@ -75,6 +75,7 @@ impl<S: Lane> Simulation<'_, S> {
             }
             Action::Disk { replica, faults } => self.spoil_disk(*replica, faults),
             Action::Drift { replica, ppm } => self.world.drift(id(replica), *ppm),
+            Action::Blackout { replica } => self.group.arm(*replica),
             Action::Restart { replica } => self.group.restart(&self.world, *replica),
             Action::Pause { replica } => self.world.pause(id(replica)),
             Action::Resume { replica } => self.world.resume(id(replica)),

@@ -58,7 +58,18 @@ struct Member<E: Env> {
     /// A call of it failed because of the disk: it has to be started again.
     is_broken: bool,
     backup: Option<DiskSnapshot>,
+    /// Its power is lost once an append returns.
+    blackout: Blackout,
     seen: Seen,
+}
+
+/// Whether the end of an append takes the power of a replica.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Blackout {
+    #[default]
+    No,
+    Armed,
+    Due,
 }
 
 impl<E: Env> Group<E> {
@@ -80,6 +91,7 @@ impl<E: Env> Group<E> {
                 is_disk_faulty: false,
                 is_broken: false,
                 backup: None,
+                blackout: Blackout::No,
                 seen: Seen::default(),
             })
         };
@@ -356,7 +368,46 @@ impl<E: Env> Group<E> {
     }
 
     pub(super) fn acknowledge(&self, entry: Acknowledged) {
-        self.lock().acknowledged.push(entry);
+        let mut members = self.lock();
+        let member = &mut members.replicas[entry.replica];
+        if member.blackout == Blackout::Armed {
+            member.blackout = Blackout::Due;
+        }
+        members.acknowledged.push(entry);
+    }
+
+    /// The next append that returns at a replica takes its power.
+    pub(super) fn arm(&self, replica: usize) {
+        self.lock().replicas[replica].blackout = Blackout::Armed;
+    }
+
+    /// True while the power of some replica waits for an append.
+    pub(super) fn is_armed(&self) -> bool {
+        let members = self.lock();
+        members
+            .replicas
+            .iter()
+            .any(|member| member.blackout != Blackout::No)
+    }
+
+    /// Replicas whose power is to be cut now.
+    pub(super) fn take_due(&self) -> Vec<usize> {
+        let mut members = self.lock();
+        let due = |(replica, member): (usize, &mut Member<E>)| {
+            let is_due = member.blackout == Blackout::Due;
+            if is_due {
+                member.blackout = Blackout::No;
+            }
+            is_due.then_some(replica)
+        };
+        members.replicas.iter_mut().enumerate().filter_map(due).collect()
+    }
+
+    /// No append takes power any more.
+    pub(super) fn disarm(&self) {
+        for member in &mut self.lock().replicas {
+            member.blackout = Blackout::No;
+        }
     }
 
     pub(super) fn acknowledged(&self) -> Vec<Acknowledged> {

@@ -37,6 +37,9 @@ const COMPARE_EVERY: Duration = Duration::from_millis(200);
 /// How long replicas may take to start, in virtual time.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long after an append a blackout strikes, at most.
+const BLACKOUT_AFTER: Duration = Duration::from_micros(500);
+
 /// How long a call may take that everything after it depends on, in virtual time.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -213,8 +216,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
     fn run_until(&mut self, until: Duration) -> Result<(), SimError> {
         while self.world.now() < until {
             let next = self.checks.next_look(self.world.now());
-            self.world
-                .run_for(next.min(until).saturating_sub(self.world.now()))?;
+            self.pass(next.min(until))?;
             if self.world.now() >= next {
                 self.look();
                 self.mend();
@@ -224,6 +226,18 @@ impl<'a, S: Lane> Simulation<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// Lets time pass, and cuts the power of those whose append takes it.
+    fn pass(&mut self, until: Duration) -> Result<(), SimError> {
+        while self.group.is_armed() && self.world.now() < until {
+            self.world
+                .run_for(BLACKOUT_AFTER.min(until.saturating_sub(self.world.now())))?;
+            for replica in self.group.take_due() {
+                self.group.crash(&self.world, replica, Crash::PowerLoss);
+            }
+        }
+        Ok(self.world.run_for(until.saturating_sub(self.world.now()))?)
     }
 
     /// What all replicas are now. Looking moves nothing in their world.
@@ -263,6 +277,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
     /// Ends all faults but those that last.
     fn heal(&mut self) {
         self.healed = Some((self.world.now(), self.undos()));
+        self.group.disarm();
         self.heal_network();
         self.heal_paths();
         self.heal_clocks();

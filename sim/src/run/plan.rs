@@ -1,7 +1,7 @@
 //! What happens when: the scenario's events, and the appends that the seed spreads over their spans.
 
 use crate::scenario::{Action, Append, Scenario, Workload};
-use crate::seed::Stream;
+use crate::seed::{Seeds, Stream};
 use crate::workload::Op;
 
 /// One thing that happens.
@@ -9,6 +9,21 @@ use crate::workload::Op;
 pub(super) enum Step {
     Append(Append),
     Action(Action),
+}
+
+impl Scenario {
+    /// The same scenario, with what this seed draws from its workloads written out as appends. With this seed it runs
+    /// identically.
+    #[must_use]
+    pub fn explicit(&self, seed: u64) -> Self {
+        // The stream that a world gives for its plan.
+        let mut stream = Seeds::new(seed).stream("workload", &["plan"]);
+        Self {
+            append: appends(self, &mut stream),
+            workload: Vec::new(),
+            ..self.clone()
+        }
+    }
 }
 
 /// All steps in the order of their times, which are in milliseconds. Events come before appends of the same time.
@@ -88,4 +103,51 @@ fn once_in(stream: &mut Stream, times: u32) -> bool {
 /// A text, made longer to have this many bytes.
 fn padded(text: &str, bytes: u32) -> String {
     format!("{text:.<width$}", width = bytes as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Scenario, TraceSink, run};
+
+    #[test]
+    fn what_a_seed_draws_can_be_written_out() {
+        let scenario = Scenario::parse(
+            "drawn",
+            r#"
+                about = "two workloads, of which one removes and refuses, and events at the times of appends"
+                replicas = 3
+                crypto = "stand-in"
+                [[append]]
+                at_ms = 500
+                replica = 1
+                ops = [{ put = ["a", "b"] }]
+                [[workload]]
+                replicas = [0, 1]
+                appends = 6
+                refused = 4
+                anchors = 5
+                to_ms = 1000
+                [[workload]]
+                replicas = [2]
+                appends = 4
+                key_bytes_max = 40
+                value_bytes_max = 900
+                to_ms = 10
+                [[event]]
+                at_ms = 5
+                do = "partition"
+                groups = [[0], [1, 2]]
+            "#,
+        )
+        .unwrap();
+        for seed in 0..3 {
+            let explicit = scenario.explicit(seed);
+            assert_eq!((explicit.workload.len(), explicit.append.len()), (0, 17));
+            let written = Scenario::parse("drawn", &explicit.to_toml()).unwrap();
+            assert_eq!(written, explicit);
+            let [drawn, written] =
+                [&scenario, &written].map(|scenario| run(scenario, seed, TraceSink::Discard).unwrap());
+            assert_eq!(drawn, written);
+        }
+    }
 }

@@ -74,6 +74,11 @@ pub enum Action {
         #[serde(default)]
         lasting: bool,
     },
+    /// A replica loses power within a millisecond after the next append returns there.
+    Blackout {
+        /// Which.
+        replica: usize,
+    },
     /// Starts a crashed replica again, from its disk.
     Restart {
         /// Which.
@@ -203,6 +208,7 @@ impl Action {
             Self::Heal => Vec::new(),
             Self::Join { replica }
             | Self::Crash { replica, .. }
+            | Self::Blackout { replica }
             | Self::Restart { replica }
             | Self::Pause { replica }
             | Self::Resume { replica }

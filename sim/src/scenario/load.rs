@@ -6,6 +6,7 @@ use autobee::env::Slip;
 use autobee::env::knob::Knob;
 use thiserror::Error;
 
+use super::unknown::unknown_field;
 use super::{Action, Scenario};
 
 const REPLICAS_MAX: usize = 256;
@@ -45,7 +46,7 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
-    /// Reads a scenario file. Its name is the file's, without the ending.
+    /// Reads a scenario file. Unless it says its name, that is the file's, without the ending.
     ///
     /// # Errors
     ///
@@ -69,15 +70,25 @@ impl Scenario {
     ///
     /// When the text is not a scenario that can be run.
     pub fn parse(name: &str, text: &str) -> Result<Self, ScenarioError> {
+        if let Some((field, why)) = unknown_field(text) {
+            let name = name.to_owned();
+            return Err(ScenarioError::Value { name, field, why });
+        }
         let mut scenario: Self = toml::from_str(text).map_err(|source| ScenarioError::Syntax {
             name: name.to_owned(),
             source: Box::new(source),
         })?;
-        name.clone_into(&mut scenario.name);
-        scenario.refuse_unknown_event_fields(text)?;
-        scenario.validate()?;
-        scenario.validate_appends()?;
+        if scenario.name.is_empty() {
+            name.clone_into(&mut scenario.name);
+        }
+        scenario.check()?;
         Ok(scenario)
+    }
+
+    /// Refuses what makes no sense.
+    pub(crate) fn check(&self) -> Result<(), ScenarioError> {
+        self.validate()?;
+        self.validate_appends()
     }
 
     /// The text of a file that says the same.
@@ -85,27 +96,6 @@ impl Scenario {
     pub fn to_toml(&self) -> String {
         // Texts, integers and lists of them can always be written.
         toml::to_string(self).unwrap_or_default()
-    }
-
-    /// Flattened and tagged tables take any field, so what was understood is compared with what was written.
-    fn refuse_unknown_event_fields(&self, text: &str) -> Result<(), ScenarioError> {
-        let written = text.parse::<toml::Table>().ok();
-        let written = written
-            .as_ref()
-            .and_then(|table| table.get("event"))
-            .and_then(toml::Value::as_array);
-        for (position, (event, written)) in self.event.iter().zip(written.into_iter().flatten()).enumerate() {
-            let understood = toml::Table::try_from(event).unwrap_or_default();
-            let fields = written.as_table().into_iter().flat_map(toml::Table::keys);
-            if let Some(field) = fields.into_iter().find(|field| !understood.contains_key(*field)) {
-                return Err(ScenarioError::Value {
-                    name: self.name.clone(),
-                    field: format!("event[{position}].{field}"),
-                    why: "unknown field".into(),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Why `planted` makes no sense, when it does not: a name that nobody knows would plant nothing.
@@ -324,5 +314,38 @@ mod tests {
     fn a_typo_in_an_action_is_refused() {
         let message = refused("about = \"\"\nreplicas = 2\n[[event]]\nat_ms = 1\ndo = \"heal\"\nreplica = 1");
         assert!(message.contains("replica"), "{message}");
+    }
+
+    #[test]
+    fn a_misspelt_name_is_answered_with_what_was_meant() {
+        let event = "about = \"\"\nreplicas = 2\n[[event]]\nat_ms = 1\n";
+        for (text, named) in [
+            ("about = \"\"\nreplicas = 2\nwrites = [1]".to_owned(), ["line 3", "`writers`"]),
+            (format!("{event}do = \"restrat\"\nreplica = 1"), ["line 5", "`restart`"]),
+            (format!("{event}do = \"restart\"\nreplcia = 1"), ["event[0].replcia", "`replica`"]),
+            (
+                format!("{event}do = \"path\"\nfrom = 0\nto = 1\npath = {{ latency_us_mx = 4 }}"),
+                ["line 8", "`latency_us_max`"],
+            ),
+            (
+                format!("{event}do = \"reopen\"\nreplica = 1\nsettings = {{ window_batch = 4 }}"),
+                ["line 7", "`window_batches`"],
+            ),
+            (
+                "about = \"\"\nreplicas = 2\n[settings]\nheal_gather = { quit_ms = 3 }".to_owned(),
+                ["settings.heal_gather.quit_ms", "`quiet_ms`"],
+            ),
+            ("about = \"\"\nreplicas = 2\n[network]\nwindwo = 9".to_owned(), ["line 4", "`window`"]),
+            ("about = \"\"\nreplicas = 2\n[disk]\nlatency.sync = 9".to_owned(), ["line 4", "`sync_us`"]),
+            (
+                "about = \"\"\nreplicas = 2\n[[append]]\nat_ms = 1\nreplica = 1\nops = [{ putt = [\"a\", \"b\"] }]".to_owned(),
+                ["line 6", "`put`"],
+            ),
+        ] {
+            let message = refused(&text);
+            assert!(named.iter().all(|named| message.contains(named)), "{named:?}: {message}");
+        }
+        let message = refused("about = \"\"\nreplicas = 2\n[disk]\nweather = 9");
+        assert!(message.contains("`bit_rot`"), "{message}");
     }
 }

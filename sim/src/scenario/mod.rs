@@ -3,11 +3,14 @@
 //! A scenario is a TOML file. It says how many replicas there are, what they append and when, and which faults strike
 //! them; a seed decides everything that it leaves open. Integers only, so that files compare and shrink well.
 
+mod catalogue;
 mod choices;
 mod draw;
 mod event;
 mod hostile;
 mod load;
+mod nearest;
+mod unknown;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +22,7 @@ pub use choices::Choices;
 pub use event::{Action, CrashMode, Event};
 pub use hostile::{Hostile, Hostility};
 pub use load::ScenarioError;
+pub use nearest::nearest;
 pub use workload::{Append, Workload};
 
 use crate::disk::DiskFaults;
@@ -47,8 +51,8 @@ use crate::network::PathConfig;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// The name: that of the file, without its ending.
-    #[serde(skip)]
+    /// The name; that of the file, without its ending, when the file says none. It is part of the trace.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// One sentence for people.
     pub about: String,
@@ -166,6 +170,14 @@ impl Scenario {
         self.writers
             .clone()
             .unwrap_or_else(|| (1..self.replicas).collect())
+    }
+
+    /// The seed with which it once failed: the number that its name ends in, as in `lost_ack-417`.
+    #[must_use]
+    pub fn own_seed(&self) -> Option<u64> {
+        self.name
+            .rsplit_once('-')
+            .and_then(|(_, number)| number.parse().ok())
     }
 
     /// When everything is healed: after the last event and the last append, in milliseconds.

@@ -13,6 +13,7 @@ const KINDS: &[Kind] = &[
     Kind::Partition,
     Kind::PowerLoss,
     Kind::Kill,
+    Kind::Blackout,
     Kind::Remove,
     Kind::Add,
     Kind::Cut,
@@ -42,6 +43,7 @@ enum Kind {
     Partition,
     PowerLoss,
     Kill,
+    Blackout,
     Remove,
     Add,
     Cut,
@@ -102,8 +104,15 @@ impl<'a, 'b> Faults<'a, 'b> {
         }
     }
 
-    /// The events, in the order in which they were drawn.
-    pub(super) fn finish(self) -> Vec<Event> {
+    /// The events, in the order in which they were drawn. At times everybody loses power when all is done, and what was
+    /// acknowledged last must be there.
+    pub(super) fn finish(mut self) -> Vec<Event> {
+        if self.choices.once_in(3) {
+            for replica in 0..self.replicas {
+                let down = self.span_ms + self.choices.below(40);
+                self.crash(replica, CrashMode::PowerLoss, down, down + 100);
+            }
+        }
         self.events
     }
 
@@ -146,6 +155,14 @@ impl<'a, 'b> Faults<'a, 'b> {
             }
             Kind::PowerLoss => self.crash(replica, CrashMode::PowerLoss, from, to),
             Kind::Kill => self.crash(replica, CrashMode::Kill, from, to),
+            Kind::Blackout => {
+                for turn in 0..self.choices.between(1, 4) {
+                    let at = from + turn * 400;
+                    self.at(at, Action::Blackout { replica });
+                    let up = at + 200 + self.choices.below(300);
+                    self.at(up, Action::Restart { replica });
+                }
+            }
             Kind::CrashLoop => {
                 for turn in 0..3 {
                     let down = from + turn * 300;

@@ -1,0 +1,209 @@
+//! A scenario that has everything which a scenario can have: what its fields are called is looked up here.
+
+use toml::Table;
+
+use super::{Action, Append, CrashMode, Event, Expected, Scenario, Workload};
+use crate::disk::{DiskFaults, Latency};
+use crate::network::PathConfig;
+use crate::workload::Op;
+
+/// One of each action.
+fn actions() -> Vec<Action> {
+    let faults = DiskFaults {
+        quota_bytes: Some(1),
+        latency: Latency::default(),
+        ..DiskFaults::default()
+    };
+    let (replica, from, to, by, target) = (1, 1, 0, 0, 1);
+    vec![
+        Action::Partition {
+            groups: vec![vec![0], vec![1]],
+        },
+        Action::Cut {
+            from,
+            to,
+            lasting: true,
+        },
+        Action::Open { from, to },
+        Action::Heal,
+        Action::Reset { a: 0, b: 1 },
+        Action::Path {
+            from,
+            to,
+            path: PathConfig::default(),
+        },
+        Action::Join { replica },
+        Action::Crash {
+            replica,
+            mode: CrashMode::Kill,
+            lasting: true,
+        },
+        Action::Restart { replica },
+        Action::Reopen {
+            replica,
+            settings: settings(),
+        },
+        Action::Wipe { replica },
+        Action::Backup { replica },
+        Action::Restore { replica },
+        Action::Disk { replica, faults },
+        Action::Pause { replica },
+        Action::Resume { replica },
+        Action::Skew { replica, ms: 1 },
+        Action::Drift { replica, ppm: 1 },
+        Action::Add {
+            by,
+            target,
+            weight: 1,
+        },
+        Action::Ack { by, target },
+        Action::Forge { by, backer: target },
+        Action::Remove { by, target },
+    ]
+}
+
+/// All settings, with their defaults.
+fn settings() -> Table {
+    // A struct of numbers and names is a table.
+    Table::try_from(autobee::Settings::default()).unwrap_or_default()
+}
+
+/// All fields of a scenario, and all actions, as the table that a file is.
+pub(crate) fn everything() -> Table {
+    let text = || Some("0".to_owned());
+    let op = Op {
+        reject: true,
+        reject_if: text(),
+        add_writer: text(),
+        weight: Some(1),
+        remove_writer: text(),
+        ack: text(),
+        anchor: true,
+        put: Some(("key".into(), "value".into())),
+        del: text(),
+    };
+    let workload = Workload {
+        replicas: vec![0],
+        appends: 1,
+        batch_max: 1,
+        keys: 1,
+        key_bytes_max: 1,
+        value_bytes_max: 1,
+        from_ms: 0,
+        to_ms: 1,
+        optimistic: true,
+        refused: 1,
+        deletes: 1,
+        anchors: 1,
+    };
+    let append = Append {
+        at_ms: 1,
+        replica: 0,
+        optimistic: true,
+        ops: vec![op],
+    };
+    let scenario = Scenario {
+        name: "everything".into(),
+        writers: Some(vec![1]),
+        planted: std::iter::once("slip".to_owned()).collect(),
+        window_batches: Some(1),
+        gather_ms: Some(1),
+        encrypted: true,
+        members_only: true,
+        topology: super::Topology::Ring,
+        buggify: true,
+        expected: vec![Expected {
+            invariant: "convergence".into(),
+            because: "of this".into(),
+        }],
+        settings: settings(),
+        knobs: std::iter::once(("knob".to_owned(), 1)).collect(),
+        disk: DiskFaults {
+            quota_bytes: Some(1),
+            ..DiskFaults::default()
+        },
+        workload: vec![workload],
+        append: vec![append],
+        event: actions()
+            .into_iter()
+            .map(|action| Event { at_ms: 1, action })
+            .collect(),
+        ..Scenario::generate(0)
+    };
+    Table::try_from(scenario).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use toml::Value;
+
+    use super::*;
+
+    /// The README of scenarios is all that somebody needs to write one.
+    const README: &str = include_str!("../../../scenarios/README.md");
+
+    #[test]
+    fn every_action_is_here() {
+        let error = toml::from_str::<Event>("at_ms = 1\ndo = \"?\"").unwrap_err();
+        let message = error.message().to_owned();
+        let known: BTreeSet<&str> = message.split('`').skip(3).step_by(2).collect();
+        let everything = everything();
+        let events = everything["event"].as_array().unwrap().iter();
+        let here: BTreeSet<&str> = events.map(|event| event["do"].as_str().unwrap()).collect();
+        assert!(known.len() > 20, "{message}");
+        assert_eq!(here, known);
+    }
+
+    #[test]
+    fn every_field_of_a_scenario_is_here() {
+        let error = toml::from_str::<Scenario>("nothing = 1").unwrap_err();
+        let message = error.message().to_owned();
+        let known: BTreeSet<&str> = message.split('`').skip(3).step_by(2).collect();
+        let everything = everything();
+        let here: BTreeSet<&str> = everything.keys().map(String::as_str).collect();
+        assert!(known.len() > 20, "{message}");
+        assert_eq!(here, known);
+    }
+
+    #[test]
+    fn every_field_and_every_action_is_documented() {
+        let mut names = BTreeSet::new();
+        collect(&Value::Table(everything()), &mut names);
+        assert!(names.len() > 80, "{names:?}");
+        let missing: Vec<&String> = names
+            .iter()
+            .filter(|name| !README.contains(&format!("`{name}`")))
+            .collect();
+        assert!(missing.is_empty(), "not in scenarios/README.md: {missing:?}");
+    }
+
+    fn collect(value: &Value, names: &mut BTreeSet<String>) {
+        match value {
+            Value::Table(table) => {
+                for (name, value) in table {
+                    match value {
+                        Value::String(action) if name == "do" => {
+                            names.insert(action.clone());
+                        }
+                        // Whatever the engine calls its numbers.
+                        Value::Table(_) if name == "knobs" => {
+                            names.insert(name.clone());
+                        }
+                        value => {
+                            names.insert(name.clone());
+                            collect(value, names);
+                        }
+                    }
+                }
+            }
+            Value::Array(list) => {
+                for value in list {
+                    collect(value, names);
+                }
+            }
+            _ => {}
+        }
+    }
+}
