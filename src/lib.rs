@@ -22,11 +22,11 @@ pub mod env;
 mod error;
 pub mod hypercore;
 pub mod replication;
-#[doc(hidden)]
-pub mod sim_hooks;
 pub mod store;
 pub mod wire;
 
+#[doc(hidden)]
+pub use db::sim_hooks;
 pub use db::{Autobee, Role, Settings};
 pub use error::{Error, ErrorKind};
 pub use hypercore::Corestore;

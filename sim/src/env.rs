@@ -12,7 +12,7 @@ use std::time::Duration;
 use autobee::env::{Clock, Disk, Entropy, Env, Mono, Spawn, TaskHandle, Wall, Worker};
 
 use crate::crypto::SimCrypto;
-use crate::disk::SimDisk;
+use crate::disk::{SimDisk, serve};
 use crate::executor::lock;
 use crate::network::SimNetwork;
 use crate::replica::{Owner, ReplicaClock};
@@ -103,6 +103,11 @@ impl Env for SimEnv {
             .clock
             .with(|state| state.buggify(self.0.owner, point))
             .unwrap_or(false)
+    }
+
+    fn knob(&self, name: &'static str, default: u64) -> u64 {
+        let chosen = self.0.clock.with(|state| state.points.knob(name)).flatten();
+        chosen.unwrap_or(default)
     }
 
     fn planted(&self, bug: &'static str) -> bool {
@@ -247,15 +252,8 @@ impl Spawn for SimSpawn {
         result
     }
 
-    fn dedicated(&self, name: &'static str, mut worker: impl Worker) -> TaskHandle {
-        let (clock, disk) = (self.clock(), self.disk.clone());
-        self.spawn(name, async move {
-            while worker.ready().await {
-                // The time passes first: what a crash interrupts has not happened.
-                clock.sleep(disk.take_debt() + disk.sync_delay()).await;
-                worker.step();
-            }
-        })
+    fn dedicated(&self, name: &'static str, worker: impl Worker) -> TaskHandle {
+        self.spawn(name, serve(worker, self.clock(), self.disk.clone()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the schedulers have in common, so that one scenario runs under each.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -79,6 +80,9 @@ pub trait Lane: Sized {
 
     /// How often bytes reached a replica so far.
     fn delivered(&self) -> u64;
+
+    /// How often each kind of fault of the network struck so far.
+    fn strikes(&self) -> BTreeMap<&'static str, u64>;
 
     /// Virtual time since the world began.
     fn now(&self) -> Duration;
@@ -196,6 +200,10 @@ macro_rules! lane {
 
             fn delivered(&self) -> u64 {
                 self.delivered()
+            }
+
+            fn strikes(&self) -> BTreeMap<&'static str, u64> {
+                self.strikes()
             }
 
             fn now(&self) -> Duration {

@@ -8,6 +8,7 @@ mod crypto;
 pub mod disk;
 mod env;
 mod executor;
+pub mod hostile;
 pub mod invariant;
 mod lane;
 #[cfg(madsim)]
@@ -28,7 +29,7 @@ mod world;
 pub use crypto::{SimCrypto, StandIn};
 pub use env::{SimClock, SimEntropy, SimEnv, SimSpawn};
 pub use lane::Lane;
-pub use network::{PathConfig, SimListener, SimNetwork, SimStream};
+pub use network::{LatencyShape, PathConfig, SimListener, SimNetwork, SimStream};
 pub use replica::{Crash, ReplicaId};
 #[cfg(madsim)]
 pub use run::run_on_madsim;

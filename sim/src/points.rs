@@ -14,6 +14,7 @@ pub(crate) struct Points {
     buggify: bool,
     disarmed: BTreeSet<String>,
     planted: BTreeSet<String>,
+    knobs: BTreeMap<String, u64>,
     /// The stream that decides when a point fires; `None` when it is not armed in this run.
     streams: BTreeMap<&'static str, Option<Stream>>,
     /// How often a state was looked for, and how often it was seen.
@@ -26,12 +27,14 @@ impl Points {
         buggify: bool,
         disarmed: BTreeSet<String>,
         planted: BTreeSet<String>,
+        knobs: BTreeMap<String, u64>,
     ) -> Self {
         Self {
             seeds,
             buggify,
             disarmed,
             planted,
+            knobs,
             streams: BTreeMap::new(),
             sometimes: BTreeMap::new(),
         }
@@ -52,6 +55,11 @@ impl Points {
     /// Whether the engine is to have the defect `bug`.
     pub(crate) fn is_planted(&self, bug: &str) -> bool {
         self.planted.contains(bug)
+    }
+
+    /// The value that this run has for the number `name`.
+    pub(crate) fn knob(&self, name: &str) -> Option<u64> {
+        self.knobs.get(name).copied()
     }
 
     /// Counts a look at `point`.

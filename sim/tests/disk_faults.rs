@@ -276,9 +276,93 @@ fn latency_is_a_debt_and_a_sync_can_be_paid_before() {
     file.read_at(0, &mut [0]).unwrap();
     file.sync().unwrap();
     assert_eq!(disk.take_debt(), Duration::from_micros(321));
-    assert_eq!(disk.sync_delay(), Duration::from_micros(300));
-    file.sync().unwrap();
+    let begun = disk.begin_sync(true);
+    assert_eq!(begun.latency(), Duration::from_micros(300));
+    disk.end_sync(begun, || file.sync()).unwrap();
     assert_eq!(disk.take_debt(), Duration::ZERO);
+    file.sync().unwrap();
+    assert_eq!(disk.take_debt(), Duration::from_micros(300));
+}
+
+#[test]
+fn a_sync_keeps_what_there_was_at_its_begin_and_not_before_its_end() {
+    let disk = SimDisk::new(1);
+    let file = created(&disk, "log");
+    write(&*file, 0, b"before");
+    let begun = disk.begin_sync(true);
+    write(&*file, 6, b", meanwhile");
+    let during = disk.snapshot();
+    let mut choice = Seeded::new(1);
+    assert_eq!(contents(&during.crash(Crash::Lost, &mut choice), "log"), b"");
+    let images: BTreeSet<Vec<u8>> = (0..200)
+        .map(|_| contents(&during.crash(Crash::Calls, &mut choice), "log"))
+        .collect();
+    let later = b"\0\0\0\0\0\0, meanwhile";
+    let any = [&b""[..], b"before", later, b"before, meanwhile"].map(<[u8]>::to_vec);
+    assert_eq!(images, BTreeSet::from(any), "any subset");
+    disk.end_sync(begun, || file.sync()).unwrap();
+    assert_eq!(contents(&disk, "log"), b"before, meanwhile");
+    assert_eq!(
+        contents(&disk.snapshot().crash(Crash::Lost, &mut choice), "log"),
+        b"before"
+    );
+    file.sync().unwrap();
+    assert!(
+        disk.snapshot().is_synced(),
+        "another sync is about everything again"
+    );
+}
+
+#[test]
+fn a_whole_sync_may_fall_within_another() {
+    let disk = SimDisk::new(1);
+    let file = created(&disk, "log");
+    write(&*file, 0, b"one");
+    let begun = disk.begin_sync(true);
+    write(&*file, 3, b", two");
+    file.sync().unwrap();
+    write(&*file, 8, b", three");
+    disk.end_sync(begun, || file.sync()).unwrap();
+    let disk = disk.crash(Crash::Lost, &mut Seeded::new(1));
+    assert_eq!(contents(&disk, "log"), b"one, two");
+}
+
+#[test]
+fn a_failed_sync_takes_nothing_that_was_written_since_it_began() {
+    let mut kept = BTreeSet::new();
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let file = created(&disk, "log");
+        write(&*file, 0, &[1; 512]);
+        let begun = disk.begin_sync(true);
+        write(&*file, 512, &[2; 512]);
+        disk.plan(disk.stats().calls + 1, DiskFault::Error);
+        assert!(disk.end_sync(begun, || file.sync()).is_err());
+        kept.insert(contents(&disk, "log")[0]);
+        assert_eq!(contents(&disk, "log")[512..], [2; 512]);
+        file.sync().unwrap();
+        let disk = disk.crash(Crash::Lost, &mut Seeded::new(seed));
+        assert_eq!(contents(&disk, "log")[512..], [2; 512]);
+    }
+    assert_eq!(
+        kept,
+        BTreeSet::from([0, 1]),
+        "what the sync lost may be in the cache"
+    );
+}
+
+#[test]
+fn a_sync_of_a_process_that_is_gone_ends_nothing() {
+    let disk = SimDisk::new(1);
+    let file = created(&disk, "log");
+    write(&*file, 0, b"one");
+    let begun = disk.begin_sync(true);
+    let next = disk.kill();
+    assert!(disk.end_sync(begun, || file.sync()).is_err());
+    assert_eq!(
+        contents(&next.crash(Crash::Lost, &mut Seeded::new(1)), "log"),
+        b""
+    );
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::bee::{
     Tree,
 };
 use crate::crypto::CoreKey;
+use crate::env::Planted;
 use crate::wire::{Index, Length, Link};
 
 /// A tree that this peer writes: caches, the blocks of its own core, and the way to those of other cores. Cloning
@@ -177,6 +178,11 @@ impl LocalTree {
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Has it make slips. Before anything is read.
+    pub(crate) fn plant(&self, planted: Planted) {
+        self.0.bee.plant(planted);
     }
 
     // Storing it.

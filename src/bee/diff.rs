@@ -13,6 +13,7 @@ use super::range::Range;
 use super::source::Blocks;
 use super::tree::Entry;
 use super::walk::{Step, Walk};
+use crate::env::Slip;
 
 /// When two entries of one key count as the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,7 @@ impl Diff {
                 (Step::Subtree(_), _) => self.left.enter(&reader)?,
                 (_, Step::Subtree(_)) => self.right.enter(&reader)?,
                 (Step::End, Step::End) => return Ok(None),
+                (Step::Key(..), Step::End) if bee.has(Slip::DiffEndsEarly) => return Ok(None),
                 (Step::Key(left, text), Step::End) => {
                     let found = Difference {
                         left: Some(reader.entry(left)?),

@@ -7,11 +7,12 @@ use std::cmp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
 use crate::crypto::CoreKey;
+use crate::env::{Planted, Slip};
 use crate::wire::{Index, Link};
 
 use super::block::{Block, KeyRecord};
@@ -58,6 +59,7 @@ struct Shared {
     nodes: Mutex<Cache<Place, Node>>,
     node_gauge: Arc<AtomicUsize>,
     numbers: Mutex<BTreeMap<CoreId, Arc<Numbers>>>,
+    planted: OnceLock<Planted>,
 }
 
 impl Bee {
@@ -79,8 +81,19 @@ impl Bee {
                 node_gauge: nodes.gauge(),
                 nodes: Mutex::new(nodes),
                 numbers: Mutex::default(),
+                planted: OnceLock::new(),
             }),
         })
+    }
+
+    /// Has it make slips. Before anything is read.
+    pub(crate) fn plant(&self, planted: Planted) {
+        self.shared.planted.get_or_init(|| planted);
+    }
+
+    /// True when the slip is to be made.
+    pub(super) fn has(&self, slip: Slip) -> bool {
+        self.shared.planted.get().is_some_and(|planted| planted.has(slip))
     }
 
     /// The tree whose root is the last block below `head`. Nothing is read: a head that does not exist is noticed by
@@ -290,7 +303,9 @@ impl Reader<'_> {
         }
         let place = Numbering::new(place.core, place.seq, block).place(self, pointer.at)?;
         let block = self.block(place.core, place.seq)?;
-        element(block.values.as_deref(), place.offset)
+        let is_first_read = self.bee.has(Slip::FirstValueRead);
+        let offset = if is_first_read { 0 } else { place.offset };
+        element(block.values.as_deref(), offset)
             .cloned()
             .map(Some)
             .ok_or_else(|| self.corrupt_at(place, dangling("value", place.offset)))

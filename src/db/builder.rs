@@ -10,7 +10,7 @@ use super::update::{Update, UpdateHook};
 use super::{Autobee, Settings, View};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
 use crate::crypto::{CoreKey, KeyPair, PublicKey, Seed};
-use crate::engine::{Engine, EngineOptions, Planted};
+use crate::engine::{Engine, EngineOptions, Portions};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::Corestore;
@@ -169,9 +169,9 @@ impl<E: Env> Builder<E> {
                 }
             }
         };
+        engine.plant(cores.store().planted());
         if E::SIM {
-            let env = cores.store().env();
-            engine.plant(Planted::new(|bug| env.planted(bug)));
+            engine.set_portions(Portions::tuned(cores.store().env()));
         }
         engine.set_local(cores.local());
         if let Some(keys) = cores.encryption() {
@@ -182,7 +182,7 @@ impl<E: Env> Builder<E> {
         let sessions = SessionSettings {
             identity: self.identity,
             admit: self.admit,
-            ..self.settings.sessions()
+            ..self.settings.sessions(cores.store().env())
         };
         let shared = Shared::new(self.settings, sessions, engine, cores, trees, self.update);
         shared.start().await?;

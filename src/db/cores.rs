@@ -314,6 +314,14 @@ impl<E: Env> DatabaseCores<E> {
             .collect()
     }
 
+    /// The first blocks of a core that are stored here, when they are those that were taken of it.
+    pub(super) fn taken_blocks(&self, key: &CoreKey, length: Length) -> Option<Vec<Bytes>> {
+        let member = self.open.get(key)?;
+        let is_taken = !member.is_rewritten() && length.0 <= member.fed;
+        let blocks = (0..length.0).map(|index| member.core.get_local(index).ok().flatten());
+        is_taken.then(|| blocks.collect()).flatten()
+    }
+
     /// How many blocks of its batch come before the last one of these.
     pub(super) fn blocks_before(&self, key: &CoreKey, last: Length) -> Option<u64> {
         let block = self.get(key)?.get_local(last.last()?.0).ok()??;

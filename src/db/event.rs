@@ -8,7 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Autobee;
 use super::shared::{State, lock};
 use crate::crypto::CoreKey;
-use crate::env::Env;
+use crate::env::{Env, Slip, knob};
 use crate::error::Error;
 use crate::wire::Link;
 
@@ -106,9 +106,9 @@ pub(super) struct News {
 }
 
 impl News {
-    pub(super) fn new(order: Link, view: Link) -> Self {
+    pub(super) fn new<E: Env>(env: &E, order: Link, view: Link) -> Self {
         Self {
-            events: Some(broadcast::Sender::new(BACKLOG)),
+            events: Some(broadcast::Sender::new(knob::DB_EVENTS.size(env, BACKLOG))),
             order,
             view,
             is_writable: false,
@@ -178,7 +178,11 @@ impl<E: Env> State<E> {
                 });
             }
             let to = self.engine.view().head();
-            let from = std::mem::replace(&mut self.news.view, to);
+            let from = self.news.view;
+            let is_stale = to.length < from.length && self.cores.store().planted().has(Slip::UpdateFromStale);
+            if !is_stale {
+                self.news.view = to;
+            }
             self.news.send(Event::Update { from, to });
         }
         match error {

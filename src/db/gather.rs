@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::Session;
 use super::shared::{Shared, lock, unless};
 use crate::crypto::CoreKey;
-use crate::env::{Clock as _, Env, Mono, Spawn as _};
+use crate::env::{Clock as _, Env, Mono, Slip, Spawn as _};
 
 /// What went to the engine at once.
 #[derive(Debug, Clone, Copy)]
@@ -141,7 +141,7 @@ impl<E: Env> Shared<E> {
         }
         let mut gather = lock(&self.gather);
         let at = self.gathered_at(&gather);
-        gather.is_timed = at.is_some();
+        gather.is_timed = at.is_some() || self.store.planted().has(Slip::GatherOnce);
         at
     }
 }

@@ -11,7 +11,8 @@ mod gather;
 mod session;
 mod settings;
 mod shared;
-pub(crate) mod sim_hooks;
+#[doc(hidden)]
+pub mod sim_hooks;
 mod status;
 mod strangers;
 mod trees;

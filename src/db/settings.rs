@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::WINDOW_BATCHES;
+use crate::env::Env;
 use crate::replication::connection::ConnectionSettings;
 use crate::replication::mux::MuxSettings;
 use crate::replication::session::SessionSettings;
@@ -103,6 +104,8 @@ pub struct Settings {
     pub keep_alive_ms: u64,
     /// How long nothing comes from a peer before it is given up, in milliseconds. More than twice the keep-alive.
     pub silence_ms_max: u64,
+    /// Bytes of an unfinished frame that a peer has to send in each second, over `silence_ms_max`, or it counts as silent.
+    pub frame_rate_min: u64,
     /// How long a read waits for a block that is still at a peer, in milliseconds.
     pub read_wait_ms: u64,
 }
@@ -121,8 +124,8 @@ impl Settings {
     }
 
     /// The part that is about streams.
-    pub(super) fn sessions(&self) -> SessionSettings {
-        let defaults = SessionSettings::default();
+    pub(super) fn sessions<E: Env>(&self, env: &E) -> SessionSettings {
+        let defaults = SessionSettings::default().tuned(env);
         SessionSettings {
             connection: ConnectionSettings {
                 mux: MuxSettings {
@@ -132,6 +135,7 @@ impl Settings {
                 },
                 keep_alive: Duration::from_millis(self.keep_alive_ms),
                 silence: Duration::from_millis(self.silence_ms_max),
+                frame_rate_min: self.frame_rate_min,
                 handshake: Duration::from_millis(self.handshake_ms_max),
                 output_bytes: self.outbox_bytes_max,
             },
@@ -173,6 +177,7 @@ impl Default for Settings {
             view_cache_bytes_max: 64 << 20,
             keep_alive_ms: 5_000,
             silence_ms_max: 15_000,
+            frame_rate_min: 64,
             read_wait_ms: 5_000,
         }
     }

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,13 +21,16 @@ use super::{Session, Settings, Stalled};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::encryption::DatabaseKeys;
 use crate::engine::{Engine, MissingBlock, Stop};
-use crate::env::{Clock as _, Env, Mono, Spawn as _, watch};
+use crate::env::{Clock as _, Env, Mono, Slip, Spawn as _, watch};
 use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore};
 use crate::replication::Role;
 use crate::replication::session::{Replication, SessionSettings, Wakeup};
 use crate::store::Seq;
 use crate::wire::{Length, Timestamp};
+
+/// How often an entry that waits for the clock looks at it.
+const ALARM_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) struct Shared<E: Env> {
     pub(super) env: E,
@@ -85,7 +89,7 @@ impl<E: Env> Shared<E> {
         let (store, local) = (cores.store().clone(), cores.local());
         let key = engine.key();
         let updates = Updates::new(update, &engine);
-        let news = News::new(engine.records().head(), engine.view().head());
+        let news = News::new(store.env(), engine.records().head(), engine.view().head());
         let keys = cores.encryption().cloned();
         let replication = Replication::new(store.env(), &store, sessions);
         let state = State {
@@ -93,7 +97,7 @@ impl<E: Env> Shared<E> {
             cores,
             trees,
             own: Own::default(),
-            wanted: Wanted::new(&settings),
+            wanted: Wanted::new(store.env(), &settings),
             is_closed: false,
             awaited: None,
             news,
@@ -223,6 +227,7 @@ impl<E: Env> Shared<E> {
                 }
                 (drained, unawaited)
             };
+            let unawaited = unawaited.filter(|_| !self.store.planted().has(Slip::AckUnsynced));
             if let Some(seq) = unawaited {
                 self.sync_later(seq);
             }
@@ -236,7 +241,7 @@ impl<E: Env> Shared<E> {
                 Ok(drained) => {
                     self.set_alarm(drained.wake_at);
                     self.set_awaited(drained.missing);
-                    if !drained.more {
+                    if !drained.more || self.store.planted().has(Slip::PortionEndsDrain) {
                         return Ok(());
                     }
                 }
@@ -309,11 +314,19 @@ impl<E: Env> Shared<E> {
             *alarm = Some(at);
         }
         let (shared, clock) = (Arc::downgrade(self), self.env.clock().clone());
-        let wait = std::time::Duration::from_millis(at.0.saturating_sub(self.now().0));
         self.env.spawn().spawn("alarm", async move {
-            clock.sleep(wait).await;
+            // The time of day may be put right meanwhile, so it is asked again now and then.
+            loop {
+                let left = at.0.saturating_sub(clock.wall().0);
+                if left == 0 {
+                    break;
+                }
+                clock.sleep(Duration::from_millis(left).min(ALARM_LOOK)).await;
+            }
             let Some(shared) = shared.upgrade() else { return };
-            *lock(&shared.alarm) = None;
+            if !shared.store.planted().has(Slip::AlarmOnce) {
+                *lock(&shared.alarm) = None;
+            }
             // The state remembers what went wrong with applying.
             let _ = Box::pin(shared.drain()).await;
         });
@@ -383,7 +396,11 @@ impl<E: Env> State<E> {
         went_back.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
+        let members_only = self.cores.store().planted().has(Slip::BackFeedsMembers);
         for key in self.cores.feed_from(|key| self.engine.fed_from(key)) {
+            if members_only && !self.engine.is_member(&key) {
+                continue;
+            }
             self.feed(&key)?;
         }
         self.expect();
@@ -404,6 +421,10 @@ impl<E: Env> State<E> {
 
 /// Hands blocks to the engine whenever a core got more, and tells everybody who offers it.
 async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watch::Receiver<u64>) {
+    let planted = shared.upgrade().map(|shared| shared.store.planted());
+    if planted.is_some_and(|planted| planted.has(Slip::FollowerLate)) {
+        changes.mark_unchanged();
+    }
     while changes.changed().await.is_ok() {
         let Some(shared) = shared.upgrade() else { return };
         let fed = lock(&shared.state).feed(&key);

@@ -1,43 +1,246 @@
-//! What the simulator sees of a database.
+//! What checks read of a database while it runs. For the simulator: no part of the public interface, and read-only.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::Autobee;
 use super::shared::lock;
+use super::{Autobee, Held, Stats};
 use crate::crypto::CoreKey;
+use crate::engine::{AnchorKeys, Covered};
 use crate::env::Env;
-use crate::wire::{Index, Length};
+use crate::error::Error;
+use crate::hypercore::CoreError;
+use crate::wire::{Index, Length, Link};
 
-/// What takes part in the order of a database.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What the engine of a database holds at one moment.
+#[derive(Debug, Clone)]
 pub struct EngineSet {
-    /// How much of each log; none while an order is being made, or when what came last is not in it.
-    pub lengths: Option<BTreeMap<CoreKey, Length>>,
-    /// How often blocks of each log were replaced.
-    pub forks: BTreeMap<CoreKey, u64>,
+    /// The set of batches that order, records and view are those of. None while a drain is not finished, is suspended or
+    /// stopped, and while there are batches that none has seen.
+    pub covered: Option<Covered>,
+    /// The bootstrap key of the database.
+    pub database: CoreKey,
+    /// Whether batches of strangers are tried.
+    pub takes_strangers: bool,
+    /// Whether the logs are encrypted.
+    pub is_encrypted: bool,
+    /// The keys of anchors.
+    pub anchors: AnchorKeys,
+    /// What is in memory, and must be bounded.
+    pub sizes: Sizes,
+    /// Batches in the order, with those that were forgotten.
+    pub applied: usize,
+    /// Calls of apply, undos and undone batches since the opening.
+    pub stats: Stats,
+    /// How long the own log is.
+    pub own_visible: Length,
+    /// How much of it is shown to peers, and so survives power loss.
+    pub own_durable: Length,
+    /// The head of the system tree.
+    pub system: Link,
+    /// The head of the view.
+    pub view: Link,
 }
 
-/// What takes part in the order of a database.
-pub fn held<E: Env>(db: &Autobee<E>) -> EngineSet {
+/// Numbers that must stay bounded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of the engine.
+    pub engine: Held,
+    /// Blocks of batches that are not whole, or that wait for the clock.
+    pub unready_blocks: u64,
+    /// Cores that are open.
+    pub cores: usize,
+    /// Cores that are to be opened.
+    pub cores_to_open: usize,
+    /// Cores of strangers that are fetched.
+    pub strangers: usize,
+    /// Cores of strangers that wait to be fetched.
+    pub strangers_waiting: usize,
+    /// Connections.
+    pub sessions: usize,
+    /// The most bytes that wait for one peer to read them.
+    pub unsent_max: usize,
+    /// The most requests of one peer that wait for their answers.
+    pub unanswered_max: usize,
+}
+
+/// What the engine of a database holds.
+///
+/// # Errors
+///
+/// `Closed`.
+pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
+    let sessions = db.shared.sessions();
+    let state = lock(&db.shared.state);
+    state.check_open()?;
+    let engine = &state.engine;
+    let [cores_to_open, strangers, strangers_waiting] = state.wanted.counts();
+    let progress: Vec<_> = sessions.iter().map(super::Session::progress).collect();
+    Ok(EngineSet {
+        covered: engine.covered(),
+        database: engine.key(),
+        takes_strangers: engine.takes_strangers(),
+        is_encrypted: state.cores.encryption().is_some(),
+        anchors: engine.anchor_keys(),
+        sizes: Sizes {
+            engine: engine.held(),
+            unready_blocks: engine.unready_blocks(),
+            cores: state.cores.keys().count(),
+            cores_to_open,
+            strangers,
+            strangers_waiting,
+            sessions: sessions.len(),
+            unsent_max: progress.iter().map(|peer| peer.unsent).max().unwrap_or(0),
+            unanswered_max: progress.iter().map(|peer| peer.unanswered).max().unwrap_or(0),
+        },
+        applied: engine.batches(),
+        stats: engine.stats(),
+        own_visible: state.cores.local_length()?,
+        own_durable: state.cores.offered_length(&db.shared.local),
+        system: engine.records().head(),
+        view: engine.view().head(),
+    })
+}
+
+/// The first blocks of a log, in clear, as the engine took them. None when they are not all here any more: the core was
+/// closed or rewritten, and its start forgotten. Own blocks may come without the stamps of views, which mean nothing to
+/// the order.
+#[must_use]
+pub fn blocks<E: Env>(db: &Autobee<E>, core: &CoreKey, length: Length) -> Option<Vec<Bytes>> {
+    let state = lock(&db.shared.state);
+    let stored = state.cores.taken_blocks(core, length);
+    stored.or_else(|| state.engine.read_blocks(core, length))
+}
+
+/// How often each log that is open was rewritten.
+pub fn forks<E: Env>(db: &Autobee<E>) -> BTreeMap<CoreKey, u64> {
     let state = lock(&db.shared.state);
     let forks = state.cores.keys().filter_map(|key| {
         let fork = state.cores.get(&key)?.fork().ok()?;
         Some((key, fork))
     });
-    EngineSet {
-        lengths: state.engine.set(),
-        forks: forks.collect(),
-    }
+    forks.collect()
 }
 
-/// The leading blocks of a core from an index on, clear, as far as they are here.
-pub fn blocks_from<E: Env>(db: &Autobee<E>, core: &CoreKey, from: Index) -> Vec<Bytes> {
+/// The leading blocks of a log from an index on, clear, as far as they are stored here.
+///
+/// # Errors
+///
+/// When the store cannot be read.
+pub fn blocks_from<E: Env>(db: &Autobee<E>, core: &CoreKey, from: Index) -> Result<Vec<Bytes>, Error> {
     let state = lock(&db.shared.state);
     let Some(core) = state.cores.get(core) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let blocks = (from.0..).map_while(|index| core.get_local(index).ok().flatten());
-    blocks.collect()
+    let mut blocks = Vec::new();
+    for index in from.0.. {
+        match core.get_local(index) {
+            Ok(Some(block)) => blocks.push(block),
+            // What is not encrypted as it should be ends what can be read of a log.
+            Ok(None) | Err(CoreError::Cipher(_)) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(blocks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::OrderOnly;
+    use crate::env::memory::MemoryEnv;
+    use crate::hypercore::Corestore;
+    use crate::wire::Decode as _;
+    use crate::wire::oplog::OplogBlock;
+
+    async fn open(env: &MemoryEnv, key: Option<[u8; 32]>) -> Autobee<MemoryEnv> {
+        let store = Corestore::open_default(env.clone()).await.unwrap();
+        let builder = Autobee::builder(store).apply(OrderOnly).optimistic(false);
+        let builder = match key {
+            Some(key) => builder.encryption_key(key),
+            None => builder,
+        };
+        builder.open().await.unwrap()
+    }
+
+    #[test]
+    fn the_set_is_what_the_order_covers() {
+        let env = MemoryEnv::new(1);
+        let ran = env.run(async {
+            let db = open(&env, None).await;
+            let local = db.local();
+            let empty = held(&db).unwrap();
+            assert!(empty.covered.unwrap().ready.is_empty());
+            db.append(b"one").await.unwrap();
+            db.append_batch(vec![Bytes::from_static(b"two"), Bytes::from_static(b"three")])
+                .await
+                .unwrap();
+            let set = held(&db).unwrap();
+            let covered = set.covered.clone().unwrap();
+            assert_eq!(covered.ready, [(local, Length(3))].into());
+            assert_eq!(covered.known, covered.ready);
+            assert_eq!((set.own_visible, set.own_durable), (Length(3), Length(3)));
+            assert_eq!((set.applied, set.stats.undone), (2, 0));
+            assert_eq!((set.takes_strangers, set.is_encrypted), (false, false));
+            assert_eq!(set.sizes.engine.batches, 2);
+            assert_eq!(set.system.length, db.views().unwrap()[2].length);
+            let anchor = crate::engine::anchor(local, Length(2)).unwrap().key;
+            assert_eq!(set.anchors.key(local, Length(2)), Some(anchor));
+            assert_eq!(blocks(&db, &local, Length(3)).unwrap(), db.blocks(&local));
+            assert_eq!(blocks(&db, &local, Length(2)).unwrap(), db.blocks(&local)[..2]);
+            assert_eq!(blocks(&db, &local, Length(4)), None);
+            // An own batch was taken before its blocks said where the views stand.
+            let without_views = |blocks: Vec<Bytes>| -> Vec<OplogBlock> {
+                let decoded = blocks.iter().map(|block| OplogBlock::from_bytes(block).unwrap());
+                decoded.map(|block| OplogBlock { views: None, ..block }).collect()
+            };
+            let in_memory = lock(&db.shared.state).engine.read_blocks(&local, Length(3));
+            assert_eq!(
+                without_views(in_memory.unwrap()),
+                without_views(db.blocks(&local))
+            );
+            db.close().await.unwrap();
+            assert!(matches!(held(&db), Err(Error::Closed)));
+        });
+        ran.unwrap();
+    }
+
+    #[test]
+    fn there_is_no_set_while_batches_wait_to_be_ordered() {
+        let env = MemoryEnv::new(1);
+        let ran = env.run(async {
+            let db = open(&env, None).await;
+            db.append(b"one").await.unwrap();
+            let local = db.local();
+            let blocks = db.blocks(&local);
+            let mut state = lock(&db.shared.state);
+            // A stranger's batch, which nobody tries here: ordered all the same once a drain saw it.
+            let other = CoreKey::new([7; 32]);
+            state.engine.ingest(other, crate::wire::Index(0), &blocks);
+            assert!(state.engine.covered().is_some(), "not in the set yet");
+            let now = db.shared.now();
+            let drained = state.engine.drain(now, 0);
+            assert_eq!(state.engine.covered().is_none(), drained.unwrap().more);
+            while state.engine.drain(now, 1).unwrap().more {}
+            let covered = state.engine.covered().unwrap();
+            assert_eq!(covered.ready, [(local, Length(1)), (other, Length(1))].into());
+        });
+        ran.unwrap();
+    }
+
+    #[test]
+    fn anchors_of_an_encrypted_database_have_other_keys() {
+        let env = MemoryEnv::new(1);
+        let ran = env.run(async {
+            let db = open(&env, Some([3; 32])).await;
+            db.append(b"one").await.unwrap();
+            let (set, local) = (held(&db).unwrap(), db.local());
+            assert!(set.is_encrypted);
+            let clear = crate::engine::anchor(local, Length(1)).unwrap().key;
+            assert_ne!(set.anchors.key(local, Length(1)), Some(clear));
+        });
+        ran.unwrap();
+    }
 }

@@ -4,7 +4,7 @@ use super::cores::Known;
 use super::shared::lock;
 use super::{Autobee, Changes, Progress, Session, Stalled, WriterStatus};
 use crate::crypto::CoreKey;
-use crate::env::{Clock as _, Env, Mono};
+use crate::env::{Clock as _, Env, Mono, Slip, knob};
 use crate::error::Error;
 use crate::wire::oplog::{OplogBlock, ViewStamps};
 use crate::wire::{Decode as _, Index, Length, Link};
@@ -96,7 +96,12 @@ impl<E: Env> Autobee<E> {
         let peers = peers.collect();
         let state = lock(&self.shared.state);
         let writers = state.cores.known().map(|known| {
-            let record = state.engine.writer(&known.key);
+            let mut record = state.engine.writer(&known.key);
+            if let Some(record) = &mut record
+                && self.shared.store.planted().has(Slip::StatusStored)
+            {
+                record.length = known.have;
+            }
             let stalled = state.stalled(&known.key);
             WriterProgress::new(known, record, stalled)
         });
@@ -128,7 +133,8 @@ impl<E: Env> Autobee<E> {
             return Ok(None);
         };
         let end = core.contiguous_length()?;
-        for index in (end.saturating_sub(VIEWS_SEARCHED)..end).rev() {
+        let searched = knob::VIEWS_SEARCHED.of(&self.shared.env, VIEWS_SEARCHED);
+        for index in (end.saturating_sub(searched)..end).rev() {
             let block = core.get_local(index)?;
             let views = block.and_then(|block| OplogBlock::from_bytes(&block).ok()?.views);
             if views.is_some() {

@@ -17,7 +17,7 @@ use crate::env::Mono;
 use crate::replication::wakeup::TopicPeer;
 
 /// Cores of one announcer that wait. More are forgotten.
-const WAITING_MAX: usize = 1024;
+pub(super) const WAITING_MAX: usize = 1024;
 
 /// Who named a core: a peer, or something on this side.
 type Announcer = Option<TopicPeer>;
@@ -26,6 +26,7 @@ type Announcer = Option<TopicPeer>;
 #[derive(Debug)]
 pub(super) struct Strangers {
     slots_max: usize,
+    waiting_max: usize,
     quiet: Duration,
     slots: BTreeMap<CoreKey, Slot>,
     waiting: BTreeMap<Announcer, Queue>,
@@ -59,11 +60,24 @@ impl Strangers {
     pub(super) const fn new(slots_max: usize, quiet: Duration) -> Self {
         Self {
             slots_max,
+            waiting_max: WAITING_MAX,
             quiet,
             slots: BTreeMap::new(),
             waiting: BTreeMap::new(),
             last: None,
         }
+    }
+
+    /// With so many cores of one announcer that may wait, [`WAITING_MAX`] unless told.
+    pub(super) const fn holding(mut self, waiting_max: usize) -> Self {
+        self.waiting_max = waiting_max;
+        self
+    }
+
+    /// Cores that have a slot, and cores that wait for one.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let waiting = self.waiting.values().map(|queue| queue.order.len()).sum();
+        (self.slots.len(), waiting)
     }
 
     // What happens.
@@ -72,7 +86,9 @@ impl Strangers {
     pub(super) fn announce(&mut self, by: Announcer, cores: impl IntoIterator<Item = CoreKey>) {
         let queue = self.waiting.entry(by).or_default();
         for core in cores {
-            if queue.order.len() < WAITING_MAX && !self.slots.contains_key(&core) && queue.known.insert(core)
+            if queue.order.len() < self.waiting_max
+                && !self.slots.contains_key(&core)
+                && queue.known.insert(core)
             {
                 queue.order.push_back(core);
             }

@@ -18,8 +18,8 @@ use super::view::{Fetch, Source};
 use crate::bee::StoredBlocks;
 use crate::crypto::{CoreKey, Verify, hash};
 use crate::engine::encryption::SYSTEM_NAME;
-use crate::engine::{Checkpoint, Engine, Trees};
-use crate::env::Env;
+use crate::engine::{Checkpoint, Engine, TreeSettings, Trees};
+use crate::env::{Env, Slip};
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
 use crate::wire::{Decode as _, DecodeError, Decoder, Encode, EncodeError, Encoder, Index, Length, Link};
@@ -34,9 +34,6 @@ const FORKS: &str = "autobee/forks";
 /// From where the order can be taken up without what came before, newest first, behind a hash of it all, kept in the
 /// same place: a name of our own.
 const CHECKPOINTS: &str = "autobee/checkpoints";
-
-/// The slip of storing where the system tree stands one commit before the view that it names.
-const LATE_VIEW: &str = "system_before_view";
 
 /// The name of both cores, each in a namespace of its own.
 const CORE: &str = "bee";
@@ -65,7 +62,7 @@ pub(super) struct DatabaseTrees<E: Env> {
     record: Record,
     /// It says something that cannot be so: to be erased before anything is written that could be taken for it.
     is_void: bool,
-    /// The length of the view at the last commit; for [`LATE_VIEW`].
+    /// The length of the view at the last commit; for [`Slip::SystemBeforeView`].
     viewed: Length,
 }
 
@@ -105,14 +102,17 @@ impl<E: Env> DatabaseTrees<E> {
         };
         let (system, system_blocks) = open(SYSTEM, SYSTEM_NAME).await?;
         let (view, view_blocks) = open(VIEW, VIEW).await?;
-        let trees = Trees::stored(
+        let trees = Trees::shaped(
             (end(&view)?, Arc::clone(&view_blocks)),
             (end(&system)?, Arc::clone(&system_blocks)),
-            settings.view_cache_bytes_max,
+            &TreeSettings::new(settings.view_cache_bytes_max).tuned(store.env()),
         );
         let trees = trees.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
+        for tree in [&trees.system, &trees.view] {
+            tree.plant(store.planted());
+        }
         Ok(Self {
             record: Record {
                 boot: boot_of(cores.local_core()?)?,
@@ -263,7 +263,7 @@ impl<E: Env> DatabaseTrees<E> {
 
     fn unsaved_view(&self, cores: &DatabaseCores<E>) -> Vec<Bytes> {
         let mut blocks = self.trees.view.unsaved();
-        if E::SIM && cores.store().env().planted(LATE_VIEW) {
+        if cores.store().planted().has(Slip::SystemBeforeView) {
             let new = self.trees.view.length().0.saturating_sub(self.viewed.0);
             let due = blocks.len() as u64 - new.min(blocks.len() as u64);
             blocks.truncate(usize::try_from(due).unwrap_or(usize::MAX));

@@ -9,14 +9,14 @@ use std::sync::{Arc, Weak};
 use super::Settings;
 use super::cores::DatabaseCores;
 use super::shared::{Shared, State, lock, unless};
-use super::strangers::{Strangers, Turn};
+use super::strangers::{Strangers, Turn, WAITING_MAX};
 use crate::crypto::CoreKey;
 use crate::engine::Engine;
-use crate::env::{Clock as _, Env, Mono, Spawn as _, watch};
+use crate::env::{Clock as _, Env, Mono, Slip, Spawn as _, knob, watch};
 use crate::hypercore::CoreError;
 use crate::replication::session::Wakeup;
 use crate::replication::wakeup::TopicPeer;
-use crate::wire::{Length, Link};
+use crate::wire::{Length, Link, WriterRecord};
 
 /// What is to be opened, and what there is to tell.
 pub(super) struct Wanted {
@@ -151,15 +151,23 @@ impl<E: Env> State<E> {
 }
 
 impl Wanted {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new<E: Env>(env: &E, settings: &Settings) -> Self {
+        let waiting_max = knob::STRANGERS_WAITING.size(env, WAITING_MAX);
         Self {
             to_open: BTreeSet::new(),
-            strangers: Strangers::new(settings.stranger_cores_max, settings.stranger_quiet()),
+            strangers: Strangers::new(settings.stranger_cores_max, settings.stranger_quiet())
+                .holding(waiting_max),
             coupled: BTreeMap::new(),
             uncoupled: BTreeSet::new(),
             seen: None,
             unopened: BTreeSet::new(),
         }
+    }
+
+    /// Cores that are to be opened, strangers that have a slot, and strangers that wait for one.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        let (slots, waiting) = self.strangers.counts();
+        [self.to_open.len(), slots, waiting]
     }
 
     /// A core changed, and perhaps gave blocks.
@@ -184,7 +192,9 @@ impl Wanted {
         let now_seen = Some(engine.membership());
         if std::mem::replace(seen, now_seen) != now_seen {
             let members = engine.system().records();
-            for (key, _) in members.filter(|(_, record)| !record.is_anchor) {
+            let removed_go = cores.store().planted().has(Slip::RemovedUnfetched);
+            let takes_part = |record: &WriterRecord| !(record.is_anchor || removed_go && record.is_removed);
+            for (key, _) in members.filter(|(_, record)| takes_part(record)) {
                 if cores.get(key).is_none() {
                     to_open.insert(*key);
                 } else if !coupled.contains_key(key) {

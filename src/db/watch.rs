@@ -3,7 +3,7 @@
 use super::shared::lock;
 use super::{Autobee, Changes, View, ViewChange};
 use crate::bee::Range;
-use crate::env::Env;
+use crate::env::{Env, Slip};
 use crate::error::Error;
 use crate::wire::Link;
 
@@ -80,7 +80,9 @@ impl<E: Env> ViewWatch<E> {
     pub async fn next(&mut self) -> Result<ViewEvent, Error> {
         loop {
             let view = self.db.view();
-            if view.head() != self.seen.head() {
+            let is_passed_over = view.head().length < self.seen.head().length
+                && self.db.shared.store.planted().has(Slip::WatchForwardOnly);
+            if view.head() != self.seen.head() && !is_passed_over {
                 let changes = self.seen.changes(&view, self.range.clone()).await?;
                 let from = std::mem::replace(&mut self.seen, view).head();
                 if !changes.is_empty() {

@@ -11,15 +11,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::crypto::CoreKey;
 use crate::wire::{Length, Timestamp};
 
-/// How long a link to a first block waits before it is looked for among anchors of forgotten entries, in milliseconds.
-const PATIENCE_MS: u64 = 5_000;
+/// How such a search goes on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnchorPace {
+    /// How long a link to a first block waits before it is looked for among anchors of forgotten entries, in
+    /// milliseconds.
+    pub(super) patience_ms: u64,
+    /// Entries that are looked at in one step.
+    pub(super) portion: usize,
+}
 
-/// Entries that are looked at in one step.
-const PORTION: usize = 1_000;
+impl Default for AnchorPace {
+    fn default() -> Self {
+        Self {
+            patience_ms: 5_000,
+            portion: 1_000,
+        }
+    }
+}
 
 /// Looks for anchors.
 #[derive(Debug, Default)]
 pub(super) struct AnchorSearch {
+    pace: AnchorPace,
     /// Since when each link waits.
     since: BTreeMap<CoreKey, Timestamp>,
     /// These are no anchors of what was forgotten.
@@ -38,6 +52,23 @@ struct Pass {
 }
 
 impl AnchorSearch {
+    /// A search that looked at nothing yet.
+    pub(super) fn new(pace: AnchorPace) -> Self {
+        Self {
+            pace,
+            ..Self::default()
+        }
+    }
+
+    /// Sets how it goes on.
+    pub(super) const fn set_pace(&mut self, pace: AnchorPace) {
+        self.pace = pace;
+    }
+
+    pub(super) const fn pace(&self) -> AnchorPace {
+        self.pace
+    }
+
     /// One portion: the anchors that were found. `awaited` are the keys whose first block is linked and not here.
     pub(super) fn step(
         &mut self,
@@ -52,7 +83,8 @@ impl AnchorSearch {
             self.since.entry(*key).or_insert(now);
         }
         if self.pass.is_none() {
-            let is_due = |at: &Timestamp| at.0.saturating_add(PATIENCE_MS) <= now.0;
+            let patience_ms = self.pace.patience_ms;
+            let is_due = |at: &Timestamp| at.0.saturating_add(patience_ms) <= now.0;
             let due = self
                 .since
                 .iter()
@@ -68,7 +100,7 @@ impl AnchorSearch {
         let Some(pass) = &mut self.pass else {
             return found;
         };
-        for _ in 0..PORTION {
+        for _ in 0..self.pace.portion {
             let Some((writer, length)) = pass.left.last_mut() else {
                 break;
             };
@@ -94,6 +126,7 @@ impl AnchorSearch {
     /// Begins anew on another start of the order. What was found stays true.
     pub(super) fn restart(&mut self) {
         *self = Self {
+            pace: self.pace,
             found: std::mem::take(&mut self.found),
             ..Self::default()
         };
@@ -112,7 +145,7 @@ impl AnchorSearch {
     /// When the next link has waited long enough.
     pub(super) fn due(&self) -> Option<Timestamp> {
         let open = self.since.iter().filter(|(key, _)| !self.answered.contains(key));
-        open.map(|(_, at)| Timestamp(at.0.saturating_add(PATIENCE_MS)))
+        open.map(|(_, at)| Timestamp(at.0.saturating_add(self.pace.patience_ms)))
             .min()
     }
 }

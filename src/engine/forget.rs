@@ -18,7 +18,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::anchor::Anchor;
-use super::anchor_search::AnchorSearch;
+use super::anchor_search::{AnchorPace, AnchorSearch};
 use super::checkpoint::Checkpoint;
 use super::dag::Dag;
 use super::linearizer::{Linearizer, Start};
@@ -30,6 +30,7 @@ use super::trees::Trees;
 use super::{Engine, EngineOptions};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
+use crate::env::{Env, Slip, knob};
 use crate::wire::{Index, Length, Link, Timestamp};
 
 /// The default of [`EngineOptions::window_batches`].
@@ -37,6 +38,37 @@ pub const WINDOW_BATCHES: usize = 8192;
 
 /// Fewer batches are held when they have more blocks than this.
 const BLOCKS_OF_A_BATCH: usize = 4;
+
+/// Portions of an engine that change nothing of the result.
+#[derive(Debug, Clone, Copy)]
+pub struct Portions {
+    blocks_of_a_batch: usize,
+    anchors: AnchorPace,
+}
+
+impl Default for Portions {
+    fn default() -> Self {
+        Self {
+            blocks_of_a_batch: BLOCKS_OF_A_BATCH,
+            anchors: AnchorPace::default(),
+        }
+    }
+}
+
+impl Portions {
+    /// The numbers that a simulator chose for this run; the usual ones elsewhere.
+    #[must_use]
+    pub fn tuned<E: Env>(env: &E) -> Self {
+        let usual = Self::default();
+        Self {
+            blocks_of_a_batch: knob::ENGINE_BLOCKS_OF_A_BATCH.size(env, usual.blocks_of_a_batch),
+            anchors: AnchorPace {
+                patience_ms: knob::ENGINE_ANCHOR_PATIENCE_MS.of(env, usual.anchors.patience_ms),
+                portion: knob::ENGINE_ANCHOR_PORTION.size(env, usual.anchors.portion),
+            },
+        }
+    }
+}
 
 /// An engine cannot go on from a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -83,6 +115,7 @@ pub struct Held {
 pub(super) struct Past {
     trees: Trees,
     window_batches: usize,
+    blocks_of_a_batch: usize,
     /// The states at checkpoints, by number of entries.
     states: BTreeMap<u64, Place>,
     /// Nothing is forgotten before this much of each core is here again: or it would be behind at once.
@@ -105,6 +138,7 @@ impl Past {
         Self {
             trees,
             window_batches,
+            blocks_of_a_batch: BLOCKS_OF_A_BATCH,
             states: BTreeMap::new(),
             hold: BTreeMap::new(),
             search: AnchorSearch::default(),
@@ -158,6 +192,12 @@ impl<V: Verify> Engine<V> {
         Ok(engine)
     }
 
+    /// Sets portions that change nothing of the result. Before anything is ingested.
+    pub const fn set_portions(&mut self, portions: Portions) {
+        self.past.blocks_of_a_batch = portions.blocks_of_a_batch;
+        self.past.search.set_pace(portions.anchors);
+    }
+
     /// After a drain that was behind: goes back to the newest checkpoint from which all batches that are here can be
     /// ordered. Blocks are forgotten: every core has to be fed from [`Engine::fed_from`] on, as far as it was before at
     /// least, and best before the next drain. Does nothing when no drain was behind.
@@ -187,7 +227,7 @@ impl<V: Verify> Engine<V> {
     ///
     /// None: the empty state needs no tree.
     pub fn start_over(&mut self) -> Result<(), ResumeError> {
-        self.past.search = AnchorSearch::default();
+        self.past.search = AnchorSearch::new(self.past.search.pace());
         self.past.hold.clear();
         self.begin(Start::default())?;
         self.recorded.clear();
@@ -318,7 +358,8 @@ impl<V: Verify> Engine<V> {
             reader.forget(self.dag.base_length(core));
         }
         self.past.moves += 1;
-        let state = self.order.state_at(self.order.forgotten()).clone();
+        let ahead = usize::from(self.planted.has(Slip::CheckpointAhead));
+        let state = self.order.state_at(self.order.forgotten() + ahead).clone();
         self.know_anchors(&state.system);
         let Start { prefix, ladder, .. } = self.order.start(&self.dag);
         let entries = prefix.entries();
@@ -350,6 +391,11 @@ impl<V: Verify> Engine<V> {
         self.past.search.due()
     }
 
+    /// True while it is not known whether a link that is awaited is to an anchor of a forgotten entry.
+    pub(super) fn is_awaiting_anchors(&self) -> bool {
+        self.order.forgotten() > 0 && (self.is_searching() || self.past.search.due().is_some())
+    }
+
     pub(super) const fn is_searching(&self) -> bool {
         self.past.search.is_running()
     }
@@ -358,7 +404,7 @@ impl<V: Verify> Engine<V> {
     fn window(&self) -> usize {
         let window = self.past.window_batches;
         let blocks: usize = self.readers.values().map(Reader::held).sum();
-        let blocks_max = window.saturating_mul(BLOCKS_OF_A_BATCH);
+        let blocks_max = window.saturating_mul(self.past.blocks_of_a_batch);
         if blocks <= blocks_max {
             return window;
         }
@@ -367,11 +413,14 @@ impl<V: Verify> Engine<V> {
     }
 
     fn begin(&mut self, start: Start) -> Result<(), ResumeError> {
-        self.is_complete = false;
         let entries = start.prefix.entries();
         let root = self.past.state(entries)?;
         self.past.moves += 1;
-        let records = root.system.records().filter(|(_, record)| !record.is_anchor);
+        let starts_over = self.planted.has(Slip::RemovedStartsOver);
+        let records = root
+            .system
+            .records()
+            .filter(|(_, record)| !(record.is_anchor || starts_over && record.is_removed));
         let recorded = records.map(|(key, record)| (*key, record.length));
         self.dag = Dag::starting_at(start.prefix.lengths(recorded));
         self.readers.clear();

@@ -19,6 +19,7 @@ use super::replay::State;
 use super::{Engine, witness};
 use crate::apply::Snapshot;
 use crate::crypto::{CoreKey, SecretKey, Sign, Verify};
+use crate::env::Slip;
 use crate::wire::oplog::{Attestation, Backer, OplogBlock, ViewStamp, ViewStamps, Witness};
 use crate::wire::{Encode as _, EncodeError, Index, Length, Link, Timestamp};
 
@@ -57,6 +58,9 @@ impl<V: Verify> Engine<V> {
     /// Whose log [`Engine::append`] continues from now on. What is applied already counts as attested; what it says
     /// about this writer counts.
     pub fn set_local(&mut self, local: CoreKey) {
+        if self.planted.has(Slip::OwedForgotten) {
+            self.testimony = super::Testimony::default();
+        }
         self.testimony.set_local(local, self.system().clone());
         self.listen(0);
     }
@@ -100,7 +104,7 @@ impl<V: Verify> Engine<V> {
         let system = self.system();
         let blocks = vec![OplogBlock {
             timestamp: now.max(system.timestamp()),
-            links: system.links_for(&local).collect(),
+            links: self.own_links(&local),
             ..OplogBlock::default()
         }];
         let batch = self.take_own(local, blocks, manifests)?;
@@ -186,6 +190,16 @@ impl<V: Verify> Engine<V> {
         }
     }
 
+    /// What an append of `local` links.
+    fn own_links(&self, local: &CoreKey) -> Vec<Link> {
+        let most = if self.planted.has(Slip::HeadsCapped) {
+            4
+        } else {
+            usize::MAX
+        };
+        self.system().links_for(local).take(most).collect()
+    }
+
     fn compose_blocks(
         &self,
         local: CoreKey,
@@ -203,8 +217,12 @@ impl<V: Verify> Engine<V> {
                 blocks: values.len() as u64,
             });
         }
-        let links = system.links_for(&local).collect();
-        let timestamp = now.max(system.timestamp());
+        let links = self.own_links(&local);
+        let timestamp = if self.planted.has(Slip::ClockGoesBack) {
+            now
+        } else {
+            now.max(system.timestamp())
+        };
         Ok(compose::batch(values, links, timestamp, !is_writer))
     }
 

@@ -10,13 +10,13 @@ pub mod anchor;
 mod anchor_search;
 mod checkpoint;
 mod compose;
+mod covered;
 pub mod dag;
 pub mod encryption;
 mod forget;
 mod history;
 pub mod linearizer;
 mod local;
-mod planted;
 mod reader;
 mod recorded;
 mod replay;
@@ -33,16 +33,17 @@ use thiserror::Error;
 pub use anchor::anchor;
 pub use checkpoint::Checkpoint;
 pub use compose::ComposeError;
-pub use forget::{Held, ResumeError, WINDOW_BATCHES};
+pub use covered::{AnchorKeys, Covered};
+pub use forget::{Held, Portions, ResumeError, WINDOW_BATCHES};
 pub use local::OwnBatch;
-pub use planted::Planted;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub use testimony::ATTESTATIONS_MAX;
-pub use trees::{MissingBlock, Restored, Trees};
+pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
 
 use crate::apply::{ApplyFn, Snapshot};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
+use crate::env::{Planted, Slip};
 use crate::wire::{Index, Length, Link, Timestamp, Weight, WriterRecord};
 use anchor::Anchor;
 use dag::Dag;
@@ -50,7 +51,6 @@ use encryption::DatabaseKeys;
 use forget::Past;
 use linearizer::{Linearizer, Rules};
 use local::Round;
-use planted::Slip;
 use reader::Reader;
 use recorded::Recorded;
 use replay::{Pause, Run, State};
@@ -117,8 +117,6 @@ pub struct Engine<V> {
     round: Round,
     /// The last drain applied all there was: the next one begins a round.
     round_over: bool,
-    /// The order covers all batches that are ready.
-    is_complete: bool,
     recorded: Recorded,
     stopped: Option<String>,
     planted: Planted,
@@ -223,7 +221,6 @@ impl<V: Verify> Engine<V> {
             testimony: Testimony::default(),
             round: Round::default(),
             round_over: true,
-            is_complete: false,
             recorded: Recorded::default(),
             stopped: None,
             planted: Planted::default(),
@@ -237,10 +234,12 @@ impl<V: Verify> Engine<V> {
     }
 
     /// Has it make slips. Before anything is ingested.
+    #[doc(hidden)]
     pub fn plant(&mut self, planted: Planted) {
         self.planted = planted;
         self.dag.plant(planted);
         self.order.plant(planted);
+        self.recorded.plant(planted);
     }
 
     // Growing.
@@ -303,7 +302,6 @@ impl<V: Verify> Engine<V> {
             });
         }
         self.begin_round();
-        self.is_complete = false;
         self.feed_own();
         let wake_at = self.collect(now);
         let mut run = Run {
@@ -324,7 +322,6 @@ impl<V: Verify> Engine<V> {
                 self.recorded.clear();
                 self.listen(update.shared);
                 self.round_over = true;
-                self.is_complete = true;
                 self.forget();
                 Ok(Drained {
                     more: self.is_searching(),
@@ -475,13 +472,6 @@ impl<V: Verify> Engine<V> {
         Some(WriterStatus::of(*key, record))
     }
 
-    /// How much of each log takes part in the order: all batches that are ready. None while an order is being made, or
-    /// when what came last is not in it.
-    #[must_use]
-    pub fn set(&self) -> Option<BTreeMap<CoreKey, Length>> {
-        self.is_complete.then(|| self.dag.ready_lengths().collect())
-    }
-
     /// Links that nothing can be ordered behind before they are here.
     pub fn missing(&self) -> impl Iterator<Item = Link> {
         self.dag.missing()
@@ -544,7 +534,10 @@ impl<V: Verify> Engine<V> {
     fn collect(&mut self, now: Timestamp) -> Option<Timestamp> {
         let mut wake_at = None;
         for reader in self.readers.values_mut() {
-            while let Some(batch) = reader.next(now) {
+            while let Some(mut batch) = reader.next(now) {
+                if self.planted.has(Slip::ClockClamps) {
+                    batch.timestamp = batch.timestamp.min(now);
+                }
                 if self.planted.has(Slip::DroppedRemoved)
                     && let Some(record) = self.order.state().system.record(&batch.writer)
                     && record.is_removed

@@ -11,7 +11,6 @@ use std::task::{Context, Poll, Waker};
 use super::anchor::Anchor;
 use super::encryption::DatabaseKeys;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
-use super::planted::{Planted, Slip};
 use super::reader::Reader;
 use super::recorded::Recorded;
 use super::system::{Flush, System, Write};
@@ -20,7 +19,8 @@ use super::trees::{MissingBlock, Restored, Trees};
 use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, Snapshot, WriterOptions};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
-use crate::wire::{Length, Link, Weight};
+use crate::env::{Planted, Slip};
+use crate::wire::{Length, Link, Weight, WriterRecord};
 
 /// Membership and view behind an entry. A copy costs nothing.
 #[derive(Debug, Clone)]
@@ -123,7 +123,10 @@ impl Replay for Run<'_> {
         let is_stranger =
             state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
         let mut flush = self.begin(state, &step);
-        if !flush.may_apply(batch.optimistic) {
+        let is_removed = |record: &WriterRecord| record.is_removed;
+        let applies_anyway = self.planted.has(Slip::RemovedApplies)
+            && state.system.record(&batch.writer).is_some_and(is_removed);
+        if !flush.may_apply(batch.optimistic) && !applies_anyway {
             let behind = state.behind(flush, state.view.clone(), self.said(&step));
             return self.accept(state, behind);
         }
@@ -160,7 +163,12 @@ impl Replay for Run<'_> {
             }
             Some(Err(ApplyError::Reject(_))) => {}
         }
-        if is_stranger {
+        let is_recorded = if is_stranger {
+            self.planted.has(Slip::RefusedStranger)
+        } else {
+            !self.planted.has(Slip::RefusedMember)
+        };
+        if !is_recorded {
             return Ok(Verdict::Refused);
         }
         // A member's batch is recorded and has no effect, at every peer alike.
@@ -295,6 +303,9 @@ impl Host for Hosted<'_, '_> {
 
     fn ack_writer(&mut self, key: CoreKey) {
         self.acknowledged = true;
+        if self.run.planted.has(Slip::AckForgotten) {
+            return;
+        }
         self.flush.ack_writer(key);
     }
 
@@ -305,6 +316,11 @@ impl Host for Hosted<'_, '_> {
             return Err(outside);
         }
         // Lengths of batches that were read are far below what an encoding can carry.
+        let length = if self.run.planted.has(Slip::AnchorMisplaced) {
+            first
+        } else {
+            length
+        };
         let anchor = Anchor::new(self.run.keys, key, length).map_err(|_| outside)?;
         let link = anchor.link();
         self.flush.add_anchor(link.key);

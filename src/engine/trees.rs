@@ -7,6 +7,7 @@ use super::system::System;
 use crate::apply::{LocalTree, Snapshot};
 use crate::bee::{BeeError, Blocks, Fault, MemoryBlocks, Range, Settings};
 use crate::crypto::{CoreKey, hash};
+use crate::env::{Env, knob};
 use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
 use crate::wire::{Decode as _, Index, Link};
 
@@ -61,10 +62,63 @@ impl Trees {
         system: (Link, impl Blocks + Send + Sync + 'static),
         cache_bytes_max: usize,
     ) -> Result<Self, BeeError> {
+        Self::shaped(view, system, &TreeSettings::new(cache_bytes_max))
+    }
+
+    /// As [`Trees::stored`], with settings for each tree.
+    ///
+    /// # Errors
+    ///
+    /// When the settings contradict the format.
+    pub fn shaped(
+        view: (Link, impl Blocks + Send + Sync + 'static),
+        system: (Link, impl Blocks + Send + Sync + 'static),
+        settings: &TreeSettings,
+    ) -> Result<Self, BeeError> {
         Ok(Self {
-            view: LocalTree::stored(view.0, view_settings(cache_bytes_max), view.1)?,
-            system: LocalTree::stored(system.0, system_settings(), system.1)?,
+            view: LocalTree::stored(view.0, settings.view.clone(), view.1)?,
+            system: LocalTree::stored(system.0, settings.system.clone(), system.1)?,
         })
+    }
+}
+
+/// Settings of the two trees. They shape what the local peer writes, and are no part of the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeSettings {
+    /// Of the user's view.
+    pub view: Settings,
+    /// Of the system tree.
+    pub system: Settings,
+}
+
+impl TreeSettings {
+    /// Those of the original. The caches of the view take up to `cache_bytes_max` together.
+    #[must_use]
+    pub fn new(cache_bytes_max: usize) -> Self {
+        Self {
+            view: view_settings(cache_bytes_max),
+            system: system_settings(),
+        }
+    }
+
+    /// The numbers that a simulator chose for this run; elsewhere they stay as they are.
+    #[must_use]
+    pub fn tuned<E: Env>(mut self, env: &E) -> Self {
+        if E::SIM {
+            let degree =
+                |knob: knob::Knob, usual: u8| u8::try_from(knob.of(env, usual.into())).unwrap_or(usual);
+            let Self { view, system } = &mut self;
+            view.degree = degree(knob::VIEW_DEGREE, view.degree);
+            view.value_inline_bytes_max =
+                knob::VIEW_VALUE_INLINE_BYTES.size(env, view.value_inline_bytes_max);
+            view.block_bytes_preferred = knob::VIEW_BLOCK_BYTES.size(env, view.block_bytes_preferred);
+            system.degree = degree(knob::SYSTEM_DEGREE, system.degree);
+            system.block_bytes_preferred = knob::SYSTEM_BLOCK_BYTES.size(env, system.block_bytes_preferred);
+            let cache = knob::SYSTEM_CACHE_BYTES.size(env, system.block_cache_bytes_max);
+            system.block_cache_bytes_max = cache;
+            system.node_cache_bytes_max = cache;
+        }
+        self
     }
 }
 

@@ -9,10 +9,12 @@
 mod clock;
 mod disk;
 mod entropy;
+pub mod knob;
 pub mod memory;
 #[cfg(feature = "tokio")]
 pub mod native;
 mod network;
+mod planted;
 mod spawn;
 pub mod watch;
 
@@ -22,6 +24,8 @@ pub use clock::{Clock, Mono, Wall};
 pub use disk::{Disk, DiskFile, DiskLock, Open, check_name};
 pub use entropy::Entropy;
 pub use network::{Listener, Network, PeerAddr};
+#[doc(hidden)]
+pub use planted::{Layer, Planted, Slip};
 pub use spawn::{Spawn, TaskHandle, Worker};
 
 use crate::crypto::Sign;
@@ -63,6 +67,12 @@ pub trait Env: Clone + Send + Sync + 'static {
     #[inline(always)]
     fn buggify(&self, _point: &'static str) -> bool {
         false
+    }
+
+    /// The value of a named number that the simulator may choose for a run, see [`knob`]; `default` elsewhere.
+    #[inline(always)]
+    fn knob(&self, _name: &'static str, default: u64) -> u64 {
+        default
     }
 
     /// True when the simulator wants the named defect present, to prove that its checks find it.

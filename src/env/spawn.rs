@@ -15,8 +15,8 @@ pub trait Spawn: Clone + Send + Sync + 'static {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send;
 
-    /// Runs a worker to its end: natively on a thread of its own, in a simulation as a task whose steps take effect
-    /// at the end of the time that they take.
+    /// Runs a worker to its end: natively on a thread of its own, in a simulation as a task that lets the time of each
+    /// step pass between its start and its finish.
     fn dedicated(&self, name: &'static str, mut worker: impl Worker) -> TaskHandle {
         self.spawn(name, async move {
             while worker.ready().await {
@@ -27,13 +27,25 @@ pub trait Spawn: Clone + Send + Sync + 'static {
 }
 
 /// A machine that waits for work and then does a step of it that may block, on a disk as a rule.
+///
+/// A step has two halves, so that a simulator can let its time pass in between: other tasks run meanwhile, as they do
+/// beside a thread that blocks, and a crash meanwhile finds the step undone.
 pub trait Worker: Send + 'static {
     /// Completes when there is a step to do; false when there will never be one again.
     fn ready(&mut self) -> impl Future<Output = bool> + Send;
 
-    /// Does it. What it changes must take effect here, not in [`Worker::ready`]: a simulator lets the time of the step
-    /// pass before it calls this, so that a crash meanwhile finds the step undone.
-    fn step(&mut self);
+    /// Starts the step: decides what is part of it, and does not block. True when the first sync of a file in
+    /// [`Worker::finish`] is about what was written before this call, and about nothing that is written later.
+    fn start(&mut self) -> bool;
+
+    /// Does the step that was started, which may block. What it changes must take effect here.
+    fn finish(&mut self);
+
+    /// Both halves, one directly behind the other.
+    fn step(&mut self) {
+        self.start();
+        self.finish();
+    }
 }
 
 /// A started task. Dropping the handle lets the task run on.

@@ -24,6 +24,7 @@ use super::proof::{Accepted, Head, Rewound};
 use super::record::{AuthRecord, GroupRecord, LinesRecord};
 use super::staged::Staged;
 use crate::crypto::{DiscoveryKey, Sign};
+use crate::env::Slip;
 use crate::store::{Batch, CorePointer, DataPointer, Key, Read as _, Seq, Snapshot};
 use crate::wire::compact::{Encode as _, UINT_MAX};
 
@@ -114,12 +115,14 @@ impl<'a, C: Sign> Change<'a, C> {
             main: self.next_data(),
             named: Vec::new(),
         };
-        let mut core = OpenCore::new(auth, lines);
+        let mut core = OpenCore::new(auth, lines, self.cores.backlog);
         self.batch
             .put(Key::CoreByDiscovery(core.discovery_key), pointer.0.to_bytes()?)
             .put(Key::Auth(pointer), core.auth.to_bytes()?)
-            .put(Key::Sessions(pointer), core.lines.to_bytes()?)
-            .put(Key::StoreHead, self.cores.store.to_bytes()?);
+            .put(Key::Sessions(pointer), core.lines.to_bytes()?);
+        if !self.cores.planted.has(Slip::PointerReused) {
+            self.batch.put(Key::StoreHead, self.cores.store.to_bytes()?);
+        }
         core.main.write_head(&mut self.batch)?;
         self.saved.insert(pointer, None);
         self.cores.open.insert(pointer, core);
@@ -214,12 +217,17 @@ impl<'a, C: Sign> Change<'a, C> {
     ) -> Result<Appended, CoreError> {
         self.save(pointer)?;
         let fork = self.cores.get(pointer)?.main.head.tree.fork();
+        let planted = self.cores.planted;
         let line = self.line(pointer, place)?;
         if blocks.is_empty() {
             return Ok(Appended::of(&line.head.tree));
         }
         let start = line.head.tree.length();
         let blocks = match cipher {
+            Some(cipher) if planted.has(Slip::BatchNonce) => {
+                let one = |block| sealed(cipher, start, fork, std::slice::from_ref(block));
+                blocks.iter().map(one).collect::<Result<Vec<_>, _>>()?.concat()
+            }
             Some(cipher) => sealed(cipher, start, fork, &blocks)?,
             None => blocks,
         };
@@ -428,7 +436,12 @@ impl<'a, C: Sign> Change<'a, C> {
         }
         let block = accepted.block.as_ref().map(|(index, _)| *index);
         let length = accepted.head.as_ref().map(|head| head.tree.length());
+        let is_hole_counted = self.cores.planted.has(Slip::HoleCounted);
         let core = self.cores.get_mut(pointer)?;
+        let hole = core.main.blocks.contiguous_length();
+        if is_hole_counted && block == Some(hole + 1) {
+            core.main.blocks.set(hole..hole + 1);
+        }
         core.main.accept(accepted, &mut self.batch)?;
         if let Some(index) = block {
             self.happened(pointer, Event::Download { index });
@@ -538,9 +551,13 @@ impl<'a, C: Sign> Change<'a, C> {
                             *length = ancestors.min(*length);
                         }
                     }
+                    let is_untold = matches!(event, Event::Download { .. })
+                        && self.cores.planted.has(Slip::DownloadUntold);
                     // Nobody listening is fine.
                     let _ = core.events.send(event);
-                    changed.insert(pointer);
+                    if !is_untold {
+                        changed.insert(pointer);
+                    }
                     continue;
                 }
             }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use super::error::CoreError;
-use super::event::{BACKLOG, Event};
+use super::event::Event;
 use super::line::Line;
 use super::manifest::Manifest;
 use super::offer::Offer;
 use super::record::{AuthRecord, LinesRecord, RecordError, StoreRecord};
 use crate::crypto::{self, CoreKey, DiscoveryKey};
-use crate::env::watch;
+use crate::env::{Planted, watch};
 use crate::store::{CorePointer, Key, Read, Seq};
 use crate::wire::compact::Decode as _;
 
@@ -26,11 +26,14 @@ pub(super) struct Cores {
     pub(super) store: StoreRecord,
     pub(super) open: BTreeMap<CorePointer, OpenCore>,
     pub(super) next_session: u64,
+    /// Events of a core that a listener may have before it.
+    pub(super) backlog: usize,
     /// Counts cores that got their first session.
     pub(super) openings: watch::Sender<u64>,
     pub(super) is_closed: bool,
     /// After a failed commit memory and store may differ.
     pub(super) is_fenced: bool,
+    pub(super) planted: Planted,
 }
 
 /// One open core.
@@ -99,7 +102,7 @@ impl Cores {
         };
         let pointer = CorePointer(u64::from_bytes(&bytes)?);
         if let Entry::Vacant(place) = self.open.entry(pointer) {
-            place.insert(OpenCore::load(pointer, read, seq)?);
+            place.insert(OpenCore::load(pointer, read, seq, self.backlog)?);
         }
         Ok(Some(pointer))
     }
@@ -115,7 +118,7 @@ impl Cores {
 
 impl OpenCore {
     /// A core that was just made.
-    pub(super) fn new(auth: AuthRecord, lines: LinesRecord) -> Self {
+    pub(super) fn new(auth: AuthRecord, lines: LinesRecord, backlog: usize) -> Self {
         let main = Line::empty(lines.main);
         Self {
             discovery_key: crypto::discovery_key(&auth.key),
@@ -130,12 +133,12 @@ impl OpenCore {
             changes: watch::Sender::new(0),
             wishes: watch::Sender::new(0),
             compatible: BTreeMap::new(),
-            events: broadcast::Sender::new(BACKLOG),
+            events: broadcast::Sender::new(backlog),
             conflict: None,
         }
     }
 
-    fn load(pointer: CorePointer, read: &dyn Read, seq: Seq) -> Result<Self, CoreError> {
+    fn load(pointer: CorePointer, read: &dyn Read, seq: Seq, backlog: usize) -> Result<Self, CoreError> {
         let required = |key| {
             read.get(&key)?.ok_or(CoreError::Record(RecordError::Inconsistent(
                 "a core without its records",
@@ -144,7 +147,7 @@ impl OpenCore {
         let auth = AuthRecord::from_bytes(&required(Key::Auth(pointer))?)?;
         let lines = LinesRecord::from_bytes(&required(Key::Sessions(pointer))?)?;
         let main = lines.main;
-        let mut core = Self::new(auth, lines);
+        let mut core = Self::new(auth, lines, backlog);
         core.main = Line::load(main, read)?.ok_or(RecordError::Inconsistent("a core without its head"))?;
         // What was read may not be durable yet: an own head is shown when everything up to this commit is.
         if core.is_unsigned() {

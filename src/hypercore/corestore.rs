@@ -23,7 +23,7 @@ use super::record::{GroupRecord, StoreRecord};
 use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Entropy as _, Env, watch};
+use crate::env::{Clock as _, Entropy as _, Env, Planted, knob, watch};
 use crate::store::{Batch, CorePointer, Key, Seglog, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 
@@ -36,7 +36,7 @@ use crate::wire::compact::{Decode as _, Encode as _};
 ///
 /// let env = MemoryEnv::new(1);
 /// let block = env.run(async {
-///     let store = StoreHandle::open(&env, &Seglog::default())?;
+///     let store = StoreHandle::open(&env, &Seglog::default().tuned(&env))?;
 ///     let store = Corestore::open(env.clone(), store, CorestoreOptions::default()).await?;
 ///     let core = store.get(CoreOptions::name("notes")).await?;
 ///     core.append(vec!["hello".into(), "world".into()]).await?; // durable now
@@ -68,6 +68,7 @@ pub(super) struct Shared<E: Env> {
     cores: Mutex<Cores>,
     groups: broadcast::Sender<GroupEvent>,
     primary_key: PrimaryKey,
+    pub(super) planted: Planted,
 }
 
 impl<E: Env> Corestore<E> {
@@ -111,6 +112,8 @@ impl<E: Env> Corestore<E> {
                 record
             }
         };
+        let backlog = knob::CORE_EVENTS.size(&env, BACKLOG);
+        let planted = Planted::of(&env);
         let shared = Shared {
             env,
             store,
@@ -119,11 +122,14 @@ impl<E: Env> Corestore<E> {
                 store: record,
                 open: std::collections::BTreeMap::new(),
                 next_session: 0,
+                backlog,
                 openings: watch::Sender::new(0),
                 is_closed: false,
                 is_fenced: false,
+                planted,
             }),
             groups: broadcast::Sender::new(BACKLOG),
+            planted,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -163,6 +169,11 @@ impl<E: Env> Corestore<E> {
     #[must_use]
     pub fn env(&self) -> &E {
         &self.shared.env
+    }
+
+    /// The slips that are to be made.
+    pub(crate) fn planted(&self) -> Planted {
+        self.shared.planted
     }
 
     // Keys.

@@ -13,11 +13,8 @@ use super::merkle::Tree;
 use super::proof::{Head, Proof, ProofError, Receiver, Reorg, Request, UpgradeProof};
 use super::session::Core;
 use crate::crypto::CoreKey;
-use crate::env::{Env, watch};
+use crate::env::{Env, Slip, watch};
 use crate::store::Snapshot;
-
-/// Simulators switch this on to see that peers find a writer out who sends before it syncs.
-const UNSYNCED_OFFER: &str = "unsynced_offer";
 
 /// How often a proof is checked again when the core changed meanwhile.
 const CHECKS_MAX: usize = 4;
@@ -263,7 +260,7 @@ impl<E: Env> Core<E> {
         self.open_core(&cores)?;
         let core = cores.get_mut(self.pointer())?;
         core.offer.advance(durable);
-        if E::SIM && self.shared.env.planted(UNSYNCED_OFFER) {
+        if self.shared.planted.has(Slip::UnsyncedOffer) {
             return look(core, core.offer.newest());
         }
         look(core, core.offer.shown())

@@ -27,7 +27,7 @@ use super::proof::Head;
 use super::snapshot::CoreSnapshot;
 use super::wait::{Wait, Woken, changed};
 use crate::crypto::{CoreKey, DiscoveryKey, Hash, KeyPair};
-use crate::env::Env;
+use crate::env::{Env, Planted};
 use crate::store::{CorePointer, Key, Snapshot};
 
 /// How a session behaves.
@@ -445,6 +445,11 @@ impl<E: Env> Core<E> {
 
     pub(super) const fn pointer(&self) -> CorePointer {
         self.pointer
+    }
+
+    /// The slips that are to be made.
+    pub(crate) fn planted(&self) -> Planted {
+        self.shared.planted
     }
 
     pub(super) const fn options(&self) -> &SessionOptions {

@@ -17,7 +17,7 @@ use super::capability::HandshakeHash;
 use super::mux::{self, Channel, Mux, MuxError, MuxSettings, Open, OpenError};
 use super::stream::{SecretStream, StreamError, StreamEvent, StreamKeys};
 use crate::crypto::PublicKey;
-use crate::env::Mono;
+use crate::env::{Mono, Planted, Slip};
 
 /// Bounds and times of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub struct ConnectionSettings {
     pub keep_alive: Duration,
     /// After how long without a byte from the peer the stream ends. The original sends something every 5 seconds.
     pub silence: Duration,
+    /// Bytes of an unfinished frame that must come in each second, over a time of [`ConnectionSettings::silence`]. A peer
+    /// that sends less is as good as silent: perhaps the length of the frame is not what the peer sent.
+    pub frame_rate_min: u64,
     /// How long the handshake may take.
     pub handshake: Duration,
     /// Bytes that may wait to be written before nothing more is made. One message may go above it.
@@ -40,6 +43,7 @@ impl Default for ConnectionSettings {
             mux: MuxSettings::default(),
             keep_alive: Duration::from_secs(5),
             silence: Duration::from_secs(60),
+            frame_rate_min: 64,
             handshake: Duration::from_secs(20),
             output_bytes: 128 * 1024,
         }
@@ -60,6 +64,14 @@ pub enum ConnectionError {
     #[error("no handshake within {after:?}")]
     Handshake {
         /// The time it had.
+        after: Duration,
+    },
+    /// A frame did not come to its end, at a rate that no link has. To blame: the peer, or the network.
+    #[error("{bytes} bytes of a frame in {after:?}")]
+    Unfinished {
+        /// How much of it came.
+        bytes: usize,
+        /// In what time.
         after: Duration,
     },
     /// Nothing came for too long. To blame: the peer, or the network.
@@ -119,8 +131,11 @@ pub struct Connection {
     started: Mono,
     last_read: Mono,
     last_write: Mono,
+    /// When a frame ended last, or its rate was looked at, and how many bytes of the next one were here then.
+    progress: (Mono, usize),
     now: Mono,
     is_over: bool,
+    planted: Planted,
 }
 
 impl Connection {
@@ -136,9 +151,17 @@ impl Connection {
             started: now,
             last_read: now,
             last_write: now,
+            progress: (now, 0),
             now,
             is_over: false,
+            planted: Planted::default(),
         }
+    }
+
+    /// Has it make slips.
+    pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+        self.mux.plant(planted);
     }
 
     // What it is.
@@ -236,7 +259,12 @@ impl Connection {
             if self.is_over || self.mux.is_waiting() {
                 return Ok(None);
             }
-            match self.stream.poll()? {
+            let before = self.stream.buffered();
+            let polled = self.stream.poll()?;
+            if self.stream.buffered() < before {
+                self.progress = (self.now, self.stream.buffered());
+            }
+            match polled {
                 Some(StreamEvent::Message(message)) => self.mux.receive(message),
                 Some(StreamEvent::Connected { stream, remote }) => {
                     self.connected = Some((stream, remote));
@@ -311,7 +339,20 @@ impl Connection {
             return self.started + self.settings.handshake;
         }
         let keep_alive = self.last_write + self.settings.keep_alive;
-        keep_alive.min(self.last_read + self.settings.silence)
+        if self.planted.has(Slip::SilenceUnnoticed) {
+            return keep_alive;
+        }
+        let silence = keep_alive.min(self.last_read + self.settings.silence);
+        if self.stream.buffered() == 0 || self.mux.is_waiting() {
+            return silence;
+        }
+        // In the past when the frame came on since: then it is looked at with the next keep alive.
+        let progress = self.progress.0 + self.settings.silence;
+        if progress > self.now {
+            silence.min(progress)
+        } else {
+            silence
+        }
     }
 
     /// Sends what is due now.
@@ -330,19 +371,42 @@ impl Connection {
             let after = self.settings.handshake;
             return Err(ConnectionError::Handshake { after });
         }
-        if self.connected.is_some() && after >= limit {
+        if self.connected.is_some() && after >= limit && !self.planted.has(Slip::SilenceUnnoticed) {
             self.end();
             return Err(ConnectionError::Silent { after });
         }
+        self.check_progress()?;
         // What waits to be written will show that we are here.
         let is_idle = self.stream.output().is_empty();
         if self.connected.is_some() && self.now.since(self.last_write) >= self.settings.keep_alive {
             self.last_write = self.now;
-            if is_idle {
+            if is_idle && !self.planted.has(Slip::KeepAliveForgotten) {
                 // Connected, and empty: it can be sent.
                 let _ = self.stream.send(&[]);
             }
         }
+        Ok(())
+    }
+
+    /// A frame that does not come to its end counts as silence, whatever trickles in.
+    fn check_progress(&mut self) -> Result<(), ConnectionError> {
+        let buffered = self.stream.buffered();
+        let ((since, before), limit) = (self.progress, self.settings.silence);
+        if self.connected.is_none() || self.mux.is_waiting() || buffered == 0 {
+            self.progress = (self.now, buffered);
+            return Ok(());
+        }
+        let after = self.now.since(since);
+        if after < limit {
+            return Ok(());
+        }
+        let least = self.settings.frame_rate_min.saturating_mul(after.as_secs());
+        let bytes = buffered.saturating_sub(before);
+        if (bytes as u64) < least {
+            self.end();
+            return Err(ConnectionError::Unfinished { bytes, after });
+        }
+        self.progress = (self.now, buffered);
         Ok(())
     }
 
@@ -427,6 +491,29 @@ mod tests {
         let late = at + Duration::from_secs(60);
         assert!(matches!(a.tick(late), Err(ConnectionError::Silent { .. })));
         assert_eq!(a.poll(), Ok(None));
+    }
+
+    #[test]
+    fn a_frame_that_does_not_come_to_its_end_is_silence() {
+        let (mut a, mut b) = pair();
+        talk(&mut a, &mut b, Mono(0));
+        // A length of which one bit was flipped on the way: the frames behind it are taken for its contents.
+        b.receive(&[0, 0, 8], Mono(0));
+        let mut at = Mono(0);
+        let mut rate = |b: &mut Connection, bytes: usize| {
+            (0..30).find_map(|_| {
+                at = at + Duration::from_secs(5);
+                b.receive(&vec![7; bytes], at);
+                assert_eq!(b.poll(), Ok(None));
+                b.tick(at).err()
+            })
+        };
+        assert_eq!(rate(&mut b, 5 * 100), None, "a slow link");
+        let trickle = rate(&mut b, 20);
+        assert!(
+            matches!(trickle, Some(ConnectionError::Unfinished { .. })),
+            "{trickle:?}"
+        );
     }
 
     #[test]

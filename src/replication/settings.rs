@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::env::{Env, knob};
+
 /// Bounds and times of the replication of one core.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicatorSettings {
@@ -34,8 +36,28 @@ pub struct ReplicatorSettings {
     pub announced_work: u64,
     /// Runs of blocks that may wait to be announced to one peer.
     pub announcements: usize,
+    /// Messages about one core that are made for a peer before it is another core's turn.
+    pub pull_messages: usize,
+    /// Bytes of blocks that are made for a peer before it is another core's turn.
+    pub pull_bytes: usize,
     /// Whether longer lengths and other forks of peers are taken over. False for a core that only we write.
     pub follow: bool,
+}
+
+impl ReplicatorSettings {
+    /// The numbers that a simulator chose for this run; elsewhere they stay as they are.
+    #[must_use]
+    pub fn tuned<E: Env>(mut self, env: &E) -> Self {
+        if E::SIM {
+            let queue_ms = u64::try_from(self.queue_time.as_millis()).unwrap_or(u64::MAX);
+            self.queue_time = Duration::from_millis(knob::REPLICATOR_QUEUE_MS.of(env, queue_ms));
+            self.peers_per_block = knob::REPLICATOR_PEERS_PER_BLOCK.size(env, self.peers_per_block);
+            self.announcements = knob::REPLICATOR_ANNOUNCEMENTS.size(env, self.announcements);
+            self.pull_messages = knob::SESSION_PULL_MESSAGES.size(env, self.pull_messages);
+            self.pull_bytes = knob::SESSION_PULL_BYTES.size(env, self.pull_bytes);
+        }
+        self
+    }
 }
 
 impl Default for ReplicatorSettings {
@@ -54,6 +76,8 @@ impl Default for ReplicatorSettings {
             announced_pages: 2048,
             announced_work: 1 << 20,
             announcements: 1024,
+            pull_messages: 32,
+            pull_bytes: 64 * 1024,
             follow: true,
         }
     }

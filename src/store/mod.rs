@@ -38,7 +38,7 @@ pub use owner::{Owner, StoreHandle, Task};
 pub use redb::RedbEngine;
 pub use seglog::{Seglog, salvage, verify};
 
-use crate::env::{Disk, DiskLock};
+use crate::env::{Disk, DiskLock, Planted};
 
 /// The number of a commit, counted from one; zero stands for the empty store. An engine may use up numbers for its own
 /// housekeeping.
@@ -53,6 +53,16 @@ pub trait Engine: Send + Sync {
     ///
     /// [`StoreError::Locked`], [`StoreError::Newer`], [`StoreError::Corrupt`], or what the disk says.
     fn open(&self, disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError>;
+
+    /// As [`Engine::open`], with slips that a simulator plants.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::open`].
+    #[doc(hidden)]
+    fn open_planted(&self, disk: Arc<dyn Disk>, _planted: Planted) -> Result<Box<dyn Store>, StoreError> {
+        self.open(disk)
+    }
 
     /// True when commits survive the death of the process before they are synced.
     fn keeps_visible(&self) -> bool;

@@ -6,7 +6,8 @@
 //!
 //! [`Owner`] neither waits nor does I/O by itself. It says what is to be done ([`Owner::begin`]), is told the outcome
 //! ([`Owner::end`]) and answers. As a [`Worker`] it runs on a thread of its own in the native world, and as a task in a
-//! simulation, where a sync takes effect at the end of its latency: what is simulated is what runs.
+//! simulation, where a sync takes effect at the end of its latency, for what was committed before its begin: what is
+//! simulated is what runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Batch, Engine, Key, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Env, Spawn as _, Worker};
+use crate::env::{Env, Planted, Slip, Spawn as _, Worker, knob};
 
 /// A store that many share. Clones are handles to the same one; the last one that goes ends its owner.
 ///
@@ -46,6 +47,26 @@ struct Shared {
     durable: AtomicU64,
     unsynced_bytes: AtomicU64,
     over: AtomicBool,
+    limits: Limits,
+    planted: Planted,
+}
+
+/// Portions of what is done unasked.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// This much that is only visible is synced without being asked for.
+    unsynced_bytes: u64,
+    /// Bytes of housekeeping between two looks into the inbox.
+    maintain_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            unsynced_bytes: 4 * 1024 * 1024,
+            maintain_bytes: 1024 * 1024,
+        }
+    }
 }
 
 /// Who waits for what.
@@ -83,12 +104,6 @@ impl Drop for Alive {
     }
 }
 
-/// This much that is only visible is synced without being asked for.
-const UNSYNCED_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// Bytes of housekeeping between two looks into the inbox.
-const MAINTAIN_BYTES: u64 = 1024 * 1024;
-
 impl StoreHandle {
     /// Opens the store in the world's directory, and starts its owner.
     ///
@@ -96,7 +111,14 @@ impl StoreHandle {
     ///
     /// As [`Engine::open`].
     pub fn open<E: Env>(env: &E, engine: &dyn Engine) -> Result<Self, StoreError> {
-        let (handle, owner) = Self::new(engine.open(env.disk())?);
+        let usual = Limits::default();
+        let limits = Limits {
+            unsynced_bytes: knob::STORE_UNSYNCED_BYTES.of(env, usual.unsynced_bytes),
+            maintain_bytes: knob::STORE_MAINTAIN_BYTES.of(env, usual.maintain_bytes),
+        };
+        let planted = Planted::of(env);
+        let store = engine.open_planted(env.disk(), planted)?;
+        let (handle, owner) = Self::with_limits(store, limits, planted);
         env.spawn().dedicated("store", owner);
         Ok(handle)
     }
@@ -104,6 +126,10 @@ impl StoreHandle {
     /// Shares a store; someone must drive the owner.
     #[must_use]
     pub fn new(store: Box<dyn Store>) -> (Self, Owner) {
+        Self::with_limits(store, Limits::default(), Planted::default())
+    }
+
+    fn with_limits(store: Box<dyn Store>, limits: Limits, planted: Planted) -> (Self, Owner) {
         let shared = Arc::new(Shared {
             durable: AtomicU64::new(store.durable().0),
             store: Mutex::new(Some(store)),
@@ -111,12 +137,18 @@ impl StoreHandle {
             work: Notify::new(),
             unsynced_bytes: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            limits,
+            planted,
         });
         let handle = Self {
             _alive: Arc::new(Alive(shared.clone())),
             shared: shared.clone(),
         };
-        (handle, Owner { shared })
+        let owner = Owner {
+            shared,
+            started: None,
+        };
+        (handle, owner)
     }
 
     /// Makes a batch visible. Give the number to [`StoreHandle::synced`] to wait until it survives power loss; unasked
@@ -129,7 +161,7 @@ impl StoreHandle {
         let seq = self.with(|store| store.commit(batch))?;
         let bytes = batch.value_bytes() as u64;
         let before = self.shared.unsynced_bytes.fetch_add(bytes, Ordering::AcqRel);
-        if before + bytes >= UNSYNCED_BYTES_MAX {
+        if before + bytes >= self.shared.limits.unsynced_bytes {
             self.request_sync();
         }
         Ok(seq)
@@ -144,6 +176,10 @@ impl StoreHandle {
     pub async fn synced(&self, seq: Seq) -> Result<Seq, StoreError> {
         if self.durable() >= seq {
             return Ok(self.durable());
+        }
+        if self.shared.planted.has(Slip::AckBeforeSync) {
+            self.request_sync();
+            return Ok(seq);
         }
         if seq > self.seq()? {
             return Err(StoreError::Invalid("a sync of a commit that was not made"));
@@ -259,6 +295,8 @@ impl StoreHandle {
 /// The machine that syncs a shared store, and answers who waits for it.
 pub struct Owner {
     shared: Arc<Shared>,
+    /// The sync that was started as half a step.
+    started: Option<SyncJob>,
 }
 
 /// What an owner has to do next.
@@ -295,6 +333,9 @@ impl Owner {
 
     /// Takes the outcome of a sync, and answers everyone whom it serves.
     pub fn end(&mut self, done: SyncDone) {
+        if self.shared.planted.has(Slip::SyncRequestLost) {
+            locked(&self.shared.inbox).sync = false;
+        }
         let ended = match locked(&self.shared.store).as_mut() {
             Some(store) => store.end_sync(done),
             // Closed meanwhile, which made everything durable.
@@ -310,8 +351,9 @@ impl Owner {
         if !due {
             return;
         }
+        let budget = self.shared.limits.maintain_bytes;
         let more = match locked(&self.shared.store).as_mut() {
-            Some(store) => store.maintain(MAINTAIN_BYTES).map(|more| (more, store.durable())),
+            Some(store) => store.maintain(budget).map(|more| (more, store.durable())),
             None => return,
         };
         match more {
@@ -364,10 +406,16 @@ impl Worker for Owner {
         }
     }
 
-    fn step(&mut self) {
-        if locked(&self.shared.inbox).sync
-            && let Task::Sync(job) = self.begin()
-        {
+    fn start(&mut self) -> bool {
+        let is_asked = locked(&self.shared.inbox).sync;
+        if is_asked && let Task::Sync(job) = self.begin() {
+            self.started = Some(job);
+        }
+        self.started.is_some()
+    }
+
+    fn finish(&mut self) {
+        if let Some(job) = self.started.take() {
             let done = job.run();
             self.end(done);
         }

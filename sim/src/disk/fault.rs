@@ -260,7 +260,8 @@ impl State {
     }
 
     pub(super) fn charge(&mut self, op: DiskOp) {
-        if op == DiskOp::Sync && std::mem::take(&mut self.sync_paid) {
+        if op == DiskOp::Sync && self.begun.is_some() {
+            // Its time has passed.
             return;
         }
         let latency = self.draw_latency(op);

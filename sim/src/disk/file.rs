@@ -149,13 +149,14 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         self.call(DiskOp::Sync, 0, 0, |state, fault| {
+            let begun = state.begun.take();
             if fault == Some(DiskFault::Lie) {
                 return Ok(());
             }
-            let ours = |change: &Change| change.inode() == Some(self.inode);
-            let (mine, others) = state.pending.drain(..).partition(ours);
-            state.pending = others;
-            let mine: Vec<Change> = mine;
+            let mine = state.take_pending(|pending| {
+                let is_covered = begun.as_ref().is_none_or(|begun| begun.covers(pending.number));
+                is_covered && pending.change.inode() == Some(self.inode)
+            });
             let outcome = fault::check(fault);
             if outcome.is_err() {
                 state.lose(self.inode, &mine);
@@ -194,12 +195,16 @@ impl State {
     }
 
     /// A failed sync: some sectors made it, the rest never will. The process still sees what it wrote, or no longer,
-    /// as the cache has it.
+    /// as the cache has it. What was written since the sync began is in the cache all the same.
     fn lose(&mut self, inode: Inode, changes: &[Change]) {
         crash::keep_sectors(&mut self.synced, changes, &mut self.choice);
         if self.choice.below(2) == 0 {
             let contents = self.synced.contents(inode).clone();
             self.written.files.insert(inode, contents);
+            let later = self.pending.iter().map(|pending| &pending.change);
+            for change in later.filter(|change| change.inode() == Some(inode)) {
+                self.written.apply(change);
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod crash;
 mod fault;
 mod file;
 mod image;
+mod sync;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -25,6 +26,8 @@ use autobee::env::{Disk, DiskFile, DiskLock, Open, check_name};
 pub use choice::{Choose, Odometer, Seeded};
 pub use crash::{Crash, DiskSnapshot};
 pub use fault::{DiskEvent, DiskFault, DiskFaults, DiskOp, DiskStats, Latency};
+pub use sync::BegunSync;
+pub(crate) use sync::serve;
 
 use file::SimFile;
 use image::{Change, Image, Inode};
@@ -72,15 +75,26 @@ struct State {
     /// What no power cut can take.
     synced: Image,
     /// What turns `synced` into `written`, in the order of the calls.
-    pending: Vec<Change>,
+    pending: Vec<Pending>,
+    /// Number of changes so far.
+    changes: u64,
     open: BTreeMap<Inode, u64>,
     faults: DiskFaults,
     planned: BTreeMap<u64, DiskFault>,
     choice: Seeded,
     stats: DiskStats,
     debt: Duration,
-    /// The next sync was paid for by [`SimDisk::sync_delay`].
-    sync_paid: bool,
+    /// The next sync of a file is the end of this one.
+    begun: Option<BegunSync>,
+    /// Calls are those of an observer.
+    is_observed: bool,
+}
+
+/// A change that is not durable, with its number.
+#[derive(Clone)]
+struct Pending {
+    number: u64,
+    change: Change,
 }
 
 impl SimDisk {
@@ -137,12 +151,10 @@ impl SimDisk {
         std::mem::take(&mut self.state().debt)
     }
 
-    /// How long the next sync takes. Who asks sleeps first and syncs then, so that a crash in between loses what the
-    /// sync would have kept; that sync adds no debt.
-    pub fn sync_delay(&self) -> Duration {
-        let mut state = self.state();
-        state.sync_paid = true;
-        state.draw_latency(DiskOp::Sync)
+    /// Calls from now on are those of an observer, until told otherwise: they cost nothing, fail never, and count for
+    /// nothing, so that what follows is as if they had not been made.
+    pub fn observe_only(&self, is_observed: bool) {
+        self.state().is_observed = is_observed;
     }
 
     /// What was called so far.
@@ -163,7 +175,7 @@ impl SimDisk {
         let state = self.state();
         DiskSnapshot {
             synced: state.synced.clone(),
-            pending: state.pending.clone(),
+            pending: state.pending_changes(),
             written: state.written.clone(),
         }
     }
@@ -171,7 +183,13 @@ impl SimDisk {
     /// Power is cut: what was not synced meets its fate. Gives the handle of the next incarnation.
     pub fn crash(&self, how: Crash, choice: &mut impl Choose) -> Self {
         let mut state = self.state();
-        let mut image = crash::image(&state.synced, &state.pending, &state.written, how, choice);
+        let mut image = crash::image(
+            &state.synced,
+            &state.pending_changes(),
+            &state.written,
+            how,
+            choice,
+        );
         state.shorten_files(&mut image);
         state.begin(image.clone(), image, Vec::new());
         self.next(&state)
@@ -205,13 +223,15 @@ impl SimDisk {
             written: image.clone(),
             synced: image,
             pending: Vec::new(),
+            changes: 0,
             open: BTreeMap::new(),
             faults: DiskFaults::default(),
             planned: BTreeMap::new(),
             choice,
             stats: DiskStats::default(),
             debt: Duration::ZERO,
-            sync_paid: false,
+            begun: None,
+            is_observed: false,
         };
         Self {
             shared: Arc::new(Shared {
@@ -243,6 +263,9 @@ impl SimDisk {
         let mut state = self.state();
         if state.incarnation != self.incarnation {
             return Err(io::Error::new(ErrorKind::NotConnected, "the process is gone"));
+        }
+        if state.is_observed {
+            return carry_out(&mut state, None);
         }
         state.stats.count(call.op, call.name, call.offset, call.bytes);
         let number = state.stats.calls;
@@ -364,11 +387,8 @@ impl Disk for SimDisk {
                 return Ok(());
             }
             fault::check(fault)?;
-            let (names, contents) = state.pending.drain(..).partition(Change::is_name);
-            state.pending = contents;
-            let names: Vec<Change> = names;
-            for change in &names {
-                state.synced.apply(change);
+            for change in state.take_pending(|pending| pending.change.is_name()) {
+                state.synced.apply(&change);
             }
             state.forget_unreachable();
             Ok(())
@@ -388,14 +408,14 @@ impl Disk for SimDisk {
 
 impl State {
     /// Starts another incarnation on these contents.
-    fn begin(&mut self, written: Image, synced: Image, pending: Vec<Change>) {
+    fn begin(&mut self, written: Image, synced: Image, pending: Vec<Pending>) {
         self.incarnation += 1;
         self.locked = false;
         self.open.clear();
         self.written = written;
         self.synced = synced;
         self.pending = pending;
-        self.sync_paid = false;
+        self.begun = None;
         self.debt = Duration::ZERO;
         if self.pending.is_empty() {
             self.forget_unreachable();
@@ -405,7 +425,25 @@ impl State {
     /// Carries a change out in sight of the process, and leaves its durability to a sync.
     fn change(&mut self, change: Change) {
         self.written.apply(&change);
-        self.pending.push(change);
+        self.pending.push(Pending {
+            number: self.changes,
+            change,
+        });
+        self.changes += 1;
+    }
+
+    fn pending_changes(&self) -> Vec<Change> {
+        self.pending
+            .iter()
+            .map(|pending| pending.change.clone())
+            .collect()
+    }
+
+    /// Takes the changes that `wanted` says out of those that are not durable, in their order.
+    fn take_pending(&mut self, wanted: impl Fn(&Pending) -> bool) -> Vec<Change> {
+        let (taken, left): (Vec<Pending>, Vec<Pending>) = self.pending.drain(..).partition(wanted);
+        self.pending = left;
+        taken.into_iter().map(|pending| pending.change).collect()
     }
 
     /// Drops contents that neither a name nor an open file can reach, on either side.
@@ -424,12 +462,18 @@ impl State {
         // A name that is only in the list of changes can still come back.
         let gone: Vec<Inode> = gone
             .into_iter()
-            .filter(|inode| !self.pending.iter().any(|change| change.names_inode(*inode)))
+            .filter(|inode| {
+                !self
+                    .pending
+                    .iter()
+                    .any(|pending| pending.change.names_inode(*inode))
+            })
             .collect();
         for inode in gone {
             self.written.files.remove(&inode);
             self.synced.files.remove(&inode);
-            self.pending.retain(|change| change.inode() != Some(inode));
+            self.pending
+                .retain(|pending| pending.change.inode() != Some(inode));
         }
     }
 }

@@ -63,6 +63,7 @@ impl Invariant for AcknowledgedEntries {
                 for entry in moment.acknowledged {
                     let is_here = group.contains(&entry.replica)
                         && !moment.claims.forgetful.contains(&entry.replica)
+                        && !moment.claims.forged.contains(&entry.replica)
                         && is_its_log(moment, entry);
                     if is_here && !ordered.contains(&(entry.key, entry.length)) {
                         let block = moment.block(&entry.key, entry.length);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use autobee::crypto::CoreKey;
+use autobee::crypto::{CoreKey, Hash};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Length, Link};
 
@@ -13,8 +13,8 @@ use super::{Invariant, Look, Moment, ReplicaLook};
 /// See the module.
 #[derive(Debug, Default)]
 pub struct CausalOrder {
-    /// What the first block of each batch links.
-    links: BTreeMap<(CoreKey, Length), Vec<Link>>,
+    /// What the first block of each batch links, by the digest of the log with it.
+    links: BTreeMap<(CoreKey, Hash), Vec<Link>>,
     /// The order that was looked at last.
     looked: BTreeMap<usize, (u32, u64, usize)>,
     batches: u64,
@@ -26,7 +26,7 @@ impl Invariant for CausalOrder {
     }
 
     fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String> {
-        if !moment.claims.forking.is_empty() {
+        if moment.claims.may_fork() {
             return Ok(());
         }
         for (replica, look) in moment.open() {
@@ -77,8 +77,14 @@ impl CausalOrder {
     }
 
     fn links_of(&mut self, look: &Look, core: &CoreKey, length: Length) -> &[Link] {
-        self.links.entry((*core, length)).or_insert_with(|| {
-            let block = look.logs.get(core).and_then(|log| log.block(length));
+        let Some(log) = look.logs.get(core) else {
+            return &[];
+        };
+        let Some(digest) = log.digest(length) else {
+            return &[];
+        };
+        self.links.entry((*core, digest)).or_insert_with(|| {
+            let block = log.block(length);
             let block = block.and_then(|block| OplogBlock::from_bytes(block).ok());
             // Links of later blocks of a batch only say what must be here.
             block

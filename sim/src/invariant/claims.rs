@@ -9,7 +9,7 @@ use crate::disk::DiskFaults;
 use crate::scenario::{Action, CrashMode, Scenario};
 
 /// Clocks that are wrong by less than this are left alone: entries may be two hours ahead.
-pub(crate) const SKEW_HARMLESS_MS: u64 = 110 * 60 * 1000;
+pub(crate) const SKEW_HARMLESS_MS: i64 = 110 * 60 * 1000;
 
 /// What can be claimed of the replicas of a scenario, by number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,14 +18,21 @@ pub struct Claims {
     pub forgetful: BTreeSet<usize>,
     /// Replicas whose directory is lost: only what others have of their earlier logs stays.
     pub wiped: BTreeSet<usize>,
-    /// Replicas whose log may have two continuations: what they showed to others may be gone from their disk.
+    /// Replicas whose log may have two continuations: what they showed to others may be gone from their disk, or somebody
+    /// else signs with their key. Hostile peers count behind the replicas.
     pub forking: BTreeSet<usize>,
     /// Replicas whose disk may give back what was never written to it.
     pub decaying: BTreeSet<usize>,
+    /// Replicas whose log has blocks that no program of theirs wrote: what comes behind them may wait for ever.
+    pub forged: BTreeSet<usize>,
+    /// Replicas whose clock was far ahead: what they took then may wait again, when they look at it with the clock put right.
+    pub turned_back: BTreeSet<usize>,
     /// Replicas that never come back.
     pub lost: BTreeSet<usize>,
     /// Replicas that reach each other in the end.
     pub groups: Vec<Vec<usize>>,
+    /// A log that belongs to no replica may have two continuations.
+    pub is_split: bool,
     /// Links of the network stay cut, or replicas away, so that somebody dials in vain for ever.
     pub is_restless: bool,
     /// What replicas do not agree on in the end is no mistake of theirs.
@@ -61,6 +68,12 @@ impl Claims {
                     claims.forking.insert(*replica);
                     claims.forgetful.insert(*replica);
                 }
+                Action::Skew { replica, ms } if *ms >= SKEW_HARMLESS_MS => {
+                    claims.turned_back.insert(*replica);
+                }
+                Action::Forge { by, .. } => {
+                    claims.forged.insert(*by);
+                }
                 Action::Crash {
                     replica,
                     lasting: true,
@@ -81,6 +94,19 @@ impl Claims {
                 _ => {}
             }
         }
+        for (number, hostile) in scenario.hostile.iter().enumerate() {
+            let own = hostile.forks_itself().then_some(scenario.replicas + number);
+            claims.forking.extend(hostile.may_fork().or(own));
+        }
+        for hostile in &scenario.hostile {
+            if let Some(replica) = hostile.may_fork() {
+                claims.forking.insert(replica);
+                claims.forgetful.insert(replica);
+            }
+            claims.is_split |= hostile.forks_itself();
+            // It may stay, and go on.
+            claims.is_restless = true;
+        }
         let loses_power = |replica: usize| {
             scenario.event.iter().any(|event| match &event.action {
                 Action::Crash {
@@ -91,8 +117,8 @@ impl Claims {
         };
         let unsynced = visible.into_iter().filter(|replica| loses_power(*replica));
         claims.forgetful.extend(unsynced);
-        claims.is_restless = !cut.is_empty() || !claims.lost.is_empty();
-        claims.may_disagree = !claims.forking.is_empty() || !claims.decaying.is_empty();
+        claims.is_restless |= !cut.is_empty() || !claims.lost.is_empty();
+        claims.may_disagree = !claims.forking.is_empty() || !claims.decaying.is_empty() || claims.is_split;
         let connected =
             |a: usize, b: usize| scenario.connects(a, b) && !cut.contains(&(a, b)) && !cut.contains(&(b, a));
         claims.groups = groups(
@@ -114,6 +140,12 @@ impl Claims {
             self.forking.insert(replica);
             self.decaying.insert(replica);
         }
+    }
+
+    /// True when some log may have two continuations.
+    #[must_use]
+    pub fn may_fork(&self) -> bool {
+        !self.forking.is_empty() || self.is_split
     }
 
     /// True when the replicas that are there reach each other in the end.

@@ -48,7 +48,24 @@ pub fn convergence(moment: &Moment<'_>) -> Option<Violation> {
             let who = format!("({} here, {} there)", first.name, other.name);
             if look.order != theirs.order {
                 let difference = first_difference(&named(look), &named(theirs));
-                return violation(format!("orders differ {difference} {who}"));
+                let first = look
+                    .order
+                    .iter()
+                    .zip(&theirs.order)
+                    .take_while(|(a, b)| a == b)
+                    .count();
+                let differing = [look.order.get(first), theirs.order.get(first)];
+                let cores = differing.into_iter().flatten().map(|entry| entry.key);
+                let why: Vec<String> = cores
+                    .flat_map(|core| {
+                        [
+                            (described(&look.progress, core), &look.missing),
+                            (described(&theirs.progress, core), &theirs.missing),
+                        ]
+                    })
+                    .map(|(progress, missing)| format!("{progress}, missing {}", missing.len()))
+                    .collect();
+                return violation(format!("orders differ {difference} {who}; {}", why.join("; ")));
             }
             if look.writers != theirs.writers {
                 let difference = first_difference(&look.writers, &theirs.writers);
@@ -61,4 +78,17 @@ pub fn convergence(moment: &Moment<'_>) -> Option<Violation> {
         }
     }
     None
+}
+
+/// How far one log is, for people.
+fn described(progress: &[super::Progress], core: autobee::crypto::CoreKey) -> String {
+    progress.iter().find(|progress| progress.key == core).map_or_else(
+        || "unknown".into(),
+        |progress| {
+            format!(
+                "length {}, {} here, {} applied, waits for {:?}",
+                progress.length, progress.have, progress.applied, progress.pending
+            )
+        },
+    )
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use autobee::crypto::{CoreKey, Hash};
+use autobee::db::sim_hooks::Sizes;
 use autobee::db::{Held, OrderedEntry, Stats, WriterStatus};
 use autobee::wire::{Length, Link};
 use bytes::Bytes;
@@ -46,8 +47,12 @@ pub struct ReplicaLook {
 pub struct Look {
     /// The key of its writer.
     pub local: CoreKey,
+    /// How much of its own log peers may be shown: what is durable.
+    pub shown: Length,
     /// How much of each log took part in the order that it shows; none while an order is being made.
     pub set: Option<BTreeMap<CoreKey, Length>>,
+    /// The same, with the batches that wait for what they name.
+    pub known: Option<BTreeMap<CoreKey, Length>>,
     /// Everything in its order.
     pub order: Vec<OrderedEntry>,
     /// The records of all writers.
@@ -62,6 +67,8 @@ pub struct Look {
     pub stats: Stats,
     /// What is in memory.
     pub held: Held,
+    /// Queues, and what else must be bounded.
+    pub sizes: Sizes,
     /// The most batches of the order that it means to hold.
     pub window_batches: usize,
     /// How far each log is, as `status()` says.
@@ -140,7 +147,7 @@ impl Look {
     /// A hash over the bytes of all blocks in a set; none when some of them are not here.
     #[must_use]
     pub fn set_digest(&self) -> Option<Hash> {
-        let set = self.set.as_ref()?;
+        let set = self.known.as_ref()?;
         let mut bytes = Vec::with_capacity(set.len() * 72);
         for (core, length) in set.iter().filter(|(_, length)| **length > Length::ZERO) {
             bytes.extend_from_slice(core.as_bytes());

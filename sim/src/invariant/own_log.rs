@@ -1,4 +1,4 @@
-//! The log of a writer never gets shorter or other on the disk of its owner than it was when it was acknowledged.
+//! The log of a writer never gets shorter or other on the disk of its owner than what was acknowledged or shown of it.
 //!
 //! Source: DESIGN.md 5, promise 2; research/simulation.md 6.1, oracle 6 (no self-equivocation).
 
@@ -21,7 +21,7 @@ struct Known {
     life: u32,
     length: Length,
     digest: Hash,
-    /// What was acknowledged.
+    /// What was acknowledged, or shown to peers.
     durable: Length,
 }
 
@@ -40,11 +40,13 @@ impl Invariant for OwnLogs {
             };
             let at = (replica.replica, look.local);
             let acknowledged = moment.acknowledged.iter().rev();
-            let durable = acknowledged
+            let acknowledged = acknowledged
                 .filter(|entry| entry.replica == replica.replica && entry.key == look.local)
-                .map(|entry| entry.length)
+                .map(|entry| entry.length);
+            let durable = acknowledged
                 .max()
-                .unwrap_or_default();
+                .unwrap_or_default()
+                .max(look.shown.min(log.length()));
             if let Some(known) = self.known.get(&at) {
                 // What was written and not synced may go with the power.
                 let kept = if known.life == replica.life {

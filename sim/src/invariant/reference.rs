@@ -36,7 +36,7 @@ pub fn reference<V: Verify>(
     replica: &ReplicaLook,
     look: &Look,
 ) -> Option<Result<(), Violation>> {
-    let lengths = look.set.as_ref()?;
+    let lengths = look.known.as_ref()?;
     let mut set = Vec::new();
     for (key, length) in lengths {
         if *length == Length::ZERO {

@@ -26,7 +26,7 @@ impl Invariant for GrowingSets {
     fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         for (replica, look) in moment.open() {
             let Some(set) = &look.set else { continue };
-            if !moment.claims.forking.is_empty() {
+            if moment.claims.may_fork() || moment.claims.turned_back.contains(&replica.replica) {
                 continue;
             }
             if let Some((life, known)) = self.known.get(&replica.replica)

@@ -72,8 +72,16 @@ impl Invariant for ToldTruth {
             if moment.claims.may_disagree || !moment.claims.is_whole() {
                 continue;
             }
+            // What a lost directory alone had will not come.
+            let is_there = |key| {
+                let mut open = moment.open();
+                open.any(|(owner, other)| {
+                    other.local == key && !moment.claims.forged.contains(&owner.replica)
+                })
+            };
             let waiting = look.progress.iter().find(|progress| {
-                progress.pending.is_some() && progress.record.is_some() && !progress.is_stalled
+                let is_known = progress.record.is_some() && is_there(progress.key);
+                progress.pending.is_some() && is_known && !progress.is_stalled
             });
             if let Some(progress) = waiting.filter(|_| moment.claims.lost.is_empty()) {
                 return fail(format!(

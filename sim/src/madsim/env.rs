@@ -10,7 +10,7 @@ use autobee::env::{Clock, Disk, Env, Mono, Spawn, TaskHandle, Wall, Worker};
 
 use super::state::{Shared, State};
 use crate::crypto::SimCrypto;
-use crate::disk::SimDisk;
+use crate::disk::{SimDisk, serve};
 use crate::env::SimEntropy;
 use crate::executor::lock;
 use crate::network::SimNetwork;
@@ -94,6 +94,11 @@ impl Env for MadsimEnv {
     fn buggify(&self, point: &'static str) -> bool {
         let fires = |state: &mut State| state.points.fires(point);
         self.0.clock.with(fires).unwrap_or(false)
+    }
+
+    fn knob(&self, name: &'static str, default: u64) -> u64 {
+        let chosen = self.0.clock.with(|state| state.points.knob(name)).flatten();
+        chosen.unwrap_or(default)
     }
 
     fn planted(&self, bug: &'static str) -> bool {
@@ -183,15 +188,8 @@ impl Spawn for MadsimSpawn {
         result
     }
 
-    fn dedicated(&self, name: &'static str, mut worker: impl Worker) -> TaskHandle {
-        let (clock, disk) = (self.clock(), self.disk.clone());
-        self.spawn(name, async move {
-            while worker.ready().await {
-                // The time passes first: what a crash interrupts has not happened.
-                clock.sleep(disk.take_debt() + disk.sync_delay()).await;
-                worker.step();
-            }
-        })
+    fn dedicated(&self, name: &'static str, worker: impl Worker) -> TaskHandle {
+        self.spawn(name, serve(worker, self.clock(), self.disk.clone()))
     }
 }
 

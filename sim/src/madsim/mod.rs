@@ -66,6 +66,7 @@ impl MadsimWorld {
                 config.buggify,
                 config.disarmed.clone(),
                 config.planted.clone(),
+                config.knobs.clone(),
             ),
             pump_at: None,
         };
@@ -336,6 +337,12 @@ impl MadsimWorld {
     #[must_use]
     pub fn delivered(&self) -> u64 {
         lock(&self.shared.state).kernel.delivered()
+    }
+
+    /// How often each kind of fault of the network struck so far.
+    #[must_use]
+    pub fn strikes(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.shared.state).kernel.strikes()
     }
 
     /// A stream for what drives the world: workloads and fault schedules.

@@ -125,6 +125,7 @@ impl<W> Kernel<W> {
         let room = connection.pipes[end.side].room();
         if room == 0 {
             me.writer = Some(waiter());
+            self.strike("window full");
             return Poll::Pending;
         }
         let [from, to] = connection.route(end.side);
@@ -181,6 +182,13 @@ impl<W> Kernel<W> {
     /// The machine of the owner went dark.
     pub(super) fn vanish(&mut self, end: EndId) {
         self.lose_flight(end);
+        if self
+            .connections
+            .get(&end.connection)
+            .is_some_and(|connection| connection.ends[1 - end.side].gone.is_none())
+        {
+            self.strike("half open");
+        }
         if let Some(connection) = self.connections.get_mut(&end.connection) {
             let me = &mut connection.ends[end.side];
             self.wakes.extend(me.reader.take());
@@ -202,10 +210,15 @@ impl<W> Kernel<W> {
             return;
         }
         me.reset = true;
+        let is_in_frame = connection.pipes[1 - end.side].readable() > 0;
         self.wakes.extend(me.reader.take());
         self.wakes.extend(me.writer.take());
         let opening = connection.pipes[end.side].is_opening();
         connection.pipes[end.side].truncate(usize::from(opening));
+        self.strike("reset");
+        if is_in_frame {
+            self.strike("reset before all was read");
+        }
         self.notes.push(Note::Reset {
             connection: end.connection,
             at: to,
@@ -235,6 +248,7 @@ impl<W> Kernel<W> {
             let pipe = &mut connection.pipes[side];
             if !passable {
                 pipe.stalled = true;
+                self.strike("held");
                 self.notes.push(Note::Held {
                     connection: id,
                     from,
@@ -341,6 +355,7 @@ impl<W> Kernel<W> {
                 self.wakes.extend(me.reader.take());
                 let torn = self.path(from, to).tear(bytes.len());
                 if let Some(kept) = torn {
+                    self.strike("torn");
                     if let Some(connection) = self.connections.get_mut(&id)
                         && kept > 0
                     {
@@ -357,6 +372,9 @@ impl<W> Kernel<W> {
                     changed[at] ^= bit;
                     changed.into()
                 });
+                if flip.is_some() {
+                    self.strike("corrupt");
+                }
                 self.delivered += 1;
                 self.notes.push(Note::Deliver {
                     connection: id,

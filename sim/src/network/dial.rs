@@ -10,6 +10,7 @@ use super::address::{self, ANY_PORT};
 use super::connection::{Connection, End};
 use super::kernel::{Due, EndId, Kernel};
 use super::note::Note;
+use super::path::Dialling;
 use super::pipe::{Load, Pipe};
 use crate::replica::ReplicaId;
 
@@ -183,6 +184,20 @@ impl<W> Kernel<W> {
             }
             return;
         }
+        if stage == Stage::Asking {
+            match self.path(from, to).dial() {
+                Dialling::Heard => {}
+                Dialling::Refused => {
+                    self.strike("dial refused");
+                    if let Some(dial) = self.dials.get_mut(&id) {
+                        dial.stage = Stage::Answered { accepted: false };
+                    }
+                    return self.send_dial(id);
+                }
+                // Its patience ends it.
+                Dialling::Lost => return self.strike("dial lost"),
+            }
+        }
         match stage {
             Stage::Asking => match self
                 .listeners
@@ -208,6 +223,9 @@ impl<W> Kernel<W> {
     }
 
     pub(super) fn give_up_dial(&mut self, id: u64) {
+        if self.dials.get(&id).is_some_and(|dial| !dial.is_done()) {
+            self.strike("dial timed out");
+        }
         self.fail_dial(id, io::ErrorKind::TimedOut);
     }
 

@@ -75,6 +75,7 @@ pub(crate) struct Kernel<W> {
     scheduled: u64,
     ids: u64,
     pub(super) delivered: u64,
+    strikes: BTreeMap<&'static str, u64>,
 }
 
 impl<W> Kernel<W> {
@@ -98,6 +99,7 @@ impl<W> Kernel<W> {
             scheduled: 0,
             ids: 0,
             delivered: 0,
+            strikes: BTreeMap::new(),
         }
     }
 
@@ -257,6 +259,16 @@ impl<W> Kernel<W> {
     /// How often bytes became readable so far.
     pub(crate) const fn delivered(&self) -> u64 {
         self.delivered
+    }
+
+    /// How often each kind of fault struck so far.
+    pub(crate) fn strikes(&self) -> BTreeMap<&'static str, u64> {
+        self.strikes.clone()
+    }
+
+    /// A fault struck.
+    pub(super) fn strike(&mut self, fault: &'static str) {
+        *self.strikes.entry(fault).or_default() += 1;
     }
 
     /// Streams that at least one end still holds.

@@ -25,7 +25,7 @@ use autobee::env::{Listener, Network, PeerAddr};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(crate) use kernel::{EndId, Kernel};
-pub use path::PathConfig;
+pub use path::{LatencyShape, PathConfig};
 
 use crate::replica::ReplicaId;
 

@@ -17,8 +17,12 @@ use crate::seed::{Seeds, Stream};
 pub struct PathConfig {
     /// Least latency, microseconds.
     pub latency_us_min: u64,
-    /// Greatest latency without a spike, microseconds.
+    /// Greatest latency without a spike, microseconds. An exponential latency is seldom above.
     pub latency_us_max: u64,
+    /// How latencies spread between the two.
+    pub latency_shape: LatencyShape,
+    /// Latency on top that a path keeps for ever, drawn for each up to this, microseconds: some peers are far away.
+    pub offset_us_max: u64,
     /// How often a segment meets a spike.
     pub spike_64k: u32,
     /// Greatest extra latency of a spike, microseconds.
@@ -35,6 +39,31 @@ pub struct PathConfig {
     pub corrupt_64k: u32,
     /// How often a stream is reset in the middle of a segment: its first bytes arrive, and nothing after them.
     pub tear_64k: u32,
+    /// How often somebody who dials is refused though the other end listens.
+    pub refuse_64k: u32,
+    /// How often somebody who dials hears nothing.
+    pub hang_64k: u32,
+}
+
+/// How latencies spread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LatencyShape {
+    /// Each is as likely as any other.
+    #[default]
+    Uniform,
+    /// The longer, the less likely: each quarter of the range halves what is left.
+    Exponential,
+    /// Near the least, and once in eight times near the greatest: a fast way and a slow one.
+    Bimodal,
+}
+
+/// What becomes of a first message that should open a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialling {
+    Heard,
+    Refused,
+    Lost,
 }
 
 /// A path with its state.
@@ -46,6 +75,9 @@ pub(super) struct Path {
     chop: Stream,
     corrupt: Stream,
     tear: Stream,
+    dial: Stream,
+    /// Part of each latency, in millionths of what the configuration allows.
+    offset_ppm: u64,
 }
 
 impl Default for PathConfig {
@@ -54,6 +86,8 @@ impl Default for PathConfig {
         Self {
             latency_us_min: 1_000,
             latency_us_max: 10_000,
+            latency_shape: LatencyShape::Uniform,
+            offset_us_max: 0,
             spike_64k: 64,
             spike_us_max: 200_000,
             bytes_per_ms: 12_500,
@@ -62,6 +96,8 @@ impl Default for PathConfig {
             read_max: 0,
             corrupt_64k: 0,
             tear_64k: 0,
+            refuse_64k: 0,
+            hang_64k: 0,
         }
     }
 }
@@ -75,6 +111,8 @@ impl Path {
             chop: seeds.stream("path chop", &[from, to]),
             corrupt: seeds.stream("path corruption", &[from, to]),
             tear: seeds.stream("path tear", &[from, to]),
+            dial: seeds.stream("path dial", &[from, to]),
+            offset_ppm: seeds.stream("path offset", &[from, to]).below(1_000_001),
         }
     }
 
@@ -140,11 +178,42 @@ impl Path {
         Some((self.corrupt.index(bytes), 1 << self.corrupt.below(8)))
     }
 
+    /// What becomes of a dial that came through.
+    pub(super) fn dial(&mut self) -> Dialling {
+        if self.config.refuse_64k > 0 && self.dial.chance(self.config.refuse_64k) {
+            Dialling::Refused
+        } else if self.config.hang_64k > 0 && self.dial.chance(self.config.hang_64k) {
+            Dialling::Lost
+        } else {
+            Dialling::Heard
+        }
+    }
+
     fn draw_latency(&mut self) -> u64 {
         let config = &self.config;
         let min = config.latency_us_min.saturating_mul(1_000);
         let max = config.latency_us_max.saturating_mul(1_000);
-        let mut nanos = self.latency.between(min, max);
+        let range = max.saturating_sub(min);
+        let mut nanos = match config.latency_shape {
+            LatencyShape::Uniform => self.latency.between(min, max),
+            // Integers alone: the logarithm of a float is not the same everywhere.
+            LatencyShape::Exponential => {
+                let half = range / 4;
+                let halves = u64::from(self.latency.next_u64().trailing_zeros());
+                min.saturating_add(half.saturating_mul(halves))
+                    .saturating_add(self.latency.below(half.saturating_add(1)))
+            }
+            LatencyShape::Bimodal => {
+                let within = self.latency.below(range / 8 + 1);
+                if self.latency.chance(8_192) {
+                    max - within
+                } else {
+                    min + within
+                }
+            }
+        };
+        let offset = u128::from(config.offset_us_max) * u128::from(self.offset_ppm) / 1_000;
+        nanos = nanos.saturating_add(u64::try_from(offset).unwrap_or(u64::MAX));
         if config.spike_64k > 0 && self.latency.chance(config.spike_64k) {
             nanos = nanos.saturating_add(self.latency.below(config.spike_us_max.saturating_mul(1_000)));
         }
@@ -169,6 +238,37 @@ mod tests {
         for _ in 0..1_000 {
             assert!((1_000_000..=10_000_000).contains(&path.arrival(0)));
         }
+    }
+
+    #[test]
+    fn latencies_have_their_shape_and_a_path_keeps_its_offset() {
+        let draw = |latency_shape, offset_us_max| {
+            let mut path = path(PathConfig {
+                latency_us_min: 1_000,
+                latency_us_max: 9_000,
+                latency_shape,
+                offset_us_max,
+                spike_64k: 0,
+                ..PathConfig::default()
+            });
+            (0..4_000).map(|_| path.arrival(0)).collect::<Vec<u64>>()
+        };
+        let share = |of: &[u64], above: u64| of.iter().filter(|nanos| **nanos > above).count();
+        let exponential = draw(LatencyShape::Exponential, 0);
+        // Behind a quarter of the range a half, behind two a quarter, and so on.
+        for (above, expected) in [(3_000_000, 2_000), (5_000_000, 1_000), (9_000_000, 250)] {
+            let found = share(&exponential, above);
+            assert!(found.abs_diff(expected) < expected / 3, "{found} above {above}");
+        }
+        let bimodal = draw(LatencyShape::Bimodal, 0);
+        assert_eq!(share(&bimodal, 2_000_000), share(&bimodal, 7_999_999));
+        assert!(share(&bimodal, 5_000_000).abs_diff(500) < 100);
+        let (near, far) = (
+            draw(LatencyShape::Uniform, 0),
+            draw(LatencyShape::Uniform, 50_000),
+        );
+        let offset = far[0] - near[0];
+        assert!(offset <= 50_000_000 && near.iter().zip(&far).all(|(near, far)| far - near == offset));
     }
 
     #[test]

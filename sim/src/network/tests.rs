@@ -8,7 +8,7 @@ use autobee::env::PeerAddr;
 use proptest::prelude::*;
 
 use super::kernel::{EndId, Kernel};
-use super::path::PathConfig;
+use super::path::{LatencyShape, PathConfig};
 use crate::replica::ReplicaId;
 use crate::seed::Seeds;
 
@@ -27,6 +27,10 @@ const PLAIN: PathConfig = PathConfig {
     read_max: 0,
     corrupt_64k: 0,
     tear_64k: 0,
+    latency_shape: LatencyShape::Uniform,
+    offset_us_max: 0,
+    refuse_64k: 0,
+    hang_64k: 0,
 };
 
 struct Net {

@@ -14,6 +14,7 @@ use super::{SimError, Simulation};
 use crate::disk::{DiskFaults, SimDisk};
 use crate::invariant::{Acknowledged, SKEW_HARMLESS_MS};
 use crate::lane::Lane;
+use crate::network::PathConfig;
 use crate::replica::Crash;
 use crate::scenario::{Action, Append, CrashMode};
 use crate::workload::Op;
@@ -229,6 +230,24 @@ impl<S: Lane> Simulation<'_, S> {
         });
     }
 
+    /// Streams are no longer torn, nor their bytes flipped. Slow paths stay slow.
+    pub(super) fn heal_paths(&self) {
+        let path = PathConfig {
+            tear_64k: 0,
+            corrupt_64k: 0,
+            ..self.scenario.network
+        };
+        let replicas = 0..self.scenario.replicas;
+        for (from, to) in replicas
+            .clone()
+            .flat_map(|from| replicas.clone().map(move |to| (from, to)))
+        {
+            if from != to {
+                self.world.set_path(self.group.id(from), self.group.id(to), path);
+            }
+        }
+    }
+
     /// Puts clocks right that are so wrong that entries wait for them. What was written ahead of time is in the past
     /// then: time passed for everybody.
     pub(super) fn heal_clocks(&self) {
@@ -236,10 +255,9 @@ impl<S: Lane> Simulation<'_, S> {
             Action::Skew { ms, .. } => Some(ms),
             _ => None,
         });
-        let harmless = i64::try_from(SKEW_HARMLESS_MS).unwrap_or(i64::MAX);
         let furthest = skews.map(i64::saturating_abs).max().unwrap_or(0);
         let drifts = |event: &crate::scenario::Event| matches!(event.action, Action::Drift { .. });
-        if furthest < harmless && !self.scenario.event.iter().any(drifts) {
+        if furthest < SKEW_HARMLESS_MS && !self.scenario.event.iter().any(drifts) {
             return;
         }
         for replica in 0..self.scenario.replicas {

@@ -13,10 +13,11 @@ use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
 
 use crate::disk::DiskSnapshot;
+use crate::hostile::Ledger;
 use crate::invariant::{Acknowledged, Seen, Violation};
 use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
-use crate::scenario::Scenario;
+use crate::scenario::{Action, Scenario};
 use crate::workload::Contract;
 use crate::world::NameError;
 
@@ -36,6 +37,7 @@ struct Members<E: Env> {
     scenario: Scenario,
     acknowledged: Vec<Acknowledged>,
     failures: Vec<Violation>,
+    ledger: Ledger,
 }
 
 struct Member<E: Env> {
@@ -90,6 +92,7 @@ impl<E: Env> Group<E> {
             scenario: scenario.clone(),
             acknowledged: Vec::new(),
             failures: Vec::new(),
+            ledger: Ledger::new(&scenario.hostile),
         };
         Ok(Self(Arc::new(Mutex::new(members))))
     }
@@ -168,7 +171,7 @@ impl<E: Env> Group<E> {
         }
         let watching = self.clone();
         env.spawn()
-            .spawn("watch", watching.watch(db.clone(), replica, life));
+            .spawn("watch", watching.watch(env.clone(), db.clone(), replica, life));
         let listening = self.clone();
         env.spawn()
             .spawn("events", listening.listen(db.clone(), replica, life));
@@ -184,13 +187,13 @@ impl<E: Env> Group<E> {
         let Ok(mut listener) = env.network().listen(&PeerAddr::new(name)).await else {
             return;
         };
+        let ledger = self.ledger();
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    if db.replicate(stream, Role::Responder).is_err() {
-                        return;
-                    }
-                }
+                Ok((stream, from)) => match db.replicate(stream, Role::Responder) {
+                    Ok(session) => ledger.watch(&env, &from, session),
+                    Err(_) => return,
+                },
                 // A peer that went away while it was accepted says nothing about the next one.
                 Err(_) => env.clock().sleep(REDIAL).await,
             }
@@ -223,7 +226,7 @@ impl<E: Env> Group<E> {
     }
 
     /// Follows the whole view by its changes alone.
-    async fn watch(self, db: Autobee<E>, replica: usize, life: u32) {
+    async fn watch(self, env: E, db: Autobee<E>, replica: usize, life: u32) {
         let start = db.view();
         let mut watch = db.watch(Range::all());
         let Ok(first) = start.all().await else { return };
@@ -237,8 +240,8 @@ impl<E: Env> Group<E> {
             match watch.next().await {
                 Ok(event) => self.see(replica, life, |seen| seen.watched(&event)),
                 Err(error) if error.kind() == ErrorKind::Closed => return,
-                // The next call tries again, when something changed.
-                Err(_) => {}
+                // The next call tries again.
+                Err(_) => env.clock().sleep(REDIAL).await,
             }
         }
     }
@@ -312,6 +315,19 @@ impl<E: Env> Group<E> {
         self.lock().replicas[replica].local
     }
 
+    /// The accounts of hostile peers.
+    pub(super) fn ledger(&self) -> Ledger {
+        self.lock().ledger.clone()
+    }
+
+    pub(super) fn encryption(&self) -> Option<[u8; 32]> {
+        self.lock().scenario.encrypted.then_some(ENCRYPTION_KEY)
+    }
+
+    pub(super) fn takes_strangers(&self) -> bool {
+        !self.lock().scenario.members_only
+    }
+
     pub(super) fn keep_backup(&self, replica: usize, backup: DiskSnapshot) {
         self.lock().replicas[replica].backup = Some(backup);
     }
@@ -359,8 +375,12 @@ impl<E: Env> Group<E> {
         }
     }
 
-    /// True for an error that a faulty disk explains.
+    /// True for an error that a faulty disk explains, or a log that somebody else wrote to.
     fn excuses(&self, replica: usize, error: &Error) -> bool {
+        let forges = |event: &crate::scenario::Event| matches!(event.action, Action::Forge { by, .. } if by == replica);
+        if error.kind() == ErrorKind::Corrupt && self.lock().scenario.event.iter().any(forges) {
+            return true;
+        }
         let is_of_disk = matches!(
             error.kind(),
             ErrorKind::Disk | ErrorKind::Interrupted | ErrorKind::Corrupt | ErrorKind::Internal

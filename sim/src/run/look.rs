@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use autobee::crypto::CoreKey;
-use autobee::db::{Autobee, Pending, View};
+use autobee::db::{Autobee, Pending, View, sim_hooks};
 use autobee::env::Env;
-use autobee::sim_hooks;
 use autobee::wire::Index;
 use bytes::Bytes;
 
@@ -45,11 +44,12 @@ impl Looks {
     /// None when the database answers nothing: it is closed, or its disk fails.
     fn look<E: Env>(&mut self, group: &Group<E>, replica: usize, db: &Autobee<E>) -> Option<Look> {
         let life = group.life(replica);
-        let set = sim_hooks::held(db);
+        let set = sim_hooks::held(db).ok()?;
+        let (ready, known) = set.covered.map(|covered| (covered.ready, covered.known)).unzip();
         let view = self.view(replica, life, &db.view())?;
         let status = db.status();
         let mut logs = BTreeMap::new();
-        for (core, fork) in &set.forks {
+        for (core, fork) in &sim_hooks::forks(db) {
             let known = self.logs.entry((replica, *core)).or_insert_with(|| Known {
                 life,
                 fork: *fork,
@@ -62,7 +62,7 @@ impl Looks {
                     log: Arc::default(),
                 };
             }
-            let more = sim_hooks::blocks_from(db, core, Index(known.log.length().0));
+            let more = sim_hooks::blocks_from(db, core, Index(known.log.length().0)).ok()?;
             if !more.is_empty() {
                 Arc::make_mut(&mut known.log).extend(more);
             }
@@ -79,7 +79,10 @@ impl Looks {
         });
         Some(Look {
             local: db.local(),
-            set: set.lengths,
+            shown: set.own_durable,
+            set: ready,
+            known,
+            sizes: set.sizes,
             order: db.order(),
             writers: db.writers(),
             view,

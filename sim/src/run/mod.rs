@@ -4,9 +4,11 @@ mod act;
 mod checks;
 mod group;
 mod look;
+mod outsiders;
 mod plan;
 mod report;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use autobee::env::Env as _;
@@ -16,7 +18,8 @@ use thiserror::Error;
 pub use report::{ReplicaState, Report};
 
 use crate::disk::DiskFaults;
-use crate::invariant::{Acknowledged, Healing, Violation, gathering};
+use crate::hostile::{Hostiles, Known};
+use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering};
 use crate::lane::Lane;
 use crate::replica::Crash;
 use crate::scenario::{CryptoChoice, Scenario};
@@ -56,6 +59,9 @@ pub enum SimError {
     /// The scenario has replicas that cannot be.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The scenario plants a slip that nobody knows.
+    #[error("planted: {0}")]
+    Planted(String),
     /// The trace could not be written.
     #[error("the trace could not be written: {0}")]
     Trace(String),
@@ -95,6 +101,7 @@ struct Simulation<'a, S: Lane> {
     group: Group<S::Env>,
     looks: Looks,
     checks: Checks,
+    hostiles: Hostiles,
     /// When everything was healed, and how often each replica had undone something until then.
     healed: Option<(Duration, Vec<u64>)>,
 }
@@ -113,6 +120,9 @@ impl<'a, S: Lane> Simulation<'a, S> {
 
     /// Makes the world, lets the creator make the database, and starts everybody who is there from the start.
     fn start(scenario: &'a Scenario, seed: u64, trace: TraceSink) -> Result<Self, SimError> {
+        if let Some(why) = scenario.unknown_slip() {
+            return Err(SimError::Planted(why));
+        }
         let world = S::new(WorldConfig {
             seed,
             path: scenario.network,
@@ -120,18 +130,22 @@ impl<'a, S: Lane> Simulation<'a, S> {
             planted: scenario.planted.clone(),
             ed25519: scenario.crypto == CryptoChoice::Ed25519,
             buggify: scenario.buggify,
+            knobs: scenario.knobs.clone(),
             steps_max: scenario.events_max,
             trace,
             ..WorldConfig::default()
         });
         world.note(&format!("scenario {} seed {seed}", scenario.name));
         let group = Group::new(&world, scenario)?;
+        let known: Arc<dyn Known<S::Env>> = Arc::new(group.clone());
+        let hostiles = Hostiles::start(&world, scenario, &known, &group.ledger())?;
         let checks = Checks::new(scenario, world.stream("checks"));
         let mut simulation = Self {
             scenario,
             seed,
             world,
             group,
+            hostiles,
             looks: Looks::default(),
             checks,
             healed: None,
@@ -168,12 +182,20 @@ impl<'a, S: Lane> Simulation<'a, S> {
                 self.call(0, "adding a writer", Op::add_writer(key, weight))?;
             }
         }
+        self.wait_for(
+            |_| self.hostiles.writers().is_some(),
+            "not every hostile peer made its log",
+        )?;
+        for (key, weight) in self.hostiles.writers().unwrap_or_default() {
+            self.call(0, "adding a hostile writer", Op::add_writer(key, weight))?;
+        }
         Ok(())
     }
 
     /// Carries out what the scenario and the seed planned.
     fn play(&mut self) -> Result<(), SimError> {
         let began = self.world.now();
+        self.hostiles.begin();
         for (at_ms, step) in plan::plan(self.scenario, &mut self.world.stream("plan")) {
             self.run_until(began + Duration::from_millis(at_ms))?;
             if !self.checks.is_clean() {
@@ -204,9 +226,20 @@ impl<'a, S: Lane> Simulation<'a, S> {
         Ok(())
     }
 
+    /// What all replicas are now. Looking moves nothing in their world.
+    fn take_looks(&mut self) -> Vec<ReplicaLook> {
+        let disks: Vec<_> = (0..self.scenario.replicas)
+            .map(|replica| self.world.disk(self.group.id(replica)))
+            .collect();
+        disks.iter().for_each(|disk| disk.observe_only(true));
+        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        disks.iter().for_each(|disk| disk.observe_only(false));
+        looks
+    }
+
     /// Looks at all replicas, with all invariants.
     fn look(&mut self) {
-        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.tick(
             &self.group,
@@ -231,6 +264,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
     fn heal(&mut self) {
         self.healed = Some((self.world.now(), self.undos()));
         self.heal_network();
+        self.heal_paths();
         self.heal_clocks();
         for replica in 0..self.scenario.replicas {
             self.spoil_disk(replica, &DiskFaults::default());
@@ -255,8 +289,10 @@ impl<'a, S: Lane> Simulation<'a, S> {
         if !self.agree()? {
             return Ok(());
         }
+        // They do not keep quiet either.
+        self.hostiles.end(&self.world);
         self.rest()?;
-        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.end(&self.group, &looks, self.world.now(), &verify);
         Ok(())
@@ -268,7 +304,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
         loop {
             self.world.run_for(COMPARE_EVERY)?;
             self.mend();
-            let looks = self.looks.take(&self.group, self.scenario.replicas);
+            let looks = self.take_looks();
             let verify = self.world.env(self.group.id(0)).crypto().clone();
             self.checks
                 .tick(&self.group, &looks, self.world.now(), true, &verify);
@@ -411,17 +447,15 @@ impl<'a, S: Lane> Simulation<'a, S> {
     }
 
     fn report(mut self) -> Result<Report, SimError> {
-        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        let looks = self.take_looks();
         self.world
             .finish_trace()
             .map_err(|error| SimError::Trace(error.to_string()))?;
-        Ok(Report::new(
-            self.scenario,
-            self.seed,
-            &self.world,
-            &looks,
-            self.checks,
-        ))
+        let hostile = self.group.ledger().deeds();
+        Ok(Report {
+            hostile,
+            ..Report::new(self.scenario, self.seed, &self.world, &looks, self.checks)
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::checks::Checks;
+use crate::hostile::Deeds;
 use crate::invariant::{Look, ReplicaLook, Violation};
 use crate::lane::Lane;
 use crate::scenario::Scenario;
@@ -42,6 +43,11 @@ pub struct Report {
     pub compared: BTreeMap<&'static str, u64>,
     /// How often states worth reaching were seen, by their names.
     pub points: BTreeMap<&'static str, u64>,
+    /// How often each kind of fault of the network struck.
+    pub network: BTreeMap<&'static str, u64>,
+    /// What hostile peers did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hostile: Vec<Deeds>,
 }
 
 /// What a replica holds, as hashes.
@@ -94,6 +100,8 @@ impl Report {
             expected,
             compared,
             points: BTreeMap::new(),
+            network: world.strikes(),
+            hostile: Vec::new(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use autobee::env::Slip;
+use autobee::env::knob::Knob;
 use thiserror::Error;
 
 use super::unknown::unknown_field;
@@ -96,6 +98,12 @@ impl Scenario {
         toml::to_string(self).unwrap_or_default()
     }
 
+    /// Why `planted` makes no sense, when it does not: a name that nobody knows would plant nothing.
+    pub(crate) fn unknown_slip(&self) -> Option<String> {
+        let name = self.planted.iter().find(|name| !is_slip(name))?;
+        Some(format!("there is no slip {name:?}; {}", near(name)))
+    }
+
     fn validate(&self) -> Result<(), ScenarioError> {
         let refuse = |field: String, why: String| {
             Err(ScenarioError::Value {
@@ -110,12 +118,26 @@ impl Scenario {
                 format!("{} is not in 1..={REPLICAS_MAX}", self.replicas),
             );
         }
+        if let Some(why) = self.unknown_slip() {
+            return refuse("planted".into(), why);
+        }
         let known = |replicas: &[usize]| replicas.iter().copied().find(|replica| *replica >= self.replicas);
         if let Some(replica) = known(&self.writers()) {
             return refuse("writers".into(), format!("there is no replica {replica}"));
         }
         if let Err(error) = self.replica_settings() {
             return refuse("settings".into(), error.message().into());
+        }
+        for (name, value) in &self.knobs {
+            let Some(knob) = Knob::find(name) else {
+                return refuse(format!("knobs.{name}"), "there is no such knob".into());
+            };
+            if !(knob.least..=knob.most).contains(value) {
+                return refuse(
+                    format!("knobs.{name}"),
+                    format!("{value} is not in {}..={}", knob.least, knob.most),
+                );
+            }
         }
         if self.network.latency_us_min > self.network.latency_us_max {
             return refuse(
@@ -145,6 +167,11 @@ impl Scenario {
                     field("appends"),
                     format!("more than {APPENDS_MAX} appends in all"),
                 );
+            }
+        }
+        for (position, hostile) in self.hostile.iter().enumerate() {
+            if let Some((field, why)) = hostile.refused(self.replicas, TIME_MS_MAX) {
+                return refuse(format!("hostile[{position}].{field}"), why);
             }
         }
         for (position, event) in self.event.iter().enumerate() {
@@ -194,6 +221,35 @@ impl Scenario {
     }
 }
 
+fn is_slip(name: &str) -> bool {
+    Slip::ALL.iter().any(|slip| slip.name() == name)
+}
+
+/// Names of slips that are most like this one, for whoever misspelt it.
+fn near(name: &str) -> String {
+    let mut names: Vec<(usize, &str)> = Slip::ALL
+        .iter()
+        .map(|slip| (distance(name, slip.name()), slip.name()))
+        .collect();
+    names.sort_unstable();
+    let names: Vec<&str> = names.iter().take(3).map(|(_, name)| *name).collect();
+    format!("the nearest are {}", names.join(", "))
+}
+
+/// How many letters must be put in, taken out or replaced to make one word of the other.
+fn distance(from: &str, to: &str) -> usize {
+    let mut above: Vec<usize> = (0..=to.len()).collect();
+    for (row, letter) in (1..).zip(from.bytes()) {
+        let mut before = std::mem::replace(&mut above[0], row);
+        for (column, other) in (1..).zip(to.bytes()) {
+            let replaced = before + usize::from(letter != other);
+            before = above[column];
+            above[column] = replaced.min(before + 1).min(above[column - 1] + 1);
+        }
+    }
+    above[to.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +286,21 @@ mod tests {
         ] {
             let message = refused(text);
             assert!(message.contains(field), "{field}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_slip_is_refused_and_the_near_ones_are_named() {
+        let plant = |name: &str| format!("about = \"\"\nreplicas = 2\nplanted = [\"{name}\"]");
+        for slip in Slip::ALL {
+            Scenario::parse("test", &plant(slip.name())).unwrap();
+        }
+        for misspelt in ["skiped_undo", "skipped-undo", "Skipped_Undo", "skipped_und"] {
+            let message = refused(&plant(misspelt));
+            assert!(
+                message.contains(misspelt) && message.contains("nearest are skipped_undo,"),
+                "{message}"
+            );
         }
     }
 

@@ -7,6 +7,7 @@ mod catalogue;
 mod choices;
 mod draw;
 mod event;
+mod hostile;
 mod load;
 mod nearest;
 mod unknown;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use choices::Choices;
 pub use event::{Action, CrashMode, Event};
+pub use hostile::{Hostile, Hostility};
 pub use load::ScenarioError;
 pub use nearest::nearest;
 pub use workload::{Append, Workload};
@@ -113,6 +115,9 @@ pub struct Scenario {
     /// What happens besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event: Vec<Event>,
+    /// Peers that do not keep to the protocol.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostile: Vec<Hostile>,
     /// After the last event and the last append everything is healed; from then on this long, in milliseconds of
     /// virtual time, until all replicas must agree.
     #[serde(default = "Scenario::converge_ms_default")]

@@ -49,6 +49,8 @@ pub struct WorldConfig {
     pub disarmed: BTreeSet<String>,
     /// Defects that the engine is asked to have.
     pub planted: BTreeSet<String>,
+    /// Values of numbers in [`KNOBS`](autobee::env::knob::KNOBS) that are not the usual ones, by name.
+    pub knobs: BTreeMap<String, u64>,
     /// Polls, timers and network steps after which a run is ended with [`RunError::Budget`].
     pub steps_max: u64,
     /// Virtual time that [`autobee::env::Spawn::cpu`] takes.
@@ -128,7 +130,13 @@ impl World {
             replicas: Vec::new(),
             scheduler: seeds.stream("scheduler", &[]),
             seeds,
-            points: Points::new(seeds, config.buggify, config.disarmed, config.planted),
+            points: Points::new(
+                seeds,
+                config.buggify,
+                config.disarmed,
+                config.planted,
+                config.knobs,
+            ),
             active_at: 0,
             tasks_started: 0,
         };
@@ -245,6 +253,12 @@ impl World {
     #[must_use]
     pub fn delivered(&self) -> u64 {
         lock(&self.shared.state).kernel.delivered()
+    }
+
+    /// How often each kind of fault of the network struck so far.
+    #[must_use]
+    pub fn strikes(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.shared.state).kernel.strikes()
     }
 
     /// A stream for what drives the world: workloads and fault schedules.
@@ -383,6 +397,7 @@ impl Default for WorldConfig {
             buggify: false,
             disarmed: BTreeSet::new(),
             planted: BTreeSet::new(),
+            knobs: BTreeMap::new(),
             steps_max: 50_000_000,
             cpu_cost: Duration::from_micros(100),
             trace: TraceSink::Discard,

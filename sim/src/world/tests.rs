@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use autobee::env::{
     Clock as _, Entropy as _, Env as _, Listener as _, Mono, Network as _, Open, PeerAddr, Spawn as _, Wall,
-    Worker,
+    Worker, knob,
 };
+use autobee::store::{Batch, DataPointer, Engine as _, Key, Seglog, Seq, StoreHandle};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{NameError, Rest, RunError, World, WorldConfig};
-use crate::disk::{DiskFaults, Latency};
+use crate::disk::{Crash as PowerCut, DiskFaults, Latency, Seeded};
 use crate::replica::{Crash, ReplicaId};
 use crate::trace::TraceSink;
 
@@ -381,6 +382,20 @@ fn points_that_are_reached_are_counted() {
     assert_eq!(world.sometimes().get("reached"), Some(&(3, 2)));
 }
 
+#[test]
+fn a_run_chooses_numbers_within_their_range() {
+    let knobs = [("view_degree", 2), ("db_events", 9_999)];
+    let world = World::new(WorldConfig {
+        knobs: knobs.map(|(name, value)| (name.to_owned(), value)).into(),
+        ..WorldConfig::default()
+    });
+    let a = world.add_replica("a").unwrap();
+    let env = world.env(a);
+    assert_eq!(knob::VIEW_DEGREE.of(&env, 128), 2);
+    assert_eq!(knob::DB_EVENTS.size(&env, 256), 256, "no more than the most");
+    assert_eq!(knob::SYSTEM_DEGREE.of(&env, 128), 128, "nobody chose");
+}
+
 /// Writes one byte a step, as often as it is told to.
 struct Scribe {
     steps: u32,
@@ -392,8 +407,12 @@ impl Worker for Scribe {
         self.steps > 0
     }
 
-    fn step(&mut self) {
+    fn start(&mut self) -> bool {
         self.steps -= 1;
+        false
+    }
+
+    fn finish(&mut self) {
         let file = self
             .disk
             .open(&format!("step-{}", self.steps), Open::CreateNew)
@@ -436,6 +455,53 @@ fn a_crash_during_a_step_finds_it_undone() {
         ["step-1"],
         "synced, and no second step"
     );
+}
+
+/// A store with two commits, the second made while the first is synced, after a power cut at `cut_us` microseconds.
+fn after_a_cut_during_a_sync(cut_us: u64) -> Vec<bool> {
+    let latency = Latency {
+        sync_us: 1_000,
+        ..Latency::default()
+    };
+    let world = World::new(WorldConfig {
+        disk: DiskFaults {
+            latency,
+            ..DiskFaults::default()
+        },
+        ..WorldConfig::default()
+    });
+    let a = world.add_replica("a").unwrap();
+    let keys = [0, 1].map(|index| Key::Block(DataPointer(1), index));
+    let env = world.env(a);
+    let store = StoreHandle::open(&env, &Seglog::default()).unwrap();
+    // Opening took time, too.
+    let _ = world.disk(a).take_debt();
+    let start = world.now();
+    let commit = |key: &Key| {
+        store
+            .commit(Batch::default().put(key.clone(), &b"x"[..]))
+            .unwrap()
+    };
+    let first = commit(&keys[0]);
+    store.request_sync();
+    world.run_for(Duration::from_micros(500)).unwrap();
+    let second = commit(&keys[1]);
+    world.run_until(start + Duration::from_micros(cut_us)).unwrap();
+    let expected = if cut_us < 1_000 { Seq(0) } else { first };
+    assert_eq!(store.durable(), expected, "a sync ends after its latency");
+    assert!(second > first);
+    let left = world
+        .disk(a)
+        .snapshot()
+        .crash(PowerCut::Lost, &mut Seeded::new(1));
+    let store = Seglog::default().open(Arc::new(left)).unwrap();
+    keys.iter().map(|key| store.get(key).unwrap().is_some()).collect()
+}
+
+#[test]
+fn a_power_cut_meets_a_sync_half_done() {
+    assert_eq!(after_a_cut_during_a_sync(1_200), [true, false]);
+    assert_eq!(after_a_cut_during_a_sync(900), [false, false]);
 }
 
 #[test]

@@ -11,9 +11,10 @@ use autobee::replication::replicator::Fault;
 use autobee::replication::session::Misbehaviour;
 use autobee::replication::wakeup;
 use autobee::wire::{Length, Link};
+use autobee_sim::hostile::Line;
 
 use crate::hostile::{SHORT, endure, found_out, limited, sync, world};
-use crate::mallory::{Attack, Line};
+use crate::mallory::Attack;
 use crate::nodes::{key_of, lock};
 
 /// Sends the same again and again, as fast as it is taken.

@@ -8,8 +8,9 @@ use autobee::env::{Env as _, Spawn as _};
 use autobee::replication::message::{Message, Sync};
 use autobee::replication::session::{End, Misbehaviour};
 use autobee_sim::PathConfig;
+use autobee_sim::hostile::Line;
 
-use crate::mallory::{Account, Attack, Line, attack};
+use crate::mallory::{Account, Attack, attack};
 use crate::nodes::{NEAR, Net, Plan, key_of, lock, numbered};
 
 /// What a session may hold for a peer that does not read: what is made at one time, and what it grows by while it is cut.

@@ -10,11 +10,12 @@ use autobee::hypercore::proof::{BlockRequest, Proof, Request, UpgradeRequest};
 use autobee::replication::message::{DataMessage, Message, NoData, Range, RequestMessage, Sync};
 use autobee::replication::replicator::Fault;
 use autobee::replication::session::{End, Misbehaviour};
+use autobee_sim::hostile::Line;
 use bytes::Bytes;
 
 use crate::floods::request;
 use crate::hostile::{LONG, SHORT, ending, limited, sync, world};
-use crate::mallory::{Account, Attack, Line, attack};
+use crate::mallory::{Account, Attack, Forge, attack};
 use crate::nodes::{NEAR, Net, Plan, key_of, lock, numbered, sized};
 
 /// Serves the true log, but for what it changes.

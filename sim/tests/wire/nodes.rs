@@ -10,7 +10,7 @@ use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Downloa
 use autobee::replication::Role;
 use autobee::replication::session::{Progress, Replication, Session, SessionSettings};
 use autobee::store::{Seglog, StoreHandle};
-use autobee_sim::{PathConfig, ReplicaId, SimEnv, World, WorldConfig};
+use autobee_sim::{LatencyShape, PathConfig, ReplicaId, SimEnv, World, WorldConfig};
 use bytes::Bytes;
 
 pub(crate) type Log = Arc<Core<SimEnv>>;
@@ -34,6 +34,10 @@ pub(crate) const NEAR: PathConfig = PathConfig {
     read_max: 0,
     corrupt_64k: 0,
     tear_64k: 0,
+    latency_shape: LatencyShape::Uniform,
+    offset_us_max: 0,
+    refuse_64k: 0,
+    hang_64k: 0,
 };
 
 /// What a node does whenever it starts.

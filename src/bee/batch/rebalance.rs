@@ -6,6 +6,7 @@ use super::super::node::{KeySlot, KidAt, KidSlot, Node};
 use super::super::place::Place;
 use super::Batch;
 use super::edit::{Loaded, PathStep};
+use crate::env::Slip;
 
 /// What a node that has become too small does, and with which sibling.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl Batch {
 
     /// Moves the upper half of a node to a new one. The key between the two halves belongs to the parent.
     fn split(&mut self, id: u32) -> (KeySlot, Node) {
+        let is_kept = self.bee.has(Slip::MedianTwice);
         let left = self.working(id);
         let mut right = Node::empty(left.degree);
         let half = left.keys.len() >> 1;
@@ -61,6 +63,9 @@ impl Batch {
             right.push_key(key);
         }
         let median = left.remove_key(left.keys.len() - 1);
+        if is_kept && left.is_leaf() {
+            right.insert_key(0, median.clone());
+        }
         if !left.is_leaf() {
             let mut kids: Vec<_> = (0..=half).map(|_| left.remove_kid(left.kids.len() - 1)).collect();
             while let Some(kid) = kids.pop() {
@@ -198,7 +203,11 @@ impl Batch {
     fn merge(&mut self, parent: u32, separator: usize, into: u32, from: u32) {
         let key = self.working(parent).keys[separator].clone();
         self.working(into).push_key(key);
-        for key in std::mem::take(&mut self.working(from).keys) {
+        let mut keys = std::mem::take(&mut self.working(from).keys);
+        if self.bee.has(Slip::MergeLosesKey) && self.working(from).is_leaf() {
+            keys.pop();
+        }
+        for key in keys {
             self.working(into).push_key(key);
         }
         for kid in std::mem::take(&mut self.working(from).kids) {

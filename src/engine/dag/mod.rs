@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thiserror::Error;
 
-use super::planted::{Planted, Slip};
 use crate::crypto::CoreKey;
+use crate::env::{Planted, Slip};
 use crate::wire::{Length, Link, Timestamp, Weight};
 
 pub use base::Renumbered;
@@ -345,13 +345,6 @@ impl Dag {
             .map_or(Length::ZERO, |id| self.writers[id.index()].ready_length)
     }
 
-    /// How much of each writer is ready, what is forgotten included.
-    pub(crate) fn ready_lengths(&self) -> impl Iterator<Item = (CoreKey, Length)> {
-        self.writers
-            .iter()
-            .map(|writer| (writer.key, writer.ready_length))
-    }
-
     /// How much of a writer was added.
     #[must_use]
     pub fn known_length(&self, writer: &CoreKey) -> Length {
@@ -449,9 +442,12 @@ impl Dag {
             // No honest writer names nothing; waiting is the one answer that cannot differ between peers.
             return false;
         }
-        gate.length <= self.ready_length(&gate.key)
-            || self.is_anchor(gate)
-            || self.planted.has(Slip::EarlyDrain)
+        let ready = self.ready_length(&gate.key);
+        let is_start = gate.length == self.base_length(&gate.key) && gate.length == ready;
+        if is_start && self.planted.has(Slip::BaseLinkWaits) {
+            return false;
+        }
+        gate.length <= ready || self.is_anchor(gate) || self.planted.has(Slip::EarlyDrain)
     }
 
     fn is_anchor(&self, link: Link) -> bool {

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::engine::dag::{Batch, BatchId, Dag, WriterId};
+use crate::env::{Planted, Slip};
 use crate::wire::{Length, Weight};
 
 use super::base::Base;
@@ -94,6 +95,7 @@ pub(super) struct Emission<'a, R: Replay> {
     pub(super) lone: BTreeMap<WriterId, Lone>,
     /// The state that weights are read from, as a slip.
     pub(super) live: Option<R::State>,
+    pub(super) planted: Planted,
 }
 
 /// The part of a writer's unsettled chain that has no unsettled ancestor outside of that chain.
@@ -340,7 +342,9 @@ impl<R: Replay> Emission<'_, R> {
 
     /// Puts a candidate back with what its trial found.
     fn weigh(&self, frame: &mut Frame, id: BatchId, trial: Trial, at: NodeId) {
-        frame.tried.push(id);
+        if trial.admitted != Some(false) || !self.planted.has(Slip::RefusedOnce) {
+            frame.tried.push(id);
+        }
         if frame.pulled || trial.admitted == Some(true) {
             frame.push(Priority::new(self.dag.batch(id), trial.weight), id, Known::At(at));
         }
@@ -474,6 +478,9 @@ impl<R: Replay> Emission<'_, R> {
     /// True when the batch itself, settled among others, could lift its writer.
     fn could_rise(&self, id: BatchId) -> bool {
         let batch = self.dag.batch(id);
+        if self.planted.has(Slip::RaiseUnseen) {
+            return false;
+        }
         let claimed = self.claims.highest(batch, batch.sequence);
         let floor = || self.replay.standing(self.timeline.state(), &batch.writer);
         claimed > Weight::ZERO && claimed > floor().map_or(Weight::ZERO, |standing| standing.weight)

@@ -51,10 +51,10 @@ mod timeline;
 use std::collections::BTreeMap;
 
 use crate::crypto::CoreKey;
+use crate::env::{Planted, Slip};
 use crate::wire::{Length, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
-use super::planted::{Planted, Slip};
 use base::Base;
 use emission::{Claims, Emission, Marks};
 use parked::Parked;
@@ -334,6 +334,7 @@ impl<S: Clone> Linearizer<S> {
             parked: &mut self.parked,
             lone: BTreeMap::new(),
             live,
+            planted: self.planted,
         };
         let outcome = emission.run(&mut self.unsettled, &mut self.picks, &mut self.spanned);
         if let Err(suspended) = outcome {
@@ -345,6 +346,11 @@ impl<S: Clone> Linearizer<S> {
     }
 
     // ---- reading
+
+    /// True when the order is that of all batches that are ready in `dag`.
+    pub(crate) fn has_seen_all(&self, dag: &Dag) -> bool {
+        self.considered == dag.len()
+    }
 
     /// Number of entries, with those that were forgotten.
     #[must_use]
@@ -436,7 +442,11 @@ impl<S: Clone> Linearizer<S> {
             });
             let standing = replay.standing(self.timeline.state(), &batch.writer);
             let floor = standing.map_or(Weight::ZERO, |standing| standing.weight);
-            let bound = floor.max(self.claims.highest(batch, 0));
+            let bound = if self.planted.has(Slip::LateClaim) {
+                floor
+            } else {
+                floor.max(self.claims.highest(batch, 0))
+            };
             let loses_to = |range, weight| {
                 let mut priority = Priority::new(batch, weight);
                 if self.planted.has(Slip::TieBreak) {
@@ -451,6 +461,7 @@ impl<S: Clone> Linearizer<S> {
     }
 
     fn truncate(&mut self, cut: usize) {
+        let cut = cut + usize::from(self.planted.has(Slip::UndoOneShort));
         if cut < self.picks.len() {
             if cut == 0 {
                 self.spanned = None;

@@ -24,6 +24,7 @@ pub use self::error::{MuxError, OpenError, SendError};
 pub use self::frame::Frame;
 use self::frame::join;
 use super::stream::MESSAGE_MAX;
+use crate::env::Planted;
 use crate::wire::compact::{DecodeError, Decoder};
 
 /// Bounds of one multiplexer.
@@ -199,6 +200,7 @@ pub struct Mux {
     batch: BatchWriter,
     frames: VecDeque<Bytes>,
     ended: bool,
+    planted: Planted,
 }
 
 impl Mux {
@@ -225,7 +227,13 @@ impl Mux {
             batch: BatchWriter::default(),
             frames: VecDeque::new(),
             ended: false,
+            planted: Planted::default(),
         }
+    }
+
+    /// Has it make slips.
+    pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     // What it is doing.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::batch::BatchReader;
 use super::{Event, Frame, HELD_OVERHEAD, Key, Mux, MuxError, Offer, Remote, take_uint};
+use crate::env::Slip;
 
 impl Mux {
     /// Reads one item. False when there is none.
@@ -12,7 +13,7 @@ impl Mux {
             let Some((channel, item)) = batch.next_item()? else {
                 let corked = batch.corked;
                 self.batches.pop();
-                if corked {
+                if corked && !self.planted.has(Slip::NeverUncorked) {
                     self.uncork();
                 }
                 return Ok(true);

@@ -34,7 +34,7 @@ use self::requests::{InFlight, Requests};
 use super::core::{Look, State};
 use super::message::Message;
 use super::settings::ReplicatorSettings;
-use crate::env::Mono;
+use crate::env::{Mono, Planted, Slip};
 use crate::hypercore::CoreError;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -98,6 +98,7 @@ pub struct Replicator {
     /// The core as it was last seen.
     known: State,
     events: VecDeque<Event>,
+    planted: Planted,
 }
 
 impl Replicator {
@@ -119,7 +120,13 @@ impl Replicator {
             downloading: true,
             known: core.state()?,
             events: VecDeque::new(),
+            planted: Planted::default(),
         })
+    }
+
+    /// Has it make slips.
+    pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     // What is going on.
@@ -202,8 +209,10 @@ impl Replicator {
         let Some(peer) = self.peers.remove(&id) else {
             return false;
         };
-        for request in self.requests.close(id) {
-            self.give_back(&request);
+        if !self.planted.has(Slip::ClosedKeepsRequests) {
+            for request in self.requests.close(id) {
+                self.give_back(&request);
+            }
         }
         peer.synced && !peer.sync.downloading && peer.sync.uploading && !peer.paused && self.downloading
     }
@@ -382,7 +391,9 @@ impl Replicator {
     /// Somebody else is to do what the request was for.
     fn give_back(&mut self, request: &InFlight) {
         let id = request.message.id;
-        self.upgrades.retain(|upgrade| *upgrade != id);
+        if !self.planted.has(Slip::LostUpgradeCounts) {
+            self.upgrades.retain(|upgrade| *upgrade != id);
+        }
         self.probes.retain(|_, probe| probe.request != id);
         if self.manifest == Some(id) {
             self.manifest = None;
@@ -394,6 +405,7 @@ impl Replicator {
             self.moving = None;
         }
         if let Some(block) = request.message.request.block
+            && !self.planted.has(Slip::GivenUpForgotten)
             && self
                 .demand
                 .ranges

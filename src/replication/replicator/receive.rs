@@ -5,6 +5,7 @@
 use super::requests::InFlight;
 use super::{Event, Fault, PeerId, Replicator, fork};
 use crate::env::Mono;
+use crate::env::Slip;
 use crate::hypercore::CoreError;
 use crate::hypercore::merkle::Seek;
 use crate::hypercore::proof::Proof;
@@ -101,6 +102,7 @@ impl Replicator {
             return;
         };
         let (fork, length) = (self.known.fork, self.known.length);
+        let answers = !self.planted.has(Slip::BehindUnacknowledged);
         if sync.fork != peer.sync.fork || sync.length != peer.sync.length {
             peer.hints.clear();
         }
@@ -108,7 +110,7 @@ impl Replicator {
         peer.synced = true;
         // It is behind: only a sync that repeats its length lets it ask for the upgrade. No answer to an equal or longer
         // side, or two of us would talk for ever.
-        peer.sync_due |= sync.fork == fork && sync.length < length;
+        peer.sync_due |= answers && sync.fork == fork && sync.length < length;
         self.notice_remote(id);
         if !self.downloading && !sync.downloading {
             self.events.push_back(Event::Close {

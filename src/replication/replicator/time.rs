@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{PeerId, Replicator, ask};
-use crate::env::Mono;
+use crate::env::{Mono, Slip};
 
 /// When it is first looked at whether somebody else is faster.
 const HEDGE: Duration = Duration::from_millis(125);
@@ -68,7 +68,11 @@ impl Replicator {
             if let Some(peer) = self.peers.get_mut(&id) {
                 // Longer each time: it may never answer again.
                 peer.rests = (peer.rests + 1).min(8);
-                peer.resting_until = now + timeout * (1 << peer.rests);
+                peer.resting_until = if self.planted.has(Slip::SilentForEver) {
+                    Mono(u64::MAX)
+                } else {
+                    now + timeout * (1 << peer.rests)
+                };
             }
         }
     }

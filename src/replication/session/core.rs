@@ -19,6 +19,10 @@ pub(super) struct SharedCore<E: Env> {
     pub(super) key: CoreKey,
     pub(super) discovery_key: DiscoveryKey,
     state: Mutex<State<E>>,
+    /// Messages that are taken under one lock.
+    pull_messages: usize,
+    /// Bytes of blocks after which no more are taken under one lock.
+    pull_bytes: usize,
     /// There is something to time now.
     timing: watch::Sender<()>,
 }
@@ -44,12 +48,6 @@ pub(super) struct Pulled {
     pub(super) contiguous: u64,
 }
 
-/// Messages that are taken under one lock.
-const PULL_MESSAGES: usize = 32;
-
-/// Bytes of blocks after which no more are taken under one lock.
-const PULL_BYTES: usize = 64 * 1024;
-
 impl<E: Env> SharedCore<E> {
     /// Begins to replicate a core.
     pub(super) fn start(
@@ -63,8 +61,12 @@ impl<E: Env> SharedCore<E> {
         settings.follow &= !(core.is_writable() && signers <= 1);
         let (changes, wishes, events) = (core.changes()?, core.demand_changes()?, core.events()?);
         let offered = core.offered_state()?;
-        let replicator = Replicator::new(&core, settings)?;
+        let (pull_messages, pull_bytes) = (settings.pull_messages, settings.pull_bytes);
+        let mut replicator = Replicator::new(&core, settings)?;
+        replicator.plant(core.planted());
         let shared = Arc::new(Self {
+            pull_messages,
+            pull_bytes,
             key: core.key(),
             discovery_key: core.discovery_key(),
             state: Mutex::new(State {
@@ -142,7 +144,7 @@ impl<E: Env> SharedCore<E> {
         let state = &mut *self.lock();
         let (mut messages, mut bytes, mut is_drained) = (Vec::new(), 0, false);
         let glance = state.core.glance()?;
-        while messages.len() < PULL_MESSAGES && bytes < PULL_BYTES {
+        while messages.len() < self.pull_messages && bytes < self.pull_bytes {
             let Some(message) = state.replicator.pull(peer, &glance, now)? else {
                 is_drained = true;
                 break;

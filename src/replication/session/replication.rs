@@ -17,7 +17,7 @@ use super::mailbox::Mailbox;
 use super::topic::{SharedTopic, Wakeup};
 use super::{Progress, Session};
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey, Seed, discovery_key};
-use crate::env::{Clock as _, Entropy as _, Env, Spawn as _, watch};
+use crate::env::{Clock as _, Entropy as _, Env, Slip, Spawn as _, knob, watch};
 use crate::hypercore::{CoreError, CoreOptions, Corestore};
 use crate::replication::Role;
 use crate::replication::connection::{Connection, ConnectionSettings};
@@ -25,6 +25,7 @@ use crate::replication::noise::{self, Keys};
 use crate::replication::replicator::PeerId;
 use crate::replication::settings::ReplicatorSettings;
 use crate::replication::stream::StreamKeys;
+use crate::replication::wakeup;
 use crate::store::Seq;
 
 /// Decides by its static key whether a peer may talk to us.
@@ -43,6 +44,31 @@ pub struct SessionSettings {
     pub admit: Option<Admit>,
     /// How long a closed session may take to get its last bytes out.
     pub farewell: Duration,
+    /// Bytes that are read from a stream at one time, while the peer sends no more than that.
+    pub read_bytes: usize,
+    /// Messages of a peer that are taken before other tasks get their turn. More than requests may wait, so that a burst
+    /// of too many is seen as such.
+    pub events: usize,
+    /// Answers of a peer that are checked and stored together. Peers with more than that have something to do while the
+    /// next ones are stored: a read may bring all that was asked for.
+    pub data_held: usize,
+    /// Cores in one announcement.
+    pub announced: usize,
+}
+
+impl SessionSettings {
+    /// The numbers that a simulator chose for this run; elsewhere they stay as they are.
+    #[must_use]
+    pub fn tuned<E: Env>(mut self, env: &E) -> Self {
+        if E::SIM {
+            self.read_bytes = knob::SESSION_READ_BYTES.size(env, self.read_bytes);
+            self.events = knob::SESSION_EVENTS.size(env, self.events);
+            self.data_held = knob::SESSION_DATA_HELD.size(env, self.data_held);
+            self.announced = knob::WAKEUP_ANNOUNCED.size(env, self.announced);
+            self.replicator = self.replicator.tuned(env);
+        }
+        self
+    }
 }
 
 impl Default for SessionSettings {
@@ -53,6 +79,10 @@ impl Default for SessionSettings {
             identity: None,
             admit: None,
             farewell: Duration::from_secs(5),
+            read_bytes: 64 * 1024,
+            events: 4096,
+            data_held: 128,
+            announced: wakeup::ANNOUNCED,
         }
     }
 }
@@ -165,7 +195,8 @@ impl<E: Env> Replication<E> {
             header: hub.env.entropy().array(),
         };
         let now = hub.env.clock().now();
-        let connection = Connection::new(role, keys, hub.settings.connection.clone(), now);
+        let mut connection = Connection::new(role, keys, hub.settings.connection.clone(), now);
+        connection.plant(hub.store.planted());
         let mailbox = Arc::new(Mailbox::new());
         let number = hub.lock().enter(&mailbox);
         let (progress, ended) = (watch::Sender::new(Progress::default()), watch::Sender::new(None));
@@ -192,7 +223,8 @@ impl<E: Env> Replication<E> {
         if let Some(topic) = state.topics.get(&name).and_then(Weak::upgrade) {
             return Wakeup { topic };
         }
-        let topic = Arc::new(SharedTopic::new(key));
+        let announced = self.hub.settings.announced;
+        let topic = Arc::new(SharedTopic::new(key, announced, self.hub.store.planted()));
         state.topics.retain(|_, topic| topic.strong_count() > 0);
         state.topics.insert(name, Arc::downgrade(&topic));
         drop(state);
@@ -315,9 +347,13 @@ async fn attend<E: Env>(env: E, hub: Weak<Hub<E>>, store: Corestore<E>, mut end:
         };
         let Some(hub) = hub.upgrade() else { return };
         match woken {
+            Woken::Opened if store.planted().has(Slip::OpeningsUnseen) => {}
             Woken::Opened => hub.look(),
             Woken::Durable(now) => {
                 seq = now;
+                if store.planted().has(Slip::DurableUntold) {
+                    continue;
+                }
                 let cores: Vec<_> = hub.lock().cores.values().cloned().collect();
                 for core in cores.iter().filter_map(Weak::upgrade) {
                     core.durable(env.clock().now());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mailbox::Mailbox;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
-use crate::env::watch;
+use crate::env::{Planted, Slip, watch};
 use crate::replication::Role;
 use crate::replication::capability::HandshakeHash;
 use crate::replication::wakeup::{Coupler, Handshake, Message, Topic, TopicEvent, TopicPeer};
@@ -104,6 +104,7 @@ pub(super) struct SharedTopic {
     pub(super) name: DiscoveryKey,
     state: Mutex<State>,
     heard: watch::Sender<Heard>,
+    planted: Planted,
 }
 
 struct State {
@@ -129,16 +130,19 @@ pub(super) enum Standing {
 }
 
 impl SharedTopic {
-    pub(super) fn new(key: CoreKey) -> Self {
+    pub(super) fn new(key: CoreKey, announced: usize, planted: Planted) -> Self {
+        let mut coupler = Coupler::default();
+        coupler.plant(planted);
         Self {
             key,
             name: discovery_key(&key),
             state: Mutex::new(State {
-                topic: Topic::new(key, true),
-                coupler: Coupler::default(),
+                topic: Topic::new(key, true).announcing(announced),
+                coupler,
                 peers: BTreeMap::new(),
             }),
             heard: watch::Sender::new(Heard::new()),
+            planted,
         }
     }
 
@@ -255,6 +259,9 @@ impl SharedTopic {
         }
         self.heard.send_if_modified(|heard| {
             let known = heard.entry(peer).or_default();
+            if self.planted.has(Slip::AnnouncementReplaces) {
+                known.clear();
+            }
             for core in cores {
                 if known.len() < HEARD_MAX || known.contains_key(&core.key) {
                     let length = known.entry(core.key).or_default();

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::TopicPeer;
 use crate::crypto::CoreKey;
+use crate::env::{Planted, Slip};
 use crate::wire::{Length, Link};
 
 /// What is known of the writers' cores, and of their channels on each stream.
@@ -32,6 +33,7 @@ use crate::wire::{Length, Link};
 pub struct Coupler {
     cores: BTreeMap<CoreKey, Length>,
     peers: BTreeMap<TopicPeer, Stream>,
+    planted: Planted,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +47,11 @@ struct Stream {
 }
 
 impl Coupler {
+    /// Has it make slips.
+    pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+    }
+
     // Cores.
 
     /// A core of a writer is known, up to this length. Peers that lack it are told.
@@ -106,7 +113,9 @@ impl Coupler {
         let (later, now): (BTreeSet<CoreKey>, BTreeSet<CoreKey>) = std::mem::take(&mut stream.due)
             .into_iter()
             .partition(|key| stream.pending.contains(key));
-        stream.due = later;
+        if !self.planted.has(Slip::PendingUnannounced) {
+            stream.due = later;
+        }
         now.into_iter()
             .filter(|key| !stream.open.contains(key))
             .filter_map(|key| {

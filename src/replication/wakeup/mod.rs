@@ -10,4 +10,4 @@ mod topic;
 
 pub use coupler::Coupler;
 pub use message::{Handshake, Message, PROTOCOL};
-pub use topic::{Topic, TopicEvent, TopicPeer};
+pub use topic::{ANNOUNCED, Topic, TopicEvent, TopicPeer};

@@ -55,6 +55,8 @@ pub struct Topic {
     active: bool,
     peers: BTreeMap<TopicPeer, Peer>,
     events: VecDeque<TopicEvent>,
+    /// Cores in one announcement at most.
+    announced: usize,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +69,7 @@ struct Peer {
 }
 
 /// Cores in one announcement: well below what a reader refuses.
-const ANNOUNCE_MAX: usize = 10_000;
+pub const ANNOUNCED: usize = 10_000;
 
 impl Topic {
     /// A topic without peers. For a database its key is that of the bootstrap core.
@@ -78,7 +80,15 @@ impl Topic {
             active,
             peers: BTreeMap::new(),
             events: VecDeque::new(),
+            announced: ANNOUNCED,
         }
+    }
+
+    /// With so many cores in one announcement at most, [`ANNOUNCED`] unless told.
+    #[must_use]
+    pub const fn announcing(mut self, cores: usize) -> Self {
+        self.announced = cores;
+        self
     }
 
     /// The key.
@@ -210,7 +220,7 @@ impl Topic {
         }
         let cores: Vec<Link> = std::iter::from_fn(|| peer.announce.pop_first())
             .map(|(_, core)| core)
-            .take(ANNOUNCE_MAX)
+            .take(self.announced)
             .collect();
         (!cores.is_empty()).then_some(Message::Announce(cores))
     }

@@ -12,9 +12,7 @@ use super::page::Place;
 use super::record::{BlockRecord, NODE_BYTES, Record, encode_block, encode_delete, encode_put};
 use super::segment::{self, Segment};
 use super::tree;
-
-/// A segment of which less than two fifths are wanted is worth moving.
-const WANTED_FIFTHS: u64 = 2;
+use crate::env::Slip;
 
 /// A frame of copies ends with the record that makes it this long.
 const MOVE_BYTES: usize = 1024 * 1024;
@@ -53,7 +51,9 @@ impl SeglogStore {
 
     /// Makes everything durable, writes the index, and removes the segments of which nothing is wanted.
     pub(super) fn checkpoint(&mut self) -> Result<(), StoreError> {
-        self.sync_now()?;
+        if !self.settings.planted.has(Slip::CheckpointUnsynced) {
+            self.sync_now()?;
+        }
         let unwanted = self.unwanted();
         let wanted = self
             .sealed
@@ -89,13 +89,15 @@ impl SeglogStore {
     fn unwanted(&self) -> Vec<u32> {
         let numbers = self.sealed.keys().copied();
         let places = |number: &u32| self.usage.segments.get(number).map_or(0, |live| live.places);
-        numbers.filter(|number| places(number) == 0).collect()
+        let wanted = u64::from(self.settings.planted.has(Slip::LiveSegmentRemoved));
+        numbers.filter(|number| places(number) <= wanted).collect()
     }
 
     fn next_to_move(&self) -> Option<u32> {
+        let fifths = self.settings.compaction_fifths;
         let worth = |(number, length): (&u32, &u64)| {
             let live = self.usage.segments.get(number).copied().unwrap_or_default();
-            let little = live.bytes.saturating_mul(5) < length.saturating_mul(WANTED_FIFTHS);
+            let little = live.bytes.saturating_mul(5) < length.saturating_mul(fifths);
             (live.places > 0 && little && !self.unmovable.contains(number)).then_some((live.bytes, *number))
         };
         self.sealed
@@ -123,6 +125,17 @@ impl SeglogStore {
                         };
                         let place = place_of(&segment, at, length)?;
                         self.view.index.copy(&mut self.buffer, &record, place);
+                        if self.settings.planted.has(Slip::OlderCopyWins)
+                            && let Record::Put { key, value } = &record
+                            && self
+                                .view
+                                .index
+                                .values
+                                .get(key)
+                                .is_some_and(|now| now.place != place)
+                        {
+                            encode_put(&mut self.buffer, key, value);
+                        }
                     }
                 }
                 Found::End => more = false,

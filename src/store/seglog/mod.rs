@@ -35,7 +35,7 @@ use self::page::SEGMENT_MAX;
 use self::segment::{Segment, SegmentHead};
 use self::view::View;
 use super::{Batch, Engine, Key, Read, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Disk, DiskLock};
+use crate::env::{Disk, DiskLock, Env, Planted, Slip, knob};
 
 /// The default engine.
 ///
@@ -59,7 +59,9 @@ use crate::env::{Disk, DiskLock};
 pub struct Seglog {
     segment_bytes: u64,
     checkpoint_bytes: u64,
+    compaction_fifths: u64,
     salt: u64,
+    planted: Planted,
 }
 
 impl Default for Seglog {
@@ -68,7 +70,9 @@ impl Default for Seglog {
         Self {
             segment_bytes: 64 * 1024 * 1024,
             checkpoint_bytes: 128 * 1024 * 1024,
+            compaction_fifths: 2,
             salt: 0,
+            planted: Planted::default(),
         }
     }
 }
@@ -89,6 +93,25 @@ impl Seglog {
         self
     }
 
+    /// A segment of which fewer fifths than this are wanted is moved to the end of the log; 1 to 3, 2 by default.
+    #[must_use]
+    pub fn compaction_fifths(mut self, fifths: u64) -> Self {
+        self.compaction_fifths = fifths.clamp(1, 3);
+        self
+    }
+
+    /// The numbers that a simulator chose for this run; elsewhere they stay as they are.
+    #[must_use]
+    pub fn tuned<E: Env>(self, env: &E) -> Self {
+        if !E::SIM {
+            return self;
+        }
+        let usual = self.clone();
+        self.segment_bytes(knob::STORE_SEGMENT_BYTES.of(env, usual.segment_bytes))
+            .checkpoint_bytes(knob::STORE_CHECKPOINT_BYTES.of(env, usual.checkpoint_bytes))
+            .compaction_fifths(knob::STORE_COMPACTION_FIFTHS.of(env, usual.compaction_fifths))
+    }
+
     /// A random number for a new store, which goes into every checksum: who does not know it cannot write a block
     /// that looks like a frame.
     #[must_use]
@@ -102,6 +125,14 @@ impl Engine for Seglog {
     fn open(&self, disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError> {
         let lock = super::lock(&*disk)?;
         Ok(Box::new(recovery::open(disk, self, lock)?))
+    }
+
+    fn open_planted(&self, disk: Arc<dyn Disk>, planted: Planted) -> Result<Box<dyn Store>, StoreError> {
+        Self {
+            planted,
+            ..self.clone()
+        }
+        .open(disk)
     }
 
     fn keeps_visible(&self) -> bool {
@@ -189,18 +220,24 @@ impl SeglogStore {
     fn write_frame(&mut self, kind: FrameKind) -> Result<Seq, StoreError> {
         let seq = Seq(self.view.seq.0 + 1);
         let room = self.segment_target().saturating_sub(self.end);
+        let mut before = None;
         if self.end > segment::HEAD_BYTES && self.buffer.len() as u64 > room {
+            before = Some(self.active.clone());
             let rolled = self.roll();
             self.fencing(rolled)?;
         }
         let at = (self.active.number(), self.end);
+        let indexed = match before.filter(|_| self.settings.planted.has(Slip::StaleSegmentIndexed)) {
+            Some(before) => before,
+            None => self.active.clone(),
+        };
         frame::finish(&mut self.buffer, kind, seq, self.durable, self.salt, at)?;
         let written = self.active.write(self.end, &self.buffer);
         self.fencing(written)?;
         let first = self.end + frame::HEAD_BYTES as u64;
         for (at, decoded) in frame::records(&self.buffer[frame::HEAD_BYTES..], first) {
             if let Some((record, length)) = decoded {
-                let place = match compaction::place_of(&self.active, at, length) {
+                let place = match compaction::place_of(&indexed, at, length) {
                     Ok(place) => place,
                     Err(error) => {
                         self.fenced = true;
@@ -224,7 +261,9 @@ impl SeglogStore {
 
     /// Finishes the segment and begins the next. The old one is durable before the new one exists.
     fn roll(&mut self) -> Result<(), StoreError> {
-        self.active.sync()?;
+        if !self.settings.planted.has(Slip::SealedUnsynced) {
+            self.active.sync()?;
+        }
         self.sealed_seq = self.view.seq;
         if self.syncs_under_way == 0 {
             self.durable = self.view.seq;
@@ -240,7 +279,7 @@ impl SeglogStore {
             salt: self.salt,
             before: self.view.seq,
         };
-        let next = Arc::new(Segment::create(&*self.disk, head)?);
+        let next = Arc::new(Segment::create(&*self.disk, head, self.settings.planted)?);
         self.sealed.insert(self.active.number(), self.end);
         self.view.segments.insert(number, next.clone());
         self.active = next;
@@ -308,6 +347,10 @@ impl Store for SeglogStore {
         }
         self.syncs_under_way += 1;
         let segment = self.active.clone();
+        if self.settings.planted.has(Slip::FailedSyncRetried) {
+            let again = move || segment.sync().or_else(|_| segment.sync());
+            return Ok(Some(SyncJob::new(self.view.seq, again)));
+        }
         Ok(Some(SyncJob::new(self.view.seq, move || segment.sync())))
     }
 
@@ -317,6 +360,9 @@ impl Store for SeglogStore {
         let outcome = done.into_outcome();
         let seq = self.fencing(outcome)?;
         self.durable = self.durable.max(seq);
+        if self.settings.planted.has(Slip::SyncCoversLater) {
+            self.durable = self.view.seq;
+        }
         if self.syncs_under_way == 0 {
             self.durable = self.durable.max(self.sealed_seq);
         }

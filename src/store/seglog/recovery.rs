@@ -18,7 +18,7 @@ use super::page::Place;
 use super::segment::{self, Segment, SegmentHead};
 use super::view::View;
 use super::{Seglog, SeglogStore};
-use crate::env::{Disk, DiskLock, Open};
+use crate::env::{Disk, DiskLock, Open, Planted, Slip};
 
 /// Opens the log of a directory, or begins one.
 pub(super) fn open(
@@ -41,6 +41,7 @@ pub(super) fn open(
         return create(disk, settings, lock);
     }
     let mut recovery = Recovery::begin(&*disk, start, &numbers)?;
+    recovery.planted = settings.planted;
     let last = numbers.last().copied().unwrap_or(0);
     let mut number = recovery.position.0;
     let (segment, end) = loop {
@@ -55,10 +56,12 @@ pub(super) fn open(
     if segment.length()? > end {
         segment.truncate(end)?;
     }
-    write_again(&segment, recovery.vouched_end..end)?;
-    segment.sync()?;
-    disk.sync_dir()
-        .map_err(|error| StoreError::io("sync", "the directory", error))?;
+    if !settings.planted.has(Slip::RecoveryUnsynced) {
+        write_again(&segment, recovery.vouched_end..end)?;
+        segment.sync()?;
+        disk.sync_dir()
+            .map_err(|error| StoreError::io("sync", "the directory", error))?;
+    }
     let Recovery {
         view,
         usage,
@@ -86,7 +89,7 @@ fn create(disk: Arc<dyn Disk>, settings: &Seglog, lock: DiskLock) -> Result<Segl
         salt: settings.salt,
         before: Seq(0),
     };
-    let segment = Arc::new(Segment::create(&*disk, head)?);
+    let segment = Arc::new(Segment::create(&*disk, head, settings.planted)?);
     let end = segment::HEAD_BYTES;
     Ok(SeglogStore::new(
         disk,
@@ -165,6 +168,7 @@ struct Recovery {
     /// Segment and offset where the next frame is expected.
     position: (u32, u64),
     read_bytes: u64,
+    planted: Planted,
 }
 
 impl Recovery {
@@ -216,6 +220,7 @@ impl Recovery {
             salt,
             position: (start.segment, start.offset.max(segment::HEAD_BYTES)),
             read_bytes: 0,
+            planted: Planted::default(),
         })
     }
 
@@ -245,6 +250,9 @@ impl Recovery {
         self.vouched_end = if offset == segment::HEAD_BYTES { 0 } else { offset };
         let mut unvouched = VecDeque::new();
         let mut frames = Frames::new(segment.clone(), self.salt, offset)?;
+        if last {
+            frames.plant(self.planted);
+        }
         if frames.end() < offset {
             return Err(segment.corrupt(
                 frames.end(),

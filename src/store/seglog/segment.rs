@@ -12,7 +12,7 @@ use im::OrdMap;
 use super::super::{Seq, StoreError};
 use super::page::{Place, SEGMENT_MAX};
 use super::record::crc_of;
-use crate::env::{Disk, DiskFile, Open};
+use crate::env::{Disk, DiskFile, Open, Planted, Slip};
 
 /// Bytes before the first frame.
 pub(super) const HEAD_BYTES: u64 = HEAD as u64;
@@ -58,7 +58,7 @@ pub(super) fn number_of(name: &str) -> Option<u32> {
 
 impl Segment {
     /// Creates a segment and makes it durable, its name too.
-    pub(super) fn create(disk: &dyn Disk, head: SegmentHead) -> Result<Self, StoreError> {
+    pub(super) fn create(disk: &dyn Disk, head: SegmentHead, planted: Planted) -> Result<Self, StoreError> {
         let name = name_of(head.number);
         let file = disk
             .open(&name, Open::CreateNew)
@@ -70,6 +70,9 @@ impl Segment {
         };
         segment.write(0, &head.encode())?;
         segment.sync()?;
+        if planted.has(Slip::SegmentNameUnsynced) {
+            return Ok(segment);
+        }
         disk.sync_dir()
             .map_err(|error| StoreError::io("sync", "the directory", error))?;
         Ok(segment)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Action, Choices, DiskFaults, Event, PathConfig};
-use crate::scenario::CrashMode;
+use crate::scenario::{CrashMode, Scenario};
 
 /// Two hours: how far ahead of a clock the time of an entry may be.
 const FUTURE_MS: i64 = 2 * 60 * 60 * 1000;
@@ -79,14 +79,17 @@ pub(super) struct Faults<'a, 'b> {
 }
 
 impl<'a, 'b> Faults<'a, 'b> {
-    pub(super) fn new(choices: &'a mut Choices<'b>, replicas: usize, span_ms: u64) -> Self {
+    pub(super) fn new(choices: &'a mut Choices<'b>, scenario: &Scenario, span_ms: u64) -> Self {
+        let replicas = scenario.replicas;
         let is_swarm = choices.once_in(2);
         let mut kinds = KINDS.to_vec();
+        // A block that is not encrypted is no block of an encrypted log.
+        kinds.retain(|kind| *kind != Kind::Forge || !scenario.encrypted);
         if is_swarm {
             kinds.retain(|_| choices.once_in(4));
         }
         if kinds.is_empty() {
-            kinds.push(KINDS[choices.index(KINDS.len())]);
+            kinds.push(KINDS[choices.index(8)]);
         }
         Self {
             choices,

@@ -5,19 +5,23 @@
 //! others have those of production: sizes so small that files roll, trees split and portions end in every run.
 
 mod faults;
+mod hostile;
 mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, Choices, CryptoChoice, Event, Scenario, Topology, Workload};
 use crate::disk::{DiskFaults, Latency};
-use crate::network::PathConfig;
+use crate::network::{LatencyShape, PathConfig};
 use crate::seed::Seeds;
 use faults::Faults;
 
 /// Time over which things happen, in milliseconds of virtual time.
 const SPAN_MS_MIN: u64 = 2_000;
 const SPAN_MS_MAX: u64 = 6_000;
+
+/// About how many values the replicas of a workload append together.
+const VALUES_MAX: u64 = 240;
 
 /// Most events of the kinds that faults draw, before each brings its own end.
 const EVENTS_MAX: u64 = 10;
@@ -80,6 +84,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         workload: Vec::new(),
         append: Vec::new(),
         event: Vec::new(),
+        hostile: Vec::new(),
         converge_ms: Scenario::converge_ms_default(),
         events_max: Scenario::events_max_default(),
     };
@@ -87,7 +92,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         numbers::draw(choices, &mut scenario);
     }
     scenario.workload = workloads(choices, &scenario, span_ms);
-    let mut faults = Faults::new(choices, replicas, span_ms);
+    let mut faults = Faults::new(choices, &scenario, span_ms);
     let events = faults.choices.below(EVENTS_MAX + 1);
     for _ in 0..events {
         faults.draw();
@@ -95,6 +100,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
     let mut event = faults.finish();
     event.sort_by_key(|event| event.at_ms);
     scenario.event = event;
+    hostile::draw(choices, &mut scenario, span_ms);
     let outsiders = scenario.outsiders();
     if !outsiders.is_empty() {
         let all = 1..replicas;
@@ -120,11 +126,19 @@ fn network(choices: &mut Choices<'_>) -> PathConfig {
         2 => PathConfig {
             latency_us_min: 100,
             latency_us_max: 800,
+            offset_us_max: choices.pick(&[0, 0, 30_000, 200_000]),
+            refuse_64k: choices.pick(&[0, 0, 8_000]),
+            hang_64k: choices.pick(&[0, 0, 4_000]),
             ..calm
         },
         3 => PathConfig {
             latency_us_min: choices.between(5_000, 40_000),
             latency_us_max: choices.between(40_000, 250_000),
+            latency_shape: choices.pick(&[
+                LatencyShape::Uniform,
+                LatencyShape::Exponential,
+                LatencyShape::Bimodal,
+            ]),
             spike_64k: 2_000,
             spike_us_max: 1_000_000,
             ..calm
@@ -155,16 +169,16 @@ fn disk(choices: &mut Choices<'_>) -> DiskFaults {
             jitter_us: 500,
         },
         2 => Latency {
-            read_us: 50,
+            read_us: 20,
             write_us: 200,
             sync_us: 30_000,
-            jitter_us: 20_000,
+            jitter_us: 500,
         },
         _ => Latency {
             read_us: 0,
             write_us: 0,
             sync_us: 150_000,
-            jitter_us: 100_000,
+            jitter_us: 1_000,
         },
     };
     DiskFaults {
@@ -196,6 +210,7 @@ fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Ve
     if joining {
         workloads.push(Workload {
             appends: u32::try_from(choices.between(1, 6)).unwrap_or(1),
+            batch_max: choices.pick(&[1, 3, 32]),
             optimistic: true,
             ..workload(choices, outsiders.collect(), span_ms)
         });
@@ -206,9 +221,13 @@ fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Ve
 fn workload(choices: &mut Choices<'_>, replicas: Vec<usize>, span_ms: u64) -> Workload {
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let is_large = choices.once_in(6);
+    let appends = choices.between(2, if is_large { 10 } else { 24 });
+    let batch_max = choices.pick(&[1, 3, 2, 6, 40]);
+    // Long runs say little more than short ones, and take their time.
+    let most = VALUES_MAX / ((u64::from(batch_max) / 2 + 1) * replicas.len() as u64);
     Workload {
-        appends: small(choices.between(2, if is_large { 10 } else { 24 })),
-        batch_max: choices.pick(&[1, 3, 2, 6, 40]),
+        appends: small(appends.min(most.max(2))),
+        batch_max,
         keys: choices.pick(&[32, 4, 8, 200, 2]),
         key_bytes_max: choices.pick(&[0, 0, 0, 60, 400]),
         value_bytes_max: if is_large {

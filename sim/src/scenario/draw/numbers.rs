@@ -1,5 +1,7 @@
 //! Numbers of a generated scenario that differ from those of production.
 
+use autobee::env::knob::KNOBS;
+
 use super::{Choices, Scenario};
 
 /// Draws settings, each with an even chance to be left alone.
@@ -8,7 +10,7 @@ pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
         ("drain_applies_max", &[1, 2, 3, 16]),
         ("window_batches", &[1, 2, 4, 16, 64]),
         ("append_values_max", &[1_024, 64]),
-        ("view_cache_bytes_max", &[0, 4_096, 65_536]),
+        ("view_cache_bytes_max", &[65_536, 4_096, 1 << 20, 0]),
         ("requests_in_flight_max", &[1, 2, 16, 64]),
         ("bytes_in_flight_max", &[1, 4_096, 65_536]),
         ("answer_ms_max", &[500, 2_000, 10_000]),
@@ -40,6 +42,23 @@ pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
         gather.insert("quiet_ms".into(), choices.pick(&[0_i64, 5, 50, 400]).into());
         gather.insert("bytes".into(), choices.pick(&[1_i64, 2_048, 1 << 20]).into());
         scenario.settings.insert("heal_gather".into(), gather.into());
+    }
+    for knob in KNOBS {
+        if choices.once_in(2) {
+            // Most of the range of a number that is far from its usual value is near it: so its length is drawn.
+            let longest = (knob.most / knob.least.max(1)).max(1).ilog2();
+            let length = choices.below(u64::from(longest) + 1);
+            let length = length.min(choices.below(u64::from(longest) + 1));
+            let value = knob.least.max(1) << length;
+            let value = if knob.least == 0 && choices.once_in(4) {
+                0
+            } else {
+                value
+            };
+            scenario
+                .knobs
+                .insert(knob.name.into(), value.clamp(knob.least, knob.most));
+        }
     }
     if choices.once_in(8) {
         scenario.settings.insert("durability".into(), "visible".into());

@@ -33,13 +33,6 @@ use crate::wire::compact::Decode as _;
 /// Memory that is kept for encoding messages.
 const ENCODED_BYTES: usize = 128 * 1024;
 
-/// Events that are taken before others may go on. More than requests may wait, so that a burst of too many is seen as such.
-const EVENTS_MAX: usize = 4096;
-
-/// Data messages that are stored in one step at most. After it new requests go out, so that the peer has something to
-/// do while the next ones are stored: a read may bring all that was asked for.
-const HELD_MAX: usize = 128;
-
 /// A session under way.
 pub(super) struct Driver<E: Env> {
     hub: Arc<Hub<E>>,
@@ -156,7 +149,7 @@ impl<E: Env> Driver<E> {
     where
         S: AsyncRead + AsyncWrite + Send,
     {
-        let mut room = Room::default();
+        let mut room = Room::new(self.hub.settings.read_bytes);
         loop {
             let is_more = self.take_events().await?;
             self.take_mail().await?;
@@ -179,8 +172,8 @@ impl<E: Env> Driver<E> {
     async fn take_events(&mut self) -> Result<bool, End> {
         let mut count = 0;
         let mut data = 0;
-        while count < EVENTS_MAX
-            && data < HELD_MAX
+        while count < self.hub.settings.events
+            && data < self.hub.settings.data_held
             && let Some(event) = self.connection.poll()?
         {
             count += 1;
@@ -235,7 +228,7 @@ impl<E: Env> Driver<E> {
         for core in std::mem::take(&mut self.touched).into_values() {
             core.settle();
         }
-        Ok(count == EVENTS_MAX || data == HELD_MAX)
+        Ok(count == self.hub.settings.events || data == self.hub.settings.data_held)
     }
 
     /// Hands on the data that was held back.
@@ -289,7 +282,7 @@ impl<E: Env> Driver<E> {
         if self
             .held
             .as_ref()
-            .is_some_and(|(held, data)| *held != channel || data.len() >= HELD_MAX)
+            .is_some_and(|(held, data)| *held != channel || data.len() >= self.hub.settings.data_held)
         {
             self.receive_held()?;
         }

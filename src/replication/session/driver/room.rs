@@ -8,30 +8,28 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Bytes that are read at one time.
-const READ_BYTES: usize = 64 * 1024;
-
-/// Bytes that are read at one time while a peer sends more than that.
-const READ_BYTES_MAX: usize = 512 * 1024;
+/// How much more is read at one time while a peer sends more than usually fits.
+const LARGE: usize = 8;
 
 /// Room for what is read.
 #[derive(Debug)]
 pub(super) struct Room {
+    /// Bytes that are usually read at one time.
+    usual: usize,
     bytes: usize,
     /// The memory of the input is larger than that of a silent peer should be.
     is_large: bool,
 }
 
-impl Default for Room {
-    fn default() -> Self {
+impl Room {
+    pub(super) const fn new(usual: usize) -> Self {
         Self {
-            bytes: READ_BYTES,
+            usual,
+            bytes: usual,
             is_large: false,
         }
     }
-}
 
-impl Room {
     /// Reads to the end of `input`. No bytes: there will be none any more.
     pub(super) fn read<S: AsyncRead>(
         &mut self,
@@ -41,16 +39,16 @@ impl Room {
     ) -> Poll<io::Result<usize>> {
         if input.capacity() - input.len() < self.bytes / 2 {
             input.reserve(self.bytes);
-            self.is_large |= self.bytes > READ_BYTES;
+            self.is_large |= self.bytes > self.usual;
         }
         let spare = input.capacity() - input.len();
         let done = pin!(stream.read_buf(input)).poll(context);
         match done {
-            Poll::Ready(Ok(bytes)) if bytes == spare => self.bytes = READ_BYTES_MAX,
-            Poll::Ready(_) => self.bytes = READ_BYTES,
+            Poll::Ready(Ok(bytes)) if bytes == spare => self.bytes = self.usual.saturating_mul(LARGE),
+            Poll::Ready(_) => self.bytes = self.usual,
             Poll::Pending if input.is_empty() && self.is_large => {
                 *input = BytesMut::new();
-                *self = Self::default();
+                *self = Self::new(self.usual);
             }
             Poll::Pending => {}
         }
@@ -66,24 +64,26 @@ mod tests {
 
     use super::*;
 
+    const USUAL: usize = 64 * 1024;
+
     #[test]
     fn a_silent_peer_costs_little_after_a_loud_one() {
         let (ours, mut theirs) = tokio::io::duplex(1 << 22);
-        let (mut stream, mut input, mut room) = (Box::pin(ours), BytesMut::new(), Room::default());
+        let (mut stream, mut input, mut room) = (Box::pin(ours), BytesMut::new(), Room::new(USUAL));
         let context = &mut Context::from_waker(Waker::noop());
         let sent = vec![7; 1 << 21];
         assert!(pin!(theirs.write_all(&sent)).poll(context).is_ready());
         let (mut received, mut largest) = (0, 0);
         while let Poll::Ready(read) = room.read(&mut stream, &mut input, context) {
             let bytes = read.unwrap();
-            assert!(bytes <= 2 * READ_BYTES_MAX, "{bytes} bytes at one time");
+            assert!(bytes <= 2 * LARGE * USUAL, "{bytes} bytes at one time");
             largest = largest.max(bytes);
             received += bytes;
             assert!(input.split().iter().all(|byte| *byte == 7));
         }
         assert_eq!(received, sent.len());
-        assert!(largest > 2 * READ_BYTES, "{largest} bytes at one time");
-        assert!(input.capacity() <= 2 * READ_BYTES);
+        assert!(largest > 2 * USUAL, "{largest} bytes at one time");
+        assert!(input.capacity() <= 2 * USUAL);
         drop(theirs);
         assert!(matches!(
             room.read(&mut stream, &mut input, context),

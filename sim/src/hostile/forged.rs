@@ -1,0 +1,114 @@
+//! A true log with a bit flipped in what is said of it.
+
+use std::sync::{Arc, Mutex};
+
+use autobee::crypto::Hash;
+use autobee::env::{Entropy as _, Env};
+use autobee::hypercore::proof::Proof;
+use autobee::replication::message::Message;
+use bytes::Bytes;
+
+use super::hoard::Hoard;
+use super::line::{Attack, Line};
+
+/// Where the bit is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Block,
+    BlockNode,
+    UpgradeNode,
+    Signature,
+}
+
+/// Fetches a log by all its lines, and forges each proof that it is asked for. Each stream prefers another place.
+pub(super) struct Forger<E: Env> {
+    hoard: Arc<Mutex<Hoard<E>>>,
+    preferred: usize,
+    bit: u8,
+    forged: u64,
+}
+
+const PLACES: [Place; 4] = [
+    Place::Block,
+    Place::Signature,
+    Place::BlockNode,
+    Place::UpgradeNode,
+];
+
+impl<E: Env> Forger<E> {
+    pub(super) fn new(env: &E, hoard: &Arc<Mutex<Hoard<E>>>, attempt: u64) -> Self {
+        let [bit] = env.entropy().array();
+        Self {
+            hoard: Arc::clone(hoard),
+            preferred: usize::try_from(attempt % PLACES.len() as u64).unwrap_or(0),
+            bit,
+            forged: 0,
+        }
+    }
+
+    /// Flips a bit where it prefers to, or at the next place that there is.
+    fn forge(&self, proof: &mut Proof) -> bool {
+        let places = PLACES.iter().cycle().skip(self.preferred).take(PLACES.len());
+        places.into_iter().any(|place| self.forge_at(*place, proof))
+    }
+
+    fn forge_at(&self, place: Place, proof: &mut Proof) -> bool {
+        match place {
+            Place::Block => {
+                let value = proof.block.as_mut().map(|block| &mut block.value);
+                value.is_some_and(|value| self.flip(value))
+            }
+            Place::Signature => {
+                let signature = proof
+                    .upgrade
+                    .as_mut()
+                    .and_then(|upgrade| upgrade.signature.as_mut());
+                signature.is_some_and(|signature| self.flip(signature))
+            }
+            Place::BlockNode => {
+                let node = proof.block.as_mut().and_then(|block| block.nodes.first_mut());
+                node.is_some_and(|node| self.flip_hash(&mut node.hash))
+            }
+            Place::UpgradeNode => {
+                let upgrade = proof.upgrade.as_mut();
+                let node = upgrade.and_then(|upgrade| upgrade.nodes.first_mut());
+                node.is_some_and(|node| self.flip_hash(&mut node.hash))
+            }
+        }
+    }
+
+    fn flip(&self, bytes: &mut Bytes) -> bool {
+        let mut changed = bytes.to_vec();
+        let at = usize::from(self.bit).checked_rem(changed.len());
+        let Some(byte) = at.and_then(|at| changed.get_mut(at)) else {
+            return false;
+        };
+        *byte ^= 1 << (self.bit % 8);
+        *bytes = changed.into();
+        true
+    }
+
+    fn flip_hash(&self, hash: &mut Hash) -> bool {
+        let mut bytes = *hash.as_bytes();
+        bytes[usize::from(self.bit % 32)] ^= 1 << (self.bit % 8);
+        *hash = Hash::new(bytes);
+        true
+    }
+}
+
+impl<E: Env> Attack<E> for Forger<E> {
+    fn opened(&mut self, line: &mut Line<E>) {
+        line.share(&self.hoard);
+    }
+
+    fn tamper(&mut self, mut message: Message) -> Vec<Message> {
+        if let Message::Data(data) = &mut message {
+            self.forged += u64::from(self.forge(&mut data.proof));
+        }
+        vec![message]
+    }
+
+    fn misdeeds(&self) -> u64 {
+        self.forged
+    }
+}

@@ -1,0 +1,286 @@
+//! Slips that the simulator has the library make, to prove that its checks find them.
+//!
+//! Each is one wrong step at the place where it would be made. In production nobody asks for any, and neither names nor
+//! meanings are in the program: they are reached only where [`Env::SIM`] is true.
+
+use super::Env;
+
+/// Defines the slips, layer by layer: what the code calls it, what a scenario calls it, what it means.
+macro_rules! slips {
+    ($($layer:ident { $($slip:ident $name:literal $meaning:literal)* })*) => {
+        /// One wrong step that can be planted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Slip {
+            $($(
+                #[doc = $meaning]
+                $slip,
+            )*)*
+        }
+
+        impl Slip {
+            /// All slips, from the lowest layer to the highest.
+            pub const ALL: &'static [Self] = &[$($(Self::$slip),*),*];
+
+            /// What a scenario calls it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($(Self::$slip => $name,)*)*
+                }
+            }
+
+            /// What goes wrong, in one sentence.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $($(Self::$slip => $meaning,)*)*
+                }
+            }
+
+            /// Where it is made.
+            #[must_use]
+            pub const fn layer(self) -> Layer {
+                match self {
+                    $($(Self::$slip => Layer::$layer,)*)*
+                }
+            }
+        }
+    };
+}
+
+/// A part of the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// The storage engine, and who syncs it.
+    Store,
+    /// Cores, their trees and proofs.
+    Hypercore,
+    /// What peers say to each other.
+    Replication,
+    /// Order, membership and weights.
+    Engine,
+    /// The tree of keys.
+    Bee,
+    /// What an application sees.
+    Db,
+}
+
+slips! {
+    Store {
+        AckBeforeSync "acknowledged_before_sync"
+            "Who waits for a sync is told that it is over when it was asked for."
+        SyncCoversLater "sync_covers_later_commits"
+            "A sync that ends counts for commits that came while it was under way, too."
+        SyncRequestLost "sync_request_lost"
+            "A sync that is asked for while another one is under way is never made."
+        FailedSyncRetried "failed_sync_retried"
+            "A sync that failed is tried again, and the second attempt counts for what the first one lost."
+        SealedUnsynced "sealed_segment_unsynced"
+            "A segment that is full counts as durable without a sync."
+        SegmentNameUnsynced "segment_name_unsynced"
+            "The directory is not synced when a segment is created in it."
+        StaleSegmentIndexed "index_of_the_segment_before"
+            "The first frame of a segment is indexed as if it stood in the segment before."
+        CheckpointUnsynced "checkpoint_before_sync"
+            "The index is written before the end of the log that it points into is durable."
+        OlderCopyWins "compaction_restores_older_value"
+            "Compaction copies a value that was overwritten since, and the copy becomes the value."
+        LiveSegmentRemoved "segment_removed_while_wanted"
+            "A segment is removed while one record of it is still wanted."
+        LastFrameDropped "recovery_stops_one_frame_early"
+            "Opening cuts the last frame of the log as if a crash had torn it."
+        RecoveryUnsynced "recovery_trusts_the_cache"
+            "What opening finds counts as durable without being written again and synced."
+        LastFrameUnchecked "torn_tail_accepted"
+            "Opening takes a last frame whose checksum is wrong."
+    }
+    Hypercore {
+        UnsyncedOffer "unsynced_offer"
+            "Peers are shown an own head before it is durable."
+        HoleCounted "block_behind_a_hole_fills_it"
+            "When the block behind the first missing one comes, the missing one counts as stored, too."
+        BatchNonce "nonce_of_the_first_block"
+            "All blocks of an append are encrypted with the nonce of the first one."
+        PointerReused "core_number_given_twice"
+            "The counter of cores is not stored with a core that is made, so that after a restart another one takes its place."
+        DownloadUntold "download_wakes_nobody"
+            "Who waits for changes of a core does not hear of blocks that come from peers."
+    }
+    Replication {
+        GivenUpForgotten "given_up_block_not_asked_again"
+            "A block that was asked for in vain is not asked for again."
+        ClosedKeepsRequests "closed_channel_keeps_requests"
+            "What was asked on a channel that closed counts as under way for ever."
+        LostUpgradeCounts "lost_upgrade_blocks_others"
+            "A request for a longer length that was given up counts as under way."
+        BehindUnacknowledged "behind_not_acknowledged"
+            "A peer that is behind gets no answer to its length, and so does not ask for ours."
+        SilentForEver "silent_once_never_asked"
+            "A peer that did not answer in time is never asked again on that stream."
+        DurableUntold "durable_length_untold"
+            "Peers are not told of an own head when it becomes durable, but with the next change."
+        OpeningsUnseen "openings_unseen"
+            "Cores that are opened while a stream is there are not offered on it."
+        KeepAliveForgotten "keep_alive_forgotten"
+            "A stream without traffic sends no keep alive."
+        SilenceUnnoticed "silence_unnoticed"
+            "A stream whose peer is gone without a word stays open."
+        PendingUnannounced "pending_core_never_announced"
+            "A core whose channel was not decided yet when it should have been announced is not announced later."
+        AnnouncementReplaces "announcement_replaces_earlier"
+            "An announcement replaces the one before it, also when nobody has looked at that."
+        NeverUncorked "batch_never_uncorked"
+            "Answers to several messages that came as one batch are collected, and never sent."
+    }
+    Engine {
+        TieBreak "wrong_tie_break"
+            "A batch that ties with one that is in order already comes behind it."
+        UnfollowedBacker "unfollowed_backer"
+            "The backer of a claim does not order the batch that claims."
+        SkippedUndo "skipped_undo"
+            "What must go before entries of the order is put behind them."
+        LiveWeight "live_weight"
+            "The weight of a batch is what its writer stands with now, not at the place of the batch."
+        DroppedRemoved "dropped_removed"
+            "Batches that come while their writer is removed are thrown away."
+        EarlyDrain "early_drain"
+            "Batches take part before what they name is here."
+        ViewBeforeSystem "view_before_system"
+            "What apply wrote to the view stays when the system takes nothing of the batch."
+        HeadsCapped "append_links_four_heads"
+            "An append links four heads at most, whatever else it stands on."
+        ClockGoesBack "timestamp_of_the_clock"
+            "The timestamp of an append is that of the clock, also when that is before what the append stands on."
+        ClockClamps "timestamp_clamped_to_the_clock"
+            "A batch whose timestamp is ahead of the local clock is ordered as if it was made now."
+        RemovedApplies "removed_writer_applies"
+            "Batches of a writer that was removed are applied."
+        AckForgotten "acknowledgement_forgotten"
+            "A stranger whom apply acknowledges gets no record."
+        OwedForgotten "attestations_owed_are_forgotten"
+            "Attestations that are owed when the engine is opened anew are never made."
+        UndoOneShort "undo_one_batch_short"
+            "Of what must go before a late batch the first is left where it is."
+        CheckpointAhead "checkpoint_one_entry_ahead"
+            "The state of a checkpoint has one entry more than the checkpoint says."
+        RemovedStartsOver "removed_writer_starts_over"
+            "Going back forgets how much of a removed writer lies before the checkpoint."
+        RefusedMember "refused_batch_unrecorded"
+            "A batch of a member that apply refuses is not recorded."
+        RefusedStranger "refused_stranger_recorded"
+            "A batch of a stranger that apply refuses is recorded like that of a member."
+        RefusedOnce "refused_stranger_not_retried"
+            "A batch of a stranger that was refused at one place of the order is not tried at the later ones."
+        AnchorMisplaced "anchor_of_the_first_entry"
+            "All anchors of a batch are those of its first entry."
+        RecordedAnywhere "recorded_batch_taken_anywhere"
+            "After a restart what was applied before comes back in its old order, whatever stands there now."
+        RaiseUnseen "raise_unseen"
+            "A set in which a batch raises its writer is sorted as if no weight changed in it."
+        LateClaim "late_claim_undoes_nothing"
+            "A late batch that claims a higher weight takes back only what loses to the weight from before."
+        BaseLinkWaits "link_to_the_start_waits"
+            "A batch that links the last forgotten block of a writer waits for that block."
+    }
+    Bee {
+        MedianTwice "split_keeps_median"
+            "The key between the two halves of a split stays in the upper half, too."
+        MergeLosesKey "merge_loses_last_key"
+            "A node that is merged into its neighbour loses its last key."
+        WrongNeighbour "delete_takes_wrong_neighbour"
+            "A deleted key of an inner node is replaced by the last key of a leaf, also when the first is the neighbour."
+        DiffEndsEarly "changes_end_with_the_later_view"
+            "Changes between two views leave out keys of the earlier that lie behind the last of the later."
+        EqualLengthSkipped "put_of_equal_length_skipped"
+            "A value that is as long as the one before it is not written."
+        FirstValueRead "value_apart_is_the_first"
+            "Of the values that a block keeps apart from their keys the first is read for each."
+    }
+    Db {
+        SystemBeforeView "system_before_view"
+            "Where the system tree stands is stored one commit before the view that it names."
+        StatusStored "status_counts_stored_blocks"
+            "The status says that all blocks of a writer are applied that are here."
+        WatchForwardOnly "watch_ignores_shorter_view"
+            "A watch does not look at a view that is shorter than the one before, as after an undo."
+        UpdateFromStale "update_event_from_before_the_undo"
+            "An event that follows an undo begins where that began, not where it led to."
+        AlarmOnce "alarm_rings_once"
+            "Only the first entry from the future is looked at again when its time comes."
+        GatherOnce "gather_timer_runs_once"
+            "Blocks that are gathered after the first time are not applied when their time is over."
+        FollowerLate "follower_starts_late"
+            "Blocks that come between the opening of a core and the start of its task are not handed on."
+        AckUnsynced "acknowledging_batch_never_synced"
+            "An own batch that nobody waits for is written without a sync, so that peers do not see it."
+        RemovedUnfetched "removed_writer_not_fetched"
+            "What is left of a removed writer's log is not fetched."
+        BackFeedsMembers "going_back_feeds_members_only"
+            "After going back only the cores of those who are members there are handed to the engine again."
+        PortionEndsDrain "drain_ends_with_a_portion"
+            "A drain that is to go on after a portion ends there."
+    }
+}
+
+/// Which slips are made. None by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Planted(u128);
+
+impl Planted {
+    /// Those that the simulator of a world asks for; in production none.
+    #[must_use]
+    pub fn of<E: Env>(env: &E) -> Self {
+        if E::SIM {
+            Self::new(|slip| env.planted(slip.name()))
+        } else {
+            Self::default()
+        }
+    }
+
+    /// Those of which `is_planted` says so.
+    pub fn new(is_planted: impl Fn(Slip) -> bool) -> Self {
+        let planted = Slip::ALL.iter().filter(|slip| is_planted(**slip));
+        Self(planted.fold(0, |all, slip| all | 1 << *slip as u8))
+    }
+
+    /// True when the slip is to be made.
+    #[inline]
+    #[must_use]
+    pub const fn has(self, slip: Slip) -> bool {
+        self.0 & (1 << slip as u8) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::env::memory::MemoryEnv;
+
+    #[test]
+    fn each_slip_is_planted_alone_and_nothing_by_default() {
+        assert_eq!(Planted::new(|_| false), Planted::default());
+        assert_eq!(Planted::of(&MemoryEnv::new(1)), Planted::default());
+        for planted in Slip::ALL {
+            let one = Planted::new(|slip| slip == *planted);
+            assert!(Slip::ALL.iter().all(|slip| one.has(*slip) == (slip == planted)));
+        }
+        assert!(Slip::ALL.len() <= u128::BITS as usize);
+    }
+
+    #[test]
+    fn names_and_meanings_tell_slips_apart() {
+        let names: BTreeSet<&str> = Slip::ALL.iter().map(|slip| slip.name()).collect();
+        let meanings: BTreeSet<&str> = Slip::ALL.iter().map(|slip| slip.meaning()).collect();
+        assert_eq!((names.len(), meanings.len()), (Slip::ALL.len(), Slip::ALL.len()));
+        for slip in Slip::ALL {
+            let is_word = |letter: u8| letter.is_ascii_lowercase() || letter == b'_';
+            assert!(slip.name().bytes().all(is_word), "{}", slip.name());
+            assert!(slip.meaning().ends_with('.'), "{}", slip.name());
+        }
+        let is_sorted = Slip::ALL.is_sorted_by_key(|slip| slip.layer());
+        assert!(is_sorted, "from the lowest layer to the highest");
+    }
+}
