@@ -80,6 +80,8 @@ pub trait Lane: Sized {
 
     /// How often bytes reached a replica so far.
     fn delivered(&self) -> u64;
+    /// How many connections were made so far.
+    fn opened(&self) -> u64;
 
     /// How often each kind of fault of the network struck so far.
     fn strikes(&self) -> BTreeMap<&'static str, u64>;
@@ -200,6 +202,10 @@ macro_rules! lane {
 
             fn delivered(&self) -> u64 {
                 self.delivered()
+            }
+
+            fn opened(&self) -> u64 {
+                self.opened()
             }
 
             fn strikes(&self) -> BTreeMap<&'static str, u64> {

@@ -102,9 +102,7 @@ pub fn failure(result: &SeedResult) -> Option<String> {
         ),
         Err(SimError::Call { what, .. }) => Some(what.clone()),
         Err(SimError::World(_)) => Some("the world ended the run".into()),
-        Err(SimError::Name(_)) => Some("names".into()),
-        Err(SimError::Trace(_)) => Some("the trace could not be written".into()),
-        Err(SimError::Planted(_)) => Some("there is no such slip".into()),
+        Err(_) => Some("the run could not be carried out".into()),
     }
 }
 

@@ -142,7 +142,7 @@ impl Kept<'_> {
             shrunk: shrunk.map(|shrunk| ShrunkRun {
                 run: Run::new(&traced),
                 operations: shrunk.scenario.operations(),
-                faults: shrunk.scenario.event.len(),
+                faults: shrunk.scenario.faults(),
                 replicas: shrunk.scenario.replicas,
                 runs: shrunk.runs,
                 is_minimal: shrunk.is_minimal,

@@ -83,7 +83,7 @@ fn size(scenario: &Scenario) -> String {
     format!(
         "{}, {}, {}",
         count(scenario.operations(), "operation"),
-        count(scenario.event.len(), "fault"),
+        count(scenario.faults(), "fault"),
         count(scenario.replicas, "replica")
     )
 }

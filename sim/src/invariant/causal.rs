@@ -1,4 +1,5 @@
-//! Nothing is ordered before what it links, and each log is ordered from its beginning.
+//! Nothing is ordered before what it links, or is older than that by its timestamp, and each log is ordered from its
+//! beginning.
 //!
 //! Source: spec/autobee.md 5.6; research/simulation.md 6.1, oracle 3.
 
@@ -6,7 +7,7 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::{CoreKey, Hash};
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Length, Link};
+use autobee::wire::{Decode as _, Length, Link, Timestamp};
 
 use super::{Invariant, Look, Moment, ReplicaLook};
 
@@ -14,10 +15,19 @@ use super::{Invariant, Look, Moment, ReplicaLook};
 #[derive(Debug, Default)]
 pub struct CausalOrder {
     /// What the first block of each batch links, by the digest of the log with it.
-    links: BTreeMap<(CoreKey, Hash), Vec<Link>>,
+    links: BTreeMap<(CoreKey, Hash), Outline>,
     /// The order that was looked at last.
     looked: BTreeMap<usize, (u32, u64, usize)>,
     batches: u64,
+    unknown: Outline,
+}
+
+/// What the order has to respect of a block.
+#[derive(Debug, Clone, Default)]
+struct Outline {
+    timestamp: Timestamp,
+    /// Of the first block of a batch.
+    links: Vec<Link>,
 }
 
 impl Invariant for CausalOrder {
@@ -57,8 +67,8 @@ impl CausalOrder {
                     moment.block(&entry.key, entry.length)
                 ));
             }
-            let links = self.links_of(look, &entry.key, entry.length);
-            let ahead = links.iter().find(|link| {
+            let outline = self.outline_of(look, &entry.key, entry.length).clone();
+            let ahead = outline.links.iter().find(|link| {
                 // A link to what no order has, an anchor or a refused batch, orders nothing.
                 let is_ordered = ordered.get(&link.key).is_some_and(|last| *last >= link.length);
                 is_ordered && reached.get(&link.key) < Some(&link.length)
@@ -71,28 +81,42 @@ impl CausalOrder {
                     moment.block(&link.key, link.length)
                 ));
             }
+            if !is_program(moment, &entry.key) {
+                continue;
+            }
+            for link in outline.links.iter().filter(|link| is_program(moment, &link.key)) {
+                if self.outline_of(look, &link.key, link.length).timestamp > outline.timestamp {
+                    return Err(format!(
+                        "{} is older by its timestamp than {}, which it links",
+                        moment.block(&entry.key, entry.length),
+                        moment.block(&link.key, link.length)
+                    ));
+                }
+            }
             self.batches += 1;
         }
         Ok(())
     }
 
-    fn links_of(&mut self, look: &Look, core: &CoreKey, length: Length) -> &[Link] {
-        let Some(log) = look.logs.get(core) else {
-            return &[];
-        };
-        let Some(digest) = log.digest(length) else {
-            return &[];
+    fn outline_of(&mut self, look: &Look, core: &CoreKey, length: Length) -> &Outline {
+        let Some((log, digest)) = look.logs.get(core).and_then(|log| Some((log, log.digest(length)?))) else {
+            return &self.unknown;
         };
         self.links.entry((*core, digest)).or_insert_with(|| {
-            let block = log.block(length);
-            let block = block.and_then(|block| OplogBlock::from_bytes(block).ok());
-            // Links of later blocks of a batch only say what must be here.
-            block
-                .filter(|block| block.batch.before == 0)
-                .map(|block| block.links)
-                .unwrap_or_default()
+            let block = log.block(length).and_then(|block| OplogBlock::from_bytes(block).ok());
+            block.map_or_else(Outline::default, |block| Outline {
+                timestamp: block.timestamp,
+                // Links of later blocks of a batch only say what must be here.
+                links: if block.batch.before == 0 { block.links } else { Vec::new() },
+            })
         })
     }
+}
+
+/// True for a log that only the program of a replica wrote to.
+fn is_program(moment: &Moment<'_>, core: &CoreKey) -> bool {
+    let mut open = moment.open();
+    open.any(|(replica, look)| look.local == *core && !moment.claims.forged.contains(&replica.replica))
 }
 
 fn is_in_order(look: &Look, link: Option<&Link>) -> bool {

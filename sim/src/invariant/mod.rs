@@ -20,6 +20,7 @@ mod reference;
 mod seen;
 mod sets;
 mod told;
+mod weights;
 
 use std::fmt;
 
@@ -42,6 +43,7 @@ pub use reference::{Model, reference};
 pub use seen::Seen;
 pub use sets::GrowingSets;
 pub use told::ToldTruth;
+pub use weights::WeightsReached;
 
 /// A property of what replicas are.
 ///
@@ -105,6 +107,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(EqualSets::default()),
         Box::new(ToldTruth::default()),
         Box::new(Bounds::default()),
+        Box::new(WeightsReached::default()),
     ]
 }
 

@@ -333,6 +333,12 @@ impl MadsimWorld {
         self.shared.time.elapsed()
     }
 
+    /// How many connections were made so far.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        lock(&self.shared.state).kernel.opened()
+    }
+
     /// How often bytes reached a replica so far.
     #[must_use]
     pub fn delivered(&self) -> u64 {

@@ -292,6 +292,7 @@ impl<W> Kernel<W> {
         );
         let end = EndId { connection, side: 0 };
         self.send(end, Load::Open, 0);
+        self.opened += 1;
         self.notes.push(Note::Open {
             dial: id,
             connection,

@@ -75,6 +75,7 @@ pub(crate) struct Kernel<W> {
     scheduled: u64,
     ids: u64,
     pub(super) delivered: u64,
+    pub(super) opened: u64,
     strikes: BTreeMap<&'static str, u64>,
 }
 
@@ -99,6 +100,7 @@ impl<W> Kernel<W> {
             scheduled: 0,
             ids: 0,
             delivered: 0,
+            opened: 0,
             strikes: BTreeMap::new(),
         }
     }
@@ -254,6 +256,11 @@ impl<W> Kernel<W> {
                 self.reset(EndId { connection, side });
             }
         }
+    }
+
+    /// How many connections were made so far.
+    pub(crate) const fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// How often bytes became readable so far.

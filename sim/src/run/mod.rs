@@ -46,6 +46,12 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// How long what is under way may take to end, once all agree.
 const SETTLE: Duration = Duration::from_secs(8);
 
+/// How long a peer that lost its connection may take to get another one.
+const RECONNECT: Duration = Duration::from_secs(2);
+
+/// How often each member writes once all agree.
+const PIN_ROUNDS: usize = 3;
+
 /// How long it must be quiet then.
 const QUIET: Duration = Duration::from_secs(20);
 
@@ -300,9 +306,13 @@ impl<'a, S: Lane> Simulation<'a, S> {
             return Ok(());
         }
         self.checks.gathering(self.gathering());
-        self.pin()?;
-        if !self.agree()? {
-            return Ok(());
+        self.connected()?;
+        // What a grant owes takes a round of appends each to be attested, claimed, and recorded.
+        for _ in 0..PIN_ROUNDS {
+            self.pin()?;
+            if !self.agree()? {
+                return Ok(());
+            }
         }
         // They do not keep quiet either.
         self.hostiles.end(&self.world);
@@ -335,6 +345,33 @@ impl<'a, S: Lane> Simulation<'a, S> {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Whoever lost a peer noticed it after a while, and connected again, though nobody had anything to say.
+    fn connected(&mut self) -> Result<(), SimError> {
+        if self.checks.claims().is_restless {
+            return Ok(());
+        }
+        let silence = (0..self.scenario.replicas)
+            .map(|replica| self.group.settings(replica).silence_ms_max)
+            .max();
+        self.world
+            .run_for(Duration::from_millis(silence.unwrap_or(0)) + RECONNECT)?;
+        for replica in 0..self.scenario.replicas {
+            let Some(db) = self.group.db(replica) else { continue };
+            let neighbours = (0..self.scenario.replicas).filter(|other| self.scenario.connects(replica, *other));
+            let (connected, wanted) = (db.status().peers.len(), neighbours.count());
+            if connected < wanted {
+                self.checks.found(Violation {
+                    invariant: "connected",
+                    what: format!(
+                        "{} has {connected} of {wanted} connections at rest",
+                        self.group.name(replica)
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Each member that is there writes once more: what strangers wrote and was accepted is linked by members then.
@@ -371,10 +408,17 @@ impl<'a, S: Lane> Simulation<'a, S> {
     fn rest(&mut self) -> Result<(), SimError> {
         self.world.run_for(SETTLE)?;
         let before: Vec<_> = self.activity();
-        let traffic = self.world.delivered();
+        let (traffic, opened) = (self.world.delivered(), self.world.opened());
         self.world.run_for(QUIET)?;
         let after = self.activity();
         let traffic = self.world.delivered().saturating_sub(traffic);
+        let opened = self.world.opened().saturating_sub(opened);
+        if opened > 0 && !self.checks.claims().is_restless {
+            self.checks.found(Violation {
+                invariant: "quiet",
+                what: format!("{opened} connections were made in {QUIET:?} of rest"),
+            });
+        }
         for (replica, (before, after)) in before.iter().zip(&after).enumerate() {
             if before != after {
                 self.checks.found(Violation {

@@ -2,7 +2,7 @@
 
 use toml::Table;
 
-use super::{Action, Append, CrashMode, Event, Expected, Scenario, Workload};
+use super::{Action, Append, CrashMode, Event, Expected, Hostile, Hostility, Scenario, Workload};
 use crate::disk::{DiskFaults, Latency};
 use crate::network::PathConfig;
 use crate::workload::Op;
@@ -128,6 +128,14 @@ pub(crate) fn everything() -> Table {
             .into_iter()
             .map(|action| Event { at_ms: 1, action })
             .collect(),
+        hostile: vec![Hostile {
+            kind: Hostility::Twin,
+            from_ms: 1,
+            to_ms: 2,
+            targets: Some(vec![0]),
+            of: Some(1),
+            weight: Some(1),
+        }],
         ..Scenario::generate(0)
     };
     Table::try_from(scenario).unwrap_or_default()
@@ -177,6 +185,15 @@ mod tests {
             .filter(|name| !README.contains(&format!("`{name}`")))
             .collect();
         assert!(missing.is_empty(), "not in scenarios/README.md: {missing:?}");
+    }
+
+    #[test]
+    fn every_hostile_peer_is_documented() {
+        for kind in Hostility::ALL {
+            let name = Value::try_from(kind).unwrap().to_string();
+            let name = name.trim_matches('"');
+            assert!(README.contains(&format!("`{name}`")), "{name}");
+        }
     }
 
     fn collect(value: &Value, names: &mut BTreeSet<String>) {

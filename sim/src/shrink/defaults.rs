@@ -19,6 +19,7 @@ const KEPT: &[&str] = &[
     "workload",
     "append",
     "event",
+    "hostile",
     "converge_ms",
     "events_max",
 ];
@@ -84,7 +85,7 @@ fn places(table: &Table) -> Vec<Place> {
         if !is_kept {
             found.push(place.clone());
         }
-        if !is_kept || name == "event" || name == "append" {
+        if !is_kept || ["event", "append", "hostile"].contains(&name.as_str()) {
             collect(value, &place, &mut found);
         }
     }

@@ -158,6 +158,14 @@ impl<F: FnMut(&Scenario) -> bool, B: FnMut(u64) -> bool> Search<F, B> {
 
     fn events(&mut self) {
         self.minimize(
+            |scenario| scenario.hostile.len(),
+            |scenario, range| {
+                let mut scenario = scenario.clone();
+                scenario.hostile.drain(range);
+                scenario
+            },
+        );
+        self.minimize(
             |scenario| scenario.event.len(),
             |scenario, range| {
                 let mut scenario = scenario.clone();
@@ -190,6 +198,12 @@ impl<F: FnMut(&Scenario) -> bool, B: FnMut(u64) -> bool> Search<F, B> {
 }
 
 impl Scenario {
+    /// How many events there are, and hostile peers.
+    #[must_use]
+    pub fn faults(&self) -> usize {
+        self.event.len() + self.hostile.len()
+    }
+
     /// How many values are appended in all, at most.
     #[must_use]
     pub fn operations(&self) -> usize {

@@ -36,6 +36,18 @@ fn without(scenario: &Scenario, gone: usize) -> Option<Scenario> {
             *writer = renumber(*writer);
         }
     }
+    scenario
+        .hostile
+        .retain(|hostile| hostile.of != Some(gone) && hostile.targets.as_deref() != Some(&[gone]));
+    for hostile in &mut scenario.hostile {
+        hostile.of = hostile.of.map(renumber);
+        if let Some(targets) = &mut hostile.targets {
+            targets.retain(|target| *target != gone);
+            for target in targets {
+                *target = renumber(*target);
+            }
+        }
+    }
     let mut events = Vec::new();
     for event in std::mem::take(&mut scenario.event) {
         let is_group = matches!(event.action, crate::scenario::Action::Partition { .. });

@@ -22,8 +22,13 @@ impl<F: FnMut(&Scenario) -> bool, B: FnMut(u64) -> bool> Search<F, B> {
         }
         let times = |scenario: &Scenario| -> BTreeSet<u64> {
             let events = scenario.event.iter().map(|event| event.at_ms);
+            let hostile = scenario
+                .hostile
+                .iter()
+                .flat_map(|hostile| [hostile.from_ms, hostile.to_ms]);
             events
                 .chain(scenario.append.iter().map(|append| append.at_ms))
+                .chain(hostile)
                 .collect()
         };
         for time in times(&self.best).into_iter().rev() {
@@ -46,6 +51,10 @@ fn with_times(scenario: &Scenario, time: impl Fn(u64) -> u64) -> Scenario {
     }
     for event in &mut scenario.event {
         event.at_ms = time(event.at_ms);
+    }
+    for hostile in &mut scenario.hostile {
+        hostile.from_ms = time(hostile.from_ms);
+        hostile.to_ms = time(hostile.to_ms);
     }
     // Events are written in the order of their times, and those of one time keep theirs.
     scenario.event.sort_by_key(|event| event.at_ms);

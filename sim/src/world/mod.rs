@@ -249,6 +249,12 @@ impl World {
         lock(&self.shared.state).replica(replica).disk.clone()
     }
 
+    /// How many connections were made so far.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        lock(&self.shared.state).kernel.opened()
+    }
+
     /// How often bytes reached a replica so far.
     #[must_use]
     pub fn delivered(&self) -> u64 {

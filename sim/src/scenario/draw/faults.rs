@@ -35,6 +35,7 @@ const KINDS: &[Kind] = &[
     Kind::Ack,
     Kind::Forge,
     Kind::Isolate,
+    Kind::Islands,
     Kind::CrashLoop,
 ];
 
@@ -65,6 +66,7 @@ enum Kind {
     Ack,
     Forge,
     Isolate,
+    Islands,
     CrashLoop,
 }
 
@@ -144,6 +146,11 @@ impl<'a, 'b> Faults<'a, 'b> {
         match kind {
             Kind::Partition => {
                 let groups = self.groups();
+                self.at(from, Action::Partition { groups });
+                self.at(to, Action::Heal);
+            }
+            Kind::Islands => {
+                let groups = (0..self.replicas).map(|member| vec![member]).collect();
                 self.at(from, Action::Partition { groups });
                 self.at(to, Action::Heal);
             }

@@ -48,7 +48,7 @@ impl Scenario {
 }
 
 fn draw(choices: &mut Choices<'_>) -> Scenario {
-    let replicas = choices.pick(&[3, 2, 3, 4, 3, 5, 4, 6]);
+    let replicas = choices.pick(&[3, 2, 3, 4, 3, 5, 4, 6, 2, 3, 7]);
     let span_ms = choices.between(SPAN_MS_MIN, SPAN_MS_MAX);
     let topology = choices.pick(&[
         Topology::Mesh,

@@ -44,11 +44,14 @@ pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
         scenario.settings.insert("heal_gather".into(), gather.into());
     }
     for knob in KNOBS {
-        if choices.once_in(2) {
+        // What the store does once files are long happens in no run unless they are short.
+        let is_store = knob.name.starts_with("store_");
+        if choices.once_in(2) || is_store && choices.once_in(2) {
             // Most of the range of a number that is far from its usual value is near it: so its length is drawn.
             let longest = (knob.most / knob.least.max(1)).max(1).ilog2();
             let length = choices.below(u64::from(longest) + 1);
             let length = length.min(choices.below(u64::from(longest) + 1));
+            let length = if is_store { length.min(choices.below(5)) } else { length };
             let value = knob.least.max(1) << length;
             let value = if knob.least == 0 && choices.once_in(4) {
                 0
