@@ -163,3 +163,36 @@ fn faults_of_generated_networks_strike() {
     }
     assert!(kinds.len() >= 5, "{kinds:?}");
 }
+
+/// What fails with hostile peers and not without them. `AUTOBEE_HOSTILE_PLANS` says how many scenarios are tried.
+#[test]
+fn generated_scenarios_with_hostile_peers_hold_what_they_hold_without() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a setting of the test, not of the world"
+    )]
+    let wanted = std::env::var("AUTOBEE_HOSTILE_PLANS");
+    let wanted = wanted.ok().and_then(|count| count.parse().ok()).unwrap_or(12);
+    let plans = (0..).map(|seed| (seed, Scenario::generate(seed)));
+    let mut failed = 0;
+    for (seed, scenario) in plans.filter(|(_, plan)| !plan.hostile.is_empty()).take(wanted) {
+        let report = run(&scenario, seed, TraceSink::Discard).unwrap();
+        if report.converged {
+            continue;
+        }
+        let without = Scenario {
+            hostile: Vec::new(),
+            ..scenario.clone()
+        };
+        if run(&without, seed, TraceSink::Discard).unwrap().converged {
+            failed += 1;
+            println!("seed {seed}: {:#?}\n{}", report.violations, scenario.to_toml());
+        } else {
+            println!(
+                "seed {seed} fails without hostile peers, too: {:#?}",
+                report.violations
+            );
+        }
+    }
+    assert_eq!(failed, 0);
+}

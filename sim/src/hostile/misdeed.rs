@@ -103,6 +103,8 @@ pub(super) struct Scene {
 
 impl Misdeed {
     /// Some that a log outlives, one that it may not, and one behind that. `below` gives numbers below a bound.
+    ///
+    /// One claim at most: what the model does doubles with each.
     pub(super) fn plan(below: &mut impl FnMut(u64) -> u64) -> Vec<Self> {
         let mut pick = |of: &[Self]| {
             let at = below(of.len() as u64);
@@ -111,7 +113,18 @@ impl Misdeed {
         let mut plan: Vec<Self> = (0..6).map(|_| pick(&SOFT)).collect();
         plan.push(pick(&HARD));
         plan.push(pick(&SOFT));
+        let mut claims = 0;
+        for misdeed in &mut plan {
+            claims += u32::from(misdeed.is_claim());
+            if misdeed.is_claim() && claims > 1 {
+                *misdeed = Self::Honest;
+            }
+        }
         plan
+    }
+
+    const fn is_claim(self) -> bool {
+        matches!(self, Self::Claim | Self::OwnClaim | Self::ClaimAhead)
     }
 
     /// True when the blocks are written past the encryption of the database.
@@ -215,9 +228,10 @@ impl Scene {
     }
 }
 
+/// A claim to no more than members have: what the model tries grows by a power with each claim above them.
 fn claim((key, length): (CoreKey, u64)) -> Witness {
     Witness {
-        weight: Weight(5),
+        weight: Weight(1),
         backer: Backer {
             key,
             length: Length(length),
