@@ -99,15 +99,25 @@ impl CausalOrder {
     }
 
     fn outline_of(&mut self, look: &Look, core: &CoreKey, length: Length) -> &Outline {
-        let Some((log, digest)) = look.logs.get(core).and_then(|log| Some((log, log.digest(length)?))) else {
+        let Some((log, digest)) = look
+            .logs
+            .get(core)
+            .and_then(|log| Some((log, log.digest(length)?)))
+        else {
             return &self.unknown;
         };
         self.links.entry((*core, digest)).or_insert_with(|| {
-            let block = log.block(length).and_then(|block| OplogBlock::from_bytes(block).ok());
+            let block = log
+                .block(length)
+                .and_then(|block| OplogBlock::from_bytes(block).ok());
             block.map_or_else(Outline::default, |block| Outline {
                 timestamp: block.timestamp,
                 // Links of later blocks of a batch only say what must be here.
-                links: if block.batch.before == 0 { block.links } else { Vec::new() },
+                links: if block.batch.before == 0 {
+                    block.links
+                } else {
+                    Vec::new()
+                },
             })
         })
     }

@@ -358,8 +358,11 @@ impl<'a, S: Lane> Simulation<'a, S> {
         self.world
             .run_for(Duration::from_millis(silence.unwrap_or(0)) + RECONNECT)?;
         for replica in 0..self.scenario.replicas {
-            let Some(db) = self.group.db(replica) else { continue };
-            let neighbours = (0..self.scenario.replicas).filter(|other| self.scenario.connects(replica, *other));
+            let Some(db) = self.group.db(replica) else {
+                continue;
+            };
+            let neighbours =
+                (0..self.scenario.replicas).filter(|other| self.scenario.connects(replica, *other));
             let (connected, wanted) = (db.status().peers.len(), neighbours.count());
             if connected < wanted {
                 self.checks.found(Violation {

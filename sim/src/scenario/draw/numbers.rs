@@ -51,7 +51,11 @@ pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
             let longest = (knob.most / knob.least.max(1)).max(1).ilog2();
             let length = choices.below(u64::from(longest) + 1);
             let length = length.min(choices.below(u64::from(longest) + 1));
-            let length = if is_store { length.min(choices.below(5)) } else { length };
+            let length = if is_store {
+                length.min(choices.below(5))
+            } else {
+                length
+            };
             let value = knob.least.max(1) << length;
             let value = if knob.least == 0 && choices.once_in(4) {
                 0
