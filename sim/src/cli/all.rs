@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::points::Points;
 use super::run::{Failed, Keep, converged, print_result, timed};
 use super::shrink::{now, quietly};
+use super::watch::Watch;
 use super::{AllArgs, Failure, files, plant, threads_default};
 
 /// Seeds of each scenario.
@@ -98,12 +99,17 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), Failure> {
 fn run_jobs(jobs: &[Job<'_>], args: &AllArgs) -> Vec<(usize, Done)> {
     let bar = ProgressBar::new(jobs.len() as u64).with_style(style());
     let threads = args.threads.unwrap_or_else(threads_default);
+    let watch = Watch::start(&args.out);
     let failed = std::sync::atomic::AtomicU64::new(0);
     let results = quietly(|| {
         in_parallel(jobs.len(), threads, |number| {
             let job = &jobs[number];
             let scenario = job.scenario(args);
-            let (result, wall_ms) = timed(|| run_caught(&scenario, job.seed(), TraceSink::Discard));
+            let (result, wall_ms) = timed(|| {
+                watch.over(&scenario, job.seed(), || {
+                    run_caught(&scenario, job.seed(), TraceSink::Discard)
+                })
+            });
             let name = failure(&result);
             if let Some(name) = &name {
                 let failed = 1 + failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -19,6 +19,7 @@ mod record;
 mod replay;
 mod run;
 mod shrink;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -110,8 +110,13 @@ pub(super) struct Kept<'a> {
 impl Kept<'_> {
     /// The folder of this failure.
     pub(super) fn folder(&self, out: &Path) -> PathBuf {
-        let name: String = self.scenario.name.chars().map(plain).collect();
-        let ending = format!("-{}", self.seed);
+        Self::folder_of(self.scenario, self.seed, out)
+    }
+
+    /// The folder of a failure of this scenario with this seed.
+    pub(super) fn folder_of(scenario: &Scenario, seed: u64, out: &Path) -> PathBuf {
+        let name: String = scenario.name.chars().map(plain).collect();
+        let ending = format!("-{seed}");
         out.join(if name.ends_with(&ending) {
             name
         } else {

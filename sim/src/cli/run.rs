@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::filter::Filter;
 use super::record::{Kept, PLAN};
 use super::shrink::{self, now};
+use super::watch::Watch;
 use super::{Failure, RunArgs, all, files, load, plant, reproduce, summary, threads_default};
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -91,11 +92,13 @@ fn run_many(
         .with_style(style())
         .with_message(scenario.name.clone());
     let seeds: Vec<u64> = seeds.collect();
+    let watch = Watch::start(&args.out);
     let started = now();
     let results = shrink::quietly(|| {
         in_parallel(seeds.len(), threads, |position| {
             let seed = seeds[position];
-            let (result, wall_ms) = timed(|| run_caught(scenario, seed, TraceSink::Discard));
+            let (result, wall_ms) =
+                timed(|| watch.over(scenario, seed, || run_caught(scenario, seed, TraceSink::Discard)));
             if args.json {
                 print_result(&result, seed, wall_ms, true);
             }
@@ -178,29 +181,21 @@ impl Failed<'_> {
             seed,
             result,
         };
-        let is_kept = keep == Keep::Not || file.is_some_and(shrink::is_kept);
-        let shrunk = match keep {
-            Keep::Shrunk if !is_kept => {
-                eprintln!(
-                    "shrinking {} seed {seed}, for at most {} s",
-                    scenario.name,
-                    shrink::SECONDS
-                );
-                let name = autobee_sim::failure(result).unwrap_or_default();
-                let (seconds, runs) = (shrink::SECONDS, shrink::RUNS);
-                Some(shrink::shrink_by(scenario, seed, &name, seconds, runs))
-            }
-            _ => None,
-        };
-        if !is_kept {
-            let smaller = kept.write(out, shrunk.as_ref())?;
-            match &shrunk {
-                Some(shrunk) => eprintln!("{}: {}", smaller.display(), shrink::describe(shrunk)),
-                None => eprintln!("kept in {}", kept.folder(out).display()),
-            }
-        }
         let plan = kept.folder(out).join(PLAN);
+        if keep == Keep::Not || file.is_some_and(shrink::is_kept) {
+            eprintln!("{}", reproduce(file.unwrap_or(&plan), seed));
+            return Ok(());
+        }
+        kept.write(out, None)?;
+        eprintln!("kept in {}", kept.folder(out).display());
         eprintln!("{}", reproduce(file.unwrap_or(&plan), seed));
+        if keep == Keep::Shrunk {
+            eprintln!("shrinking it, for at most {} s", shrink::SECONDS);
+            let name = autobee_sim::failure(result).unwrap_or_default();
+            let shrunk = shrink::shrink_by(scenario, seed, &name, shrink::SECONDS, shrink::RUNS);
+            let small = kept.write(out, Some(&shrunk))?;
+            eprintln!("{}: {}", small.display(), shrink::describe(&shrunk));
+        }
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ impl<F: FnMut(&Scenario) -> bool, B: FnMut(u64) -> bool> Search<F, B> {
             .cloned()
             .collect();
         let mut all = table;
-        all.retain(|name, _| KEPT.contains(&name.as_ref()));
+        all.retain(|name, _| KEPT.contains(&name));
         if self.attempt_table(all) {
             return;
         }

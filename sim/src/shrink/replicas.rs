@@ -75,10 +75,8 @@ fn without(scenario: &Scenario, gone: usize) -> Option<Scenario> {
 
 fn change(value: &mut Value, gone: usize) {
     match value {
-        Value::Integer(number) => {
-            if usize::try_from(*number).is_ok_and(|number| number > gone) {
-                *number -= 1;
-            }
+        Value::Integer(number) if usize::try_from(*number).is_ok_and(|number| number > gone) => {
+            *number -= 1;
         }
         Value::Array(list) => {
             list.retain(|value| value.as_integer() != i64::try_from(gone).ok());

@@ -25,7 +25,7 @@ fn large() -> Scenario {
             drain_applies_max = 2
             heal_gather = { time_ms = 1, quiet_ms = 2 }
             [knobs]
-            a = 1
+            store_segment_bytes = 2048
             [network]
             bytes_per_ms = 10
             window = 300
