@@ -36,7 +36,7 @@ use crate::wire::compact::{Decode as _, Encode as _};
 ///
 /// let env = MemoryEnv::new(1);
 /// let block = env.run(async {
-///     let store = StoreHandle::open(&env, &Seglog::default().tuned(&env))?;
+///     let store = StoreHandle::open(&env, &Seglog::default())?;
 ///     let store = Corestore::open(env.clone(), store, CorestoreOptions::default()).await?;
 ///     let core = store.get(CoreOptions::name("notes")).await?;
 ///     core.append(vec!["hello".into(), "world".into()]).await?; // durable now
@@ -79,7 +79,7 @@ impl<E: Env> Corestore<E> {
     /// # Errors
     /// When another process has the directory, or the store fails.
     pub async fn open_default(env: E) -> Result<Self, CoreError> {
-        let store = StoreHandle::open(&env, &Seglog::default())?;
+        let store = StoreHandle::open(&env, &Seglog::default().tuned(&env))?;
         Self::open(env, store, CorestoreOptions::default()).await
     }
 

@@ -23,6 +23,8 @@ pub struct Claims {
     pub forking: BTreeSet<usize>,
     /// Replicas whose disk may give back what was never written to it.
     pub decaying: BTreeSet<usize>,
+    /// Replicas whose disk may have lost what it said it had, so that they may not open again.
+    pub damaged: BTreeSet<usize>,
     /// Replicas whose log has blocks that no program of theirs wrote: what comes behind them may wait for ever.
     pub forged: BTreeSet<usize>,
     /// Replicas whose clock was far ahead: what they took then may wait again, when they look at it with the clock put right.
@@ -135,11 +137,13 @@ impl Claims {
         if faults.sync_lie > 0 || faults.short_file > 0 {
             self.forgetful.insert(replica);
             self.forking.insert(replica);
+            self.damaged.insert(replica);
         }
         if faults.bit_rot > 0 || faults.write_astray > 0 {
             self.forgetful.insert(replica);
             self.forking.insert(replica);
             self.decaying.insert(replica);
+            self.damaged.insert(replica);
         }
     }
 

@@ -13,7 +13,10 @@ pub fn convergence(moment: &Moment<'_>) -> Option<Violation> {
         })
     };
     for group in &moment.claims.groups {
-        let members: Vec<&ReplicaLook> = group.iter().map(|replica| &moment.replicas[*replica]).collect();
+        let members = group
+            .iter()
+            .filter(|replica| !moment.claims.damaged.contains(replica));
+        let members: Vec<&ReplicaLook> = members.map(|replica| &moment.replicas[*replica]).collect();
         let (Some(first), others) = (members.first(), members.iter().skip(1)) else {
             continue;
         };

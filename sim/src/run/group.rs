@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::disk::DiskSnapshot;
 use crate::hostile::Ledger;
-use crate::invariant::{Acknowledged, Seen, Violation};
+use crate::invariant::{Acknowledged, Claims, Seen, Violation};
 use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Action, Scenario};
@@ -35,6 +35,7 @@ struct Members<E: Env> {
     /// The database that everybody joins.
     database: Option<CoreKey>,
     scenario: Scenario,
+    claims: Claims,
     acknowledged: Vec<Acknowledged>,
     failures: Vec<Violation>,
     ledger: Ledger,
@@ -102,6 +103,7 @@ impl<E: Env> Group<E> {
             replicas,
             database: None,
             scenario: scenario.clone(),
+            claims: Claims::new(scenario),
             acknowledged: Vec::new(),
             failures: Vec::new(),
             ledger: Ledger::new(&scenario.hostile),
@@ -436,7 +438,8 @@ impl<E: Env> Group<E> {
             error.kind(),
             ErrorKind::Disk | ErrorKind::Interrupted | ErrorKind::Corrupt | ErrorKind::Internal
         );
-        is_of_disk && self.lock().replicas[replica].is_disk_faulty
+        let members = self.lock();
+        is_of_disk && (members.replicas[replica].is_disk_faulty || members.claims.damaged.contains(&replica))
     }
 
     pub(super) fn failures(&self) -> Vec<Violation> {

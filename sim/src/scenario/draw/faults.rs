@@ -106,6 +106,43 @@ impl<'a, 'b> Faults<'a, 'b> {
         }
     }
 
+    /// One fault after which less can be claimed: a disk that lies or decays, or a writer that goes on from an old copy.
+    pub(super) fn weaken(&mut self) {
+        let (from, to) = self.span();
+        let replica = self.member();
+        let share = self.choices.pick(&[300, 3_000, 20_000]);
+        match self.choices.below(4) {
+            0 => {
+                let faults = DiskFaults {
+                    sync_lie: share,
+                    ..DiskFaults::default()
+                };
+                self.at(from, Action::Disk { replica, faults });
+                self.crash(replica, CrashMode::PowerLoss, to, to + 100);
+            }
+            1 => {
+                let faults = DiskFaults {
+                    bit_rot: share / 50,
+                    ..DiskFaults::default()
+                };
+                self.at(from, Action::Disk { replica, faults });
+                self.crash(replica, CrashMode::Kill, to, to + 100);
+            }
+            2 => {
+                let faults = DiskFaults {
+                    write_astray: share / 20,
+                    ..DiskFaults::default()
+                };
+                self.at(from, Action::Disk { replica, faults });
+                self.crash(replica, CrashMode::PowerLoss, to, to + 100);
+            }
+            _ => {
+                self.at(from, Action::Backup { replica });
+                self.at(to, Action::Restore { replica });
+            }
+        }
+    }
+
     /// The events, in the order in which they were drawn. At times everybody loses power when all is done, and what was
     /// acknowledged last must be there.
     pub(super) fn finish(mut self) -> Vec<Event> {

@@ -97,6 +97,9 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
     for _ in 0..events {
         faults.draw();
     }
+    if faults.choices.once_in(12) {
+        faults.weaken();
+    }
     let mut event = faults.finish();
     event.sort_by_key(|event| event.at_ms);
     scenario.event = event;
