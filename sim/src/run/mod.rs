@@ -355,8 +355,9 @@ impl<'a, S: Lane> Simulation<'a, S> {
         let silence = (0..self.scenario.replicas)
             .map(|replica| self.group.settings(replica).silence_ms_max)
             .max();
+        // Twice: a frame that never ends is looked at once a silence would be over, and begins anywhere in that time.
         self.world
-            .run_for(Duration::from_millis(silence.unwrap_or(0)) + RECONNECT)?;
+            .run_for(Duration::from_millis(2 * silence.unwrap_or(0)) + RECONNECT)?;
         for replica in 0..self.scenario.replicas {
             let Some(db) = self.group.db(replica) else {
                 continue;
