@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use autobee::crypto::Hash;
+use autobee::crypto::{CoreKey, Hash};
 use autobee::env::Env;
 
 use crate::disk::SimDisk;
@@ -78,6 +78,8 @@ pub trait Lane: Sized {
     fn stream(&self, name: &str) -> Stream;
     /// Writes a line of whoever drives the world to the trace.
     fn note(&self, text: &str);
+    /// Has traces call a log by this name.
+    fn name_core(&self, core: CoreKey, name: &str);
     /// BLAKE2b-256 of all lines of the trace so far.
     fn trace_hash(&self) -> Hash;
     /// Number of lines of the trace so far.
@@ -188,6 +190,10 @@ macro_rules! lane {
 
             fn note(&self, text: &str) {
                 self.note(text);
+            }
+
+            fn name_core(&self, core: CoreKey, name: &str) {
+                self.name_core(core, name);
             }
 
             fn trace_hash(&self) -> Hash {

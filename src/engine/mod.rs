@@ -45,6 +45,7 @@ pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
 use crate::apply::{ApplyFn, Snapshot};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
+use crate::env::{Point, Sights};
 use crate::wire::{Index, Length, Link, Timestamp, Weight, WriterRecord};
 use anchor::Anchor;
 use dag::Dag;
@@ -122,6 +123,7 @@ pub struct Engine<V> {
     recorded: Recorded,
     stopped: Option<String>,
     planted: Planted,
+    sights: Sights,
 }
 
 /// What a drain did.
@@ -226,6 +228,7 @@ impl<V: Verify> Engine<V> {
             recorded: Recorded::default(),
             stopped: None,
             planted: Planted::default(),
+            sights: Sights::default(),
         }
     }
 
@@ -321,6 +324,10 @@ impl<V: Verify> Engine<V> {
                 // Whatever comes next is not what was there before.
                 self.recorded.clear();
                 self.listen(update.shared);
+                self.sights.note_if(Point::OrderUndone, update.undone > 0);
+                self.sights.note_if(Point::ReorderDeep, update.undone > 20);
+                let has_many_heads = self.system().heads().iter().nth(28).is_some();
+                self.sights.note_if(Point::ManyHeads, has_many_heads);
                 self.round_over = true;
                 self.forget();
                 Ok(Drained {
@@ -352,6 +359,13 @@ impl<V: Verify> Engine<V> {
                 })
             }
         }
+    }
+
+    /// The points that it passed since the last call; see [`Sights`].
+    pub fn take_sights(&mut self) -> Sights {
+        let mut sights = self.sights.take();
+        sights.add(self.past.take_sights());
+        sights
     }
 
     // What came out.
@@ -558,6 +572,7 @@ impl<V: Verify> Engine<V> {
         if !self.dag.missing().any(|link| link.length == Length(1)) {
             return;
         }
+        self.sights.note(Point::AnchorAwaited);
         for writer in self.readers.keys() {
             let known = self.dag.known_length(writer);
             let done = self.anchored.entry(*writer).or_default();

@@ -14,7 +14,9 @@ pub mod memory;
 #[cfg(feature = "tokio")]
 pub mod native;
 mod network;
+pub mod point;
 mod spawn;
+pub mod trace;
 pub mod watch;
 
 use std::sync::Arc;
@@ -23,7 +25,9 @@ pub use clock::{Clock, Mono, Wall};
 pub use disk::{Disk, DiskFile, DiskLock, Open, check_name};
 pub use entropy::Entropy;
 pub use network::{Listener, Network, PeerAddr};
+pub use point::{Point, Sights};
 pub use spawn::{Spawn, TaskHandle, Worker};
+pub use trace::TraceEvent;
 
 use crate::crypto::Sign;
 
@@ -78,11 +82,11 @@ pub trait Env: Clone + Send + Sync + 'static {
         false
     }
 
-    /// Hands an event to the simulator's trace: what happened, in words and values that are the same on every run.
+    /// Hands an event to the simulator's trace: what happened, in values that are the same on every run.
     #[inline(always)]
-    fn trace(&self, _event: impl FnOnce() -> String) {}
+    fn trace(&self, _event: impl FnOnce() -> TraceEvent) {}
 
     /// Tells the simulator whether a state worth reaching was reached.
     #[inline(always)]
-    fn sometimes(&self, _point: &'static str, _seen: bool) {}
+    fn sometimes(&self, _point: Point, _seen: bool) {}
 }

@@ -36,7 +36,7 @@ use crate::wire::compact::{Decode as _, Encode as _};
 ///
 /// let env = MemoryEnv::new(1);
 /// let block = env.run(async {
-///     let store = StoreHandle::open(&env, &Seglog::default().tuned(&env))?;
+///     let store = StoreHandle::open(&env, &Seglog::default())?;
 ///     let store = Corestore::open(env.clone(), store, CorestoreOptions::default()).await?;
 ///     let core = store.get(CoreOptions::name("notes")).await?;
 ///     core.append(vec!["hello".into(), "world".into()]).await?; // durable now
@@ -78,7 +78,7 @@ impl<E: Env> Corestore<E> {
     /// # Errors
     /// When another process has the directory, or the store fails.
     pub async fn open_default(env: E) -> Result<Self, CoreError> {
-        let store = StoreHandle::open(&env, &Seglog::default())?;
+        let store = StoreHandle::open(&env, &Seglog::default().tuned(&env))?;
         Self::open(env, store, CorestoreOptions::default()).await
     }
 
@@ -300,6 +300,11 @@ impl<E: Env> Corestore<E> {
     pub async fn synced(&self, seq: Seq) -> Result<(), CoreError> {
         self.shared.store.synced(seq).await?;
         Ok(())
+    }
+
+    /// Asks for a sync of all commits so far, and does not wait.
+    pub fn request_sync(&self) {
+        self.shared.store.request_sync();
     }
 
     /// Waits until more is durable than up to a commit: then peers may see more of the own cores. Gives how much.

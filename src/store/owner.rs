@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Batch, Engine, Key, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Env, Spawn as _, Worker, knob};
+use crate::env::{Env, Sights, Spawn as _, Worker, knob};
 
 /// A store that many share. Clones are handles to the same one; the last one that goes ends its owner.
 ///
@@ -48,6 +48,25 @@ struct Shared {
     unsynced_bytes: AtomicU64,
     over: AtomicBool,
     limits: Limits,
+    /// Tells a simulator of the points that the store passed.
+    report: Option<Report>,
+}
+
+impl Shared {
+    fn report(&self) {
+        if let Some(report) = &self.report {
+            let sights = locked(&self.store).as_mut().map(|store| store.take_sights());
+            report(sights.unwrap_or_default());
+        }
+    }
+}
+
+type Report = Box<dyn Fn(Sights) + Send + Sync>;
+
+/// None outside of simulations.
+fn reporter<E: Env>(env: &E) -> Option<Report> {
+    let env = E::SIM.then(|| env.clone())?;
+    Some(Box::new(move |sights| sights.report(&env)))
 }
 
 /// Portions of what is done unasked.
@@ -115,7 +134,8 @@ impl StoreHandle {
             unsynced_bytes: knob::STORE_UNSYNCED_BYTES.of(env, usual.unsynced_bytes),
             maintain_bytes: knob::STORE_MAINTAIN_BYTES.of(env, usual.maintain_bytes),
         };
-        let (handle, owner) = Self::with_limits(engine.open(env.disk())?, limits);
+        let (handle, owner) = Self::with_limits(engine.open(env.disk())?, limits, reporter(env));
+        handle.shared.report();
         env.spawn().dedicated("store", owner);
         Ok(handle)
     }
@@ -123,10 +143,10 @@ impl StoreHandle {
     /// Shares a store; someone must drive the owner.
     #[must_use]
     pub fn new(store: Box<dyn Store>) -> (Self, Owner) {
-        Self::with_limits(store, Limits::default())
+        Self::with_limits(store, Limits::default(), None)
     }
 
-    fn with_limits(store: Box<dyn Store>, limits: Limits) -> (Self, Owner) {
+    fn with_limits(store: Box<dyn Store>, limits: Limits, report: Option<Report>) -> (Self, Owner) {
         let shared = Arc::new(Shared {
             durable: AtomicU64::new(store.durable().0),
             store: Mutex::new(Some(store)),
@@ -135,6 +155,7 @@ impl StoreHandle {
             unsynced_bytes: AtomicU64::new(0),
             over: AtomicBool::new(false),
             limits,
+            report,
         });
         let handle = Self {
             _alive: Arc::new(Alive(shared.clone())),
@@ -409,6 +430,7 @@ impl Worker for Owner {
             self.end(done);
         }
         self.maintain();
+        self.shared.report();
     }
 }
 

@@ -34,7 +34,7 @@ use self::requests::{InFlight, Requests};
 use super::core::{Look, State};
 use super::message::Message;
 use super::settings::ReplicatorSettings;
-use crate::env::Mono;
+use crate::env::{Mono, Sights};
 use crate::hypercore::CoreError;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -98,6 +98,7 @@ pub struct Replicator {
     /// The core as it was last seen.
     known: State,
     events: VecDeque<Event>,
+    sights: Sights,
 }
 
 impl Replicator {
@@ -119,6 +120,7 @@ impl Replicator {
             downloading: true,
             known: core.state()?,
             events: VecDeque::new(),
+            sights: Sights::default(),
         })
     }
 
@@ -181,6 +183,11 @@ impl Replicator {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The points that it passed since the last call; see [`Sights`].
+    pub const fn take_sights(&mut self) -> Sights {
+        self.sights.take()
     }
 
     // Peers.

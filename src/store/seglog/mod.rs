@@ -35,7 +35,7 @@ use self::page::SEGMENT_MAX;
 use self::segment::{Segment, SegmentHead};
 use self::view::View;
 use super::{Batch, Engine, Key, Read, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Disk, DiskLock, Env, knob};
+use crate::env::{Disk, DiskLock, Env, Point, Sights, knob};
 
 /// The default engine.
 ///
@@ -157,6 +157,7 @@ struct SeglogStore {
     moving: Option<Moving>,
     unmovable: BTreeSet<u32>,
     buffer: Vec<u8>,
+    sights: Sights,
     _lock: DiskLock,
 }
 
@@ -188,6 +189,7 @@ impl SeglogStore {
             moving: None,
             unmovable: BTreeSet::new(),
             buffer: Vec::new(),
+            sights: Sights::default(),
             _lock: lock,
         }
     }
@@ -265,6 +267,7 @@ impl SeglogStore {
         self.sealed.insert(self.active.number(), self.end);
         self.view.segments.insert(number, next.clone());
         self.active = next;
+        self.sights.note(Point::SegmentRolled);
         self.end = segment::HEAD_BYTES;
         Ok(())
     }
@@ -317,6 +320,8 @@ impl Store for SeglogStore {
 
     fn commit(&mut self, batch: &Batch) -> Result<Seq, StoreError> {
         self.check_fence()?;
+        self.sights
+            .note_if(Point::CommitDuringSync, self.syncs_under_way > 0);
         frame::begin(&mut self.buffer);
         encode::encode_batch(&mut self.buffer, batch);
         self.write_frame(FrameKind::Commit)
@@ -336,6 +341,7 @@ impl Store for SeglogStore {
         self.check_fence()?;
         self.syncs_under_way = self.syncs_under_way.saturating_sub(1);
         let outcome = done.into_outcome();
+        self.sights.note_if(Point::SyncFenced, outcome.is_err());
         let seq = self.fencing(outcome)?;
         self.durable = self.durable.max(seq);
         if self.syncs_under_way == 0 {
@@ -346,6 +352,10 @@ impl Store for SeglogStore {
 
     fn seq(&self) -> Seq {
         self.view.seq
+    }
+
+    fn take_sights(&mut self) -> Sights {
+        self.sights.take()
     }
 
     fn durable(&self) -> Seq {
