@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use autobee::env::{Clock, Disk, Entropy, Env, Mono, Spawn, TaskHandle, Wall, Worker};
+use autobee::env::{Clock, Disk, Entropy, Env, Mono, Point, Spawn, TaskHandle, TraceEvent, Wall, Worker};
 
 use crate::crypto::SimCrypto;
 use crate::disk::{SimDisk, serve};
@@ -117,13 +117,17 @@ impl Env for SimEnv {
             .unwrap_or(false)
     }
 
-    fn trace(&self, event: impl FnOnce() -> String) {
-        let text = event();
-        self.0.clock.with(|state| state.engine_event(self.0.owner, &text));
+    fn trace(&self, event: impl FnOnce() -> TraceEvent) {
+        let event = event();
+        self.0
+            .clock
+            .with(|state| state.engine_event(self.0.owner, &event));
     }
 
-    fn sometimes(&self, point: &'static str, seen: bool) {
-        self.0.clock.with(|state| state.points.sometimes(point, seen));
+    fn sometimes(&self, point: Point, seen: bool) {
+        self.0
+            .clock
+            .with(|state| state.sometimes(self.0.owner, point, seen));
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the schedulers have in common, so that one scenario runs under each.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use autobee::crypto::Hash;
-use autobee::env::Env;
+use autobee::crypto::{CoreKey, Hash};
+use autobee::env::{Env, Point};
 
 use crate::disk::{DiskSnapshot, SimDisk};
 use crate::env::SimEnv;
@@ -82,6 +83,8 @@ pub trait Lane: Sized {
     fn delivered(&self) -> u64;
     /// How many connections were made so far.
     fn opened(&self) -> u64;
+    /// Per point that a program told of: how often it was looked at, and how often it was seen.
+    fn sometimes(&self) -> BTreeMap<Point, (u64, u64)>;
 
     /// How often each kind of fault of the network struck so far.
     fn strikes(&self) -> BTreeMap<&'static str, u64>;
@@ -92,6 +95,8 @@ pub trait Lane: Sized {
     fn stream(&self, name: &str) -> Stream;
     /// Writes a line of whoever drives the world to the trace.
     fn note(&self, text: &str);
+    /// Has traces call a log by this name.
+    fn name_core(&self, core: CoreKey, name: &str);
     /// BLAKE2b-256 of all lines of the trace so far.
     fn trace_hash(&self) -> Hash;
     /// Number of lines of the trace so far.
@@ -208,6 +213,10 @@ macro_rules! lane {
                 self.opened()
             }
 
+            fn sometimes(&self) -> BTreeMap<Point, (u64, u64)> {
+                self.sometimes()
+            }
+
             fn strikes(&self) -> BTreeMap<&'static str, u64> {
                 self.strikes()
             }
@@ -222,6 +231,10 @@ macro_rules! lane {
 
             fn note(&self, text: &str) {
                 self.note(text);
+            }
+
+            fn name_core(&self, core: CoreKey, name: &str) {
+                self.name_core(core, name);
             }
 
             fn trace_hash(&self) -> Hash {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use autobee::env::Point;
+
 use crate::seed::{Seeds, Stream};
 
 /// How often a point is armed in a run, and how often an armed one fires: a quarter.
@@ -18,7 +20,7 @@ pub(crate) struct Points {
     /// The stream that decides when a point fires; `None` when it is not armed in this run.
     streams: BTreeMap<&'static str, Option<Stream>>,
     /// How often a state was looked for, and how often it was seen.
-    sometimes: BTreeMap<&'static str, (u64, u64)>,
+    sometimes: BTreeMap<Point, (u64, u64)>,
 }
 
 impl Points {
@@ -62,11 +64,12 @@ impl Points {
         self.knobs.get(name).copied()
     }
 
-    /// Counts a look at `point`.
-    pub(crate) fn sometimes(&mut self, point: &'static str, seen: bool) {
+    /// Counts a look at `point`. True when it was seen for the first time.
+    pub(crate) fn sometimes(&mut self, point: Point, seen: bool) -> bool {
         let (looked, saw) = self.sometimes.entry(point).or_default();
         *looked += 1;
         *saw += u64::from(seen);
+        seen && *saw == 1
     }
 
     /// Points that were reached and are armed.
@@ -76,7 +79,7 @@ impl Points {
     }
 
     /// Per point: looks and sights.
-    pub(crate) const fn counts(&self) -> &BTreeMap<&'static str, (u64, u64)> {
+    pub(crate) const fn counts(&self) -> &BTreeMap<Point, (u64, u64)> {
         &self.sometimes
     }
 }

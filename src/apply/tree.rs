@@ -21,7 +21,7 @@ use crate::bee::{
     Tree,
 };
 use crate::crypto::CoreKey;
-use crate::env::Planted;
+use crate::env::{Planted, Sights};
 use crate::wire::{Index, Length, Link};
 
 /// A tree that this peer writes: caches, the blocks of its own core, and the way to those of other cores. Cloning
@@ -39,6 +39,13 @@ struct Shared {
     is_stored: bool,
     /// Held from reading the length to the append.
     writing: Mutex<()>,
+    sights: Mutex<Sights>,
+}
+
+impl Shared {
+    fn sights(&self) -> MutexGuard<'_, Sights> {
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The local core, as far as it is in memory: what some version needs, or what is to be stored.
@@ -145,6 +152,7 @@ impl LocalTree {
             blocks,
             is_stored,
             writing: Mutex::new(()),
+            sights: Mutex::default(),
         })))
     }
 
@@ -154,6 +162,17 @@ impl LocalTree {
     #[must_use]
     pub fn core(&self) -> CoreKey {
         self.0.core
+    }
+
+    /// The points that writing passed since the last call; see [`Sights`].
+    #[must_use]
+    pub fn take_sights(&self) -> Sights {
+        self.0.sights().take()
+    }
+
+    /// Forgets blocks and nodes that can be read again. Changes no result.
+    pub fn drop_caches(&self) {
+        self.0.bee.drop_caches();
     }
 
     /// How many blocks were appended to it.
@@ -385,6 +404,7 @@ impl Snapshot {
         let start = tree.length();
         let mut batch = cursor.batch(&shared.core, start, BatchOptions::default());
         write(&mut batch, tree)?;
+        shared.sights().add(batch.take_sights());
         let written = batch.finish(tree)?;
         let end = tree.append(start, written.blocks()).map(|()| tree.length());
         // Nobody appends while it is our turn.

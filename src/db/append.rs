@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::shared::{Shared, State, lock};
+use super::shared::{LATE, Shared, State, lock};
 use crate::crypto::CoreKey;
 use crate::engine::{ComposeError, Drained, OwnBatch, Stop};
-use crate::env::{Env, Spawn as _};
+use crate::env::{Clock as _, Env, Point, Spawn as _, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::CoreError;
 use crate::store::Seq;
@@ -50,6 +50,10 @@ impl<E: Env> Shared<E> {
         let _turn = self.appending.lock().await;
         // A batch links what is applied here, so what is here must be applied first.
         self.drain().await?;
+        if self.env.buggify("late_append") {
+            self.env.clock().sleep(LATE).await;
+        }
+        self.env.sometimes(Point::ManyValues, values.len() > 1);
         lock(&self.state).begin(values, optimistic, self.now())?;
         let mut unfinished = Unfinished {
             shared: self,
@@ -171,7 +175,9 @@ impl<E: Env> State<E> {
             batch,
             is_awaited: false,
         });
-        self.own.pending.is_some()
+        let has_begun = self.own.pending.is_some();
+        self.cores.store().env().sometimes(Point::AckBegun, has_begun);
+        has_begun
     }
 
     /// Stamps an own batch, and signs and writes its blocks. They are durable with the commit.
@@ -193,7 +199,14 @@ impl<E: Env> State<E> {
         let blocks = blocks.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
-        self.append(blocks)
+        let values = blocks.len() as u64;
+        let (length, seq) = self.append(blocks)?;
+        self.cores.store().env().trace(|| TraceEvent::Appended {
+            core: local,
+            length: length.0,
+            values,
+        });
+        Ok((length, seq))
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Autobee, Settings, View};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
 use crate::crypto::{CoreKey, KeyPair, PublicKey, Seed};
 use crate::engine::{Engine, EngineOptions, Portions};
-use crate::env::Env;
+use crate::env::{Env, Point, Sights, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
 use crate::replication::session::{Admit, SessionSettings};
@@ -152,7 +152,15 @@ impl<E: Env> Builder<E> {
         };
         let mut checkpoints = trees.checkpoints(&cores)?;
         let mut skipped = 0;
+        let env = cores.store().env();
         let mut engine = loop {
+            if skipped < checkpoints.len() && env.buggify("checkpoint_passed_over") {
+                if let [newer, older, ..] = &mut checkpoints[skipped..] {
+                    older.replace(newer);
+                }
+                skipped += 1;
+                continue;
+            }
             match Engine::resume(options(), &checkpoints[skipped..]) {
                 Ok(engine) if engine.is_within(|core| cores.here(core)) => break engine,
                 Err(error) if skipped == checkpoints.len() => {
@@ -178,6 +186,21 @@ impl<E: Env> Builder<E> {
             engine.set_keys(keys.clone());
         }
         trees.take_up(&mut engine, &cores, skipped == 0);
+        let mut sights = Sights::default();
+        sights.note_if(Point::CheckpointUsed, skipped == 0 && !checkpoints.is_empty());
+        sights.note_if(Point::CheckpointOlder, skipped > 0 && skipped < checkpoints.len());
+        sights.note_if(
+            Point::CheckpointsRefused,
+            skipped > 0 && skipped == checkpoints.len(),
+        );
+        sights.note_if(Point::TreesRebuilt, trees.is_void());
+        sights.note_if(Point::EncryptedOpened, cores.encryption().is_some());
+        sights.report(env);
+        env.trace(|| TraceEvent::Recovered {
+            local: cores.local(),
+            batches: engine.batches() as u64,
+            refused: skipped as u64,
+        });
         cores.begin_at(|core| engine.fed_from(core));
         let sessions = SessionSettings {
             identity: self.identity,

@@ -24,7 +24,7 @@ use thiserror::Error;
 use crate::crypto::{CoreKey, KeyPair};
 use crate::engine::Frozen;
 use crate::engine::encryption::DatabaseKeys;
-use crate::env::{Env, watch};
+use crate::env::{Env, Point, watch};
 use crate::error::Error;
 use crate::hypercore::encryption::CipherError;
 use crate::hypercore::{
@@ -67,6 +67,8 @@ struct Member<E: Env> {
     events: Events,
     /// Leading blocks that the engine has.
     fed: u64,
+    /// Events were missed since the last look.
+    has_missed: bool,
     /// The fork that they are of.
     fork: u64,
     stalled: Option<Stalled>,
@@ -243,6 +245,7 @@ impl<E: Env> DatabaseCores<E> {
             _download: download,
             events: core.events()?,
             fed: 0,
+            has_missed: false,
             fork: core.fork()?,
             stalled: None,
             core,
@@ -362,7 +365,10 @@ impl<E: Env> DatabaseCores<E> {
         self.look(key);
         let member = self.open.get_mut(key).ok_or(CoreError::Unknown)?;
         let from = Index(member.fed);
-        match member.take_new() {
+        let taken = member.take_new();
+        let has_missed = std::mem::take(&mut member.has_missed);
+        self.store.env().sometimes(Point::EventsMissed, has_missed);
+        match taken {
             Err(CoreError::Signatures { .. }) if member.is_rewritten() => Ok((from, Vec::new())),
             Err(CoreError::Signatures { length, fork }) => {
                 member.stalled = Some(Stalled::Conflict { length, fork });
@@ -510,8 +516,13 @@ impl<E: Env> Member<E> {
         while let Some(event) = self.events.try_next() {
             match event {
                 Event::Truncate { ancestors, .. } => kept = ancestors.min(kept),
-                // Perhaps a truncation was among them.
-                Event::Missed(_) if fork != self.fork => kept = 0,
+                Event::Missed(_) => {
+                    self.has_missed = true;
+                    if fork != self.fork {
+                        // Perhaps a truncation was among them.
+                        kept = 0;
+                    }
+                }
                 _ => {}
             }
         }

@@ -8,7 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Autobee;
 use super::shared::{State, lock};
 use crate::crypto::CoreKey;
-use crate::env::{Env, Slip, knob};
+use crate::env::{Env, Point, Sights, Slip, knob};
 use crate::error::Error;
 use crate::wire::Link;
 
@@ -103,6 +103,9 @@ pub(super) struct News {
     is_writable: bool,
     writers: BTreeSet<CoreKey>,
     is_stopped: bool,
+    /// Members of now, and of before: for a simulator.
+    members: BTreeSet<CoreKey>,
+    former: BTreeSet<CoreKey>,
 }
 
 impl News {
@@ -114,6 +117,8 @@ impl News {
             is_writable: false,
             writers: BTreeSet::new(),
             is_stopped: false,
+            members: BTreeSet::new(),
+            former: BTreeSet::new(),
         }
     }
 
@@ -143,6 +148,28 @@ impl<E: Env> State<E> {
             self.news.writers = self.members();
         }
         events.subscribe()
+    }
+
+    /// What became of members since the last call.
+    pub(super) fn notice_members(&mut self, sights: &mut Sights) {
+        let members = self.members();
+        let News {
+            members: known,
+            former,
+            ..
+        } = &mut self.news;
+        for key in members.difference(known) {
+            sights.note(Point::MemberAdded);
+            sights.note_if(Point::MemberReturned, former.remove(key));
+        }
+        for key in known.difference(&members) {
+            sights.note(Point::MemberRemoved);
+            former.insert(*key);
+        }
+        *known = members;
+        let engine = &self.engine;
+        let wrote = |key: &CoreKey| engine.system().length(key) < engine.fed_from(key);
+        sights.note_if(Point::RemovedWrote, former.iter().any(wrote));
     }
 
     fn members(&self) -> BTreeSet<CoreKey> {

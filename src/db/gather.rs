@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::Session;
 use super::shared::{Shared, lock, unless};
 use crate::crypto::CoreKey;
-use crate::env::{Clock as _, Env, Mono, Slip, Spawn as _};
+use crate::env::{Clock as _, Env, Mono, Point, Slip, Spawn as _};
 
 /// What went to the engine at once.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ impl<E: Env> Shared<E> {
     /// New blocks of a core went to the engine: orders them, now or together with those on their way.
     pub(super) async fn gathered(self: &Arc<Self>, core: &CoreKey, fed: Fed) {
         let limits = self.settings.heal_gather;
-        let waits = limits.time_ms > 0 && self.may_undo(core) && {
+        let waits = limits.time_ms > 0 && !self.env.buggify("no_gathering") && self.may_undo(core) && {
             let now = self.env.clock().now();
             let mut gather = lock(&self.gather);
             gather.blocks = gather.blocks.saturating_add(fed.blocks);
@@ -53,6 +53,7 @@ impl<E: Env> Shared<E> {
             let first = gather.since.map_or(now, |(first, _)| first);
             gather.since = Some((first, now));
             let waits = gather.bytes < limits.bytes;
+            self.env.sometimes(Point::GatherFull, !waits);
             if waits && !std::mem::replace(&mut gather.is_timed, true) {
                 self.env
                     .spawn()
@@ -131,10 +132,19 @@ impl<E: Env> Shared<E> {
 
     /// Drains if it is time, and says when to look again; none when nothing waits.
     async fn look_at_gathered(self: &Arc<Self>) -> Option<Mono> {
+        let limits = self.settings.heal_gather;
         let is_due = {
             let gather = lock(&self.gather);
             let at = self.gathered_at(&gather);
-            at.is_some_and(|at| at <= self.env.clock().now())
+            let is_due =
+                at.is_some_and(|at| at <= self.env.clock().now() || self.env.buggify("early_gathering"));
+            if let Some((first, _)) = gather.since.filter(|_| is_due) {
+                let waited = self.env.clock().now().since(first);
+                let is_longest = waited >= Duration::from_millis(limits.time_ms);
+                self.env.sometimes(Point::GatherTimedOut, is_longest);
+                self.env.sometimes(Point::GatherQuiet, !is_longest);
+            }
+            is_due
         };
         if is_due {
             self.drain_gathered().await;

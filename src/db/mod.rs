@@ -42,7 +42,7 @@ pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};
-use crate::env::Env;
+use crate::env::{Env, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
 use crate::wire::Length;
@@ -196,6 +196,10 @@ impl<E: Env> Autobee<E> {
             Durability::Durable => self.shared.synced(seq).await?,
             Durability::Visible => self.shared.sync_later(seq),
         }
+        self.shared.env.trace(|| TraceEvent::Acknowledged {
+            core: self.shared.local,
+            length: length.0,
+        });
         Ok(length)
     }
 

@@ -20,8 +20,8 @@ use super::wanted::Wanted;
 use super::{Session, Settings, Stalled};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::encryption::DatabaseKeys;
-use crate::engine::{Engine, MissingBlock, Stop};
-use crate::env::{Clock as _, Env, Mono, Slip, Spawn as _, watch};
+use crate::engine::{Drained, Engine, MissingBlock, Stop};
+use crate::env::{Clock as _, Env, Mono, Point, Sights, Slip, Spawn as _, TraceEvent, watch};
 use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore};
 use crate::replication::Role;
@@ -31,6 +31,9 @@ use crate::wire::{Length, Timestamp};
 
 /// How often an entry that waits for the clock looks at it.
 const ALARM_LOOK: Duration = Duration::from_secs(1);
+
+/// How late a simulator may let something happen that nobody may count on to be early.
+pub(super) const LATE: Duration = Duration::from_millis(20);
 
 pub(super) struct Shared<E: Env> {
     pub(super) env: E,
@@ -208,13 +211,21 @@ impl<E: Env> Shared<E> {
 
     async fn drain_portions(self: &Arc<Self>) -> Result<(), Error> {
         loop {
-            let (drained, unawaited) = {
+            let (drained, unawaited, sights) = {
                 let mut state = lock(&self.state);
                 if state.is_closed {
                     return Err(Error::Closed);
                 }
                 let now = self.now();
-                let mut drained = state.engine.drain(now, self.settings.drain_applies_max);
+                let budget = match self.settings.drain_applies_max {
+                    _ if self.env.buggify("drain_nothing") => 0,
+                    _ if self.env.buggify("drain_one") => 1,
+                    usual => usual,
+                };
+                if self.env.buggify("drop_tree_caches") {
+                    state.trees.trees().drop_caches();
+                }
+                let mut drained = state.engine.drain(now, budget);
                 if let Ok(drained) = &mut drained
                     && drained.is_behind
                 {
@@ -225,16 +236,18 @@ impl<E: Env> Shared<E> {
                 if drained.is_ok() {
                     state.save()?;
                 }
-                (drained, unawaited)
+                if self.env.buggify("extra_sync") {
+                    state.cores.store().request_sync();
+                }
+                state.trace_drain(&drained);
+                let sights = state.sights(&drained);
+                (drained, unawaited, sights)
             };
             let unawaited = unawaited.filter(|_| !self.store.planted().has(Slip::AckUnsynced));
+            sights.report(&self.env);
             if let Some(seq) = unawaited {
                 self.sync_later(seq);
             }
-            self.env.trace(|| {
-                let state = lock(&self.state);
-                format!("drained, {} batches in order", state.engine.batches())
-            });
             self.tend();
             self.notify();
             match drained {
@@ -254,8 +267,11 @@ impl<E: Env> Shared<E> {
     /// Waits until a commit is durable; one sync covers everybody who waits for one.
     pub(super) async fn synced(self: &Arc<Self>, seq: Seq) -> Result<(), Error> {
         let outcome = self.store.synced(seq).await;
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
             lock(&self.state).check_open()?;
+            self.env.trace(|| TraceEvent::Fenced {
+                why: error.to_string(),
+            });
         }
         self.tend();
         self.notify();
@@ -266,6 +282,9 @@ impl<E: Env> Shared<E> {
     pub(super) fn sync_later(self: &Arc<Self>, seq: Seq) {
         let shared = Arc::clone(self);
         self.env.spawn().spawn("sync", async move {
+            if shared.env.buggify("late_sync") {
+                shared.env.clock().sleep(LATE).await;
+            }
             // A failure fences the store, and the next append says so.
             let _ = shared.synced(seq).await;
         });
@@ -313,6 +332,7 @@ impl<E: Env> Shared<E> {
             }
             *alarm = Some(at);
         }
+        self.env.sometimes(Point::AheadOfClock, true);
         let (shared, clock) = (Arc::downgrade(self), self.env.clock().clone());
         self.env.spawn().spawn("alarm", async move {
             // The time of day may be put right meanwhile, so it is asked again now and then.
@@ -327,6 +347,7 @@ impl<E: Env> Shared<E> {
             if !shared.store.planted().has(Slip::AlarmOnce) {
                 *lock(&shared.alarm) = None;
             }
+            shared.env.sometimes(Point::AheadApplied, true);
             // The state remembers what went wrong with applying.
             let _ = Box::pin(shared.drain()).await;
         });
@@ -373,10 +394,72 @@ impl<E: Env> State<E> {
         Ok(())
     }
 
+    /// What a portion of a drain came to.
+    fn trace_drain(&self, drained: &Result<Drained, Stop>) {
+        let env = self.cores.store().env();
+        match drained {
+            Err(Stop { reason }) => env.trace(|| TraceEvent::Interrupted {
+                reason: reason.clone(),
+            }),
+            Ok(drained) => {
+                if drained.undone > 0 {
+                    env.trace(|| TraceEvent::Undone {
+                        batches: drained.undone as u64,
+                    });
+                }
+                if let Some(missing) = drained.missing {
+                    env.trace(|| TraceEvent::Suspended {
+                        core: missing.core,
+                        index: missing.index.0,
+                    });
+                }
+                env.trace(|| TraceEvent::Drained {
+                    batches: self.engine.batches() as u64,
+                    applies: self.engine.stats().applies,
+                });
+            }
+        }
+    }
+
+    /// The points that a portion of a drain passed.
+    fn sights(&mut self, drained: &Result<Drained, Stop>) -> Sights {
+        let mut sights = self.engine.take_sights();
+        if let Ok(drained) = drained {
+            sights.note_if(Point::DrainSuspended, drained.missing.is_some());
+            sights.note_if(Point::DrainInPortions, drained.more);
+        }
+        if E::SIM {
+            self.notice_members(&mut sights);
+        }
+        sights
+    }
+
     /// Hands new blocks of a core to the engine. None when there are none.
     fn feed(&mut self, key: &CoreKey) -> Result<Option<Fed>, CoreError> {
         let (from, blocks) = self.cores.take_new(key)?;
-        let now = self.cores.store().env().clock().now();
+        if E::SIM {
+            let mut sights = Sights::default();
+            match self.cores.stalled(key) {
+                Some(Stalled::Rewritten { .. }) => sights.note(Point::LogRewritten),
+                Some(Stalled::Conflict { .. }) => sights.note(Point::LogContradicted),
+                _ => {}
+            }
+            sights.report(self.cores.store().env());
+        }
+        let env = self.cores.store().env();
+        if !blocks.is_empty() {
+            env.trace(|| TraceEvent::Taken {
+                core: *key,
+                length: from.0 + blocks.len() as u64,
+            });
+        }
+        if let Some(stalled) = self.cores.stalled(key) {
+            env.trace(|| TraceEvent::Stalled {
+                core: *key,
+                why: format!("{stalled:?}"),
+            });
+        }
+        let now = env.clock().now();
         self.wanted.changed(key, !blocks.is_empty(), now);
         self.engine.ingest(*key, from, &blocks);
         Ok((!blocks.is_empty()).then(|| Fed {
@@ -396,6 +479,9 @@ impl<E: Env> State<E> {
         went_back.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
+        self.cores.store().env().trace(|| TraceEvent::WentBack {
+            batches: self.engine.batches() as u64,
+        });
         let members_only = self.cores.store().planted().has(Slip::BackFeedsMembers);
         for key in self.cores.feed_from(|key| self.engine.fed_from(key)) {
             if members_only && !self.engine.is_member(&key) {
@@ -427,6 +513,9 @@ async fn follow<E: Env>(shared: Weak<Shared<E>>, key: CoreKey, mut changes: watc
     }
     while changes.changed().await.is_ok() {
         let Some(shared) = shared.upgrade() else { return };
+        if shared.env.buggify("late_feed") {
+            shared.env.clock().sleep(LATE).await;
+        }
         let fed = lock(&shared.state).feed(&key);
         match fed {
             Ok(Some(fed)) => shared.gathered(&key, fed).await,
@@ -446,6 +535,13 @@ async fn await_block<E: Env>(shared: Weak<Shared<E>>, missing: MissingBlock) {
         }) else {
             return;
         };
+        if let Some(shared) = shared.upgrade()
+            && shared.env.buggify("late_tree_block")
+        {
+            let clock = shared.env.clock().clone();
+            drop(shared);
+            clock.sleep(LATE).await;
+        }
         match peers.fetch(missing.core, missing.index).await {
             Ok(()) => break,
             Err(Error::Unavailable { .. }) => {}
@@ -453,6 +549,7 @@ async fn await_block<E: Env>(shared: Weak<Shared<E>>, missing: MissingBlock) {
         }
     }
     if let Some(shared) = shared.upgrade() {
+        shared.env.sometimes(Point::DrainResumed, true);
         // What went wrong with applying is kept in the engine.
         let _ = Box::pin(shared.drain()).await;
     }

@@ -105,7 +105,7 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
 }
 
 /// The first blocks of a log, in clear, as the engine took them. None when they are not all here any more: the core was
-/// closed or rewritten, and its start forgotten. Own blocks may come without the stamps of views, which mean nothing to
+/// closed or rewritten, and its start forgotten. Own blocks may come without what the end of a round stamps on them: views and attestations, which mean nothing to
 /// the order.
 #[must_use]
 pub fn blocks<E: Env>(db: &Autobee<E>, core: &CoreKey, length: Length) -> Option<Vec<Bytes>> {
@@ -194,7 +194,13 @@ mod tests {
             // An own batch was taken before its blocks said where the views stand.
             let without_views = |blocks: Vec<Bytes>| -> Vec<OplogBlock> {
                 let decoded = blocks.iter().map(|block| OplogBlock::from_bytes(block).unwrap());
-                decoded.map(|block| OplogBlock { views: None, ..block }).collect()
+                decoded
+                    .map(|block| OplogBlock {
+                        views: None,
+                        trusted: None,
+                        ..block
+                    })
+                    .collect()
             };
             let in_memory = lock(&db.shared.state).engine.read_blocks(&local, Length(3));
             assert_eq!(

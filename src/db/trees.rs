@@ -19,7 +19,7 @@ use crate::bee::StoredBlocks;
 use crate::crypto::{CoreKey, Verify, hash};
 use crate::engine::encryption::SYSTEM_NAME;
 use crate::engine::{Checkpoint, Engine, TreeSettings, Trees};
-use crate::env::{Env, Slip};
+use crate::env::{Env, Point, Slip};
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
 use crate::wire::{Decode as _, DecodeError, Decoder, Encode, EncodeError, Encoder, Index, Length, Link};
@@ -124,6 +124,7 @@ impl<E: Env> DatabaseTrees<E> {
             system,
             view,
             peers: Arc::new(Peers {
+                env: store.env().clone(),
                 view: view_blocks,
                 system: system_blocks,
                 wait: Wait::For(settings.read_wait()),
@@ -193,6 +194,11 @@ impl<E: Env> DatabaseTrees<E> {
         if self.is_void {
             self.record.boot = None;
         }
+    }
+
+    /// True when what the store says of them cannot be gone on from.
+    pub(super) const fn is_void(&self) -> bool {
+        self.is_void
     }
 
     // Storing.
@@ -299,6 +305,7 @@ impl<E: Env> DatabaseTrees<E> {
 
 /// Brings blocks of trees that are in cores of other peers.
 pub(super) struct Peers<E: Env> {
+    env: E,
     view: Arc<StoredBlocks<E>>,
     system: Arc<StoredBlocks<E>>,
     wait: Wait,
@@ -307,6 +314,7 @@ pub(super) struct Peers<E: Env> {
 impl<E: Env> Source for Peers<E> {
     fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_> {
         Box::pin(async move {
+            self.env.sometimes(Point::ReadWaited, true);
             match self.view.fetch(&core, index, self.wait).await {
                 Err(CoreError::Timeout(_) | CoreError::Unavailable(_)) => {
                     return Err(Error::Unavailable { core, index });

@@ -8,11 +8,11 @@ use std::sync::{Arc, Weak};
 
 use super::Settings;
 use super::cores::DatabaseCores;
-use super::shared::{Shared, State, lock, unless};
+use super::shared::{LATE, Shared, State, lock, unless};
 use super::strangers::{Strangers, Turn, WAITING_MAX};
 use crate::crypto::CoreKey;
 use crate::engine::Engine;
-use crate::env::{Clock as _, Env, Mono, Slip, Spawn as _, knob, watch};
+use crate::env::{Clock as _, Env, Mono, Point, Slip, Spawn as _, TraceEvent, knob, watch};
 use crate::hypercore::CoreError;
 use crate::replication::session::Wakeup;
 use crate::replication::wakeup::TopicPeer;
@@ -94,6 +94,7 @@ impl<E: Env> Shared<E> {
                 }
             }
         }
+        self.env.sometimes(Point::Announced, true);
         self.tend();
     }
 
@@ -112,6 +113,9 @@ impl<E: Env> Shared<E> {
             } = &mut *state;
             wanted.strangers.retain_peers(|peer| self.wakeup.has_peer(peer));
             wanted.choose(engine, cores, self.env.clock().now());
+            if E::SIM {
+                self.env.sometimes(Point::StrangerWaits, wanted.counts()[2] > 0);
+            }
             let news = wanted.couple(engine, cores);
             (!wanted.to_open.is_empty(), news, wanted.strangers.next_at())
         };
@@ -218,8 +222,13 @@ impl Wanted {
             turns.push(turn);
         }
         for Turn { opens, closes } in turns {
+            let env = cores.store().env();
+            env.sometimes(Point::StrangerAdmitted, true);
+            env.sometimes(Point::StrangerEvicted, closes.is_some());
+            env.trace(|| TraceEvent::StrangerAdmitted { core: opens });
             if let Some(closes) = closes {
                 to_open.remove(&closes);
+                env.trace(|| TraceEvent::StrangerEvicted { core: closes });
                 // A store that cannot be written says so at the next drain.
                 let _ = cores.close(&closes);
             }
@@ -255,6 +264,9 @@ async fn open_wanted<E: Env>(shared: Weak<Shared<E>>, mut wishes: watch::Receive
             let Some(key) = lock(&shared.state).wanted.to_open.pop_first() else {
                 break;
             };
+            if shared.env.buggify("late_opening") {
+                shared.env.clock().sleep(LATE).await;
+            }
             // Other cores go on without one that cannot be opened; the next drain tries it again.
             match shared.open(key).await {
                 Ok(()) => {}

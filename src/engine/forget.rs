@@ -30,7 +30,7 @@ use super::trees::Trees;
 use super::{Engine, EngineOptions};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
-use crate::env::{Env, Slip, knob};
+use crate::env::{Env, Point, Sights, Slip, knob};
 use crate::wire::{Index, Length, Link, Timestamp};
 
 /// The default of [`EngineOptions::window_batches`].
@@ -147,6 +147,12 @@ impl Past {
         }
     }
 
+    pub(super) fn take_sights(&self) -> Sights {
+        let mut sights = self.trees.view.take_sights();
+        sights.add(self.trees.system.take_sights());
+        sights
+    }
+
     fn state(&self, entries: u64) -> Result<State, ResumeError> {
         match self.states.get(&entries) {
             Some(Place::Here(state)) => Ok((**state).clone()),
@@ -183,6 +189,9 @@ impl<V: Verify> Engine<V> {
             .map(|at| (at.prefix.entries(), Place::Stored(at.head)));
         engine.past.states = places.collect();
         engine.past.hold = newest.considered.clone();
+        engine
+            .sights
+            .note_if(Point::AttestationKept, newest.testimony.is_some());
         engine.testimony = Testimony::resume(newest.testimony.clone(), newest.prefix.entries());
         engine.begin(Start {
             prefix: newest.prefix.clone(),
@@ -213,6 +222,7 @@ impl<V: Verify> Engine<V> {
         let lengths = self.readers.iter().map(|(core, reader)| (*core, reader.length()));
         let lengths: Vec<_> = lengths.collect();
         let reached = self.order.state().records.head();
+        self.sights.note(Point::WentBack);
         self.begin(start)?;
         self.past.hold.extend(lengths);
         // Up to where the orders part nothing has to be applied again. What cannot be read is.
@@ -229,6 +239,7 @@ impl<V: Verify> Engine<V> {
     pub fn start_over(&mut self) -> Result<(), ResumeError> {
         self.past.search = AnchorSearch::new(self.past.search.pace());
         self.past.hold.clear();
+        self.sights.note(Point::StartedOver);
         self.begin(Start::default())?;
         self.recorded.clear();
         if let Some(local) = self.testimony.local() {
@@ -358,6 +369,7 @@ impl<V: Verify> Engine<V> {
             reader.forget(self.dag.base_length(core));
         }
         self.past.moves += 1;
+        self.sights.note(Point::OrderForgotten);
         let ahead = usize::from(self.planted.has(Slip::CheckpointAhead));
         let state = self.order.state_at(self.order.forgotten() + ahead).clone();
         self.know_anchors(&state.system);
@@ -385,6 +397,7 @@ impl<V: Verify> Engine<V> {
         } else {
             search.step(now, &awaited, || dag.base_lengths().collect(), anchor)
         };
+        self.sights.note_if(Point::AnchorFound, !found.is_empty());
         for key in found {
             self.dag.add_anchor(key);
         }

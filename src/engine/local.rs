@@ -19,7 +19,7 @@ use super::replay::State;
 use super::{Engine, witness};
 use crate::apply::Snapshot;
 use crate::crypto::{CoreKey, SecretKey, Sign, Verify};
-use crate::env::Slip;
+use crate::env::{Point, Slip};
 use crate::wire::oplog::{Attestation, Backer, OplogBlock, ViewStamp, ViewStamps, Witness};
 use crate::wire::{Encode as _, EncodeError, Index, Length, Link, Timestamp};
 
@@ -145,6 +145,7 @@ impl<V: Verify> Engine<V> {
             return Ok(blocks);
         };
         if !self.round_over || self.dag.ready_length(&local) < end {
+            self.sights.note(Point::StampMissing);
             return Ok(blocks);
         }
         last.views = Some(self.stamps(Link {
@@ -161,6 +162,8 @@ impl<V: Verify> Engine<V> {
             })
         });
         let attestations = attestations.collect::<Result<Vec<_>, EncodeError>>()?;
+        self.sights
+            .note_if(Point::AttestationWritten, !attestations.is_empty());
         last.attestations = Some(attestations).filter(|attestations| !attestations.is_empty());
         if let Some(block) = blocks.last_mut() {
             *block = last.to_bytes()?.into();
@@ -239,6 +242,7 @@ impl<V: Verify> Engine<V> {
         let length = length.ok_or(ComposeError::BrokenLog(local))?;
         if let Some(first) = batch.first_mut() {
             first.witness = self.witness(&local, manifests);
+            self.sights.note_if(Point::WitnessUsed, first.witness.is_some());
         }
         let blocks = batch.iter().map(|block| block.to_bytes().map(Bytes::from));
         let blocks = blocks.collect::<Result<Vec<_>, _>>()?;

@@ -43,7 +43,7 @@ pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
 use crate::apply::{ApplyFn, Snapshot};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
-use crate::env::{Planted, Slip};
+use crate::env::{Planted, Point, Sights, Slip};
 use crate::wire::{Index, Length, Link, Timestamp, Weight, WriterRecord};
 use anchor::Anchor;
 use dag::Dag;
@@ -120,6 +120,7 @@ pub struct Engine<V> {
     recorded: Recorded,
     stopped: Option<String>,
     planted: Planted,
+    sights: Sights,
 }
 
 /// What a drain did.
@@ -224,6 +225,7 @@ impl<V: Verify> Engine<V> {
             recorded: Recorded::default(),
             stopped: None,
             planted: Planted::default(),
+            sights: Sights::default(),
         }
     }
 
@@ -321,6 +323,10 @@ impl<V: Verify> Engine<V> {
                 // Whatever comes next is not what was there before.
                 self.recorded.clear();
                 self.listen(update.shared);
+                self.sights.note_if(Point::OrderUndone, update.undone > 0);
+                self.sights.note_if(Point::ReorderDeep, update.undone > 20);
+                let has_many_heads = self.system().heads().iter().nth(28).is_some();
+                self.sights.note_if(Point::ManyHeads, has_many_heads);
                 self.round_over = true;
                 self.forget();
                 Ok(Drained {
@@ -352,6 +358,13 @@ impl<V: Verify> Engine<V> {
                 })
             }
         }
+    }
+
+    /// The points that it passed since the last call; see [`Sights`].
+    pub fn take_sights(&mut self) -> Sights {
+        let mut sights = self.sights.take();
+        sights.add(self.past.take_sights());
+        sights
     }
 
     // What came out.
@@ -561,6 +574,7 @@ impl<V: Verify> Engine<V> {
         if !self.dag.missing().any(|link| link.length == Length(1)) {
             return;
         }
+        self.sights.note(Point::AnchorAwaited);
         for writer in self.readers.keys() {
             let known = self.dag.known_length(writer);
             let done = self.anchored.entry(*writer).or_default();

@@ -134,6 +134,12 @@ pub struct Restored {
 }
 
 impl Trees {
+    /// Forgets what the caches hold. Changes no result.
+    pub fn drop_caches(&self) {
+        self.view.drop_caches();
+        self.system.drop_caches();
+    }
+
     /// The view that an info record names.
     ///
     /// # Errors

@@ -15,7 +15,9 @@ pub mod memory;
 pub mod native;
 mod network;
 mod planted;
+pub mod point;
 mod spawn;
+pub mod trace;
 pub mod watch;
 
 use std::sync::Arc;
@@ -26,7 +28,9 @@ pub use entropy::Entropy;
 pub use network::{Listener, Network, PeerAddr};
 #[doc(hidden)]
 pub use planted::{Layer, Planted, Slip};
+pub use point::{Point, Sights};
 pub use spawn::{Spawn, TaskHandle, Worker};
+pub use trace::TraceEvent;
 
 use crate::crypto::Sign;
 
@@ -81,11 +85,11 @@ pub trait Env: Clone + Send + Sync + 'static {
         false
     }
 
-    /// Hands an event to the simulator's trace: what happened, in words and values that are the same on every run.
+    /// Hands an event to the simulator's trace: what happened, in values that are the same on every run.
     #[inline(always)]
-    fn trace(&self, _event: impl FnOnce() -> String) {}
+    fn trace(&self, _event: impl FnOnce() -> TraceEvent) {}
 
     /// Tells the simulator whether a state worth reaching was reached.
     #[inline(always)]
-    fn sometimes(&self, _point: &'static str, _seen: bool) {}
+    fn sometimes(&self, _point: Point, _seen: bool) {}
 }

@@ -311,6 +311,11 @@ impl<E: Env> Corestore<E> {
         Ok(())
     }
 
+    /// Asks for a sync of all commits so far, and does not wait.
+    pub fn request_sync(&self) {
+        self.shared.store.request_sync();
+    }
+
     /// Waits until more is durable than up to a commit: then peers may see more of the own cores. Gives how much.
     ///
     /// # Errors

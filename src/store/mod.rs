@@ -38,7 +38,7 @@ pub use owner::{Owner, StoreHandle, Task};
 pub use redb::RedbEngine;
 pub use seglog::{Seglog, salvage, verify};
 
-use crate::env::{Disk, DiskLock, Planted};
+use crate::env::{Disk, DiskLock, Planted, Sights};
 
 /// The number of a commit, counted from one; zero stands for the empty store. An engine may use up numbers for its own
 /// housekeeping.
@@ -149,6 +149,11 @@ pub trait Store: Read + Send {
 
     /// The last commit that is known to survive power loss.
     fn durable(&self) -> Seq;
+
+    /// The points that it passed since the last call; see [`Sights`].
+    fn take_sights(&mut self) -> Sights {
+        Sights::default()
+    }
 
     /// Housekeeping, about `budget_bytes` of it: gives space back and keeps the next opening fast. True when there is
     /// more to do.

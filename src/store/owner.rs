@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Batch, Engine, Key, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Env, Planted, Slip, Spawn as _, Worker, knob};
+use crate::env::{Env, Planted, Sights, Slip, Spawn as _, Worker, knob};
 
 /// A store that many share. Clones are handles to the same one; the last one that goes ends its owner.
 ///
@@ -49,6 +49,25 @@ struct Shared {
     over: AtomicBool,
     limits: Limits,
     planted: Planted,
+    /// Tells a simulator of the points that the store passed.
+    report: Option<Report>,
+}
+
+impl Shared {
+    fn report(&self) {
+        if let Some(report) = &self.report {
+            let sights = locked(&self.store).as_mut().map(|store| store.take_sights());
+            report(sights.unwrap_or_default());
+        }
+    }
+}
+
+type Report = Box<dyn Fn(Sights) + Send + Sync>;
+
+/// None outside of simulations.
+fn reporter<E: Env>(env: &E) -> Option<Report> {
+    let env = E::SIM.then(|| env.clone())?;
+    Some(Box::new(move |sights| sights.report(&env)))
 }
 
 /// Portions of what is done unasked.
@@ -118,7 +137,8 @@ impl StoreHandle {
         };
         let planted = Planted::of(env);
         let store = engine.open_planted(env.disk(), planted)?;
-        let (handle, owner) = Self::with_limits(store, limits, planted);
+        let (handle, owner) = Self::with_limits(store, limits, planted, reporter(env));
+        handle.shared.report();
         env.spawn().dedicated("store", owner);
         Ok(handle)
     }
@@ -126,10 +146,15 @@ impl StoreHandle {
     /// Shares a store; someone must drive the owner.
     #[must_use]
     pub fn new(store: Box<dyn Store>) -> (Self, Owner) {
-        Self::with_limits(store, Limits::default(), Planted::default())
+        Self::with_limits(store, Limits::default(), Planted::default(), None)
     }
 
-    fn with_limits(store: Box<dyn Store>, limits: Limits, planted: Planted) -> (Self, Owner) {
+    fn with_limits(
+        store: Box<dyn Store>,
+        limits: Limits,
+        planted: Planted,
+        report: Option<Report>,
+    ) -> (Self, Owner) {
         let shared = Arc::new(Shared {
             durable: AtomicU64::new(store.durable().0),
             store: Mutex::new(Some(store)),
@@ -139,6 +164,7 @@ impl StoreHandle {
             over: AtomicBool::new(false),
             limits,
             planted,
+            report,
         });
         let handle = Self {
             _alive: Arc::new(Alive(shared.clone())),
@@ -420,6 +446,7 @@ impl Worker for Owner {
             self.end(done);
         }
         self.maintain();
+        self.shared.report();
     }
 }
 

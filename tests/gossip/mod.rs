@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use autobee::crypto::{Seed, Sign as _, Verify as _};
 use autobee::env::{Clock as _, Entropy as _, Env, Listener as _, Network as _};
-use autobee::env::{Open, PeerAddr, Spawn as _};
+use autobee::env::{Open, PeerAddr, Point, Spawn as _, TraceEvent};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 const FILE: &str = "numbers";
@@ -23,16 +23,19 @@ pub(crate) type Known = Arc<Mutex<BTreeSet<u64>>>;
 pub(crate) async fn run<E: Env>(env: E, at: PeerAddr, peers: Vec<PeerAddr>, numbers: u32, known: Known) {
     known.lock().unwrap().clear();
     let loaded = load(&env, &known).map_err(|error| error.kind());
-    env.trace(|| format!("loaded: {loaded:?}"));
+    env.trace(|| note(format!("loaded: {loaded:?}")));
     let mut listener = env.network().listen(&at).await.unwrap();
     let (serving, served) = (env.clone(), Arc::clone(&known));
     env.spawn().spawn("listen", async move {
         while let Ok((stream, from)) = listener.accept().await {
-            serving.trace(|| format!("accepted from {}", from.as_str().split(':').next().unwrap_or("")));
+            serving.trace(|| {
+                let from = from.as_str().split(':').next().unwrap_or("");
+                note(format!("accepted from {from}"))
+            });
             let (env, known) = (serving.clone(), Arc::clone(&served));
             serving.spawn().spawn("serve", async move {
                 let outcome = within(&env, exchange(stream, &env, &known)).await;
-                env.trace(|| format!("served: {:?}", outcome.map_err(|error| error.kind())));
+                env.trace(|| note(format!("served: {:?}", outcome.map_err(|error| error.kind()))));
             });
         }
     });
@@ -57,8 +60,8 @@ pub(crate) async fn run<E: Env>(env: E, at: PeerAddr, peers: Vec<PeerAddr>, numb
         })
         .await;
         let outcome = outcome.map_err(|error| error.kind());
-        env.trace(|| format!("told {peer}: {outcome:?}"));
-        env.sometimes("a peer had news", outcome.is_ok_and(|news| news > 0));
+        env.trace(|| note(format!("told {peer}: {outcome:?}")));
+        env.sometimes(Point::Announced, outcome.is_ok_and(|news| news > 0));
         save(&env, &known).await;
     }
 }
@@ -87,7 +90,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     known.extend(heard);
     let news = known.len() - before;
     drop(known);
-    env.sometimes("an exchange brought nothing", news == 0);
+    env.sometimes(Point::GatherQuiet, news == 0);
     Ok(news)
 }
 
@@ -124,11 +127,11 @@ async fn save(env: &impl Env, known: &Known) {
         disk.sync_dir()
     }();
     env.trace(|| {
-        format!(
+        note(format!(
             "saved {}: {:?}",
             numbers.len() / 8,
             written.map_err(|error| error.kind())
-        )
+        ))
     });
 }
 
@@ -158,4 +161,8 @@ fn bytes_of(known: &Known) -> Vec<u8> {
 
 fn pick(env: &impl Env, below: u64) -> u64 {
     u64::from_le_bytes(env.entropy().array()) % below.max(1)
+}
+
+fn note(text: String) -> TraceEvent {
+    TraceEvent::Note { text }
 }

@@ -147,7 +147,6 @@ impl<E: Env> Author<E> {
         log.append(blocks).await?;
         topic.couple(self.own.key(), Length(self.own.length()?));
         lock(&self.context.account).misdeeds += 1;
-        env.trace(|| format!("misdeed {misdeed:?}"));
         Ok(())
     }
 

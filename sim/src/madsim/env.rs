@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ::madsim::runtime::NodeHandle;
-use autobee::env::{Clock, Disk, Env, Mono, Spawn, TaskHandle, Wall, Worker};
+use autobee::env::{Clock, Disk, Env, Mono, Point, Spawn, TaskHandle, TraceEvent, Wall, Worker};
 
 use super::state::{Shared, State};
 use crate::crypto::SimCrypto;
@@ -15,6 +15,7 @@ use crate::env::SimEntropy;
 use crate::executor::lock;
 use crate::network::SimNetwork;
 use crate::replica::{Owner, ReplicaClock};
+use crate::trace::write_engine_event;
 
 /// The environment of one incarnation of a replica under madsim.
 #[derive(Clone)]
@@ -106,21 +107,20 @@ impl Env for MadsimEnv {
         self.0.clock.with(planted).unwrap_or(false)
     }
 
-    fn trace(&self, event: impl FnOnce() -> String) {
-        let text = event();
+    fn trace(&self, event: impl FnOnce() -> TraceEvent) {
+        let event = event();
         let owner = self.0.clock.owner;
         let now = self.0.clock.world.upgrade().map_or(0, |world| world.now());
         self.0.clock.with(|state| {
             let name = state.name(owner);
-            state
-                .trace
-                .event(now, "engine")
-                .text("r", &name)
-                .text("what", &text);
+            let State {
+                trace, core_names, ..
+            } = state;
+            write_engine_event(trace, core_names, now, &name, &event);
         });
     }
 
-    fn sometimes(&self, point: &'static str, seen: bool) {
+    fn sometimes(&self, point: Point, seen: bool) {
         self.0.clock.with(|state| state.points.sometimes(point, seen));
     }
 }

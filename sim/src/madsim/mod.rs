@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use ::madsim::Config;
 use ::madsim::runtime::{NodeHandle, Runtime};
-use autobee::crypto::Hash;
+use autobee::crypto::{CoreKey, Hash};
+use autobee::env::Point;
 use autobee::env::{Env as _, Spawn as _};
 
 pub use env::{MadsimClock, MadsimEnv, MadsimSpawn};
@@ -29,7 +30,7 @@ use crate::network::{Kernel, PathConfig, SimNetwork};
 use crate::points::Points;
 use crate::replica::{Crash, Owner, ReplicaClock, ReplicaId};
 use crate::seed::{Seeds, Stream};
-use crate::trace::Trace;
+use crate::trace::{CoreNames, Trace};
 use crate::world::{NameError, RunError, WorldConfig};
 
 /// The longest that a run may be asked to last: madsim's instants end soon after.
@@ -68,6 +69,7 @@ impl MadsimWorld {
                 config.planted.clone(),
                 config.knobs.clone(),
             ),
+            core_names: CoreNames::default(),
             pump_at: None,
         };
         let time = runtime.block_on(async { ::madsim::time::TimeHandle::current() });
@@ -357,6 +359,12 @@ impl MadsimWorld {
         self.seeds().stream("workload", &[name])
     }
 
+    /// Has traces call a log by this name, as a rule that of the replica that writes it. Others get a name by their first
+    /// appearance.
+    pub fn name_core(&self, core: CoreKey, name: &str) {
+        lock(&self.shared.state).core_names.name(core, name);
+    }
+
     /// BLAKE2b-256 of all lines of the trace so far.
     #[must_use]
     pub fn trace_hash(&self) -> Hash {
@@ -391,7 +399,7 @@ impl MadsimWorld {
 
     /// Per point that a program told of by `Env::sometimes`: how often it was looked at, and how often it was seen.
     #[must_use]
-    pub fn sometimes(&self) -> BTreeMap<&'static str, (u64, u64)> {
+    pub fn sometimes(&self) -> BTreeMap<Point, (u64, u64)> {
         lock(&self.shared.state).points.counts().clone()
     }
 

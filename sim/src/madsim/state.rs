@@ -15,7 +15,7 @@ use crate::executor::lock;
 use crate::network::{Fabric, Kernel};
 use crate::points::Points;
 use crate::replica::{Owner, ReplicaClock, ReplicaId};
-use crate::trace::{Trace, write_disk_event};
+use crate::trace::{CoreNames, Trace, write_disk_event};
 
 /// What a replica runs whenever it starts.
 pub(super) type Program = Arc<dyn Fn(MadsimEnv) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -38,6 +38,7 @@ pub(super) struct State {
     pub(super) trace: Trace,
     pub(super) replicas: Vec<Replica>,
     pub(super) points: Points,
+    pub(super) core_names: CoreNames,
     /// When the network is going to be looked after.
     pub(super) pump_at: Option<u64>,
 }

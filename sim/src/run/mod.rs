@@ -182,6 +182,15 @@ impl<'a, S: Lane> Simulation<'a, S> {
         Ok(simulation)
     }
 
+    /// Traces call the logs of replicas by their names.
+    fn name_cores(&self) {
+        for replica in 0..self.scenario.replicas {
+            if let Some(key) = self.group.local_key(replica) {
+                self.world.name_core(key, &self.group.name(replica));
+            }
+        }
+    }
+
     /// Lets the creator add the writers, before anything else happens.
     fn make_writers(&mut self) -> Result<(), SimError> {
         let weight = self.scenario.writer_weight;
@@ -248,6 +257,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
 
     /// What all replicas are now. Looking moves nothing in their world.
     fn take_looks(&mut self) -> Vec<ReplicaLook> {
+        self.name_cores();
         let disks: Vec<_> = (0..self.scenario.replicas)
             .map(|replica| self.world.disk(self.group.id(replica)))
             .collect();
@@ -505,6 +515,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
                 return Err(failed("start", &what));
             }
             self.world.run_for(Duration::from_millis(1))?;
+            self.name_cores();
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::hash;
 use autobee::db::OrderedEntry;
+use autobee::env::Point;
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -99,11 +100,21 @@ impl Report {
             violations,
             expected,
             compared,
-            points: BTreeMap::new(),
+            points: points(world),
             network: world.strikes(),
             hostile: Vec::new(),
         }
     }
+}
+
+/// Every point that there is, also those that were not reached.
+fn points(world: &impl Lane) -> BTreeMap<&'static str, u64> {
+    let counts = world.sometimes();
+    let seen = |point: &Point| counts.get(point).map_or(0, |(_, seen)| *seen);
+    Point::ALL
+        .iter()
+        .map(|point| (point.name(), seen(point)))
+        .collect()
 }
 
 fn order_hash(order: &[OrderedEntry]) -> String {

@@ -4,6 +4,7 @@
 //! in a fixed order.
 
 mod disk;
+mod engine;
 mod line;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use autobee::crypto::Hash;
 use blake2::{Blake2b256, Digest as _};
 
 pub(crate) use disk::write_disk_event;
+pub(crate) use engine::{CoreNames, write_engine_event};
 pub use line::Line;
 
 /// Where the lines go, besides into the hash.

@@ -16,7 +16,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use autobee::crypto::Hash;
+use autobee::crypto::{CoreKey, Hash};
+use autobee::env::Point;
 use thiserror::Error;
 
 pub use run::{Rest, RunError};
@@ -30,7 +31,7 @@ use crate::network::{Kernel, PathConfig, SimNetwork};
 use crate::points::Points;
 use crate::replica::{Owner, Replica, ReplicaClock, ReplicaId};
 use crate::seed::{Seeds, Stream};
-use crate::trace::{Trace, TraceSink};
+use crate::trace::{CoreNames, Trace, TraceSink};
 use state::WorldFabric;
 
 /// How a world is made. The defaults are a small healthy network with stand-in signatures.
@@ -137,6 +138,7 @@ impl World {
                 config.planted,
                 config.knobs,
             ),
+            core_names: CoreNames::default(),
             active_at: 0,
             tasks_started: 0,
         };
@@ -273,6 +275,12 @@ impl World {
         lock(&self.shared.state).seeds.stream("workload", &[name])
     }
 
+    /// Has traces call a log by this name, as a rule that of the replica that writes it. Others get a name by their first
+    /// appearance.
+    pub fn name_core(&self, core: CoreKey, name: &str) {
+        lock(&self.shared.state).core_names.name(core, name);
+    }
+
     /// BLAKE2b-256 of all lines of the trace so far.
     #[must_use]
     pub fn trace_hash(&self) -> Hash {
@@ -305,7 +313,7 @@ impl World {
 
     /// Per point that a program told of by `Env::sometimes`: how often it was looked at, and how often it was seen.
     #[must_use]
-    pub fn sometimes(&self) -> BTreeMap<&'static str, (u64, u64)> {
+    pub fn sometimes(&self) -> BTreeMap<Point, (u64, u64)> {
         lock(&self.shared.state).points.counts().clone()
     }
 

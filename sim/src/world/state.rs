@@ -4,13 +4,15 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
 
+use autobee::env::{Point, TraceEvent};
+
 use crate::disk::DiskEvent;
 use crate::executor::{Ready, Task, Timers, lock};
 use crate::network::{Fabric, Kernel};
 use crate::points::Points;
 use crate::replica::{Owner, Replica, ReplicaId};
 use crate::seed::{Seeds, Stream};
-use crate::trace::{Trace, write_disk_event};
+use crate::trace::{CoreNames, Trace, write_disk_event, write_engine_event};
 
 /// A world as its programs hold it: it ends with its owner, whatever they keep.
 pub(crate) type WeakWorld = Weak<Shared>;
@@ -33,6 +35,7 @@ pub(crate) struct State {
     pub(crate) scheduler: Stream,
     pub(crate) seeds: Seeds,
     pub(crate) points: Points,
+    pub(crate) core_names: CoreNames,
     /// Virtual time of the last thing that was more than a timer.
     pub(crate) active_at: u64,
     pub(crate) tasks_started: u64,
@@ -117,12 +120,20 @@ impl State {
         write_disk_event(&mut self.trace, self.now, name, event);
     }
 
-    pub(crate) fn engine_event(&mut self, owner: Owner, text: &str) {
+    pub(crate) fn engine_event(&mut self, owner: Owner, event: &TraceEvent) {
         self.active_at = self.now;
-        self.trace
-            .event(self.now, "engine")
-            .text("r", &self.replicas[owner.replica.index()].name)
-            .text("what", text);
+        let name = &self.replicas[owner.replica.index()].name;
+        write_engine_event(&mut self.trace, &mut self.core_names, self.now, name, event);
+    }
+
+    /// Counts a look at a point. The first sight of one in a run is an event.
+    pub(crate) fn sometimes(&mut self, owner: Owner, point: Point, seen: bool) {
+        if self.points.sometimes(point, seen) {
+            self.trace
+                .event(self.now, "point")
+                .text("r", &self.replicas[owner.replica.index()].name)
+                .text("point", point.name());
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use autobee::env::{
-    Clock as _, Entropy as _, Env as _, Listener as _, Mono, Network as _, Open, PeerAddr, Spawn as _, Wall,
-    Worker, knob,
+    Clock as _, Entropy as _, Env as _, Listener as _, Mono, Network as _, Open, PeerAddr, Point, Spawn as _,
+    TraceEvent, Wall, Worker, knob,
 };
 use autobee::store::{Batch, DataPointer, Engine as _, Key, Seglog, Seq, StoreHandle};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -282,7 +282,9 @@ fn quiet_is_more_than_timers() {
         for round in 0_u32.. {
             env.clock().sleep(SECOND / 10).await;
             if round < 20 {
-                env.trace(|| format!("round {round}"));
+                env.trace(|| TraceEvent::Note {
+                    text: format!("round {round}"),
+                });
             }
         }
     });
@@ -377,9 +379,9 @@ fn a_quarter_of_the_fault_points_is_armed_and_fires_in_a_quarter() {
 fn points_that_are_reached_are_counted() {
     let (world, a, _) = world(0);
     for seen in [true, false, true] {
-        world.env(a).sometimes("reached", seen);
+        world.env(a).sometimes(Point::LeafSplit, seen);
     }
-    assert_eq!(world.sometimes().get("reached"), Some(&(3, 2)));
+    assert_eq!(world.sometimes().get(&Point::LeafSplit), Some(&(3, 2)));
 }
 
 #[test]

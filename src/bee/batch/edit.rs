@@ -12,7 +12,7 @@ use super::super::family::{DEPTH_MAX, Reader};
 use super::super::node::{KeySlot, KidAt, Node};
 use super::super::place::Place;
 use super::{Batch, FreshKey, index};
-use crate::env::Slip;
+use crate::env::{Point, Slip};
 
 /// A node that an operation has found.
 #[derive(Debug)]
@@ -268,6 +268,8 @@ impl Batch {
     }
 
     fn fresh(&mut self, key: Bytes, value: &[u8]) -> KeySlot {
+        self.sights
+            .note_if(Point::ValueApart, value.len() > self.value_inline_bytes_max);
         let id = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
         self.keys.push(FreshKey {
             key: key.clone(),

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::crypto::CoreKey;
+use crate::env::Sights;
 use crate::wire::{Length, Link};
 
 use super::error::BeeError;
@@ -66,6 +67,7 @@ pub struct Batch {
     nodes: Vec<Working>,
     keys: Vec<FreshKey>,
     applied: u64,
+    sights: Sights,
     value_inline_bytes_max: usize,
     block_bytes_preferred: usize,
 }
@@ -113,6 +115,7 @@ impl Batch {
             nodes: Vec::new(),
             keys: Vec::new(),
             applied: 0,
+            sights: Sights::default(),
             value_inline_bytes_max: options
                 .value_inline_bytes_max
                 .unwrap_or(settings.value_inline_bytes_max),
@@ -310,6 +313,11 @@ impl Batch {
             KeyAt::Stored(place) => Ok(reader.entry(place)?.value),
             KeyAt::Fresh(id) => Ok(Some(self.keys[index(id)].value.clone())),
         }
+    }
+
+    /// The points that it passed since the last call; see [`Sights`].
+    pub const fn take_sights(&mut self) -> Sights {
+        self.sights.take()
     }
 
     fn add(&mut self, node: Node, origin: Place) -> u32 {

@@ -6,7 +6,7 @@ use super::super::node::{KeySlot, KidAt, KidSlot, Node};
 use super::super::place::Place;
 use super::Batch;
 use super::edit::{Loaded, PathStep};
-use crate::env::Slip;
+use crate::env::{Point, Slip};
 
 /// What a node that has become too small does, and with which sibling.
 #[derive(Debug)]
@@ -35,6 +35,12 @@ impl Batch {
                 seq: 0,
                 offset: 0,
             };
+            let is_leaf = self.working(id).is_leaf();
+            self.sights.note(if is_leaf {
+                Point::LeafSplit
+            } else {
+                Point::InnerSplit
+            });
             let (median, right) = self.split(id);
             let right = KidSlot::new(KidAt::Working(self.add(right, origin)));
             if let Some(parent) = level.checked_sub(1) {
@@ -173,6 +179,7 @@ impl Batch {
     }
 
     fn borrow_left(&mut self, parent: u32, position: usize, id: u32, sibling: u32) {
+        self.sights.note(Point::KeyBorrowed);
         let separator = self.working(parent).keys[position - 1].clone();
         self.working(id).insert_key(0, separator);
         let from = self.working(sibling);
@@ -187,6 +194,7 @@ impl Batch {
     }
 
     fn borrow_right(&mut self, parent: u32, position: usize, id: u32, sibling: u32) {
+        self.sights.note(Point::KeyBorrowed);
         let separator = self.working(parent).keys[position].clone();
         self.working(id).push_key(separator);
         let from = self.working(sibling);
@@ -201,6 +209,12 @@ impl Batch {
 
     /// Moves everything of `from`, the child after `into`, to the end of `into`.
     fn merge(&mut self, parent: u32, separator: usize, into: u32, from: u32) {
+        let is_leaf = self.working(into).is_leaf();
+        self.sights.note(if is_leaf {
+            Point::LeafMerged
+        } else {
+            Point::InnerMerged
+        });
         let key = self.working(parent).keys[separator].clone();
         self.working(into).push_key(key);
         let mut keys = std::mem::take(&mut self.working(from).keys);

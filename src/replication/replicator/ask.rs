@@ -16,7 +16,7 @@ use super::demand::RangeDemand;
 use super::fork::Probe;
 use super::peer::Peer;
 use super::{PeerId, RangeId, Replicator};
-use crate::env::Mono;
+use crate::env::{Mono, Point};
 use crate::hypercore::merkle::Seek;
 use crate::hypercore::proof::{BlockRequest, HashRequest, Request, SeekRequest, UpgradeRequest};
 use crate::hypercore::{CoreError, flat_tree};
@@ -96,6 +96,7 @@ impl Replicator {
             return Ok(Some(want));
         }
         if let Some(index) = self.next_slow_block(id, core, now)? {
+            self.sights.note(Point::AskedAgain);
             return self.ask_block(id, index, 0, core, now).map(Some);
         }
         Ok(None)

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::{Event, PeerId, Replicator, ask};
-use crate::env::Mono;
+use crate::env::{Mono, Point};
 use crate::hypercore::proof::{HashRequest, Proof, Reorg, Request, UpgradeRequest};
 use crate::hypercore::{CoreError, flat_tree};
 use crate::replication::core::{Core, Look, Outcome};
@@ -157,6 +157,7 @@ impl Replicator {
         let (kept, fork, old_length) = (moving.reorg.ancestors(), moving.fork, self.known.length);
         if core.finish_move(moving.reorg)? {
             self.rewound(core, kept)?;
+            self.sights.note(Point::ForkFollowed);
             self.events.push_back(Event::Rewound {
                 kept,
                 old_length,

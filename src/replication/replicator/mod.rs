@@ -34,7 +34,7 @@ use self::requests::{InFlight, Requests};
 use super::core::{Look, State};
 use super::message::Message;
 use super::settings::ReplicatorSettings;
-use crate::env::{Mono, Planted, Slip};
+use crate::env::{Mono, Planted, Sights, Slip};
 use crate::hypercore::CoreError;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -99,6 +99,7 @@ pub struct Replicator {
     known: State,
     events: VecDeque<Event>,
     planted: Planted,
+    sights: Sights,
 }
 
 impl Replicator {
@@ -121,6 +122,7 @@ impl Replicator {
             known: core.state()?,
             events: VecDeque::new(),
             planted: Planted::default(),
+            sights: Sights::default(),
         })
     }
 
@@ -188,6 +190,11 @@ impl Replicator {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The points that it passed since the last call; see [`Sights`].
+    pub const fn take_sights(&mut self) -> Sights {
+        self.sights.take()
     }
 
     // Peers.

@@ -4,8 +4,7 @@
 
 use super::requests::InFlight;
 use super::{Event, Fault, PeerId, Replicator, fork};
-use crate::env::Mono;
-use crate::env::Slip;
+use crate::env::{Mono, Point, Slip};
 use crate::hypercore::CoreError;
 use crate::hypercore::merkle::Seek;
 use crate::hypercore::proof::Proof;
@@ -390,6 +389,7 @@ impl Replicator {
     /// Others were asked for the block too.
     fn cancel_duplicates(&mut self, index: u64) {
         let others: Vec<u64> = self.requests.of_block(index).collect();
+        self.sights.note_if(Point::TakenFromOther, !others.is_empty());
         for id in others {
             let upgrades = self
                 .requests

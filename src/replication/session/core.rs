@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use super::mailbox::{Mailbox, Why};
 use crate::crypto::{CoreKey, DiscoveryKey};
-use crate::env::{Clock as _, Env, Mono, Spawn as _, watch};
+use crate::env::{Clock as _, Env, Mono, Sights, Spawn as _, watch};
 use crate::hypercore::{self, CoreError, Demand, Events, Offered};
 use crate::replication::message::{DataMessage, Message};
 use crate::replication::replicator::{Event, PeerId, PeerStatus, Replicator};
@@ -40,6 +40,7 @@ struct State<E: Env> {
 
 /// Messages to send, and where the channel stands.
 pub(super) struct Pulled {
+    pub(super) sights: Sights,
     pub(super) messages: Vec<Message>,
     /// Nothing is left for now.
     pub(super) is_drained: bool,
@@ -157,12 +158,14 @@ impl<E: Env> SharedCore<E> {
             messages.push(message);
         }
         drop(glance);
+        let sights = state.replicator.take_sights();
         state.settle();
         if !state.is_timed && state.replicator.has_timeouts() {
             state.is_timed = true;
             self.timing.send_modify(|()| {});
         }
         Ok(Pulled {
+            sights,
             messages,
             is_drained,
             status: state.replicator.status(peer),

@@ -12,7 +12,7 @@ use super::page::Place;
 use super::record::{BlockRecord, NODE_BYTES, Record, encode_block, encode_delete, encode_put};
 use super::segment::{self, Segment};
 use super::tree;
-use crate::env::Slip;
+use crate::env::{Point, Slip};
 
 /// A frame of copies ends with the record that makes it this long.
 const MOVE_BYTES: usize = 1024 * 1024;
@@ -71,6 +71,8 @@ impl SeglogStore {
         let written = checkpoint.write(&*self.disk);
         self.checkpoint_bytes = self.fencing(written)?;
         self.since_checkpoint = 0;
+        self.sights.note(Point::IndexWritten);
+        self.sights.note_if(Point::SegmentRemoved, !unwanted.is_empty());
         for number in unwanted {
             let name = segment::name_of(number);
             let removed = self
@@ -150,6 +152,7 @@ impl SeglogStore {
             self.moving = Some(Moving { offset, ..moving });
         } else {
             self.moving = None;
+            self.sights.note(Point::CompactionRan);
             let left = self
                 .usage
                 .segments

@@ -35,7 +35,7 @@ use self::page::SEGMENT_MAX;
 use self::segment::{Segment, SegmentHead};
 use self::view::View;
 use super::{Batch, Engine, Key, Read, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Disk, DiskLock, Env, Planted, Slip, knob};
+use crate::env::{Disk, DiskLock, Env, Planted, Point, Sights, Slip, knob};
 
 /// The default engine.
 ///
@@ -167,6 +167,7 @@ struct SeglogStore {
     moving: Option<Moving>,
     unmovable: BTreeSet<u32>,
     buffer: Vec<u8>,
+    sights: Sights,
     _lock: DiskLock,
 }
 
@@ -198,6 +199,7 @@ impl SeglogStore {
             moving: None,
             unmovable: BTreeSet::new(),
             buffer: Vec::new(),
+            sights: Sights::default(),
             _lock: lock,
         }
     }
@@ -283,6 +285,7 @@ impl SeglogStore {
         self.sealed.insert(self.active.number(), self.end);
         self.view.segments.insert(number, next.clone());
         self.active = next;
+        self.sights.note(Point::SegmentRolled);
         self.end = segment::HEAD_BYTES;
         Ok(())
     }
@@ -335,6 +338,8 @@ impl Store for SeglogStore {
 
     fn commit(&mut self, batch: &Batch) -> Result<Seq, StoreError> {
         self.check_fence()?;
+        self.sights
+            .note_if(Point::CommitDuringSync, self.syncs_under_way > 0);
         frame::begin(&mut self.buffer);
         encode::encode_batch(&mut self.buffer, batch);
         self.write_frame(FrameKind::Commit)
@@ -358,6 +363,7 @@ impl Store for SeglogStore {
         self.check_fence()?;
         self.syncs_under_way = self.syncs_under_way.saturating_sub(1);
         let outcome = done.into_outcome();
+        self.sights.note_if(Point::SyncFenced, outcome.is_err());
         let seq = self.fencing(outcome)?;
         self.durable = self.durable.max(seq);
         if self.settings.planted.has(Slip::SyncCoversLater) {
@@ -371,6 +377,10 @@ impl Store for SeglogStore {
 
     fn seq(&self) -> Seq {
         self.view.seq
+    }
+
+    fn take_sights(&mut self) -> Sights {
+        self.sights.take()
     }
 
     fn durable(&self) -> Seq {

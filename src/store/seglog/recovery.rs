@@ -18,7 +18,7 @@ use super::page::Place;
 use super::segment::{self, Segment, SegmentHead};
 use super::view::View;
 use super::{Seglog, SeglogStore};
-use crate::env::{Disk, DiskLock, Open, Planted, Slip};
+use crate::env::{Disk, DiskLock, Open, Planted, Point, Sights, Slip};
 
 /// Opens the log of a directory, or begins one.
 pub(super) fn open(
@@ -40,6 +40,8 @@ pub(super) fn open(
     if numbers.is_empty() && start.offset == 0 {
         return create(disk, settings, lock);
     }
+    let mut sights = Sights::default();
+    sights.note_if(Point::IndexRead, start.offset > 0);
     let mut recovery = Recovery::begin(&*disk, start, &numbers)?;
     recovery.planted = settings.planted;
     let last = numbers.last().copied().unwrap_or(0);
@@ -54,6 +56,7 @@ pub(super) fn open(
     };
     // What is in the cache only, and the names, become durable before anything is built on them.
     if segment.length()? > end {
+        sights.note(Point::TornTailCut);
         segment.truncate(end)?;
     }
     if !settings.planted.has(Slip::RecoveryUnsynced) {
@@ -79,6 +82,7 @@ pub(super) fn open(
     store.usage = usage;
     store.sealed = sealed;
     store.durable = durable;
+    store.sights = sights;
     store.since_checkpoint = read_bytes;
     Ok(store)
 }

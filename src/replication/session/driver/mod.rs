@@ -21,7 +21,7 @@ use super::replication::Hub;
 use super::topic::{SharedTopic, Standing};
 use super::{End, Misbehaviour, Progress};
 use crate::crypto::{DiscoveryKey, PublicKey};
-use crate::env::{Clock as _, Env, Mono, watch};
+use crate::env::{Clock as _, Env, Mono, Point, TraceEvent, watch};
 use crate::replication::capability;
 use crate::replication::connection::{Connection, Event};
 use crate::replication::message::{DataMessage, Handshake, Message, PROTOCOL};
@@ -136,6 +136,18 @@ impl<E: Env> Driver<E> {
             Err(End::Store(_)) if self.mailbox.take().close => End::Closed,
             Err(end) => end,
         };
+        let env = &self.hub.env;
+        env.trace(|| TraceEvent::Closed {
+            session: self.number,
+            why: end.to_string(),
+        });
+        env.sometimes(Point::PeerBlamed, matches!(end, End::Misbehaved(_)));
+        let is_silent = matches!(end, End::StreamFailed(io::ErrorKind::TimedOut));
+        env.sometimes(Point::PeerSilent, is_silent);
+        env.sometimes(
+            Point::StreamBroke,
+            matches!(end, End::StreamFailed(_)) && !is_silent,
+        );
         self.part_all();
         if matches!(end, End::Closed | End::PeerEnded) {
             self.farewell(&mut stream).await;
@@ -170,20 +182,28 @@ impl<E: Env> Driver<E> {
 
     /// True when there is more.
     async fn take_events(&mut self) -> Result<bool, End> {
+        let env = &self.hub.env;
+        let events_max = match self.hub.settings.events {
+            _ if env.buggify("one_event") => 1,
+            usual => usual,
+        };
+        let is_apart = env.buggify("data_apart");
         let mut count = 0;
         let mut data = 0;
-        while count < self.hub.settings.events
+        while count < events_max
             && data < self.hub.settings.data_held
             && let Some(event) = self.connection.poll()?
         {
             count += 1;
             let is_data = matches!(&event, Event::Channel(mux::Event::Message { .. }));
-            if !is_data {
+            if !is_data || is_apart {
                 self.receive_held()?;
             }
             match event {
                 Event::Connected { stream, remote } => {
                     self.admit(remote)?;
+                    let session = self.number;
+                    self.hub.env.trace(|| TraceEvent::Connected { session });
                     (self.now.stream, self.now.remote) = (Some(stream), Some(remote));
                     self.offer_all().await?;
                 }
@@ -198,6 +218,7 @@ impl<E: Env> Driver<E> {
                         }
                         _ => false,
                     };
+                    self.hub.env.sometimes(Point::OfferRejected, !is_taken);
                     if !is_taken {
                         self.connection.reject(&protocol, &id);
                     }
@@ -228,7 +249,7 @@ impl<E: Env> Driver<E> {
         for core in std::mem::take(&mut self.touched).into_values() {
             core.settle();
         }
-        Ok(count == self.hub.settings.events || data == self.hub.settings.data_held)
+        Ok(count == events_max || data == self.hub.settings.data_held)
     }
 
     /// Hands on the data that was held back.
@@ -243,6 +264,7 @@ impl<E: Env> Driver<E> {
         else {
             return Ok(());
         };
+        self.hub.env.sometimes(Point::DataTogether, data.len() > 1);
         let received = core.receive_data(*peer, data, self.hub.env.clock().now());
         self.survive(channel, received)
     }
@@ -268,6 +290,10 @@ impl<E: Env> Driver<E> {
         if !capability::same(&theirs.capability, &expected) {
             return Err(Misbehaviour::Capability { core: key }.into());
         }
+        let session = self.number;
+        self.hub
+            .env
+            .trace(|| TraceEvent::ChannelOpened { session, core: key });
         let peer = self.hub.next_peer();
         let now = self.hub.env.clock().now();
         joined.peer = Some(peer);
@@ -337,6 +363,8 @@ impl<E: Env> Driver<E> {
                 Why::Failed(error) => self.survive(channel, Err(error))?,
                 Why::Paused(fault) => {
                     if let Some(blame) = self.blame_for(channel, fault) {
+                        self.hub.env.sometimes(Point::PeerPaused, true);
+                        self.trace_blame(&blame);
                         self.ban(channel);
                         // Without another core there is nothing left to talk about.
                         if self.channels.is_empty() {
@@ -364,6 +392,16 @@ impl<E: Env> Driver<E> {
         Ok(())
     }
 
+    fn trace_blame(&self, blame: &Misbehaviour) {
+        if let Misbehaviour::Replication { core, fault } = blame {
+            self.hub.env.trace(|| TraceEvent::Blamed {
+                session: self.number,
+                core: *core,
+                why: fault.to_string(),
+            });
+        }
+    }
+
     fn blame_for(&self, channel: Channel, fault: Fault) -> Option<Misbehaviour> {
         let core = self.channels.get(&channel)?.core.key;
         Some(Misbehaviour::Replication { core, fault })
@@ -373,7 +411,12 @@ impl<E: Env> Driver<E> {
 
     /// Fills the output from the channels in turn.
     fn pull(&mut self) -> Result<(), End> {
+        if self.due.len() > 1 && self.hub.env.buggify("other_core_first") {
+            self.due.rotate_left(1);
+        }
         self.pull_topics();
+        let is_full = !self.due.is_empty() && !self.connection.is_writable();
+        self.hub.env.sometimes(Point::OutboxFull, is_full);
         while self.connection.is_writable() {
             let Some(peer) = self.due.pop_front() else { break };
             let Some(channel) = self.peers.get(&peer).copied() else {
@@ -389,6 +432,7 @@ impl<E: Env> Driver<E> {
                     continue;
                 }
             };
+            pulled.sights.report(&self.hub.env);
             self.connection.cork();
             for message in pulled.messages {
                 // What does not fit is a block that nobody could ever send: the peer asks others, or gives up.
@@ -463,6 +507,7 @@ impl<E: Env> Driver<E> {
             now,
             ..
         } = self;
+        room.set_short(self.hub.env.buggify("short_reads"));
         let mut is_others_turn = is_more;
         let mut sleep = pin!(clock.sleep_until(connection.next_timeout()));
         let mut mail = pin!(mail.changed());

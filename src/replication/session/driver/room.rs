@@ -5,11 +5,14 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// How much more is read at one time while a peer sends more than usually fits.
 const LARGE: usize = 8;
+
+/// Bytes of a short read.
+const SHORT: usize = 7;
 
 /// Room for what is read.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(super) struct Room {
     /// Bytes that are usually read at one time.
     usual: usize,
     bytes: usize,
+    /// Few bytes are read at one time.
+    is_short: bool,
     /// The memory of the input is larger than that of a silent peer should be.
     is_large: bool,
 }
@@ -26,8 +31,14 @@ impl Room {
         Self {
             usual,
             bytes: usual,
+            is_short: false,
             is_large: false,
         }
+    }
+
+    /// Whether few bytes are read at one time: a simulator asks for it.
+    pub(super) const fn set_short(&mut self, is_short: bool) {
+        self.is_short = is_short;
     }
 
     /// Reads to the end of `input`. No bytes: there will be none any more.
@@ -42,7 +53,11 @@ impl Room {
             self.is_large |= self.bytes > self.usual;
         }
         let spare = input.capacity() - input.len();
-        let done = pin!(stream.read_buf(input)).poll(context);
+        let done = if self.is_short {
+            pin!(stream.read_buf(&mut input.limit(SHORT))).poll(context)
+        } else {
+            pin!(stream.read_buf(input)).poll(context)
+        };
         match done {
             Poll::Ready(Ok(bytes)) if bytes == spare => self.bytes = self.usual.saturating_mul(LARGE),
             Poll::Ready(_) => self.bytes = self.usual,
