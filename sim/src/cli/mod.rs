@@ -164,7 +164,6 @@ struct AllArgs {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// The scenario file, or its name.
-    #[arg(required_unless_present = "plan")]
     file: Option<PathBuf>,
     /// Runs the plan that this seed generates instead of a file, with this seed unless another is given.
     #[arg(long, value_name = "N", conflicts_with = "file")]

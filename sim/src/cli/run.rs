@@ -21,7 +21,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             let (scenario, file) = load(file)?;
             (scenario, Some(file))
         }
-        (None, None) => return Err(Failure::Usage("a scenario file, or --plan N".into())),
+        (None, None) => {
+            return Err(Failure::Usage(
+                "what is to be run? A scenario file or its name, or --plan N".into(),
+            ));
+        }
     };
     let scenario = plant(scenario, &args.planted)?;
     match &args.seeds {
