@@ -1,7 +1,6 @@
 //! What the schedulers have in common, so that one scenario runs under each.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
