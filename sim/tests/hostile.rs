@@ -167,10 +167,6 @@ fn faults_of_generated_networks_strike() {
 /// What fails with hostile peers and not without them. `AUTOBEE_HOSTILE_PLANS` says how many scenarios are tried.
 #[test]
 fn generated_scenarios_with_hostile_peers_hold_what_they_hold_without() {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a setting of the test, not of the world"
-    )]
     let wanted = std::env::var("AUTOBEE_HOSTILE_PLANS");
     let wanted = wanted.ok().and_then(|count| count.parse().ok()).unwrap_or(12);
     let plans = (0..).map(|seed| (seed, Scenario::generate(seed)));

@@ -224,7 +224,7 @@ mod tests {
             let mut state = lock(&db.shared.state);
             // A stranger's batch, which nobody tries here: ordered all the same once a drain saw it.
             let other = CoreKey::new([7; 32]);
-            state.engine.ingest(other, crate::wire::Index(0), &blocks);
+            state.engine.ingest(other, Index(0), &blocks);
             assert!(state.engine.covered().is_some(), "not in the set yet");
             let now = db.shared.now();
             let drained = state.engine.drain(now, 0);

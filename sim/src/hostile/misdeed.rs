@@ -168,7 +168,7 @@ impl Misdeed {
             }
             Self::NoOperation => block.value = Some(Bytes::from_static(b"no operation")),
             Self::Empty => block.value = None,
-            Self::Flags => return scene.batch(block, 3, |at, block| block.optimistic ^= at % 2 == 0),
+            Self::Flags => return scene.batch(&block, 3, |at, block| block.optimistic ^= at % 2 == 0),
             Self::LinkedAhead => block.links.extend(some(scene, below).map(ahead)),
             Self::LinkedToNothing => block.links.push(Link {
                 key: CoreKey::new([0xaa; 32]),
@@ -176,12 +176,12 @@ impl Misdeed {
             }),
             Self::Future => block.timestamp.0 += FUTURE_MS,
             Self::Never => block.timestamp = Timestamp((1 << 53) - 1),
-            Self::Miscounted => return scene.batch(block, 3, |_, block| block.batch.before += 1),
-            Self::Unfinished => return scene.batch(block, 3, |_, block| block.batch.after += 1),
-            Self::TooLong => return scene.batch(block, BATCH_TOO_LONG, |_, _| {}),
+            Self::Miscounted => return scene.batch(&block, 3, |_, block| block.batch.before += 1),
+            Self::Unfinished => return scene.batch(&block, 3, |_, block| block.batch.after += 1),
+            Self::TooLong => return scene.batch(&block, BATCH_TOO_LONG, |_, _| {}),
             Self::Unreadable => return vec![Bytes::from_static(&[3, 0xff, 0xff, 0xff, 0xff])],
         }
-        scene.batch(block, 1, |_, _| {})
+        scene.batch(&block, 1, |_, _| {})
     }
 }
 
@@ -210,7 +210,7 @@ impl Scene {
         clippy::unused_self,
         reason = "reads as a method beside the block that it makes"
     )]
-    fn batch(&self, first: OplogBlock, blocks: u64, spoil: impl Fn(u64, &mut OplogBlock)) -> Vec<Bytes> {
+    fn batch(&self, first: &OplogBlock, blocks: u64, spoil: impl Fn(u64, &mut OplogBlock)) -> Vec<Bytes> {
         let block = |before: u64| {
             let mut block = first.clone();
             if before > 0 {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use autobee::crypto::CoreKey;
 use autobee::db::{Autobee, Pending, View, sim_hooks};
 use autobee::env::Env;
-use autobee::wire::Index;
+use autobee::wire::{Index, Link};
 use bytes::Bytes;
 
 use super::group::Group;
@@ -19,8 +19,17 @@ use crate::invariant::{LogCopy, Look, Progress, ReplicaLook};
 #[derive(Default)]
 pub(super) struct Looks {
     logs: BTreeMap<(usize, CoreKey), Known>,
-    views: BTreeMap<usize, (u32, autobee::wire::Link, Arc<Vec<(Bytes, Bytes)>>)>,
+    views: BTreeMap<usize, KnownView>,
 }
+
+struct KnownView {
+    life: u32,
+    head: Link,
+    entries: Entries,
+}
+
+/// Keys with their values, in order.
+type Entries = Arc<Vec<(Bytes, Bytes)>>;
 
 struct Known {
     life: u32,
@@ -100,15 +109,19 @@ impl Looks {
         })
     }
 
-    fn view(&mut self, replica: usize, life: u32, view: &View) -> Option<Arc<Vec<(Bytes, Bytes)>>> {
-        if let Some((known_life, head, entries)) = self.views.get(&replica)
-            && (*known_life, *head) == (life, view.head())
+    fn view(&mut self, replica: usize, life: u32, view: &View) -> Option<Entries> {
+        if let Some(known) = self.views.get(&replica)
+            && (known.life, known.head) == (life, view.head())
         {
-            return Some(Arc::clone(entries));
+            return Some(Arc::clone(&known.entries));
         }
         let entries = Arc::new(at_once(view.all())?.ok()?);
-        self.views
-            .insert(replica, (life, view.head(), Arc::clone(&entries)));
+        let known = KnownView {
+            life,
+            head: view.head(),
+            entries: Arc::clone(&entries),
+        };
+        self.views.insert(replica, known);
         Some(entries)
     }
 }

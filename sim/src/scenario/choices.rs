@@ -6,7 +6,7 @@ use crate::seed::Stream;
 #[derive(Debug)]
 pub enum Choices<'a> {
     /// Drawn from a seed.
-    Seeded(Stream),
+    Seeded(Box<Stream>),
     /// One or two bytes a choice.
     Bytes(&'a [u8]),
 }
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn choices_stay_in_their_range_and_no_bytes_choose_the_first() {
         let bytes: Vec<u8> = (0..=255).collect();
-        let seeded = Choices::Seeded(Seeds::new(1).stream("choices", &[]));
+        let seeded = Choices::Seeded(Box::new(Seeds::new(1).stream("choices", &[])));
         for mut choices in [seeded, Choices::Bytes(&bytes), Choices::Bytes(&[])] {
             for end in [1, 2, 255, 256, 257, 65_536, 1 << 30] {
                 assert!(choices.below(end) < end);

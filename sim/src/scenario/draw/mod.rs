@@ -34,7 +34,7 @@ impl Scenario {
         Self {
             name: format!("plan-{seed}"),
             about: format!("generated from seed {seed}"),
-            ..draw(&mut Choices::Seeded(stream))
+            ..draw(&mut Choices::Seeded(Box::new(stream)))
         }
     }
 
