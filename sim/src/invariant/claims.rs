@@ -120,7 +120,7 @@ impl Claims {
         };
         let unsynced = visible.into_iter().filter(|replica| loses_power(*replica));
         claims.forgetful.extend(unsynced);
-        claims.is_restless |= !cut.is_empty() || !claims.lost.is_empty();
+        claims.is_restless |= !cut.is_empty() || !claims.lost.is_empty() || !claims.damaged.is_empty();
         claims.may_disagree = !claims.forking.is_empty() || !claims.decaying.is_empty() || claims.is_split;
         let connected =
             |a: usize, b: usize| scenario.connects(a, b) && !cut.contains(&(a, b)) && !cut.contains(&(b, a));

@@ -6,6 +6,25 @@ use super::{Moment, ReplicaLook, Violation, first_difference};
 /// here: see [`super::EqualSets`].
 #[must_use]
 pub fn convergence(moment: &Moment<'_>) -> Option<Violation> {
+    difference(moment).filter(|_| !is_beyond_reach(moment))
+}
+
+/// A writer is gone, and somebody has the proof of a length of its log of which nobody has all blocks. Who has it cannot
+/// check the blocks that others have, as shorter logs have other roots: it waits for its writer.
+fn is_beyond_reach(moment: &Moment<'_>) -> bool {
+    let is_there = |core| moment.open().any(|(_, look)| look.local == core);
+    let here = |core| {
+        let progress = moment.open().flat_map(|(_, look)| &look.progress);
+        progress
+            .filter(|progress| progress.key == core)
+            .map(|progress| progress.have)
+            .max()
+    };
+    let mut all = moment.open().flat_map(|(_, look)| &look.progress);
+    all.any(|progress| !is_there(progress.key) && Some(progress.length) > here(progress.key))
+}
+
+fn difference(moment: &Moment<'_>) -> Option<Violation> {
     let violation = |what: String| {
         Some(Violation {
             invariant: "convergence",

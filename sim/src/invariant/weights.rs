@@ -1,4 +1,5 @@
-//! What was granted is reached: once all agree and each member has written a few times, its weight is its ceiling.
+//! What was granted is reached: once all agree and each member has written a few times, its weight is not
+//! below its ceiling.
 //!
 //! Source: spec/autobee.md 7 (record, attest, attach, verify, apply): the grantor attests with its next append, and the
 //! writer claims with its next one after that.
@@ -34,7 +35,7 @@ impl Invariant for WeightsReached {
             if writer.is_removed || writer.is_anchor || !is_there {
                 continue;
             }
-            if writer.weight != writer.max_weight {
+            if writer.weight < writer.max_weight {
                 return Err(format!(
                     "{} stands with weight {} at {}, and may have {}",
                     moment.name_of(&writer.key),
