@@ -14,8 +14,11 @@ use autobee::env::memory::MemoryEnv;
 use autobee::env::native::NativeEnv;
 use autobee::env::{Env, Listener as _, Network as _, PeerAddr};
 use autobee::hypercore::CoreOptions;
+use autobee::wire::Encode as _;
+use autobee::wire::oplog::{BatchPosition, OplogBlock};
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{Contract, Op};
+use bytes::Bytes;
 
 /// ```text
 /// a: create, add b, put x ---- TCP ---- b: join, put y
@@ -194,6 +197,44 @@ async fn visible_appends_travel_once_they_are_durable() {
     }
     until(&b, |db| db.order().len() == 20).await;
     assert_eq!(b.view().get(b"k").await.unwrap().as_deref(), Some(&b"19"[..]));
+}
+
+/// What a block says of the blocks of its batch before it no peer checks: it may lie, and hides none of them.
+#[test]
+fn a_block_that_denies_those_before_it_hides_none() {
+    let env = MemoryEnv::new(1);
+    let orders = env.run(async {
+        let store = memory_store(&env).await;
+        let settings = Settings {
+            window_batches: 1,
+            ..Settings::default()
+        };
+        let db = Autobee::builder(store.clone()).settings(settings).open();
+        let db = db.await.unwrap();
+        db.append(b"first").await.unwrap();
+        let block = |after| {
+            let block = OplogBlock {
+                batch: BatchPosition { before: 0, after },
+                value: Some("of a batch of three".into()),
+                ..OplogBlock::default()
+            };
+            Bytes::from(block.to_bytes().unwrap())
+        };
+        let log = store.get(CoreOptions::key(db.local())).await.unwrap();
+        log.append(vec![block(2), block(1), block(0)]).await.unwrap();
+        db.update().await.unwrap();
+        let held = db.order();
+        for _ in 0..8 {
+            db.append(b"later").await.unwrap();
+        }
+        (held, db.order())
+    });
+    let (held, forgotten) = orders.unwrap();
+    let lengths = |order: Vec<autobee::db::OrderedEntry>| -> Vec<u64> {
+        order.iter().map(|entry| entry.length.0).collect()
+    };
+    assert_eq!(lengths(held), (1..=4).collect::<Vec<u64>>());
+    assert_eq!(lengths(forgotten), (1..=12).collect::<Vec<u64>>());
 }
 
 #[test]

@@ -31,7 +31,7 @@ use crate::hypercore::{
     Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Event, Events,
     SessionOptions,
 };
-use crate::wire::oplog::OplogBlock;
+use crate::wire::oplog::{OplogBlock, VERSION};
 use crate::wire::{Decode as _, Index, Length};
 
 const REFERRER: &str = "referrer";
@@ -326,11 +326,24 @@ impl<E: Env> DatabaseCores<E> {
     }
 
     /// How many blocks of its batch come before the last one of these.
+    ///
+    /// Those are counted by what they say of the blocks behind them, which every peer checks. What the last one says of
+    /// them nobody does.
     pub(super) fn blocks_before(&self, key: &CoreKey, last: Length) -> Option<u64> {
-        let block = self.get(key)?.get_local(last.last()?.0).ok()??;
-        OplogBlock::from_bytes(&block)
-            .ok()
-            .map(|block| block.batch.before)
+        let core = self.get(key)?;
+        let block = |index: u64| {
+            let block = core.get_local(index).ok()??;
+            OplogBlock::from_bytes(&block).ok()
+        };
+        let last = last.last()?.0;
+        if block(last)?.version < VERSION {
+            return Some(0);
+        }
+        let is_before = |before: &u64| {
+            let found = last.checked_sub(*before).and_then(block);
+            found.is_some_and(|block| block.batch.after == *before)
+        };
+        Some((1..=last).take_while(is_before).count() as u64)
     }
 
     /// How long the logs are, by key.

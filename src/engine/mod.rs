@@ -44,6 +44,7 @@ use crate::apply::{ApplyFn, Snapshot};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
 use crate::env::{Planted, Point, Sights, Slip};
+use crate::wire::oplog::VERSION;
 use crate::wire::{Index, Length, Link, Timestamp, Weight, WriterRecord};
 use anchor::Anchor;
 use dag::Dag;
@@ -458,9 +459,10 @@ impl<V: Verify> Engine<V> {
             let (key, weight) = (batch.writer, entry.weight);
             let reader = self.readers.get(&key);
             let last = reader.and_then(|reader| reader.blocks_of(batch.last, batch.last).first());
-            let before = last.map_or(0, |last| last.batch.before);
-            let listed = batch.last.0.saturating_sub(before).max(batch.first.0)..=batch.last.0;
-            listed.map(move |length| OrderedEntry {
+            // What a block says of those before it nobody checks: a batch is what its first block announced.
+            let is_whole = last.is_some_and(|last| last.version >= VERSION);
+            let first = if is_whole { batch.first } else { batch.last };
+            (first.0..=batch.last.0).map(move |length| OrderedEntry {
                 key,
                 length: Length(length),
                 weight,
