@@ -107,17 +107,17 @@ impl CausalOrder {
             return &self.unknown;
         };
         self.links.entry((*core, digest)).or_insert_with(|| {
-            let block = log
-                .block(length)
-                .and_then(|block| OplogBlock::from_bytes(block).ok());
-            block.map_or_else(Outline::default, |block| Outline {
+            let block = |length| {
+                let block = log.block(length);
+                block.and_then(|block| OplogBlock::from_bytes(block).ok())
+            };
+            // Whether a batch begins with a block the one before it says: nobody checks what a block says of that itself.
+            let before = block(Length(length.0.saturating_sub(1)));
+            let is_first = before.is_none_or(|before| before.batch.after == 0);
+            block(length).map_or_else(Outline::default, |block| Outline {
                 timestamp: block.timestamp,
                 // Links of later blocks of a batch only say what must be here.
-                links: if block.batch.before == 0 {
-                    block.links
-                } else {
-                    Vec::new()
-                },
+                links: if is_first { block.links } else { Vec::new() },
             })
         })
     }

@@ -155,8 +155,8 @@ fn network(choices: &mut Choices<'_>) -> PathConfig {
             chop_64k: 60_000,
             read_max: usize::try_from(choices.between(1, 64)).unwrap_or(1),
             window: 1 << choices.between(8, 16),
-            tear_64k: choices.pick(&[0, 64, 200, 600]),
-            corrupt_64k: choices.pick(&[0, 32, 100, 300]),
+            tear_64k: choices.pick(&[0, 32, 100, 200]),
+            corrupt_64k: choices.pick(&[0, 16, 50, 100]),
             ..calm
         },
     }
