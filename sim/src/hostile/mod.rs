@@ -1,5 +1,5 @@
 //! Hostile peers: processes of a world that know the database, speak its protocol by its own machines, and do with them what
-//! they should not. What each kind does stands at [`Hostility`](crate::scenario::Hostility).
+//! they should not. What each kind does stands at [`Hostility`].
 //!
 //! # What must hold
 //!
