@@ -24,6 +24,22 @@ macro_rules! points {
                 }
             }
 
+            /// Why no simulated run can come here yet; none for all that some run has to reach.
+            #[must_use]
+            pub const fn out_of_reach(self) -> Option<&'static str> {
+                match self {
+                    Self::DrainSuspended | Self::DrainResumed | Self::ReadWaited => {
+                        Some("views are written here: before there is fast-forward no block of them is at a peer alone")
+                    }
+                    Self::StartedOver | Self::LogRewritten | Self::ForkFollowed => {
+                        Some("no program truncates the log of a writer")
+                    }
+                    Self::AnchorFound => Some("nothing but a fast-forward links anchors"),
+                    Self::ManyHeads => Some("it takes 29 writers, which make a run too long for each change"),
+                    _ => None,
+                }
+            }
+
             /// What happened there, in one line.
             #[must_use]
             pub const fn meaning(self) -> &'static str {

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use autobee::env::Point;
 use autobee_sim::{Scenario, SeedResult, TraceSink, failure, in_parallel, run_caught};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -77,6 +78,11 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), Failure> {
     let unreached = judge_points(&points, jobs.len() == results.len(), args);
     for name in &unreached {
         println!("NEVER REACHED {name}");
+    }
+    for point in Point::ALL {
+        if let Some(why) = point.out_of_reach().filter(|_| args.plans >= PLANS) {
+            println!("out of reach: {}: {why}", point.name());
+        }
     }
     let first = failures
         .first()
@@ -160,7 +166,11 @@ fn report(job: &Job<'_>, done: &Done, shown: usize, args: &AllArgs) -> Result<()
 /// The points that nothing reached. Only the whole job is judged, and only when the engine is as it is.
 fn judge_points<'a>(points: &'a Points, is_whole: bool, args: &AllArgs) -> Vec<&'a str> {
     if is_whole && args.plans >= PLANS && args.planted.is_empty() {
-        points.unreached()
+        let is_reachable = |name: &&str| {
+            let mut all = Point::ALL.iter();
+            all.any(|point| point.name() == *name && point.out_of_reach().is_none())
+        };
+        points.unreached().into_iter().filter(is_reachable).collect()
     } else {
         Vec::new()
     }

@@ -38,6 +38,7 @@ fn actions() -> Vec<Action> {
             mode: CrashMode::Kill,
             lasting: true,
         },
+        Action::Blackout { replica },
         Action::Restart { replica },
         Action::Reopen {
             replica,
