@@ -37,6 +37,8 @@ pub struct Claims {
     pub is_split: bool,
     /// Links of the network stay cut, or replicas away, so that somebody dials in vain for ever.
     pub is_restless: bool,
+    /// Members are removed: who is none attests nothing.
+    pub removes: bool,
     /// What replicas do not agree on in the end is no mistake of theirs.
     pub may_disagree: bool,
 }
@@ -66,6 +68,7 @@ impl Claims {
                 Action::Wipe { replica } => {
                     claims.wiped.insert(*replica);
                 }
+                Action::Remove { .. } => claims.removes = true,
                 Action::Restore { replica } => {
                     claims.forking.insert(*replica);
                     claims.forgetful.insert(*replica);

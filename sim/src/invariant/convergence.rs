@@ -2,16 +2,10 @@
 
 use super::{Moment, ReplicaLook, Violation, first_difference};
 
-/// Compares the replicas of each group that reach each other. Where logs may have two continuations, nothing is claimed
-/// here: see [`super::EqualSets`].
-#[must_use]
-pub fn convergence(moment: &Moment<'_>) -> Option<Violation> {
-    difference(moment).filter(|_| !is_beyond_reach(moment))
-}
-
 /// A writer is gone, and somebody has the proof of a length of its log of which nobody has all blocks. Who has it cannot
 /// check the blocks that others have, as shorter logs have other roots: it waits for its writer.
-fn is_beyond_reach(moment: &Moment<'_>) -> bool {
+#[must_use]
+pub fn is_beyond_reach(moment: &Moment<'_>) -> bool {
     let is_there = |core| moment.open().any(|(_, look)| look.local == core);
     let here = |core| {
         let progress = moment.open().flat_map(|(_, look)| &look.progress);
@@ -24,7 +18,10 @@ fn is_beyond_reach(moment: &Moment<'_>) -> bool {
     all.any(|progress| !is_there(progress.key) && Some(progress.length) > here(progress.key))
 }
 
-fn difference(moment: &Moment<'_>) -> Option<Violation> {
+/// Compares the replicas of each group that reach each other. Where logs may have two continuations, nothing is claimed
+/// here: see [`super::EqualSets`].
+#[must_use]
+pub fn convergence(moment: &Moment<'_>) -> Option<Violation> {
     let violation = |what: String| {
         Some(Violation {
             invariant: "convergence",

@@ -32,7 +32,7 @@ pub use bounded::Bounds;
 pub use causal::CausalOrder;
 pub use claims::Claims;
 pub(crate) use claims::SKEW_HARMLESS_MS;
-pub use convergence::convergence;
+pub use convergence::{convergence, is_beyond_reach};
 pub use equal_sets::EqualSets;
 pub use gathering::{Healing, gathering};
 pub use log_copy::LogCopy;

@@ -23,7 +23,8 @@ impl Invariant for WeightsReached {
 
     fn end(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         let claims = moment.claims;
-        let grantor_may_be_gone = !claims.lost.is_empty() || !claims.wiped.is_empty() || !claims.is_whole();
+        let grantor_may_be_gone =
+            !claims.lost.is_empty() || !claims.wiped.is_empty() || !claims.is_whole() || claims.removes;
         if grantor_may_be_gone || claims.may_disagree || !claims.forged.is_empty() {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use autobee::env::Env;
 
 use super::group::{ENCRYPTION_KEY, Group};
 use crate::invariant::{
-    self, Claims, Invariant, Model, Moment, ReplicaLook, Violation, convergence, reference,
+    self, Claims, Invariant, Model, Moment, ReplicaLook, Violation, convergence, is_beyond_reach, reference,
 };
 use crate::scenario::Scenario;
 use crate::seed::Stream;
@@ -127,23 +127,24 @@ impl Checks {
         }
     }
 
-    /// What keeps replicas that reach each other from being the same.
+    /// What keeps replicas that reach each other from being the same, and whether they may wait for it in vain.
     pub(super) fn agreement<E: Env>(
         &self,
         group: &Group<E>,
         looks: &[ReplicaLook],
         now: Duration,
-    ) -> Option<Violation> {
+    ) -> Option<(Violation, bool)> {
         let database = group.database()?;
         let acknowledged = group.acknowledged();
-        convergence(&Moment {
+        let moment = Moment {
             now,
             database,
             replicas: looks,
             acknowledged: &acknowledged,
             claims: &self.claims,
             is_calm: true,
-        })
+        };
+        Some((convergence(&moment)?, is_beyond_reach(&moment)))
     }
 
     /// How often what was compared.

@@ -348,7 +348,8 @@ impl<'a, S: Lane> Simulation<'a, S> {
             }
             match self.checks.agreement(&self.group, &looks, self.world.now()) {
                 None => return Ok(true),
-                Some(violation) if self.world.now() >= limit => {
+                Some((_, true)) if self.world.now() >= limit => return Ok(true),
+                Some((violation, _)) if self.world.now() >= limit => {
                     self.checks.found(violation);
                     return Ok(false);
                 }
