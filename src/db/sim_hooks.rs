@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::shared::lock;
-use super::{Autobee, Held, Stats};
+use super::{Autobee, Held, OrderedEntry, Stats};
 use crate::crypto::CoreKey;
 use crate::engine::{AnchorKeys, Covered};
 use crate::env::Env;
@@ -112,6 +112,21 @@ pub fn blocks<E: Env>(db: &Autobee<E>, core: &CoreKey, length: Length) -> Option
     let state = lock(&db.shared.state);
     let stored = state.cores.taken_blocks(core, length);
     stored.or_else(|| state.engine.read_blocks(core, length))
+}
+
+/// Everything in the order, as [`Autobee::order`] gives it.
+///
+/// # Errors
+///
+/// When what is not in memory cannot be read.
+pub fn order<E: Env>(db: &Autobee<E>) -> Result<Vec<OrderedEntry>, Error> {
+    let state = lock(&db.shared.state);
+    state.check_open()?;
+    let before = |key: &CoreKey, last: Length| state.cores.blocks_before(key, last);
+    let order = state.engine.history(before);
+    order.map_err(|error| Error::Internal {
+        what: error.to_string(),
+    })
 }
 
 /// How often each log that is open was rewritten.

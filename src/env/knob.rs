@@ -116,7 +116,7 @@ knobs! {
         "Bytes of blocks that are made for a peer before it is another core's turn.";
     SESSION_READ_BYTES: "session_read_bytes", 64, 1 << 16, default 1 << 16,
         "Bytes of a stream that are read at one time, while the peer sends no more than that.";
-    SESSION_EVENTS: "session_events", 4, 4096, default 4096,
+    SESSION_EVENTS: "session_events", 1, 4096, default 4096,
         "Messages of a peer that are taken before other tasks get their turn.";
     SESSION_DATA_HELD: "session_data_held", 1, 128, default 128,
         "Answers of a peer that are checked and stored together.";

@@ -92,7 +92,7 @@ impl Looks {
             set: ready,
             known,
             sizes: set.sizes,
-            order: db.order(),
+            order: sim_hooks::order(db).ok()?,
             writers: db.writers(),
             view,
             view_head: db.view().head(),

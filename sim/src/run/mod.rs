@@ -364,9 +364,11 @@ impl<'a, S: Lane> Simulation<'a, S> {
             return Ok(());
         }
         let silence = (0..self.scenario.replicas)
-            .map(|replica| self.group.settings(replica).silence_ms_max)
+            .map(|replica| self.group.settings(replica))
+            .map(|settings| settings.silence_ms_max.max(settings.handshake_ms_max))
             .max();
-        // Twice: a frame that never ends is looked at once a silence would be over, and begins anywhere in that time.
+        // Twice: a frame that never ends is looked at once a silence would be over, and begins anywhere in that time. A
+        // handshake whose bytes were flipped before the heal has its own limit.
         self.world
             .run_for(Duration::from_millis(2 * silence.unwrap_or(0)) + RECONNECT)?;
         for replica in 0..self.scenario.replicas {

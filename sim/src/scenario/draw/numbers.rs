@@ -4,6 +4,15 @@ use autobee::env::knob::KNOBS;
 
 use super::{Choices, Scenario};
 
+/// Segments and checkpoints below this length are short.
+const SHORT_BYTES: u64 = 32 * 1024;
+
+/// How long a sync of a disk with short segments takes at most, in microseconds.
+const SYNC_US_OF_SHORT: u32 = 1_000;
+
+/// The longest way of a segment on a network where peers are given up soon, in microseconds.
+const SLOWEST_US: u64 = 400_000;
+
 /// Draws settings, each with an even chance to be left alone.
 pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
     let numbers: &[(&str, &[i64])] = &[
@@ -27,7 +36,10 @@ pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
             scenario.settings.insert((*name).into(), value.into());
         }
     }
-    if choices.once_in(3) {
+    // Where a segment may take longer than a peer may be silent, connections would end for no fault.
+    let network = &scenario.network;
+    let slowest_us = 4 * network.latency_us_max + network.spike_us_max + network.offset_us_max;
+    if choices.once_in(3) && slowest_us < SLOWEST_US {
         let keep_alive = choices.pick(&[500_i64, 1_000, 2_000]);
         scenario
             .settings
@@ -66,6 +78,18 @@ pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
                 .knobs
                 .insert(knob.name.into(), value.clamp(knob.least, knob.most));
         }
+    }
+    // A short segment is synced each time that it is full: on a slow disk that would take longer than a run.
+    let segment = scenario.knobs.get("store_segment_bytes").copied();
+    let checkpoint = scenario.knobs.get("store_checkpoint_bytes").copied();
+    if segment
+        .into_iter()
+        .chain(checkpoint)
+        .any(|bytes| bytes < SHORT_BYTES)
+    {
+        let latency = &mut scenario.disk.latency;
+        latency.sync_us = latency.sync_us.min(SYNC_US_OF_SHORT);
+        latency.jitter_us = latency.jitter_us.min(SYNC_US_OF_SHORT);
     }
     if choices.once_in(8) {
         scenario.settings.insert("durability".into(), "visible".into());
