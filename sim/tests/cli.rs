@@ -107,6 +107,45 @@ fn the_same_seed_in_two_processes() {
 }
 
 #[test]
+fn plans_in_two_processes_and_as_a_sweep() {
+    let output = sim(&["meta", "--plans", "3..5", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let verdict = json(&output.stdout);
+    assert_eq!(verdict["equal"], true);
+    assert_eq!(verdict["plans"], 2);
+
+    let output = sim(&["run", "--plans", "3..5", "--json"]);
+    let said = text(&output.stdout);
+    let seeds: std::collections::BTreeSet<u64> = said
+        .lines()
+        .map(|line| json(line.as_bytes())["seed"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seeds, [3, 4].into());
+}
+
+#[test]
+fn the_main_job_prints_json_when_asked() {
+    let home = Folder::new("json");
+    #[expect(clippy::disallowed_methods, reason = "a folder of this test")]
+    std::fs::create_dir_all(home.path("scenarios/fast")).unwrap();
+    write(
+        home.path("scenarios/fast/islands.toml"),
+        &read("../scenarios/fast/partition_heal.toml"),
+    );
+    let output = sim_in(home.path(""), &["--plans", "1", "--json"]);
+    let said = text(&output.stdout);
+    let lines: Vec<_> = said.lines().map(|line| json(line.as_bytes())).collect();
+    assert_eq!(lines.len(), 10, "{said}");
+    assert!(
+        lines[..9]
+            .iter()
+            .all(|line| line["converged"] == true && line["wall_ms"].is_u64())
+    );
+    assert_eq!(lines[9]["runs"], 9);
+    assert_eq!(lines[9]["failed"], 0);
+}
+
+#[test]
 fn help_has_examples() {
     for verb in ["", "run", "shrink", "replay", "draw", "list", "meta"] {
         let args: Vec<&str> = [verb, "--help"]

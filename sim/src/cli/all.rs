@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use autobee::env::Point;
 use autobee_sim::{Scenario, SeedResult, TraceSink, failure, in_parallel, run_caught};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 use super::points::Points;
 use super::run::{Failed, Keep, converged, print_result, timed};
@@ -77,28 +78,53 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), Failure> {
     }
     let unreached = judge_points(&points, jobs.len() == results.len(), args);
     for name in &unreached {
-        println!("NEVER REACHED {name}");
+        say(args, &format!("NEVER REACHED {name}"));
     }
     for point in Point::ALL {
         if let Some(why) = point.out_of_reach().filter(|_| args.plans >= PLANS) {
-            println!("out of reach: {}: {why}", point.name());
+            say(args, &format!("out of reach: {}: {why}", point.name()));
         }
     }
     let first = failures
         .first()
         .map_or_else(String::new, |first| format!(", the first in run {}", first + 1));
-    println!(
+    let seconds = taken.as_secs();
+    let summary = format!(
         "{} runs, {} failed{first}: {} plans, {events} events, {} points never reached, {} s",
         results.len(),
         failures.len(),
         points.plans,
         unreached.len(),
-        taken.as_secs(),
+        seconds,
     );
+    if args.json {
+        println!(
+            "{}",
+            json!({
+                "runs": results.len(),
+                "failed": failures.len(),
+                "first_failed": failures.first().map(|first| first + 1),
+                "plans": points.plans,
+                "events": events,
+                "never_reached": unreached,
+                "seconds": seconds,
+            })
+        );
+    }
+    say(args, &summary);
     if failures.is_empty() && unreached.is_empty() {
         Ok(())
     } else {
         Err(Failure::Bad)
+    }
+}
+
+/// Says something to people: on the output, or on the errors when the output is JSON.
+fn say(args: &AllArgs, text: &str) {
+    if args.json {
+        eprintln!("{text}");
+    } else {
+        println!("{text}");
     }
 }
 
@@ -116,6 +142,9 @@ fn run_jobs(jobs: &[Job<'_>], args: &AllArgs) -> Vec<(usize, Done)> {
                     run_caught(&scenario, job.seed(), TraceSink::Discard)
                 })
             });
+            if args.json {
+                print_result(&result, job.seed(), wall_ms, true);
+            }
             let name = failure(&result);
             if let Some(name) = &name {
                 let failed = 1 + failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -141,10 +170,12 @@ fn report(job: &Job<'_>, done: &Done, shown: usize, args: &AllArgs) -> Result<()
     let seed = job.seed();
     if shown > KEPT_MAX {
         let name = failure(&done.result).unwrap_or_default();
-        println!("{} seed {seed} failed: {name}", scenario.name);
+        say(args, &format!("{} seed {seed} failed: {name}", scenario.name));
         return Ok(());
     }
-    print_result(&done.result, seed, done.wall_ms, false);
+    if !args.json {
+        print_result(&done.result, seed, done.wall_ms, false);
+    }
     let file = match job {
         Job::File(_, file, _) if args.planted.is_empty() => Some(file.as_path()),
         _ => None,

@@ -1,20 +1,32 @@
-//! The same seed in two processes: every byte of their traces must be the same.
+//! The same seeds in two processes: every byte of their traces must be the same.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Failure, load};
+use super::{Failure, MetaArgs, load};
 
-pub(super) fn meta(file: &Path, seed: u64, as_json: bool) -> Result<(), Failure> {
+pub(super) fn meta(args: &MetaArgs) -> Result<(), Failure> {
+    let this = std::env::current_exe().map_err(|error| Failure::Usage(format!("this program: {error}")))?;
+    let other = args.against.clone().unwrap_or_else(|| this.clone());
+    match (&args.plans, &args.file) {
+        (Some(plans), _) => plans_twice(&[this, other], plans, args.json),
+        (None, Some(file)) => seed_twice(&[this, other], file, args.seed, args.json),
+        (None, None) => Err(Failure::Usage(
+            "what is to be compared? A scenario file or its name, or --plans A..B".into(),
+        )),
+    }
+}
+
+/// One seed of a scenario, whose traces are compared byte by byte.
+fn seed_twice(programs: &[PathBuf; 2], file: &Path, seed: u64, as_json: bool) -> Result<(), Failure> {
     let (scenario, file) = load(file)?;
-    let program =
-        std::env::current_exe().map_err(|error| Failure::Usage(format!("this program: {error}")))?;
     let mut runs = Vec::new();
-    for number in 0..2 {
+    for (number, program) in programs.iter().enumerate() {
         let trace = std::env::temp_dir().join(format!("autobee-meta-{}-{number}.jsonl", std::process::id()));
-        let run = run_child(&program, &file, seed, &trace);
+        let run = run_child(program, &file, seed, &trace);
         #[expect(
             clippy::disallowed_methods,
             reason = "traces are read outside the simulated world"
@@ -62,7 +74,74 @@ pub(super) fn meta(file: &Path, seed: u64, as_json: bool) -> Result<(), Failure>
     if equal { Ok(()) } else { Err(Failure::Bad) }
 }
 
-fn run_child(program: &PathBuf, file: &Path, seed: u64, trace: &Path) -> Result<Value, Failure> {
+/// Many generated plans, on one thread in the first process and on two in the second. Their whole reports are compared, and
+/// in them the hashes over every byte of the traces.
+fn plans_twice(programs: &[PathBuf; 2], plans: &std::ops::Range<u64>, as_json: bool) -> Result<(), Failure> {
+    let children = [("1", &programs[0]), ("2", &programs[1])].map(|(threads, program)| {
+        let mut command = Command::new(program);
+        command
+            .args(["run", "--json", "--no-shrink", "--threads", threads, "--plans"])
+            .arg(format!("{}..{}", plans.start, plans.end));
+        reports(program, command)
+    });
+    let [first, second] = children;
+    let (first, second) = (first?, second?);
+    let expected = usize::try_from(plans.end - plans.start).unwrap_or(usize::MAX);
+    let different: Vec<u64> = plans
+        .clone()
+        .filter(|seed| !first.contains_key(seed) || first.get(seed) != second.get(seed))
+        .collect();
+    let events: u64 = first
+        .values()
+        .filter_map(|report| report["events"].as_u64())
+        .sum();
+    if as_json {
+        println!(
+            "{}",
+            json!({
+                "plans": expected,
+                "equal": different.is_empty(),
+                "different": different,
+                "events": events,
+            })
+        );
+    } else if different.is_empty() {
+        println!("{expected} plans: equal in two processes, on one thread and on two, {events} events");
+    } else {
+        println!("{expected} plans: DIFFERENT in two processes: {different:?}");
+    }
+    if different.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Bad)
+    }
+}
+
+/// What a process reports of each seed, but for real time.
+fn reports(program: &Path, mut command: Command) -> Result<BTreeMap<u64, Value>, Failure> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Failure::Usage(format!("{}: {error}", program.display())))?;
+    let mut reports = BTreeMap::new();
+    for line in output.stdout.split(|byte| *byte == b'\n') {
+        if let Ok(report) = serde_json::from_slice::<Value>(line)
+            && let Some(seed) = report["seed"].as_u64()
+        {
+            reports.insert(seed, without_wall(&report));
+        }
+    }
+    if reports.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{} printed no report: {}",
+            program.display(),
+            String::from_utf8_lossy(&output.stderr)
+        )));
+    }
+    Ok(reports)
+}
+
+fn run_child(program: &Path, file: &Path, seed: u64, trace: &Path) -> Result<Value, Failure> {
     let output = Command::new(program)
         .arg("run")
         .arg(file)

@@ -32,6 +32,7 @@ use filter::Topic;
 const EXAMPLES: &str = "Examples:
   cargo sim                                            every scenario with 8 seeds, and 1,000 generated plans
   cargo sim --plans 100 --fail-fast                    fewer plans; ends at the first failure
+  cargo sim --json                                     a JSON object as each run ends
   cargo sim run partition_heal --seed 42               one seed
   cargo sim run FILE --seeds 0..500                    a sweep
   cargo sim shrink FILE --seed 42                      the smallest scenario that fails like this one
@@ -46,7 +47,8 @@ const RUN_EXAMPLES: &str = "Examples:
   cargo sim run FILE --seeds 0..500 --json                     a sweep, a JSON object a line as each seed ends
   cargo sim run FILE --seed 42 --trace t.jsonl                 every event, a JSON object a line
   cargo sim run FILE --seed 42 --trace t.jsonl --trace-only engine,faults
-  cargo sim run --plan 7                                       the plan that seed 7 generates";
+  cargo sim run --plan 7                                       the plan that seed 7 generates
+  cargo sim run --plans 1000..2000 --json                      a thousand plans";
 
 const SHRINK_EXAMPLES: &str = "Examples:
   cargo sim shrink partition_heal --seed 42
@@ -66,7 +68,9 @@ const LIST_EXAMPLES: &str = "Examples:
   cargo sim list --points --json              which runs of the last `cargo sim` reached which rare states";
 
 const META_EXAMPLES: &str = "Examples:
-  cargo sim meta partition_heal --seed 42";
+  cargo sim meta partition_heal --seed 42     both traces, byte by byte
+  cargo sim meta --plans 0..32                plans on one thread and on two; reports and hashes of traces
+  cargo sim meta --plans 0..32 --against target/debug/autobee-sim    with another build of this program";
 
 /// Replays Autobee databases through partitions, crashes and skewed clocks, and checks that they agree.
 #[derive(Debug, Parser)]
@@ -124,18 +128,9 @@ enum Verb {
         #[arg(long, value_name = "DIR", default_value = "out")]
         out: PathBuf,
     },
-    /// Runs the same seed in two processes and compares every byte of their traces.
+    /// Runs the same seeds in two processes and compares every byte of their traces.
     #[command(after_help = META_EXAMPLES)]
-    Meta {
-        /// The scenario file, or its name.
-        file: PathBuf,
-        /// The seed.
-        #[arg(long, default_value_t = 0)]
-        seed: u64,
-        /// Prints a JSON object.
-        #[arg(long)]
-        json: bool,
-    },
+    Meta(MetaArgs),
 }
 
 /// What a run without a subcommand takes.
@@ -153,6 +148,9 @@ struct AllArgs {
     /// Keeps the first failure as it is.
     #[arg(long)]
     no_shrink: bool,
+    /// Prints a JSON object as each run ends, and one for all; the text goes to the errors.
+    #[arg(long)]
+    json: bool,
     /// Runs at the same time. The results do not depend on it.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -168,6 +166,10 @@ struct RunArgs {
     /// Runs the plan that this seed generates instead of a file, with this seed unless another is given.
     #[arg(long, value_name = "N", conflicts_with = "file")]
     plan: Option<u64>,
+    /// Runs the plans that these seeds generate, A..B without B.
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds,
+          conflicts_with_all = ["file", "plan", "seed", "seeds", "trace"])]
+    plans: Option<std::ops::Range<u64>>,
     /// One seed.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
@@ -201,6 +203,25 @@ struct RunArgs {
     /// Where failures are kept.
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct MetaArgs {
+    /// The scenario file, or its name.
+    #[arg(required_unless_present = "plans")]
+    file: Option<PathBuf>,
+    /// The seed.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Compares the plans that these seeds generate, A..B without B, on one thread and on two.
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds, conflicts_with_all = ["file", "seed"])]
+    plans: Option<std::ops::Range<u64>>,
+    /// The program of the second process, another build of this one.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Prints a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -245,7 +266,7 @@ pub(crate) fn main() -> ExitCode {
             ..
         }) => points::list(&out, json),
         Some(Verb::List { json, .. }) => list::list(json),
-        Some(Verb::Meta { file, seed, json }) => meta::meta(&file, seed, json),
+        Some(Verb::Meta(args)) => meta::meta(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,6 +15,12 @@ use super::watch::Watch;
 use super::{Failure, RunArgs, all, files, load, plant, reproduce, summary, threads_default};
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+    if let Some(plans) = &args.plans {
+        let source = Source::Plans {
+            planted: &args.planted,
+        };
+        return run_many(&source, plans.clone(), args);
+    }
     let (scenario, file) = match (&args.file, args.plan) {
         (_, Some(plan)) => (Scenario::generate(plan), None),
         (Some(file), None) => {
@@ -23,13 +29,19 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         (None, None) => {
             return Err(Failure::Usage(
-                "what is to be run? A scenario file or its name, or --plan N".into(),
+                "what is to be run? A scenario file or its name, --plan N, or --plans A..B".into(),
             ));
         }
     };
     let scenario = plant(scenario, &args.planted)?;
     match &args.seeds {
-        Some(seeds) => run_many(&scenario, file.as_deref(), seeds.clone(), args),
+        Some(seeds) => {
+            let source = Source::Scenario {
+                scenario: &scenario,
+                file: file.as_deref(),
+            };
+            run_many(&source, seeds.clone(), args)
+        }
         None => run_one(&scenario, file.as_deref(), args),
     }
 }
@@ -85,24 +97,63 @@ fn keep_one(
     Ok(file.to_owned())
 }
 
-fn run_many(
-    scenario: &Scenario,
-    file: Option<&Path>,
-    seeds: std::ops::Range<u64>,
-    args: &RunArgs,
-) -> Result<(), Failure> {
+/// What the seeds of a sweep run.
+enum Source<'a> {
+    /// One scenario, and the file that it is from.
+    Scenario {
+        scenario: &'a Scenario,
+        file: Option<&'a Path>,
+    },
+    /// The plan that each seed generates.
+    Plans { planted: &'a [String] },
+}
+
+impl Source<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Scenario { scenario, .. } => &scenario.name,
+            Self::Plans { .. } => "plans",
+        }
+    }
+
+    /// What this seed runs. The names of slips were checked before.
+    fn scenario(&self, seed: u64) -> Scenario {
+        match self {
+            Self::Scenario { scenario, .. } => (*scenario).clone(),
+            Self::Plans { planted } => {
+                let mut scenario = Scenario::generate(seed);
+                scenario.planted.extend(planted.iter().cloned());
+                scenario
+            }
+        }
+    }
+
+    const fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Scenario { file, .. } => *file,
+            Self::Plans { .. } => None,
+        }
+    }
+}
+
+fn run_many(source: &Source<'_>, seeds: std::ops::Range<u64>, args: &RunArgs) -> Result<(), Failure> {
+    plant(source.scenario(seeds.start), &args.planted)?;
     let threads = args.threads.unwrap_or_else(threads_default);
     let bar = ProgressBar::new(seeds.end - seeds.start)
         .with_style(style())
-        .with_message(scenario.name.clone());
+        .with_message(source.name().to_owned());
     let seeds: Vec<u64> = seeds.collect();
     let watch = Watch::start(&args.out);
     let started = now();
     let results = shrink::quietly(|| {
         in_parallel(seeds.len(), threads, |position| {
             let seed = seeds[position];
-            let (result, wall_ms) =
-                timed(|| watch.over(scenario, seed, || run_caught(scenario, seed, TraceSink::Discard)));
+            let scenario = source.scenario(seed);
+            let (result, wall_ms) = timed(|| {
+                watch.over(&scenario, seed, || {
+                    run_caught(&scenario, seed, TraceSink::Discard)
+                })
+            });
             if args.json {
                 print_result(&result, seed, wall_ms, true);
             }
@@ -127,9 +178,9 @@ fn run_many(
         if !args.json {
             print_result(result, seed, *wall_ms, false);
         }
-        let source = Failed {
-            scenario,
-            file: file.filter(|_| args.planted.is_empty()),
+        let failure = Failed {
+            scenario: &source.scenario(seed),
+            file: source.file().filter(|_| args.planted.is_empty()),
             seed,
             result,
         };
@@ -140,12 +191,12 @@ fn run_many(
         } else {
             Keep::Not
         };
-        source.report(&args.out, how)?;
+        failure.report(&args.out, how)?;
     }
     if !args.json {
         println!(
             "{}: {} of {} seeds converged, {events} events, {wall_ms} ms",
-            scenario.name,
+            source.name(),
             results.len() - failed,
             results.len(),
         );
