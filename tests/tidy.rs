@@ -169,6 +169,152 @@ fn sources_are_ascii() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn cited_documents_and_sections_exist() {
+    let mut wrong = Vec::new();
+    let mut cited = 0;
+    for path in sources(&["src", "sim/src", "sim/tests", "tests", "benches", "examples"]) {
+        let name = relative(&path);
+        if name == "tests/tidy.rs" || name.contains("node_modules") {
+            continue;
+        }
+        for citation in citations(&comments(&path)) {
+            cited += 1;
+            if let Err(why) = check(&path, &citation) {
+                wrong.push(format!(
+                    "{name}: {} {:?}: {why}",
+                    citation.file, citation.sections
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(cited > 90, "only {cited} citations were found");
+}
+
+#[test]
+fn citations_are_read_to_their_end() {
+    let text = "x (spec/hyperbee.md 7.3 to 7.5), y. Source: spec/autobee.md 4, 5.7 and 10. The (spec/autobee.md 6 \"Ack\").";
+    let found: Vec<_> = citations(text)
+        .into_iter()
+        .map(|citation| (citation.file, citation.sections))
+        .collect();
+    let expected = [
+        ("spec/hyperbee.md", vec!["7.3", "7.5"]),
+        ("spec/autobee.md", vec!["4", "5.7", "10"]),
+        ("spec/autobee.md", vec!["6"]),
+    ];
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|(file, sections)| (file.to_owned(), sections.into_iter().map(str::to_owned).collect()))
+        .collect();
+    assert_eq!(found, expected);
+    let nowhere = Citation {
+        file: "spec/autobee.md".into(),
+        sections: vec!["99".into()],
+    };
+    assert!(check(root(), &nowhere).is_err());
+}
+
+/// A document that a comment names, and the sections of it.
+struct Citation {
+    file: String,
+    sections: Vec<String>,
+}
+
+/// Reads citations such as `spec/autobee.md 2.4 to 2.7, 7`.
+fn citations(text: &str) -> Vec<Citation> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut found = Vec::new();
+    for (number, word) in words.iter().enumerate() {
+        let start = word.trim_start_matches(['(', '`', '[', '"']);
+        let Some(end) = start.find(".md") else { continue };
+        let file = &start[..end + 3];
+        if file.contains("://") || file.len() == 3 {
+            continue;
+        }
+        let is_followed = start[end + 3..].trim_matches('`').is_empty();
+        let following = words[number + 1..].iter().take_while(|_| is_followed);
+        let mut sections = Vec::new();
+        for word in following {
+            if ["to", "and"].contains(word) {
+                continue;
+            }
+            let number = word.trim_end_matches([',', '.', ';', ':', ')']);
+            let is_section = number.split('.').all(|part| part.parse::<u16>().is_ok());
+            if !is_section {
+                break;
+            }
+            sections.push(number.to_owned());
+            let goes_on = word.len() == number.len() || word.ends_with(',') && !word.ends_with("),");
+            if !goes_on {
+                break;
+            }
+        }
+        found.push(Citation {
+            file: file.to_owned(),
+            sections,
+        });
+    }
+    found
+}
+
+/// Looks for a document beside the file that cites it, at the root, and under `docs`; and in it for the sections.
+fn check(by: &Path, citation: &Citation) -> Result<(), String> {
+    let beside = by.parent().unwrap_or(by);
+    let places = [beside.to_owned(), root().to_owned(), root().join("docs")];
+    let file = places
+        .iter()
+        .map(|place| place.join(&citation.file))
+        .find(|file| file.is_file())
+        .ok_or("there is no such document")?;
+    let text = fs::read_to_string(file).expect("documents can be read");
+    let places = numbered_places(&text);
+    for section in &citation.sections {
+        if !places.contains(section.as_str()) {
+            return Err(format!("it has no section {section}"));
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of sections, and those of numbered items with the section that they stand in before them.
+fn numbered_places(text: &str) -> BTreeSet<String> {
+    let mut places = BTreeSet::new();
+    let mut section = String::new();
+    for line in text.lines() {
+        let first = line
+            .trim_start_matches('#')
+            .split_whitespace()
+            .next()
+            .unwrap_or("");
+        let Some(number) = first
+            .strip_suffix('.')
+            .or_else(|| line.starts_with('#').then_some(first))
+        else {
+            continue;
+        };
+        if line.starts_with('#') {
+            number.clone_into(&mut section);
+            places.insert(section.clone());
+        } else if number.parse::<u16>().is_ok() {
+            places.insert(format!("{section}.{number}"));
+        }
+    }
+    places
+}
+
+/// The comments of a file as one text.
+fn comments(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("sources can be read");
+    let lines = text.lines().map(str::trim_start);
+    let comments = lines.filter_map(|line| line.strip_prefix("//"));
+    comments
+        .map(|line| line.trim_start_matches(['/', '!']))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// Files of the simulator that read scenario files or report to people, outside of the simulated world.
 fn allowed(file: &str, banned: &str) -> bool {
     banned == "std::fs" && file == "sim/src/scenario/load.rs"

@@ -1,4 +1,4 @@
-//! Weights of writers, and the testimony that raises them (spec/autobee.md 10; package `autobee`, `WEIGHTS.md`).
+//! Weights of writers, and the testimony that raises them (spec/autobee.md 10; package `autobee`).
 //!
 //! ```text
 //! record     a flush raises a writer's ceiling

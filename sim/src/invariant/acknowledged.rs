@@ -1,7 +1,7 @@
 //! An append that returned stays what it was: in the log of its writer, in the set of its replica, and in the end in
 //! everybody's order.
 //!
-//! Source: DESIGN.md 5, promise 2. Contents are compared, not lengths alone: a lost entry would hide behind the next one of
+//! Source: ARCHITECTURE.md, invariant 6. Contents are compared, not lengths alone: a lost entry would hide behind the next one of
 //! the same length.
 
 use std::collections::BTreeMap;

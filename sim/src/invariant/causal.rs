@@ -1,7 +1,7 @@
 //! Nothing is ordered before what it links, or is older than that by its timestamp, and each log is ordered from its
 //! beginning.
 //!
-//! Source: spec/autobee.md 5.6; research/simulation.md 6.1, oracle 3.
+//! Source: spec/autobee.md 5.6 and 8.2.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Equal sets of batches make equal orders, weights, records and views: at any two replicas, at any two times.
 //!
-//! Source: DESIGN.md 5, promise 1; ARCHITECTURE.md, invariant 2. Sets are compared by the bytes of their blocks, so the claim
+//! Source: ARCHITECTURE.md, invariant 2. Sets are compared by the bytes of their blocks, so the claim
 //! also holds where a log has two continuations.
 
 use std::collections::BTreeMap;

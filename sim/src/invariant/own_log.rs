@@ -1,6 +1,6 @@
 //! The log of a writer never gets shorter or other on the disk of its owner than what was acknowledged or shown of it.
 //!
-//! Source: DESIGN.md 5, promise 2; research/simulation.md 6.1, oracle 6 (no self-equivocation).
+//! Source: ARCHITECTURE.md, invariant 6; nobody signs two continuations of an own log.
 
 use std::collections::BTreeMap;
 

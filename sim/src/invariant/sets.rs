@@ -1,6 +1,6 @@
 //! The set of batches of a replica that stays up only grows.
 //!
-//! Source: research/simulation.md 6.1. What a client saw may go back by an undo, as a value; what took part in the order
+//! Source: ARCHITECTURE.md, invariant 2. What a client saw may go back by an undo, as a value; what took part in the order
 //! takes part in every later one. Strangers are left out: which of their batches take part is the choice of a replica
 //! until a member's batch needs them.
 
