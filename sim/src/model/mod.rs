@@ -1,7 +1,7 @@
 //! The order, as slow and as obvious as it can be told: what the engine is held against.
 //!
-//! Source: spec/autobee.md 8.8, transcribed. No incremental state, no cleverness; a set of batches in, everything that
-//! follows from it out.
+//! Source: spec/autobee.md 8.8, transcribed. No incremental state, no cleverness but that a question is answered once; a set
+//! of batches in, everything that follows from it out.
 //!
 //! ```text
 //! state := empty; out := []
@@ -49,12 +49,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use autobee::crypto::CoreKey;
 use autobee::engine::dag::{Claim, NewBatch};
 use autobee::wire::{Length, Link, Timestamp, Weight};
+use im::{OrdSet, Vector};
 
 pub use log::batches;
 pub use player::{Play, Player};
 pub use state::{Record, State};
-
-use state::Refused;
 
 /// What an anchor of a node is called.
 pub type AnchorKey<'a> = &'a dyn Fn(CoreKey, Length) -> CoreKey;
@@ -141,27 +140,41 @@ pub struct Canonical {
 pub fn canonical(rules: &Rules<'_>, batches: &[Batch]) -> Canonical {
     let mut run = Run::new(rules, batches);
     let ready = run.ready.clone();
-    run.emit(&ready, false);
+    let end = run.emit(0, &ready, false);
+    let end = run.places.swap_remove(end);
     Canonical {
-        order: run.at.out,
-        state: run.at.state,
+        order: end.out.into_iter().collect(),
+        state: end.state,
     }
 }
 
+/// The rule at work. States that were reached are kept, and what follows from them is computed once: the rule asks the same
+/// trials again after every pick.
 struct Run<'a> {
     rules: &'a Rules<'a>,
     batches: &'a [Batch],
     ready: BTreeSet<usize>,
     ancestors: Vec<BTreeSet<usize>>,
-    at: At,
+    /// Of each writer, its batches that claim a weight.
+    claims: BTreeMap<CoreKey, Vec<usize>>,
+    places: Vec<Place>,
+    /// Where a batch leads that is settled at a place.
+    settled: BTreeMap<(At, usize), At>,
+    /// Where the unsettled ancestors of a batch lead that are emitted at a place.
+    pulled: BTreeMap<(At, usize), At>,
 }
+
+/// Names a place.
+type At = usize;
 
 /// How far the emission is.
 #[derive(Clone, Default)]
-struct At {
+struct Place {
     state: State,
-    settled: BTreeSet<usize>,
-    out: Vec<(usize, Weight)>,
+    settled: OrdSet<usize>,
+    out: Vector<(usize, Weight)>,
+    /// True when the batch that was settled last was refused.
+    is_refusal: bool,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
@@ -227,20 +240,31 @@ impl<'a> Run<'a> {
                 }
             }
         }
+        let mut claims: BTreeMap<CoreKey, Vec<usize>> = BTreeMap::new();
+        for (at, batch) in batches.iter().enumerate() {
+            if batch.claim.is_some() {
+                claims.entry(batch.writer).or_default().push(at);
+            }
+        }
         Self {
             rules,
             batches,
             ready,
             ancestors,
-            at: At::default(),
+            claims,
+            places: vec![Place::default()],
+            settled: BTreeMap::new(),
+            pulled: BTreeMap::new(),
         }
     }
 
-    fn emit(&mut self, set: &BTreeSet<usize>, pulled: bool) {
+    /// Emits a set of batches at a place. Gives the place behind them.
+    fn emit(&mut self, mut at: At, set: &BTreeSet<usize>, pulled: bool) -> At {
         loop {
-            let left = set.iter().copied().filter(|v| !self.at.settled.contains(v));
+            let settled = &self.places[at].settled;
+            let left = set.iter().copied().filter(|v| !settled.contains(v));
             let mut candidates: Vec<(Priority, usize)> =
-                left.map(|v| (self.priority(v, self.bound(v)), v)).collect();
+                left.map(|v| (self.priority(v, self.bound(at, v)), v)).collect();
             candidates.sort();
             // A trial can only make a candidate worse than its bound, so those behind the best need none.
             let mut best: Option<(Priority, usize)> = None;
@@ -248,54 +272,70 @@ impl<'a> Run<'a> {
                 if best.is_some_and(|(best, _)| best < bound) {
                     break;
                 }
-                let before = self.at.clone();
-                self.emit(&self.left_of(v), true);
-                let weight = self.at.state.resolve(&self.batches[v]);
-                let admitted = pulled || self.accepts(v, weight).is_ok();
-                self.at = before;
+                let trial = self.pull(at, v);
+                let weight = self.places[trial].state.resolve(&self.batches[v]);
+                let admitted = pulled || {
+                    let behind = self.settle(trial, v);
+                    !self.places[behind].is_refusal
+                };
                 let exact = (self.priority(v, weight), v);
                 if admitted && best.is_none_or(|best| exact < best) {
                     best = Some(exact);
                 }
             }
-            let Some((_, v)) = best else { return };
-            self.emit(&self.left_of(v), true);
-            self.settle(v);
+            let Some((_, v)) = best else { return at };
+            let pulled = self.pull(at, v);
+            at = self.settle(pulled, v);
         }
     }
 
-    fn settle(&mut self, v: usize) {
-        let weight = self.at.state.resolve(&self.batches[v]);
-        if let Ok(state) = self.accepts(v, weight) {
-            let pinned = state
-                .records
-                .get(&self.batches[v].writer)
-                .map_or(weight, |record| record.weight);
-            self.at.state = state;
-            self.at.out.push((v, pinned));
+    /// Emits the unsettled ancestors of a batch at a place.
+    fn pull(&mut self, at: At, v: usize) -> At {
+        if let Some(known) = self.pulled.get(&(at, v)) {
+            return *known;
         }
-        self.at.settled.insert(v);
+        let settled = &self.places[at].settled;
+        let ancestors = self.ancestors[v].iter().copied();
+        let left = ancestors.filter(|batch| !settled.contains(batch)).collect();
+        let behind = self.emit(at, &left, true);
+        self.pulled.insert((at, v), behind);
+        behind
     }
 
-    fn accepts(&self, v: usize, weight: Weight) -> Result<State, Refused> {
-        self.at.state.apply(self.rules, &self.batches[v], weight)
-    }
-
-    fn left_of(&self, v: usize) -> BTreeSet<usize> {
-        self.ancestors[v].difference(&self.at.settled).copied().collect()
+    /// Settles a batch whose ancestors are settled at a place.
+    fn settle(&mut self, at: At, v: usize) -> At {
+        if let Some(known) = self.settled.get(&(at, v)) {
+            return *known;
+        }
+        let mut place = self.places[at].clone();
+        let batch = &self.batches[v];
+        let weight = place.state.resolve(batch);
+        let applied = place.state.apply(self.rules, batch, weight);
+        place.is_refusal = applied.is_err();
+        if let Ok(state) = applied {
+            let record = state.records.get(&batch.writer);
+            let pinned = record.map_or(weight, |record| record.weight);
+            place.state = state;
+            place.out.push_back((v, pinned));
+        }
+        place.settled.insert(v);
+        self.places.push(place);
+        let behind = self.places.len() - 1;
+        self.settled.insert((at, v), behind);
+        behind
     }
 
     /// No weight is above the writer's standing and all of its claims that are not settled.
-    fn bound(&self, v: usize) -> Weight {
+    fn bound(&self, at: At, v: usize) -> Weight {
         let of = &self.batches[v];
-        let earlier = |batch: &&Batch| batch.writer == of.writer && batch.first <= of.first;
-        let unsettled = (0..self.batches.len()).filter(|at| !self.at.settled.contains(at));
-        let batches = unsettled.map(|at| &self.batches[at]).filter(earlier);
-        let claimed = batches
-            .filter_map(|batch| batch.claim)
+        let Place { state, settled, .. } = &self.places[at];
+        let claims = self.claims.get(&of.writer).into_iter().flatten();
+        let claimed = claims
+            .filter(|batch| !settled.contains(*batch) && self.batches[**batch].first <= of.first)
+            .filter_map(|batch| self.batches[*batch].claim)
             .map(|claim| claim.weight)
             .max();
-        let standing = self.at.state.records.get(&of.writer).map(Record::standing);
+        let standing = state.records.get(&of.writer).map(Record::standing);
         let creator = (of.writer == self.rules.bootstrap && of.first > Length(1)).then_some(Weight(2));
         claimed.max(standing).max(creator).unwrap_or_default()
     }

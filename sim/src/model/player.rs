@@ -44,11 +44,7 @@ impl Play {
             heads: self.system.heads().iter().collect(),
             timestamp: self.system.timestamp(),
             flushes: self.system.flushes(),
-            view: self
-                .view
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
+            view: self.view.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::CoreKey;
 use autobee::wire::{Length, Link, Timestamp, Weight};
+use im::OrdMap;
 
 use super::{Batch, Node, Rules};
 use crate::workload::{Op, tally};
@@ -12,7 +13,7 @@ use crate::workload::{Op, tally};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     /// What is known of writers.
-    pub records: BTreeMap<CoreKey, Record>,
+    pub records: OrdMap<CoreKey, Record>,
     /// Nodes that no node links, oldest first.
     pub heads: Vec<Link>,
     /// The highest of all nodes.
@@ -20,7 +21,7 @@ pub struct State {
     /// Number of batches.
     pub flushes: u64,
     /// What [`crate::workload::Contract`] keeps.
-    pub view: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub view: OrdMap<Vec<u8>, Vec<u8>>,
 }
 
 /// What is known of a writer.
