@@ -105,6 +105,28 @@ fn a_core_is_downloaded_followed_and_moved_to_a_fork_through_a_pipe_of_one_byte(
     });
 }
 
+/// Who has dropped blocks says so: peers do not ask for them, and do not give it up because it has no answer.
+#[test]
+fn cleared_blocks_are_withdrawn_from_peers() {
+    run(async |alice, bob, _| {
+        let source = alice.store.get(CoreOptions::name("log")).await.unwrap();
+        source.append(numbered(0..300)).await.unwrap();
+        let (_near, far) = alice.connect(&bob, 1 << 16);
+        let copy = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
+        assert_eq!(copy.get(3, Wait::Forever).await.unwrap(), "block 3");
+
+        source.clear(100..200).unwrap();
+        bob.env.clock().sleep(Duration::from_secs(1)).await;
+        let _download = copy.download(ALL).unwrap();
+        bob.env.clock().sleep(Duration::from_secs(10)).await;
+        assert!(copy.has(0..100).unwrap() && copy.has(200..300).unwrap());
+        assert!(!copy.has(100..101).unwrap());
+        source.append(numbered(300..301)).await.unwrap();
+        assert_eq!(copy.get(300, Wait::Forever).await.unwrap(), "block 300");
+        assert!(far.blame().is_none());
+    });
+}
+
 /// Nobody signs for nobody: only once a peer has the channel of the core open too.
 #[test]
 fn heads_are_signed_for_whoever_wants_them() {

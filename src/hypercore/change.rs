@@ -62,6 +62,8 @@ pub(super) struct Change<'a, C> {
     saved: BTreeMap<CorePointer, Option<Saved>>,
     saved_store: (u64, u64),
     effects: Vec<(CorePointer, Effect)>,
+    /// Cores that were looked up, and may have been loaded for it.
+    found: BTreeSet<CorePointer>,
 }
 
 /// A core before the change; none when there was none.
@@ -88,6 +90,7 @@ impl<'a, C: Sign> Change<'a, C> {
             wall_ms,
             saved: BTreeMap::new(),
             effects: Vec::new(),
+            found: BTreeSet::new(),
         }
     }
 
@@ -96,15 +99,20 @@ impl<'a, C: Sign> Change<'a, C> {
     /// The core that is called `name` in public.
     pub(super) fn find(&mut self, name: &DiscoveryKey, seq: Seq) -> Result<Option<CorePointer>, CoreError> {
         // What this change made is not in the store yet.
-        let made = self
-            .cores
-            .open
-            .iter()
-            .find(|(_, core)| core.discovery_key == *name);
-        match made {
-            Some((pointer, _)) => Ok(Some(*pointer)),
-            None => self.cores.find(name, &*self.snapshot, seq),
+        let made = self.saved.iter().find(|(pointer, saved)| {
+            saved.is_none()
+                && self
+                    .cores
+                    .open
+                    .get(pointer)
+                    .is_some_and(|core| core.discovery_key == *name)
+        });
+        if let Some((pointer, _)) = made {
+            return Ok(Some(*pointer));
         }
+        let found = self.cores.find(name, &*self.snapshot, seq)?;
+        self.found.extend(found);
+        Ok(found)
     }
 
     /// Makes a core.
@@ -335,9 +343,20 @@ impl<'a, C: Sign> Change<'a, C> {
         place: &Place,
         range: Range<u64>,
     ) -> Result<(), CoreError> {
+        self.save(pointer)?;
         self.line(pointer, place)?;
         let line = line_mut(self.cores, pointer, place)?;
-        line.clear(range, &mut self.batch)
+        let cleared = line.clear(range, &mut self.batch)?;
+        if *place == Place::Main && !cleared.is_empty() {
+            self.happened(
+                pointer,
+                Event::Clear {
+                    start: cleared.start,
+                    end: cleared.end,
+                },
+            );
+        }
+        Ok(())
     }
 
     /// Moves blocks of a named line into the main one. None, and nothing done, when the main line has gone another
@@ -428,6 +447,7 @@ impl<'a, C: Sign> Change<'a, C> {
 
     /// Stores what a checked proof brings.
     pub(super) fn accept(&mut self, pointer: CorePointer, mut accepted: Accepted) -> Result<(), CoreError> {
+        self.save(pointer)?;
         if let Some(manifest) = accepted.manifest.take() {
             self.edit_auth(pointer, |auth| {
                 auth.manifest = Some(manifest);
@@ -532,6 +552,14 @@ impl<'a, C: Sign> Change<'a, C> {
     /// What to commit.
     pub(super) const fn batch(&self) -> &Batch {
         &self.batch
+    }
+
+    /// The cores that this change looked up or made. Those that got no session need not stay in memory.
+    pub(super) fn touched(&self) -> BTreeSet<CorePointer> {
+        let made = self.saved.iter().filter(|(_, saved)| saved.is_none());
+        made.map(|(pointer, _)| *pointer)
+            .chain(self.found.iter().copied())
+            .collect()
     }
 
     /// Tells everybody, after the commit. Gives the groups that moved.

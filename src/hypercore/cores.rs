@@ -107,6 +107,17 @@ impl Cores {
         Ok(Some(pointer))
     }
 
+    /// Lets go of cores that nobody uses; what is stored of them stays.
+    pub(super) fn release_unused(&mut self, pointers: impl IntoIterator<Item = CorePointer>) {
+        for pointer in pointers {
+            if let Entry::Occupied(core) = self.open.entry(pointer)
+                && core.get().sessions.is_empty()
+            {
+                core.remove();
+            }
+        }
+    }
+
     pub(super) fn get(&self, pointer: CorePointer) -> Result<&OpenCore, CoreError> {
         self.open.get(&pointer).ok_or(CoreError::Closed)
     }

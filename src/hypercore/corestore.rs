@@ -416,20 +416,25 @@ impl<E: Env> Shared<E> {
         let snapshot = self.store.snapshot()?;
         let wall_ms = self.env.clock().wall().0;
         let mut change = Change::new(&mut cores, self.env.crypto(), snapshot, wall_ms);
-        let value = match run(&mut change) {
+        let value = run(&mut change);
+        let touched = change.touched();
+        let value = match value {
             Ok(value) => value,
             Err(error) => {
                 change.undo();
+                cores.release_unused(touched);
                 return Err(error);
             }
         };
         if change.is_empty() {
+            cores.release_unused(touched);
             return Ok((value, self.store.seq()?));
         }
         let seq = match self.store.commit(change.batch()) {
             Ok(seq) => seq,
             Err(error) => {
                 change.undo();
+                cores.release_unused(touched);
                 cores.is_fenced = true;
                 return Err(error.into());
             }
@@ -446,6 +451,7 @@ impl<E: Env> Shared<E> {
                 });
             }
         }
+        cores.release_unused(touched);
         Ok((value, seq))
     }
 
@@ -498,4 +504,58 @@ fn successor(mut bytes: [u8; 32]) -> Option<[u8; 32]> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Ed25519, Seed, Sign as _};
+    use crate::env::memory::MemoryEnv;
+
+    #[test]
+    fn a_refused_core_does_not_stay_loaded() {
+        let env = MemoryEnv::new(1);
+        let done = env.run(async {
+            let store = StoreHandle::open(&env, &Seglog::default()).unwrap();
+            let options = CorestoreOptions::default();
+            let store = Corestore::open(env.clone(), store, options).await.unwrap();
+            let core = store.get(CoreOptions::name("log")).await.unwrap();
+            let key = core.key();
+            drop(core);
+            assert_eq!(store.shared.lock().open.len(), 0);
+            let mut mixed = CoreOptions::key(key);
+            mixed.key_pair = Some(Ed25519.key_pair(&Seed::new([3; 32])));
+            assert!(store.get(mixed).await.is_err());
+            assert_eq!(store.shared.lock().open.len(), 0);
+            // One that is in use stays.
+            let core = store.get(CoreOptions::key(key)).await.unwrap();
+            let mut mixed = CoreOptions::key(key);
+            mixed.key_pair = Some(Ed25519.key_pair(&Seed::new([3; 32])));
+            assert!(store.get(mixed).await.is_err());
+            core.append(vec!["a".into()]).await.unwrap();
+            assert_eq!(core.length().unwrap(), 1);
+        });
+        assert!(done.is_some());
+    }
+
+    /// Looking a core up costs no walk over those that are open.
+    #[test]
+    fn many_cores_are_opened_one_after_the_other() {
+        let env = MemoryEnv::new(1);
+        let done = env.run(async {
+            let store = StoreHandle::open(&env, &Seglog::default()).unwrap();
+            let options = CorestoreOptions::default();
+            let store = Corestore::open(env.clone(), store, options).await.unwrap();
+            let mut cores = Vec::new();
+            for number in 0..300 {
+                cores.push(store.get(CoreOptions::name(format!("{number}"))).await.unwrap());
+            }
+            for (number, core) in cores.iter().enumerate() {
+                let same = store.get(CoreOptions::name(format!("{number}"))).await.unwrap();
+                assert_eq!(same.key(), core.key());
+            }
+            assert_eq!(store.shared.lock().open.len(), 300);
+        });
+        assert!(done.is_some());
+    }
 }

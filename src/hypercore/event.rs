@@ -24,6 +24,13 @@ pub enum Event {
         /// The new fork.
         fork: u64,
     },
+    /// Blocks of it were dropped here. Its length is as before.
+    Clear {
+        /// The first block that is not here any more.
+        start: u64,
+        /// The first block after those.
+        end: u64,
+    },
     /// A block of it arrived from a peer.
     Download {
         /// The block.

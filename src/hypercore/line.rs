@@ -2,7 +2,7 @@
 //! main one.
 //!
 //! A line turns changes into records of a [`Batch`] and follows them in memory; the caller commits. If a commit
-//! fails, the store is fenced and so is everything above it, so nothing here is ever rolled back on its own.
+//! fails, it puts back the copy that it took before.
 //!
 //! Source: spec/hypercore.md 6.3, 8 and 9.3.
 
@@ -265,21 +265,22 @@ impl Line {
         self.write_head(batch)
     }
 
-    /// Drops blocks, but keeps length, tree and signature.
-    pub(super) fn clear(&mut self, range: Range<u64>, batch: &mut Batch) -> Result<(), CoreError> {
+    /// Drops blocks, but keeps length, tree and signature. Gives the range of which none is left.
+    pub(super) fn clear(&mut self, range: Range<u64>, batch: &mut Batch) -> Result<Range<u64>, CoreError> {
         let end = range.end.min(self.head.tree.length());
         let range = range.start.max(self.base())..end;
         if range.is_empty() {
-            return Ok(());
+            return Ok(range);
         }
         batch.delete_range(
             Key::Block(self.data, range.start),
             Key::Block(self.data, range.end),
         );
         if self.parent.is_none() {
-            self.blocks.clear(range);
+            self.blocks.clear(range.clone());
         }
-        self.write_blocks(batch)
+        self.write_blocks(batch)?;
+        Ok(range)
     }
 
     /// Takes over the blocks from `length` on that it has from the main line, which is about to lose them.

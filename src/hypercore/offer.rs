@@ -52,7 +52,7 @@ impl Offer {
         &self.shown
     }
 
-    /// The newest head, durable or not. Only for proving that the rule above is needed.
+    /// The newest head, durable or not: what the owner has signed. Peers are never shown it.
     pub(super) fn newest(&self) -> &Head {
         self.waiting.back().map_or(&self.shown, |(_, head)| head)
     }

@@ -64,6 +64,12 @@ impl<W> Connection<W> {
 }
 
 impl<W> Kernel<W> {
+    /// Bytes that can be read now.
+    pub(crate) fn readable(&self, end: EndId) -> usize {
+        let connection = self.connections.get(&end.connection);
+        connection.map_or(0, |connection| connection.pipes[1 - end.side].readable())
+    }
+
     /// Reads into `out`; 0 is the end of file. Stores `waiter()` when there is nothing yet.
     pub(crate) fn read(
         &mut self,

@@ -304,7 +304,9 @@ impl<E: Env> Attendant<E> {
         }
     }
 
-    /// Tells of truncations before anything else looks at the new fork.
+    /// Tells of truncations before anything else looks at the new fork, and of blocks that were dropped here, so that peers
+    /// do not ask for them. A peer that asks all the same, because so much happened that events were missed, is answered
+    /// that the block is not here.
     fn pass_events(&mut self, state: &mut State<E>) {
         while let Some(event) = self.events.try_next() {
             let State {
@@ -313,10 +315,14 @@ impl<E: Env> Attendant<E> {
                 offered,
                 ..
             } = &mut *state;
-            if let hypercore::Event::Truncate { ancestors, fork } = event
-                && fork > offered.fork
-                && replicator.truncated(ancestors, core).is_err()
-            {
+            let told = match event {
+                hypercore::Event::Truncate { ancestors, fork } if fork > offered.fork => {
+                    replicator.truncated(ancestors, core)
+                }
+                hypercore::Event::Clear { start, end } => replicator.cleared(start..end, core),
+                _ => Ok(()),
+            };
+            if told.is_err() {
                 // The look that follows fails as well, and says so.
                 return;
             }
