@@ -182,7 +182,10 @@ fn a_thread_of_its_own_syncs_natively() {
         drop(handle);
         let again = StoreHandle::open(&env, &Seglog::default()).unwrap();
         assert_eq!(again.seq().unwrap(), Seq(50));
-        assert_eq!(env.disk().list().unwrap(), ["00000001.segment", "checkpoint"]);
+        assert_eq!(
+            env.disk().list().unwrap(),
+            ["00000001.segment", "checkpoint", "durable"]
+        );
     });
     std::fs::remove_dir_all(&directory).unwrap();
 }

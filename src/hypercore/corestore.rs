@@ -24,7 +24,7 @@ use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
 use crate::env::{Clock as _, Entropy as _, Env, Planted, knob, watch};
-use crate::store::{Batch, CorePointer, Key, Seglog, Seq, StoreError, StoreHandle};
+use crate::store::{Batch, CorePointer, Key, Recovered, Seglog, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// The cores of one store. Cloning gives another handle to the same ones.
@@ -300,6 +300,12 @@ impl<E: Env> Corestore<E> {
         run: impl FnOnce(&mut Transaction<'_, '_, E>) -> Result<T, CoreError>,
     ) -> Result<(T, Seq), CoreError> {
         self.shared.change(|change| run(&mut Transaction { change }))
+    }
+
+    /// What the opening of the store found and dealt with.
+    #[must_use]
+    pub fn recovered(&self) -> &Recovered {
+        self.shared.store.recovered()
     }
 
     /// Waits until a commit survives a power cut.

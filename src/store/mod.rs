@@ -45,6 +45,29 @@ use crate::env::{Disk, DiskLock, Planted, Sights};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
+/// What an environment draws for a store that is opened in it.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Drawn {
+    /// Slips that a simulator plants.
+    pub planted: Planted,
+    /// For the checksums of a new store.
+    pub salt: u64,
+}
+
+/// What an opening found and dealt with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// Bytes of an unfinished write that a crash left at the end, and that were cut off.
+    pub torn_bytes: u64,
+    /// Commits that were durable once and are missing at the end of the log: the first and the last of them. Somebody cut
+    /// the file, or put an older one in its place.
+    pub missing: Option<(Seq, Seq)>,
+    /// What is wrong with the checkpoint, which was left aside: all of the log was read instead.
+    pub checkpoint: Option<Damage>,
+}
+
 /// A kind of store.
 pub trait Engine: Send + Sync {
     /// Opens the store of a directory, and creates it when the directory is empty.
@@ -54,13 +77,13 @@ pub trait Engine: Send + Sync {
     /// [`StoreError::Locked`], [`StoreError::Newer`], [`StoreError::Corrupt`], or what the disk says.
     fn open(&self, disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError>;
 
-    /// As [`Engine::open`], with slips that a simulator plants.
+    /// As [`Engine::open`], with what an environment draws for the store.
     ///
     /// # Errors
     ///
     /// As [`Engine::open`].
     #[doc(hidden)]
-    fn open_planted(&self, disk: Arc<dyn Disk>, _planted: Planted) -> Result<Box<dyn Store>, StoreError> {
+    fn open_in(&self, disk: Arc<dyn Disk>, _drawn: Drawn) -> Result<Box<dyn Store>, StoreError> {
         self.open(disk)
     }
 
@@ -149,6 +172,16 @@ pub trait Store: Read + Send {
 
     /// The last commit that is known to survive power loss.
     fn durable(&self) -> Seq;
+
+    /// What the opening found.
+    fn recovered(&self) -> &Recovered {
+        const NOTHING: &Recovered = &Recovered {
+            torn_bytes: 0,
+            missing: None,
+            checkpoint: None,
+        };
+        NOTHING
+    }
 
     /// The points that it passed since the last call; see [`Sights`].
     fn take_sights(&mut self) -> Sights {

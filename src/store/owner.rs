@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Batch, Engine, Key, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Env, Planted, Sights, Slip, Spawn as _, Worker, knob};
+use super::{Batch, Drawn, Engine, Key, Recovered, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
+use crate::env::{Entropy as _, Env, Planted, Sights, Slip, Spawn as _, Worker, knob};
 
 /// A store that many share. Clones are handles to the same one; the last one that goes ends its owner.
 ///
@@ -51,6 +51,7 @@ struct Shared {
     planted: Planted,
     /// Tells a simulator of the points that the store passed.
     report: Option<Report>,
+    recovered: Recovered,
 }
 
 impl Shared {
@@ -136,7 +137,8 @@ impl StoreHandle {
             maintain_bytes: knob::STORE_MAINTAIN_BYTES.of(env, usual.maintain_bytes),
         };
         let planted = Planted::of(env);
-        let store = engine.open_planted(env.disk(), planted)?;
+        let salt = u64::from_le_bytes(env.entropy().array());
+        let store = engine.open_in(env.disk(), Drawn { planted, salt })?;
         let (handle, owner) = Self::with_limits(store, limits, planted, reporter(env));
         handle.shared.report();
         env.spawn().dedicated("store", owner);
@@ -157,6 +159,7 @@ impl StoreHandle {
     ) -> (Self, Owner) {
         let shared = Arc::new(Shared {
             durable: AtomicU64::new(store.durable().0),
+            recovered: store.recovered().clone(),
             store: Mutex::new(Some(store)),
             inbox: Mutex::default(),
             work: Notify::new(),
@@ -251,6 +254,12 @@ impl StoreHandle {
             inbox.wait(Seq(seq.0.saturating_add(1)))?
         };
         answer.await.unwrap_or(Err(StoreError::Fenced))
+    }
+
+    /// What the opening found and dealt with.
+    #[must_use]
+    pub fn recovered(&self) -> &Recovered {
+        &self.shared.recovered
     }
 
     /// The last commit that survives power loss.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::env::{Disk, DiskFile, DiskLock, Open, check_name};
 
-/// Bears the lock of the directory. No file name may begin with a dot, so it is in nobody's way.
+/// Bears the lock where a directory cannot be locked itself. No file name may begin with a dot, so it is in nobody's way.
 const LOCK_NAME: &str = ".lock";
 
 /// Slices up to this size in bytes are joined, so that one call of the kernel writes them together.
@@ -43,15 +43,24 @@ pub struct NativeDisk {
 }
 
 impl NativeDisk {
-    /// The files of `directory`, which is created when it is missing.
+    /// The files of `directory`, which is created when it is missing. Nobody but its owner may enter a directory that is made
+    /// here, and files that are made in it are readable by their owner alone: they hold keys in clear.
     ///
     /// # Errors
     ///
-    /// The directory cannot be made.
+    /// The name is empty, or the directory cannot be made.
     pub fn new(directory: impl AsRef<Path>) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
+        let directory = directory.as_ref();
+        if directory.as_os_str().is_empty() {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "the name of the directory is empty; \".\" is the current one",
+            ));
+        }
+        create_private(directory)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", directory.display())))?;
         Ok(Self {
-            directory: Arc::new(directory.as_ref().to_path_buf()),
+            directory: Arc::new(directory.to_path_buf()),
         })
     }
 
@@ -79,11 +88,13 @@ impl Disk for NativeDisk {
 
     fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn DiskFile>> {
         let path = self.path(name)?;
-        let file = OpenOptions::new()
+        let mut options = OpenOptions::new();
+        options
             .read(true)
             .write(how != Open::Read)
-            .create_new(how == Open::CreateNew)
-            .open(path)?;
+            .create_new(how == Open::CreateNew);
+        private(&mut options);
+        let file = options.open(path)?;
         Ok(Box::new(NativeFile { file }))
     }
 
@@ -106,20 +117,64 @@ impl Disk for NativeDisk {
     }
 
     fn lock(&self) -> io::Result<DiskLock> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.directory.join(LOCK_NAME))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(file)),
-            Err(TryLockError::WouldBlock) => Err(io::Error::new(
-                ErrorKind::WouldBlock,
-                "the directory is in use by another process",
-            )),
-            Err(TryLockError::Error(error)) => Err(error),
+        // The directory itself, where that can be: a file for the purpose could be deleted, and then locked twice.
+        let locked = File::open(&*self.directory).and_then(lock);
+        match locked {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                let mut options = OpenOptions::new();
+                options.write(true).create(true).truncate(false);
+                private(&mut options);
+                lock(options.open(self.directory.join(LOCK_NAME))?)
+            }
+            locked => locked,
         }
     }
+}
+
+fn lock(file: File) -> io::Result<DiskLock> {
+    match file.try_lock() {
+        Ok(()) => Ok(Box::new(file)),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            ErrorKind::WouldBlock,
+            "the directory is in use by another process",
+        )),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Makes a directory, and those above it that are missing, for their owner alone, and makes their names durable.
+fn create_private(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create_private(parent)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    match builder.create(directory) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && directory.is_dir() => return Ok(()),
+        made => made?,
+    }
+    #[cfg(unix)]
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(())
+}
+
+/// Files that are made are for their owner alone.
+fn private(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = options;
 }
 
 struct NativeFile {
@@ -164,8 +219,27 @@ impl DiskFile for NativeFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        // A sync of a file that has no name any more succeeds, and what was written is gone with the last handle.
+        if is_removed(&self.file)? {
+            return Err(io::Error::new(
+                ErrorKind::NotFound,
+                "the file was removed while it was in use",
+            ));
+        }
+        Ok(())
     }
+}
+
+#[cfg(unix)]
+fn is_removed(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(file.metadata()?.nlink() == 0)
+}
+
+#[cfg(not(unix))]
+fn is_removed(_: &File) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Writes `bytes` and says where the next ones go.
@@ -221,4 +295,71 @@ fn write_all(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("autobee-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_made_is_private() {
+        let scratch = Scratch::new("private");
+        let directory = scratch.0.join("a/b");
+        let disk = NativeDisk::new(&directory).unwrap();
+        disk.open("file", Open::CreateNew).unwrap();
+        let _lock = disk.lock().unwrap();
+        assert_eq!(mode(&scratch.0), 0o700);
+        assert_eq!(mode(&directory), 0o700);
+        assert_eq!(mode(&directory.join("file")), 0o600);
+    }
+
+    #[test]
+    fn a_lock_holds_whatever_is_deleted_in_the_directory() {
+        let scratch = Scratch::new("locked");
+        let disk = NativeDisk::new(&scratch.0).unwrap();
+        let lock = disk.lock().unwrap();
+        for entry in fs::read_dir(&scratch.0).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        assert_eq!(disk.lock().map(drop).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(lock);
+        disk.lock().unwrap();
+    }
+
+    #[test]
+    fn a_sync_of_a_removed_file_fails() {
+        let scratch = Scratch::new("removed");
+        let disk = NativeDisk::new(&scratch.0).unwrap();
+        let file = disk.open("file", Open::CreateNew).unwrap();
+        file.sync().unwrap();
+        fs::remove_dir_all(&scratch.0).unwrap();
+        assert_eq!(file.sync().unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_directory_without_a_name_is_refused() {
+        assert_eq!(NativeDisk::new("").unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
 }

@@ -218,10 +218,32 @@ impl Frames {
     }
 
     /// Moves on to the next place behind this one where a frame checks out; false when there is none.
+    ///
+    /// Takes time in proportion to the bytes behind this place, whatever they are: a peer can fill a block with heads of
+    /// frames that reach to its end, so the checksum of a long one is put together from sums over what lies before its two
+    /// ends.
     pub(super) fn seek(&mut self) -> Result<bool, StoreError> {
+        let mut sums = None;
         let mut at = self.offset + 1;
         while at < self.end {
-            if self.check(at)?.is_some() {
+            let is_frame = match self.head_at(at)? {
+                None => false,
+                Some((_, length)) if length <= SHORT_BYTES => self.check(at)?.is_some(),
+                Some((head, length)) => {
+                    if sums.is_none() {
+                        sums = Some(Sums::over(self.segment.clone(), at, self.end)?);
+                    }
+                    match &sums {
+                        Some(sums) => {
+                            let seed = crc_at(self.salt, self.segment.number(), at, &[]);
+                            let end = at + length as u64;
+                            sums.crc(seed, at + 8..end)? == head.crc
+                        }
+                        None => false,
+                    }
+                }
+            };
+            if is_frame {
                 self.offset = at;
                 return Ok(true);
             }
@@ -231,8 +253,8 @@ impl Frames {
         Ok(false)
     }
 
-    /// The frame at `offset`, and its whole length, if its checksum fits. It is in the buffer then.
-    fn check(&mut self, offset: u64) -> Result<Option<(FrameHead, usize)>, StoreError> {
+    /// What may be the head of a frame at `offset` that ends within the file, and the frame's whole length.
+    fn head_at(&mut self, offset: u64) -> Result<Option<(FrameHead, usize)>, StoreError> {
         if !self.fill(offset, HEAD_BYTES)? {
             return Ok(None);
         }
@@ -240,10 +262,17 @@ impl Frames {
         let head = self.buffer[start..]
             .first_chunk::<HEAD_BYTES>()
             .and_then(FrameHead::decode);
-        let Some(head) = head.filter(|head| head.length <= RECORDS_MAX) else {
+        Ok(head
+            .filter(|head| head.length <= RECORDS_MAX)
+            .map(|head| (head, HEAD_BYTES + head.length as usize))
+            .filter(|(_, length)| offset + *length as u64 <= self.end))
+    }
+
+    /// The frame at `offset`, and its whole length, if its checksum fits. It is in the buffer then.
+    fn check(&mut self, offset: u64) -> Result<Option<(FrameHead, usize)>, StoreError> {
+        let Some((head, length)) = self.head_at(offset)? else {
             return Ok(None);
         };
-        let length = HEAD_BYTES + head.length as usize;
         let is_last = offset + length as u64 == self.end;
         if is_last && self.planted.has(Slip::LastFrameDropped) {
             return Ok(None);
@@ -282,5 +311,65 @@ impl Frames {
         self.buffered_at = offset;
         self.segment.read(offset, &mut self.buffer)?;
         Ok(true)
+    }
+}
+
+/// A frame up to this length is checked by reading it.
+const SHORT_BYTES: usize = 1024;
+
+/// Bytes between two sums that are kept.
+const STEP: u64 = 512;
+
+/// Checksums over the beginnings of a part of a file, from which that of any piece of it follows.
+struct Sums {
+    segment: Arc<Segment>,
+    start: u64,
+    /// Over the first 0, 512, 1,024 bytes, and so on.
+    sums: Vec<u32>,
+}
+
+impl Sums {
+    fn over(segment: Arc<Segment>, start: u64, end: u64) -> Result<Self, StoreError> {
+        let mut sums = vec![0];
+        let mut crc = crc32fast::Hasher::new();
+        let mut at = start;
+        let mut buffer = Vec::new();
+        while at < end {
+            let size = usize::try_from(end - at).unwrap_or(READ_BYTES).min(READ_BYTES);
+            buffer.resize(size, 0);
+            segment.read(at, &mut buffer)?;
+            for part in buffer.chunks(usize::try_from(STEP).unwrap_or(usize::MAX)) {
+                crc.update(part);
+                sums.push(crc.clone().finalize());
+            }
+            at += size as u64;
+        }
+        Ok(Self { segment, start, sums })
+    }
+
+    /// The checksum over what lies before a place.
+    fn before(&self, at: u64) -> Result<u32, StoreError> {
+        let whole = (at - self.start) / STEP;
+        let sum = usize::try_from(whole).ok().and_then(|whole| self.sums.get(whole));
+        let from = self.start + whole * STEP;
+        let mut rest = [0; STEP as usize];
+        let rest = &mut rest[..usize::try_from(at - from).unwrap_or(0)];
+        self.segment.read(from, rest)?;
+        let mut crc = crc32fast::Hasher::new_with_initial(sum.copied().unwrap_or_default());
+        crc.update(rest);
+        Ok(crc.finalize())
+    }
+
+    /// The checksum that goes on from `seed` over a piece. Appending bytes to a message is linear: what was before the
+    /// piece cancels out.
+    fn crc(&self, seed: u32, piece: std::ops::Range<u64>) -> Result<u32, StoreError> {
+        let length = piece.end - piece.start;
+        let before = self.before(piece.start)?;
+        let mut crc = crc32fast::Hasher::new_with_initial_len(seed ^ before, 0);
+        crc.combine(&crc32fast::Hasher::new_with_initial_len(
+            self.before(piece.end)?,
+            length,
+        ));
+        Ok(crc.finalize())
     }
 }

@@ -4,7 +4,7 @@
 //! cores are cut at the same point of one history, so a view is never ahead of the input that it came from. Twelve
 //! bytes of index a block stay in memory; nodes of the tree need none, they stand with the block that completes them.
 //!
-//! Files of a directory: `00000001.segment` and so on, `checkpoint`, and `checkpoint.new` while one is written.
+//! Files of a directory: `00000001.segment` and so on, `checkpoint`, `checkpoint.new` while one is written, and `durable`.
 
 mod checkpoint;
 mod compaction;
@@ -12,6 +12,7 @@ mod encode;
 mod frame;
 mod index;
 mod lately;
+mod mark;
 mod page;
 mod record;
 mod recovery;
@@ -31,10 +32,13 @@ pub use salvage::{Report, Salvaged, salvage, verify};
 use self::compaction::Moving;
 use self::frame::{FrameKind, Frames};
 use self::index::Usage;
+use self::mark::Mark;
 use self::page::SEGMENT_MAX;
 use self::segment::{Segment, SegmentHead};
 use self::view::View;
-use super::{Batch, Engine, Key, Read, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
+use super::{
+    Batch, Drawn, Engine, Key, Read, Recovered, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob,
+};
 use crate::env::{Disk, DiskLock, Env, Planted, Point, Sights, Slip, knob};
 
 /// The default engine.
@@ -60,18 +64,18 @@ pub struct Seglog {
     segment_bytes: u64,
     checkpoint_bytes: u64,
     compaction_fifths: u64,
-    salt: u64,
+    salt: Option<u64>,
     planted: Planted,
 }
 
 impl Default for Seglog {
-    /// Segments of 64 MiB, a checkpoint each 128 MiB, no salt.
+    /// Segments of 64 MiB, a checkpoint each 128 MiB; the salt is drawn where there is an environment, else there is none.
     fn default() -> Self {
         Self {
             segment_bytes: 64 * 1024 * 1024,
             checkpoint_bytes: 128 * 1024 * 1024,
             compaction_fifths: 2,
-            salt: 0,
+            salt: None,
             planted: Planted::default(),
         }
     }
@@ -116,7 +120,7 @@ impl Seglog {
     /// that looks like a frame.
     #[must_use]
     pub const fn salt(mut self, salt: u64) -> Self {
-        self.salt = salt;
+        self.salt = Some(salt);
         self
     }
 }
@@ -127,9 +131,10 @@ impl Engine for Seglog {
         Ok(Box::new(recovery::open(disk, self, lock)?))
     }
 
-    fn open_planted(&self, disk: Arc<dyn Disk>, planted: Planted) -> Result<Box<dyn Store>, StoreError> {
+    fn open_in(&self, disk: Arc<dyn Disk>, drawn: Drawn) -> Result<Box<dyn Store>, StoreError> {
         Self {
-            planted,
+            planted: drawn.planted,
+            salt: self.salt.or(Some(drawn.salt)),
             ..self.clone()
         }
         .open(disk)
@@ -168,6 +173,8 @@ struct SeglogStore {
     unmovable: BTreeSet<u32>,
     buffer: Vec<u8>,
     sights: Sights,
+    mark: Mark,
+    recovered: Recovered,
     _lock: DiskLock,
 }
 
@@ -200,6 +207,8 @@ impl SeglogStore {
             unmovable: BTreeSet::new(),
             buffer: Vec::new(),
             sights: Sights::default(),
+            mark: Mark::new(salt),
+            recovered: Recovered::default(),
             _lock: lock,
         }
     }
@@ -296,6 +305,7 @@ impl SeglogStore {
             let synced = self.active.sync();
             self.fencing(synced)?;
             self.durable = self.view.seq;
+            self.mark.write(&*self.disk, self.durable);
         }
         Ok(())
     }
@@ -372,11 +382,16 @@ impl Store for SeglogStore {
         if self.syncs_under_way == 0 {
             self.durable = self.durable.max(self.sealed_seq);
         }
+        self.mark.write(&*self.disk, self.durable);
         Ok(self.durable)
     }
 
     fn seq(&self) -> Seq {
         self.view.seq
+    }
+
+    fn recovered(&self) -> &Recovered {
+        &self.recovered
     }
 
     fn take_sights(&mut self) -> Sights {
@@ -479,6 +494,162 @@ mod tests {
         let _ = store.close();
     }
 
+    /// A log of ten durable commits in one segment, and where each ends.
+    fn ten(disk: &Arc<MemoryDisk>) -> Vec<u64> {
+        let mut store = Seglog::default().salt(9).open(disk.clone()).unwrap();
+        let mut ends = Vec::new();
+        for index in 0..10 {
+            let key = Key::Block(DataPointer(1), index);
+            store.commit(Batch::default().put(key, vec![7; 50])).unwrap();
+            store.sync().unwrap();
+            ends.push(disk.open("00000001.segment", Open::Read).unwrap().len().unwrap());
+        }
+        ends
+    }
+
+    #[test]
+    fn an_end_that_was_cut_off_is_said() {
+        let disk = Arc::new(MemoryDisk::default());
+        let ends = ten(&disk);
+        let file = disk.open("00000001.segment", Open::Write).unwrap();
+        file.truncate(ends[6] - 3).unwrap();
+        let report = verify(&*disk).unwrap();
+        assert_eq!(report.damages.len(), 1, "{report:?}");
+        assert!(report.damages[0].what.contains("commits 7 to 10"), "{report:?}");
+        let store = Seglog::default().open(disk.clone()).unwrap();
+        let recovered = store.recovered();
+        assert_eq!(recovered.missing, Some((Seq(7), Seq(10))));
+        assert_eq!(recovered.torn_bytes, ends[6] - 3 - ends[5]);
+        assert_eq!(recovered.checkpoint, None);
+        assert_eq!(store.seq(), Seq(6));
+    }
+
+    #[test]
+    fn what_was_never_durable_is_not_missed() {
+        let disk = Arc::new(MemoryDisk::default());
+        let ends = ten(&disk);
+        let mut store = Seglog::default().open(disk.clone()).unwrap();
+        let key = Key::Block(DataPointer(1), 10);
+        store.commit(Batch::default().put(key, vec![7; 50])).unwrap();
+        drop(store);
+        let file = disk.open("00000001.segment", Open::Write).unwrap();
+        file.truncate(ends[9] + 5).unwrap();
+        assert!(verify(&*disk).unwrap().is_sound());
+        let store = Seglog::default().open(disk.clone()).unwrap();
+        assert_eq!(store.recovered().missing, None);
+        assert_eq!(store.recovered().torn_bytes, 5);
+    }
+
+    #[test]
+    fn a_mark_that_does_not_check_out_says_nothing() {
+        let disk = Arc::new(MemoryDisk::default());
+        let ends = ten(&disk);
+        let mark = disk.open(mark::NAME, Open::Write).unwrap();
+        mark.write_at(17, &[IoSlice::new(&[0xff])]).unwrap();
+        let file = disk.open("00000001.segment", Open::Write).unwrap();
+        file.truncate(ends[6]).unwrap();
+        let store = Seglog::default().open(disk.clone()).unwrap();
+        assert_eq!(store.recovered(), &Recovered::default());
+    }
+
+    #[test]
+    fn a_garbled_checkpoint_is_left_aside() {
+        let disk = Arc::new(MemoryDisk::default());
+        ten(&disk);
+        let store = Seglog::default().open(disk.clone()).unwrap();
+        store.close().unwrap();
+        let file = disk.open(checkpoint::NAME, Open::Write).unwrap();
+        for (offset, length) in [(0, 40), (14, 26), (30, 1), (5, 0)] {
+            file.write_at(offset, &[IoSlice::new(&vec![0x55; length])])
+                .unwrap();
+            if length == 0 {
+                file.truncate(offset).unwrap();
+            }
+            let store = Seglog::default().open(disk.clone()).unwrap();
+            assert_eq!(store.seq(), Seq(10));
+            assert!(store.recovered().checkpoint.is_some());
+            let key = Key::Block(DataPointer(1), 4);
+            assert_eq!(store.get(&key).unwrap().unwrap().len(), 50);
+            drop(store);
+            assert!(!verify(&*disk).unwrap().is_sound());
+        }
+        // The next one takes its place.
+        let mut store = Seglog::default().open(disk.clone()).unwrap();
+        store
+            .commit(Batch::default().put(Key::StoreHead, vec![1]))
+            .unwrap();
+        store.close().unwrap();
+        let store = Seglog::default().open(disk).unwrap();
+        assert_eq!((store.seq(), store.recovered()), (Seq(11), &Recovered::default()));
+    }
+
+    /// Where the log begins with a later segment, its state cannot be told without the checkpoint.
+    #[test]
+    fn a_garbled_checkpoint_without_the_first_segment_is_an_error() {
+        let disk = Arc::new(MemoryDisk::default());
+        written(&disk, true);
+        assert!(!disk.list().unwrap().contains(&segment::name_of(1)));
+        let file = disk.open(checkpoint::NAME, Open::Write).unwrap();
+        file.write_at(20, &[IoSlice::new(&[0x55; 8])]).unwrap();
+        assert!(matches!(
+            small().open(disk).map(drop),
+            Err(StoreError::Corrupt(damage)) if damage.file == checkpoint::NAME
+        ));
+    }
+
+    /// A block of a peer that is full of heads of frames, behind the end of what was durable.
+    #[test]
+    fn a_torn_tail_of_heads_is_looked_through_once() {
+        let mut block = vec![0_u8; 6 << 20];
+        let size = block.len();
+        for at in (0..size - 28).step_by(28) {
+            block[at..at + 4].copy_from_slice(b"aBc\x01");
+            let left = u32::try_from((size - at).saturating_sub(4096)).unwrap();
+            block[at + 8..at + 12].copy_from_slice(&left.to_le_bytes());
+            block[at + 20..at + 28].copy_from_slice(&u64::MAX.to_le_bytes());
+        }
+        let disk = Arc::new(MemoryDisk::default());
+        let ends = ten(&disk);
+        let mut store = Seglog::default().open(disk.clone()).unwrap();
+        let key = Key::Block(DataPointer(2), 0);
+        store.commit(Batch::default().put(key, block)).unwrap();
+        drop(store);
+        let file = disk.open("00000001.segment", Open::Write).unwrap();
+        file.truncate(file.len().unwrap() - 64).unwrap();
+        let store = Seglog::default().open(disk.clone()).unwrap();
+        assert_eq!(store.seq(), Seq(10));
+        assert_eq!(
+            disk.open("00000001.segment", Open::Read).unwrap().len().unwrap(),
+            ends[9]
+        );
+    }
+
+    /// Frames of any length are found behind anything.
+    #[test]
+    fn a_frame_behind_damage_is_found() {
+        for size in [10, 900, 1_100, 70_000] {
+            let disk = Arc::new(MemoryDisk::default());
+            let ends = ten(&disk);
+            let mut store = Seglog::default().open(disk.clone()).unwrap();
+            for index in 0..2 {
+                let key = Key::Block(DataPointer(2), index);
+                store.commit(Batch::default().put(key, vec![5; size])).unwrap();
+                store.sync().unwrap();
+            }
+            drop(store);
+            let file = disk.open("00000001.segment", Open::Write).unwrap();
+            // The first of the two is damaged; the second says that it was durable.
+            file.write_at(ends[9] + 30, &[IoSlice::new(&[0xee])]).unwrap();
+            assert!(
+                matches!(
+                    Seglog::default().open(disk).map(drop),
+                    Err(StoreError::Corrupt(damage)) if damage.offset == ends[9]
+                ),
+                "{size}"
+            );
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
@@ -510,7 +681,7 @@ mod tests {
             let (seq, durable) = (store.seq(), store.durable());
             store.commit(Batch::default().put(Key::StoreHead, vec![1])).unwrap();
             drop(store);
-            let name = disk.list().unwrap().into_iter().rfind(|name| name != checkpoint::NAME).unwrap();
+            let name = disk.list().unwrap().into_iter().rfind(|name| segment::number_of(name).is_some()).unwrap();
             let number = segment::number_of(&name).unwrap();
             let file = disk.open(&name, Open::Write).unwrap();
             let length = file.len().unwrap();

@@ -10,14 +10,14 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::{Seq, StoreError};
+use super::super::{Recovered, Seq, StoreError};
 use super::checkpoint::{self, Checkpoint};
 use super::frame::{Found, Frame, Frames};
 use super::index::Usage;
 use super::page::Place;
 use super::segment::{self, Segment, SegmentHead};
 use super::view::View;
-use super::{Seglog, SeglogStore};
+use super::{Seglog, SeglogStore, mark};
 use crate::env::{Disk, DiskLock, Open, Planted, Point, Sights, Slip};
 
 /// Opens the log of a directory, or begins one.
@@ -28,14 +28,20 @@ pub(super) fn open(
 ) -> Result<SeglogStore, StoreError> {
     let mut numbers = segment_numbers(&*disk)?;
     remove_if_there(&*disk, checkpoint::NEW_NAME)?;
-    let start = match Checkpoint::read(&*disk)? {
-        Some(checkpoint) => checkpoint,
-        None => Checkpoint {
-            salt: settings.salt,
-            segment: 1,
-            ..Checkpoint::default()
-        },
+    let mut recovered = Recovered::default();
+    let checkpoint = match Checkpoint::read(&*disk) {
+        // All of the log is there, so nothing is lost without it.
+        Err(StoreError::Corrupt(damage)) if numbers.first() == Some(&1) => {
+            recovered.checkpoint = Some(damage);
+            None
+        }
+        read => read?,
     };
+    let start = checkpoint.unwrap_or_else(|| Checkpoint {
+        salt: settings.salt.unwrap_or(0),
+        segment: 1,
+        ..Checkpoint::default()
+    });
     drop_torn_creation(&*disk, &start, &mut numbers)?;
     if numbers.is_empty() && start.offset == 0 {
         return create(disk, settings, lock);
@@ -57,6 +63,7 @@ pub(super) fn open(
     // What is in the cache only, and the names, become durable before anything is built on them.
     if segment.length()? > end {
         sights.note(Point::TornTailCut);
+        recovered.torn_bytes = segment.length()? - end;
         segment.truncate(end)?;
     }
     if !settings.planted.has(Slip::RecoveryUnsynced) {
@@ -74,6 +81,8 @@ pub(super) fn open(
         ..
     } = recovery;
     let durable = view.seq;
+    let marked = mark::read(&*disk, salt).filter(|marked| *marked > durable);
+    recovered.missing = marked.map(|marked| (Seq(durable.0 + 1), marked));
     let mut store = SeglogStore::new(disk, settings, salt, lock, (segment, end));
     store.view = View {
         segments: store.view.segments.union(view.segments.clone()),
@@ -83,25 +92,21 @@ pub(super) fn open(
     store.sealed = sealed;
     store.durable = durable;
     store.sights = sights;
+    store.recovered = recovered;
     store.since_checkpoint = read_bytes;
     Ok(store)
 }
 
 fn create(disk: Arc<dyn Disk>, settings: &Seglog, lock: DiskLock) -> Result<SeglogStore, StoreError> {
+    let salt = settings.salt.unwrap_or(0);
     let head = SegmentHead {
         number: 1,
-        salt: settings.salt,
+        salt,
         before: Seq(0),
     };
     let segment = Arc::new(Segment::create(&*disk, head, settings.planted)?);
     let end = segment::HEAD_BYTES;
-    Ok(SeglogStore::new(
-        disk,
-        settings,
-        settings.salt,
-        lock,
-        (segment, end),
-    ))
+    Ok(SeglogStore::new(disk, settings, salt, lock, (segment, end)))
 }
 
 /// The numbers of all segments of a directory.

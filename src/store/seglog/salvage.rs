@@ -8,6 +8,7 @@ use super::checkpoint::Checkpoint;
 use super::compaction::place_of;
 use super::frame::{Found, Frames};
 use super::index::Usage;
+use super::mark;
 use super::recovery::{check_head, segment_numbers};
 use super::segment::{self, Segment};
 use super::view::View;
@@ -150,6 +151,24 @@ fn look(disk: &dyn Disk) -> Result<(View, Report), StoreError> {
     }
     for number in &numbers {
         look.read_segment(disk, *number, &mut salt, start, numbers.last() == Some(number))?;
+    }
+    let durable = salt.and_then(|salt| mark::read(disk, salt));
+    if let (Some(durable), Some(last)) = (durable, numbers.last())
+        && durable > look.view.seq
+    {
+        look.report.damages.push(Damage {
+            file: segment::name_of(*last),
+            offset: look
+                .view
+                .segments
+                .get(last)
+                .map_or(Ok(0), |segment| segment.length())?,
+            what: format!(
+                "commits {} to {} were durable and are missing",
+                look.view.seq.0 + 1,
+                durable.0
+            ),
+        });
     }
     Ok((look.view, look.report))
 }
