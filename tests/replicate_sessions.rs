@@ -398,3 +398,80 @@ fn a_frame_above_the_bound_is_not_read() {
         assert!(matches!(end, End::Misbehaved(Misbehaviour::Stream(_))), "{end}");
     });
 }
+
+/// A peer that begins a frame of 16 MiB, and stops after so many bytes of it.
+async fn fat_frame(replica: &Replica, bytes: usize) -> (Session, tokio::io::DuplexStream) {
+    let (near, mut far) = tokio::io::duplex(1 << 16);
+    let session = replica.replication.start(near, Role::Responder);
+    let keys = StreamKeys {
+        noise: Keys {
+            identity: Seed::new([1; 32]),
+            ephemeral: Seed::new([2; 32]),
+        },
+        header: [3; 24],
+    };
+    let clock = replica.env.clock();
+    let mut connection = Connection::new(Role::Initiator, keys, ConnectionSettings::default(), clock.now());
+    let mut buffer = [0; 4096];
+    loop {
+        let said = connection.output().split();
+        far.write_all(&said).await.unwrap();
+        if connection.stream().is_some() {
+            far.write_all(&[0xff, 0xff, 0xff]).await.unwrap();
+            far.write_all(&vec![0; bytes]).await.unwrap();
+            return (session, far);
+        }
+        let read = far.read(&mut buffer).await.unwrap();
+        connection.receive(&buffer[..read], clock.now());
+        while let Ok(Some(_)) = connection.poll() {}
+    }
+}
+
+#[test]
+fn unfinished_frames_of_all_peers_together_are_bounded() {
+    run(async |alice, bob, env| {
+        let settings = SessionSettings {
+            unfinished_bytes_max: 20 << 20,
+            ..SessionSettings::default()
+        };
+        let carol = Replica::new(env, settings).await;
+        let mut fat = Vec::new();
+        for _ in 0..8 {
+            fat.push(fat_frame(&carol, 6 << 20).await);
+        }
+        let ended: Vec<_> = fat.iter().map(|(session, _)| session.end()).collect();
+        let gone = |end: &Option<End>| matches!(end, Some(End::Crowded(bytes)) if *bytes > 5 << 20);
+        assert!(ended[..4].iter().all(gone), "{ended:?}");
+        assert_eq!(ended.iter().filter(|end| end.is_none()).count(), 3, "{ended:?}");
+
+        // Who sends its frames to their end is not in the way.
+        let source = alice.store.get(CoreOptions::name("log")).await.unwrap();
+        let copy = carol.store.get(CoreOptions::key(source.key())).await.unwrap();
+        source.append(vec![Bytes::from(vec![7; 9 << 20])]).await.unwrap();
+        let (_near, far) = alice.connect(&carol, 1 << 20);
+        assert_eq!(copy.get(0, Wait::Forever).await.unwrap().len(), 9 << 20);
+        assert!(far.end().is_none());
+        drop(bob);
+    });
+}
+
+#[test]
+fn sessions_are_bounded() {
+    run(async |alice, bob, env| {
+        let settings = SessionSettings {
+            sessions_max: 2,
+            ..SessionSettings::default()
+        };
+        let carol = Replica::new(env, settings).await;
+        let (_near, first) = alice.connect(&carol, 1 << 16);
+        let (_other, second) = bob.connect(&carol, 1 << 16);
+        let (_third, refused) = bob.connect(&carol, 1 << 16);
+        assert!(matches!(refused.ended().await, End::Full(2)));
+        assert!(first.end().is_none() && second.end().is_none());
+        first.close();
+        first.ended().await;
+        let (_third, fourth) = alice.connect(&carol, 1 << 16);
+        carol.env.clock().sleep(Duration::from_secs(1)).await;
+        assert!(fourth.end().is_none());
+    });
+}

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 /// A part of the key space. Keys compare byte by byte, a prefix before what extends it.
 ///
-/// When both forms of a bound are given, the inclusive one wins, whichever is tighter.
+/// Each bound that is given narrows the range: the next page behind `last` is `Range::prefix("user/").gt(last)`. (Of the
+/// original's options `gt` and `gte` together the inclusive one wins.)
 ///
 /// ```
 /// use autobee::bee::Range;
@@ -14,18 +15,24 @@ use bytes::Bytes;
 /// let range = Range::all().gte("a").lt("b").reverse().limit(10);
 /// assert!(range.contains(b"a1") && !range.contains(b"b"));
 /// assert!(Range::prefix("user/").contains(b"user/1"));
+/// assert!(!Range::prefix("user/").gt("user/1").contains(b"user/1"));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Range {
-    gt: Option<Bytes>,
-    gte: Option<Bytes>,
-    lt: Option<Bytes>,
-    lte: Option<Bytes>,
+    lower: Option<Bound>,
+    upper: Option<Bound>,
     reverse: bool,
     limit: Option<u64>,
 }
 
-/// A bound and whether it belongs to the range.
+/// An end of a range, and whether it belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bound {
+    key: Bytes,
+    inclusive: bool,
+}
+
+/// A bound, borrowed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edge<'a> {
     pub(super) key: &'a Bytes,
@@ -42,12 +49,8 @@ impl Range {
     /// One key.
     #[must_use]
     pub fn key(key: impl AsRef<[u8]>) -> Self {
-        let key = Bytes::copy_from_slice(key.as_ref());
-        Self {
-            gte: Some(key.clone()),
-            lte: Some(key),
-            ..Self::default()
-        }
+        let key = key.as_ref();
+        Self::all().gte(key).lte(key)
     }
 
     /// The keys that begin with `prefix`.
@@ -58,40 +61,40 @@ impl Range {
         let end = prefix.iter().rposition(|byte| *byte != u8::MAX).map(|last| {
             let mut end = prefix[..=last].to_vec();
             end[last] += 1;
-            Bytes::from(end)
+            end
         });
-        Self {
-            gte: Some(Bytes::copy_from_slice(prefix)),
-            lt: end,
-            ..Self::default()
+        let range = Self::all().gte(prefix);
+        match end {
+            Some(end) => range.lt(end),
+            None => range,
         }
     }
 
     /// Only keys after `key`.
     #[must_use]
     pub fn gt(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.gt = Some(Bytes::copy_from_slice(key.as_ref()));
+        narrow_lower(&mut self.lower, key.as_ref(), false);
         self
     }
 
     /// Only `key` and keys after it.
     #[must_use]
     pub fn gte(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.gte = Some(Bytes::copy_from_slice(key.as_ref()));
+        narrow_lower(&mut self.lower, key.as_ref(), true);
         self
     }
 
     /// Only keys before `key`.
     #[must_use]
     pub fn lt(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.lt = Some(Bytes::copy_from_slice(key.as_ref()));
+        narrow_upper(&mut self.upper, key.as_ref(), false);
         self
     }
 
     /// Only `key` and keys before it.
     #[must_use]
     pub fn lte(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.lte = Some(Bytes::copy_from_slice(key.as_ref()));
+        narrow_upper(&mut self.upper, key.as_ref(), true);
         self
     }
 
@@ -106,6 +109,13 @@ impl Range {
     #[must_use]
     pub const fn limit(mut self, count: u64) -> Self {
         self.limit = Some(count);
+        self
+    }
+
+    /// All results.
+    #[must_use]
+    pub const fn unlimited(mut self) -> Self {
+        self.limit = None;
         self
     }
 
@@ -129,11 +139,11 @@ impl Range {
     }
 
     pub(super) fn lower(&self) -> Option<Edge<'_>> {
-        edge(self.gte.as_ref(), self.gt.as_ref())
+        self.lower.as_ref().map(Bound::edge)
     }
 
     pub(super) fn upper(&self) -> Option<Edge<'_>> {
-        edge(self.lte.as_ref(), self.lt.as_ref())
+        self.upper.as_ref().map(Bound::edge)
     }
 
     /// The bound that a walk starts from.
@@ -153,11 +163,9 @@ impl Range {
     /// The part of the range that comes after `key` in its direction.
     pub(super) fn after(mut self, key: &Bytes) -> Self {
         if self.reverse {
-            self.lte = None;
-            self.lt = Some(key.clone());
+            narrow_upper(&mut self.upper, key, false);
         } else {
-            self.gte = None;
-            self.gt = Some(key.clone());
+            narrow_lower(&mut self.lower, key, false);
         }
         self
     }
@@ -192,18 +200,62 @@ impl Edge<'_> {
     }
 }
 
-fn edge<'a>(inclusive: Option<&'a Bytes>, exclusive: Option<&'a Bytes>) -> Option<Edge<'a>> {
-    inclusive.map(|key| Edge { key, inclusive: true }).or_else(|| {
-        exclusive.map(|key| Edge {
-            key,
-            inclusive: false,
-        })
-    })
+impl Bound {
+    const fn edge(&self) -> Edge<'_> {
+        Edge {
+            key: &self.key,
+            inclusive: self.inclusive,
+        }
+    }
+}
+
+/// Keeps the tighter of a lower bound and another.
+fn narrow_lower(bound: &mut Option<Bound>, key: &[u8], inclusive: bool) {
+    let narrows = |old: &Bound| match old.key[..].cmp(key) {
+        Ordering::Less => true,
+        Ordering::Equal => !inclusive,
+        Ordering::Greater => false,
+    };
+    replace_if(bound, narrows, key, inclusive);
+}
+
+/// Keeps the tighter of an upper bound and another.
+fn narrow_upper(bound: &mut Option<Bound>, key: &[u8], inclusive: bool) {
+    let narrows = |old: &Bound| match old.key[..].cmp(key) {
+        Ordering::Greater => true,
+        Ordering::Equal => !inclusive,
+        Ordering::Less => false,
+    };
+    replace_if(bound, narrows, key, inclusive);
+}
+
+fn replace_if(bound: &mut Option<Bound>, narrows: impl Fn(&Bound) -> bool, key: &[u8], inclusive: bool) {
+    if bound.as_ref().is_none_or(narrows) {
+        *bound = Some(Bound {
+            key: Bytes::copy_from_slice(key),
+            inclusive,
+        });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_narrow_a_range() {
+        let page = Range::prefix("p/").gt("p/1");
+        assert!(!page.contains(b"p/0") && !page.contains(b"p/1"));
+        assert!(page.contains(b"p/2") && !page.contains(b"q"));
+        let page = Range::prefix("p/").lt("p/5").lte("p/7").gte("a");
+        assert!(page.contains(b"p/4") && !page.contains(b"p/5") && !page.contains(b"a"));
+        for range in [Range::all().gt("a").gte("a"), Range::all().gte("a").gt("a")] {
+            assert!(!range.contains(b"a") && range.contains(b"b"));
+        }
+        for range in [Range::key("a").lt("a"), Range::all().gt("b").lt("a")] {
+            assert!(!range.contains(b"a") && !range.contains(b"b"));
+        }
+    }
 
     #[test]
     fn a_prefix_is_what_begins_with_it() {

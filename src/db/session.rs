@@ -27,6 +27,12 @@ pub enum CloseReason {
     /// The peer is one that is not admitted, see [`Builder::admit`](super::Builder::admit).
     #[error("the peer {0} is not admitted")]
     Refused(PublicKey),
+    /// As many connections run as may: so many.
+    #[error("there are {0} connections already")]
+    TooMany(usize),
+    /// So many bytes of a frame that did not come to its end had to make room for others.
+    #[error("{0} bytes of an unfinished frame of the peer had to make room for others")]
+    Crowded(usize),
     /// The peer broke the protocol.
     #[error("the peer misbehaved: {0}")]
     PeerMisbehaved(Misbehaviour),
@@ -99,6 +105,8 @@ impl From<End> for CloseReason {
             End::StreamFailed(io::ErrorKind::TimedOut) => Self::TimedOut,
             End::StreamFailed(kind) => Self::StreamFailed(kind),
             End::Refused(key) => Self::Refused(key),
+            End::Full(sessions) => Self::TooMany(sessions),
+            End::Crowded(bytes) => Self::Crowded(bytes),
             End::Misbehaved(what) => Self::PeerMisbehaved(what),
             End::Store(error) => Self::StoreFailed(error),
         }

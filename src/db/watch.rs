@@ -15,6 +15,10 @@ use crate::wire::Link;
 pub struct ViewWatch<E: Env> {
     db: Autobee<E>,
     range: Range,
+    /// Changes that one event has at most.
+    limit: usize,
+    /// What did not fit into the last event.
+    rest: Option<ViewEvent>,
     seen: View,
     changes: Changes,
 }
@@ -31,7 +35,8 @@ pub struct ViewEvent {
 }
 
 impl<E: Env> Autobee<E> {
-    /// Watches a part of the view from now on. A limit of the range is one for each event.
+    /// Watches a part of the view from now on. A limit of the range is one for each event: what does not fit comes with the
+    /// next.
     ///
     /// ```
     /// # use autobee::{Autobee, Corestore};
@@ -62,9 +67,12 @@ impl<E: Env> Autobee<E> {
     /// # }).unwrap().unwrap();
     /// ```
     pub fn watch(&self, range: Range) -> ViewWatch<E> {
+        let limit = range.limit_count().and_then(|limit| usize::try_from(limit).ok());
         ViewWatch {
             db: self.clone(),
-            range,
+            range: range.unlimited(),
+            limit: limit.unwrap_or(usize::MAX).max(1),
+            rest: None,
             seen: self.view(),
             changes: Changes::default(),
         }
@@ -78,6 +86,9 @@ impl<E: Env> ViewWatch<E> {
     ///
     /// `Closed`; otherwise as [`View::get`], and the next call tries again.
     pub async fn next(&mut self) -> Result<ViewEvent, Error> {
+        if let Some(rest) = self.rest.take() {
+            return Ok(self.portion(rest));
+        }
         loop {
             let view = self.db.view();
             let is_passed_over = view.head().length < self.seen.head().length
@@ -87,11 +98,20 @@ impl<E: Env> ViewWatch<E> {
                 let from = std::mem::replace(&mut self.seen, view).head();
                 if !changes.is_empty() {
                     let to = self.seen.head();
-                    return Ok(ViewEvent { from, to, changes });
+                    return Ok(self.portion(ViewEvent { from, to, changes }));
                 }
             }
             lock(&self.db.shared.state).check_open()?;
             self.changes.wait(&self.db.shared).await;
         }
+    }
+
+    /// As much of an event as one may have. The rest comes next.
+    fn portion(&mut self, mut event: ViewEvent) -> ViewEvent {
+        if event.changes.len() > self.limit {
+            let changes = event.changes.split_off(self.limit);
+            self.rest = Some(ViewEvent { changes, ..event });
+        }
+        event
     }
 }

@@ -133,6 +133,8 @@ pub struct Connection {
     last_write: Mono,
     /// When a frame ended last, or its rate was looked at, and how many bytes of the next one were here then.
     progress: (Mono, usize),
+    /// Frames that came to their end.
+    frames: u64,
     now: Mono,
     is_over: bool,
     planted: Planted,
@@ -152,6 +154,7 @@ impl Connection {
             last_read: now,
             last_write: now,
             progress: (now, 0),
+            frames: 0,
             now,
             is_over: false,
             planted: Planted::default(),
@@ -215,6 +218,12 @@ impl Connection {
         !self.is_over && !self.mux.is_waiting()
     }
 
+    /// How many frames came to their end, and how many bytes of the next one are here.
+    #[must_use]
+    pub fn unfinished(&self) -> (u64, usize) {
+        (self.frames, self.stream.buffered())
+    }
+
     /// What is to be written to the network. The shell takes from its front.
     pub const fn output(&mut self) -> &mut BytesMut {
         self.stream.output()
@@ -263,6 +272,7 @@ impl Connection {
             let polled = self.stream.poll()?;
             if self.stream.buffered() < before {
                 self.progress = (self.now, self.stream.buffered());
+                self.frames = self.frames.wrapping_add(1);
             }
             match polled {
                 Some(StreamEvent::Message(message)) => self.mux.receive(message),

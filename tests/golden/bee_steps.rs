@@ -543,6 +543,9 @@ fn range(query: &Value) -> Result<Range, String> {
     let mut range = Range::all();
     for (name, value) in query.as_object().into_iter().flatten() {
         range = match name.as_str() {
+            // Of both forms of a bound the original takes the inclusive one (spec/hyperbee.md 9).
+            "gt" if query.get("gte").is_some() => range,
+            "lt" if query.get("lte").is_some() => range,
             "gt" => range.gt(hex(value)),
             "gte" => range.gte(hex(value)),
             "lt" => range.lt(hex(value)),

@@ -26,6 +26,13 @@ pub enum End {
     /// The peer is one that we do not talk to.
     #[error("the peer {0} is not admitted")]
     Refused(PublicKey),
+    /// As many sessions run as may: [`super::SessionSettings::sessions_max`].
+    #[error("there are {0} sessions already")]
+    Full(usize),
+    /// The frames of all peers that have not come to their end take as much memory as they may, and of them that of this
+    /// peer was begun first: [`super::SessionSettings::unfinished_bytes_max`].
+    #[error("{0} bytes of a frame that did not come to its end had to make room for others")]
+    Crowded(usize),
     /// The peer broke the protocol.
     #[error("the peer misbehaved: {0}")]
     Misbehaved(#[from] Misbehaviour),

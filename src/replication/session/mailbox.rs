@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::End;
 use crate::env::watch;
 use crate::hypercore::CoreError;
 use crate::replication::replicator::{Fault, PeerId};
@@ -24,8 +25,10 @@ pub(super) struct Mail {
     pub(super) closes: Vec<(PeerId, Why)>,
     /// Other cores or topics may be open now.
     pub(super) look: bool,
-    /// The session is to end.
+    /// The session is to end, because it was closed.
     pub(super) close: bool,
+    /// The session is to end for this reason.
+    pub(super) end: Option<End>,
 }
 
 /// Why a channel is to be closed.
@@ -77,6 +80,10 @@ impl Mailbox {
     pub(super) fn look(&self) {
         self.mail
             .send_if_modified(|mail| !std::mem::replace(&mut mail.look, true));
+    }
+
+    pub(super) fn end(&self, end: End) {
+        self.mail.send_modify(|mail| mail.end = Some(end));
     }
 
     pub(super) fn close(&self) {

@@ -12,15 +12,16 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::core::SharedCore;
-use super::driver::Driver;
+use super::driver::{Driver, UNFINISHED_BYTES};
 use super::mailbox::Mailbox;
 use super::topic::{SharedTopic, Wakeup};
-use super::{Progress, Session};
+use super::{End, Progress, Session};
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey, Seed, discovery_key};
-use crate::env::{Clock as _, Entropy as _, Env, Slip, Spawn as _, knob, watch};
+use crate::env::{Clock as _, Entropy as _, Env, Mono, Slip, Spawn as _, knob, watch};
 use crate::hypercore::{CoreError, CoreOptions, Corestore};
 use crate::replication::Role;
 use crate::replication::connection::{Connection, ConnectionSettings};
+use crate::replication::frame::FRAME_MAX;
 use crate::replication::noise::{self, Keys};
 use crate::replication::replicator::PeerId;
 use crate::replication::settings::ReplicatorSettings;
@@ -54,6 +55,12 @@ pub struct SessionSettings {
     pub data_held: usize,
     /// Cores in one announcement.
     pub announced: usize,
+    /// Sessions that may run at the same time. One more ends at once, with [`super::End::Full`].
+    pub sessions_max: usize,
+    /// Bytes of memory for the frames of all peers that have not come to their end, those below 64 KiB not counted. When
+    /// there are more, the session whose frame was begun first ends with [`super::End::Crowded`]. At least the largest frame
+    /// fits, whatever is set.
+    pub unfinished_bytes_max: usize,
 }
 
 impl SessionSettings {
@@ -83,6 +90,8 @@ impl Default for SessionSettings {
             events: 4096,
             data_held: 128,
             announced: wakeup::ANNOUNCED,
+            sessions_max: 1024,
+            unfinished_bytes_max: 64 * 1024 * 1024,
         }
     }
 }
@@ -144,6 +153,14 @@ struct State<E: Env> {
     topics: BTreeMap<DiscoveryKey, Weak<SharedTopic>>,
     sessions: BTreeMap<u64, Weak<Mailbox>>,
     next_session: u64,
+    unfinished: BTreeMap<u64, Unfinished>,
+}
+
+/// A large frame of a session that has not come to its end.
+struct Unfinished {
+    frame: u64,
+    since: Mono,
+    bytes: usize,
 }
 
 impl<E: Env> Replication<E> {
@@ -167,6 +184,7 @@ impl<E: Env> Replication<E> {
                 topics: BTreeMap::new(),
                 sessions: BTreeMap::new(),
                 next_session: 0,
+                unfinished: BTreeMap::new(),
             }),
             _alive: alive,
         });
@@ -198,7 +216,10 @@ impl<E: Env> Replication<E> {
         let mut connection = Connection::new(role, keys, hub.settings.connection.clone(), now);
         connection.plant(hub.store.planted());
         let mailbox = Arc::new(Mailbox::new());
-        let number = hub.lock().enter(&mailbox);
+        let (number, running) = hub.lock().enter(&mailbox);
+        if running > hub.settings.sessions_max {
+            mailbox.end(End::Full(hub.settings.sessions_max));
+        }
         let (progress, ended) = (watch::Sender::new(Progress::default()), watch::Sender::new(None));
         let blame = watch::Sender::new(None);
         let session = Session {
@@ -293,9 +314,30 @@ impl<E: Env> Hub<E> {
         state.sessions.values().filter_map(Weak::upgrade).collect()
     }
 
+    /// A session has so many bytes of a frame that has not come to its end.
+    pub(super) fn note_unfinished(&self, session: u64, frame: u64, bytes: usize, now: Mono) {
+        let bytes_max = self.settings.unfinished_bytes_max;
+        let bytes_max = bytes_max.max(FRAME_MAX);
+        let mut state = self.lock();
+        if bytes <= UNFINISHED_BYTES {
+            state.unfinished.remove(&session);
+            return;
+        }
+        let same = state
+            .unfinished
+            .get(&session)
+            .filter(|known| known.frame == frame);
+        let since = same.map_or(now, |known| known.since);
+        let noted = Unfinished { frame, since, bytes };
+        state.unfinished.insert(session, noted);
+        state.make_room(bytes_max);
+    }
+
     /// A session is over.
     pub(super) fn leave(&self, number: u64) {
-        self.lock().sessions.remove(&number);
+        let mut state = self.lock();
+        state.sessions.remove(&number);
+        state.unfinished.remove(&number);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<E>> {
@@ -304,11 +346,29 @@ impl<E: Env> Hub<E> {
 }
 
 impl<E: Env> State<E> {
-    fn enter(&mut self, mailbox: &Arc<Mailbox>) -> u64 {
+    /// The number of the new session, and how many run with it.
+    fn enter(&mut self, mailbox: &Arc<Mailbox>) -> (u64, usize) {
         let number = self.next_session;
         self.next_session += 1;
         self.sessions.insert(number, Arc::downgrade(mailbox));
-        number
+        (number, self.sessions.len())
+    }
+
+    /// Ends the sessions whose unfinished frames were begun first, until the rest fit.
+    fn make_room(&mut self, bytes_max: usize) {
+        let mut bytes: usize = self.unfinished.values().map(|frame| frame.bytes).sum();
+        while bytes > bytes_max {
+            let first = self.unfinished.iter().min_by_key(|(_, frame)| frame.since);
+            let Some(number) = first.map(|(number, _)| *number) else {
+                return;
+            };
+            let frame = self.unfinished.remove(&number);
+            let freed = frame.map_or(0, |frame| frame.bytes);
+            bytes -= freed;
+            if let Some(mailbox) = self.sessions.get(&number).and_then(Weak::upgrade) {
+                mailbox.end(End::Crowded(freed));
+            }
+        }
     }
 
     fn find(&self, name: &DiscoveryKey) -> Option<Arc<SharedCore<E>>> {

@@ -33,6 +33,9 @@ use crate::wire::compact::Decode as _;
 /// Memory that is kept for encoding messages.
 const ENCODED_BYTES: usize = 128 * 1024;
 
+/// An unfinished frame up to this size, in bytes, counts for nothing: the number of sessions bounds them.
+pub(super) const UNFINISHED_BYTES: usize = 64 * 1024;
+
 /// A session under way.
 pub(super) struct Driver<E: Env> {
     hub: Arc<Hub<E>>,
@@ -54,6 +57,8 @@ pub(super) struct Driver<E: Env> {
     /// Cores of which messages came.
     touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
     standing: BTreeMap<PeerId, Stand>,
+    /// The hub knows of a frame that has not come to its end.
+    is_unfinished: bool,
     /// Memory for the message that is sent next.
     encoded: Vec<u8>,
     progress: watch::Sender<Progress>,
@@ -119,6 +124,7 @@ impl<E: Env> Driver<E> {
             held: None,
             touched: BTreeMap::new(),
             standing: BTreeMap::new(),
+            is_unfinished: false,
             encoded: Vec::new(),
             progress,
             blame,
@@ -164,6 +170,7 @@ impl<E: Env> Driver<E> {
         let mut room = Room::new(self.hub.settings.read_bytes);
         loop {
             let is_more = self.take_events().await?;
+            self.note_unfinished();
             self.take_mail().await?;
             self.pull()?;
             self.report();
@@ -250,6 +257,16 @@ impl<E: Env> Driver<E> {
             core.settle();
         }
         Ok(count == events_max || data == self.hub.settings.data_held)
+    }
+
+    /// Tells the hub of a large frame that has not come to its end.
+    fn note_unfinished(&mut self) {
+        let (frame, bytes) = self.connection.unfinished();
+        if bytes > UNFINISHED_BYTES || self.is_unfinished {
+            self.is_unfinished = bytes > UNFINISHED_BYTES;
+            let now = self.clock();
+            self.hub.note_unfinished(self.number, frame, bytes, now);
+        }
     }
 
     /// Hands on the data that was held back.
@@ -353,6 +370,9 @@ impl<E: Env> Driver<E> {
         let mail = self.mailbox.take();
         if mail.close {
             return Err(End::Closed);
+        }
+        if let Some(end) = mail.end {
+            return Err(end);
         }
         for (peer, why) in mail.closes {
             let Some(channel) = self.peers.get(&peer).copied() else {
