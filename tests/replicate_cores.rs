@@ -111,3 +111,50 @@ fn a_core_is_copied_followed_and_moved_to_a_fork() {
     });
     assert!(done.is_some(), "the test waits for something that cannot happen");
 }
+
+/// Between a truncation and its sync the blocks are gone, and peers are still shown what was before. They wait.
+#[test]
+fn a_request_that_meets_a_truncation_blames_nobody() {
+    let env = MemoryEnv::new(1);
+    let other = env.sibling(2);
+    let done = env.run(async {
+        let (store, target) = (store(&env).await, store(&other).await);
+        let source = store.get(CoreOptions::name("log")).await.unwrap();
+        source.append(numbered(0..300)).await.unwrap();
+        let copy = target.get(CoreOptions::key(source.key())).await.unwrap();
+        let session = SessionOptions::default;
+        let mut pair = Pair::new(
+            source.session(session()).await.unwrap(),
+            copy.session(session()).await.unwrap(),
+        );
+        pair.talk();
+        assert_eq!(copy.length().unwrap(), 300);
+        let ((), cut) = store.transact(|change| change.truncate(&source, 50)).unwrap();
+        let (_, grown) = store
+            .transact(|change| change.append(&source, numbered(500..700)))
+            .unwrap();
+        assert!(cut < grown);
+
+        let all = DownloadRange {
+            start: 0,
+            end: None,
+            is_linear: false,
+        };
+        let _download = copy.download(all).unwrap();
+        pair.talk();
+        assert_eq!((copy.fork().unwrap(), copy.length().unwrap()), (0, 300));
+        assert_eq!(copy.contiguous_length().unwrap(), 0);
+
+        store.synced(grown).await.unwrap();
+        pair.talk();
+        assert_eq!(copy.head().unwrap(), source.head().unwrap());
+        assert_eq!(
+            (copy.fork().unwrap(), copy.contiguous_length().unwrap()),
+            (1, 250)
+        );
+        for (_, replicator) in &mut pair.sides {
+            assert!(replicator.status(PeerId(1)).is_some_and(|status| !status.paused));
+        }
+    });
+    assert!(done.is_some(), "the test waits for something that cannot happen");
+}

@@ -26,6 +26,8 @@ pub struct Offered {
     pub knows_manifest: bool,
     /// The manifest is known, and one that peers cannot make from the key.
     pub offers_manifest: bool,
+    /// An own core was cut, and what is offered of it is still what it was before: the blocks may be gone already.
+    pub is_rewriting: bool,
 }
 
 impl Offered {
@@ -37,6 +39,7 @@ impl Offered {
             contiguous: core.main.blocks.contiguous_length().min(head.tree.length()),
             knows_manifest: core.manifest().is_some(),
             offers_manifest: core.manifest().is_some() && !core.is_compat(),
+            is_rewriting: core.main.head.tree.fork() != head.tree.fork(),
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct State {
     pub knows_manifest: bool,
     /// The manifest is known, and one that peers cannot make from the key.
     pub offers_manifest: bool,
+    /// It was cut, and what peers are shown is still what was before: nothing of that can be proven any more.
+    pub is_rewriting: bool,
 }
 
 /// What a core makes of a request.
@@ -203,6 +205,7 @@ impl<V: Verify> Look for MemoryCore<V> {
             contiguous,
             knows_manifest: manifest.is_some(),
             offers_manifest: manifest.is_some_and(|manifest| !manifest.is_compat(&self.log.key())),
+            is_rewriting: false,
         })
     }
 
@@ -379,6 +382,7 @@ impl From<Offered> for State {
             contiguous: offered.contiguous,
             knows_manifest: offered.knows_manifest,
             offers_manifest: offered.offers_manifest,
+            is_rewriting: offered.is_rewriting,
         }
     }
 }

@@ -58,6 +58,11 @@ impl Replicator {
                 return Ok(Some(answer));
             }
         }
+        // What was cut is answered once peers can be told of the new fork: until then they would take an answer, or none, for
+        // a fault.
+        if self.known.is_rewriting {
+            return Ok(None);
+        }
         let Some(request) = self
             .peers
             .get_mut(&id)
