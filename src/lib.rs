@@ -35,3 +35,8 @@ pub use hypercore::Corestore;
 #[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The examples of the page for those who come from JavaScript, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-javascript.md")]
+struct FromJavaScript;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::WINDOW_BATCHES;
 use crate::env::Env;
+use crate::error::Error;
 use crate::replication::connection::ConnectionSettings;
 use crate::replication::mux::MuxSettings;
 use crate::replication::session::SessionSettings;
@@ -106,6 +107,11 @@ pub struct Settings {
     pub silence_ms_max: u64,
     /// Bytes of an unfinished frame that a peer has to send in each second, over `silence_ms_max`, or it counts as silent.
     pub frame_rate_min: u64,
+    /// Connections that may run at the same time. One more ends at once.
+    pub sessions_max: usize,
+    /// Bytes of memory for the frames of all peers that have not come to their end, those below 64 KiB not counted; at least
+    /// the largest frame, of 16 MiB, fits. When there are more, the connection whose frame was begun first ends.
+    pub unfinished_bytes_max: usize,
     /// How long a read waits for a block that is still at a peer, in milliseconds.
     pub read_wait_ms: u64,
 }
@@ -121,6 +127,55 @@ impl Settings {
     #[must_use]
     pub const fn stranger_quiet(&self) -> Duration {
         Duration::from_millis(self.stranger_quiet_ms)
+    }
+
+    /// Says which number makes no sense, and what would.
+    ///
+    /// ```
+    /// let settings = autobee::Settings { drain_applies_max: 0, ..Default::default() };
+    /// assert_eq!(settings.check().unwrap_err().to_string(), "settings: drain_applies_max is 0, and must be 1 or more");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, with the name of the setting, its value, and its range.
+    pub fn check(&self) -> Result<(), Error> {
+        let at_least_one: [(&str, u64); 15] = [
+            ("stranger_quiet_ms", self.stranger_quiet_ms),
+            ("outbox_bytes_max", self.outbox_bytes_max as u64),
+            ("channels_max", self.channels_max as u64),
+            ("requests_in_flight_max", self.requests_in_flight_max as u64),
+            ("bytes_in_flight_max", self.bytes_in_flight_max),
+            ("requests_queued_max", self.requests_queued_max as u64),
+            ("announced_pages_max", self.announced_pages_max as u64),
+            ("answer_ms_max", self.answer_ms_max),
+            ("handshake_ms_max", self.handshake_ms_max),
+            ("drain_applies_max", self.drain_applies_max as u64),
+            ("window_batches", self.window_batches as u64),
+            ("keep_alive_ms", self.keep_alive_ms),
+            ("silence_ms_max", self.silence_ms_max),
+            ("sessions_max", self.sessions_max as u64),
+            ("unfinished_bytes_max", self.unfinished_bytes_max as u64),
+        ];
+        for (name, value) in at_least_one {
+            within(name, value, 1..=u64::MAX)?;
+        }
+        let values = BATCH_VALUES_MAX as u64;
+        within("append_values_max", self.append_values_max as u64, 1..=values)?;
+        within(
+            "value_bytes_max",
+            self.value_bytes_max as u64,
+            1..=VALUE_BYTES_MAX,
+        )?;
+        if self.silence_ms_max <= self.keep_alive_ms.saturating_mul(2) {
+            return Err(Error::Invalid {
+                what: format!(
+                    "settings: silence_ms_max is {}, and must be more than twice keep_alive_ms, which is {}",
+                    self.silence_ms_max, self.keep_alive_ms
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// The part that is about streams.
@@ -148,9 +203,28 @@ impl Settings {
                 ..defaults.replicator
             },
             farewell: Duration::from_millis(self.farewell_ms_max),
+            sessions_max: self.sessions_max,
+            unfinished_bytes_max: self.unfinished_bytes_max,
             ..defaults
         }
     }
+}
+
+/// Values in a batch that a peer still takes.
+const BATCH_VALUES_MAX: usize = 1024;
+
+/// The largest value that fits into a block with what the engine adds to it.
+const VALUE_BYTES_MAX: u64 = 14 << 20;
+
+fn within(name: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<(), Error> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let what = match (*range.start(), *range.end()) {
+        (least, u64::MAX) => format!("settings: {name} is {value}, and must be {least} or more"),
+        (least, most) => format!("settings: {name} is {value}, and must be {least} to {most}"),
+    };
+    Err(Error::Invalid { what })
 }
 
 impl Default for Settings {
@@ -178,7 +252,55 @@ impl Default for Settings {
             keep_alive_ms: 5_000,
             silence_ms_max: 15_000,
             frame_rate_min: 64,
+            sessions_max: 1024,
+            unfinished_bytes_max: 64 << 20,
             read_wait_ms: 5_000,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_make_no_sense_are_named() {
+        Settings::default().check().unwrap();
+        let wrong = [
+            (
+                Settings {
+                    append_values_max: 5000,
+                    ..Settings::default()
+                },
+                "append_values_max is 5000, and must be 1 to 1024",
+            ),
+            (
+                Settings {
+                    drain_applies_max: 0,
+                    ..Settings::default()
+                },
+                "drain_applies_max is 0",
+            ),
+            (
+                Settings {
+                    silence_ms_max: 100,
+                    keep_alive_ms: 50,
+                    ..Settings::default()
+                },
+                "more than twice keep_alive_ms",
+            ),
+            (
+                Settings {
+                    value_bytes_max: 0,
+                    ..Settings::default()
+                },
+                "value_bytes_max is 0",
+            ),
+        ];
+        for (settings, said) in wrong {
+            let error = settings.check().unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Invalid);
+            assert!(error.to_string().contains(said), "{error}");
         }
     }
 }
