@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::broadcast;
@@ -26,6 +27,12 @@ use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
 use crate::env::{Clock as _, Entropy as _, Env, Planted, knob, watch};
 use crate::store::{Batch, CorePointer, Key, Recovered, Seglog, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
+
+/// How long to wait before a directory that is in use is tried again.
+const LOCKED_WAIT: Duration = Duration::from_millis(10);
+
+/// How often.
+const LOCKED_TRIES: u32 = 200;
 
 /// The cores of one store. Cloning gives another handle to the same ones.
 ///
@@ -76,10 +83,21 @@ impl<E: Env> Corestore<E> {
 
     /// Opens the store in the directory of `env`, or makes one there: the segmented log, and no options.
     ///
+    /// The last handles of a store that was dropped and not closed go when the tasks that hold them have had their turn. So
+    /// a directory that is in use is tried again for two seconds.
+    ///
     /// # Errors
     /// When another process has the directory, or the store fails.
     pub async fn open_default(env: E) -> Result<Self, CoreError> {
-        let store = StoreHandle::open(&env, &Seglog::default().tuned(&env))?;
+        let engine = Seglog::default().tuned(&env);
+        let mut tries = 0;
+        let store = loop {
+            match StoreHandle::open(&env, &engine) {
+                Err(StoreError::Locked) if tries < LOCKED_TRIES => tries += 1,
+                opened => break opened?,
+            }
+            env.clock().sleep(LOCKED_WAIT).await;
+        };
         Self::open(env, store, CorestoreOptions::default()).await
     }
 

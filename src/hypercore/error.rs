@@ -1,5 +1,7 @@
 //! What can go wrong with a core, and whose turn it is.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use super::encryption::CipherError;
@@ -11,8 +13,9 @@ use crate::crypto::CoreKey;
 use crate::store::StoreError;
 use crate::wire::compact::{DecodeError, EncodeError};
 
-/// An operation on a core failed. Nothing of it happened.
-#[derive(Debug, Clone, Error)]
+/// An operation on a core failed. Nothing of it happened. `Debug` says it in words too, since that is what a program shows
+/// whose `main` ends with it.
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum CoreError {
     // The caller asked for something that is not allowed.
@@ -112,6 +115,12 @@ pub enum CoreError {
     /// A stored record is damaged.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+impl fmt::Debug for CoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl CoreError {

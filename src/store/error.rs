@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-/// A store cannot do what it was asked for.
-#[derive(Debug, Clone, Error)]
+/// A store cannot do what it was asked for. `Debug` says it in words too, since that is what a program shows whose `main`
+/// ends with it.
+#[derive(Clone, Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The disk failed. After a failed write or sync the store is fenced: open it again.
@@ -33,7 +34,7 @@ pub enum StoreError {
     #[error("the store is fenced after a failed write; open it again")]
     Fenced,
     /// Another process, or another part of this one, has the directory.
-    #[error("the store is in use by another process")]
+    #[error("the store is in use by another process, or by another part of this one")]
     Locked,
     /// The store was written by a newer version.
     #[error("format version {found} is newer than {known}, the newest that this version knows")]
@@ -57,6 +58,12 @@ pub struct Damage {
     pub offset: u64,
     /// What is wrong there: the frame, or the record with its key.
     pub what: String,
+}
+
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl fmt::Display for Damage {

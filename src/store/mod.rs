@@ -12,7 +12,8 @@
 //! 2. A crash leaves exactly the state after some commit, at or after the last durable one, over all cores at once.
 //! 3. The death of the process keeps every commit, where [`Engine::keeps_visible`] says so.
 //! 4. The same calls cause the same calls of the disk, in every process.
-//! 5. After a failed write or sync every call answers [`StoreError::Fenced`].
+//! 5. After a failed write or sync every change answers [`StoreError::Fenced`], and nothing of it is visible. Reads go on, of
+//!    what was committed before, or answer the same.
 //! 6. What a crash tears off is never called damage, and damage is never silent.
 
 mod batch;
@@ -130,7 +131,7 @@ pub trait Store: Read + Send {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`].
+    /// [`StoreError::Fenced`], from an engine that cannot read after a failure.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
 
     /// Makes all changes of a batch visible, together. They survive power loss after a sync.

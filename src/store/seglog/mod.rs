@@ -319,12 +319,10 @@ impl SeglogStore {
 
 impl Read for SeglogStore {
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.check_fence()?;
         self.view.get(key)
     }
 
     fn contains(&self, key: &Key) -> Result<bool, StoreError> {
-        self.check_fence()?;
         self.view.contains(key)
     }
 
@@ -335,14 +333,12 @@ impl Read for SeglogStore {
         reverse: bool,
         visit: &mut dyn FnMut(Key, Bytes) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        self.check_fence()?;
         self.view.scan(from, to, reverse, visit)
     }
 }
 
 impl Store for SeglogStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.check_fence()?;
         Ok(Box::new(self.view.clone()))
     }
 
