@@ -38,6 +38,7 @@ impl<S: Lane> Simulation<'_, S> {
             Action::Cut { from, to, .. } => self.world.cut(id(from), id(to)),
             Action::Open { from, to } => self.world.open(id(from), id(to)),
             Action::Reset { a, b } => self.world.reset_between(id(a), id(b)),
+            Action::Mute { a, b } => self.world.mute_between(id(a), id(b)),
             Action::Path { from, to, path } => self.world.set_path(id(from), id(to), *path),
             Action::Heal => self.heal_network(),
             Action::Join { replica } => self.group.boot(&self.world, *replica),

@@ -6,6 +6,7 @@ mod group;
 mod look;
 mod outsiders;
 mod plan;
+mod reads;
 mod report;
 
 use std::sync::Arc;
@@ -19,10 +20,11 @@ pub use report::{ReplicaState, Report};
 
 use crate::disk::DiskFaults;
 use crate::hostile::{Hostiles, Known};
-use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering};
+use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, reopened};
 use crate::lane::Lane;
 use crate::replica::Crash;
 use crate::scenario::{CryptoChoice, Scenario};
+use crate::seed::Stream;
 use crate::trace::TraceSink;
 use crate::workload::Op;
 use crate::world::{NameError, RunError, World, WorldConfig};
@@ -51,6 +53,9 @@ const RECONNECT: Duration = Duration::from_secs(2);
 
 /// How often each member writes once all agree.
 const PIN_ROUNDS: usize = 3;
+
+/// How long a database that was opened again may take to go through what it has.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// How long it must be quiet then.
 const QUIET: Duration = Duration::from_secs(20);
@@ -111,6 +116,8 @@ struct Simulation<'a, S: Lane> {
     looks: Looks,
     checks: Checks,
     hostiles: Hostiles,
+    /// What reads are drawn from.
+    reads: Stream,
     /// When everything was healed, and how often each replica had undone something until then.
     healed: Option<(Duration, Vec<u64>)>,
 }
@@ -149,6 +156,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
         let known: Arc<dyn Known<S::Env>> = Arc::new(group.clone());
         let hostiles = Hostiles::start(&world, scenario, &known, &group.ledger())?;
         let checks = Checks::new(scenario, world.stream("checks"));
+        let reads = world.stream("reads");
         let mut simulation = Self {
             scenario,
             seed,
@@ -156,6 +164,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             group,
             hostiles,
             looks: Looks::default(),
+            reads,
             checks,
             healed: None,
         };
@@ -263,6 +272,9 @@ impl<'a, S: Lane> Simulation<'a, S> {
             .collect();
         disks.iter().for_each(|disk| disk.observe_only(true));
         let looks = self.looks.take(&self.group, self.scenario.replicas);
+        if let Some(violation) = reads::read_views(&self.group, &looks, &mut self.reads) {
+            self.checks.found(violation);
+        }
         disks.iter().for_each(|disk| disk.observe_only(false));
         looks
     }
@@ -330,6 +342,50 @@ impl<'a, S: Lane> Simulation<'a, S> {
         let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.end(&self.group, &looks, self.world.now(), &verify);
+        if self.checks.is_clean() {
+            self.reopened(&looks)?;
+        }
+        Ok(())
+    }
+
+    /// Who is killed and started again without any peer has what it had.
+    fn reopened(&mut self, before: &[ReplicaLook]) -> Result<(), SimError> {
+        let claims = self.checks.claims().clone();
+        if !claims.damaged.is_empty() || !claims.forged.is_empty() {
+            return Ok(());
+        }
+        let alone: Vec<_> = (0..self.scenario.replicas)
+            .map(|replica| vec![self.group.id(replica)])
+            .collect();
+        self.world.partition(&alone);
+        for replica in 0..self.scenario.replicas {
+            if self.group.db(replica).is_some() {
+                self.group.crash(&self.world, replica, Crash::Kill);
+                self.group.restart(&self.world, replica);
+            }
+        }
+        let was_open =
+            |replica: &ReplicaLook| replica.look.is_some() && !claims.lost.contains(&replica.replica);
+        self.wait_for(
+            |group| {
+                let mut open = before.iter().filter(|replica| was_open(replica));
+                open.all(|replica| group.db(replica.replica).is_some())
+            },
+            "not every replica opened its database again",
+        )?;
+        self.world.run_for(REOPEN)?;
+        let after = self.take_looks();
+        let verify = self.world.env(self.group.id(0)).crypto().clone();
+        self.checks
+            .tick(&self.group, &after, self.world.now(), true, &verify);
+        for (before, after) in before.iter().zip(&after) {
+            if let Some(what) = reopened(before, after) {
+                self.checks.found(Violation {
+                    invariant: "reopened",
+                    what: format!("{} was started again without peers: {what}", before.name),
+                });
+            }
+        }
         Ok(())
     }
 
@@ -360,7 +416,11 @@ impl<'a, S: Lane> Simulation<'a, S> {
 
     /// Whoever lost a peer noticed it after a while, and connected again, though nobody had anything to say.
     fn connected(&mut self) -> Result<(), SimError> {
-        if self.checks.claims().is_restless {
+        let replicas: Vec<_> = (0..self.scenario.replicas)
+            .map(|replica| self.group.id(replica))
+            .collect();
+        let dead = self.world.dead_streams(&replicas);
+        if self.checks.claims().is_restless && dead.is_empty() {
             return Ok(());
         }
         let silence = (0..self.scenario.replicas)
@@ -371,6 +431,16 @@ impl<'a, S: Lane> Simulation<'a, S> {
         // handshake whose bytes were flipped before the heal has its own limit.
         self.world
             .run_for(Duration::from_millis(2 * silence.unwrap_or(0)) + RECONNECT)?;
+        let held = self.world.dead_streams(&replicas).intersection(&dead).count();
+        if held > 0 {
+            self.checks.found(Violation {
+                invariant: "connected",
+                what: format!("{held} streams are held whose other ends are gone since a long time"),
+            });
+        }
+        if self.checks.claims().is_restless {
+            return Ok(());
+        }
         for replica in 0..self.scenario.replicas {
             let Some(db) = self.group.db(replica) else {
                 continue;

@@ -85,6 +85,10 @@ fn append(workload: &Workload, replica: usize, at_ms: u64, name: &str, stream: &
             Op::put(key, value)
         };
         op.anchor = once_in(stream, workload.anchors);
+        if once_in(stream, workload.contested) {
+            let key = format!("k{}", stream.below(u64::from(workload.keys)));
+            op.reject_if = Some(padded(&key, workload.key_bytes_max));
+        }
         op
     };
     Append {

@@ -194,7 +194,12 @@ fn disk(choices: &mut Choices<'_>) -> DiskFaults {
 fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Vec<Workload> {
     let replicas = scenario.replicas;
     let joining = !scenario.members_only && choices.once_in(4) && replicas > 2;
-    let outsiders = if joining { replicas - 1..replicas } else { 0..0 };
+    let count = if joining {
+        choices.pick(&[1, 1, 2, 3]).min(replicas - 2)
+    } else {
+        0
+    };
+    let outsiders = replicas - count..replicas;
     let members: Vec<usize> = (0..replicas)
         .filter(|replica| !outsiders.contains(replica))
         .collect();
@@ -215,6 +220,7 @@ fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Ve
             appends: u32::try_from(choices.between(1, 6)).unwrap_or(1),
             batch_max: choices.pick(&[1, 3, 32]),
             optimistic: true,
+            contested: choices.pick(&[0, 2, 1]),
             ..workload(choices, outsiders.collect(), span_ms)
         });
     }
@@ -243,6 +249,7 @@ fn workload(choices: &mut Choices<'_>, replicas: Vec<usize>, span_ms: u64) -> Wo
         optimistic: false,
         refused: choices.pick(&[0, 0, 0, 12]),
         deletes: choices.pick(&[8, 2, 3, 0]),
+        contested: choices.pick(&[0, 0, 0, 6]),
         anchors: choices.pick(&[0, 0, 0, 0, 10]),
         replicas,
     }
