@@ -294,6 +294,13 @@ struct Hosted<'a, 'b> {
 
 impl Host for Hosted<'_, '_> {
     fn add_writer(&mut self, key: CoreKey, options: WriterOptions) {
+        if self.run.planted.has(Slip::ReAddIgnored)
+            && let Some(record) = self.flush.before().record(&key)
+            && record.is_removed
+            && Some(Weight(options.weight)) <= record.max_weight
+        {
+            return;
+        }
         self.flush.add_writer(key, Weight(options.weight));
     }
 

@@ -428,6 +428,13 @@ impl<'a, C: Sign> Change<'a, C> {
 
     /// Stores what a checked proof brings.
     pub(super) fn accept(&mut self, pointer: CorePointer, mut accepted: Accepted) -> Result<(), CoreError> {
+        if self.cores.planted.has(Slip::ManifestUnwritten)
+            && let Some(manifest) = accepted.manifest.take()
+        {
+            self.save(pointer)?;
+            self.cores.get_mut(pointer)?.auth.manifest = Some(manifest);
+            self.happened(pointer, Event::Manifest);
+        }
         if let Some(manifest) = accepted.manifest.take() {
             self.edit_auth(pointer, |auth| {
                 auth.manifest = Some(manifest);
@@ -447,7 +454,9 @@ impl<'a, C: Sign> Change<'a, C> {
             self.happened(pointer, Event::Download { index });
         }
         if let Some(length) = length {
-            self.effects.push((pointer, Effect::Received));
+            if !self.cores.planted.has(Slip::ReceivedUnoffered) {
+                self.effects.push((pointer, Effect::Received));
+            }
             self.happened(pointer, Event::Append { length });
             self.note_group(pointer)?;
         }
@@ -551,8 +560,11 @@ impl<'a, C: Sign> Change<'a, C> {
                             *length = ancestors.min(*length);
                         }
                     }
+                    let is_received =
+                        matches!(event, Event::Append { .. }) && core.main.head.signature.is_some();
                     let is_untold = matches!(event, Event::Download { .. })
-                        && self.cores.planted.has(Slip::DownloadUntold);
+                        && self.cores.planted.has(Slip::DownloadUntold)
+                        || is_received && self.cores.planted.has(Slip::LengthUntold);
                     // Nobody listening is fine.
                     let _ = core.events.send(event);
                     if !is_untold {

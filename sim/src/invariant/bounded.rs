@@ -8,8 +8,9 @@ use super::{Invariant, Look, Moment};
 /// Batches that may be held beyond twice the window: one portion of applying, and the own batch.
 const SLACK: usize = 64;
 
-/// Bytes that one more message may have, when there is room for a byte in the outbox: a block with its proof.
-const MESSAGE_BYTES: usize = 1 << 17;
+/// Bytes that one more message about each core may have, when there is room for a byte in the outbox: a block with its
+/// proof.
+const MESSAGE_BYTES: usize = 1 << 16;
 
 /// Connections of one peer at one time: one that runs, and those that nobody has given up yet.
 const SESSIONS_OF_A_PEER: usize = 24;
@@ -77,7 +78,9 @@ fn queues(moment: &Moment<'_>, look: &Look) -> Option<String> {
     over(
         "bytes for one peer",
         sizes.unsent_max,
-        settings.outbox_bytes_max.saturating_add(MESSAGE_BYTES),
+        settings
+            .outbox_bytes_max
+            .saturating_add((cores + 1) * MESSAGE_BYTES),
     )
     .or_else(|| {
         let most = settings.requests_queued_max.saturating_add(1).saturating_mul(2);

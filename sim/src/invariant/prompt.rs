@@ -10,8 +10,11 @@ use autobee::wire::{Length, Link, Timestamp};
 
 use super::{Invariant, Look, Moment};
 
-/// How long it may take: the clock is looked at every second, and a sync of a slow disk or a delayed task takes less.
+/// How long it may take: the clock is looked at every second, and a delayed task takes less.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take on a slow disk that has to sync many short segments before.
+const PATIENCE_OF_DISK: Duration = Duration::from_secs(4);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ enum What {
     Watch,
     /// Own blocks are not durable, and so shown to nobody.
     Own,
+    /// The core of a writer is not known to `status()`.
+    Writer,
     /// An entry from the future waits, though its time has come.
     Clock,
 }
@@ -61,6 +66,7 @@ impl Invariant for Promptness {
                     What::Watch,
                     is_behind(look).then_some((Some(look.view_head), Length::ZERO, None)),
                 ),
+                (What::Writer, is_unknown(look).then_some(none)),
                 // What is added meanwhile may be what is synced next.
                 (What::Own, (look.shown < own).then_some((None, look.shown, None))),
                 (What::Clock, look.overdue.map(|at| (None, Length::ZERO, Some(at)))),
@@ -73,7 +79,7 @@ impl Invariant for Promptness {
                 let waiting = self.waiting.entry((number, what)).or_insert(Waiting {
                     life: 0,
                     since: moment.now,
-                    state: none,
+                    state,
                 });
                 if (waiting.life, waiting.state) != (replica.life, state) {
                     *waiting = Waiting {
@@ -84,12 +90,18 @@ impl Invariant for Promptness {
                     self.waits += 1;
                 }
                 let waited = moment.now.saturating_sub(waiting.since);
-                if waited > PATIENCE {
+                let patience = if what == What::Own {
+                    PATIENCE_OF_DISK
+                } else {
+                    PATIENCE
+                };
+                if waited > patience {
                     let what = match what {
                         What::Watch => "a watch does not tell of the view as it is".to_owned(),
                         What::Own => {
                             format!("own blocks behind the first {} are not made durable", look.shown)
                         }
+                        What::Writer => "`status()` does not know a writer".to_owned(),
                         What::Clock => "an entry waits for the clock, which is beyond its time".to_owned(),
                     };
                     return Err(format!("{}: for {waited:?} {what}", replica.name));
@@ -114,4 +126,11 @@ fn is_behind(look: &Look) -> bool {
                     .zip(look.view.iter())
                     .any(|((key, value), (other_key, other_value))| key != other_key || value != other_value))
     })
+}
+
+/// True when the core of a writer is not known. Just after it was granted it may not be open yet.
+fn is_unknown(look: &Look) -> bool {
+    let known = |key| look.progress.iter().any(|progress| progress.key == key);
+    let mut writers = look.writers.iter();
+    writers.any(|writer| !writer.is_anchor && !known(writer.key))
 }

@@ -15,7 +15,35 @@ pub fn reopened(before: &ReplicaLook, after: &ReplicaLook) -> Option<String> {
     if after.set.is_none() {
         return Some("it did not come to an order".into());
     }
-    logs(before, after).or_else(|| state(before, after))
+    logs(before, after).or_else(|| set(before, after)).or_else(|| {
+        // What it has of strangers from whom it took nothing may have its turn now: then another set is ordered.
+        (before.known == after.known)
+            .then(|| state(before, after))
+            .flatten()
+    })
+}
+
+/// What was ordered takes part again.
+fn set(before: &Look, after: &Look) -> Option<String> {
+    let known = after.known.as_ref();
+    before
+        .writers
+        .iter()
+        .filter(|writer| !writer.is_anchor)
+        .find_map(|writer| {
+            let length = known
+                .and_then(|known| known.get(&writer.key))
+                .copied()
+                .unwrap_or_default();
+            let was = before.known.as_ref()?.get(&writer.key).copied()?;
+            (length < was).then(|| {
+                let key = writer.key.to_hex();
+                format!(
+                    "{length} blocks of the log {} are in its set, {was} before",
+                    &key[..8]
+                )
+            })
+        })
 }
 
 fn logs(before: &Look, after: &Look) -> Option<String> {

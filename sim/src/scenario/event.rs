@@ -156,7 +156,8 @@ pub enum Action {
         #[serde(default = "Action::weight_default")]
         weight: u64,
     },
-    /// One replica acknowledges another, as apply does of a stranger.
+    /// One replica acknowledges another, as apply does of a stranger. Itself: it appends so without being a writer, and
+    /// members acknowledge that.
     Ack {
         /// Who acknowledges.
         by: usize,

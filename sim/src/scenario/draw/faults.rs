@@ -356,7 +356,12 @@ impl<'a, 'b> Faults<'a, 'b> {
                 } else {
                     other
                 };
-                self.at(from, Action::Ack { by: replica, target });
+                let by = if is_outsider && self.choices.once_in(2) {
+                    target
+                } else {
+                    replica
+                };
+                self.at(from, Action::Ack { by, target });
             }
             Kind::RemoveRace => {
                 // It goes on writing apart from the others, who remove it, and perhaps take it back.
