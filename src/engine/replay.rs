@@ -297,7 +297,6 @@ impl Host for Hosted<'_, '_> {
         if self.run.planted.has(Slip::ReAddIgnored)
             && let Some(record) = self.flush.before().record(&key)
             && record.is_removed
-            && Some(Weight(options.weight)) <= record.max_weight
         {
             return;
         }

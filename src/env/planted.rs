@@ -201,7 +201,7 @@ slips! {
         BaseLinkWaits "link_to_the_start_waits"
             "A batch that links the last forgotten block of a writer waits for that block."
         ReAddIgnored "removed_writer_not_added_again"
-            "A removed writer that is granted no more than before stays removed."
+            "A removed writer that is added again stays removed."
         ClaimUnchecked "claim_unchecked"
             "A claim counts whether its signature is good or not."
         OldestHeadMissed "append_misses_oldest_head"

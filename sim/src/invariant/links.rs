@@ -108,10 +108,13 @@ impl AppendLinks {
         reached
     }
 
+    /// None of a block that is not here: it may come, and is not in the order before.
     fn links_of(&mut self, look: &Look, core: CoreKey, length: Length) -> &[Link] {
+        let Some(block) = look.logs.get(&core).and_then(|log| log.block(length)) else {
+            return &[];
+        };
         self.links.entry((core, length)).or_insert_with(|| {
-            let block = look.logs.get(&core).and_then(|log| log.block(length));
-            let block = block.and_then(|block| OplogBlock::from_bytes(block).ok());
+            let block = OplogBlock::from_bytes(block).ok();
             block.map(|block| block.links).unwrap_or_default()
         })
     }

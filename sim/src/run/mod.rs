@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use autobee::db::sim_hooks;
 use autobee::env::Env as _;
+use autobee::wire::oplog::OplogBlock;
+use autobee::wire::{Decode as _, Link};
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -24,10 +26,10 @@ use crate::hostile::{Hostiles, Known};
 use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, reopened};
 use crate::lane::Lane;
 use crate::replica::Crash;
-use crate::scenario::{CryptoChoice, Scenario};
+use crate::scenario::{Action, CryptoChoice, Scenario};
 use crate::seed::Stream;
 use crate::trace::TraceSink;
-use crate::workload::Op;
+use crate::workload::{Op, SELF};
 use crate::world::{NameError, RunError, World, WorldConfig};
 use checks::Checks;
 use group::Group;
@@ -329,6 +331,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             return Ok(());
         }
         self.checks.gathering(self.gathering());
+        self.answered();
         self.connected()?;
         // What a grant owes takes a round of appends each to be attested, claimed, and recorded.
         for _ in 0..PIN_ROUNDS {
@@ -453,6 +456,45 @@ impl<'a, S: Lane> Simulation<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// A stranger that was let in was acknowledged by a member, where nothing kept members from it.
+    fn answered(&mut self) {
+        let is_calm = |event: &crate::scenario::Event| {
+            matches!(
+                event.action,
+                Action::Ack { .. } | Action::Heal | Action::Path { .. }
+            )
+        };
+        if !self.scenario.event.iter().all(is_calm) || !self.scenario.hostile.is_empty() {
+            return;
+        }
+        let looks = self.take_looks();
+        for replica in &looks {
+            let Some(look) = replica.look.as_ref().filter(|look| look.is_writable) else {
+                continue;
+            };
+            let asks = |head: &Link| {
+                let block = look.logs.get(&head.key)?.block(head.length)?;
+                let block = OplogBlock::from_bytes(block).ok()?;
+                let op: Op = serde_json::from_slice(&block.value?).ok()?;
+                (block.optimistic && op.ack.as_deref() == Some(SELF)).then_some(())
+            };
+            if let Some(head) = look
+                .heads
+                .iter()
+                .find(|head| head.key != look.local && asks(head).is_some())
+            {
+                self.checks.found(Violation {
+                    invariant: "answered",
+                    what: format!(
+                        "{} let a stranger in with block {} of its log, and no member acknowledges that",
+                        replica.name, head.length
+                    ),
+                });
+                return;
+            }
+        }
     }
 
     /// How long it may take until everybody has noticed that a connection is dead, and connected again.

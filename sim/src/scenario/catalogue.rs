@@ -96,6 +96,7 @@ pub(crate) fn everything() -> Table {
         optimistic: true,
         refused: 1,
         contested: 1,
+        asking: 1,
         deletes: 1,
         anchors: 1,
     };

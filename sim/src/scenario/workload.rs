@@ -39,6 +39,9 @@ pub struct Workload {
     /// when 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub contested: u32,
+    /// One in so many values asks to be let in, which members acknowledge; none when 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asking: u32,
     /// One in so many values removes a key; none when 0.
     #[serde(default = "Workload::deletes_default")]
     pub deletes: u32,

@@ -225,6 +225,7 @@ fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Ve
             batch_max: choices.pick(&[1, 3, 32]),
             optimistic: true,
             contested: choices.pick(&[0, 2, 1]),
+            asking: choices.pick(&[0, 2, 1]),
             ..workload(choices, scenario, outsiders.collect(), span_ms)
         });
     }
@@ -249,7 +250,7 @@ fn workload(choices: &mut Choices<'_>, scenario: &Scenario, replicas: Vec<usize>
         value_bytes_max: if is_large && is_fast {
             choices.pick(&[2_000, 6_000, 40_000])
         } else if is_large {
-            choices.pick(&[2_000, 4_000, 6_000])
+            choices.pick(&[1_000, 2_000])
         } else {
             choices.pick(&[0, 0, 100])
         },
@@ -259,6 +260,7 @@ fn workload(choices: &mut Choices<'_>, scenario: &Scenario, replicas: Vec<usize>
         refused: choices.pick(&[0, 0, 0, 12]),
         deletes: choices.pick(&[8, 2, 3, 0]),
         contested: choices.pick(&[0, 0, 0, 6]),
+        asking: 0,
         anchors: choices.pick(&[0, 0, 0, 0, 10]),
         replicas,
     }
