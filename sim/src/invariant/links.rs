@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use autobee::crypto::CoreKey;
+use autobee::crypto::{CoreKey, Hash};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Length, Link};
 
@@ -15,8 +15,8 @@ use super::{Invariant, Look, Moment};
 #[derive(Debug, Default)]
 pub struct AppendLinks {
     before: BTreeMap<usize, Before>,
-    /// What each block links. Where a log may have two continuations nothing is looked at.
-    links: BTreeMap<(CoreKey, Length), Vec<Link>>,
+    /// What each block links, by the digest of the log with it: what the power took may be written again otherwise.
+    links: BTreeMap<(CoreKey, Hash), Vec<Link>>,
     appends: u64,
 }
 
@@ -110,10 +110,12 @@ impl AppendLinks {
 
     /// None of a block that is not here: it may come, and is not in the order before.
     fn links_of(&mut self, look: &Look, core: CoreKey, length: Length) -> &[Link] {
-        let Some(block) = look.logs.get(&core).and_then(|log| log.block(length)) else {
+        let log = look.logs.get(&core);
+        let Some((block, digest)) = log.and_then(|log| Some((log.block(length)?, log.digest(length)?)))
+        else {
             return &[];
         };
-        self.links.entry((core, length)).or_insert_with(|| {
+        self.links.entry((core, digest)).or_insert_with(|| {
             let block = OplogBlock::from_bytes(block).ok();
             block.map(|block| block.links).unwrap_or_default()
         })
