@@ -47,7 +47,9 @@ pub struct EngineSet {
     pub timestamp: Timestamp,
     /// Batches that were applied or recorded, as the system tree counts them.
     pub flushes: u64,
-    /// The time for which the next entry from the future waits, when the local clock says that it has come.
+    /// The time for which the next entry from the future waits.
+    pub waits_until: Option<Timestamp>,
+    /// The same, when the local clock says that it has come.
     pub overdue: Option<Timestamp>,
 }
 
@@ -112,6 +114,7 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
         heads: engine.system().heads().iter().collect(),
         timestamp: engine.system().timestamp(),
         flushes: engine.system().flushes(),
+        waits_until: engine.waits_until(),
         overdue: engine.waits_until().filter(|at| *at <= db.shared.now()),
     })
 }

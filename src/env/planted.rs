@@ -112,8 +112,6 @@ slips! {
             "Who waits for changes of a core does not hear of blocks that come from peers."
         ReceivedUnoffered "received_head_unoffered"
             "What comes of another's log is not offered to further peers before the core is opened anew."
-        LengthUntold "received_length_untold"
-            "Who waits for changes of a core does not hear that it is known to be longer."
         ManifestUnwritten "manifest_unwritten"
             "A manifest that a peer sends is held in memory, and not stored."
     }

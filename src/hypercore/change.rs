@@ -560,11 +560,8 @@ impl<'a, C: Sign> Change<'a, C> {
                             *length = ancestors.min(*length);
                         }
                     }
-                    let is_received =
-                        matches!(event, Event::Append { .. }) && core.main.head.signature.is_some();
                     let is_untold = matches!(event, Event::Download { .. })
-                        && self.cores.planted.has(Slip::DownloadUntold)
-                        || is_received && self.cores.planted.has(Slip::LengthUntold);
+                        && self.cores.planted.has(Slip::DownloadUntold);
                     // Nobody listening is fine.
                     let _ = core.events.send(event);
                     if !is_untold {

@@ -509,10 +509,10 @@ impl<'a, S: Lane> Simulation<'a, S> {
         Duration::from_millis(2 * silence.unwrap_or(0)) + RECONNECT
     }
 
-    /// True when cores of strangers take turns, of which each is looked at for a while.
+    /// True when cores of strangers take turns, of which each is looked at for a while, or an entry waits for its time.
     fn has_turns(&self, replica: usize) -> bool {
         let held = self.group.db(replica).and_then(|db| sim_hooks::held(&db).ok());
-        held.is_some_and(|held| held.sizes.strangers_waiting > 0)
+        held.is_some_and(|held| held.sizes.strangers_waiting > 0 || held.waits_until.is_some())
     }
 
     /// Each member that is there writes once more: what strangers wrote and was accepted is linked by members then.

@@ -126,6 +126,11 @@ impl Scenario {
     }
 }
 
+/// True for a path that carries values of any size in time.
+const fn is_fast(path: &PathConfig) -> bool {
+    path.bytes_per_ms >= FAST_BYTES_PER_MS && path.window >= FAST_WINDOW
+}
+
 fn network(choices: &mut Choices<'_>) -> PathConfig {
     let calm = PathConfig::default();
     match choices.below(6) {
@@ -236,8 +241,7 @@ fn workload(choices: &mut Choices<'_>, scenario: &Scenario, replicas: Vec<usize>
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let is_large = choices.once_in(6);
     // Through a narrow path large values take longer than all may take to agree.
-    let path = &scenario.network;
-    let is_fast = path.bytes_per_ms >= FAST_BYTES_PER_MS && path.window >= FAST_WINDOW;
+    let is_fast = is_fast(&scenario.network);
     let appends = choices.between(2, if is_large { 10 } else { 24 });
     let batch_max = choices.pick(&[1, 3, 2, 6, 40]);
     // Long runs say little more than short ones, and take their time.

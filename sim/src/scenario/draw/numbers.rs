@@ -36,6 +36,10 @@ pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
     for (name, values) in numbers {
         if choices.once_in(2) {
             let value = choices.pick(values);
+            // An answer that takes longer than that is taken back, asked for again, and takes as long again.
+            if *name == "answer_ms_max" && !super::is_fast(&scenario.network) {
+                continue;
+            }
             scenario.settings.insert((*name).into(), value.into());
         }
     }
