@@ -234,10 +234,17 @@ impl Entropy for SimEntropy {
 
 impl Spawn for SimSpawn {
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
-        let task = self
-            .world
-            .upgrade()
-            .and_then(|world| world.spawn(self.owner, name, future));
+        let late = self.clock().with(|state| state.late_start(self.owner)).flatten();
+        let task = self.world.upgrade().and_then(|world| match late {
+            None => world.spawn(self.owner, name, future),
+            Some(late) => {
+                let clock = self.clock();
+                world.spawn(self.owner, name, async move {
+                    clock.sleep(late).await;
+                    future.await;
+                })
+            }
+        });
         let world = self.world.clone();
         TaskHandle::new(move || {
             if let (Some(task), Some(world)) = (task, world.upgrade()) {

@@ -1,6 +1,6 @@
 //! What the schedulers have in common, so that one scenario runs under each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -60,6 +60,10 @@ pub trait Lane: Sized {
     fn heal(&self);
     /// Resets all streams between two replicas.
     fn reset_between(&self, a: ReplicaId, b: ReplicaId);
+    /// Lets all streams between two replicas go silent for ever, without a word to either.
+    fn mute_between(&self, a: ReplicaId, b: ReplicaId);
+    /// Streams of which one of these replicas holds an end, though nothing can come from the other one any more.
+    fn dead_streams(&self, of: &[ReplicaId]) -> BTreeSet<u64>;
     /// Ends the process of a replica.
     fn crash(&self, replica: ReplicaId, how: Crash);
     /// Starts a replica that is down, and its program.
@@ -170,6 +174,14 @@ macro_rules! lane {
 
             fn reset_between(&self, a: ReplicaId, b: ReplicaId) {
                 self.reset_between(a, b);
+            }
+
+            fn mute_between(&self, a: ReplicaId, b: ReplicaId) {
+                self.mute_between(a, b);
+            }
+
+            fn dead_streams(&self, of: &[ReplicaId]) -> BTreeSet<u64> {
+                self.dead_streams(of)
             }
 
             fn crash(&self, replica: ReplicaId, how: Crash) {

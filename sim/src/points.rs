@@ -54,6 +54,12 @@ impl Points {
         stream.as_mut().is_some_and(|stream| stream.chance(SHARE_64K))
     }
 
+    /// A number below `bound`, for a point that fires.
+    pub(crate) fn below(&mut self, point: &'static str, bound: u64) -> u64 {
+        let stream = self.streams.get_mut(point).and_then(Option::as_mut);
+        stream.map_or(0, |stream| stream.below(bound))
+    }
+
     /// Whether the engine is to have the defect `bug`.
     pub(crate) fn is_planted(&self, bug: &str) -> bool {
         self.planted.contains(bug)

@@ -77,7 +77,11 @@ impl Diff {
         let reader = Reader { bee: &bee, blocks };
         loop {
             match (self.left.peek(&reader)?, self.right.peek(&reader)?) {
-                (Step::Subtree(left), Step::Subtree(right)) if left == right => {
+                (Step::Subtree(left), Step::Subtree(right))
+                    if left == right
+                        || bee.has(Slip::DiffSameBlock)
+                            && (left.core, left.seq) == (right.core, right.seq) =>
+                {
                     self.left.skip();
                     self.right.skip();
                 }
@@ -104,7 +108,7 @@ impl Diff {
                 }
                 (Step::Key(left, left_text), Step::Key(right, right_text)) => {
                     let order = left_text.cmp(&right_text);
-                    let order = if self.left.range().is_reverse() {
+                    let order = if self.left.range().is_reverse() && !bee.has(Slip::ReverseDiffForward) {
                         order.reverse()
                     } else {
                         order

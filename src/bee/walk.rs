@@ -13,6 +13,7 @@ use super::family::{DEPTH_MAX, Reader};
 use super::node::{KeyAt, KeySlot, KidAt, KidSlot, Node};
 use super::place::Place;
 use super::range::Range;
+use crate::env::Slip;
 
 /// Where a walk is.
 #[derive(Debug, Clone)]
@@ -188,6 +189,7 @@ impl Walk {
             (Err(position), _, _) => (position, true),
             (Ok(position), true, false) => (position, false),
             (Ok(position), false, false) => (position + 1, true),
+            (Ok(position), true, true) if reader.bee.has(Slip::ReverseBoundOut) => (position, true),
             (Ok(position), true, true) => (position + 1, false),
             (Ok(position), false, true) => (position, true),
         })

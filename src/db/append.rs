@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::shared::{LATE, Shared, State, lock};
 use crate::crypto::CoreKey;
 use crate::engine::{ComposeError, Drained, OwnBatch, Stop};
-use crate::env::{Clock as _, Env, Point, Spawn as _, TraceEvent};
+use crate::env::{Clock as _, Env, Point, Slip, Spawn as _, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::CoreError;
 use crate::store::Seq;
@@ -87,7 +87,9 @@ impl<E: Env> Drop for Unfinished<'_, E> {
             }
             state.own.outcome.take()
         };
-        if let Some(Ok((_, seq))) = written {
+        if let Some(Ok((_, seq))) =
+            written.filter(|_| !self.shared.store.planted().has(Slip::AbandonedUnsynced))
+        {
             self.shared.sync_later(seq);
         }
         let shared = Arc::clone(self.shared);

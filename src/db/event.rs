@@ -197,7 +197,8 @@ impl<E: Env> State<E> {
             }
             self.news.writers = writers;
             let is_writable = self.engine.is_writer(&self.cores.local());
-            if std::mem::replace(&mut self.news.is_writable, is_writable) != is_writable {
+            let is_untold = !is_writable && self.cores.store().planted().has(Slip::UnwritableUntold);
+            if std::mem::replace(&mut self.news.is_writable, is_writable) != is_writable && !is_untold {
                 self.news.send(if is_writable {
                     Event::Writable
                 } else {

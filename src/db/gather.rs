@@ -111,12 +111,17 @@ impl<E: Env> Shared<E> {
     }
 
     async fn drain_gathered(self: &Arc<Self>) {
-        {
+        let is_reset_late = self.store.planted().has(Slip::GatherResetLate);
+        let reset = || {
             let mut gather = lock(&self.gather);
             (gather.blocks, gather.bytes, gather.since) = (0, 0, None);
-        }
+        };
+        reset();
         // What went wrong with applying is kept in the engine.
         let _ = Box::pin(self.drain()).await;
+        if is_reset_late {
+            reset();
+        }
     }
 
     /// When what waits has waited long enough; none when nothing waits.

@@ -11,7 +11,7 @@ use crate::engine::{AnchorKeys, Covered};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::CoreError;
-use crate::wire::{Index, Length, Link};
+use crate::wire::{Index, Length, Link, Timestamp};
 
 /// What the engine of a database holds at one moment.
 #[derive(Debug, Clone)]
@@ -41,6 +41,16 @@ pub struct EngineSet {
     pub system: Link,
     /// The head of the view.
     pub view: Link,
+    /// What an append would stand on, oldest first.
+    pub heads: Vec<Link>,
+    /// The highest timestamp in the order.
+    pub timestamp: Timestamp,
+    /// Batches that were applied or recorded, as the system tree counts them.
+    pub flushes: u64,
+    /// The time for which the next entry from the future waits.
+    pub waits_until: Option<Timestamp>,
+    /// The same, when the local clock says that it has come.
+    pub overdue: Option<Timestamp>,
 }
 
 /// Numbers that must stay bounded.
@@ -101,6 +111,11 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
         own_durable: state.cores.offered_length(&db.shared.local),
         system: engine.records().head(),
         view: engine.view().head(),
+        heads: engine.system().heads().iter().collect(),
+        timestamp: engine.system().timestamp(),
+        flushes: engine.system().flushes(),
+        waits_until: engine.waits_until(),
+        overdue: engine.waits_until().filter(|at| *at <= db.shared.now()),
     })
 }
 

@@ -208,7 +208,12 @@ impl Wanted {
         }
         to_open.append(unopened);
         let awaited = engine.awaited();
-        to_open.extend(awaited.iter().filter(|key| cores.get(key).is_none()));
+        let awaited_go = cores.store().planted().has(Slip::AwaitedUnopened);
+        to_open.extend(
+            awaited
+                .iter()
+                .filter(|key| cores.get(key).is_none() && !awaited_go),
+        );
         let is_wanted = |key: &CoreKey| engine.is_member(key) || awaited.contains(key);
         strangers.retain(|key| !is_wanted(key));
         if !engine.takes_strangers() {
@@ -216,7 +221,9 @@ impl Wanted {
         }
         let linked = engine.missing().map(|link| link.key);
         let is_new = |key: &CoreKey| !awaited.contains(key) && cores.get(key).is_none();
-        strangers.announce(None, linked.filter(is_new));
+        if !cores.store().planted().has(Slip::LinkedUnfetched) {
+            strangers.announce(None, linked.filter(is_new));
+        }
         let mut turns = Vec::new();
         while let Some(turn) = strangers.next(now, |key| cores.get(key).is_some() || is_wanted(key)) {
             turns.push(turn);

@@ -8,7 +8,7 @@ use super::encryption::DatabaseKeys;
 use super::reader::Reader;
 use super::{Anchor, Engine};
 use crate::crypto::{CoreKey, Verify};
-use crate::wire::{Encode as _, Length};
+use crate::wire::{Encode as _, Length, Timestamp};
 
 /// The set of batches that the order, the records and the view are those of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,13 @@ impl<V: Verify> Engine<V> {
         let is_all = blocks.len() as u64 == length.0;
         let blocks = blocks.iter().map(|block| Some(block.to_bytes().ok()?.into()));
         is_all.then(|| blocks.collect()).flatten()
+    }
+
+    /// When the clock lets the next batch into the set that only waits for it; in the past when nobody has drained
+    /// since.
+    #[must_use]
+    pub fn waits_until(&self) -> Option<Timestamp> {
+        self.readers.values().filter_map(Reader::due).min()
     }
 
     /// The keys of anchors, as they are in this database.

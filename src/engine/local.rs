@@ -62,6 +62,9 @@ impl<V: Verify> Engine<V> {
             self.testimony = super::Testimony::default();
         }
         self.testimony.set_local(local, self.system().clone());
+        if self.planted.has(Slip::HeardForgotten) {
+            self.testimony.forget_heard();
+        }
         self.listen(0);
     }
 
@@ -118,7 +121,9 @@ impl<V: Verify> Engine<V> {
     #[must_use]
     pub fn owes_ack(&self) -> bool {
         let is_writer = |local: CoreKey| self.is_writer(&local);
-        self.testimony.wants_ack() && self.testimony.local().is_some_and(is_writer)
+        !self.planted.has(Slip::AckNotBegun)
+            && self.testimony.wants_ack()
+            && self.testimony.local().is_some_and(is_writer)
     }
 
     /// The blocks of a batch as its log gets them, at the end of the round that applied it. The last one says where
@@ -200,7 +205,8 @@ impl<V: Verify> Engine<V> {
         } else {
             usize::MAX
         };
-        self.system().links_for(local).take(most).collect()
+        let missed = usize::from(self.planted.has(Slip::OldestHeadMissed));
+        self.system().links_for(local).skip(missed).take(most).collect()
     }
 
     fn compose_blocks(

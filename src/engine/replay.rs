@@ -294,6 +294,12 @@ struct Hosted<'a, 'b> {
 
 impl Host for Hosted<'_, '_> {
     fn add_writer(&mut self, key: CoreKey, options: WriterOptions) {
+        if self.run.planted.has(Slip::ReAddIgnored)
+            && let Some(record) = self.flush.before().record(&key)
+            && record.is_removed
+        {
+            return;
+        }
         self.flush.add_writer(key, Weight(options.weight));
     }
 

@@ -198,6 +198,11 @@ impl Testimony {
         };
     }
 
+    /// Forgets what others attested: a slip.
+    pub(super) fn forget_heard(&mut self) {
+        self.heard.clear();
+    }
+
     /// Whose duties are kept.
     pub(super) const fn local(&self) -> Option<CoreKey> {
         self.local

@@ -94,6 +94,10 @@ slips! {
             "What opening finds counts as durable without being written again and synced."
         LastFrameUnchecked "torn_tail_accepted"
             "Opening takes a last frame whose checksum is wrong."
+        LaterServed "later_waiters_served"
+            "A sync that ends answers all who wait, also for what was committed after it began."
+        FailedCounts "failed_sync_counts"
+            "A sync that failed counts as made."
     }
     Hypercore {
         UnsyncedOffer "unsynced_offer"
@@ -106,6 +110,10 @@ slips! {
             "The counter of cores is not stored with a core that is made, so that after a restart another one takes its place."
         DownloadUntold "download_wakes_nobody"
             "Who waits for changes of a core does not hear of blocks that come from peers."
+        ReceivedUnoffered "received_head_unoffered"
+            "What comes of another's log is not offered to further peers before the core is opened anew."
+        ManifestUnwritten "manifest_unwritten"
+            "A manifest that a peer sends is held in memory, and not stored."
     }
     Replication {
         GivenUpForgotten "given_up_block_not_asked_again"
@@ -132,6 +140,14 @@ slips! {
             "An announcement replaces the one before it, also when nobody has looked at that."
         NeverUncorked "batch_never_uncorked"
             "Answers to several messages that came as one batch are collected, and never sent."
+        NoDataForgotten "refused_request_not_given_back"
+            "What a peer says it does not have stays asked for."
+        StaleForgotten "stale_answer_not_asked_again"
+            "A request whose answer is about an older state of the log is not made again."
+        DownloadedUntold "downloaded_block_untold"
+            "A block that comes from one peer is not announced to the others."
+        OneAnnounced "announcement_of_one_core"
+            "Of the cores that are due to be announced only the first one is."
     }
     Engine {
         TieBreak "wrong_tie_break"
@@ -182,6 +198,16 @@ slips! {
             "A late batch that claims a higher weight takes back only what loses to the weight from before."
         BaseLinkWaits "link_to_the_start_waits"
             "A batch that links the last forgotten block of a writer waits for that block."
+        ReAddIgnored "removed_writer_not_added_again"
+            "A removed writer that is added again stays removed."
+        ClaimUnchecked "claim_unchecked"
+            "A claim counts whether its signature is good or not."
+        OldestHeadMissed "append_misses_oldest_head"
+            "An append does not link the oldest head."
+        HeardForgotten "attestations_heard_are_forgotten"
+            "Attestations about the local writer are forgotten when the engine is opened anew."
+        AckNotBegun "acknowledgement_not_begun"
+            "No member acknowledges the batch of a stranger that apply lets in."
     }
     Bee {
         MedianTwice "split_keeps_median"
@@ -196,6 +222,14 @@ slips! {
             "A value that is as long as the one before it is not written."
         FirstValueRead "value_apart_is_the_first"
             "Of the values that a block keeps apart from their keys the first is read for each."
+        ReverseBoundOut "reverse_leaves_out_its_bound"
+            "A walk from the last key to the first leaves out the key of its inclusive bound."
+        ReverseDiffForward "changes_in_reverse_compare_forwards"
+            "Changes from the last key to the first pair keys as if they came from the first to the last."
+        SeparatorKept "borrow_keeps_separator"
+            "A key that is borrowed from the right leaves the key between the nodes where it is."
+        DiffSameBlock "changes_skip_nodes_of_one_block"
+            "Changes pass over two subtrees whose nodes are in one block, as if they were the same."
     }
     Db {
         SystemBeforeView "system_before_view"
@@ -220,6 +254,16 @@ slips! {
             "After going back only the cores of those who are members there are handed to the engine again."
         PortionEndsDrain "drain_ends_with_a_portion"
             "A drain that is to go on after a portion ends there."
+        GatherResetLate "gathered_during_a_drain_is_forgotten"
+            "What comes in while gathered blocks are ordered counts as ordered with them."
+        AwaitedUnopened "awaited_cores_unopened"
+            "Cores for which batches wait are not opened unless they are those of members."
+        LinkedUnfetched "linked_strangers_unfetched"
+            "Cores of strangers that batches link are not fetched."
+        UnwritableUntold "unwritable_untold"
+            "Nobody is told that the local writer may write no longer."
+        AbandonedUnsynced "abandoned_append_unsynced"
+            "An append whose caller went away is written without a sync."
     }
 }
 

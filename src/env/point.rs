@@ -35,7 +35,6 @@ macro_rules! points {
                         Some("no program truncates the log of a writer")
                     }
                     Self::AnchorFound => Some("nothing but a fast-forward links anchors"),
-                    Self::ManyHeads => Some("it takes 29 writers, which make a run too long for each change"),
                     _ => None,
                 }
             }

@@ -448,6 +448,12 @@ impl<'a, C: Sign> Change<'a, C> {
     /// Stores what a checked proof brings.
     pub(super) fn accept(&mut self, pointer: CorePointer, mut accepted: Accepted) -> Result<(), CoreError> {
         self.save(pointer)?;
+        if self.cores.planted.has(Slip::ManifestUnwritten)
+            && let Some(manifest) = accepted.manifest.take()
+        {
+            self.cores.get_mut(pointer)?.auth.manifest = Some(manifest);
+            self.happened(pointer, Event::Manifest);
+        }
         if let Some(manifest) = accepted.manifest.take() {
             self.edit_auth(pointer, |auth| {
                 auth.manifest = Some(manifest);
@@ -467,7 +473,9 @@ impl<'a, C: Sign> Change<'a, C> {
             self.happened(pointer, Event::Download { index });
         }
         if let Some(length) = length {
-            self.effects.push((pointer, Effect::Received));
+            if !self.cores.planted.has(Slip::ReceivedUnoffered) {
+                self.effects.push((pointer, Effect::Received));
+            }
             self.happened(pointer, Event::Append { length });
             self.note_group(pointer)?;
         }

@@ -410,7 +410,9 @@ impl Owner {
             Ok(seq) => drop(self.shared.durable.fetch_max(seq.0, Ordering::AcqRel)),
             Err(error) => inbox.failed = Some(error.clone()),
         }
-        let is_served = |(seq, _): &(Seq, Answer)| durable.is_none_or(|durable| *seq <= durable);
+        let serves_all = self.shared.planted.has(Slip::LaterServed);
+        let is_served =
+            |(seq, _): &(Seq, Answer)| serves_all || durable.is_none_or(|durable| *seq <= durable);
         let (served, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_served);
         inbox.waiting = rest;
         drop(inbox);

@@ -1,11 +1,22 @@
 //! What is in memory stays within its bounds.
 //!
 //! Source: `Settings::window_batches` and `db::Held`: twice the window is held, and what waits is bounded by what is here.
+//! `Settings::outbox_bytes_max`, `requests_queued_max` and `stranger_cores_max` bound what peers can make one hold.
 
-use super::{Invariant, Moment};
+use super::{Invariant, Look, Moment};
 
 /// Batches that may be held beyond twice the window: one portion of applying, and the own batch.
 const SLACK: usize = 64;
+
+/// Bytes that one more message about each core may have, when there is room for a byte in the outbox: a block with its
+/// proof.
+const MESSAGE_BYTES: usize = 1 << 16;
+
+/// Connections of one peer at one time: one that runs, and those that nobody has given up yet.
+const SESSIONS_OF_A_PEER: usize = 24;
+
+/// Cores besides those of writers and strangers: the bootstrap core, the own one, and those of the trees.
+const OWN_CORES: usize = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,6 +39,9 @@ impl Invariant for Bounds {
                     replica.name, held.waiting
                 ));
             }
+            if let Some(what) = queues(moment, look) {
+                return Err(format!("{} {what}", replica.name));
+            }
             self.looks += 1;
         }
         Ok(())
@@ -36,11 +50,12 @@ impl Invariant for Bounds {
     fn end(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         self.tick(moment)?;
         for (replica, look) in moment.open() {
-            let most = look.window_batches.saturating_mul(2).saturating_add(SLACK);
+            let window = look.settings.window_batches;
+            let most = window.saturating_mul(2).saturating_add(SLACK);
             if look.held.batches > most {
                 return Err(format!(
                     "{} holds {} batches of the order in memory, with a window of {}",
-                    replica.name, look.held.batches, look.window_batches
+                    replica.name, look.held.batches, window
                 ));
             }
         }
@@ -50,4 +65,39 @@ impl Invariant for Bounds {
     fn counts(&self) -> Vec<(&'static str, u64)> {
         vec![("bounded memories", self.looks)]
     }
+}
+
+/// What is held for peers, and because of them.
+fn queues(moment: &Moment<'_>, look: &Look) -> Option<String> {
+    let (sizes, settings) = (look.sizes, &look.settings);
+    let over = |what: &str, count: usize, most: usize| {
+        (count > most).then(|| format!("has {count} {what}, at most {most} are allowed"))
+    };
+    let peers = moment.replicas.len() + moment.claims.hostile;
+    let cores = sizes.cores.max(1);
+    over(
+        "bytes for one peer",
+        sizes.unsent_max,
+        settings
+            .outbox_bytes_max
+            .saturating_add((cores + 1) * MESSAGE_BYTES),
+    )
+    .or_else(|| {
+        let most = settings.requests_queued_max.saturating_add(1).saturating_mul(2);
+        over(
+            "requests of one peer",
+            sizes.unanswered_max,
+            most.saturating_mul(cores),
+        )
+    })
+    .or_else(|| over("sessions", sizes.sessions, peers * SESSIONS_OF_A_PEER))
+    .or_else(|| over("strangers", sizes.strangers, settings.stranger_cores_max))
+    .or_else(|| {
+        let known = look.writers.len() + sizes.strangers;
+        over(
+            "open cores",
+            sizes.cores,
+            known + settings.stranger_cores_max + OWN_CORES,
+        )
+    })
 }

@@ -29,6 +29,12 @@ pub struct Claims {
     pub forged: BTreeSet<usize>,
     /// Replicas whose clock was far ahead: what they took then may wait again, when they look at it with the clock put right.
     pub turned_back: BTreeSet<usize>,
+    /// Replicas that do nothing for a while.
+    pub paused: BTreeSet<usize>,
+    /// Replicas whose disk fails, fills up or lies for a while.
+    pub unsound: BTreeSet<usize>,
+    /// How many hostile peers there are.
+    pub hostile: usize,
     /// Replicas that never come back.
     pub lost: BTreeSet<usize>,
     /// Replicas that reach each other in the end.
@@ -64,11 +70,17 @@ impl Claims {
         };
         for event in &scenario.event {
             match &event.action {
-                Action::Disk { replica, faults } => claims.disk(*replica, faults),
+                Action::Disk { replica, faults } => {
+                    claims.unsound.insert(*replica);
+                    claims.disk(*replica, faults);
+                }
                 Action::Wipe { replica } => {
                     claims.wiped.insert(*replica);
                 }
                 Action::Remove { .. } => claims.removes = true,
+                Action::Pause { replica } => {
+                    claims.paused.insert(*replica);
+                }
                 Action::Restore { replica } => {
                     claims.forking.insert(*replica);
                     claims.forgetful.insert(*replica);
@@ -99,6 +111,7 @@ impl Claims {
                 _ => {}
             }
         }
+        claims.hostile = scenario.hostile.len();
         for (number, hostile) in scenario.hostile.iter().enumerate() {
             let own = hostile.forks_itself().then_some(scenario.replicas + number);
             claims.forking.extend(hostile.may_fork().or(own));

@@ -12,11 +12,14 @@ mod claims;
 mod convergence;
 mod equal_sets;
 mod gathering;
+mod links;
 mod log_copy;
 mod logs;
 mod moment;
 mod own_log;
+mod prompt;
 mod reference;
+mod reopened;
 mod seen;
 mod sets;
 mod told;
@@ -35,11 +38,14 @@ pub(crate) use claims::SKEW_HARMLESS_MS;
 pub use convergence::{convergence, is_beyond_reach};
 pub use equal_sets::EqualSets;
 pub use gathering::{Healing, gathering};
+pub use links::AppendLinks;
 pub use log_copy::LogCopy;
 pub use logs::EqualLogs;
 pub use moment::{Acknowledged, Look, Moment, Progress, ReplicaLook};
 pub use own_log::OwnLogs;
+pub use prompt::Promptness;
 pub use reference::{Model, reference};
+pub use reopened::reopened;
 pub use seen::Seen;
 pub use sets::GrowingSets;
 pub use told::ToldTruth;
@@ -104,8 +110,10 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(GrowingSets::default()),
         Box::new(AppliedLengths::default()),
         Box::new(CausalOrder::default()),
+        Box::new(AppendLinks::default()),
         Box::new(EqualSets::default()),
         Box::new(ToldTruth::default()),
+        Box::new(Promptness::default()),
         Box::new(Bounds::default()),
         Box::new(WeightsReached::default()),
     ]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use autobee::Settings;
 use autobee::crypto::{CoreKey, Hash};
 use autobee::db::sim_hooks::Sizes;
 use autobee::db::{Held, OrderedEntry, Stats, WriterStatus};
-use autobee::wire::{Length, Link};
+use autobee::wire::{Length, Link, Timestamp};
 use bytes::Bytes;
 
 use super::{Claims, LogCopy, Seen};
@@ -55,6 +56,14 @@ pub struct Look {
     pub known: Option<BTreeMap<CoreKey, Length>>,
     /// Everything in its order.
     pub order: Vec<OrderedEntry>,
+    /// What an append would stand on, oldest first.
+    pub heads: Vec<Link>,
+    /// The highest timestamp in the order.
+    pub timestamp: Timestamp,
+    /// Batches that the system tree counts.
+    pub flushes: u64,
+    /// The time for which an entry from the future waits, when the clock of the replica says that it has come.
+    pub overdue: Option<Timestamp>,
     /// The records of all writers.
     pub writers: Vec<WriterStatus>,
     /// The whole view.
@@ -69,8 +78,8 @@ pub struct Look {
     pub held: Held,
     /// Queues, and what else must be bounded.
     pub sizes: Sizes,
-    /// The most batches of the order that it means to hold.
-    pub window_batches: usize,
+    /// The settings that it was started with.
+    pub settings: Settings,
     /// How far each log is, as `status()` says.
     pub progress: Vec<Progress>,
     /// What the order waits for, as `status()` says.

@@ -120,6 +120,16 @@ pub fn reference<V: Verify>(
             canonical.state.records.len()
         ));
     }
+    let (heads, timestamp) = (&canonical.state.heads, canonical.state.timestamp);
+    if *heads != look.heads {
+        return violation(format!("heads {}", first_difference(&look.heads, heads)));
+    }
+    if (timestamp, canonical.state.flushes) != (look.timestamp, look.flushes) {
+        return violation(format!(
+            "{} batches up to {}, the model has {} up to {}",
+            look.flushes, look.timestamp.0, canonical.state.flushes, timestamp.0
+        ));
+    }
     let view: Vec<(Bytes, Bytes)> = canonical
         .state
         .view

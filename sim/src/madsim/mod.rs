@@ -8,7 +8,7 @@
 mod env;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -230,6 +230,18 @@ impl MadsimWorld {
     pub fn reset_between(&self, a: ReplicaId, b: ReplicaId) {
         self.shared
             .change("reset_between", &[a, b], |kernel| kernel.reset_between(a, b));
+    }
+
+    /// Lets all streams between two replicas go silent for ever.
+    pub fn mute_between(&self, a: ReplicaId, b: ReplicaId) {
+        self.shared
+            .change("mute_between", &[a, b], |kernel| kernel.mute_between(a, b));
+    }
+
+    /// Streams of which one of these replicas holds an end, though nothing can come from the other one any more.
+    #[must_use]
+    pub fn dead_streams(&self, of: &[ReplicaId]) -> BTreeSet<u64> {
+        lock(&self.shared.state).kernel.dead_streams(of)
     }
 
     /// Opens all ways.

@@ -7,7 +7,7 @@ use autobee::wire::{Length, Link, Timestamp, Weight};
 use im::OrdMap;
 
 use super::{Batch, Node, Rules};
-use crate::workload::{Op, tally};
+use crate::workload::{Op, SELF, tally};
 
 /// Everything that peers must agree on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl<'a> Flush<'a> {
             self.remove_writer(parse(target)?);
         }
         if let Some(target) = &op.ack {
-            let target = parse(target)?;
+            let target = if target == SELF { key } else { parse(target)? };
             let length = self
                 .before
                 .records

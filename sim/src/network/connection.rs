@@ -36,6 +36,8 @@ pub(super) struct End<W> {
 pub(super) struct Connection<W> {
     pub(super) ends: [End<W>; 2],
     pub(super) pipes: [Pipe; 2],
+    /// Nothing arrives any more, and nobody is told.
+    pub(super) is_muted: bool,
 }
 
 impl<W> End<W> {
@@ -49,6 +51,11 @@ impl<W> End<W> {
             reader: None,
             writer: None,
         }
+    }
+
+    /// The owner was told that the stream is over.
+    pub(super) const fn is_reset(&self) -> bool {
+        self.reset
     }
 }
 
@@ -268,6 +275,9 @@ impl<W> Kernel<W> {
                 }
                 return;
             };
+            if connection.is_muted {
+                continue;
+            }
             self.receive(
                 EndId {
                     connection: id,

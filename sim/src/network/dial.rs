@@ -288,6 +288,7 @@ impl<W> Kernel<W> {
             Connection {
                 ends: [End::new(from, own_port), End::new(to, port)],
                 pipes: [Pipe::new(out), Pipe::new(back)],
+                is_muted: false,
             },
         );
         let end = EndId { connection, side: 0 };

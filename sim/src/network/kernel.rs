@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::dial::{Dial, Listener};
 use super::note::Note;
 use super::path::{Path, PathConfig};
+use super::pipe::Pipe;
 use crate::replica::ReplicaId;
 use crate::seed::Seeds;
 
@@ -256,6 +257,38 @@ impl<W> Kernel<W> {
                 self.reset(EndId { connection, side });
             }
         }
+    }
+
+    /// Nothing gets through streams between `a` and `b` any more, as when a router on the way forgot them.
+    pub(crate) fn mute_between(&mut self, a: ReplicaId, b: ReplicaId) {
+        let mut count = 0;
+        for connection in self.connections.values_mut() {
+            // What is not open yet is dialled again.
+            if connection.joins(a, b) && !connection.pipes.iter().any(Pipe::is_opening) {
+                connection.is_muted = true;
+                count += 1;
+            }
+        }
+        for _ in 0..count {
+            self.strike("muted");
+        }
+    }
+
+    /// Streams of which one of these replicas holds an end, though nothing can come from the other one any more.
+    pub(crate) fn dead_streams(&self, of: &[ReplicaId]) -> BTreeSet<u64> {
+        let dead = self.connections.iter().filter(|(_, connection)| {
+            let mut sides = [0, 1].into_iter();
+            sides.any(|side| {
+                let end = &connection.ends[side];
+                let is_held = end.gone.is_none() && !end.is_reset() && of.contains(&end.replica);
+                let [from, to] = connection.route(1 - side);
+                let is_cut_off = connection.is_muted
+                    || connection.ends[1 - side].gone.is_some()
+                    || !self.passable(from, to);
+                is_held && is_cut_off
+            })
+        });
+        dead.map(|(id, _)| *id).collect()
     }
 
     /// How many connections were made so far.

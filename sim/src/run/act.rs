@@ -1,10 +1,13 @@
 //! Carrying out what befalls replicas, and what they append.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use autobee::crypto::{CoreKey, Signature};
 use autobee::db::AppendOptions;
-use autobee::env::{Env as _, Spawn as _};
+use autobee::env::{Clock as _, Env as _, Spawn as _};
 use autobee::hypercore::CoreOptions;
 use autobee::wire::oplog::{Backer, OplogBlock, Witness};
 use autobee::wire::{Encode as _, Length, Weight};
@@ -23,6 +26,19 @@ use crate::world::RunError;
 /// How long an orderly end may take, in virtual time.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// After how long a caller goes away that does not wait for the end of its append.
+const ABANDONED_AFTER: Duration = Duration::from_millis(3);
+
+/// What `future` gives; none when `end` comes first.
+async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
+    let (mut future, mut end) = (pin!(future), pin!(end));
+    poll_fn(|context| match end.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => future.as_mut().poll(context).map(Some),
+    })
+    .await
+}
+
 impl<S: Lane> Simulation<'_, S> {
     pub(super) fn act(&mut self, action: &Action) -> Result<(), SimError> {
         self.world.note(&format!("{action:?}"));
@@ -38,6 +54,7 @@ impl<S: Lane> Simulation<'_, S> {
             Action::Cut { from, to, .. } => self.world.cut(id(from), id(to)),
             Action::Open { from, to } => self.world.open(id(from), id(to)),
             Action::Reset { a, b } => self.world.reset_between(id(a), id(b)),
+            Action::Mute { a, b } => self.world.mute_between(id(a), id(b)),
             Action::Path { from, to, path } => self.world.set_path(id(from), id(to), *path),
             Action::Heal => self.heal_network(),
             Action::Join { replica } => self.group.boot(&self.world, *replica),
@@ -163,7 +180,8 @@ impl<S: Lane> Simulation<'_, S> {
                 at_ms: 0,
                 replica: by,
                 ops: vec![op(key)],
-                optimistic: false,
+                // Who acknowledges itself asks to be let in.
+                optimistic: by == target,
             });
         }
     }
@@ -215,8 +233,21 @@ impl<S: Lane> Simulation<'_, S> {
             optimistic: append.optimistic,
         };
         let (replica, optimistic) = (append.replica, append.optimistic);
+        // Callers may go away before they hear what came of an append.
+        let abandoned = env.buggify("abandon_append").then(|| {
+            let clock = env.clock().clone();
+            async move { clock.sleep(ABANDONED_AFTER).await }
+        });
         env.spawn().spawn("append", async move {
-            match db.append_with(values.clone(), options).await {
+            let appending = db.append_with(values.clone(), options);
+            let appended = match abandoned {
+                None => appending.await,
+                Some(abandoned) => match unless(appending, abandoned).await {
+                    Some(appended) => appended,
+                    None => return,
+                },
+            };
+            match appended {
                 Ok(length) if !optimistic => {
                     group.acknowledge(Acknowledged {
                         replica,

@@ -113,7 +113,7 @@ impl Checks {
         if let Some(first) = first.filter(|_| self.is_clean()) {
             self.judge(group, looks, now, first, verify);
         }
-        if self.is_clean() && looks.len() > 1 {
+        if self.is_clean() && looks.len() > 1 && self.claims.is_whole() {
             let zero = self
                 .counts()
                 .into_iter()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use autobee::bee::Range;
 use autobee::crypto::CoreKey;
-use autobee::db::{Autobee, Event, Role};
+use autobee::db::{Autobee, Event, Role, View};
 use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn as _};
 use autobee::wire::Link;
 use autobee::{Corestore, Error, ErrorKind, Settings};
@@ -62,7 +62,12 @@ struct Member<E: Env> {
     /// Its power is lost once an append returns.
     blackout: Blackout,
     seen: Seen,
+    /// An earlier version of the view, with what was in it.
+    earlier: Option<(View, Entries)>,
 }
+
+/// Keys with their values, in order.
+pub(super) type Entries = Arc<Vec<(Bytes, Bytes)>>;
 
 /// Whether the end of an append takes the power of a replica.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,6 +99,7 @@ impl<E: Env> Group<E> {
                 backup: None,
                 blackout: Blackout::No,
                 seen: Seen::default(),
+                earlier: None,
             })
         };
         let replicas = (0..scenario.replicas)
@@ -133,13 +139,13 @@ impl<E: Env> Group<E> {
     }
 
     pub(super) fn crash(&self, world: &impl Lane<Env = E>, replica: usize, how: Crash) {
-        let (db, store) = {
+        let handles = {
             let member = &mut self.lock().replicas[replica];
             member.seen = Seen::default();
-            (member.db.take(), member.store.take())
+            (member.db.take(), member.store.take(), member.earlier.take())
         };
         world.crash(self.id(replica), how);
-        drop((db, store));
+        drop(handles);
     }
 
     /// Ends a replica for good.
@@ -306,6 +312,24 @@ impl<E: Env> Group<E> {
 
     pub(super) fn seen(&self, replica: usize) -> Seen {
         self.lock().replicas[replica].seen.clone()
+    }
+
+    /// An earlier version of the view of a replica that stayed up, with what was in it.
+    pub(super) fn earlier(&self, replica: usize) -> Option<(View, Entries)> {
+        self.lock().replicas[replica].earlier.clone()
+    }
+
+    pub(super) fn keep_earlier(&self, replica: usize, view: View, entries: Entries) {
+        let member = &mut self.lock().replicas[replica];
+        if member.db.is_some() {
+            member.earlier = Some((view, entries));
+        }
+    }
+
+    /// True while faults of its disk may fail calls of a replica.
+    pub(super) fn is_disk_faulty(&self, replica: usize) -> bool {
+        let members = self.lock();
+        members.replicas[replica].is_disk_faulty || members.claims.damaged.contains(&replica)
     }
 
     pub(super) fn settings(&self, replica: usize) -> Settings {

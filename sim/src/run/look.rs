@@ -10,9 +10,8 @@ use autobee::crypto::CoreKey;
 use autobee::db::{Autobee, Pending, View, sim_hooks};
 use autobee::env::Env;
 use autobee::wire::{Index, Link};
-use bytes::Bytes;
 
-use super::group::Group;
+use super::group::{Entries, Group};
 use crate::invariant::{LogCopy, Look, Progress, ReplicaLook};
 
 /// What was read of replicas before, so that a look reads only what came since.
@@ -27,9 +26,6 @@ struct KnownView {
     head: Link,
     entries: Entries,
 }
-
-/// Keys with their values, in order.
-type Entries = Arc<Vec<(Bytes, Bytes)>>;
 
 struct Known {
     life: u32,
@@ -92,6 +88,10 @@ impl Looks {
             set: ready,
             known,
             sizes: set.sizes,
+            heads: set.heads,
+            timestamp: set.timestamp,
+            flushes: set.flushes,
+            overdue: set.overdue,
             order: sim_hooks::order(db).ok()?,
             writers: db.writers(),
             view,
@@ -99,7 +99,7 @@ impl Looks {
             logs,
             stats: db.stats(),
             held: db.held(),
-            window_batches: group.settings(replica).window_batches,
+            settings: group.settings(replica),
             progress: progress.collect(),
             missing: status.missing,
             stopped: status.stopped,
@@ -127,7 +127,7 @@ impl Looks {
 }
 
 /// What a future gives without waiting. A view that was written here needs no block of a peer.
-fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(super) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,

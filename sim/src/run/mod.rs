@@ -6,12 +6,16 @@ mod group;
 mod look;
 mod outsiders;
 mod plan;
+mod reads;
 mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use autobee::db::sim_hooks;
 use autobee::env::Env as _;
+use autobee::wire::oplog::OplogBlock;
+use autobee::wire::{Decode as _, Link};
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -19,12 +23,13 @@ pub use report::{ReplicaState, Report};
 
 use crate::disk::DiskFaults;
 use crate::hostile::{Hostiles, Known};
-use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering};
+use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, reopened};
 use crate::lane::Lane;
 use crate::replica::Crash;
-use crate::scenario::{CryptoChoice, Scenario};
+use crate::scenario::{Action, CryptoChoice, Scenario};
+use crate::seed::Stream;
 use crate::trace::TraceSink;
-use crate::workload::Op;
+use crate::workload::{Op, SELF};
 use crate::world::{NameError, RunError, World, WorldConfig};
 use checks::Checks;
 use group::Group;
@@ -51,6 +56,9 @@ const RECONNECT: Duration = Duration::from_secs(2);
 
 /// How often each member writes once all agree.
 const PIN_ROUNDS: usize = 3;
+
+/// How long a database that was opened again may take to go through what it has.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// How long it must be quiet then.
 const QUIET: Duration = Duration::from_secs(20);
@@ -111,6 +119,8 @@ struct Simulation<'a, S: Lane> {
     looks: Looks,
     checks: Checks,
     hostiles: Hostiles,
+    /// What reads are drawn from.
+    reads: Stream,
     /// When everything was healed, and how often each replica had undone something until then.
     healed: Option<(Duration, Vec<u64>)>,
 }
@@ -149,6 +159,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
         let known: Arc<dyn Known<S::Env>> = Arc::new(group.clone());
         let hostiles = Hostiles::start(&world, scenario, &known, &group.ledger())?;
         let checks = Checks::new(scenario, world.stream("checks"));
+        let reads = world.stream("reads");
         let mut simulation = Self {
             scenario,
             seed,
@@ -156,6 +167,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             group,
             hostiles,
             looks: Looks::default(),
+            reads,
             checks,
             healed: None,
         };
@@ -263,6 +275,9 @@ impl<'a, S: Lane> Simulation<'a, S> {
             .collect();
         disks.iter().for_each(|disk| disk.observe_only(true));
         let looks = self.looks.take(&self.group, self.scenario.replicas);
+        if let Some(violation) = reads::read_views(&self.group, &looks, &mut self.reads) {
+            self.checks.found(violation);
+        }
         disks.iter().for_each(|disk| disk.observe_only(false));
         looks
     }
@@ -316,6 +331,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             return Ok(());
         }
         self.checks.gathering(self.gathering());
+        self.answered();
         self.connected()?;
         // What a grant owes takes a round of appends each to be attested, claimed, and recorded.
         for _ in 0..PIN_ROUNDS {
@@ -330,6 +346,50 @@ impl<'a, S: Lane> Simulation<'a, S> {
         let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.end(&self.group, &looks, self.world.now(), &verify);
+        if self.checks.is_clean() {
+            self.reopened(&looks)?;
+        }
+        Ok(())
+    }
+
+    /// Who is killed and started again without any peer has what it had.
+    fn reopened(&mut self, before: &[ReplicaLook]) -> Result<(), SimError> {
+        let claims = self.checks.claims().clone();
+        if !claims.damaged.is_empty() || !claims.forged.is_empty() {
+            return Ok(());
+        }
+        let alone: Vec<_> = (0..self.scenario.replicas)
+            .map(|replica| vec![self.group.id(replica)])
+            .collect();
+        self.world.partition(&alone);
+        for replica in 0..self.scenario.replicas {
+            if self.group.db(replica).is_some() {
+                self.group.crash(&self.world, replica, Crash::Kill);
+                self.group.restart(&self.world, replica);
+            }
+        }
+        let was_open =
+            |replica: &ReplicaLook| replica.look.is_some() && !claims.lost.contains(&replica.replica);
+        self.wait_for(
+            |group| {
+                let mut open = before.iter().filter(|replica| was_open(replica));
+                open.all(|replica| group.db(replica.replica).is_some())
+            },
+            "not every replica opened its database again",
+        )?;
+        self.world.run_for(REOPEN)?;
+        let after = self.take_looks();
+        let verify = self.world.env(self.group.id(0)).crypto().clone();
+        self.checks
+            .tick(&self.group, &after, self.world.now(), true, &verify);
+        for (before, after) in before.iter().zip(&after) {
+            if let Some(what) = reopened(before, after) {
+                self.checks.found(Violation {
+                    invariant: "reopened",
+                    what: format!("{} was started again without peers: {what}", before.name),
+                });
+            }
+        }
         Ok(())
     }
 
@@ -360,17 +420,24 @@ impl<'a, S: Lane> Simulation<'a, S> {
 
     /// Whoever lost a peer noticed it after a while, and connected again, though nobody had anything to say.
     fn connected(&mut self) -> Result<(), SimError> {
+        let replicas: Vec<_> = (0..self.scenario.replicas)
+            .map(|replica| self.group.id(replica))
+            .collect();
+        let dead = self.world.dead_streams(&replicas);
+        if self.checks.claims().is_restless && dead.is_empty() {
+            return Ok(());
+        }
+        self.world.run_for(self.silence())?;
+        let held = self.world.dead_streams(&replicas).intersection(&dead).count();
+        if held > 0 {
+            self.checks.found(Violation {
+                invariant: "connected",
+                what: format!("{held} streams are held whose other ends are gone since a long time"),
+            });
+        }
         if self.checks.claims().is_restless {
             return Ok(());
         }
-        let silence = (0..self.scenario.replicas)
-            .map(|replica| self.group.settings(replica))
-            .map(|settings| settings.silence_ms_max.max(settings.handshake_ms_max))
-            .max();
-        // Twice: a frame that never ends is looked at once a silence would be over, and begins anywhere in that time. A
-        // handshake whose bytes were flipped before the heal has its own limit.
-        self.world
-            .run_for(Duration::from_millis(2 * silence.unwrap_or(0)) + RECONNECT)?;
         for replica in 0..self.scenario.replicas {
             let Some(db) = self.group.db(replica) else {
                 continue;
@@ -389,6 +456,63 @@ impl<'a, S: Lane> Simulation<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// A stranger that was let in was acknowledged by a member, where nothing kept members from it.
+    fn answered(&mut self) {
+        let is_calm = |event: &crate::scenario::Event| {
+            matches!(
+                event.action,
+                Action::Ack { .. } | Action::Heal | Action::Path { .. }
+            )
+        };
+        if !self.scenario.event.iter().all(is_calm) || !self.scenario.hostile.is_empty() {
+            return;
+        }
+        let looks = self.take_looks();
+        for replica in &looks {
+            let Some(look) = replica.look.as_ref().filter(|look| look.is_writable) else {
+                continue;
+            };
+            let asks = |head: &Link| {
+                let block = look.logs.get(&head.key)?.block(head.length)?;
+                let block = OplogBlock::from_bytes(block).ok()?;
+                let op: Op = serde_json::from_slice(&block.value?).ok()?;
+                (block.optimistic && op.ack.as_deref() == Some(SELF)).then_some(())
+            };
+            if let Some(head) = look
+                .heads
+                .iter()
+                .find(|head| head.key != look.local && asks(head).is_some())
+            {
+                self.checks.found(Violation {
+                    invariant: "answered",
+                    what: format!(
+                        "{} let a stranger in with block {} of its log, and no member acknowledges that",
+                        replica.name, head.length
+                    ),
+                });
+                return;
+            }
+        }
+    }
+
+    /// How long it may take until everybody has noticed that a connection is dead, and connected again.
+    ///
+    /// Twice a silence: a frame that never ends is looked at once a silence would be over, and begins anywhere in that
+    /// time. A handshake whose bytes were flipped before the heal has its own limit.
+    fn silence(&self) -> Duration {
+        let silence = (0..self.scenario.replicas)
+            .map(|replica| self.group.settings(replica))
+            .map(|settings| settings.silence_ms_max.max(settings.handshake_ms_max))
+            .max();
+        Duration::from_millis(2 * silence.unwrap_or(0)) + RECONNECT
+    }
+
+    /// True when cores of strangers take turns, of which each is looked at for a while, or an entry waits for its time.
+    fn has_turns(&self, replica: usize) -> bool {
+        let held = self.group.db(replica).and_then(|db| sim_hooks::held(&db).ok());
+        held.is_some_and(|held| held.sizes.strangers_waiting > 0 || held.waits_until.is_some())
     }
 
     /// Each member that is there writes once more: what strangers wrote and was accepted is linked by members then.
@@ -423,7 +547,11 @@ impl<'a, S: Lane> Simulation<'a, S> {
 
     /// Nothing happens any more, once all agree: nothing is applied, and messages are keep-alives.
     fn rest(&mut self) -> Result<(), SimError> {
-        // Where replicas need not agree nobody has waited yet for what is on its way.
+        // Where replicas need not agree nobody has waited yet for what is on its way, nor for who has to notice first that
+        // its connection is dead.
+        if self.checks.claims().may_disagree {
+            self.world.run_for(self.silence())?;
+        }
         let limit = self.world.now() + Duration::from_millis(self.scenario.converge_ms);
         while self.checks.claims().may_disagree && self.world.now() < limit {
             let before = self.activity();
@@ -434,6 +562,9 @@ impl<'a, S: Lane> Simulation<'a, S> {
         }
         self.world.run_for(SETTLE)?;
         let before: Vec<_> = self.activity();
+        let turns: Vec<bool> = (0..self.scenario.replicas)
+            .map(|replica| self.has_turns(replica))
+            .collect();
         let (traffic, opened) = (self.world.delivered(), self.world.opened());
         self.world.run_for(QUIET)?;
         let after = self.activity();
@@ -446,7 +577,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             });
         }
         for (replica, (before, after)) in before.iter().zip(&after).enumerate() {
-            if before != after {
+            if before != after && !turns[replica] {
                 self.checks.found(Violation {
                     invariant: "quiet",
                     what: format!(
@@ -457,7 +588,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             }
         }
         let most = self.deliveries_max();
-        if traffic > most && !self.checks.claims().is_restless {
+        if traffic > most && !self.checks.claims().is_restless && !turns.contains(&true) {
             self.checks.found(Violation {
                 invariant: "quiet",
                 what: format!("{traffic} messages in {QUIET:?} of rest, with keep-alives {most} at most"),

@@ -2,7 +2,7 @@
 
 use crate::scenario::{Action, Append, Scenario, Workload};
 use crate::seed::{Seeds, Stream};
-use crate::workload::Op;
+use crate::workload::{Op, SELF};
 
 /// One thing that happens.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +85,13 @@ fn append(workload: &Workload, replica: usize, at_ms: u64, name: &str, stream: &
             Op::put(key, value)
         };
         op.anchor = once_in(stream, workload.anchors);
+        if once_in(stream, workload.asking) {
+            op.ack = Some(SELF.into());
+        }
+        if once_in(stream, workload.contested) {
+            let key = format!("k{}", stream.below(u64::from(workload.keys)));
+            op.reject_if = Some(padded(&key, workload.key_bytes_max));
+        }
         op
     };
     Append {

@@ -27,6 +27,7 @@ fn actions() -> Vec<Action> {
         Action::Open { from, to },
         Action::Heal,
         Action::Reset { a: 0, b: 1 },
+        Action::Mute { a: 0, b: 1 },
         Action::Path {
             from,
             to,
@@ -94,6 +95,8 @@ pub(crate) fn everything() -> Table {
         to_ms: 1,
         optimistic: true,
         refused: 1,
+        contested: 1,
+        asking: 1,
         deletes: 1,
         anchors: 1,
     };

@@ -50,6 +50,14 @@ pub enum Action {
         /// The other.
         b: usize,
     },
+    /// All streams between two replicas are dead from now on, and neither end hears of it: a router on the way forgot
+    /// them. What is dialled later is sound.
+    Mute {
+        /// One.
+        a: usize,
+        /// The other.
+        b: usize,
+    },
     /// From now on the path from one replica to the other is like this.
     Path {
         /// The sender.
@@ -148,7 +156,8 @@ pub enum Action {
         #[serde(default = "Action::weight_default")]
         weight: u64,
     },
-    /// One replica acknowledges another, as apply does of a stranger.
+    /// One replica acknowledges another, as apply does of a stranger. Itself: it appends so without being a writer, and
+    /// members acknowledge that.
     Ack {
         /// Who acknowledges.
         by: usize,
@@ -204,7 +213,7 @@ impl Action {
             Self::Cut { from, to, .. } | Self::Open { from, to } | Self::Path { from, to, .. } => {
                 vec![*from, *to]
             }
-            Self::Reset { a, b } => vec![*a, *b],
+            Self::Reset { a, b } | Self::Mute { a, b } => vec![*a, *b],
             Self::Heal => Vec::new(),
             Self::Join { replica }
             | Self::Crash { replica, .. }

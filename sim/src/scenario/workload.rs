@@ -35,6 +35,13 @@ pub struct Workload {
     /// One in so many values is one that apply refuses; none when 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refused: u32,
+    /// One in so many values is refused by apply, if its writer is a stranger, while the view has a certain key; none
+    /// when 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub contested: u32,
+    /// One in so many values asks to be let in, which members acknowledge; none when 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asking: u32,
     /// One in so many values removes a key; none when 0.
     #[serde(default = "Workload::deletes_default")]
     pub deletes: u32,

@@ -7,6 +7,9 @@ use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
 use autobee::crypto::CoreKey;
 use serde::{Deserialize, Serialize};
 
+/// What the writer of an entry calls itself.
+pub(crate) const SELF: &str = "self";
+
 /// One operation, as JSON in the value of an entry. Fields take effect in the order in which they stand here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -26,7 +29,7 @@ pub struct Op {
     /// Remove this writer, by hexadecimal key.
     #[serde(rename = "removeWriter", skip_serializing_if = "Option::is_none")]
     pub remove_writer: Option<String>,
-    /// Acknowledge this writer, by hexadecimal key.
+    /// Acknowledge this writer, by hexadecimal key; `"self"` is the writer of the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ack: Option<String>,
     /// Make an anchor of this entry.
@@ -128,7 +131,7 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
         host.remove_writer(parse_key(key)?);
     }
     if let Some(key) = &op.ack {
-        host.ack_writer(parse_key(key)?);
+        host.ack_writer(if key == SELF { entry.key } else { parse_key(key)? });
     }
     let anchor = if op.anchor {
         let made = host.create_anchor(entry.key, entry.length);

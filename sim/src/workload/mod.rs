@@ -2,5 +2,5 @@
 
 mod contract;
 
-pub(crate) use contract::tally;
 pub use contract::{Contract, Op};
+pub(crate) use contract::{SELF, tally};

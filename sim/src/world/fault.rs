@@ -72,6 +72,15 @@ impl World {
         });
     }
 
+    /// Lets all streams between two replicas go silent for ever: what is sent on them is lost, and neither end hears of
+    /// it. What is dialled later is sound.
+    pub fn mute_between(&self, a: ReplicaId, b: ReplicaId) {
+        self.change_network("mute_between", |state| {
+            state.kernel.mute_between(a, b);
+            vec![a, b]
+        });
+    }
+
     // Processes.
 
     /// Ends the process of a replica: its futures are dropped now, its handles are inert. Nothing happens when it is

@@ -336,6 +336,12 @@ impl World {
         lock(&self.shared.state).kernel.streams()
     }
 
+    /// Streams of which one of these replicas holds an end, though nothing can come from the other one any more.
+    #[must_use]
+    pub fn dead_streams(&self, of: &[ReplicaId]) -> BTreeSet<u64> {
+        lock(&self.shared.state).kernel.dead_streams(of)
+    }
+
     /// Starts the next incarnation of a replica that is down, without its program.
     fn start(&self, id: ReplicaId) -> SimEnv {
         let world = Arc::downgrade(&self.shared);

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use autobee::env::{Point, TraceEvent};
 
@@ -13,6 +14,9 @@ use crate::points::Points;
 use crate::replica::{Owner, Replica, ReplicaId};
 use crate::seed::{Seeds, Stream};
 use crate::trace::{CoreNames, Trace, write_disk_event, write_engine_event};
+
+/// The latest start of a task, in milliseconds after it could.
+const LATE_START_MS: u64 = 30;
 
 /// A world as its programs hold it: it ends with its owner, whatever they keep.
 pub(crate) type WeakWorld = Weak<Shared>;
@@ -113,6 +117,12 @@ impl State {
                 .text("point", point);
         }
         fires
+    }
+
+    /// How much later than it could a task begins, if it does: as on a machine that has much to do.
+    pub(crate) fn late_start(&mut self, owner: Owner) -> Option<Duration> {
+        let is_late = self.buggify(owner, "late_start");
+        is_late.then(|| Duration::from_millis(self.points.below("late_start", LATE_START_MS) + 1))
     }
 
     pub(crate) fn disk_event(&mut self, id: ReplicaId, event: &DiskEvent<'_>) {

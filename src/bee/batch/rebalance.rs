@@ -204,7 +204,9 @@ impl Batch {
             self.working(id).push_kid(kid, place);
         }
         let key = self.working(sibling).remove_key(0);
-        self.working(parent).set_key(position, key);
+        if !self.bee.has(Slip::SeparatorKept) {
+            self.working(parent).set_key(position, key);
+        }
     }
 
     /// Moves everything of `from`, the child after `into`, to the end of `into`.

@@ -230,7 +230,12 @@ impl Dag {
     // ---- growing
 
     /// Adds a batch. It, and what waited for it, become ready as soon as everything they name is.
-    pub fn insert(&mut self, batch: NewBatch) -> Result<(), DagError> {
+    pub fn insert(&mut self, mut batch: NewBatch) -> Result<(), DagError> {
+        if self.planted.has(Slip::ClaimUnchecked)
+            && let Some(claim) = &mut batch.claim
+        {
+            claim.valid = true;
+        }
         let NewBatch {
             writer, first, last, ..
         } = batch;

@@ -231,7 +231,9 @@ impl Replicator {
                 }
             }
         }
-        self.give_back(&request);
+        if !self.planted.has(Slip::NoDataForgotten) {
+            self.give_back(&request);
+        }
         if count >= limit {
             self.pause(id, Fault::NoData { count });
         }
@@ -327,6 +329,7 @@ impl Replicator {
                     }
                     self.stored(id, fitting.block.filter(|_| fitting.is_new), core)?;
                 }
+                Outcome::Stale if self.planted.has(Slip::StaleForgotten) => {}
                 Outcome::Stale => self.give_back(&fitting.request),
                 Outcome::Refused(error) => {
                     self.give_back(&fitting.request);
@@ -378,7 +381,9 @@ impl Replicator {
                 peer: id,
                 bytes,
             });
-            self.tell_of(index..index.saturating_add(1), core)?;
+            if !self.planted.has(Slip::DownloadedUntold) {
+                self.tell_of(index..index.saturating_add(1), core)?;
+            }
         }
         if !self.demand.seeks.is_empty() {
             self.resolve_seeks(core)?;

@@ -116,7 +116,13 @@ impl Coupler {
         if !self.planted.has(Slip::PendingUnannounced) {
             stream.due = later;
         }
+        let most = if self.planted.has(Slip::OneAnnounced) {
+            1
+        } else {
+            usize::MAX
+        };
         now.into_iter()
+            .take(most)
             .filter(|key| !stream.open.contains(key))
             .filter_map(|key| {
                 let length = *self.cores.get(&key)?;

@@ -18,6 +18,7 @@ const KINDS: &[Kind] = &[
     Kind::Add,
     Kind::Cut,
     Kind::Reset,
+    Kind::Mute,
     Kind::Pause,
     Kind::Skew,
     Kind::Future,
@@ -37,6 +38,7 @@ const KINDS: &[Kind] = &[
     Kind::Isolate,
     Kind::Islands,
     Kind::CrashLoop,
+    Kind::RemoveRace,
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,7 @@ enum Kind {
     Add,
     Cut,
     Reset,
+    Mute,
     Pause,
     Skew,
     Future,
@@ -68,6 +71,7 @@ enum Kind {
     Isolate,
     Islands,
     CrashLoop,
+    RemoveRace,
 }
 
 /// Events that are being drawn.
@@ -78,6 +82,8 @@ pub(super) struct Faults<'a, 'b> {
     kinds: Vec<Kind>,
     events: Vec<Event>,
     late: BTreeSet<usize>,
+    /// Replicas that are nobody's writers.
+    outsiders: Vec<usize>,
     /// Replicas that are lost for good: one at most, and never the creator.
     lost: BTreeSet<usize>,
 }
@@ -102,6 +108,7 @@ impl<'a, 'b> Faults<'a, 'b> {
             kinds,
             events: Vec::new(),
             late: BTreeSet::new(),
+            outsiders: scenario.outsiders().into_iter().collect(),
             lost: BTreeSet::new(),
         }
     }
@@ -208,10 +215,12 @@ impl<'a, 'b> Faults<'a, 'b> {
                 }
             }
             Kind::CrashLoop => {
-                for turn in 0..3 {
-                    let down = from + turn * 300;
+                // Short lives: what a process left in the cache is still there when the next one loses its power.
+                let step = self.choices.pick(&[300, 100, 40]);
+                for turn in 0..self.choices.between(2, 5) {
+                    let down = from + turn * step;
                     let mode = self.choices.pick(&[CrashMode::PowerLoss, CrashMode::Kill]);
-                    let up = down + 1 + self.choices.below(150);
+                    let up = down + 1 + self.choices.below(step / 2);
                     self.crash(replica, mode, down, up);
                 }
             }
@@ -266,6 +275,11 @@ impl<'a, 'b> Faults<'a, 'b> {
             Kind::Reset => {
                 for turn in 0..self.choices.between(1, 4) {
                     self.at(from + turn * 37, Action::Reset { a: replica, b: other });
+                }
+            }
+            Kind::Mute => {
+                for turn in 0..self.choices.between(1, 3) {
+                    self.at(from + turn * 400, Action::Mute { a: replica, b: other });
                 }
             }
             Kind::SlowPath => {
@@ -335,13 +349,37 @@ impl<'a, 'b> Faults<'a, 'b> {
                     },
                 );
             }
-            Kind::Ack => self.at(
-                from,
-                Action::Ack {
-                    by: replica,
-                    target: other,
-                },
-            ),
+            Kind::Ack => {
+                let is_outsider = !self.outsiders.is_empty() && self.choices.once_in(2);
+                let target = if is_outsider {
+                    self.choices.pick(&self.outsiders)
+                } else {
+                    other
+                };
+                let by = if is_outsider && self.choices.once_in(2) {
+                    target
+                } else {
+                    replica
+                };
+                self.at(from, Action::Ack { by, target });
+            }
+            Kind::RemoveRace => {
+                // It goes on writing apart from the others, who remove it, and perhaps take it back.
+                let target = self.member();
+                let rest = (0..self.replicas).filter(|member| *member != target).collect();
+                let groups = vec![vec![target], rest];
+                self.at(from, Action::Partition { groups });
+                let by = self.other(target);
+                let removed = from + self.choices.below(500);
+                self.at(removed, Action::Remove { by, target });
+                self.at(to.max(removed), Action::Heal);
+                if self.choices.once_in(2) {
+                    let weight = self.weight();
+                    let by = self.other(target);
+                    let at = removed + self.choices.below(self.span_ms / 2);
+                    self.at(at, Action::Add { by, target, weight });
+                }
+            }
             Kind::Forge => {
                 let by = self.member();
                 self.at(from, Action::Forge { by, backer: other });

@@ -23,6 +23,10 @@ const SPAN_MS_MAX: u64 = 6_000;
 /// About how many values the replicas of a workload append together.
 const VALUES_MAX: u64 = 240;
 
+/// A path that carries values of any size.
+const FAST_BYTES_PER_MS: u64 = 1_000;
+const FAST_WINDOW: usize = 1 << 13;
+
 /// Most events of the kinds that faults draw, before each brings its own end.
 const EVENTS_MAX: u64 = 10;
 
@@ -122,6 +126,11 @@ impl Scenario {
     }
 }
 
+/// True for a path that carries values of any size in time.
+const fn is_fast(path: &PathConfig) -> bool {
+    path.bytes_per_ms >= FAST_BYTES_PER_MS && path.window >= FAST_WINDOW
+}
+
 fn network(choices: &mut Choices<'_>) -> PathConfig {
     let calm = PathConfig::default();
     match choices.below(6) {
@@ -169,19 +178,19 @@ fn disk(choices: &mut Choices<'_>) -> DiskFaults {
             read_us: 5,
             write_us: 20,
             sync_us: 2_000,
-            jitter_us: 500,
+            jitter_us: 50,
         },
         2 => Latency {
             read_us: 20,
             write_us: 200,
             sync_us: 30_000,
-            jitter_us: 500,
+            jitter_us: 100,
         },
         _ => Latency {
             read_us: 0,
             write_us: 0,
             sync_us: 150_000,
-            jitter_us: 1_000,
+            jitter_us: 100,
         },
     };
     DiskFaults {
@@ -194,11 +203,16 @@ fn disk(choices: &mut Choices<'_>) -> DiskFaults {
 fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Vec<Workload> {
     let replicas = scenario.replicas;
     let joining = !scenario.members_only && choices.once_in(4) && replicas > 2;
-    let outsiders = if joining { replicas - 1..replicas } else { 0..0 };
+    let count = if joining {
+        choices.pick(&[1, 1, 2, 3]).min(replicas - 2)
+    } else {
+        0
+    };
+    let outsiders = replicas - count..replicas;
     let members: Vec<usize> = (0..replicas)
         .filter(|replica| !outsiders.contains(replica))
         .collect();
-    let mut workloads = vec![workload(choices, members.clone(), span_ms)];
+    let mut workloads = vec![workload(choices, scenario, members.clone(), span_ms)];
     if choices.once_in(4) {
         // A burst, so close together that many batches have the same time.
         let from_ms = choices.below(span_ms);
@@ -207,7 +221,7 @@ fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Ve
             batch_max: 1,
             from_ms,
             to_ms: from_ms + choices.between(1, 30),
-            ..workload(choices, members, span_ms)
+            ..workload(choices, scenario, members, span_ms)
         });
     }
     if joining {
@@ -215,15 +229,19 @@ fn workloads(choices: &mut Choices<'_>, scenario: &Scenario, span_ms: u64) -> Ve
             appends: u32::try_from(choices.between(1, 6)).unwrap_or(1),
             batch_max: choices.pick(&[1, 3, 32]),
             optimistic: true,
-            ..workload(choices, outsiders.collect(), span_ms)
+            contested: choices.pick(&[0, 2, 1]),
+            asking: choices.pick(&[0, 2, 1]),
+            ..workload(choices, scenario, outsiders.collect(), span_ms)
         });
     }
     workloads
 }
 
-fn workload(choices: &mut Choices<'_>, replicas: Vec<usize>, span_ms: u64) -> Workload {
+fn workload(choices: &mut Choices<'_>, scenario: &Scenario, replicas: Vec<usize>, span_ms: u64) -> Workload {
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let is_large = choices.once_in(6);
+    // Through a narrow path large values take longer than all may take to agree.
+    let is_fast = is_fast(&scenario.network);
     let appends = choices.between(2, if is_large { 10 } else { 24 });
     let batch_max = choices.pick(&[1, 3, 2, 6, 40]);
     // Long runs say little more than short ones, and take their time.
@@ -233,8 +251,10 @@ fn workload(choices: &mut Choices<'_>, replicas: Vec<usize>, span_ms: u64) -> Wo
         batch_max,
         keys: choices.pick(&[32, 4, 8, 200, 2]),
         key_bytes_max: choices.pick(&[0, 0, 0, 60, 400]),
-        value_bytes_max: if is_large {
+        value_bytes_max: if is_large && is_fast {
             choices.pick(&[2_000, 6_000, 40_000])
+        } else if is_large {
+            choices.pick(&[1_000, 2_000])
         } else {
             choices.pick(&[0, 0, 100])
         },
@@ -243,6 +263,8 @@ fn workload(choices: &mut Choices<'_>, replicas: Vec<usize>, span_ms: u64) -> Wo
         optimistic: false,
         refused: choices.pick(&[0, 0, 0, 12]),
         deletes: choices.pick(&[8, 2, 3, 0]),
+        contested: choices.pick(&[0, 0, 0, 6]),
+        asking: 0,
         anchors: choices.pick(&[0, 0, 0, 0, 10]),
         replicas,
     }

@@ -1,0 +1,99 @@
+//! A database that is opened again, with no peer there to help, is what it was.
+//!
+//! Source: DESIGN.md 5, promise 2: what was applied is on the disk, or follows from what is.
+
+use super::{Look, ReplicaLook, first_difference};
+
+/// How a replica differs from what it was before it was killed; none when it does not, or shows no order now or then.
+#[must_use]
+pub fn reopened(before: &ReplicaLook, after: &ReplicaLook) -> Option<String> {
+    let before = before.look.as_ref()?;
+    let Some(after) = &after.look else {
+        return Some("it is not open".into());
+    };
+    before.set.as_ref()?;
+    if after.set.is_none() {
+        return Some("it did not come to an order".into());
+    }
+    logs(before, after).or_else(|| set(before, after)).or_else(|| {
+        // What it has of strangers from whom it took nothing may have its turn now: then another set is ordered.
+        (before.known == after.known)
+            .then(|| state(before, after))
+            .flatten()
+    })
+}
+
+/// What was ordered takes part again.
+fn set(before: &Look, after: &Look) -> Option<String> {
+    let known = after.known.as_ref();
+    before
+        .writers
+        .iter()
+        .filter(|writer| !writer.is_anchor)
+        .find_map(|writer| {
+            let length = known
+                .and_then(|known| known.get(&writer.key))
+                .copied()
+                .unwrap_or_default();
+            let was = before.known.as_ref()?.get(&writer.key).copied()?;
+            (length < was).then(|| {
+                let key = writer.key.to_hex();
+                format!(
+                    "{length} blocks of the log {} are in its set, {was} before",
+                    &key[..8]
+                )
+            })
+        })
+}
+
+fn logs(before: &Look, after: &Look) -> Option<String> {
+    before.logs.iter().find_map(|(core, log)| {
+        // The log of a stranger from whom nothing was taken is not opened again.
+        let is_known = before
+            .writers
+            .iter()
+            .any(|writer| writer.key == *core && !writer.is_anchor);
+        let found = after.logs.get(core).map(|log| log.length()).unwrap_or_default();
+        (is_known && found < log.length()).then(|| {
+            format!(
+                "{} blocks of the log {}, {} before",
+                found,
+                &core.to_hex()[..8],
+                log.length()
+            )
+        })
+    })
+}
+
+fn state(before: &Look, after: &Look) -> Option<String> {
+    if before.order != after.order {
+        return Some(format!(
+            "another order {}",
+            first_difference(&after.order, &before.order)
+        ));
+    }
+    if before.writers != after.writers {
+        return Some(format!(
+            "other records {}",
+            first_difference(&after.writers, &before.writers)
+        ));
+    }
+    if before.view != after.view {
+        return Some(format!(
+            "another view {}",
+            first_difference(&after.view, &before.view)
+        ));
+    }
+    if before.heads != after.heads {
+        return Some(format!(
+            "other heads {}",
+            first_difference(&after.heads, &before.heads)
+        ));
+    }
+    ((before.timestamp, before.flushes) != (after.timestamp, after.flushes)).then(|| {
+        format!(
+            "{} batches up to {}, before {} up to {}",
+            after.flushes, after.timestamp.0, before.flushes, before.timestamp.0
+        )
+    })
+}
