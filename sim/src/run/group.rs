@@ -18,8 +18,9 @@ use crate::invariant::{Acknowledged, Claims, Seen, Violation};
 use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Action, Scenario};
-use crate::workload::Contract;
 use crate::world::NameError;
+
+use super::subject::{Erased, Now, Subject};
 
 /// How long a replica waits before it dials a peer again.
 const REDIAL: Duration = Duration::from_millis(250);
@@ -39,6 +40,7 @@ struct Members<E: Env> {
     acknowledged: Vec<Acknowledged>,
     failures: Vec<Violation>,
     ledger: Ledger,
+    subject: Arc<dyn Subject>,
 }
 
 struct Member<E: Env> {
@@ -47,6 +49,8 @@ struct Member<E: Env> {
     booted: bool,
     /// How often it was started.
     life: u32,
+    /// Virtual time from which its clock counts.
+    since: Duration,
     /// Nobody starts it again.
     is_lost: bool,
     settings: Settings,
@@ -74,7 +78,11 @@ enum Blackout {
 }
 
 impl<E: Env> Group<E> {
-    pub(super) fn new(world: &impl Lane<Env = E>, scenario: &Scenario) -> Result<Self, NameError> {
+    pub(super) fn new(
+        world: &impl Lane<Env = E>,
+        scenario: &Scenario,
+        subject: Arc<dyn Subject>,
+    ) -> Result<Self, NameError> {
         // A scenario that was loaded or generated has settings that can be.
         let settings = scenario.replica_settings().unwrap_or_default();
         let member = |number| {
@@ -84,6 +92,7 @@ impl<E: Env> Group<E> {
                 name,
                 booted: false,
                 life: 0,
+                since: world.now(),
                 is_lost: false,
                 settings: settings.clone(),
                 db: None,
@@ -107,6 +116,7 @@ impl<E: Env> Group<E> {
             acknowledged: Vec::new(),
             failures: Vec::new(),
             ledger: Ledger::new(&scenario.hostile),
+            subject,
         };
         Ok(Self(Arc::new(Mutex::new(members))))
     }
@@ -157,6 +167,7 @@ impl<E: Env> Group<E> {
             (member.id, member.is_lost)
         };
         if !is_lost && !world.is_up(id) {
+            self.lock().replicas[replica].since = world.now();
             world.restart(id);
         }
     }
@@ -183,6 +194,7 @@ impl<E: Env> Group<E> {
             members.replicas[replica].db = Some(db.clone());
             members.replicas[replica].store = Some(store);
         }
+        self.subject().opened(replica, db.local());
         let watching = self.clone();
         env.spawn()
             .spawn("watch", watching.watch(env.clone(), db.clone(), replica, life));
@@ -215,21 +227,28 @@ impl<E: Env> Group<E> {
     }
 
     async fn open(&self, env: E, name: &str, replica: usize) -> Result<(Autobee<E>, Corestore<E>), Error> {
-        let store = Corestore::open_default(env).await?;
-        let (settings, encrypted, optimistic) = {
+        let store = Corestore::open_default(env.clone()).await?;
+        let (settings, encrypted, optimistic, since) = {
             let members = self.lock();
             let settings = members.replicas[replica].settings.clone();
             (
                 settings,
                 members.scenario.encrypted,
                 !members.scenario.members_only,
+                members.replicas[replica].since,
             )
         };
+        let clock = env.clock().clone();
+        let now: Now = Arc::new(move || since + Duration::from_nanos(clock.now().0));
+        let started = self.subject().start(replica, now);
         let mut builder = Autobee::builder(store.clone())
             .name(name)
-            .apply(Contract)
+            .apply(Erased(started.apply))
             .optimistic(optimistic)
             .settings(settings);
+        if let Some(watcher) = started.watcher {
+            builder = builder.update(move |view, _| watcher(view));
+        }
         if let Some(key) = self.database() {
             builder = builder.key(key);
         }
@@ -283,6 +302,10 @@ impl<E: Env> Group<E> {
     }
 
     // What is known of them.
+
+    pub(super) fn subject(&self) -> Arc<dyn Subject> {
+        Arc::clone(&self.lock().subject)
+    }
 
     pub(super) fn id(&self, replica: usize) -> ReplicaId {
         self.lock().replicas[replica].id

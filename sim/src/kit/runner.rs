@@ -1,0 +1,347 @@
+//! All seeds of a check: drawn on the thread of the test, run on all cores; the first that fails is shrunk and told.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::ops::Ops;
+use super::outside::{self, Progress, Stopwatch, say, variable};
+use super::record::{Counts, Failure};
+use super::report::{Told, tell};
+use super::seed::{Ran, Setup};
+use super::{Parts, Property, plan, second};
+use crate::scenario::Scenario;
+use crate::shrink::shrink;
+use crate::sweep::in_parallel;
+
+/// Fresh instances that try each batch.
+const FRESH: usize = 1;
+
+/// The same while a failure is looked at that chance may hide.
+const FRESH_SHRINKING: usize = 4;
+
+/// Runs of the shrinker, and the time that they may take.
+const SHRINK_RUNS: u64 = 600;
+const SHRINK_TIME: Duration = Duration::from_secs(20);
+
+/// Plans that run in a second process, too.
+const SECOND_PLANS: usize = 4;
+
+/// Seeds that are drawn at once, for each thread.
+const DRAWN: u64 = 4;
+
+/// What of a check the environment decides.
+struct Range {
+    first: u64,
+    end: u64,
+    time: Option<Duration>,
+}
+
+/// Runs a check.
+pub(super) fn run(parts: &Parts) {
+    let Some(ops) = &parts.ops else {
+        refuse("the check has no operations: say `.ops(..)` or `.typed_ops(..)`");
+    };
+    let (least, most) = parts.replicas;
+    if least == 0 || least > most || most > super::REPLICAS_MAX {
+        refuse(&format!(
+            "replicas({least}..={most}) is not within 1..={}",
+            super::REPLICAS_MAX
+        ));
+    }
+    let setup = Setup::new(parts);
+    if second::answer(&parts.name, |scenario, seed| {
+        setup.run(scenario, seed, FRESH).steps
+    }) {
+        return;
+    }
+    outside::say_if_slow();
+    let range = range(parts.seeds).unwrap_or_else(|why| refuse(&why));
+    let watch = Stopwatch::start();
+    let (seeds, counts, kept) = match all(parts, &**ops, &setup, &range, watch) {
+        Ok(all) => all,
+        Err(found) => fail(parts, &**ops, &setup, *found),
+    };
+    if counts.entries > 0 && counts.refused == counts.entries {
+        refuse(&format!(
+            "apply refused every one of the {} entries of {seeds} seeds: nothing was tested",
+            counts.entries
+        ));
+    }
+    if let Some(told) = second::ask(&parts.name, &kept) {
+        let Kept { seed, scenario, .. } = &kept[told.plan];
+        let failure = told.failure;
+        let told = Told {
+            name: &parts.name,
+            seed: *seed,
+            drawn: scenario,
+            scenario,
+            failure: &failure,
+            runs: 0,
+        };
+        refuse(&tell(&told));
+    }
+    say(&format!(
+        "{}: {seeds} seeds in {:.1} s: {} entries, {} of them refused somewhere; {} batches applied, {} compared between replicas, {} views looked at",
+        parts.name,
+        watch.elapsed().as_secs_f64(),
+        counts.entries,
+        counts.refused,
+        counts.batches,
+        counts.compared,
+        counts.views,
+    ));
+}
+
+/// A plan that ran well.
+pub(super) struct Kept {
+    pub(super) seed: u64,
+    pub(super) scenario: Scenario,
+    pub(super) steps: Vec<String>,
+}
+
+/// A plan that failed.
+struct Found {
+    seed: u64,
+    scenario: Scenario,
+    failure: Failure,
+}
+
+type All = (u64, Counts, Vec<Kept>);
+
+/// Runs seeds until one fails, they are over, or the time is.
+fn all(
+    parts: &Parts,
+    ops: &dyn Ops,
+    setup: &Setup,
+    range: &Range,
+    watch: Stopwatch,
+) -> Result<All, Box<Found>> {
+    let threads = outside::threads();
+    let mut progress = Progress::new();
+    let (mut counts, mut kept) = (Counts::default(), Vec::new());
+    let mut next = range.first;
+    while next < range.end && range.time.is_none_or(|time| watch.elapsed() < time) {
+        let end = range.end.min(next.saturating_add(DRAWN * threads as u64));
+        let plans: Vec<(u64, Scenario)> = (next..end)
+            .map(|seed| {
+                (
+                    seed,
+                    plan::draw(parts, ops, seed).unwrap_or_else(|why| refuse(&why)),
+                )
+            })
+            .collect();
+        let job = |number: usize| {
+            let (seed, scenario) = &plans[number];
+            let ran = setup.run(scenario, *seed, FRESH);
+            if ran.failure.is_some() {
+                ControlFlow::Break(ran)
+            } else {
+                ControlFlow::Continue(ran)
+            }
+        };
+        for (number, ran) in in_parallel(plans.len(), threads, job) {
+            let (seed, scenario) = &plans[number];
+            let Ran {
+                failure,
+                counts: of,
+                steps,
+            } = ran;
+            if let Some(failure) = failure {
+                let (seed, scenario) = (*seed, scenario.clone());
+                return Err(Box::new(Found {
+                    seed,
+                    scenario,
+                    failure,
+                }));
+            }
+            counts.add(of);
+            if kept.len() < SECOND_PLANS {
+                kept.push(Kept {
+                    seed: *seed,
+                    scenario: scenario.clone(),
+                    steps,
+                });
+            }
+        }
+        next = end;
+        let done = next - range.first;
+        let speed = done as f64 / watch.elapsed().as_secs_f64().max(0.001);
+        let of = if range.time.is_some() {
+            String::new()
+        } else {
+            format!(" of {}", range.end - range.first)
+        };
+        progress.say(&format!("{}: {done}{of} seeds, {speed:.0} a second", parts.name));
+    }
+    Ok((next - range.first, counts, kept))
+}
+
+/// Makes a failure small, and panics with it.
+fn fail(parts: &Parts, ops: &dyn Ops, setup: &Setup, found: Found) -> ! {
+    let Found {
+        seed,
+        scenario,
+        failure,
+    } = found;
+    let mut progress = Progress::new();
+    let watch = Stopwatch::start();
+    let mut best = failure;
+    let fresh = if best.property == Property::Function {
+        FRESH_SHRINKING
+    } else {
+        FRESH
+    };
+    let mut runs = 0;
+    let mut fails = |candidate: &Scenario| {
+        let all = candidate.append.iter().flat_map(|append| &append.ops);
+        if !all.into_iter().all(|op| op.app.is_some()) {
+            return false;
+        }
+        runs += 1;
+        progress.say(&format!(
+            "{}: seed {seed} fails; shrinking, run {runs}",
+            parts.name
+        ));
+        let Some(failure) = setup.run(candidate, seed, fresh).failure else {
+            return false;
+        };
+        let is_same = failure.property == best.property;
+        if is_same {
+            best = failure;
+        }
+        is_same
+    };
+    let is_left = |runs: u64| runs < SHRINK_RUNS && watch.elapsed() < SHRINK_TIME;
+    let mut small = shrink(&scenario, seed, &mut fails, is_left).scenario;
+    simplify(ops, seed, &mut small, &mut fails, || {
+        watch.elapsed() < SHRINK_TIME
+    });
+    drop(progress);
+    let told = Told {
+        name: &parts.name,
+        seed,
+        drawn: &scenario,
+        scenario: &small,
+        failure: &best,
+        runs,
+    };
+    refuse(&tell(&told));
+}
+
+/// Makes the operations of a plan simpler, one by one, as their strategy does.
+fn simplify(
+    ops: &dyn Ops,
+    seed: u64,
+    scenario: &mut Scenario,
+    fails: &mut impl FnMut(&Scenario) -> bool,
+    is_left: impl Fn() -> bool,
+) {
+    for append in 0..scenario.append.len() {
+        for position in 0..scenario.append[append].ops.len() {
+            let Some(number) = scenario.append[append].ops[position]
+                .app
+                .as_ref()
+                .map(|op| op.number)
+            else {
+                continue;
+            };
+            let Ok(mut tree) = ops.tree(seed, number) else {
+                continue;
+            };
+            let mut is_moving = tree.simplify();
+            while is_moving && is_left() {
+                let mut candidate = scenario.clone();
+                candidate.append[append].ops[position].app = Some(tree.current());
+                is_moving = if candidate == *scenario {
+                    tree.simplify()
+                } else if fails(&candidate) {
+                    *scenario = candidate;
+                    tree.simplify()
+                } else {
+                    tree.complicate()
+                };
+            }
+        }
+    }
+}
+
+/// Which seeds are run, and for how long.
+fn range((first, end): (u64, u64)) -> Result<Range, String> {
+    let number = |name: &str, text: &str| -> Result<u64, String> {
+        text.trim()
+            .parse()
+            .map_err(|error| format!("{name}: {text:?}: {error}"))
+    };
+    if let Some(seed) = variable("AUTOBEE_SEED") {
+        let seed = number("AUTOBEE_SEED", &seed)?;
+        let (first, end) = (seed, seed.saturating_add(1));
+        return Ok(Range {
+            first,
+            end,
+            time: None,
+        });
+    }
+    let time = variable("AUTOBEE_TIME").map(|text| {
+        duration(&text).ok_or_else(|| format!("AUTOBEE_TIME: {text:?} is no time; for example 60s, 5m, 1h"))
+    });
+    let time = time.transpose()?;
+    if let Some(seeds) = variable("AUTOBEE_SEEDS") {
+        let (first, end) = seeds
+            .split_once("..")
+            .ok_or_else(|| format!("AUTOBEE_SEEDS: {seeds:?} is no range; for example 0..10000"))?;
+        let first = number("AUTOBEE_SEEDS", first)?;
+        let end = match end.strip_prefix('=') {
+            Some(last) => number("AUTOBEE_SEEDS", last)?.saturating_add(1),
+            None => number("AUTOBEE_SEEDS", end)?,
+        };
+        return Ok(Range { first, end, time });
+    }
+    let end = if time.is_some() { u64::MAX } else { end };
+    Ok(Range { first, end, time })
+}
+
+/// A time: a number, and its unit; seconds without one.
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let number: u64 = digits.trim().parse().ok()?;
+    match &text[digits.len()..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "" | "s" => Some(Duration::from_secs(number)),
+        "m" | "min" => Some(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Some(Duration::from_secs(number.saturating_mul(3_600))),
+        _ => None,
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.refused += other.refused;
+        self.batches += other.batches;
+        self.compared += other.compared;
+        self.views += other.views;
+    }
+}
+
+/// Ends the test.
+fn refuse(why: &str) -> ! {
+    #[expect(clippy::panic, reason = "a test fails by panicking")]
+    {
+        panic!("{why}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("60s"), Some(Duration::from_secs(60)));
+        assert_eq!(duration("2m"), Some(Duration::from_secs(120)));
+        assert_eq!(duration("7"), Some(Duration::from_secs(7)));
+        assert_eq!(duration("90ms"), Some(Duration::from_millis(90)));
+        assert_eq!((duration("soon"), duration("1w")), (None, None));
+    }
+}
