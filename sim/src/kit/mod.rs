@@ -235,8 +235,13 @@ impl<T> Check<T> {
     ///
     /// When one of them fails: with what does not hold, the smallest history that was found for it, and how to see it
     /// again.
+    #[track_caller]
     pub fn run(self) {
-        runner::run(&self.parts);
+        let outcome = runner::run(&self.parts);
+        #[expect(clippy::panic, reason = "a test fails by panicking")]
+        if let Err(text) = outcome {
+            panic!("{text}");
+        }
     }
 }
 
@@ -268,7 +273,7 @@ impl Property {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Always(name) => format!("always {name:?}"),
-            Self::Function => "apply is a function of what it is handed".into(),
+            Self::Function => "apply is a function of what it is handed (deterministic)".into(),
             Self::NoPanic => "apply does not panic".into(),
             Self::GoesOn => "apply does not give up".into(),
             Self::Convergence(_) => "replicas converge".into(),

@@ -27,10 +27,10 @@ pub(super) struct Told<'a> {
 pub(super) fn tell(told: &Told<'_>) -> String {
     let Failure { property, at, lines } = told.failure;
     let mut text = vec![format!(
-        "{}: {} does not hold (seed {})",
+        "{}, seed {}: this does not hold: {}",
         told.name,
-        property.name(),
-        told.seed
+        told.seed,
+        property.name()
     )];
     text.push(String::new());
     let when = if *at > Duration::from_secs(1_000_000) {
@@ -67,7 +67,7 @@ pub(super) fn tell(told: &Told<'_>) -> String {
         outside::test_command()
     );
     match outside::write(&file, &format!("{about}{}", told.scenario.to_toml())) {
-        Ok(()) => text.push(format!("  the plan:      {}", shown_path(&file))),
+        Ok(()) => text.push(format!("  the plan:        {}", shown_path(&file))),
         Err(error) => text.push(format!("  the plan could not be kept: {error}")),
     }
     text.push(format!(

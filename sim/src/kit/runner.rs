@@ -36,33 +36,31 @@ struct Range {
     time: Option<Duration>,
 }
 
-/// Runs a check.
-pub(super) fn run(parts: &Parts) {
+/// Runs a check. The error is the text with which the test fails.
+pub(super) fn run(parts: &Parts) -> Result<(), String> {
     let Some(ops) = &parts.ops else {
-        refuse("the check has no operations: say `.ops(..)` or `.typed_ops(..)`");
+        return Err("the check has no operations: say `.ops(..)` or `.typed_ops(..)`".into());
     };
     let (least, most) = parts.replicas;
     if least == 0 || least > most || most > super::REPLICAS_MAX {
-        refuse(&format!(
-            "replicas({least}..={most}) is not within 1..={}",
-            super::REPLICAS_MAX
-        ));
+        let max = super::REPLICAS_MAX;
+        return Err(format!("replicas({least}..={most}) is not within 1..={max}"));
     }
     let setup = Setup::new(parts);
     if second::answer(&parts.name, |scenario, seed| {
         setup.run(scenario, seed, FRESH).steps
     }) {
-        return;
+        return Ok(());
     }
     outside::say_if_slow();
-    let range = range(parts.seeds).unwrap_or_else(|why| refuse(&why));
+    let range = range(parts.seeds)?;
     let watch = Stopwatch::start();
-    let (seeds, counts, kept) = match all(parts, &**ops, &setup, &range, watch) {
+    let (seeds, counts, kept) = match all(parts, &**ops, &setup, &range, watch)? {
         Ok(all) => all,
-        Err(found) => fail(parts, &**ops, &setup, *found),
+        Err(found) => return Err(fail(parts, &**ops, &setup, *found)),
     };
     if counts.entries > 0 && counts.refused == counts.entries {
-        refuse(&format!(
+        return Err(format!(
             "apply refused every one of the {} entries of {seeds} seeds: nothing was tested",
             counts.entries
         ));
@@ -78,7 +76,7 @@ pub(super) fn run(parts: &Parts) {
             failure: &failure,
             runs: 0,
         };
-        refuse(&tell(&told));
+        return Err(tell(&told));
     }
     say(&format!(
         "{}: {seeds} seeds in {:.1} s: {} entries, {} of them refused somewhere; {} batches applied, {} compared between replicas, {} views looked at",
@@ -90,6 +88,7 @@ pub(super) fn run(parts: &Parts) {
         counts.compared,
         counts.views,
     ));
+    Ok(())
 }
 
 /// A plan that ran well.
@@ -115,7 +114,7 @@ fn all(
     setup: &Setup,
     range: &Range,
     watch: Stopwatch,
-) -> Result<All, Box<Found>> {
+) -> Result<Result<All, Box<Found>>, String> {
     let threads = outside::threads();
     let mut progress = Progress::new();
     let (mut counts, mut kept) = (Counts::default(), Vec::new());
@@ -123,13 +122,8 @@ fn all(
     while next < range.end && range.time.is_none_or(|time| watch.elapsed() < time) {
         let end = range.end.min(next.saturating_add(DRAWN * threads as u64));
         let plans: Vec<(u64, Scenario)> = (next..end)
-            .map(|seed| {
-                (
-                    seed,
-                    plan::draw(parts, ops, seed).unwrap_or_else(|why| refuse(&why)),
-                )
-            })
-            .collect();
+            .map(|seed| Ok((seed, plan::draw(parts, ops, seed)?)))
+            .collect::<Result<_, String>>()?;
         let job = |number: usize| {
             let (seed, scenario) = &plans[number];
             let ran = setup.run(scenario, *seed, FRESH);
@@ -148,11 +142,11 @@ fn all(
             } = ran;
             if let Some(failure) = failure {
                 let (seed, scenario) = (*seed, scenario.clone());
-                return Err(Box::new(Found {
+                return Ok(Err(Box::new(Found {
                     seed,
                     scenario,
                     failure,
-                }));
+                })));
             }
             counts.add(of);
             if kept.len() < SECOND_PLANS {
@@ -173,11 +167,11 @@ fn all(
         };
         progress.say(&format!("{}: {done}{of} seeds, {speed:.0} a second", parts.name));
     }
-    Ok((next - range.first, counts, kept))
+    Ok(Ok((next - range.first, counts, kept)))
 }
 
-/// Makes a failure small, and panics with it.
-fn fail(parts: &Parts, ops: &dyn Ops, setup: &Setup, found: Found) -> ! {
+/// Makes a failure small, and tells it.
+fn fail(parts: &Parts, ops: &dyn Ops, setup: &Setup, found: Found) -> String {
     let Found {
         seed,
         scenario,
@@ -225,7 +219,7 @@ fn fail(parts: &Parts, ops: &dyn Ops, setup: &Setup, found: Found) -> ! {
         failure: &best,
         runs,
     };
-    refuse(&tell(&told));
+    tell(&told)
 }
 
 /// Makes the operations of a plan simpler, one by one, as their strategy does.
@@ -321,14 +315,6 @@ impl Counts {
         self.batches += other.batches;
         self.compared += other.compared;
         self.views += other.views;
-    }
-}
-
-/// Ends the test.
-fn refuse(why: &str) -> ! {
-    #[expect(clippy::panic, reason = "a test fails by panicking")]
-    {
-        panic!("{why}");
     }
 }
 

@@ -52,7 +52,7 @@ impl Setup {
             make: Arc::clone(&self.make),
             members: self.members.clone(),
             recorder: Arc::clone(&recorder),
-            hidden: u64::from(self.members.is_none() && !scenario.writers().is_empty()),
+            hidden: u64::from(self.members.is_none() && has_first_writers(scenario)),
             fresh,
         });
         let ran = quietly(|| run_subject(scenario, seed, subject));
@@ -76,6 +76,16 @@ impl Setup {
             steps: recorder.steps(),
         }
     }
+}
+
+/// Writers are made before anything else happens.
+fn has_first_writers(scenario: &Scenario) -> bool {
+    let is_late = |replica: usize| {
+        let mut events = scenario.event.iter();
+        events.any(|event| event.action.joins() == Some(replica))
+    };
+    let mut writers = scenario.writers().into_iter();
+    writers.any(|writer| writer != 0 && !is_late(writer))
 }
 
 /// The app under test, as the replicas of one run have it.

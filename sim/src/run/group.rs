@@ -12,7 +12,7 @@ use autobee::wire::Link;
 use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
 
-use crate::disk::DiskSnapshot;
+use crate::disk::{DiskSnapshot, SimDisk};
 use crate::hostile::Ledger;
 use crate::invariant::{Acknowledged, Claims, Seen, Violation};
 use crate::lane::Lane;
@@ -51,6 +51,8 @@ struct Member<E: Env> {
     life: u32,
     /// Virtual time from which its clock counts.
     since: Duration,
+    /// That of its latest start.
+    disk: SimDisk,
     /// Nobody starts it again.
     is_lost: bool,
     settings: Settings,
@@ -87,8 +89,10 @@ impl<E: Env> Group<E> {
         let settings = scenario.replica_settings().unwrap_or_default();
         let member = |number| {
             let name = format!("r{number}");
+            let id = world.add_replica(&name)?;
             Ok(Member {
-                id: world.add_replica(&name)?,
+                id,
+                disk: world.disk(id),
                 name,
                 booted: false,
                 life: 0,
@@ -167,7 +171,11 @@ impl<E: Env> Group<E> {
             (member.id, member.is_lost)
         };
         if !is_lost && !world.is_up(id) {
-            self.lock().replicas[replica].since = world.now();
+            {
+                let member = &mut self.lock().replicas[replica];
+                member.since = world.now();
+                member.disk = world.disk(id);
+            }
             world.restart(id);
         }
     }
@@ -247,7 +255,13 @@ impl<E: Env> Group<E> {
             .optimistic(optimistic)
             .settings(settings);
         if let Some(watcher) = started.watcher {
-            builder = builder.update(move |view, _| watcher(view));
+            let disk = self.lock().replicas[replica].disk.clone();
+            builder = builder.update(move |view, _| {
+                // Whoever watches is no part of the world: what it reads costs nothing, and does not fail.
+                disk.observe_only(true);
+                watcher(view);
+                disk.observe_only(false);
+            });
         }
         if let Some(key) = self.database() {
             builder = builder.key(key);
