@@ -30,7 +30,7 @@ mod world;
 pub use autobee::db::View;
 pub use crypto::{SimCrypto, StandIn};
 pub use env::{SimClock, SimEntropy, SimEnv, SimSpawn};
-pub use kit::{AsBytes, AsValue, Check, Faults, IntoOp, Raw, check};
+pub use kit::{AsBytes, AsValue, Check, Faults, IntoOp, Peer, Program, ProgramCheck, Raw, Shown, check};
 pub use lane::Lane;
 pub use network::{LatencyShape, PathConfig, SimListener, SimNetwork, SimStream};
 pub use replica::{Crash, ReplicaId};

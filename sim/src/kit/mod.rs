@@ -5,6 +5,7 @@ mod faults;
 mod ops;
 mod outside;
 mod plan;
+mod program;
 mod record;
 mod report;
 mod runner;
@@ -27,9 +28,12 @@ use proptest::strategy::Strategy;
 
 pub use faults::Faults;
 pub use ops::{AsBytes, AsValue, IntoOp, Raw};
+pub use program::{Peer, Program, ProgramCheck, Shown};
 
 use ops::{Encode, Ops, Typed, Untyped};
 use outside::{Panicked, quietly};
+use runner::Job;
+use seed::Setup;
 use tested::Maker;
 
 /// Seeds that are run when nothing else is said.
@@ -173,17 +177,7 @@ impl<T> Check<T> {
 
     /// How many replicas there are: each seed draws a number of these. From 2 to 4 when nothing is said.
     pub fn replicas(mut self, replicas: impl RangeBounds<usize>) -> Self {
-        let least = match replicas.start_bound() {
-            Bound::Included(least) => *least,
-            Bound::Excluded(before) => before.saturating_add(1),
-            Bound::Unbounded => 1,
-        };
-        let most = match replicas.end_bound() {
-            Bound::Included(most) => *most,
-            Bound::Excluded(behind) => behind.saturating_sub(1),
-            Bound::Unbounded => REPLICAS_MAX,
-        };
-        self.parts.replicas = (least, most);
+        self.parts.replicas = replica_bounds(&replicas);
         self
     }
 
@@ -196,17 +190,7 @@ impl<T> Check<T> {
     /// Which seeds are run; 0 to 99 when nothing is said. `AUTOBEE_SEED=17`, `AUTOBEE_SEEDS=0..10000` and
     /// `AUTOBEE_TIME=60s` in the environment say otherwise.
     pub fn seeds(mut self, seeds: impl RangeBounds<u64>) -> Self {
-        let first = match seeds.start_bound() {
-            Bound::Included(first) => *first,
-            Bound::Excluded(before) => before.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match seeds.end_bound() {
-            Bound::Included(last) => last.saturating_add(1),
-            Bound::Excluded(end) => *end,
-            Bound::Unbounded => u64::MAX,
-        };
-        self.parts.seeds = (first, end);
+        self.parts.seeds = seed_bounds(&seeds);
         self
     }
 
@@ -237,12 +221,69 @@ impl<T> Check<T> {
     /// again.
     #[track_caller]
     pub fn run(self) {
-        let outcome = runner::run(&self.parts);
+        let outcome = self.parts.run();
         #[expect(clippy::panic, reason = "a test fails by panicking")]
         if let Err(text) = outcome {
             panic!("{text}");
         }
     }
+}
+
+impl Parts {
+    fn run(&self) -> Result<(), String> {
+        let Some(ops) = &self.ops else {
+            return Err("the check has no operations: say `.ops(..)` or `.typed_ops(..)`".into());
+        };
+        are_replicas(self.replicas)?;
+        let setup = Setup::new(self);
+        runner::run(&Job {
+            name: &self.name,
+            seeds: self.seeds,
+            draw: &|seed| plan::draw(self, &**ops, seed),
+            run: &|scenario, seed, fresh| setup.run(scenario, seed, fresh),
+            ops: Some(&**ops),
+        })
+    }
+}
+
+/// The fewest replicas and the most.
+fn replica_bounds(replicas: &impl RangeBounds<usize>) -> (usize, usize) {
+    let least = match replicas.start_bound() {
+        Bound::Included(least) => *least,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 1,
+    };
+    let most = match replicas.end_bound() {
+        Bound::Included(most) => *most,
+        Bound::Excluded(behind) => behind.saturating_sub(1),
+        Bound::Unbounded => REPLICAS_MAX,
+    };
+    (least, most)
+}
+
+/// The first seed, and the one after the last.
+fn seed_bounds(seeds: &impl RangeBounds<u64>) -> (u64, u64) {
+    let first = match seeds.start_bound() {
+        Bound::Included(first) => *first,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match seeds.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (first, end)
+}
+
+/// Refuses numbers of replicas that cannot be.
+fn are_replicas((least, most): (usize, usize)) -> Result<(), String> {
+    if least == 0 || least > most || most > REPLICAS_MAX {
+        return Err(format!(
+            "replicas({least}..={most}) is not within 1..={REPLICAS_MAX}"
+        ));
+    }
+    Ok(())
 }
 
 impl<T> fmt::Debug for Check<T> {

@@ -2,7 +2,7 @@
 
 use super::ops::Ops;
 use super::{Faults, Parts};
-use crate::scenario::{Append, Choices, Class, CryptoChoice, Scenario, Topology, befall};
+use crate::scenario::{Action, Append, Choices, Class, CryptoChoice, Scenario, Topology, befall};
 use crate::seed::Seeds;
 use crate::workload::Op;
 
@@ -36,6 +36,32 @@ pub(super) fn draw(parts: &Parts, ops: &dyn Ops, seed: u64) -> Result<Scenario, 
     scenario.append = appends(choices, ops, seed, replicas, span_ms)?;
     let faults: Faults = parts.faults;
     befall(choices, &mut scenario, span_ms, |class: Class| faults.has(class));
+    Ok(scenario)
+}
+
+/// The scenario of a seed for programs that are no databases: what befalls them is all that there is.
+pub(super) fn draw_program(
+    name: &str,
+    (least, most): (usize, usize),
+    faults: Faults,
+    seed: u64,
+) -> Result<Scenario, String> {
+    let stream = Seeds::new(seed).stream("kit", &["plan"]);
+    let choices = &mut Choices::Seeded(Box::new(stream));
+    let replicas = usize::try_from(choices.between(least as u64, most as u64)).unwrap_or(least);
+    let mut scenario = Scenario {
+        name: name.to_owned(),
+        about: format!("what seed {seed} draws for {name}"),
+        replicas,
+        crypto: CryptoChoice::StandIn,
+        ..empty()?
+    };
+    let span_ms = choices.between(SPAN_MS_MIN, SPAN_MS_MAX);
+    befall(choices, &mut scenario, span_ms, |class| faults.has(class));
+    // Members are a matter of databases.
+    scenario
+        .event
+        .retain(|event| !matches!(event.action, Action::Add { .. }));
     Ok(scenario)
 }
 

@@ -16,6 +16,9 @@ use super::words::{bytes_text, ms, shorten};
 use super::{Always, Property};
 use crate::executor::lock;
 
+/// Lines that tell how two instances differ; the last says why.
+const INSTANCES_LINES: usize = 5;
+
 /// A batch that a replica tries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Batch {
@@ -39,6 +42,8 @@ pub(super) struct Failure {
     pub(super) at: Duration,
     /// What is wrong, line by line.
     pub(super) lines: Vec<String>,
+    /// It is two replicas that differ, and not only two instances of the apply function of one of them.
+    pub(super) replicas_differ: bool,
 }
 
 /// How often what happened.
@@ -106,8 +111,11 @@ impl Recorder {
 
     // What was found.
 
+    /// True when the run may end: when instances differ, what replicas make of it is waited for.
     pub(super) fn has_failed(&self) -> bool {
-        lock(&self.state).failure.is_some()
+        let state = lock(&self.state);
+        let is_over = |failure: &Failure| failure.property != Property::Function || failure.replicas_differ;
+        state.failure.as_ref().is_some_and(is_over)
     }
 
     pub(super) fn failure(&self) -> Option<Failure> {
@@ -132,7 +140,33 @@ impl Recorder {
     pub(super) fn fail(&self, property: Property, at: Duration, lines: Vec<String>) {
         let mut state = lock(&self.state);
         let at = at.saturating_sub(state.began);
-        state.failure.get_or_insert(Failure { property, at, lines });
+        state.failure.get_or_insert(Failure {
+            property,
+            at,
+            lines,
+            replicas_differ: false,
+        });
+    }
+
+    /// Two replicas differ. When two instances of one did before, that says why.
+    fn replicas_differ(&self, at: Duration, mut lines: Vec<String>) {
+        let mut state = lock(&self.state);
+        let at = at.saturating_sub(state.began);
+        match &state.failure {
+            Some(failure) if failure.property == Property::Function && !failure.replicas_differ => {
+                lines.extend(failure.lines.iter().skip(INSTANCES_LINES - 1).cloned());
+            }
+            Some(_) => return,
+            None => lines.push(
+                "  Two instances at one replica agree: it reads what differs between replicas, or changes with time.".into(),
+            ),
+        }
+        state.failure = Some(Failure {
+            property: Property::Function,
+            at,
+            lines,
+            replicas_differ: true,
+        });
     }
 
     /// A batch became something. Gives what counts, and compares it with what another replica made of the same.
@@ -182,7 +216,7 @@ impl Recorder {
                 ];
                 let sides = [format!("r{}", first.replica), format!("r{}", batch.replica)];
                 lines.extend(difference(&known, &outcome, &sides));
-                self.fail(Property::Function, batch.at, lines);
+                self.replicas_differ(batch.at, lines);
             }
             None => {
                 state.known.insert(input, (batch, Arc::clone(&outcome)));
@@ -248,7 +282,7 @@ impl Recorder {
 
     /// A replica shows a new version of its view.
     pub(super) fn shown(&self, replica: usize, at: Duration, view: &View) {
-        if self.has_failed() {
+        if self.failure().is_some() {
             return;
         }
         lock(&self.state).counts.views += 1;
@@ -259,6 +293,7 @@ impl Recorder {
                 lines.push(format!("  after it applied {}", names.join(" and ")));
                 lines.push(format!("  which {}", summary(outcome)));
             }
+            lines.push("  No two replicas differ: all make the same of the same entries.".into());
             self.fail(Property::Always(always.name().to_owned()), at, lines);
         }
     }

@@ -25,7 +25,9 @@ pub(super) struct Told<'a> {
 
 /// The text of a failure. Writes its plan to a file.
 pub(super) fn tell(told: &Told<'_>) -> String {
-    let Failure { property, at, lines } = told.failure;
+    let Failure {
+        property, at, lines, ..
+    } = told.failure;
     let mut text = vec![format!(
         "{}, seed {}: this does not hold: {}",
         told.name,

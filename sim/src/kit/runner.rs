@@ -7,8 +7,8 @@ use super::ops::Ops;
 use super::outside::{self, Progress, Stopwatch, say, variable};
 use super::record::{Counts, Failure};
 use super::report::{Told, tell};
-use super::seed::{Ran, Setup};
-use super::{Parts, Property, plan, second};
+use super::seed::Ran;
+use super::{Property, second};
 use crate::scenario::Scenario;
 use crate::shrink::shrink;
 use crate::sweep::in_parallel;
@@ -36,51 +36,60 @@ struct Range {
     time: Option<Duration>,
 }
 
+/// A check, whatever it runs.
+pub(super) struct Job<'a> {
+    pub(super) name: &'a str,
+    /// The first, and the one after the last.
+    pub(super) seeds: (u64, u64),
+    /// Draws the plan of a seed, on the thread of the test.
+    pub(super) draw: &'a dyn Fn(u64) -> Result<Scenario, String>,
+    /// Runs a plan, with so many instances of an apply function besides the one in use.
+    pub(super) run: &'a (dyn Fn(&Scenario, u64, usize) -> Ran + Sync),
+    /// Where the operations come from; a program has none.
+    pub(super) ops: Option<&'a dyn Ops>,
+}
+
 /// Runs a check. The error is the text with which the test fails.
-pub(super) fn run(parts: &Parts) -> Result<(), String> {
-    let Some(ops) = &parts.ops else {
-        return Err("the check has no operations: say `.ops(..)` or `.typed_ops(..)`".into());
-    };
-    let (least, most) = parts.replicas;
-    if least == 0 || least > most || most > super::REPLICAS_MAX {
-        let max = super::REPLICAS_MAX;
-        return Err(format!("replicas({least}..={most}) is not within 1..={max}"));
-    }
-    let setup = Setup::new(parts);
-    if second::answer(&parts.name, |scenario, seed| {
-        setup.run(scenario, seed, FRESH).steps
-    }) {
+pub(super) fn run(job: &Job<'_>) -> Result<(), String> {
+    if second::answer(job.name, |scenario, seed| (job.run)(scenario, seed, FRESH).steps) {
         return Ok(());
     }
     outside::say_if_slow();
-    let range = range(parts.seeds)?;
+    let range = range(job.seeds)?;
     let watch = Stopwatch::start();
-    let (seeds, counts, kept) = match all(parts, &**ops, &setup, &range, watch)? {
+    let (seeds, counts, kept) = match all(job, &range, watch)? {
         Ok(all) => all,
-        Err(found) => return Err(fail(parts, &**ops, &setup, *found)),
+        Err(found) => return Err(fail(job, *found)),
     };
+    if job.ops.is_none() {
+        let time = watch.elapsed().as_secs_f64();
+        say(&format!(
+            "{}: {seeds} seeds in {time:.1} s, {} looks",
+            job.name, counts.views
+        ));
+        return Ok(());
+    }
     if counts.entries > 0 && counts.refused == counts.entries {
         return Err(format!(
             "apply refused every one of the {} entries of {seeds} seeds: nothing was tested",
             counts.entries
         ));
     }
-    if let Some(told) = second::ask(&parts.name, &kept) {
-        let Kept { seed, scenario, .. } = &kept[told.plan];
-        let failure = told.failure;
+    if let Some(differs) = second::ask(job.name, &kept) {
+        let Kept { seed, scenario, .. } = &kept[differs.plan];
         let told = Told {
-            name: &parts.name,
+            name: job.name,
             seed: *seed,
             drawn: scenario,
             scenario,
-            failure: &failure,
+            failure: &differs.failure,
             runs: 0,
         };
         return Err(tell(&told));
     }
     say(&format!(
         "{}: {seeds} seeds in {:.1} s: {} entries, {} of them refused somewhere; {} batches applied, {} compared between replicas, {} views looked at",
-        parts.name,
+        job.name,
         watch.elapsed().as_secs_f64(),
         counts.entries,
         counts.refused,
@@ -105,16 +114,11 @@ struct Found {
     failure: Failure,
 }
 
+/// How many seeds ran, what they did, and the first of them.
 type All = (u64, Counts, Vec<Kept>);
 
 /// Runs seeds until one fails, they are over, or the time is.
-fn all(
-    parts: &Parts,
-    ops: &dyn Ops,
-    setup: &Setup,
-    range: &Range,
-    watch: Stopwatch,
-) -> Result<Result<All, Box<Found>>, String> {
+fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box<Found>>, String> {
     let threads = outside::threads();
     let mut progress = Progress::new();
     let (mut counts, mut kept) = (Counts::default(), Vec::new());
@@ -122,25 +126,21 @@ fn all(
     while next < range.end && range.time.is_none_or(|time| watch.elapsed() < time) {
         let end = range.end.min(next.saturating_add(DRAWN * threads as u64));
         let plans: Vec<(u64, Scenario)> = (next..end)
-            .map(|seed| Ok((seed, plan::draw(parts, ops, seed)?)))
+            .map(|seed| Ok((seed, (job.draw)(seed)?)))
             .collect::<Result<_, String>>()?;
-        let job = |number: usize| {
+        let run = job.run;
+        let one = |number: usize| {
             let (seed, scenario) = &plans[number];
-            let ran = setup.run(scenario, *seed, FRESH);
+            let ran = run(scenario, *seed, FRESH);
             if ran.failure.is_some() {
                 ControlFlow::Break(ran)
             } else {
                 ControlFlow::Continue(ran)
             }
         };
-        for (number, ran) in in_parallel(plans.len(), threads, job) {
+        for (number, ran) in in_parallel(plans.len(), threads, one) {
             let (seed, scenario) = &plans[number];
-            let Ran {
-                failure,
-                counts: of,
-                steps,
-            } = ran;
-            if let Some(failure) = failure {
+            if let Some(failure) = ran.failure {
                 let (seed, scenario) = (*seed, scenario.clone());
                 return Ok(Err(Box::new(Found {
                     seed,
@@ -148,30 +148,30 @@ fn all(
                     failure,
                 })));
             }
-            counts.add(of);
+            counts.add(ran.counts);
             if kept.len() < SECOND_PLANS {
                 kept.push(Kept {
                     seed: *seed,
                     scenario: scenario.clone(),
-                    steps,
+                    steps: ran.steps,
                 });
             }
         }
         next = end;
         let done = next - range.first;
         let speed = done as f64 / watch.elapsed().as_secs_f64().max(0.001);
-        let of = if range.time.is_some() {
+        let of = if range.end == u64::MAX {
             String::new()
         } else {
             format!(" of {}", range.end - range.first)
         };
-        progress.say(&format!("{}: {done}{of} seeds, {speed:.0} a second", parts.name));
+        progress.say(&format!("{}: {done}{of} seeds, {speed:.0} a second", job.name));
     }
     Ok(Ok((next - range.first, counts, kept)))
 }
 
 /// Makes a failure small, and tells it.
-fn fail(parts: &Parts, ops: &dyn Ops, setup: &Setup, found: Found) -> String {
+fn fail(job: &Job<'_>, found: Found) -> String {
     let Found {
         seed,
         scenario,
@@ -180,6 +180,7 @@ fn fail(parts: &Parts, ops: &dyn Ops, setup: &Setup, found: Found) -> String {
     let mut progress = Progress::new();
     let watch = Stopwatch::start();
     let mut best = failure;
+    // Chance may hide a difference between two instances.
     let fresh = if best.property == Property::Function {
         FRESH_SHRINKING
     } else {
@@ -187,19 +188,16 @@ fn fail(parts: &Parts, ops: &dyn Ops, setup: &Setup, found: Found) -> String {
     };
     let mut runs = 0;
     let mut fails = |candidate: &Scenario| {
-        let all = candidate.append.iter().flat_map(|append| &append.ops);
-        if !all.into_iter().all(|op| op.app.is_some()) {
+        let mut ops = candidate.append.iter().flat_map(|append| &append.ops);
+        if !ops.all(|op| op.app.is_some()) {
             return false;
         }
         runs += 1;
-        progress.say(&format!(
-            "{}: seed {seed} fails; shrinking, run {runs}",
-            parts.name
-        ));
-        let Some(failure) = setup.run(candidate, seed, fresh).failure else {
+        progress.say(&format!("{}: seed {seed} fails; shrinking, run {runs}", job.name));
+        let Some(failure) = (job.run)(candidate, seed, fresh).failure else {
             return false;
         };
-        let is_same = failure.property == best.property;
+        let is_same = failure.property == best.property && failure.replicas_differ >= best.replicas_differ;
         if is_same {
             best = failure;
         }
@@ -207,12 +205,14 @@ fn fail(parts: &Parts, ops: &dyn Ops, setup: &Setup, found: Found) -> String {
     };
     let is_left = |runs: u64| runs < SHRINK_RUNS && watch.elapsed() < SHRINK_TIME;
     let mut small = shrink(&scenario, seed, &mut fails, is_left).scenario;
-    simplify(ops, seed, &mut small, &mut fails, || {
-        watch.elapsed() < SHRINK_TIME
-    });
+    if let Some(ops) = job.ops {
+        simplify(ops, seed, &mut small, &mut fails, || {
+            watch.elapsed() < SHRINK_TIME
+        });
+    }
     drop(progress);
     let told = Told {
-        name: &parts.name,
+        name: job.name,
         seed,
         drawn: &scenario,
         scenario: &small,

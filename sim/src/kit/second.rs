@@ -167,6 +167,7 @@ fn compare(here: &[String], there: &str, place: &str) -> Option<Failure> {
         property: Property::Function,
         at: Duration::MAX,
         lines,
+        replicas_differ: false,
     })
 }
 

@@ -51,12 +51,13 @@ pub(super) fn history(scenario: &Scenario) -> Vec<String> {
     }
     steps.sort_by_key(|(at, _)| *at);
     let healed = scenario.heal_ms();
-    let what = if scenario.event.is_empty() {
-        "all replicas exchange everything"
-    } else {
-        "all faults end, and all replicas exchange everything"
+    let what = match (scenario.event.is_empty(), scenario.append.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some("all replicas exchange everything"),
+        (false, true) => Some("all faults end"),
+        (false, false) => Some("all faults end, and all replicas exchange everything"),
     };
-    steps.push((healed, what.into()));
+    steps.extend(what.map(|what| (healed, what.to_owned())));
     let line = |(at, what): (u64, String)| {
         let at = Duration::from_millis(at).as_secs_f64();
         format!("{at:>8.3} s  {what}")
@@ -85,7 +86,12 @@ fn start(scenario: &Scenario) -> String {
         let path = path(&scenario.network);
         format!(", on a network with {path}")
     };
-    format!("   start    {} may write{way}{network}", there.join(", "))
+    let are = if scenario.append.is_empty() {
+        "run"
+    } else {
+        "may write"
+    };
+    format!("   start    {} {are}{way}{network}", there.join(", "))
 }
 
 fn action(action: &Action) -> String {
