@@ -214,27 +214,30 @@ fn a_right_one_passes() {
 #[test]
 fn an_apply_that_is_no_function_is_told_so_with_the_entry_and_both_values() {
     for (mistake, why) in [
-        (Mistake::HashOrder, "Fresh instances differ, too"),
+        (Mistake::HashOrder, "Two fresh instances differ"),
         (Mistake::Counter, "remembers something"),
         (Mistake::FirstSeen, "remembers something"),
-        (Mistake::Nanoseconds, "Fresh instances differ, too"),
+        (Mistake::Nanoseconds, "Two fresh instances differ"),
     ] {
         let text = failure(shelf(mistake));
+        has_all(&text, &["a function of what it is handed", "the entry: r", why]);
         has_all(
             &text,
-            &[
-                "a function of what it is handed",
-                "the entry: r",
-                "by two instances",
-                why,
-            ],
-        );
-        has_all(
-            &text,
-            &["own instance", "a fresh instance", "wrote \"book/", "Put {"],
+            &["on equal views, and they differ", "wrote \"book/", "Put {"],
         );
         is_readable(&text, "an_apply_that_is_no_function");
     }
+    // Nobody else is there who could differ.
+    let text = failure(shelf(Mistake::Counter).replicas(1..=1));
+    has_all(
+        &text,
+        &[
+            "by two instances",
+            "r0's own instance",
+            "a fresh instance",
+            "to 1 replica, 2 ops",
+        ],
+    );
 }
 
 #[test]

@@ -250,10 +250,10 @@ impl Recorder {
         lines.push(
             match memory {
                 Memory::Yes => {
-                    "  Fresh instances agree: the other one remembers something (a counter, a cache, a first value seen)."
+                    "  Fresh instances agree, the one in use does not: it remembers something (a counter, a cache, a first value seen)."
                 }
                 Memory::No => {
-                    "  Fresh instances differ, too: it reads the order of a hash map, a clock, randomness, or a global."
+                    "  Two fresh instances differ on one view: apply reads the order of a hash map, a clock, randomness, or a global."
                 }
             }
             .to_owned(),

@@ -84,12 +84,15 @@ fn size(told: &Told<'_>) -> String {
     let count =
         |number: usize, one: &str, many: &str| format!("{number} {}", if number == 1 { one } else { many });
     let of = |scenario: &Scenario| {
-        format!(
-            "{}, {} and {}",
-            count(scenario.replicas, "replica", "replicas"),
-            count(scenario.operations(), "op", "ops"),
-            count(scenario.event.len(), "fault", "faults")
-        )
+        let replicas = count(scenario.replicas, "replica", "replicas");
+        let faults = count(scenario.event.len(), "fault", "faults");
+        match told.drawn.operations() {
+            0 => format!("{replicas} and {faults}"),
+            _ => format!(
+                "{replicas}, {} and {faults}",
+                count(scenario.operations(), "op", "ops")
+            ),
+        }
     };
     if told.runs == 0 {
         return format!("what happened, with {}", of(told.scenario));

@@ -26,6 +26,9 @@ const SHRINK_TIME: Duration = Duration::from_secs(20);
 /// Plans that run in a second process, too.
 const SECOND_PLANS: usize = 4;
 
+/// Seeds that are run in search of two replicas that differ, when instances at one do.
+const SPARE_SEEDS: u64 = 24;
+
 /// Seeds that are drawn at once, for each thread.
 const DRAWN: u64 = 4;
 
@@ -114,6 +117,13 @@ struct Found {
     failure: Failure,
 }
 
+impl Found {
+    /// Instances of the apply function differ, but no two replicas do.
+    fn is_of_instances(&self) -> bool {
+        self.failure.property == Property::Function && !self.failure.replicas_differ
+    }
+}
+
 /// How many seeds ran, what they did, and the first of them.
 type All = (u64, Counts, Vec<Kept>);
 
@@ -123,7 +133,12 @@ fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box
     let mut progress = Progress::new();
     let (mut counts, mut kept) = (Counts::default(), Vec::new());
     let mut next = range.first;
+    // A failure that is one, but that a later seed may show better.
+    let mut spare: Option<Box<Found>> = None;
     while next < range.end && range.time.is_none_or(|time| watch.elapsed() < time) {
+        if let Some(found) = spare.take_if(|found| next - found.seed > SPARE_SEEDS) {
+            return Ok(Err(found));
+        }
         let end = range.end.min(next.saturating_add(DRAWN * threads as u64));
         let plans: Vec<(u64, Scenario)> = (next..end)
             .map(|seed| Ok((seed, (job.draw)(seed)?)))
@@ -138,15 +153,22 @@ fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box
                 ControlFlow::Continue(ran)
             }
         };
+        next = end;
         for (number, ran) in in_parallel(plans.len(), threads, one) {
             let (seed, scenario) = &plans[number];
             if let Some(failure) = ran.failure {
-                let (seed, scenario) = (*seed, scenario.clone());
-                return Ok(Err(Box::new(Found {
-                    seed,
-                    scenario,
+                let found = Box::new(Found {
+                    seed: *seed,
+                    scenario: scenario.clone(),
                     failure,
-                })));
+                });
+                if !found.is_of_instances() {
+                    let is_better = found.failure.property == Property::Function;
+                    return Ok(Err(spare.filter(|_| !is_better).unwrap_or(found)));
+                }
+                spare.get_or_insert(found);
+                next = seed + 1;
+                break;
             }
             counts.add(ran.counts);
             if kept.len() < SECOND_PLANS {
@@ -157,7 +179,6 @@ fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box
                 });
             }
         }
-        next = end;
         let done = next - range.first;
         let speed = done as f64 / watch.elapsed().as_secs_f64().max(0.001);
         let of = if range.end == u64::MAX {
@@ -167,7 +188,10 @@ fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box
         };
         progress.say(&format!("{}: {done}{of} seeds, {speed:.0} a second", job.name));
     }
-    Ok(Ok((next - range.first, counts, kept)))
+    Ok(match spare {
+        Some(found) => Err(found),
+        None => Ok((next - range.first, counts, kept)),
+    })
 }
 
 /// Makes a failure small, and tells it.
