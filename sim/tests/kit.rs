@@ -223,7 +223,7 @@ fn an_apply_that_is_no_function_is_told_so_with_the_entry_and_both_values() {
         has_all(&text, &["a function of what it is handed", "the entry: r", why]);
         has_all(
             &text,
-            &["on equal views, and they differ", "wrote \"book/", "Put {"],
+            &["on an equal view, and they differ", "wrote \"book/", "Put {"],
         );
         is_readable(&text, "an_apply_that_is_no_function");
     }
@@ -261,7 +261,7 @@ fn what_only_replicas_differ_in_is_told_with_both_replicas() {
     has_all(
         &text,
         &[
-            "on equal views, and they differ",
+            "on an equal view, and they differ",
             "the entry: r",
             "r0 ",
             "wrote \"book/",

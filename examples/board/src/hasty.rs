@@ -4,8 +4,8 @@ use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 
 use super::{Op, place, put};
 
-/// Adds a card unless the list has it. Nobody writes a card twice, it thinks; but two people choose one number while they
-/// are offline, and put it into different lists.
+/// Adds a card unless the list has it. Nobody writes a card that is in another list, it thinks: the app does not let them.
+/// But two people who are offline choose one number for two cards, and put them into different lists.
 #[derive(Debug, Default)]
 pub struct Hasty;
 

@@ -1,6 +1,6 @@
 //! A board: cards in lists, as several people edit it at once and offline.
 //!
-//! [`Board`] is the merge. [`Hasty`] and [`Indexed`] are the same with a mistake that no test of a single writer finds.
+//! [`Board`] is the merge. [`Hasty`] and [`Indexed`] are the same with a mistake that is easily overlooked.
 //! `tests/converge.rs` shows how each is found; `docs/testing-your-apply.md` walks through it.
 //!
 //! The view has a key for each card in its list, `list/<list>/<card>`, with the title as value.

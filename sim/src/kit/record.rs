@@ -206,11 +206,10 @@ impl Recorder {
                 drop(state);
                 let mut lines = vec![
                     format!(
-                        "r{} applied it at {}, and r{} at {}, on equal views, and they differ:",
+                        "r{} applied what r{} had applied at {}, on an equal view, and they differ:",
+                        batch.replica,
                         first.replica,
                         seconds(first.at.saturating_sub(began)),
-                        batch.replica,
-                        seconds(batch.at.saturating_sub(began)),
                     ),
                     format!("  the entry: {}", names.join(" and ")),
                 ];
@@ -328,7 +327,7 @@ fn difference(left: &Outcome, right: &Outcome, sides: &[String; 2]) -> Vec<Strin
         sides.iter().zip([left, right]).map(line).collect()
     };
     if std::mem::discriminant(&left.end) != std::mem::discriminant(&right.end) {
-        return both(ended(&left.end), ended(&right.end));
+        return both(summary(left), summary(right));
     }
     let keys = left
         .changes
@@ -359,7 +358,8 @@ fn difference(left: &Outcome, right: &Outcome, sides: &[String; 2]) -> Vec<Strin
 
 fn ended(end: &End) -> String {
     match end {
-        End::Accepted => "took it".into(),
+        // Whoever asks says what it wrote.
+        End::Accepted => String::new(),
         End::Refused(why) => format!("refused it: {}", shorten(why)),
         End::Fatal(why) => format!("gave up: {}", shorten(why)),
         End::Interrupted(why) => format!("interrupted: {}", shorten(why)),
