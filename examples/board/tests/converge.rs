@@ -1,5 +1,11 @@
 //! Boards converge, and no card is in two lists: at any replica, at any time, through all that befalls them.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and shows what it saw"
+)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use autobee::apply::Apply;

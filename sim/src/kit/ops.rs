@@ -11,7 +11,9 @@ use crate::seed::Seeds;
 use crate::workload::AppOp;
 
 /// Makes the bytes of an operation.
-pub(super) type Encode<T> = Arc<dyn Fn(&T) -> Vec<u8> + Send + Sync>;
+pub(super) type Encode<T> = Arc<Encoding<T>>;
+
+type Encoding<T> = dyn Fn(&T) -> Vec<u8> + Send + Sync;
 
 /// The source of operations. Strategies need not be `Send`: all drawing is done by the thread of the test.
 pub(super) trait Ops {
@@ -113,18 +115,18 @@ pub struct AsValue;
 /// What [`super::Check::members_by`] may answer: bytes, or an operation of the type that the check has.
 pub trait IntoOp<T, M> {
     #[doc(hidden)]
-    fn into_op(self, encode: Option<&(dyn Fn(&T) -> Vec<u8> + Send + Sync)>) -> (Vec<u8>, String);
+    fn into_op(self, encode: Option<&Encoding<T>>) -> (Vec<u8>, String);
 }
 
 impl<T> IntoOp<T, AsBytes> for Vec<u8> {
-    fn into_op(self, _: Option<&(dyn Fn(&T) -> Vec<u8> + Send + Sync)>) -> (Vec<u8>, String) {
+    fn into_op(self, _: Option<&Encoding<T>>) -> (Vec<u8>, String) {
         let shown = bytes_text(&self);
         (self, shown)
     }
 }
 
 impl<T: Debug> IntoOp<T, AsValue> for T {
-    fn into_op(self, encode: Option<&(dyn Fn(&T) -> Vec<u8> + Send + Sync)>) -> (Vec<u8>, String) {
+    fn into_op(self, encode: Option<&Encoding<T>>) -> (Vec<u8>, String) {
         // A check of values has an encoding: who asks for one without gets nothing appended.
         let bytes = encode.map(|encode| encode(&self)).unwrap_or_default();
         (bytes, shorten(&format!("{self:?}")))

@@ -49,8 +49,11 @@ pub struct Peer<S> {
     pub number: usize,
     /// The names of all replicas, which are their addresses.
     pub names: Arc<[String]>,
-    shown: Arc<Mutex<Option<S>>>,
+    shown: Cell<S>,
 }
+
+/// What a process shows; nothing before it started.
+type Cell<S> = Arc<Mutex<Option<S>>>;
 
 /// What all replicas of a program show at one point of virtual time.
 #[derive(Debug, Clone, Copy)]
@@ -189,11 +192,11 @@ impl<P: Program> ProgramCheck<P> {
         let names: Arc<[String]> = (0..scenario.replicas)
             .map(|number| format!("r{number}"))
             .collect();
-        let mut all: Vec<(ReplicaId, Arc<Mutex<Option<P::Shown>>>)> = Vec::new();
-        let mut boots: Vec<Box<dyn Fn(&World) + Send>> = Vec::new();
+        let mut all: Vec<(ReplicaId, Cell<P::Shown>)> = Vec::new();
+        let mut boots: Vec<Boot> = Vec::new();
         for (number, name) in names.iter().enumerate() {
             let id = world.add_replica(name).map_err(|error| error.to_string())?;
-            let shown: Arc<Mutex<Option<P::Shown>>> = Arc::default();
+            let shown: Cell<P::Shown> = Arc::default();
             all.push((id, Arc::clone(&shown)));
             let (program, names) = (Arc::clone(&self.program), Arc::clone(&names));
             boots.push(Box::new(move |world| {
@@ -216,9 +219,8 @@ impl<P: Program> ProgramCheck<P> {
         let ids = all.iter().map(|(id, _)| *id).collect();
         let mut invariants: Vec<Box<dyn Invariant<P>>> = self.invariants.iter().map(|make| make()).collect();
         let look = Box::new(move |world: &World, is_calm: bool, is_last: bool| {
-            let shown = |(id, shown): &(ReplicaId, Arc<Mutex<Option<P::Shown>>>)| {
-                lock(shown).clone().filter(|_| world.is_up(*id))
-            };
+            let shown =
+                |(id, shown): &(ReplicaId, Cell<P::Shown>)| lock(shown).clone().filter(|_| world.is_up(*id));
             let replicas: Vec<Option<P::Shown>> = all.iter().map(shown).collect();
             let moment = Shown {
                 now: world.now(),
@@ -255,11 +257,14 @@ impl<P: Program> fmt::Debug for ProgramCheck<P> {
 /// Looks at all replicas; the error is the name of an invariant and what is wrong.
 type Look = Box<dyn FnMut(&World, bool, bool) -> Result<(), (String, String)>>;
 
+/// Starts the program of a replica.
+type Boot = Box<dyn Fn(&World) + Send>;
+
 /// A world whose program has no type any more.
 struct Begun {
     world: World,
     ids: Vec<ReplicaId>,
-    boots: Vec<Box<dyn Fn(&World) + Send>>,
+    boots: Vec<Boot>,
     look: Look,
 }
 
