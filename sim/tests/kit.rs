@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
 use autobee::crypto::CoreKey;
@@ -69,9 +69,13 @@ enum Mistake {
     Panic,
     Name,
     TimeZone,
+    GlobalFirstSeen,
     GivesUp,
     Waits,
 }
+
+/// What the first shelf of this process was handed first.
+static GLOBAL_FIRST: OnceLock<Vec<u8>> = OnceLock::new();
 
 /// A shelf of books, with a mistake or none.
 #[derive(Debug, Default)]
@@ -90,7 +94,13 @@ impl Shelf {
     }
 
     /// What the mistake makes of a value.
-    async fn spoil(&self, book: u8, view: &ApplyView, name: &str) -> Result<String, ApplyError> {
+    async fn spoil(
+        &self,
+        book: u8,
+        entry: &[u8],
+        view: &ApplyView,
+        name: &str,
+    ) -> Result<String, ApplyError> {
         Ok(match self.mistake {
             Mistake::None => String::new(),
             Mistake::HashOrder => {
@@ -113,6 +123,11 @@ impl Shelf {
                 String::new()
             }
             Mistake::Name => name.to_owned(),
+            Mistake::GlobalFirstSeen => GLOBAL_FIRST
+                .get_or_init(|| entry.to_vec())
+                .iter()
+                .map(|byte| format!("{byte}."))
+                .collect(),
             Mistake::TimeZone => std::env::var("TZ").unwrap_or_default(),
             Mistake::GivesUp if book == 5 => return Err(ApplyError::fatal("book 5 is forbidden")),
             Mistake::Waits if book == 5 => std::future::pending().await,
@@ -142,7 +157,7 @@ impl Apply for Shelf {
                 }
                 Op::Take { book } => (book, None),
             };
-            let spoilt = self.spoil(book, view, host.name()).await?;
+            let spoilt = self.spoil(book, entry.value(), view, host.name()).await?;
             let mut write = view.write();
             match value {
                 Some(value) => write.put(key(book).as_bytes(), format!("{value}{spoilt}").as_bytes()),
@@ -300,6 +315,12 @@ fn what_reads_the_time_zone_differs_in_a_second_process() {
         ],
     );
     has_all(&text, &["Pacific/Chatham\"", "AUTOBEE_SEED=0"]);
+}
+
+#[test]
+fn what_a_global_remembers_differs_in_a_second_process() {
+    let text = failure(shelf(Mistake::GlobalFirstSeen).seeds(3..40));
+    has_all(&text, &["second process", "the entry: r", "here ", "there "]);
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::Property;
 use super::ops::Ops;
 use super::outside::{self, Progress, Stopwatch, say, variable};
 use super::record::{Counts, Failure};
 use super::report::{Told, tell};
+use super::second::{self, SECOND_PLANS};
 use super::seed::Ran;
-use super::{Property, second};
 use crate::scenario::Scenario;
 use crate::shrink::shrink;
 use crate::sweep::in_parallel;
@@ -22,9 +23,6 @@ const FRESH_SHRINKING: usize = 4;
 /// Runs of the shrinker, and the time that they may take.
 const SHRINK_RUNS: u64 = 600;
 const SHRINK_TIME: Duration = Duration::from_secs(20);
-
-/// Plans that run in a second process, too.
-const SECOND_PLANS: usize = 4;
 
 /// Seeds that are run in search of two replicas that differ, when instances at one do.
 const SPARE_SEEDS: u64 = 24;
