@@ -164,7 +164,7 @@ pub(super) fn say_if_slow() {
         return;
     }
     ONCE.call_once(|| {
-        let hint = "autobee-sim was compiled without optimisation and is about 15 times slower so. In Cargo.toml of the workspace:\n\n\
+        let hint = "autobee-sim was compiled without optimisation and is about 50 times slower so. In Cargo.toml of the workspace:\n\n\
                     [profile.dev.package.\"*\"]\nopt-level = 3\n\n";
         // Not kept back when the test passes.
         let _ = std::io::stderr().write_all(hint.as_bytes());

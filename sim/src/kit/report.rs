@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Property;
 use super::outside::{self, shown_path};
 use super::record::{Failure, seconds};
 use super::words::history;
@@ -35,17 +36,14 @@ pub(super) fn tell(told: &Told<'_>) -> String {
         property.name()
     )];
     text.push(String::new());
-    let when = if *at > Duration::from_secs(1_000_000) {
-        "in the end".to_owned()
-    } else {
-        format!("at {}", seconds(*at))
+    // A second process has no time of its own.
+    let when = match (property, *at > Duration::from_secs(1_000_000)) {
+        (Property::Function, true) => String::new(),
+        (_, true) => "in the end ".to_owned(),
+        (_, false) => format!("at {} ", seconds(*at)),
     };
     for (number, line) in lines.iter().enumerate() {
-        let when = if number == 0 {
-            format!("{when} ")
-        } else {
-            String::new()
-        };
+        let when = if number == 0 { &*when } else { "" };
         text.push(format!("  {when}{line}"));
     }
     text.push(String::new());
