@@ -104,6 +104,13 @@ pub enum Error {
     },
 }
 
+/// For checks of views that answer with a text, so that `?` works in them.
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        error.to_string()
+    }
+}
+
 impl Error {
     /// Who has to act.
     #[must_use]

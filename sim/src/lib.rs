@@ -10,6 +10,7 @@ mod env;
 mod executor;
 pub mod hostile;
 pub mod invariant;
+mod kit;
 mod lane;
 #[cfg(madsim)]
 pub mod madsim;
@@ -26,8 +27,10 @@ mod trace;
 pub mod workload;
 mod world;
 
+pub use autobee::db::View;
 pub use crypto::{SimCrypto, StandIn};
 pub use env::{SimClock, SimEntropy, SimEnv, SimSpawn};
+pub use kit::{AsBytes, AsValue, Check, Faults, IntoOp, Peer, Program, ProgramCheck, Raw, Shown, check};
 pub use lane::Lane;
 pub use network::{LatencyShape, PathConfig, SimListener, SimNetwork, SimStream};
 pub use replica::{Crash, ReplicaId};

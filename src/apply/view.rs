@@ -93,6 +93,12 @@ impl ApplyView {
         self.stall.get()
     }
 
+    /// What the view is by now, with what this apply wrote.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// What the view became.
     #[must_use]
     pub fn into_snapshot(self) -> Snapshot {

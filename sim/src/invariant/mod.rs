@@ -74,7 +74,9 @@ pub use weights::WeightsReached;
 ///     }
 /// }
 /// ```
-pub trait Invariant: Send {
+///
+/// Of a program that is no database it looks at what that shows: see [`crate::Program`].
+pub trait Invariant<W: Watched = Databases>: Send {
     /// What it is called in reports.
     fn name(&self) -> &'static str;
 
@@ -83,14 +85,14 @@ pub trait Invariant: Send {
     /// # Errors
     ///
     /// When the property does not hold.
-    fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String>;
+    fn tick(&mut self, moment: &W::Moment<'_>) -> Result<(), String>;
 
     /// Looks at the last moment, when everything is healed and at rest.
     ///
     /// # Errors
     ///
     /// When the property does not hold.
-    fn end(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+    fn end(&mut self, moment: &W::Moment<'_>) -> Result<(), String> {
         self.tick(moment)
     }
 
@@ -98,6 +100,20 @@ pub trait Invariant: Send {
     fn counts(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
+}
+
+/// What runs in a world, and can be looked at.
+pub trait Watched: 'static {
+    /// What it is at one point of virtual time.
+    type Moment<'a>;
+}
+
+/// Replicas of a database.
+#[derive(Debug, Clone, Copy)]
+pub struct Databases;
+
+impl Watched for Databases {
+    type Moment<'a> = Moment<'a>;
 }
 
 /// All invariants of the engine, for one run.

@@ -204,7 +204,7 @@ impl<S: Lane> Simulation<'_, S> {
                     manifest: Bytes::new(),
                 },
             }),
-            value: Some(Op::put("forged", key.to_hex()).to_value().into()),
+            value: self.subject.value(&Op::put("forged", key.to_hex())),
             ..OplogBlock::default()
         };
         let env = self.world.env(self.group.id(by));
@@ -226,7 +226,14 @@ impl<S: Lane> Simulation<'_, S> {
         if !self.world.is_up(self.group.id(append.replica)) {
             return;
         }
-        let values: Vec<Bytes> = append.ops.iter().map(|op| Bytes::from(op.to_value())).collect();
+        let values: Vec<Bytes> = append
+            .ops
+            .iter()
+            .filter_map(|op| self.subject.value(op))
+            .collect();
+        if values.is_empty() {
+            return;
+        }
         let group = self.group.clone();
         let env = self.world.env(self.group.id(append.replica));
         let options = AppendOptions {

@@ -27,6 +27,8 @@ pub(super) struct Checks {
     claims: Claims,
     encrypted: bool,
     optimistic: bool,
+    /// The model knows the apply function, and the engine is checked.
+    is_judging: bool,
     stream: Stream,
     next_look: Option<Duration>,
     violations: Vec<Violation>,
@@ -36,12 +38,13 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    pub(super) fn new(scenario: &Scenario, stream: Stream) -> Self {
+    pub(super) fn new(scenario: &Scenario, stream: Stream, is_judging: bool) -> Self {
         Self {
-            invariants: invariant::all(),
+            invariants: if is_judging { invariant::all() } else { Vec::new() },
             claims: Claims::new(scenario),
             encrypted: scenario.encrypted,
             optimistic: !scenario.members_only,
+            is_judging,
             stream,
             next_look: None,
             violations: Vec::new(),
@@ -94,7 +97,7 @@ impl Checks {
         self.show(group, looks, now, is_calm, |invariant, moment| {
             invariant.tick(moment)
         });
-        if self.is_clean() && self.stream.below(MODEL_SHARE) == 0 {
+        if self.is_judging && self.is_clean() && self.stream.below(MODEL_SHARE) == 0 {
             let chosen = self.stream.index(looks.len());
             self.judge(group, looks, now, chosen, verify);
         }

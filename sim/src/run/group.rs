@@ -12,14 +12,15 @@ use autobee::wire::Link;
 use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
 
-use crate::disk::DiskSnapshot;
+use crate::disk::{DiskSnapshot, SimDisk};
 use crate::hostile::Ledger;
 use crate::invariant::{Acknowledged, Claims, Seen, Violation};
 use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Action, Scenario};
-use crate::workload::Contract;
 use crate::world::NameError;
+
+use super::subject::{Erased, Now, Subject};
 
 /// How long a replica waits before it dials a peer again.
 const REDIAL: Duration = Duration::from_millis(250);
@@ -39,6 +40,7 @@ struct Members<E: Env> {
     acknowledged: Vec<Acknowledged>,
     failures: Vec<Violation>,
     ledger: Ledger,
+    subject: Arc<dyn Subject>,
 }
 
 struct Member<E: Env> {
@@ -47,6 +49,10 @@ struct Member<E: Env> {
     booted: bool,
     /// How often it was started.
     life: u32,
+    /// Virtual time from which its clock counts.
+    since: Duration,
+    /// That of its latest start.
+    disk: SimDisk,
     /// Nobody starts it again.
     is_lost: bool,
     settings: Settings,
@@ -79,16 +85,23 @@ enum Blackout {
 }
 
 impl<E: Env> Group<E> {
-    pub(super) fn new(world: &impl Lane<Env = E>, scenario: &Scenario) -> Result<Self, NameError> {
+    pub(super) fn new(
+        world: &impl Lane<Env = E>,
+        scenario: &Scenario,
+        subject: Arc<dyn Subject>,
+    ) -> Result<Self, NameError> {
         // A scenario that was loaded or generated has settings that can be.
         let settings = scenario.replica_settings().unwrap_or_default();
         let member = |number| {
             let name = format!("r{number}");
+            let id = world.add_replica(&name)?;
             Ok(Member {
-                id: world.add_replica(&name)?,
+                id,
+                disk: world.disk(id),
                 name,
                 booted: false,
                 life: 0,
+                since: world.now(),
                 is_lost: false,
                 settings: settings.clone(),
                 db: None,
@@ -113,6 +126,7 @@ impl<E: Env> Group<E> {
             acknowledged: Vec::new(),
             failures: Vec::new(),
             ledger: Ledger::new(&scenario.hostile),
+            subject,
         };
         Ok(Self(Arc::new(Mutex::new(members))))
     }
@@ -163,6 +177,11 @@ impl<E: Env> Group<E> {
             (member.id, member.is_lost)
         };
         if !is_lost && !world.is_up(id) {
+            {
+                let member = &mut self.lock().replicas[replica];
+                member.since = world.now();
+                member.disk = world.disk(id);
+            }
             world.restart(id);
         }
     }
@@ -189,6 +208,7 @@ impl<E: Env> Group<E> {
             members.replicas[replica].db = Some(db.clone());
             members.replicas[replica].store = Some(store);
         }
+        self.subject().opened(replica, db.local());
         let watching = self.clone();
         env.spawn()
             .spawn("watch", watching.watch(env.clone(), db.clone(), replica, life));
@@ -221,21 +241,34 @@ impl<E: Env> Group<E> {
     }
 
     async fn open(&self, env: E, name: &str, replica: usize) -> Result<(Autobee<E>, Corestore<E>), Error> {
-        let store = Corestore::open_default(env).await?;
-        let (settings, encrypted, optimistic) = {
+        let store = Corestore::open_default(env.clone()).await?;
+        let (settings, encrypted, optimistic, since) = {
             let members = self.lock();
             let settings = members.replicas[replica].settings.clone();
             (
                 settings,
                 members.scenario.encrypted,
                 !members.scenario.members_only,
+                members.replicas[replica].since,
             )
         };
+        let clock = env.clock().clone();
+        let now: Now = Arc::new(move || since + Duration::from_nanos(clock.now().0));
+        let started = self.subject().start(replica, now);
         let mut builder = Autobee::builder(store.clone())
             .name(name)
-            .apply(Contract)
+            .apply(Erased(started.apply))
             .optimistic(optimistic)
             .settings(settings);
+        if let Some(watcher) = started.watcher {
+            let disk = self.lock().replicas[replica].disk.clone();
+            builder = builder.update(move |view, _| {
+                // Whoever watches is no part of the world: what it reads costs nothing, and does not fail.
+                disk.observe_only(true);
+                watcher(view);
+                disk.observe_only(false);
+            });
+        }
         if let Some(key) = self.database() {
             builder = builder.key(key);
         }
@@ -289,6 +322,10 @@ impl<E: Env> Group<E> {
     }
 
     // What is known of them.
+
+    pub(super) fn subject(&self) -> Arc<dyn Subject> {
+        Arc::clone(&self.lock().subject)
+    }
 
     pub(super) fn id(&self, replica: usize) -> ReplicaId {
         self.lock().replicas[replica].id

@@ -8,6 +8,7 @@ mod outsiders;
 mod plan;
 mod reads;
 mod report;
+mod subject;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 pub use report::{ReplicaState, Report};
+pub(crate) use subject::{Now, Started, Subject, Watcher};
 
 use crate::disk::DiskFaults;
 use crate::hostile::{Hostiles, Known};
@@ -35,6 +37,7 @@ use checks::Checks;
 use group::Group;
 use look::Looks;
 use plan::Step;
+use subject::Reference;
 
 /// How often, in virtual time, replicas are compared once everything is healed.
 const COMPARE_EVERY: Duration = Duration::from_millis(200);
@@ -98,7 +101,20 @@ pub enum SimError {
 ///
 /// When the run could not be carried out. That replicas disagree is no error but part of the report.
 pub fn run(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result<Report, SimError> {
-    Simulation::<World>::run(scenario, seed, trace)
+    Simulation::<World>::run(scenario, seed, trace, Arc::new(Reference))
+}
+
+/// As [`run`], with replicas that run something else. What only the engine can break is not checked then.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_subject(
+    scenario: &Scenario,
+    seed: u64,
+    subject: Arc<dyn Subject>,
+) -> Result<Report, SimError> {
+    Simulation::<World>::run(scenario, seed, TraceSink::Discard, subject)
 }
 
 /// As [`run`], with madsim scheduling the tasks. Reports of the two worlds differ in their traces, not in their verdict.
@@ -108,13 +124,14 @@ pub fn run(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result<Report, S
 /// As [`run`].
 #[cfg(madsim)]
 pub fn run_on_madsim(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result<Report, SimError> {
-    Simulation::<crate::madsim::MadsimWorld>::run(scenario, seed, trace)
+    Simulation::<crate::madsim::MadsimWorld>::run(scenario, seed, trace, Arc::new(Reference))
 }
 
 struct Simulation<'a, S: Lane> {
     scenario: &'a Scenario,
     seed: u64,
     world: S,
+    subject: Arc<dyn Subject>,
     group: Group<S::Env>,
     looks: Looks,
     checks: Checks,
@@ -126,11 +143,16 @@ struct Simulation<'a, S: Lane> {
 }
 
 impl<'a, S: Lane> Simulation<'a, S> {
-    fn run(scenario: &'a Scenario, seed: u64, trace: TraceSink) -> Result<Report, SimError> {
-        let mut simulation = Self::start(scenario, seed, trace)?;
+    fn run(
+        scenario: &'a Scenario,
+        seed: u64,
+        trace: TraceSink,
+        subject: Arc<dyn Subject>,
+    ) -> Result<Report, SimError> {
+        let mut simulation = Self::start(scenario, seed, trace, subject)?;
         simulation.make_writers()?;
         simulation.play()?;
-        if simulation.checks.is_clean() {
+        if simulation.is_clean() {
             simulation.heal();
             simulation.settle()?;
         }
@@ -138,7 +160,12 @@ impl<'a, S: Lane> Simulation<'a, S> {
     }
 
     /// Makes the world, lets the creator make the database, and starts everybody who is there from the start.
-    fn start(scenario: &'a Scenario, seed: u64, trace: TraceSink) -> Result<Self, SimError> {
+    fn start(
+        scenario: &'a Scenario,
+        seed: u64,
+        trace: TraceSink,
+        subject: Arc<dyn Subject>,
+    ) -> Result<Self, SimError> {
         if let Some(why) = scenario.unknown_slip() {
             return Err(SimError::Planted(why));
         }
@@ -155,15 +182,16 @@ impl<'a, S: Lane> Simulation<'a, S> {
             ..WorldConfig::default()
         });
         world.note(&format!("scenario {} seed {seed}", scenario.name));
-        let group = Group::new(&world, scenario)?;
+        let group = Group::new(&world, scenario, Arc::clone(&subject))?;
         let known: Arc<dyn Known<S::Env>> = Arc::new(group.clone());
         let hostiles = Hostiles::start(&world, scenario, &known, &group.ledger())?;
-        let checks = Checks::new(scenario, world.stream("checks"));
+        let checks = Checks::new(scenario, world.stream("checks"), subject.is_reference());
         let reads = world.stream("reads");
         let mut simulation = Self {
             scenario,
             seed,
             world,
+            subject,
             group,
             hostiles,
             looks: Looks::default(),
@@ -194,6 +222,11 @@ impl<'a, S: Lane> Simulation<'a, S> {
         Ok(simulation)
     }
 
+    /// Nothing was found so far.
+    fn is_clean(&self) -> bool {
+        self.checks.is_clean() && !self.subject.has_failed()
+    }
+
     /// Traces call the logs of replicas by their names.
     fn name_cores(&self) {
         for replica in 0..self.scenario.replicas {
@@ -206,10 +239,13 @@ impl<'a, S: Lane> Simulation<'a, S> {
     /// Lets the creator add the writers, before anything else happens.
     fn make_writers(&mut self) -> Result<(), SimError> {
         let weight = self.scenario.writer_weight;
+        if !self.subject.is_reference() {
+            return self.make_members(weight);
+        }
         for replica in self.scenario.writers() {
             // Who joins later is added by an event.
             if let Some(key) = self.group.local_key(replica).filter(|_| replica != 0) {
-                self.call(0, "adding a writer", Op::add_writer(key, weight))?;
+                self.call(0, "adding a writer", &[Op::add_writer(key, weight)])?;
             }
         }
         self.wait_for(
@@ -217,18 +253,45 @@ impl<'a, S: Lane> Simulation<'a, S> {
             "not every hostile peer made its log",
         )?;
         for (key, weight) in self.hostiles.writers().unwrap_or_default() {
-            self.call(0, "adding a hostile writer", Op::add_writer(key, weight))?;
+            self.call(0, "adding a hostile writer", &[Op::add_writer(key, weight)])?;
         }
         Ok(())
+    }
+
+    /// Lets the creator add all writers at once, by operations of the app.
+    fn make_members(&self, weight: u64) -> Result<(), SimError> {
+        let writers = self.scenario.writers().into_iter();
+        let keys: Vec<_> = writers
+            .filter(|replica| *replica != 0)
+            .filter_map(|replica| self.group.local_key(replica))
+            .collect();
+        let ops: Vec<Op> = keys.iter().map(|key| Op::add_writer(*key, weight)).collect();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        self.call(0, "adding the writers", &ops)?;
+        let has_all = |group: &Group<S::Env>| {
+            let records = group.db(0).map(|db| db.writers()).unwrap_or_default();
+            keys.iter().all(|key| {
+                records
+                    .iter()
+                    .any(|record| record.key == *key && !record.is_removed)
+            })
+        };
+        self.wait_for(
+            |group| self.subject.has_failed() || has_all(group),
+            "the operations that add writers added none",
+        )
     }
 
     /// Carries out what the scenario and the seed planned.
     fn play(&mut self) -> Result<(), SimError> {
         let began = self.world.now();
+        self.subject.begins(began);
         self.hostiles.begin();
         for (at_ms, step) in plan::plan(self.scenario, &mut self.world.stream("plan")) {
             self.run_until(began + Duration::from_millis(at_ms))?;
-            if !self.checks.is_clean() {
+            if !self.is_clean() {
                 return Ok(());
             }
             match step {
@@ -247,7 +310,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             if self.world.now() >= next {
                 self.look();
                 self.mend();
-                if !self.checks.is_clean() {
+                if !self.is_clean() {
                     return Ok(());
                 }
             }
@@ -284,6 +347,9 @@ impl<'a, S: Lane> Simulation<'a, S> {
 
     /// Looks at all replicas, with all invariants.
     fn look(&mut self) {
+        if !self.subject.is_reference() {
+            return;
+        }
         let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.tick(
@@ -327,7 +393,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
 
     /// Waits until everybody agrees, then lets everybody write once more and agree again, then looks whether it is quiet.
     fn settle(&mut self) -> Result<(), SimError> {
-        if !self.agree()? {
+        if !self.agree()? || !self.subject.is_reference() {
             return Ok(());
         }
         self.checks.gathering(self.gathering());
@@ -398,6 +464,9 @@ impl<'a, S: Lane> Simulation<'a, S> {
         let limit = self.world.now() + Duration::from_millis(self.scenario.converge_ms);
         loop {
             self.world.run_for(COMPARE_EVERY)?;
+            if self.subject.has_failed() {
+                return Ok(false);
+            }
             self.mend();
             let looks = self.take_looks();
             let verify = self.world.env(self.group.id(0)).crypto().clone();
@@ -639,14 +708,15 @@ impl<'a, S: Lane> Simulation<'a, S> {
     }
 
     /// An append that everything after it depends on.
-    fn call(&self, replica: usize, what: &str, op: Op) -> Result<(), SimError> {
+    fn call(&self, replica: usize, what: &str, ops: &[Op]) -> Result<(), SimError> {
         let Some(db) = self.group.db(replica) else {
             return Err(failed(what, &"the replica is down"));
         };
+        let values: Vec<Bytes> = ops.iter().filter_map(|op| self.subject.value(op)).collect();
         let appended = self
             .world
             .block_on_for(self.group.id(replica), CALL_LIMIT, async move {
-                db.append(op.to_value()).await
+                db.append_batch(values).await
             })?;
         appended.map(|_| ()).map_err(|error| failed(what, &error))
     }

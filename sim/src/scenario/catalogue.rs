@@ -5,7 +5,7 @@ use toml::Table;
 use super::{Action, Append, CrashMode, Event, Expected, Hostile, Hostility, Scenario, Workload};
 use crate::disk::{DiskFaults, Latency};
 use crate::network::PathConfig;
-use crate::workload::Op;
+use crate::workload::{AppOp, Op};
 
 /// One of each action.
 fn actions() -> Vec<Action> {
@@ -83,6 +83,7 @@ pub(crate) fn everything() -> Table {
         anchor: true,
         put: Some(("key".into(), "value".into())),
         del: text(),
+        app: Some(AppOp::default()),
     };
     let workload = Workload {
         replicas: vec![0],

@@ -19,6 +19,7 @@ use autobee::Settings;
 use serde::{Deserialize, Serialize};
 
 pub use choices::Choices;
+pub(crate) use draw::{Class, befall};
 pub use event::{Action, CrashMode, Event};
 pub use hostile::{Hostile, Hostility};
 pub use load::ScenarioError;

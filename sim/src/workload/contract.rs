@@ -7,6 +7,8 @@ use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
 use autobee::crypto::CoreKey;
 use serde::{Deserialize, Serialize};
 
+use super::AppOp;
+
 /// What the writer of an entry calls itself.
 pub(crate) const SELF: &str = "self";
 
@@ -41,6 +43,9 @@ pub struct Op {
     /// Remove a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub del: Option<String>,
+    /// An operation of an app that runs its own apply function; nothing to this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppOp>,
 }
 
 impl Op {

@@ -42,7 +42,7 @@ const KINDS: &[Kind] = &[
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(super) enum Kind {
     Partition,
     PowerLoss,
     Kill,
@@ -111,6 +111,30 @@ impl<'a, 'b> Faults<'a, 'b> {
             outsiders: scenario.outsiders().into_iter().collect(),
             lost: BTreeSet::new(),
         }
+    }
+
+    /// Draws misfortunes of these kinds alone.
+    pub(super) fn of(
+        choices: &'a mut Choices<'b>,
+        scenario: &Scenario,
+        span_ms: u64,
+        is_wanted: impl Fn(Kind) -> bool,
+    ) -> Self {
+        let mut faults = Self::new(choices, scenario, span_ms);
+        let wanted: Vec<Kind> = KINDS.iter().copied().filter(|kind| is_wanted(*kind)).collect();
+        // What swarm testing left of them, unless it left none.
+        let drawn: Vec<Kind> = wanted
+            .iter()
+            .copied()
+            .filter(|kind| faults.kinds.contains(kind))
+            .collect();
+        faults.kinds = if drawn.is_empty() { wanted } else { drawn };
+        faults
+    }
+
+    /// The events that were drawn, and no others.
+    pub(super) fn into_events(self) -> Vec<Event> {
+        self.events
     }
 
     /// One fault after which less can be claimed: a disk that lies or decays, or a writer that goes on from an old copy.

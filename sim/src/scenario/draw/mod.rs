@@ -4,6 +4,7 @@
 //! all, so that some of them are made of one or two kinds alone (swarm testing). Half of them have drawn numbers where
 //! others have those of production: sizes so small that files roll, trees split and portions end in every run.
 
+mod app;
 mod faults;
 mod hostile;
 mod numbers;
@@ -14,6 +15,7 @@ use super::{Action, Choices, CryptoChoice, Event, Scenario, Topology, Workload};
 use crate::disk::{DiskFaults, Latency};
 use crate::network::{LatencyShape, PathConfig};
 use crate::seed::Seeds;
+pub(crate) use app::{Class, befall};
 use faults::Faults;
 
 /// Time over which things happen, in milliseconds of virtual time.

@@ -1,0 +1,220 @@
+//! One try of an apply function on one batch, beside the database: what it wrote and asked for, and how it ended.
+//!
+//! It reads the view through a tree in memory that stands on the real one, and writes to that tree alone. So a batch can
+//! be tried as often as one likes, and nothing of a try is left behind.
+
+use std::task::{Context, Poll, Waker};
+
+use autobee::apply::{
+    ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, LocalTree, Snapshot, WriterOptions,
+};
+use autobee::bee::{Range, Settings};
+use autobee::crypto::{CoreKey, DiscoveryKey};
+use autobee::wire::{Length, Link};
+use bytes::Bytes;
+
+use super::outside::{Panicked, quietly};
+
+/// The core of trees that exist for tries only.
+const SHADOW: CoreKey = CoreKey::new([0x5a; 32]);
+
+/// How a try ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    Accepted,
+    Refused(String),
+    Fatal(String),
+    Interrupted(String),
+    /// It waits for something that is not its view.
+    Waits,
+    Panicked(String),
+}
+
+/// A key whose value the batch changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) key: Bytes,
+    pub(super) old: Option<Bytes>,
+    pub(super) new: Option<Bytes>,
+}
+
+/// What apply asked of its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Call {
+    AddWriter(CoreKey, u64),
+    RemoveWriter(CoreKey),
+    AckWriter(CoreKey),
+    CreateAnchor(CoreKey, Length),
+}
+
+/// What a try came to. Of one that was not accepted nothing counts but that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) end: End,
+    pub(super) changes: Vec<Change>,
+    pub(super) calls: Vec<Call>,
+}
+
+impl Outcome {
+    /// True when two tries have the same effects. Why a batch was refused is for people, and may differ.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let same_end = std::mem::discriminant(&self.end) == std::mem::discriminant(&other.end);
+        same_end && self.changes == other.changes && self.calls == other.calls
+    }
+}
+
+/// A version of the view to try batches on.
+pub(super) struct Shadow(Snapshot);
+
+/// The tree that tries write to.
+#[derive(Default)]
+pub(super) struct ShadowTree(Option<(LocalTree, LocalTree)>);
+
+impl ShadowTree {
+    /// A version of the real view, to try batches on. None when no tree can be made.
+    pub(super) fn at(&mut self, real: &Snapshot) -> Option<Shadow> {
+        if self.0.as_ref().is_none_or(|(on, _)| !on.is(real.tree())) {
+            let on = real.tree().clone();
+            let tree = LocalTree::new(SHADOW, Settings::default(), on.clone()).ok()?;
+            self.0 = Some((on, tree));
+        }
+        let (_, tree) = self.0.as_ref()?;
+        let empty = real.head().length == Length::ZERO;
+        Some(Shadow(if empty {
+            Snapshot::empty(tree)
+        } else {
+            Snapshot::at(tree, real.head())
+        }))
+    }
+}
+
+/// Tries a batch. None when the view has a block that is not here, or cannot be read.
+pub(super) fn attempt(
+    apply: &ApplyFn,
+    entries: &[Entry],
+    on: &Shadow,
+    host: &mut dyn Host,
+) -> Option<Outcome> {
+    let mut view = ApplyView::new(on.0.clone());
+    let mut recording = Recording::new(host);
+    let polled = quietly(|| {
+        let mut future = apply.apply(entries, &mut view, &mut recording);
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    });
+    let Recording { calls, interrupt, .. } = recording;
+    let end = match polled {
+        Err(Panicked(text)) => End::Panicked(text),
+        Ok(_) if view.stall().is_some() => return None,
+        Ok(_) if interrupt.is_some() => End::Interrupted(interrupt.unwrap_or_default()),
+        Ok(Poll::Pending) => End::Waits,
+        Ok(Poll::Ready(Ok(()))) => End::Accepted,
+        Ok(Poll::Ready(Err(ApplyError::Reject(why)))) => End::Refused(why),
+        Ok(Poll::Ready(Err(error))) => End::Fatal(error.to_string()),
+    };
+    if end != End::Accepted {
+        return Some(Outcome {
+            end,
+            changes: Vec::new(),
+            calls: Vec::new(),
+        });
+    }
+    let after = view.into_snapshot();
+    let differences = on.0.diff(&after, Range::all()).ok()?;
+    let changes = differences.into_iter().filter_map(|difference| {
+        let key = difference
+            .left
+            .as_ref()
+            .or(difference.right.as_ref())?
+            .key
+            .clone();
+        Some(Change {
+            key,
+            old: difference.left.and_then(|entry| entry.value),
+            new: difference.right.and_then(|entry| entry.value),
+        })
+    });
+    Some(Outcome {
+        end,
+        changes: changes.collect(),
+        calls,
+    })
+}
+
+/// Does on the real host what was asked for in a try.
+pub(super) fn repeat(calls: &[Call], host: &mut dyn Host) {
+    for call in calls {
+        match call {
+            Call::AddWriter(key, weight) => host.add_writer(*key, WriterOptions { weight: *weight }),
+            Call::RemoveWriter(key) => host.remove_writer(*key),
+            Call::AckWriter(key) => host.ack_writer(*key),
+            // It was made for these entries a moment ago.
+            Call::CreateAnchor(key, length) => drop(host.create_anchor(*key, *length)),
+        }
+    }
+}
+
+/// A host that notes what is asked, and answers as the real one.
+struct Recording<'a> {
+    real: &'a mut dyn Host,
+    calls: Vec<Call>,
+    interrupt: Option<String>,
+}
+
+impl<'a> Recording<'a> {
+    fn new(real: &'a mut dyn Host) -> Self {
+        Self {
+            real,
+            calls: Vec::new(),
+            interrupt: None,
+        }
+    }
+}
+
+impl Host for Recording<'_> {
+    fn add_writer(&mut self, key: CoreKey, options: WriterOptions) {
+        self.calls.push(Call::AddWriter(key, options.weight));
+    }
+
+    fn remove_writer(&mut self, key: CoreKey) {
+        self.calls.push(Call::RemoveWriter(key));
+    }
+
+    fn ack_writer(&mut self, key: CoreKey) {
+        self.calls.push(Call::AckWriter(key));
+    }
+
+    fn create_anchor(&mut self, key: CoreKey, length: Length) -> Result<Link, HostError> {
+        // Only the real one knows what it is called. A second one of the same entry is the same.
+        let link = self.real.create_anchor(key, length)?;
+        self.calls.push(Call::CreateAnchor(key, length));
+        Ok(link)
+    }
+
+    fn interrupt(&mut self, reason: &str) {
+        self.interrupt = Some(reason.to_owned());
+    }
+
+    fn genesis(&self) -> bool {
+        self.real.genesis()
+    }
+
+    fn key(&self) -> CoreKey {
+        self.real.key()
+    }
+
+    fn discovery_key(&self) -> DiscoveryKey {
+        self.real.discovery_key()
+    }
+
+    fn id(&self) -> String {
+        self.real.id()
+    }
+
+    fn name(&self) -> &str {
+        self.real.name()
+    }
+
+    fn clock(&self) -> u64 {
+        self.real.clock()
+    }
+}

@@ -1,0 +1,104 @@
+//! A failure, as the person reads it who wrote the apply function. It fits a screen.
+
+use std::time::Duration;
+
+use super::Property;
+use super::outside::{self, shown_path};
+use super::record::{Failure, seconds};
+use super::words::history;
+use crate::scenario::Scenario;
+
+/// Lines of the history that are shown.
+const HISTORY_MAX: usize = 24;
+
+/// What there is to tell of a failure.
+pub(super) struct Told<'a> {
+    pub(super) name: &'a str,
+    pub(super) seed: u64,
+    /// The plan as the seed drew it.
+    pub(super) drawn: &'a Scenario,
+    /// The smallest one that fails in the same way.
+    pub(super) scenario: &'a Scenario,
+    pub(super) failure: &'a Failure,
+    /// Runs that the shrinker made.
+    pub(super) runs: u64,
+}
+
+/// The text of a failure. Writes its plan to a file.
+pub(super) fn tell(told: &Told<'_>) -> String {
+    let Failure {
+        property, at, lines, ..
+    } = told.failure;
+    let mut text = vec![format!(
+        "{}, seed {}: this does not hold: {}",
+        told.name,
+        told.seed,
+        property.name()
+    )];
+    text.push(String::new());
+    // A second process has no time of its own.
+    let when = match (property, *at > Duration::from_secs(1_000_000)) {
+        (Property::Function, true) => String::new(),
+        (_, true) => "in the end ".to_owned(),
+        (_, false) => format!("at {} ", seconds(*at)),
+    };
+    for (number, line) in lines.iter().enumerate() {
+        let when = if number == 0 { &*when } else { "" };
+        text.push(format!("  {when}{line}"));
+    }
+    text.push(String::new());
+    text.push(format!("  {}:", size(told)));
+    let history = history(told.scenario);
+    let shown = history.len().min(HISTORY_MAX);
+    text.extend(history[..shown].iter().map(|line| format!("  {line}")));
+    if shown < history.len() {
+        text.push(format!(
+            "  ... and {} more lines, in the file",
+            history.len() - shown
+        ));
+    }
+    text.push(String::new());
+    let file = outside::folder(told.name).join(format!("{}.toml", told.seed));
+    let about = format!(
+        "# {}: {}\n# AUTOBEE_SEED={} {}\n",
+        told.name,
+        property.name(),
+        told.seed,
+        outside::test_command()
+    );
+    match outside::write(&file, &format!("{about}{}", told.scenario.to_toml())) {
+        Ok(()) => text.push(format!("  the plan:        {}", shown_path(&file))),
+        Err(error) => text.push(format!("  the plan could not be kept: {error}")),
+    }
+    text.push(format!(
+        "  to see it again: AUTOBEE_SEED={} {}",
+        told.seed,
+        outside::test_command()
+    ));
+    text.join("\n")
+}
+
+fn size(told: &Told<'_>) -> String {
+    let count =
+        |number: usize, one: &str, many: &str| format!("{number} {}", if number == 1 { one } else { many });
+    let of = |scenario: &Scenario| {
+        let replicas = count(scenario.replicas, "replica", "replicas");
+        let faults = count(scenario.event.len(), "fault", "faults");
+        match told.drawn.operations() {
+            0 => format!("{replicas} and {faults}"),
+            _ => format!(
+                "{replicas}, {} and {faults}",
+                count(scenario.operations(), "op", "ops")
+            ),
+        }
+    };
+    if told.runs == 0 {
+        return format!("what happened, with {}", of(told.scenario));
+    }
+    format!(
+        "what happened, shrunk from {} to {} in {} runs",
+        of(told.drawn),
+        of(told.scenario),
+        told.runs
+    )
+}

@@ -1,0 +1,355 @@
+//! All seeds of a check: drawn on the thread of the test, run on all cores; the first that fails is shrunk and told.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::Property;
+use super::ops::Ops;
+use super::outside::{self, Progress, Stopwatch, say, variable};
+use super::record::{Counts, Failure};
+use super::report::{Told, tell};
+use super::second::{self, SECOND_PLANS};
+use super::seed::Ran;
+use crate::scenario::Scenario;
+use crate::shrink::shrink;
+use crate::sweep::in_parallel;
+
+/// Fresh instances that try each batch.
+const FRESH: usize = 1;
+
+/// The same while a failure is looked at that chance may hide.
+const FRESH_SHRINKING: usize = 4;
+
+/// Runs of the shrinker, and the time that they may take.
+const SHRINK_RUNS: u64 = 600;
+const SHRINK_TIME: Duration = Duration::from_secs(20);
+
+/// Seeds that are run in search of two replicas that differ, when instances at one do.
+const SPARE_SEEDS: u64 = 24;
+
+/// Seeds that are drawn at once, for each thread.
+const DRAWN: u64 = 4;
+
+/// What of a check the environment decides.
+struct Range {
+    first: u64,
+    end: u64,
+    time: Option<Duration>,
+}
+
+/// A check, whatever it runs.
+pub(super) struct Job<'a> {
+    pub(super) name: &'a str,
+    /// The first, and the one after the last.
+    pub(super) seeds: (u64, u64),
+    /// Draws the plan of a seed, on the thread of the test.
+    pub(super) draw: &'a dyn Fn(u64) -> Result<Scenario, String>,
+    /// Runs a plan, with so many instances of an apply function besides the one in use.
+    pub(super) run: &'a (dyn Fn(&Scenario, u64, usize) -> Ran + Sync),
+    /// Where the operations come from; a program has none.
+    pub(super) ops: Option<&'a dyn Ops>,
+}
+
+/// Runs a check. The error is the text with which the test fails.
+pub(super) fn run(job: &Job<'_>) -> Result<(), String> {
+    if second::answer(job.name, |scenario, seed| (job.run)(scenario, seed, FRESH).steps) {
+        return Ok(());
+    }
+    outside::say_if_slow();
+    let range = range(job.seeds)?;
+    let watch = Stopwatch::start();
+    let (seeds, counts, kept) = match all(job, &range, watch)? {
+        Ok(all) => all,
+        Err(found) => return Err(fail(job, *found)),
+    };
+    if job.ops.is_none() {
+        let time = watch.elapsed().as_secs_f64();
+        say(&format!(
+            "{}: {seeds} seeds in {time:.1} s, {} looks",
+            job.name, counts.views
+        ));
+        return Ok(());
+    }
+    if counts.entries > 0 && counts.refused == counts.entries {
+        return Err(format!(
+            "apply refused every one of the {} entries of {seeds} seeds: nothing was tested",
+            counts.entries
+        ));
+    }
+    if let Some(differs) = second::ask(job.name, &kept) {
+        let Kept { seed, scenario, .. } = &kept[differs.plan];
+        let told = Told {
+            name: job.name,
+            seed: *seed,
+            drawn: scenario,
+            scenario,
+            failure: &differs.failure,
+            runs: 0,
+        };
+        return Err(tell(&told));
+    }
+    say(&format!(
+        "{}: {seeds} seeds in {:.1} s: {} entries, {} of them refused somewhere; {} batches applied, {} compared between replicas, {} views looked at",
+        job.name,
+        watch.elapsed().as_secs_f64(),
+        counts.entries,
+        counts.refused,
+        counts.batches,
+        counts.compared,
+        counts.views,
+    ));
+    Ok(())
+}
+
+/// A plan that ran well.
+pub(super) struct Kept {
+    pub(super) seed: u64,
+    pub(super) scenario: Scenario,
+    pub(super) steps: Vec<String>,
+}
+
+/// A plan that failed.
+struct Found {
+    seed: u64,
+    scenario: Scenario,
+    failure: Failure,
+}
+
+impl Found {
+    /// Instances of the apply function differ, but no two replicas do.
+    fn is_of_instances(&self) -> bool {
+        self.failure.property == Property::Function && !self.failure.replicas_differ
+    }
+}
+
+/// How many seeds ran, what they did, and the first of them.
+type All = (u64, Counts, Vec<Kept>);
+
+/// Runs seeds until one fails, they are over, or the time is.
+fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box<Found>>, String> {
+    let threads = outside::threads();
+    let mut progress = Progress::new();
+    let (mut counts, mut kept) = (Counts::default(), Vec::new());
+    let mut next = range.first;
+    // A failure that is one, but that a later seed may show better.
+    let mut spare: Option<Box<Found>> = None;
+    while next < range.end && range.time.is_none_or(|time| watch.elapsed() < time) {
+        if let Some(found) = spare.take_if(|found| next - found.seed > SPARE_SEEDS) {
+            return Ok(Err(found));
+        }
+        let end = range.end.min(next.saturating_add(DRAWN * threads as u64));
+        let plans: Vec<(u64, Scenario)> = (next..end)
+            .map(|seed| Ok((seed, (job.draw)(seed)?)))
+            .collect::<Result<_, String>>()?;
+        let run = job.run;
+        let one = |number: usize| {
+            let (seed, scenario) = &plans[number];
+            let ran = run(scenario, *seed, FRESH);
+            if ran.failure.is_some() {
+                ControlFlow::Break(ran)
+            } else {
+                ControlFlow::Continue(ran)
+            }
+        };
+        next = end;
+        for (number, ran) in in_parallel(plans.len(), threads, one) {
+            let (seed, scenario) = &plans[number];
+            if let Some(failure) = ran.failure {
+                let found = Box::new(Found {
+                    seed: *seed,
+                    scenario: scenario.clone(),
+                    failure,
+                });
+                if !found.is_of_instances() {
+                    let is_better = found.failure.property == Property::Function;
+                    return Ok(Err(spare.filter(|_| !is_better).unwrap_or(found)));
+                }
+                spare.get_or_insert(found);
+                next = seed + 1;
+                break;
+            }
+            counts.add(ran.counts);
+            if kept.len() < SECOND_PLANS {
+                kept.push(Kept {
+                    seed: *seed,
+                    scenario: scenario.clone(),
+                    steps: ran.steps,
+                });
+            }
+        }
+        let done = next - range.first;
+        let speed = done as f64 / watch.elapsed().as_secs_f64().max(0.001);
+        let of = if range.end == u64::MAX {
+            String::new()
+        } else {
+            format!(" of {}", range.end - range.first)
+        };
+        progress.say(&format!("{}: {done}{of} seeds, {speed:.0} a second", job.name));
+    }
+    Ok(match spare {
+        Some(found) => Err(found),
+        None => Ok((next - range.first, counts, kept)),
+    })
+}
+
+/// Makes a failure small, and tells it.
+fn fail(job: &Job<'_>, found: Found) -> String {
+    let Found {
+        seed,
+        scenario,
+        failure,
+    } = found;
+    let mut progress = Progress::new();
+    let watch = Stopwatch::start();
+    let mut best = failure;
+    // Chance may hide a difference between two instances.
+    let fresh = if best.property == Property::Function {
+        FRESH_SHRINKING
+    } else {
+        FRESH
+    };
+    let mut runs = 0;
+    let mut fails = |candidate: &Scenario| {
+        let mut ops = candidate.append.iter().flat_map(|append| &append.ops);
+        if !ops.all(|op| op.app.is_some()) {
+            return false;
+        }
+        runs += 1;
+        progress.say(&format!("{}: seed {seed} fails; shrinking, run {runs}", job.name));
+        let Some(failure) = (job.run)(candidate, seed, fresh).failure else {
+            return false;
+        };
+        let is_same = failure.property == best.property && failure.replicas_differ >= best.replicas_differ;
+        if is_same {
+            best = failure;
+        }
+        is_same
+    };
+    let is_left = |runs: u64| runs < SHRINK_RUNS && watch.elapsed() < SHRINK_TIME;
+    let mut small = shrink(&scenario, seed, &mut fails, is_left).scenario;
+    if let Some(ops) = job.ops {
+        simplify(ops, seed, &mut small, &mut fails, || {
+            watch.elapsed() < SHRINK_TIME
+        });
+    }
+    drop(progress);
+    let told = Told {
+        name: job.name,
+        seed,
+        drawn: &scenario,
+        scenario: &small,
+        failure: &best,
+        runs,
+    };
+    tell(&told)
+}
+
+/// Makes the operations of a plan simpler, one by one, as their strategy does.
+fn simplify(
+    ops: &dyn Ops,
+    seed: u64,
+    scenario: &mut Scenario,
+    fails: &mut impl FnMut(&Scenario) -> bool,
+    is_left: impl Fn() -> bool,
+) {
+    for append in 0..scenario.append.len() {
+        for position in 0..scenario.append[append].ops.len() {
+            let Some(number) = scenario.append[append].ops[position]
+                .app
+                .as_ref()
+                .map(|op| op.number)
+            else {
+                continue;
+            };
+            let Ok(mut tree) = ops.tree(seed, number) else {
+                continue;
+            };
+            let mut is_moving = tree.simplify();
+            while is_moving && is_left() {
+                let mut candidate = scenario.clone();
+                candidate.append[append].ops[position].app = Some(tree.current());
+                is_moving = if candidate == *scenario {
+                    tree.simplify()
+                } else if fails(&candidate) {
+                    *scenario = candidate;
+                    tree.simplify()
+                } else {
+                    tree.complicate()
+                };
+            }
+        }
+    }
+}
+
+/// Which seeds are run, and for how long.
+fn range((first, end): (u64, u64)) -> Result<Range, String> {
+    let number = |name: &str, text: &str| -> Result<u64, String> {
+        text.trim()
+            .parse()
+            .map_err(|error| format!("{name}: {text:?}: {error}"))
+    };
+    if let Some(seed) = variable("AUTOBEE_SEED") {
+        let seed = number("AUTOBEE_SEED", &seed)?;
+        let (first, end) = (seed, seed.saturating_add(1));
+        return Ok(Range {
+            first,
+            end,
+            time: None,
+        });
+    }
+    let time = variable("AUTOBEE_TIME").map(|text| {
+        duration(&text).ok_or_else(|| format!("AUTOBEE_TIME: {text:?} is no time; for example 60s, 5m, 1h"))
+    });
+    let time = time.transpose()?;
+    if let Some(seeds) = variable("AUTOBEE_SEEDS") {
+        let (first, end) = seeds
+            .split_once("..")
+            .ok_or_else(|| format!("AUTOBEE_SEEDS: {seeds:?} is no range; for example 0..10000"))?;
+        let first = number("AUTOBEE_SEEDS", first)?;
+        let end = match end.strip_prefix('=') {
+            Some(last) => number("AUTOBEE_SEEDS", last)?.saturating_add(1),
+            None => number("AUTOBEE_SEEDS", end)?,
+        };
+        return Ok(Range { first, end, time });
+    }
+    let end = if time.is_some() { u64::MAX } else { end };
+    Ok(Range { first, end, time })
+}
+
+/// A time: a number, and its unit; seconds without one.
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let number: u64 = digits.trim().parse().ok()?;
+    match &text[digits.len()..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "" | "s" => Some(Duration::from_secs(number)),
+        "m" | "min" => Some(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Some(Duration::from_secs(number.saturating_mul(3_600))),
+        _ => None,
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.refused += other.refused;
+        self.batches += other.batches;
+        self.compared += other.compared;
+        self.views += other.views;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("60s"), Some(Duration::from_secs(60)));
+        assert_eq!(duration("2m"), Some(Duration::from_secs(120)));
+        assert_eq!(duration("7"), Some(Duration::from_secs(7)));
+        assert_eq!(duration("90ms"), Some(Duration::from_millis(90)));
+        assert_eq!((duration("soon"), duration("1w")), (None, None));
+    }
+}

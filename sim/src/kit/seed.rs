@@ -1,0 +1,156 @@
+//! One run of one plan.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use autobee::apply::ApplyFn;
+use autobee::crypto::CoreKey;
+use bytes::Bytes;
+
+use super::outside::quietly;
+use super::record::{Counts, Failure, Recorder};
+use super::tested::{APP, Tested, member_op};
+use super::{Always, Members, Parts, Property, tested::Maker};
+use crate::run::{Now, Started, Subject, Watcher, run_subject};
+use crate::scenario::Scenario;
+use crate::workload::Op;
+
+/// What runs need to know of a check: everything but how operations are drawn.
+pub(super) struct Setup {
+    make: Maker,
+    always: Vec<Arc<dyn Always>>,
+    members: Option<Members>,
+}
+
+/// What a run came to.
+pub(super) struct Ran {
+    pub(super) failure: Option<Failure>,
+    pub(super) counts: Counts,
+    /// Every batch that was applied.
+    pub(super) steps: Vec<String>,
+}
+
+impl Setup {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            make: Arc::clone(&parts.make),
+            always: parts.always.clone(),
+            members: parts.members.clone(),
+        }
+    }
+
+    /// Runs a plan. `fresh` instances try each batch besides the one in use.
+    pub(super) fn run(&self, scenario: &Scenario, seed: u64, fresh: usize) -> Ran {
+        let ops = scenario.append.iter().flat_map(|append| &append.ops);
+        let shown: BTreeMap<Bytes, String> = ops
+            .filter_map(|op| op.app.as_ref())
+            .filter_map(|op| Some((op.bytes()?.into(), op.shown.clone())))
+            .collect();
+        let recorder = Arc::new(Recorder::new(self.always.clone(), shown));
+        let subject = Arc::new(App {
+            make: Arc::clone(&self.make),
+            members: self.members.clone(),
+            recorder: Arc::clone(&recorder),
+            hidden: u64::from(self.members.is_none() && has_first_writers(scenario)),
+            fresh,
+        });
+        let ran = quietly(|| run_subject(scenario, seed, subject));
+        let found = match ran {
+            Ok(Ok(report)) => report.violations.first().map(ToString::to_string),
+            Ok(Err(error)) => Some(format!("the run could not be carried out: {error}")),
+            Err(panic) => Some(format!("the database panicked: {}", panic.0)),
+        };
+        if let Some(what) = found {
+            let lines = vec![
+                what,
+                "  Apply did the same everywhere and nothing else is wrong with it: this is most likely a mistake of".into(),
+                "  Autobee and not of the app. Please report it with the file of the plan.".into(),
+            ];
+            let kind = lines[0].split(':').next().unwrap_or_default().to_owned();
+            recorder.fail(Property::Convergence(kind), Duration::MAX, lines);
+        }
+        Ran {
+            failure: recorder.failure(),
+            counts: recorder.counts(),
+            steps: recorder.steps(),
+        }
+    }
+}
+
+/// Writers are made before anything else happens.
+fn has_first_writers(scenario: &Scenario) -> bool {
+    let is_late = |replica: usize| {
+        let mut events = scenario.event.iter();
+        events.any(|event| event.action.joins() == Some(replica))
+    };
+    let mut writers = scenario.writers().into_iter();
+    writers.any(|writer| writer != 0 && !is_late(writer))
+}
+
+/// The app under test, as the replicas of one run have it.
+struct App {
+    make: Maker,
+    members: Option<Members>,
+    recorder: Arc<Recorder>,
+    hidden: u64,
+    fresh: usize,
+}
+
+impl Subject for App {
+    fn start(&self, replica: usize, now: Now) -> Started {
+        let recorder = Arc::clone(&self.recorder);
+        let clock = Arc::clone(&now);
+        let watcher: Watcher = Box::new(move |view| recorder.shown(replica, clock(), view));
+        let apply = Tested {
+            replica,
+            own: (self.make)(),
+            make: Arc::clone(&self.make),
+            recorder: Arc::clone(&self.recorder),
+            now,
+            is_wrapped: self.members.is_none(),
+            hidden: self.hidden,
+            fresh: self.fresh,
+            shadow: Mutex::default(),
+            contents: Mutex::default(),
+        };
+        Started {
+            apply: ApplyFn::new(apply),
+            watcher: Some(watcher),
+        }
+    }
+
+    fn value(&self, op: &Op) -> Option<Bytes> {
+        if let Some(app) = &op.app {
+            let bytes = app.bytes()?;
+            return Some(match &self.members {
+                Some(_) => bytes.into(),
+                None => [&[APP], &bytes[..]].concat().into(),
+            });
+        }
+        let key: CoreKey = op.add_writer.as_ref()?.parse().ok()?;
+        let Some(members) = &self.members else {
+            return Some(member_op(key, op.weight.unwrap_or(2)).into());
+        };
+        let (bytes, shown) = members(key);
+        let bytes = Bytes::from(bytes);
+        self.recorder.name_value(bytes.clone(), shown);
+        Some(bytes)
+    }
+
+    fn is_reference(&self) -> bool {
+        false
+    }
+
+    fn opened(&self, replica: usize, log: CoreKey) {
+        self.recorder.opened(replica, log);
+    }
+
+    fn begins(&self, at: Duration) {
+        self.recorder.begins(at);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.recorder.has_failed()
+    }
+}
