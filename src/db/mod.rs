@@ -42,6 +42,7 @@ pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};
+use crate::engine::ResumeError;
 use crate::env::{Env, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
@@ -214,13 +215,14 @@ impl<E: Env> Autobee<E> {
 
     /// All entries in their order, with the weight that each batch has there. Those before the window are read from the
     /// system tree, one after the other, while nothing else goes on: not for the steps of a busy program.
-    #[must_use]
-    pub fn order(&self) -> Vec<OrderedEntry> {
+    ///
+    /// # Errors
+    ///
+    /// When the system tree cannot be read: `Unavailable`, `Corrupt`, `Closed`, `Internal`.
+    pub fn order(&self) -> Result<Vec<OrderedEntry>, Error> {
         let state = lock(&self.shared.state);
         let before = |key: &CoreKey, last: Length| state.cores.blocks_before(key, last);
-        // The blocks of trees that we wrote are all here.
-        let order = state.engine.history(before);
-        order.unwrap_or_else(|_| state.engine.order())
+        state.engine.history(before).map_err(history_error)
     }
 
     /// The records of all writers, removed ones included, in key order.
@@ -344,6 +346,15 @@ impl<E: Env> Autobee<E> {
             }
             None => Ok(()),
         }
+    }
+}
+
+fn history_error(error: ResumeError) -> Error {
+    match error {
+        ResumeError::Tree(error) => view::read_error(error),
+        other => Error::Internal {
+            what: other.to_string(),
+        },
     }
 }
 
