@@ -11,6 +11,7 @@ mod executor;
 pub mod hostile;
 pub mod invariant;
 mod lane;
+pub mod lane0;
 #[cfg(madsim)]
 pub mod madsim;
 pub mod model;
