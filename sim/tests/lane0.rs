@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use autobee::Error;
 use autobee::crypto::{CoreKey, Ed25519};
-use autobee::db::OrderedEntry;
+use autobee::db::{OrderedEntry, Stalled};
 use autobee::engine::{WINDOW_BATCHES, anchor};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Length};
@@ -252,4 +253,49 @@ fn writers_agree_with_readers() {
             }
         }
     }
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_shown_and_others_go_on() {
+    let group = a_removal_and_what_it_meets();
+    let mut reader = group.reader(&Reading::default());
+    let [a, b] = [0, 1].map(|peer| group.key(peer));
+    for block in group.log(0) {
+        reader.hand_over(&block);
+    }
+    let blocks = group.log(1);
+    reader.hand_over(&blocks[0]);
+    let before = reader.order();
+    assert_eq!((before.len(), reader.machine().stalled(&b)), (4, None));
+    reader.fail_log(&b);
+    reader.hand_over(&blocks[1]);
+    let stalled = reader.machine().stalled(&b);
+    assert!(matches!(stalled, Some(Stalled::Unreadable { .. })), "{stalled:?}");
+    assert_eq!((reader.order(), reader.machine().stalled(&a)), (before, None));
+    for block in group.log(2) {
+        reader.hand_over(&block);
+    }
+    assert_eq!((reader.order().len(), reader.stopped()), (6, None));
+}
+
+#[test]
+fn a_batch_that_cannot_be_written_stops_the_peer_and_was_never_acknowledged() {
+    let mut group = Group::new(2);
+    let b = group.key(1);
+    group.append(0, &[Op::add_writer(b, 2)]);
+    let (log, state) = (group.log(0), group.peer(0).state());
+    let writer = group.peer_mut(0);
+    writer.fail_commit();
+    let refused = writer.try_append(vec![Op::put("x", "1").to_value().into()], false);
+    assert!(matches!(refused, Err(Error::Disk { .. })), "{refused:?}");
+    assert!(writer.stopped().unwrap().contains("could not be written"));
+    let refused = writer.try_append(vec![Op::put("x", "2").to_value().into()], false);
+    assert!(matches!(refused, Err(Error::Interrupted { .. })), "{refused:?}");
+    assert_eq!(group.log(0), log);
+    // Who reads the log sees nothing of it.
+    let mut reader = group.reader(&Reading::default());
+    for block in &log {
+        reader.hand_over(block);
+    }
+    assert_eq!(reader.state(), state);
 }

@@ -169,7 +169,14 @@ impl<E: Env> Builder<E> {
                     });
                 }
                 // From an older one there is more to read, and the same end.
-                Ok(_) | Err(_) => {
+                refused => {
+                    env.trace(|| TraceEvent::Failed {
+                        what: "going on from a checkpoint".into(),
+                        why: match refused {
+                            Ok(_) => "it is of other logs than are here".into(),
+                            Err(error) => error.to_string(),
+                        },
+                    });
                     if let [newer, older, ..] = &mut checkpoints[skipped..] {
                         older.replace(newer);
                     }

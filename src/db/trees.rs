@@ -11,7 +11,7 @@ use crate::bee::StoredBlocks;
 use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
 use crate::engine::{Checkpoint, TreeSettings, Trees};
-use crate::env::{Env, Point};
+use crate::env::{Env, Point, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
 use crate::wire::{DecodeError, Index, Length, Link};
@@ -77,6 +77,13 @@ impl<E: Env> DatabaseTrees<E> {
         let record = TreeRecord::new(trees.clone(), boot?, forks?, store.planted());
         let record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
         let checkpoints = record.checkpoints(checkpoints?, opened.logs.forks());
+        let checkpoints = checkpoints.unwrap_or_else(|| {
+            store.env().trace(|| TraceEvent::Failed {
+                what: "reading the stored checkpoints".into(),
+                why: "they are damaged, or of another version".into(),
+            });
+            Vec::new()
+        });
         let trees = Self {
             system,
             view,

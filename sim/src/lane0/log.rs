@@ -1,12 +1,14 @@
 //! A log in memory, of which blocks come in any order.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use autobee::crypto::{CoreKey, KeyPair};
 use autobee::hypercore::manifest::Manifest;
 use autobee::hypercore::{CoreError, Event};
 use autobee::sim_hooks::machine::{LogEvents, StoredLog};
+use autobee::store::StoreError;
 use bytes::Bytes;
 
 /// What one peer has of a log.
@@ -17,6 +19,7 @@ pub struct HeldLog {
     pair: Option<KeyPair>,
     blocks: Mutex<BTreeMap<u64, Bytes>>,
     manifest: Option<Bytes>,
+    is_broken: AtomicBool,
 }
 
 impl HeldLog {
@@ -29,6 +32,7 @@ impl HeldLog {
             manifest: Some(Bytes::copy_from_slice(manifest.as_bytes())),
             pair: Some(pair),
             blocks: Mutex::default(),
+            is_broken: AtomicBool::new(false),
         }
     }
 
@@ -40,6 +44,7 @@ impl HeldLog {
             pair: None,
             blocks: Mutex::default(),
             manifest,
+            is_broken: AtomicBool::new(false),
         }
     }
 
@@ -56,6 +61,11 @@ impl HeldLog {
             held.insert(end, block);
         }
         held.len() as u64
+    }
+
+    /// From now on no block of it can be read.
+    pub fn fail(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
     }
 
     /// All leading blocks.
@@ -105,6 +115,9 @@ impl StoredLog for HeldLog {
     }
 
     fn block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return Err(StoreError::Fenced.into());
+        }
         Ok(self.blocks().get(&index).cloned())
     }
 

@@ -89,6 +89,11 @@ impl Group {
         &self.peers[peer]
     }
 
+    /// A peer, to have it do something.
+    pub fn peer_mut(&mut self, peer: usize) -> &mut Peer {
+        &mut self.peers[peer]
+    }
+
     /// A peer appends operations as one batch, a second later than the last one.
     ///
     /// # Panics

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use autobee::Settings;
 use autobee::apply::ApplyFn;
 use autobee::bee::{MemoryBlocks, Range};
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, hash};
@@ -11,8 +10,9 @@ use autobee::db::{Event, OrderedEntry};
 use autobee::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES};
 use autobee::env::{Mono, Planted};
 use autobee::sim_hooks::machine::{Effect, Input, Logs, Machine, Now, Parts, TreeRecord, Write, Written};
-use autobee::store::Seq;
+use autobee::store::{Seq, StoreError};
 use autobee::wire::{Length, Link, Timestamp};
+use autobee::{Error, Settings};
 use bytes::Bytes;
 
 use super::{Block, HeldLog};
@@ -59,6 +59,8 @@ pub struct Peer {
     commits: u64,
     events: Vec<Event>,
     stopped: Option<String>,
+    /// The next commit fails.
+    fails: bool,
 }
 
 impl Peer {
@@ -116,6 +118,7 @@ impl Peer {
             commits: 0,
             events: Vec::new(),
             stopped: None,
+            fails: false,
         };
         let open: Vec<CoreKey> = peer.open.iter().copied().collect();
         for core in &open {
@@ -162,11 +165,38 @@ impl Peer {
     ///
     /// When it may not.
     pub fn append(&mut self, values: Vec<Bytes>, optimistic: bool) {
+        let outcome = self.try_append(values, optimistic);
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
+
+    /// The same. Gives the length of its log.
+    ///
+    /// # Errors
+    ///
+    /// When it may not, or the log cannot be written.
+    pub fn try_append(&mut self, values: Vec<Bytes>, optimistic: bool) -> Result<Length, Error> {
         self.drain();
         self.step(Input::Append { values, optimistic });
+        if let Some(refused) = self.machine.take_outcome() {
+            return Ok(refused?.0);
+        }
         self.drain();
-        let outcome = self.machine.take_outcome();
-        assert!(matches!(outcome, Some(Ok(_))), "{outcome:?}");
+        match self.machine.take_outcome() {
+            Some(outcome) => Ok(outcome?.0),
+            None => Err(Error::Closed),
+        }
+    }
+
+    /// The next commit fails.
+    pub const fn fail_commit(&mut self) {
+        self.fails = true;
+    }
+
+    /// From now on a log cannot be read.
+    pub fn fail_log(&mut self, core: &CoreKey) {
+        if let Some(log) = self.logs.get(core) {
+            log.fail();
+        }
     }
 
     /// Orders and applies everything that is here.
@@ -277,7 +307,15 @@ impl Peer {
                         let core = autobee::sim_hooks::machine::StoredLog::key(&*log);
                         self.open.remove(&core);
                     }
-                    Effect::Write(write) => inputs.push_back(Input::Written(Ok(self.commit(write)))),
+                    Effect::Write(write) => {
+                        let fails = std::mem::take(&mut self.fails);
+                        let written = if fails {
+                            Err(StoreError::Fenced.into())
+                        } else {
+                            Ok(self.commit(write))
+                        };
+                        inputs.push_back(Input::Written(written));
+                    }
                     Effect::Drain => drains = true,
                     Effect::Drained(Ok(more)) => has_more = more,
                     Effect::Drained(Err(error)) => self.stopped = Some(error.to_string()),
@@ -286,11 +324,9 @@ impl Peer {
                     }),
                     Effect::Wake(at) => self.wake = Some(at),
                     Effect::Tell(event) => self.events.push(event),
-                    Effect::Unreadable { core, error } => {
-                        self.stopped = Some(format!("{core} cannot be read: {error}"));
-                    }
-                    // Everything is durable, and nobody listens.
-                    Effect::Sync(_)
+                    // Everything is durable, and nobody listens; what became of a log is asked for.
+                    Effect::Unreadable { .. }
+                    | Effect::Sync(_)
                     | Effect::Announce(_)
                     | Effect::Notify
                     | Effect::Trace(_)

@@ -110,17 +110,17 @@ impl TreeRecord {
     }
 
     /// From where an engine can go on, newest first, by what is stored under [`CHECKPOINTS`]. Nowhere when a log was
-    /// rewritten since.
+    /// rewritten since. None when it was stored by another version of this software, or is damaged: then everything is
+    /// ordered from the start.
     pub(in crate::db) fn checkpoints(
         &self,
         stored: Option<Bytes>,
         forks: &BTreeMap<CoreKey, u64>,
-    ) -> Vec<Checkpoint> {
-        let stored = stored.filter(|_| self.stored.forks == *forks);
-        // Of another version of this software, or damaged: then everything is ordered from the start.
-        stored
-            .and_then(|bytes| decode_checkpoints(&bytes))
-            .unwrap_or_default()
+    ) -> Option<Vec<Checkpoint>> {
+        match stored.filter(|_| self.stored.forks == *forks) {
+            Some(bytes) => decode_checkpoints(&bytes),
+            None => Some(Vec::new()),
+        }
     }
 
     /// Tells an engine what was applied before. What cannot be read is applied anew, and written behind the end.
