@@ -136,6 +136,7 @@ impl<C: Crypto, L: StoredLog> Door<C, L> {
         if events.receiver_count() == 0 {
             // What is so now is no news to the first one.
             let heard = Heard::of(&*front.published);
+            front.queue.retain(|left| !matches!(left, Input::Listen(_)));
             front.queue.push_back(Input::Listen(heard));
         }
         events.subscribe()
