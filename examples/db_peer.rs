@@ -188,7 +188,7 @@ async fn dump(database: &Database) -> Result<Value> {
         .map(|(key, value)| (text(key), text(value)))
         .collect();
     let order: Vec<Value> = database
-        .order()
+        .order()?
         .iter()
         .map(|entry| json!([hex(&entry.key), entry.length.0]))
         .collect();

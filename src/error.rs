@@ -54,6 +54,9 @@ pub enum Error {
         /// The key of the local writer.
         local: CoreKey,
     },
+    /// The call came out of apply or of the update hook, and would wait for them.
+    #[error("called from inside of apply or of the update hook, which it would have to wait for")]
+    Reentrant,
     /// A block is at no peer within reach.
     #[error("block {index} of core {core} is not here")]
     Unavailable {
@@ -118,7 +121,7 @@ impl Error {
         match self {
             Self::Closed => ErrorKind::Closed,
             Self::Invalid { .. } => ErrorKind::Invalid,
-            Self::NotWritable { .. } => ErrorKind::Denied,
+            Self::NotWritable { .. } | Self::Reentrant => ErrorKind::Denied,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Peer { .. } => ErrorKind::PeerMisbehaved,

@@ -102,7 +102,7 @@ async fn open(store: Store) -> Result<Autobee<MemoryEnv>, Error> {
 }
 
 async fn found(db: &Autobee<MemoryEnv>) -> Found {
-    (db.order(), db.writers(), db.view().all().await.unwrap())
+    (db.order().unwrap(), db.writers(), db.view().all().await.unwrap())
 }
 
 async fn other(store: &Store) -> Core<MemoryEnv> {

@@ -37,7 +37,7 @@ fn the_status_names_writers_peers_and_what_is_missing() {
 
         let (near, far) = connect(&a, &b);
         assert!(far.synced().await);
-        until(&env, || b.order().len() == 1).await;
+        until(&env, || b.order().unwrap().len() == 1).await;
         let status = b.status();
         assert!(!status.is_writable);
         assert_eq!(status.peers.len(), 1);
@@ -75,7 +75,7 @@ fn a_flush_waits_for_what_is_known_to_exist_and_names_it_when_it_does_not_come()
         add(&a, &b).await;
         until(&env, || b.writable()).await;
         put(&b, "b").await;
-        until(&env, || a.order().len() == 2).await;
+        until(&env, || a.order().unwrap().len() == 2).await;
         ab.0.close();
         ab.1.ended().await;
         put(&a, "behind b").await;
@@ -111,7 +111,7 @@ fn a_flush_waits_for_what_is_known_to_exist_and_names_it_when_it_does_not_come()
         connect(&b, &c);
         until(&env, || c.status().missing.is_empty()).await;
         c.flush().await.unwrap();
-        assert_eq!(c.order().len(), 3);
+        assert_eq!(c.order().unwrap().len(), 3);
     });
 }
 
@@ -272,8 +272,11 @@ fn heal_slowly(heal_gather: HealGather) -> (u64, Duration) {
         let before = [a.stats(), b.stats()];
         let start = env.clock().now();
         let _link = connect_slowly(&env, &a, &b);
-        until(&env, || a.order().len() == 301 && b.order().len() == 301).await;
-        assert_eq!(a.order(), b.order());
+        until(&env, || {
+            a.order().unwrap().len() == 301 && b.order().unwrap().len() == 301
+        })
+        .await;
+        assert_eq!(a.order().unwrap(), b.order().unwrap());
         let undos = [
             a.stats().undos - before[0].undos,
             b.stats().undos - before[1].undos,
@@ -312,7 +315,7 @@ fn a_new_peer_applies_the_history_of_one_writer_while_it_comes_in() {
         let _link = connect_slowly(&env, &a, &b);
         let seen = std::cell::RefCell::new(BTreeSet::new());
         until(&env, || {
-            let applied = b.order().len();
+            let applied = b.order().unwrap().len();
             seen.borrow_mut().insert(applied);
             applied == 600
         })
@@ -338,7 +341,10 @@ fn a_heal_whose_blocks_come_at_once_undoes_twice_at_most_and_applies_each_entry_
         }
         let before = [a.stats(), b.stats()];
         connect(&a, &b);
-        until(&env, || a.order().len() == 401 && b.order().len() == 401).await;
+        until(&env, || {
+            a.order().unwrap().len() == 401 && b.order().unwrap().len() == 401
+        })
+        .await;
         for (db, before) in [&a, &b].into_iter().zip(before) {
             let (applies, undos) = (
                 db.stats().applies - before.applies,
@@ -374,7 +380,7 @@ fn what_several_peers_bring_at_once_is_ordered_once() {
         for writer in &writers[1..] {
             connect_slowly(&env, &meeting, writer);
         }
-        until(&env, || meeting.order().len() == 4 + 4 * 50).await;
+        until(&env, || meeting.order().unwrap().len() == 4 + 4 * 50).await;
         let after = meeting.stats();
         assert_eq!(
             (after.applies - before.applies, after.undos - before.undos),

@@ -164,7 +164,7 @@ async fn cut_power(env: MemoryEnv, seed: u64) -> (u64, u64) {
         lost += appended - length;
         appended = length;
         let replayed = replay(&env, &pair, &log).await;
-        assert_eq!(db.order(), replayed.order(), "{context}");
+        assert_eq!(db.order().unwrap(), replayed.order().unwrap(), "{context}");
         assert_eq!(db.writers(), replayed.writers(), "{context}");
         assert_eq!(
             db.view().all().await.unwrap(),
@@ -236,7 +236,7 @@ fn two_hundred_heads_are_written_and_read_again() {
 
         // All at once, and then from the tree as it is stored.
         let db = database(store_on(&env, &disk.kill()).await, Durability::Visible).await;
-        let order = db.order();
+        let order = db.order().unwrap();
         assert_eq!(order.len(), 2 * usize::from(WRITERS));
         db.close().await.unwrap();
         let store = store_on(&env, &disk.kill()).await;
@@ -251,7 +251,7 @@ fn two_hundred_heads_are_written_and_read_again() {
         assert!(entries.len() > usize::from(WRITERS));
         let before = lengths(&store).await;
         let db = database(store.clone(), Durability::Visible).await;
-        assert_eq!(db.order(), order);
+        assert_eq!(db.order().unwrap(), order);
         assert_eq!(db.view().all().await.unwrap(), entries);
         assert_eq!((db.stats().applies, lengths(&store).await), (0, before));
     });
@@ -282,7 +282,7 @@ fn opening_reads_a_window_and_applies_nothing() {
             let found = async |db: &Autobee<MemoryEnv>| {
                 let view = db.view().all().await.unwrap();
                 (
-                    db.order(),
+                    db.order().unwrap(),
                     db.writers(),
                     view,
                     db.views().unwrap().map(|core| core.length),

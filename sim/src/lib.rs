@@ -12,6 +12,7 @@ pub mod hostile;
 pub mod invariant;
 mod kit;
 mod lane;
+pub mod lane0;
 #[cfg(madsim)]
 pub mod madsim;
 pub mod model;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::cores::DatabaseCores;
-use super::shared::Shared;
+use super::shell::Shared;
+use super::shell::store::Opened;
 use super::trees::DatabaseTrees;
 use super::update::{Update, UpdateHook};
 use super::{Autobee, Settings, View};
@@ -133,16 +133,17 @@ impl<E: Env> Builder<E> {
     /// `Invalid` when the store holds another database, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         let verify = self.store.env().crypto().clone();
-        let mut cores = DatabaseCores::open(
+        let mut opened = Opened::open(
             self.store,
             self.key,
             self.encryption_key.as_deref().copied(),
             self.key_pair,
         )
         .await?;
-        let mut trees = DatabaseTrees::open(&cores, &self.settings).await?;
+        let (trees, mut record, mut checkpoints) = DatabaseTrees::open(&opened, &self.settings).await?;
+        let local = opened.logs.local();
         let options = || EngineOptions {
-            key: cores.database(),
+            key: opened.database,
             name: self.name.clone(),
             apply: self.apply.clone(),
             optimistic: self.optimistic,
@@ -150,9 +151,8 @@ impl<E: Env> Builder<E> {
             trees: trees.trees().clone(),
             window_batches: self.settings.window_batches,
         };
-        let mut checkpoints = trees.checkpoints(&cores)?;
         let mut skipped = 0;
-        let env = cores.store().env();
+        let env = opened.store.env();
         let mut engine = loop {
             if skipped < checkpoints.len() && env.buggify("checkpoint_passed_over") {
                 if let [newer, older, ..] = &mut checkpoints[skipped..] {
@@ -162,14 +162,21 @@ impl<E: Env> Builder<E> {
                 continue;
             }
             match Engine::resume(options(), &checkpoints[skipped..]) {
-                Ok(engine) if engine.is_within(|core| cores.here(core)) => break engine,
+                Ok(engine) if engine.is_within(|core| opened.logs.here(core)) => break engine,
                 Err(error) if skipped == checkpoints.len() => {
                     return Err(Error::Internal {
                         what: error.to_string(),
                     });
                 }
                 // From an older one there is more to read, and the same end.
-                Ok(_) | Err(_) => {
+                refused => {
+                    env.trace(|| TraceEvent::Failed {
+                        what: "going on from a checkpoint".into(),
+                        why: match refused {
+                            Ok(_) => "it is of other logs than are here".into(),
+                            Err(error) => error.to_string(),
+                        },
+                    });
                     if let [newer, older, ..] = &mut checkpoints[skipped..] {
                         older.replace(newer);
                     }
@@ -177,15 +184,15 @@ impl<E: Env> Builder<E> {
                 }
             }
         };
-        engine.plant(cores.store().planted());
+        engine.plant(opened.store.planted());
         if E::SIM {
-            engine.set_portions(Portions::tuned(cores.store().env()));
+            engine.set_portions(Portions::tuned(env));
         }
-        engine.set_local(cores.local());
-        if let Some(keys) = cores.encryption() {
+        engine.set_local(local);
+        if let Some(keys) = &opened.keys {
             engine.set_keys(keys.clone());
         }
-        trees.take_up(&mut engine, &cores, skipped == 0);
+        record.take_up(&mut engine, opened.logs.forks(), skipped == 0);
         let mut sights = Sights::default();
         sights.note_if(Point::CheckpointUsed, skipped == 0 && !checkpoints.is_empty());
         sights.note_if(Point::CheckpointOlder, skipped > 0 && skipped < checkpoints.len());
@@ -193,21 +200,28 @@ impl<E: Env> Builder<E> {
             Point::CheckpointsRefused,
             skipped > 0 && skipped == checkpoints.len(),
         );
-        sights.note_if(Point::TreesRebuilt, trees.is_void());
-        sights.note_if(Point::EncryptedOpened, cores.encryption().is_some());
+        sights.note_if(Point::TreesRebuilt, record.is_void());
+        sights.note_if(Point::EncryptedOpened, opened.keys.is_some());
         sights.report(env);
         env.trace(|| TraceEvent::Recovered {
-            local: cores.local(),
+            local,
             batches: engine.batches() as u64,
             refused: skipped as u64,
         });
-        cores.begin_at(|core| engine.fed_from(core));
+        opened.logs.begin_at(|core| engine.fed_from(core));
         let sessions = SessionSettings {
             identity: self.identity,
             admit: self.admit,
-            ..self.settings.sessions(cores.store().env())
+            ..self.settings.sessions(opened.store.env())
         };
-        let shared = Shared::new(self.settings, sessions, engine, cores, trees, self.update);
+        let shared = Shared::new(
+            self.settings,
+            sessions,
+            engine,
+            opened,
+            (trees, record),
+            self.update,
+        );
         shared.start().await?;
         Ok(Autobee { shared })
     }

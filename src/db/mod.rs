@@ -1,24 +1,26 @@
 //! The public handle: open a database, append to it, read its view, connect it to peers.
 //!
-//! A thin asynchronous shell. What is decided is decided in `engine`; what is stored is stored below `hypercore`; time,
-//! bytes and tasks come from the [`Env`].
+//! ```text
+//! Autobee, View, Session ...   handles: reads take what was published last, and wait for nobody
+//! shell                        one lock, the tasks, one timer; carries out what the machine says
+//! machine                      all that is decided: synchronous, without lock, task, clock or socket
+//! ```
+//!
+//! What is ordered and applied is decided in `engine`; what is stored is stored below `hypercore`; time, bytes and tasks
+//! come from the [`Env`].
 
-mod append;
 mod builder;
-mod cores;
 mod event;
-mod gather;
+mod machine;
 mod session;
 mod settings;
-mod shared;
+mod shell;
 #[doc(hidden)]
 pub mod sim_hooks;
 mod status;
-mod strangers;
 mod trees;
 mod update;
 mod view;
-mod wanted;
 mod watch;
 
 use std::sync::Arc;
@@ -27,8 +29,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use builder::Builder;
-pub use cores::Stalled;
 pub use event::{Event, Events};
+pub use machine::Stalled;
 pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
 pub use status::{PeerProgress, Pending, Status, WriterProgress};
@@ -42,11 +44,13 @@ pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};
+use crate::engine::ResumeError;
 use crate::env::{Env, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
 use crate::wire::Length;
-use shared::{Shared, lock};
+use machine::{Known, StoredLog as _};
+use shell::Shared;
 
 /// An open database. Clones are handles to the same one.
 ///
@@ -131,7 +135,7 @@ impl<E: Env> Autobee<E> {
     /// True when this peer is a writer.
     #[must_use]
     pub fn writable(&self) -> bool {
-        lock(&self.shared.state).engine.is_writer(&self.shared.local)
+        self.shared.read().is_writer(&self.shared.local)
     }
 
     /// True when the ceiling of this peer's weight is exactly an indexer's, 2.
@@ -149,8 +153,8 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `NotWritable` when this peer is no writer, `Invalid` for a value beyond the limits, `Disk`, `Closed`,
-    /// `Interrupted`.
+    /// `NotWritable` when this peer is no writer, `Invalid` for a value beyond the limits, `Reentrant` inside of apply or
+    /// of the update hook, `Disk`, `Closed`, `Interrupted`.
     pub async fn append(&self, value: impl AsRef<[u8]>) -> Result<Length, Error> {
         self.append_with(
             vec![Bytes::copy_from_slice(value.as_ref())],
@@ -187,9 +191,10 @@ impl<E: Env> Autobee<E> {
     pub async fn append_with(&self, values: Vec<Bytes>, options: AppendOptions) -> Result<Length, Error> {
         self.check_values(&values)?;
         if values.is_empty() {
-            let state = lock(&self.shared.state);
-            state.check_open()?;
-            return Ok(state.cores.local_length()?);
+            self.shared.check_open()?;
+            let published = self.shared.read();
+            let local = published.logs.get(&self.shared.local);
+            return Ok(local.map_or(Length::ZERO, |log| Known::of(&**log).length));
         }
         let (length, seq) = self.shared.append(&values, options.optimistic).await?;
         match self.shared.settings.durability {
@@ -208,31 +213,36 @@ impl<E: Env> Autobee<E> {
     /// A snapshot of the view.
     #[must_use]
     pub fn view(&self) -> View {
-        let state = lock(&self.shared.state);
-        View::new(state.engine.view(), state.trees.peers())
+        View::new(self.shared.read().view.clone(), self.shared.trees.peers())
     }
 
     /// All entries in their order, with the weight that each batch has there. Those before the window are read from the
-    /// system tree, one after the other, while nothing else goes on: not for the steps of a busy program.
-    #[must_use]
-    pub fn order(&self) -> Vec<OrderedEntry> {
-        let state = lock(&self.shared.state);
-        let before = |key: &CoreKey, last: Length| state.cores.blocks_before(key, last);
-        // The blocks of trees that we wrote are all here.
-        let order = state.engine.history(before);
-        order.unwrap_or_else(|_| state.engine.order())
+    /// system tree, one after the other; so are the others while something is being applied. Not for the steps of a busy
+    /// program.
+    ///
+    /// # Errors
+    ///
+    /// When the system tree cannot be read: `Unavailable`, `Corrupt`, `Closed`, `Internal`.
+    pub fn order(&self) -> Result<Vec<OrderedEntry>, Error> {
+        let in_memory = self.shared.door.look(|machine| machine.order());
+        let order = in_memory.unwrap_or_else(|| self.shared.read().order());
+        order.map_err(history_error)
     }
 
     /// The records of all writers, removed ones included, in key order.
     #[must_use]
     pub fn writers(&self) -> Vec<WriterStatus> {
-        lock(&self.shared.state).engine.writers()
+        self.shared.read().writers()
     }
 
     /// All blocks of a core that are here; empty when it is unknown.
     #[must_use]
     pub fn blocks(&self, core: &CoreKey) -> Vec<Bytes> {
-        lock(&self.shared.state).cores.blocks(core)
+        let published = self.shared.read();
+        let Some(log) = published.logs.get(core) else {
+            return Vec::new();
+        };
+        (0..).map_while(|index| log.block(index).ok().flatten()).collect()
     }
 
     /// The core of the system tree, the core of the view, and the version of the system tree that is current: after a
@@ -242,35 +252,34 @@ impl<E: Env> Autobee<E> {
     ///
     /// `Closed`.
     pub fn views(&self) -> Result<[CoreLength; 3], Error> {
-        let state = lock(&self.shared.state);
-        state.check_open()?;
-        Ok(state.trees.lengths(state.engine.records().head())?)
+        self.shared.check_open()?;
+        Ok(self.shared.trees.lengths(self.shared.read().records)?)
     }
 
     /// The keys of all cores that are here.
     #[must_use]
     pub fn cores(&self) -> Vec<CoreKey> {
-        lock(&self.shared.state).cores.keys().collect()
+        self.shared.read().logs.keys().copied().collect()
     }
 
     /// The cores of which nothing more is taken, and why. All others go on.
     #[must_use]
     pub fn stalled(&self) -> Vec<(CoreKey, Stalled)> {
-        let state = lock(&self.shared.state);
-        let stalled = |key| Some((key, state.stalled(&key)?));
-        state.cores.keys().filter_map(stalled).collect()
+        let published = self.shared.read();
+        let stalled = published.stalled.iter();
+        stalled.map(|(key, why)| (*key, why.clone())).collect()
     }
 
     /// Counts of applies, undos and the like since the database was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        lock(&self.shared.state).engine.stats()
+        self.shared.read().stats
     }
 
     /// What of the order and of the logs is in memory.
     #[must_use]
     pub fn held(&self) -> Held {
-        lock(&self.shared.state).engine.held()
+        self.shared.read().held
     }
 
     // Going on.
@@ -347,6 +356,15 @@ impl<E: Env> Autobee<E> {
     }
 }
 
+fn history_error(error: ResumeError) -> Error {
+    match error {
+        ResumeError::Tree(error) => view::read_error(error),
+        other => Error::Internal {
+            what: other.to_string(),
+        },
+    }
+}
+
 /// Remembers up to where changes were seen.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Changes {
@@ -364,7 +382,7 @@ impl Changes {
     async fn wait<E: Env>(&mut self, shared: &Shared<E>) {
         let mut changed = shared.changed.subscribe();
         // The sender lives in `shared`, so this cannot fail.
-        let _ = changed.wait_for(|count| *count != self.seen).await;
+        _ = changed.wait_for(|count| *count != self.seen).await;
         self.seen = *changed.borrow();
     }
 }

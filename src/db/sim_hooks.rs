@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::shared::lock;
+use super::machine::StoredLog as _;
+use super::shell::MachineOf;
 use super::{Autobee, Held, OrderedEntry, Stats};
 use crate::crypto::CoreKey;
 use crate::engine::{AnchorKeys, Covered};
@@ -12,6 +13,23 @@ use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::CoreError;
 use crate::wire::{Index, Length, Link, Timestamp};
+
+/// The machine of a database, to be stepped by hand, without executor or network.
+pub mod machine {
+    pub use crate::db::machine::{
+        Effect, Heard, Input, LogEvents, Logs, Machine, Now, Parts, Published, StoredLog, TreeRecord, Write,
+        Written,
+    };
+}
+
+/// Looks at the machine of a database.
+fn look<E: Env, T>(db: &Autobee<E>, look: impl FnOnce(&MachineOf<E>) -> T) -> Result<T, Error> {
+    db.shared.check_open()?;
+    let seen = db.shared.door.look(look);
+    seen.ok_or_else(|| Error::Internal {
+        what: "the machine is being stepped".into(),
+    })
+}
 
 /// What the engine of a database holds at one moment.
 #[derive(Debug, Clone)]
@@ -82,41 +100,42 @@ pub struct Sizes {
 ///
 /// `Closed`.
 pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
-    let sessions = db.shared.sessions();
-    let state = lock(&db.shared.state);
-    state.check_open()?;
-    let engine = &state.engine;
-    let [cores_to_open, strangers, strangers_waiting] = state.wanted.counts();
+    let sessions = db.shared.door.sessions();
     let progress: Vec<_> = sessions.iter().map(super::Session::progress).collect();
-    Ok(EngineSet {
-        covered: engine.covered(),
-        database: engine.key(),
-        takes_strangers: engine.takes_strangers(),
-        is_encrypted: state.cores.encryption().is_some(),
-        anchors: engine.anchor_keys(),
-        sizes: Sizes {
-            engine: engine.held(),
-            unready_blocks: engine.unready_blocks(),
-            cores: state.cores.keys().count(),
-            cores_to_open,
-            strangers,
-            strangers_waiting,
-            sessions: sessions.len(),
-            unsent_max: progress.iter().map(|peer| peer.unsent).max().unwrap_or(0),
-            unanswered_max: progress.iter().map(|peer| peer.unanswered).max().unwrap_or(0),
-        },
-        applied: engine.batches(),
-        stats: engine.stats(),
-        own_visible: state.cores.local_length()?,
-        own_durable: state.cores.offered_length(&db.shared.local),
-        system: engine.records().head(),
-        view: engine.view().head(),
-        heads: engine.system().heads().iter().collect(),
-        timestamp: engine.system().timestamp(),
-        flushes: engine.system().flushes(),
-        waits_until: engine.waits_until(),
-        overdue: engine.waits_until().filter(|at| *at <= db.shared.now()),
-    })
+    look(db, |machine| {
+        let engine = machine.engine();
+        let logs = machine.logs();
+        let [cores_to_open, strangers, strangers_waiting] = machine.counts();
+        Ok(EngineSet {
+            covered: engine.covered(),
+            database: engine.key(),
+            takes_strangers: engine.takes_strangers(),
+            is_encrypted: db.shared.keys.is_some(),
+            anchors: engine.anchor_keys(),
+            sizes: Sizes {
+                engine: engine.held(),
+                unready_blocks: engine.unready_blocks(),
+                cores: logs.keys().count(),
+                cores_to_open,
+                strangers,
+                strangers_waiting,
+                sessions: sessions.len(),
+                unsent_max: progress.iter().map(|peer| peer.unsent).max().unwrap_or(0),
+                unanswered_max: progress.iter().map(|peer| peer.unanswered).max().unwrap_or(0),
+            },
+            applied: engine.batches(),
+            stats: engine.stats(),
+            own_visible: logs.local_length()?,
+            own_durable: logs.offered_length(&db.shared.local),
+            system: engine.records().head(),
+            view: engine.view().head(),
+            heads: engine.system().heads().iter().collect(),
+            timestamp: engine.system().timestamp(),
+            flushes: engine.system().flushes(),
+            waits_until: engine.waits_until(),
+            overdue: engine.waits_until().filter(|at| *at <= db.shared.now().wall),
+        })
+    })?
 }
 
 /// The first blocks of a log, in clear, as the engine took them. None when they are not all here any more: the core was
@@ -124,9 +143,11 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
 /// the order.
 #[must_use]
 pub fn blocks<E: Env>(db: &Autobee<E>, core: &CoreKey, length: Length) -> Option<Vec<Bytes>> {
-    let state = lock(&db.shared.state);
-    let stored = state.cores.taken_blocks(core, length);
-    stored.or_else(|| state.engine.read_blocks(core, length))
+    let blocks = look(db, |machine| {
+        let stored = machine.logs().taken_blocks(core, length);
+        stored.or_else(|| machine.engine().read_blocks(core, length))
+    });
+    blocks.ok().flatten()
 }
 
 /// Everything in the order, as [`Autobee::order`] gives it.
@@ -135,21 +156,17 @@ pub fn blocks<E: Env>(db: &Autobee<E>, core: &CoreKey, length: Length) -> Option
 ///
 /// When what is not in memory cannot be read.
 pub fn order<E: Env>(db: &Autobee<E>) -> Result<Vec<OrderedEntry>, Error> {
-    let state = lock(&db.shared.state);
-    state.check_open()?;
-    let before = |key: &CoreKey, last: Length| state.cores.blocks_before(key, last);
-    let order = state.engine.history(before);
-    order.map_err(|error| Error::Internal {
-        what: error.to_string(),
-    })
+    db.shared.check_open()?;
+    db.order()
 }
 
 /// How often each log that is open was rewritten.
 pub fn forks<E: Env>(db: &Autobee<E>) -> BTreeMap<CoreKey, u64> {
-    let state = lock(&db.shared.state);
-    let forks = state.cores.keys().filter_map(|key| {
-        let fork = state.cores.get(&key)?.fork().ok()?;
-        Some((key, fork))
+    let published = db.shared.read();
+    let forks = published.logs.iter().filter_map(|(key, log)| {
+        // A log that is closed has none.
+        let fork = log.fork().ok()?;
+        Some((*key, fork))
     });
     forks.collect()
 }
@@ -160,13 +177,13 @@ pub fn forks<E: Env>(db: &Autobee<E>) -> BTreeMap<CoreKey, u64> {
 ///
 /// When the store cannot be read.
 pub fn blocks_from<E: Env>(db: &Autobee<E>, core: &CoreKey, from: Index) -> Result<Vec<Bytes>, Error> {
-    let state = lock(&db.shared.state);
-    let Some(core) = state.cores.get(core) else {
+    let published = db.shared.read();
+    let Some(log) = published.logs.get(core) else {
         return Ok(Vec::new());
     };
     let mut blocks = Vec::new();
     for index in from.0.. {
-        match core.get_local(index) {
+        match log.block(index) {
             Ok(Some(block)) => blocks.push(block),
             // What is not encrypted as it should be ends what can be read of a log.
             Ok(None) | Err(CoreError::Cipher(_)) => break,
@@ -179,11 +196,12 @@ pub fn blocks_from<E: Env>(db: &Autobee<E>, core: &CoreKey, from: Index) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::OrderOnly;
+    use crate::apply::{ApplyFn, OrderOnly};
+    use crate::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES};
     use crate::env::memory::MemoryEnv;
     use crate::hypercore::Corestore;
-    use crate::wire::Decode as _;
     use crate::wire::oplog::OplogBlock;
+    use crate::wire::{Decode as _, Timestamp};
 
     async fn open(env: &MemoryEnv, key: Option<[u8; 32]>) -> Autobee<MemoryEnv> {
         let store = Corestore::open_default(env.clone()).await.unwrap();
@@ -232,7 +250,7 @@ mod tests {
                     })
                     .collect()
             };
-            let in_memory = lock(&db.shared.state).engine.read_blocks(&local, Length(3));
+            let in_memory = look(&db, |machine| machine.engine().read_blocks(&local, Length(3))).unwrap();
             assert_eq!(
                 without_views(in_memory.unwrap()),
                 without_views(db.blocks(&local))
@@ -251,16 +269,26 @@ mod tests {
             db.append(b"one").await.unwrap();
             let local = db.local();
             let blocks = db.blocks(&local);
-            let mut state = lock(&db.shared.state);
             // A stranger's batch, which nobody tries here: ordered all the same once a drain saw it.
             let other = CoreKey::new([7; 32]);
-            state.engine.ingest(other, Index(0), &blocks);
-            assert!(state.engine.covered().is_some(), "not in the set yet");
-            let now = db.shared.now();
-            let drained = state.engine.drain(now, 0);
-            assert_eq!(state.engine.covered().is_none(), drained.unwrap().more);
-            while state.engine.drain(now, 1).unwrap().more {}
-            let covered = state.engine.covered().unwrap();
+            let now = Timestamp(u64::MAX / 2);
+            let mut engine = Engine::new(EngineOptions {
+                key: local,
+                name: String::new(),
+                apply: ApplyFn::new(OrderOnly),
+                optimistic: false,
+                verify: *env.crypto(),
+                trees: Trees::unshared(&local, 1 << 20).unwrap(),
+                window_batches: WINDOW_BATCHES,
+            });
+            engine.ingest(local, Index(0), &blocks);
+            while engine.drain(now, 1).unwrap().more {}
+            engine.ingest(other, Index(0), &blocks);
+            assert!(engine.covered().is_some(), "not in the set yet");
+            let drained = engine.drain(now, 0);
+            assert_eq!(engine.covered().is_none(), drained.unwrap().more);
+            while engine.drain(now, 1).unwrap().more {}
+            let covered = engine.covered().unwrap();
             assert_eq!(covered.ready, [(local, Length(1)), (other, Length(1))].into());
         });
         ran.unwrap();

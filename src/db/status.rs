@@ -1,9 +1,9 @@
 //! How far everything is: writers, peers, and what is waited for.
 
-use super::cores::Known;
-use super::shared::lock;
+use super::machine::{Known, StoredLog as _};
 use super::{Autobee, Changes, Progress, Session, Stalled, WriterStatus};
 use crate::crypto::CoreKey;
+use crate::engine::MissingBlock;
 use crate::env::{Clock as _, Env, Mono, Slip, knob};
 use crate::error::Error;
 use crate::wire::oplog::{OplogBlock, ViewStamps};
@@ -39,6 +39,8 @@ pub struct Status {
     pub peers: Vec<PeerProgress>,
     /// Links that nothing can be ordered behind before what they name is here.
     pub missing: Vec<Link>,
+    /// The block of a tree that applying waits for: peers are asked for it.
+    pub awaited: Option<MissingBlock>,
     /// Why this peer applies nothing any more.
     pub stopped: Option<String>,
 }
@@ -89,35 +91,41 @@ impl<E: Env> Autobee<E> {
     /// How far everything is, and what is waited for.
     #[must_use]
     pub fn status(&self) -> Status {
-        let peers = self.shared.sessions().into_iter().map(|session| PeerProgress {
-            progress: session.progress(),
-            session,
-        });
+        let peers = self
+            .shared
+            .door
+            .sessions()
+            .into_iter()
+            .map(|session| PeerProgress {
+                progress: session.progress(),
+                session,
+            });
         let peers = peers.collect();
-        let state = lock(&self.shared.state);
-        let writers = state.cores.known().map(|known| {
-            let mut record = state.engine.writer(&known.key);
+        let published = self.shared.read();
+        let writers = published.known().map(|known| {
+            let mut record = published.writer(&known.key);
             if let Some(record) = &mut record
                 && self.shared.store.planted().has(Slip::StatusStored)
             {
                 record.length = known.have;
             }
-            let stalled = state.stalled(&known.key);
+            let stalled = published.stalled.get(&known.key).cloned();
             WriterProgress::new(known, record, stalled)
         });
         Status {
-            is_writable: state.engine.is_writer(&self.shared.local),
+            is_writable: published.is_writer(&self.shared.local),
             writers: writers.collect(),
             peers,
-            missing: state.engine.missing().collect(),
-            stopped: state.engine.stopped().map(str::to_owned),
+            missing: published.missing().collect(),
+            awaited: published.awaited,
+            stopped: published.stopped.as_deref().map(str::to_owned),
         }
     }
 
     /// The record of one writer; none when it never was one.
     #[must_use]
     pub fn writer(&self, key: &CoreKey) -> Option<WriterStatus> {
-        lock(&self.shared.state).engine.writer(key)
+        self.shared.read().writer(key)
     }
 
     /// Where a writer says that its own system tree and its own view stand, by its newest block that says so; none when
@@ -127,15 +135,15 @@ impl<E: Env> Autobee<E> {
     ///
     /// `Closed`, or that of a store that cannot be read.
     pub fn writer_views(&self, key: &CoreKey) -> Result<Option<ViewStamps>, Error> {
-        let state = lock(&self.shared.state);
-        state.check_open()?;
-        let (true, Some(core)) = (state.engine.is_writer(key), state.cores.get(key)) else {
+        self.shared.check_open()?;
+        let published = self.shared.read();
+        let (true, Some(log)) = (published.is_writer(key), published.logs.get(key)) else {
             return Ok(None);
         };
-        let end = core.contiguous_length()?;
+        let end = log.contiguous_length()?;
         let searched = knob::VIEWS_SEARCHED.of(&self.shared.env, VIEWS_SEARCHED);
         for index in (end.saturating_sub(searched)..end).rev() {
-            let block = core.get_local(index)?;
+            let block = log.block(index)?;
             let views = block.and_then(|block| OplogBlock::from_bytes(&block).ok()?.views);
             if views.is_some() {
                 return Ok(views);
@@ -175,8 +183,9 @@ impl<E: Env> Autobee<E> {
     ///
     /// `Interrupted`, `Closed`.
     pub async fn wakeup(&self, writer: Link) -> Result<(), Error> {
-        lock(&self.shared.state).check_open()?;
-        self.shared.hint(&[writer]);
+        self.shared.check_open()?;
+        self.shared.check_entry()?;
+        self.shared.hint(&[writer]).await;
         self.shared.drain().await
     }
 
@@ -188,24 +197,24 @@ impl<E: Env> Autobee<E> {
 
     /// The first block that is known to exist and is not here.
     fn first_missing(&self) -> Option<(CoreKey, Index)> {
-        let state = lock(&self.shared.state);
-        let mut known = state.cores.known();
+        let published = self.shared.read();
+        let mut known = published.known();
         let unfinished = known.find(|known| {
             known.have < known.length
-                && state.engine.is_member(&known.key)
-                && state.stalled(&known.key).is_none()
+                && published.is_member(&known.key)
+                && !published.stalled.contains_key(&known.key)
         });
         if let Some(known) = unfinished {
             return Some((known.key, Index(known.have.0)));
         }
-        let link = state.engine.missing().next()?;
+        let link = published.missing().next()?;
         Some((link.key, Index(link.length.0.saturating_sub(1))))
     }
 
     /// Waits for a change. False when none came before `deadline`.
     async fn changed_before(&self, changes: &mut Changes, deadline: Mono) -> bool {
         let clock = self.shared.env.clock();
-        super::shared::unless(changes.wait(&self.shared), clock.sleep_until(deadline))
+        super::shell::unless(changes.wait(&self.shared), clock.sleep_until(deadline))
             .await
             .is_some()
     }

@@ -1,39 +1,20 @@
-//! The trees of a database in cores of its store, and the record that says where they stand.
-//!
-//! What was applied is written in one commit: the new blocks of both trees, and the head of the system tree, from which
-//! all the rest can be read. It is derived from the logs of the writers and comes after them, so a crash leaves a
-//! state that these logs lead to, and what was lost is applied again. Nothing waits for its sync.
-//!
-//! Source: spec/autobee.md 3.1, 3.2, 3.6.
+//! The trees of a database in cores of its store.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Settings;
-use super::cores::{DatabaseCores, MANIFEST_VERSION};
+use super::machine::{BOOT, CHECKPOINTS, FORKS, TreeRecord};
+use super::shell::store::{MANIFEST_VERSION, Opened};
 use super::view::{Fetch, Source};
 use crate::bee::StoredBlocks;
-use crate::crypto::{CoreKey, Verify, hash};
+use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
-use crate::engine::{Checkpoint, Engine, TreeSettings, Trees};
-use crate::env::{Env, Point, Slip};
+use crate::engine::{Checkpoint, TreeSettings, Trees};
+use crate::env::{Env, Point, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
-use crate::wire::{Decode as _, DecodeError, Decoder, Encode, EncodeError, Encoder, Index, Length, Link};
-
-/// Where the head of the system tree is kept: with the core of the local writer.
-const BOOT: &str = "autobee/head";
-
-/// Which forks of the writers' cores led there, kept in the same place: a name of our own. What was applied is taken up
-/// again only if nobody rewrote his log since.
-const FORKS: &str = "autobee/forks";
-
-/// From where the order can be taken up without what came before, newest first, behind a hash of it all, kept in the
-/// same place: a name of our own.
-const CHECKPOINTS: &str = "autobee/checkpoints";
+use crate::wire::{DecodeError, Index, Length, Link};
 
 /// The name of both cores, each in a namespace of its own.
 const CORE: &str = "bee";
@@ -54,43 +35,21 @@ pub struct CoreLength {
 
 /// The trees of an open database.
 pub(super) struct DatabaseTrees<E: Env> {
-    system: Arc<Core<E>>,
-    view: Arc<Core<E>>,
+    pub(super) system: Arc<Core<E>>,
+    pub(super) view: Arc<Core<E>>,
     peers: Arc<Peers<E>>,
     trees: Trees,
-    /// What the store says about where they stand.
-    record: Record,
-    /// It says something that cannot be so: to be erased before anything is written that could be taken for it.
-    is_void: bool,
-    /// The length of the view at the last commit; for [`Slip::SystemBeforeView`].
-    viewed: Length,
-}
-
-/// Where the trees stand, and what that rests on.
-#[derive(Debug, Clone, Default)]
-struct Record {
-    /// The head of the system tree.
-    boot: Option<Link>,
-    /// The forks of the logs that led there.
-    forks: BTreeMap<CoreKey, u64>,
-    /// Which checkpoints there are, by [`Engine::moves`]; none when they are of an earlier opening.
-    moves: Option<u64>,
-}
-
-/// What one commit stores.
-#[derive(Debug)]
-pub(super) struct Saved {
-    system: u64,
-    view: u64,
-    record: Option<Record>,
 }
 
 impl<E: Env> DatabaseTrees<E> {
-    /// Opens both cores, which are made if need be.
-    pub(super) async fn open(cores: &DatabaseCores<E>, settings: &Settings) -> Result<Self, Error> {
-        let store = cores.store();
+    /// Opens both cores, which are made if need be, and reads where they stand, and from where an engine can go on.
+    pub(super) async fn open(
+        opened: &Opened<E>,
+        settings: &Settings,
+    ) -> Result<(Self, TreeRecord, Vec<Checkpoint>), Error> {
+        let store = &opened.store;
         let open = async |namespace, encryption_name| -> Result<_, Error> {
-            let keys = cores.encryption();
+            let keys = opened.keys.as_ref();
             let encryption = keys.map(|keys| Encryption::Cipher(Arc::new(keys.view(encryption_name))));
             let mut options = CoreOptions::name(CORE);
             options.manifest_version = MANIFEST_VERSION;
@@ -113,14 +72,19 @@ impl<E: Env> DatabaseTrees<E> {
         for tree in [&trees.system, &trees.view] {
             tree.plant(store.planted());
         }
-        Ok(Self {
-            record: Record {
-                boot: boot_of(cores.local_core()?)?,
-                forks: forks_of(cores.local_core()?)?,
-                moves: None,
-            },
-            is_void: false,
-            viewed: end(&view)?.length,
+        let local = opened.local.core();
+        let [boot, forks, checkpoints] = [BOOT, FORKS, CHECKPOINTS].map(|name| local.user_data(name));
+        let record = TreeRecord::new(trees.clone(), boot?, forks?, store.planted());
+        let record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
+        let checkpoints = record.checkpoints(checkpoints?, opened.logs.forks());
+        let checkpoints = checkpoints.unwrap_or_else(|| {
+            store.env().trace(|| TraceEvent::Failed {
+                what: "reading the stored checkpoints".into(),
+                why: "they are damaged, or of another version".into(),
+            });
+            Vec::new()
+        });
+        let trees = Self {
             system,
             view,
             peers: Arc::new(Peers {
@@ -130,7 +94,8 @@ impl<E: Env> DatabaseTrees<E> {
                 wait: Wait::For(settings.read_wait()),
             }),
             trees,
-        })
+        };
+        Ok((trees, record, checkpoints))
     }
 
     // What there is.
@@ -162,131 +127,6 @@ impl<E: Env> DatabaseTrees<E> {
             },
         };
         Ok([system, view, current])
-    }
-
-    /// From where an engine can go on, newest first. Nowhere when a log was rewritten since.
-    pub(super) fn checkpoints(&self, cores: &DatabaseCores<E>) -> Result<Vec<Checkpoint>, Error> {
-        if self.record.forks != *cores.forks() {
-            return Ok(Vec::new());
-        }
-        let Some(bytes) = cores.local_core()?.user_data(CHECKPOINTS)? else {
-            return Ok(Vec::new());
-        };
-        // Of another version of this software, or damaged: then everything is ordered from the start.
-        Ok(decode_checkpoints(&bytes).unwrap_or_default())
-    }
-
-    /// Tells an engine what was applied before. What cannot be read is applied anew, and written behind the end.
-    /// `is_as_stored` when it goes on from the newest checkpoint that the store has.
-    pub(super) fn take_up<V: Verify>(
-        &mut self,
-        engine: &mut Engine<V>,
-        cores: &DatabaseCores<E>,
-        is_as_stored: bool,
-    ) {
-        if self.record.forks == *cores.forks() {
-            if let Some(boot) = self.record.boot {
-                self.is_void = engine.take_up(boot).is_err();
-            }
-            self.record.moves = is_as_stored.then(|| engine.moves());
-        }
-        self.is_void |= !is_as_stored;
-        if self.is_void {
-            self.record.boot = None;
-        }
-    }
-
-    /// True when what the store says of them cannot be gone on from.
-    pub(super) const fn is_void(&self) -> bool {
-        self.is_void
-    }
-
-    // Storing.
-
-    /// True when the store does not have all blocks, or has another head than this.
-    pub(super) fn has_news<V: Verify>(&self, cores: &DatabaseCores<E>, engine: &Engine<V>) -> bool {
-        let has_blocks = self.trees.system.kept() > 0 || self.trees.view.kept() > 0;
-        has_blocks || (engine.is_settled() && self.is_elsewhere(cores, engine))
-    }
-
-    fn is_elsewhere<V: Verify>(&self, cores: &DatabaseCores<E>, engine: &Engine<V>) -> bool {
-        let head = engine.records().head();
-        let has_moved = match self.record.boot {
-            Some(boot) => boot != head,
-            None => head.length > Length::ZERO,
-        };
-        has_moved || self.record.forks != *cores.forks() || self.record.moves != Some(engine.moves())
-    }
-
-    /// Writes what is new, and where the system tree stands. Give the result to [`DatabaseTrees::saved`] once the change
-    /// is committed.
-    ///
-    /// The logs that led there must be in the store already, or come with the same change. While the engine is on its way
-    /// from an earlier place, what the store says stays: it leads to the same end, and is not behind it.
-    pub(super) fn save<V: Verify>(
-        &self,
-        change: &mut Transaction<'_, '_, E>,
-        cores: &DatabaseCores<E>,
-        engine: &mut Engine<V>,
-    ) -> Result<Saved, CoreError> {
-        let local = cores.local_core()?;
-        let mut saved = Saved {
-            system: change.append_unsigned(&self.system, self.trees.system.unsaved())?,
-            view: change.append_unsigned(&self.view, self.unsaved_view(cores))?,
-            record: None,
-        };
-        if self.is_void {
-            for name in [BOOT, CHECKPOINTS] {
-                change.set_user_data(local, name, None)?;
-            }
-            saved.record = Some(Record {
-                moves: None,
-                ..self.record.clone()
-            });
-        }
-        if !engine.is_settled() {
-            return Ok(saved);
-        }
-        let record = Record {
-            boot: Some(engine.records().head()),
-            forks: cores.forks().clone(),
-            moves: Some(engine.moves()),
-        };
-        if record.forks != self.record.forks {
-            change.set_user_data(local, FORKS, Some(encode_forks(&record.forks)?))?;
-        }
-        if record.moves != self.record.moves {
-            let checkpoints = encode_checkpoints(engine.checkpoints())?;
-            change.set_user_data(local, CHECKPOINTS, checkpoints)?;
-        }
-        if record.boot != self.record.boot {
-            let boot = engine.records().head().to_bytes().map_err(unwritable)?;
-            change.set_user_data(local, BOOT, Some(boot.into()))?;
-        }
-        saved.record = Some(record);
-        Ok(saved)
-    }
-
-    fn unsaved_view(&self, cores: &DatabaseCores<E>) -> Vec<Bytes> {
-        let mut blocks = self.trees.view.unsaved();
-        if cores.store().planted().has(Slip::SystemBeforeView) {
-            let new = self.trees.view.length().0.saturating_sub(self.viewed.0);
-            let due = blocks.len() as u64 - new.min(blocks.len() as u64);
-            blocks.truncate(usize::try_from(due).unwrap_or(usize::MAX));
-        }
-        blocks
-    }
-
-    /// Takes note of a commit.
-    pub(super) fn saved(&mut self, saved: Saved) {
-        let Saved { system, view, record } = saved;
-        self.trees.system.saved(Length(system));
-        self.trees.view.saved(Length(view));
-        self.viewed = self.trees.view.length();
-        if let Some(record) = record {
-            self.record = record;
-            self.is_void = false;
-        }
     }
 
     /// Signs the heads of both cores, so that the next opening can show them at once.
@@ -338,67 +178,6 @@ fn end<E: Env>(core: &Core<E>) -> Result<Link, CoreError> {
         key: core.key(),
         length: Length(core.length()?),
     })
-}
-
-/// The head of the system tree that the store has.
-fn boot_of<E: Env>(local: &Core<E>) -> Result<Option<Link>, Error> {
-    let boot = local.user_data(BOOT)?;
-    boot.map(|bytes| Link::from_bytes(&bytes).map_err(|error| corrupt(local, BOOT, &error)))
-        .transpose()
-}
-
-/// The forks that the store has.
-fn forks_of<E: Env>(local: &Core<E>) -> Result<BTreeMap<CoreKey, u64>, Error> {
-    let Some(bytes) = local.user_data(FORKS)? else {
-        return Ok(BTreeMap::new());
-    };
-    let mut from = Decoder::new(&bytes);
-    let forks = from.array(|from| Ok((CoreKey::decode(from)?, from.uint()?)));
-    let forks = forks.map_err(|error| corrupt(local, FORKS, &error))?;
-    Ok(forks.into_iter().collect())
-}
-
-fn encode_forks(forks: &BTreeMap<CoreKey, u64>) -> Result<Bytes, CoreError> {
-    struct Forks(Vec<(CoreKey, u64)>);
-    impl Encode for Forks {
-        fn encode(&self, to: &mut Encoder) {
-            to.array(&self.0, |(key, fork), to| {
-                key.encode(to);
-                to.uint(*fork);
-            });
-        }
-    }
-    let forks = Forks(forks.iter().map(|(key, fork)| (*key, *fork)).collect());
-    Ok(forks.to_bytes().map_err(unwritable)?.into())
-}
-
-/// None when there are none.
-fn encode_checkpoints(checkpoints: Vec<Checkpoint>) -> Result<Option<Bytes>, CoreError> {
-    struct Checkpoints(Vec<Checkpoint>);
-    impl Encode for Checkpoints {
-        fn encode(&self, to: &mut Encoder) {
-            to.array(&self.0, |checkpoint, to| checkpoint.encode(to));
-        }
-    }
-    if checkpoints.is_empty() {
-        return Ok(None);
-    }
-    let bytes = Checkpoints(checkpoints).to_bytes().map_err(unwritable)?;
-    let sum = *hash(&[&bytes]).as_bytes();
-    Ok(Some([&sum, bytes.as_slice()].concat().into()))
-}
-
-/// None when they are not what was written: a place that is a little wrong could not be told from one that is right.
-fn decode_checkpoints(bytes: &[u8]) -> Option<Vec<Checkpoint>> {
-    let (sum, bytes) = bytes.split_first_chunk()?;
-    if hash(&[bytes]).as_bytes() != sum {
-        return None;
-    }
-    Decoder::new(bytes).array(Checkpoint::decode).ok()
-}
-
-fn unwritable(error: EncodeError) -> CoreError {
-    CoreError::Record(error.into())
 }
 
 fn corrupt<E: Env>(local: &Core<E>, name: &str, error: &DecodeError) -> Error {

@@ -174,7 +174,7 @@ impl PartialEq for View {
     }
 }
 
-fn read_error(error: BeeError) -> Error {
+pub(super) fn read_error(error: BeeError) -> Error {
     match error {
         BeeError::Closed { .. } => Error::Closed,
         BeeError::Unavailable { core, index } => Error::Unavailable { core, index },

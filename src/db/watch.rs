@@ -1,6 +1,5 @@
 //! Being told what changes in a part of the view.
 
-use super::shared::lock;
 use super::{Autobee, Changes, View, ViewChange};
 use crate::bee::Range;
 use crate::env::{Env, Slip};
@@ -101,7 +100,7 @@ impl<E: Env> ViewWatch<E> {
                     return Ok(self.portion(ViewEvent { from, to, changes }));
                 }
             }
-            lock(&self.db.shared.state).check_open()?;
+            self.db.shared.check_open()?;
             self.changes.wait(&self.db.shared).await;
         }
     }

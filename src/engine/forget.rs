@@ -328,7 +328,7 @@ impl<V: Verify> Engine<V> {
             batches: self.order.held(),
             ready: self.dag.len(),
             waiting: self.dag.waiting(),
-            blocks: self.readers.values().map(Reader::held).sum(),
+            blocks: self.blocks,
             checkpoints: self.past.states.len(),
         }
     }
@@ -366,7 +366,9 @@ impl<V: Verify> Engine<V> {
             return;
         }
         for (core, reader) in &mut self.readers {
+            let before = reader.held();
             reader.forget(self.dag.base_length(core));
+            self.blocks -= before - reader.held();
         }
         self.past.moves += 1;
         self.sights.note(Point::OrderForgotten);
@@ -416,7 +418,8 @@ impl<V: Verify> Engine<V> {
     /// How many batches are to be held: as many as wished for, or as have that many blocks in all.
     fn window(&self) -> usize {
         let window = self.past.window_batches;
-        let blocks: usize = self.readers.values().map(Reader::held).sum();
+        let blocks = self.blocks;
+        debug_assert_eq!(blocks, self.readers.values().map(Reader::held).sum::<usize>());
         let blocks_max = window.saturating_mul(self.past.blocks_of_a_batch);
         if blocks <= blocks_max {
             return window;
@@ -437,6 +440,7 @@ impl<V: Verify> Engine<V> {
         let recorded = records.map(|(key, record)| (*key, record.length));
         self.dag = Dag::starting_at(start.prefix.lengths(recorded));
         self.readers.clear();
+        self.blocks = 0;
         self.past.search.restart();
         self.know_anchors(&root.system);
         self.past.states.retain(|at, _| *at < entries);

@@ -35,8 +35,10 @@ pub use checkpoint::Checkpoint;
 pub use compose::ComposeError;
 pub use covered::{AnchorKeys, Covered};
 pub use forget::{Held, Portions, ResumeError, WINDOW_BATCHES};
+pub(crate) use history::history_of;
 pub use local::OwnBatch;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
+pub(crate) use replay::panic_words;
 pub use testimony::ATTESTATIONS_MAX;
 pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
 
@@ -119,6 +121,8 @@ pub struct Engine<V> {
     /// The last drain applied all there was: the next one begins a round.
     round_over: bool,
     recorded: Recorded,
+    /// Blocks that all readers hold.
+    blocks: usize,
     stopped: Option<String>,
     planted: Planted,
     sights: Sights,
@@ -178,7 +182,7 @@ pub struct WriterStatus {
 }
 
 impl WriterStatus {
-    fn of(key: CoreKey, record: &WriterRecord) -> Self {
+    pub(crate) fn of(key: CoreKey, record: &WriterRecord) -> Self {
         Self {
             key,
             length: record.length,
@@ -224,6 +228,7 @@ impl<V: Verify> Engine<V> {
             round: Round::default(),
             round_over: true,
             recorded: Recorded::default(),
+            blocks: 0,
             stopped: None,
             planted: Planted::default(),
             sights: Sights::default(),
@@ -267,9 +272,11 @@ impl<V: Verify> Engine<V> {
             .readers
             .entry(core)
             .or_insert_with(|| Reader::new(core, base));
+        let before = reader.held();
         for (index, block) in (from.0..).zip(blocks) {
             reader.take(Index(index), block, &self.verify);
         }
+        self.blocks += reader.held() - before;
     }
 
     /// True when what is here of this writer, and not ordered yet, comes behind all that is in the order, and nobody else
@@ -490,6 +497,12 @@ impl<V: Verify> Engine<V> {
     /// Links that nothing can be ordered behind before they are here.
     pub fn missing(&self) -> impl Iterator<Item = Link> {
         self.dag.missing()
+    }
+
+    /// The same as [`Engine::missing`], as a value that costs nothing to make.
+    #[must_use]
+    pub(crate) fn absent(&self) -> im::OrdSet<(CoreKey, Length)> {
+        self.dag.absent()
     }
 
     /// Why nothing more is taken of a core; none when all is well with it.

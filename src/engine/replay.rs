@@ -4,7 +4,9 @@
 //! everything it wrote, and it runs again from the start when the linearizer asks again. What apply returned or asked
 //! for after it could not read a block does not count.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -150,6 +152,11 @@ impl Replay for Run<'_> {
         if let Some(reason) = interrupt {
             return self.stop(reason);
         }
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            // Nothing says what its values are worth now, at this peer or at others.
+            Err(words) => return self.stop(format!("apply panicked: {words}")),
+        };
         match outcome {
             None => return self.stop("apply waits for something that is not its view".into()),
             Some(Err(ApplyError::Fatal(reason))) => return self.stop(reason),
@@ -270,17 +277,31 @@ impl Run<'_> {
 }
 
 /// Runs apply to its end; none when it waits.
+///
+/// # Errors
+///
+/// With the words of a panic. What it wrote is in values that nobody looks at again.
 fn poll_once(
     apply: &ApplyFn,
     entries: &[Entry],
     view: &mut ApplyView,
     host: &mut dyn Host,
-) -> Option<Result<(), ApplyError>> {
-    let mut future = apply.apply(entries, view, host);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => Some(outcome),
-        Poll::Pending => None,
-    }
+) -> Result<Option<Result<(), ApplyError>>, String> {
+    let poll = AssertUnwindSafe(|| {
+        let mut future = apply.apply(entries, view, host);
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => Some(outcome),
+            Poll::Pending => None,
+        }
+    });
+    catch_unwind(poll).map_err(|panic| panic_words(panic.as_ref()).to_owned())
+}
+
+/// What a panic said.
+pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> &str {
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+    words.unwrap_or("it did not say why")
 }
 
 /// The engine, as apply sees it while one batch is applied.
@@ -384,6 +405,8 @@ mod tests {
         Impatiently,
         /// Waits for what never comes.
         Never,
+        /// Writes something, and panics.
+        Badly,
     }
 
     impl Apply for Copy {
@@ -403,10 +426,13 @@ mod tests {
                     }
                 },
                 Self::Never => std::future::pending().await,
+                Self::Badly => None,
             };
             let mut write = view.write();
             write.put(b"b", &value.unwrap_or_default());
-            write.flush().await
+            write.flush().await?;
+            assert!(!matches!(self, Self::Badly), "a defect of {}", host.id());
+            Ok(())
         }
     }
 
@@ -458,6 +484,19 @@ mod tests {
         let (mut engine, _) = engine(Copy::Never, Arc::new(MemoryBlocks::new()), None);
         let stop = engine.drain(NOW, usize::MAX).unwrap_err();
         assert!(stop.reason.contains("waits"), "{stop}");
+    }
+
+    #[test]
+    fn a_panic_stops_the_peer_and_leaves_nothing() {
+        let (mut engine, _) = engine(Copy::Badly, Arc::new(MemoryBlocks::new()), None);
+        for _ in 0..2 {
+            let stop = engine.drain(NOW, usize::MAX).unwrap_err();
+            let words = format!("apply panicked: a defect of {}", engine.key().to_id());
+            assert_eq!(stop.reason, words);
+            assert_eq!((engine.batches(), engine.order.outside().count()), (0, 1));
+            assert_eq!(engine.view().get(b"b"), Ok(None));
+            assert_eq!(engine.stopped(), Some(&words[..]));
+        }
     }
 
     /// An engine with one entry to apply, on a view that is at `view`.

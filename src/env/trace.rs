@@ -145,6 +145,13 @@ events! {
         /// Why.
         why: String,
     };
+    /// Something failed for which nobody waits.
+    Failed: "failed" {
+        /// What was being done.
+        what: String,
+        /// How it failed.
+        why: String,
+    };
     /// A session and its peer agreed on keys.
     Connected: "connected" {
         /// Counts sessions of this replica.

@@ -26,7 +26,7 @@ fn a_reader_follows_a_writer() {
     run(async |world| {
         let all = world.peers(2).await;
         world.play(&all, "a3 *").await;
-        assert_eq!((all[1].order().len(), all[1].writable()), (3, false));
+        assert_eq!((all[1].order().unwrap().len(), all[1].writable()), (3, false));
     });
 }
 
@@ -201,11 +201,11 @@ fn the_core_of_a_creator_that_removed_itself_stays() {
         let all = world.members(2).await;
         let (near, far) = connect(&all[0], &all[1]);
         remove(&all[0], all[0].local()).await;
-        world.until(|| all[1].order().len() == 2).await;
+        world.until(|| all[1].order().unwrap().len() == 2).await;
         world.wait(10).await;
         assert!(all[1].cores().contains(&all[0].key()));
         assert!(near.close_reason().is_none() && far.progress().cores == 2);
         put(&all[1], "x", "1").await;
-        world.until(|| all[0].order().len() == 3).await;
+        world.until(|| all[0].order().unwrap().len() == 3).await;
     });
 }

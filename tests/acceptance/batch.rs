@@ -78,7 +78,7 @@ fn a_writer_is_added_between_batches() {
         world.play(&all, "a>b2 a-b a+2 b+2 a>c2 b+2 a+2 a-b-c").await;
         assert!(all[2].writable());
         world.play(&all, "c+2 a *").await;
-        assert_eq!(all[0].order().len(), 2 + 4 * 2 + 2 + 1);
+        assert_eq!(all[0].order().unwrap().len(), 2 + 4 * 2 + 2 + 1);
     });
 }
 
@@ -133,7 +133,7 @@ fn a_batch_of_one_is_a_single_value() {
         for block in all.iter().map(last_block) {
             assert_eq!((block.batch.before, block.batch.after), (0, 0));
         }
-        assert_eq!(all[1].order().len(), 3);
+        assert_eq!(all[1].order().unwrap().len(), 3);
     });
 }
 

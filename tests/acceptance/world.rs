@@ -234,7 +234,7 @@ pub(crate) fn length(db: &Db) -> u64 {
 
 /// The weights of all entries of a writer.
 pub(crate) fn weights(db: &Db, writer: &Db) -> Vec<u64> {
-    let order = db.order();
+    let order = db.order().unwrap();
     let of = order.iter().filter(|entry| entry.key == writer.local());
     of.map(|entry| entry.weight.0).collect()
 }
@@ -268,7 +268,7 @@ pub(crate) fn connect(a: &Db, b: &Db) -> (Session, Session) {
 /// All show the same: the full listing of the view, the order with its weights, the records.
 pub(crate) async fn converged(all: &[&Db]) {
     for db in all {
-        assert_eq!(db.order(), all[0].order());
+        assert_eq!(db.order().unwrap(), all[0].order().unwrap());
         assert_eq!(db.writers(), all[0].writers());
         assert_eq!(listing(db).await, listing(all[0]).await);
         assert_eq!(db.stalled(), []);
@@ -280,7 +280,10 @@ fn is_alike(all: &[&Db]) -> bool {
     let mut writers: BTreeSet<CoreKey> = all.iter().map(|db| db.local()).collect();
     writers.extend(all.iter().flat_map(|db| db.writers()).map(|record| record.key));
     let alike = |key| all.iter().all(|db| have(db, key) == have(all[0], key));
-    writers.iter().all(alike) && all.iter().all(|db| db.order() == all[0].order())
+    writers.iter().all(alike)
+        && all
+            .iter()
+            .all(|db| db.order().unwrap() == all[0].order().unwrap())
 }
 
 // A peer of cores.

@@ -17,6 +17,7 @@ mod base;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use im::OrdSet;
 use thiserror::Error;
 
 use crate::crypto::CoreKey;
@@ -178,6 +179,8 @@ pub struct Dag {
     writers: Vec<Writer>,
     /// Whose first waiting batch continues when `key` is ready up to `length`.
     waits: BTreeMap<(CoreKey, Length), Vec<WriterId>>,
+    /// Those of them that were not added yet, as a value for readers.
+    absent: OrdSet<(CoreKey, Length)>,
     anchors: BTreeSet<CoreKey>,
     known: usize,
     planted: Planted,
@@ -257,6 +260,11 @@ impl Dag {
         let id = self.writer_mut(writer);
         let state = &mut self.writers[id.index()];
         state.known_length = last;
+        let added = (writer, Length::ZERO)..=(writer, last);
+        let added: Vec<_> = self.absent.range(added).copied().collect();
+        for at in added {
+            self.absent.remove(&at);
+        }
         state.waiting.push_back(Waiting { batch, next: 0 });
         if state.waiting.len() == 1 {
             self.advance(vec![id]);
@@ -268,6 +276,7 @@ impl Dag {
     pub fn add_anchor(&mut self, key: CoreKey) {
         if self.anchors.insert(key) {
             let woken = self.waits.remove(&(key, Length(1))).unwrap_or_default();
+            self.absent.remove(&(key, Length(1)));
             self.advance(woken);
         }
     }
@@ -361,13 +370,15 @@ impl Dag {
     /// What ready batches cannot be built without: the first link that each stuck writer waits for and that was not
     /// added yet.
     pub fn missing(&self) -> impl Iterator<Item = Link> {
-        self.waits
-            .keys()
-            .filter(|(key, length)| *length > self.known_length(key))
-            .map(|(key, length)| Link {
-                key: *key,
-                length: *length,
-            })
+        self.absent.iter().map(|(key, length)| Link {
+            key: *key,
+            length: *length,
+        })
+    }
+
+    /// The same, as a value that costs nothing to make.
+    pub(crate) fn absent(&self) -> OrdSet<(CoreKey, Length)> {
+        self.absent.clone()
     }
 
     /// What comes before a ready batch, with itself: how much of each log. Of what was forgotten, what is linked directly.
@@ -432,7 +443,11 @@ impl Dag {
                     continue;
                 };
                 if !self.is_open(gate) {
-                    self.waits.entry((gate.key, gate.length)).or_default().push(id);
+                    let at = (gate.key, gate.length);
+                    if gate.length > self.known_length(&gate.key) {
+                        self.absent.insert(at);
+                    }
+                    self.waits.entry(at).or_default().push(id);
                     break;
                 }
                 if let Some(waiting) = self.writers[id.index()].waiting.front_mut() {

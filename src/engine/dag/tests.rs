@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn key(name: u8) -> CoreKey {
@@ -112,4 +114,26 @@ fn batches_of_a_writer_come_in_order() {
         dag.insert(batch(1, 1, 1, vec![])),
         Err(DagError::NotNext { .. })
     ));
+}
+
+proptest! {
+    /// What is missing is what somebody waits for and nobody added, whatever was added in which order.
+    #[test]
+    fn what_is_missing_is_what_is_waited_for_and_was_not_added(
+        steps in proptest::collection::vec((1_u8..6, 1_u64..3, (1_u8..8, 0_u64..5)), 1..60),
+    ) {
+        let mut dag = Dag::new();
+        for (writer, nodes, (linked, length)) in steps {
+            if linked == 7 {
+                dag.add_anchor(key(writer));
+                continue;
+            }
+            let first = dag.known_length(&key(writer)).0 + 1;
+            dag.insert(batch(writer, first, first + nodes - 1, vec![link(linked, length)])).unwrap();
+            let waited = dag.waits.keys();
+            let missing = waited.filter(|(key, length)| *length > dag.known_length(key));
+            let missing: Vec<Link> = missing.map(|(key, length)| Link { key: *key, length: *length }).collect();
+            prop_assert_eq!(dag.missing().collect::<Vec<_>>(), missing);
+        }
+    }
 }

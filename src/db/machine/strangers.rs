@@ -17,7 +17,7 @@ use crate::env::Mono;
 use crate::replication::wakeup::TopicPeer;
 
 /// Cores of one announcer that wait. More are forgotten.
-pub(super) const WAITING_MAX: usize = 1024;
+pub(in crate::db) const WAITING_MAX: usize = 1024;
 
 /// Who named a core: a peer, or something on this side.
 type Announcer = Option<TopicPeer>;
@@ -78,6 +78,12 @@ impl Strangers {
     pub(super) fn counts(&self) -> (usize, usize) {
         let waiting = self.waiting.values().map(|queue| queue.order.len()).sum();
         (self.slots.len(), waiting)
+    }
+
+    /// The peers that named what waits or has a slot.
+    pub(super) fn announcers(&self) -> BTreeSet<TopicPeer> {
+        let slots = self.slots.values().map(|slot| slot.by);
+        self.waiting.keys().copied().chain(slots).flatten().collect()
     }
 
     // What happens.

@@ -1,0 +1,139 @@
+//! A log in memory, of which blocks come in any order.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use autobee::crypto::{CoreKey, KeyPair};
+use autobee::hypercore::manifest::Manifest;
+use autobee::hypercore::{CoreError, Event};
+use autobee::sim_hooks::machine::{LogEvents, StoredLog};
+use autobee::store::StoreError;
+use bytes::Bytes;
+
+/// What one peer has of a log.
+#[derive(Debug)]
+pub struct HeldLog {
+    key: CoreKey,
+    /// Of the log that the peer writes.
+    pair: Option<KeyPair>,
+    blocks: Mutex<BTreeMap<u64, Bytes>>,
+    manifest: Option<Bytes>,
+    is_broken: AtomicBool,
+}
+
+impl HeldLog {
+    /// An empty one that the owner of this key pair writes.
+    #[must_use]
+    pub fn own(pair: KeyPair) -> Self {
+        let manifest = Manifest::single(pair.public);
+        Self {
+            key: manifest.key(),
+            manifest: Some(Bytes::copy_from_slice(manifest.as_bytes())),
+            pair: Some(pair),
+            blocks: Mutex::default(),
+            is_broken: AtomicBool::new(false),
+        }
+    }
+
+    /// An empty one of somebody else.
+    #[must_use]
+    pub fn of(key: CoreKey, manifest: Option<Bytes>) -> Self {
+        Self {
+            key,
+            pair: None,
+            blocks: Mutex::default(),
+            manifest,
+            is_broken: AtomicBool::new(false),
+        }
+    }
+
+    /// A block came.
+    pub fn put(&self, index: u64, block: Bytes) {
+        self.blocks().insert(index, block);
+    }
+
+    /// Blocks come behind its end. Gives the length.
+    pub fn append(&self, blocks: Vec<Bytes>) -> u64 {
+        let mut held = self.blocks();
+        for block in blocks {
+            let end = held.len() as u64;
+            held.insert(end, block);
+        }
+        held.len() as u64
+    }
+
+    /// From now on no block of it can be read.
+    pub fn fail(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
+    }
+
+    /// All leading blocks.
+    #[must_use]
+    pub fn leading(&self) -> Vec<Bytes> {
+        let held = self.blocks();
+        (0..).map_while(|index| held.get(&index).cloned()).collect()
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, BTreeMap<u64, Bytes>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nobody rewrites a log here.
+#[derive(Debug)]
+pub struct NoEvents;
+
+impl LogEvents for NoEvents {
+    fn try_next(&mut self) -> Option<Event> {
+        None
+    }
+}
+
+impl StoredLog for HeldLog {
+    type Events = NoEvents;
+
+    fn key(&self) -> CoreKey {
+        self.key
+    }
+
+    fn length(&self) -> Result<u64, CoreError> {
+        let last = self.blocks().last_key_value().map(|(index, _)| *index);
+        Ok(last.map_or(0, |last| last + 1))
+    }
+
+    fn contiguous_length(&self) -> Result<u64, CoreError> {
+        Ok(self.leading().len() as u64)
+    }
+
+    fn offered_length(&self) -> Result<u64, CoreError> {
+        self.contiguous_length()
+    }
+
+    fn fork(&self) -> Result<u64, CoreError> {
+        Ok(0)
+    }
+
+    fn block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return Err(StoreError::Fenced.into());
+        }
+        Ok(self.blocks().get(&index).cloned())
+    }
+
+    fn contradicted_block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        self.block(index)
+    }
+
+    fn manifest(&self) -> Result<Option<Bytes>, CoreError> {
+        Ok(self.manifest.clone())
+    }
+
+    fn key_pair(&self) -> Result<Option<KeyPair>, CoreError> {
+        Ok(self.pair.clone())
+    }
+
+    fn events(&self) -> Result<NoEvents, CoreError> {
+        Ok(NoEvents)
+    }
+}

@@ -1,0 +1,391 @@
+//! One machine with what it reads and writes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use autobee::apply::ApplyFn;
+use autobee::bee::{MemoryBlocks, Range};
+use autobee::crypto::{CoreKey, Ed25519, KeyPair, hash};
+use autobee::db::{Event, OrderedEntry};
+use autobee::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES};
+use autobee::env::{Mono, Planted};
+use autobee::sim_hooks::machine::{Effect, Input, Logs, Machine, Now, Parts, TreeRecord, Write, Written};
+use autobee::store::{Seq, StoreError};
+use autobee::wire::{Length, Link, Timestamp};
+use autobee::{Error, Settings};
+use bytes::Bytes;
+
+use super::{Block, HeldLog};
+use crate::model::{Play, State};
+use crate::workload::Contract;
+
+/// The time of day at the start, in milliseconds.
+const START: u64 = 1_700_000_000_000;
+
+/// How a peer takes what it is handed. None of it changes what comes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Calls of apply in one portion of a drain.
+    pub applies_max: usize,
+    /// Batches that are held to be ordered anew.
+    pub window_batches: usize,
+    /// Whether blocks wait for others that are on their way.
+    pub gathers: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            applies_max: usize::MAX,
+            window_batches: WINDOW_BATCHES,
+            gathers: false,
+        }
+    }
+}
+
+/// A machine, its logs and trees, and what it asked for.
+pub struct Peer {
+    machine: Machine<Ed25519, HeldLog>,
+    local: CoreKey,
+    reading: Reading,
+    logs: BTreeMap<CoreKey, Arc<HeldLog>>,
+    /// Logs that the machine took in.
+    open: BTreeSet<CoreKey>,
+    trees: Trees,
+    blocks: Arc<MemoryBlocks>,
+    /// Milliseconds since the start.
+    now: u64,
+    wake: Option<Mono>,
+    commits: u64,
+    events: Vec<Event>,
+    stopped: Option<String>,
+    /// The next commit fails.
+    fails: bool,
+}
+
+impl Peer {
+    /// A peer of a database, with a log of its own that is empty.
+    ///
+    /// # Panics
+    ///
+    /// When trees cannot be made, which does not happen.
+    #[must_use]
+    pub fn writer(database: CoreKey, pair: KeyPair, reading: &Reading) -> Self {
+        let own = Arc::new(HeldLog::own(pair));
+        let local = autobee::sim_hooks::machine::StoredLog::key(&*own);
+        let mut held = BTreeMap::from([(local, own)]);
+        held.entry(database)
+            .or_insert_with(|| Arc::new(HeldLog::of(database, None)));
+        let blocks = Arc::new(MemoryBlocks::new());
+        let trees = trees(&local, &blocks);
+        let mut engine = Engine::new(EngineOptions {
+            key: database,
+            name: String::new(),
+            apply: ApplyFn::new(Contract),
+            optimistic: true,
+            verify: Ed25519,
+            trees: trees.clone(),
+            window_batches: reading.window_batches,
+        });
+        engine.set_local(local);
+        let mut logs = Logs::new(local);
+        for log in held.values() {
+            assert!(logs.add(Arc::clone(log)).is_ok(), "a log in memory is open");
+        }
+        let record = TreeRecord::new(trees.clone(), None, None, Planted::default());
+        let Ok(record) = record else {
+            unreachable!("there is nothing to decode");
+        };
+        let parts = Parts {
+            engine,
+            crypto: Ed25519,
+            logs,
+            record,
+            strangers_waiting_max: None,
+            planted: Planted::default(),
+            is_traced: false,
+        };
+        let mut peer = Self {
+            machine: Machine::new(parts, &Settings::default()),
+            local,
+            reading: *reading,
+            open: held.keys().copied().collect(),
+            logs: held,
+            trees,
+            blocks,
+            now: 0,
+            wake: None,
+            commits: 0,
+            events: Vec::new(),
+            stopped: None,
+            fails: false,
+        };
+        let open: Vec<CoreKey> = peer.open.iter().copied().collect();
+        for core in &open {
+            peer.step(Input::Loaded(*core));
+        }
+        peer.step(Input::Started);
+        peer.drain();
+        peer.step(Input::Begun(open));
+        peer
+    }
+
+    // What happens.
+
+    /// Milliseconds since the start.
+    pub fn set_time(&mut self, now: u64) {
+        self.now = self.now.max(now);
+    }
+
+    /// A block of a log comes, whatever else of that log is here.
+    pub fn hand_over(&mut self, block: &Block) {
+        let log = self.stored(block.core);
+        log.put(block.index, block.bytes.clone());
+        let core = block.core;
+        if self.open.contains(&core) {
+            let gathers = self.reading.gathers;
+            self.step(Input::Changed { core, gathers });
+        } else {
+            // Somebody tells it of the log, and it asks for that.
+            self.step(Input::Announced(vec![(None, core)]));
+        }
+    }
+
+    /// Time goes on until nothing waits for it any more.
+    pub fn wait(&mut self) {
+        while let Some(at) = self.wake.take() {
+            self.now = self.now.max(at.0.div_ceil(1_000_000));
+            self.step(Input::Wake { is_early: false });
+        }
+    }
+
+    /// The peer appends a batch.
+    ///
+    /// # Panics
+    ///
+    /// When it may not.
+    pub fn append(&mut self, values: Vec<Bytes>, optimistic: bool) {
+        let outcome = self.try_append(values, optimistic);
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
+
+    /// The same. Gives the length of its log.
+    ///
+    /// # Errors
+    ///
+    /// When it may not, or the log cannot be written.
+    pub fn try_append(&mut self, values: Vec<Bytes>, optimistic: bool) -> Result<Length, Error> {
+        self.drain();
+        self.step(Input::Append { values, optimistic });
+        if let Some(refused) = self.machine.take_outcome() {
+            return Ok(refused?.0);
+        }
+        self.drain();
+        match self.machine.take_outcome() {
+            Some(outcome) => Ok(outcome?.0),
+            None => Err(Error::Closed),
+        }
+    }
+
+    /// The next commit fails.
+    pub const fn fail_commit(&mut self) {
+        self.fails = true;
+    }
+
+    /// From now on a log cannot be read.
+    pub fn fail_log(&mut self, core: &CoreKey) {
+        if let Some(log) = self.logs.get(core) {
+            log.fail();
+        }
+    }
+
+    /// Orders and applies everything that is here.
+    pub fn drain(&mut self) {
+        loop {
+            let drained = self.step(Input::Drain {
+                applies_max: self.reading.applies_max,
+            });
+            self.step(Input::Tend {
+                gone: BTreeSet::new(),
+            });
+            if !drained {
+                return;
+            }
+        }
+    }
+
+    // What came out.
+
+    /// The order that the machine has in memory, with what it forgot.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be read.
+    #[must_use]
+    pub fn order(&self) -> Vec<OrderedEntry> {
+        self.machine.order().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same, as readers see it: from the system tree alone.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be read.
+    #[must_use]
+    pub fn published_order(&mut self) -> Vec<OrderedEntry> {
+        let published = self.machine.publish();
+        published.order().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Records and view.
+    ///
+    /// # Panics
+    ///
+    /// When the view cannot be read.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let engine = self.machine.engine();
+        let view = engine.view().range(Range::all());
+        let view = view.unwrap_or_else(|error| panic!("{error}"));
+        let play = Play {
+            system: engine.system().clone(),
+            view: view
+                .into_iter()
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .collect(),
+        };
+        play.to_model()
+    }
+
+    /// The machine.
+    #[must_use]
+    pub const fn machine(&self) -> &Machine<Ed25519, HeldLog> {
+        &self.machine
+    }
+
+    /// All leading blocks of a log.
+    #[must_use]
+    pub fn log(&self, core: &CoreKey) -> Vec<Bytes> {
+        self.logs.get(core).map_or_else(Vec::new, |log| log.leading())
+    }
+
+    /// Why nothing is applied any more.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// What listeners were told.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    // The machine.
+
+    const fn now(&self) -> Now {
+        Now {
+            mono: Mono(self.now * 1_000_000),
+            wall: Timestamp(START + self.now),
+        }
+    }
+
+    /// Tells the machine what happened, and carries out what follows. True when a portion of a drain left more to do.
+    fn step(&mut self, input: Input<HeldLog>) -> bool {
+        let (mut has_more, mut drains) = (false, false);
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for effect in self.machine.step(self.now(), input) {
+                match effect {
+                    Effect::Fetch(core) => inputs.push_back(Input::Opened(self.stored(core))),
+                    Effect::Follow(core) => {
+                        self.open.insert(core);
+                        let gathers = self.reading.gathers;
+                        inputs.push_back(Input::Changed { core, gathers });
+                    }
+                    Effect::Release(log) => {
+                        let core = autobee::sim_hooks::machine::StoredLog::key(&*log);
+                        self.open.remove(&core);
+                    }
+                    Effect::Write(write) => {
+                        let fails = std::mem::take(&mut self.fails);
+                        let written = if fails {
+                            Err(StoreError::Fenced.into())
+                        } else {
+                            Ok(self.commit(write))
+                        };
+                        inputs.push_back(Input::Written(written));
+                    }
+                    Effect::Drain => drains = true,
+                    Effect::Drained(Ok(more)) => has_more = more,
+                    Effect::Drained(Err(error)) => self.stopped = Some(error.to_string()),
+                    Effect::Tend => inputs.push_back(Input::Tend {
+                        gone: BTreeSet::new(),
+                    }),
+                    Effect::Wake(at) => self.wake = Some(at),
+                    Effect::Tell(event) => self.events.push(event),
+                    // Everything is durable, and nobody listens; what became of a log is asked for.
+                    Effect::Unreadable { .. }
+                    | Effect::Sync(_)
+                    | Effect::Announce(_)
+                    | Effect::Notify
+                    | Effect::Trace(_)
+                    | Effect::Ask(_) => {}
+                }
+            }
+        }
+        if drains {
+            self.drain();
+        }
+        has_more
+    }
+
+    fn commit(&mut self, write: Write) -> Written {
+        let Write {
+            system, view, own, ..
+        } = write;
+        self.blocks.append(self.trees.system.core(), system);
+        self.blocks.append(self.trees.view.core(), view);
+        self.commits += 1;
+        let has_own = !own.is_empty();
+        Written {
+            system: self.blocks.length(&self.trees.system.core()),
+            view: self.blocks.length(&self.trees.view.core()),
+            own: has_own.then(|| Length(self.stored(self.local).append(own))),
+            seq: Seq(self.commits),
+        }
+    }
+
+    fn stored(&mut self, core: CoreKey) -> Arc<HeldLog> {
+        let log = self.logs.entry(core);
+        Arc::clone(log.or_insert_with(|| Arc::new(HeldLog::of(core, manifest(&core)))))
+    }
+}
+
+/// The manifest of a peer of a [`super::Group`].
+fn manifest(core: &CoreKey) -> Option<Bytes> {
+    use autobee::crypto::{Seed, Sign as _};
+    use autobee::hypercore::manifest::Manifest;
+    let manifests = (1..=8).map(|peer| Manifest::single(Ed25519.key_pair(&Seed::new([peer; 32])).public));
+    let mut known = manifests.filter(|manifest| manifest.key() == *core);
+    known
+        .next()
+        .map(|manifest| Bytes::copy_from_slice(manifest.as_bytes()))
+}
+
+/// Trees that are written to blocks in memory, as a store keeps them.
+fn trees(local: &CoreKey, blocks: &Arc<MemoryBlocks>) -> Trees {
+    let end = |name: &[u8]| Link {
+        key: CoreKey::new(*hash(&[name, local.as_bytes()]).as_bytes()),
+        length: Length::ZERO,
+    };
+    let stored = Trees::stored(
+        (end(b"view"), Arc::clone(blocks)),
+        (end(b"system"), Arc::clone(blocks)),
+        1 << 20,
+    );
+    match stored {
+        Ok(trees) => trees,
+        Err(error) => unreachable!("the usual settings are in order: {error}"),
+    }
+}

@@ -1,0 +1,301 @@
+//! Every order in which the blocks of small histories can come, through the whole machine of a database, against the
+//! model.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use autobee::Error;
+use autobee::crypto::{CoreKey, Ed25519};
+use autobee::db::{OrderedEntry, Stalled};
+use autobee::engine::{WINDOW_BATCHES, anchor};
+use autobee::wire::oplog::OplogBlock;
+use autobee::wire::{Decode as _, Length};
+use autobee_sim::lane0::{Block, Group, Reading, leading, orders};
+use autobee_sim::model::{Rules, State, batches, canonical};
+use autobee_sim::workload::Op;
+
+/// ```text
+/// a: add b --+-- add c ------- remove c
+/// b:         |     \--- put ------------\--- put
+/// c:               \----- put --- put            the second one and the removal do not know each other
+/// ```
+fn a_removal_and_what_it_meets() -> Group {
+    let mut group = Group::new(3);
+    let [b, c] = [1, 2].map(|peer| group.key(peer));
+    group.append(0, &[Op::add_writer(b, 2)]);
+    group.append(0, &[Op::add_writer(c, 1)]);
+    group.hear(1, 0);
+    group.hear(2, 0);
+    group.append(1, &[Op::put("x", "b")]);
+    group.append(2, &[Op::put("x", "c")]);
+    group.append(0, &[Op::remove_writer(c)]);
+    group.append(2, &[Op::put("y", "c")]);
+    group.hear(1, 0);
+    group.append(1, &[Op::put("y", "b")]);
+    group
+}
+
+/// ```text
+/// a: add b 2, c 1 in one batch --+------------------------------- add c 2
+/// b:                             +-- put (claims 2) ---- remove c /
+/// c:                             +-- put (claims 1) --/-- put
+/// ```
+fn claims_and_a_writer_that_comes_back() -> Group {
+    let mut group = Group::new(3);
+    let [b, c] = [1, 2].map(|peer| group.key(peer));
+    group.append(0, &[Op::add_writer(b, 2), Op::add_writer(c, 1)]);
+    group.hear(1, 0);
+    group.hear(2, 0);
+    group.append(2, &[Op::put("x", "c")]);
+    group.append(1, &[Op::put("x", "b")]);
+    group.hear(1, 2);
+    group.append(1, &[Op::remove_writer(c)]);
+    group.append(2, &[Op::put("y", "c")]);
+    group.hear(0, 2);
+    group.hear(0, 1);
+    group.append(0, &[Op::add_writer(c, 2)]);
+    group
+}
+
+/// ```text
+/// a: add b --+--------------------- put
+/// c:         +-- put, optimistic --\--------- put
+/// b:         +----------------------+-- ack --/      the acknowledgement is written by itself
+/// ```
+fn a_stranger_who_is_let_in() -> Group {
+    let mut group = Group::new(3);
+    let [b, c] = [1, 2].map(|peer| group.key(peer));
+    group.append(0, &[Op::add_writer(b, 2)]);
+    group.hear(2, 0);
+    group.hear(1, 0);
+    let op = Op {
+        put: Some(("x".into(), "c".into())),
+        ..Op::ack(c)
+    };
+    group.append_optimistic(2, &[op]);
+    group.hear(1, 2);
+    assert_eq!(group.log(1).len(), 1, "nobody acknowledged it");
+    group.append(0, &[Op::put("x", "a")]);
+    group.hear(2, 1);
+    group.append(2, &[Op::put("y", "c")]);
+    group.hear(1, 0);
+    group.append(1, &[Op::remove_writer(c)]);
+    group
+}
+
+/// ```text
+/// a: add b 0, c 2 in one batch --+------------------- put
+/// b:                             +-- put -- put               light
+/// c:                             +-- add b 1 -- put, del      heavy, late: moves in front
+/// ```
+fn light_ones_that_heavy_ones_overtake() -> Group {
+    let mut group = Group::new(3);
+    let [b, c] = [1, 2].map(|peer| group.key(peer));
+    group.append(0, &[Op::add_writer(b, 0), Op::add_writer(c, 2)]);
+    group.hear(1, 0);
+    group.hear(2, 0);
+    group.append(1, &[Op::put("x", "b1")]);
+    group.append(1, &[Op::put("x", "b2")]);
+    group.append(0, &[Op::put("x", "a")]);
+    group.append(2, &[Op::add_writer(b, 1)]);
+    group.append(2, &[Op::put("y", "c")]);
+    group
+}
+
+/// What the model makes of the leading blocks of each log.
+struct Expected<'a> {
+    blocks: &'a [Block],
+    database: CoreKey,
+    known: BTreeMap<Vec<Length>, (Vec<OrderedEntry>, State)>,
+}
+
+impl Expected<'_> {
+    fn of(&mut self, lengths: &BTreeMap<CoreKey, Length>) -> &(Vec<OrderedEntry>, State) {
+        let name: Vec<Length> = lengths.values().copied().collect();
+        let (blocks, database) = (self.blocks, self.database);
+        self.known.entry(name).or_insert_with(|| {
+            let set: Vec<_> = lengths
+                .iter()
+                .flat_map(|(core, length)| {
+                    let log = blocks.iter().filter(|block| block.core == *core);
+                    let log = log.filter(|block| block.index < length.0);
+                    let log = log.map(|block| OplogBlock::from_bytes(&block.bytes).unwrap());
+                    batches(*core, &log.collect::<Vec<_>>(), &Ed25519)
+                })
+                .collect();
+            let name = |key, length| anchor(key, length).unwrap().key;
+            let rules = Rules {
+                bootstrap: database,
+                optimistic: true,
+                anchor: &name,
+            };
+            let canonical = canonical(&rules, &set);
+            let order = canonical.order.iter().flat_map(|(at, weight)| {
+                let batch = &set[*at];
+                batch.numbered().map(|(length, _)| OrderedEntry {
+                    key: batch.writer,
+                    length,
+                    weight: *weight,
+                })
+            });
+            (order.collect(), canonical.state)
+        })
+    }
+}
+
+/// Hands a history over in every order there is, in several ways. Gives the number of orders, and of those that are not
+/// the same to a machine.
+fn every_order(group: &Group) -> (usize, usize) {
+    let blocks = group.blocks();
+    assert!((6..=7).contains(&blocks.len()), "{} blocks", blocks.len());
+    let mut expected = Expected {
+        blocks: &blocks,
+        database: group.key(0),
+        known: BTreeMap::new(),
+    };
+    let whole = Reading::default();
+    let readings = [
+        whole,
+        // In portions, and with one batch in memory: what comes before that makes it go back.
+        Reading {
+            applies_max: 1,
+            window_batches: 1,
+            ..whole
+        },
+    ];
+    let waiting = Reading {
+        gathers: true,
+        ..whole
+    };
+    let mut seen = BTreeSet::new();
+    let orders = orders(blocks.len());
+    for order in &orders {
+        let steps = leading(&blocks, order);
+        if !seen.insert(steps.clone()) {
+            continue;
+        }
+        for reading in &readings {
+            let mut reader = group.reader(reading);
+            for (at, lengths) in order.iter().zip(&steps) {
+                reader.hand_over(&blocks[*at]);
+                let (entries, state) = expected.of(lengths);
+                let context = || format!("{reading:?}, {order:?} up to {at}");
+                assert_eq!(reader.order(), *entries, "order: {}", context());
+                assert_eq!(reader.published_order(), *entries, "as read: {}", context());
+                assert_eq!(reader.state(), *state, "state: {}", context());
+                assert_eq!(reader.stopped(), None, "{}", context());
+            }
+        }
+        let mut reader = group.reader(&waiting);
+        for at in order {
+            reader.hand_over(&blocks[*at]);
+        }
+        reader.wait();
+        let (entries, state) = expected.of(steps.last().unwrap());
+        assert_eq!(reader.order(), *entries, "gathered: {order:?}");
+        assert_eq!(reader.state(), *state, "gathered: {order:?}");
+    }
+    (orders.len(), seen.len())
+}
+
+/// A history with its name.
+type History = (&'static str, fn() -> Group);
+
+#[test]
+fn every_delivery_order_of_small_histories_comes_to_what_the_model_says() {
+    let histories: [History; 4] = [
+        ("a removal and what it meets", a_removal_and_what_it_meets),
+        (
+            "claims and a writer that comes back",
+            claims_and_a_writer_that_comes_back,
+        ),
+        ("a stranger who is let in", a_stranger_who_is_let_in),
+        (
+            "light ones that heavy ones overtake",
+            light_ones_that_heavy_ones_overtake,
+        ),
+    ];
+    let (mut all, mut distinct) = (0, 0);
+    for (name, history) in histories {
+        let (orders, different) = every_order(&history());
+        println!("{name}: {orders} orders, {different} of them different to a machine");
+        (all, distinct) = (all + orders, distinct + different);
+    }
+    println!("{all} delivery orders in all, {distinct} of them different to a machine");
+    assert_eq!(WINDOW_BATCHES, Reading::default().window_batches);
+    assert!(all >= 3 * 5_040 + 720, "{all}");
+}
+
+/// The order of what a writer holds is what the model says too, after it wrote between what it heard.
+#[test]
+fn writers_agree_with_readers() {
+    for history in [
+        a_removal_and_what_it_meets,
+        claims_and_a_writer_that_comes_back,
+        a_stranger_who_is_let_in,
+        light_ones_that_heavy_ones_overtake,
+    ] {
+        let mut group = history();
+        for (peer, from) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+            group.hear(peer, from);
+        }
+        let mut reader = group.reader(&Reading::default());
+        for block in group.blocks() {
+            reader.hand_over(&block);
+        }
+        for peer in 0..3 {
+            // An acknowledgement may have been written since.
+            let known: usize = (0..3).map(|of| group.peer(peer).log(&group.key(of)).len()).sum();
+            if known == group.blocks().len() {
+                assert_eq!(group.peer(peer).order(), reader.order(), "{peer}");
+                assert_eq!(group.peer(peer).state(), reader.state(), "{peer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_shown_and_others_go_on() {
+    let group = a_removal_and_what_it_meets();
+    let mut reader = group.reader(&Reading::default());
+    let [a, b] = [0, 1].map(|peer| group.key(peer));
+    for block in group.log(0) {
+        reader.hand_over(&block);
+    }
+    let blocks = group.log(1);
+    reader.hand_over(&blocks[0]);
+    let before = reader.order();
+    assert_eq!((before.len(), reader.machine().stalled(&b)), (4, None));
+    reader.fail_log(&b);
+    reader.hand_over(&blocks[1]);
+    let stalled = reader.machine().stalled(&b);
+    assert!(matches!(stalled, Some(Stalled::Unreadable { .. })), "{stalled:?}");
+    assert_eq!((reader.order(), reader.machine().stalled(&a)), (before, None));
+    for block in group.log(2) {
+        reader.hand_over(&block);
+    }
+    assert_eq!((reader.order().len(), reader.stopped()), (6, None));
+}
+
+#[test]
+fn a_batch_that_cannot_be_written_stops_the_peer_and_was_never_acknowledged() {
+    let mut group = Group::new(2);
+    let b = group.key(1);
+    group.append(0, &[Op::add_writer(b, 2)]);
+    let (log, state) = (group.log(0), group.peer(0).state());
+    let writer = group.peer_mut(0);
+    writer.fail_commit();
+    let refused = writer.try_append(vec![Op::put("x", "1").to_value().into()], false);
+    assert!(matches!(refused, Err(Error::Disk { .. })), "{refused:?}");
+    assert!(writer.stopped().unwrap().contains("could not be written"));
+    let refused = writer.try_append(vec![Op::put("x", "2").to_value().into()], false);
+    assert!(matches!(refused, Err(Error::Interrupted { .. })), "{refused:?}");
+    assert_eq!(group.log(0), log);
+    // Who reads the log sees nothing of it.
+    let mut reader = group.reader(&Reading::default());
+    for block in &log {
+        reader.hand_over(block);
+    }
+    assert_eq!(reader.state(), state);
+}

@@ -1,0 +1,202 @@
+//! One portion of a drain: order, apply, write what came of it.
+
+use super::log::StoredLog;
+use super::own::Pending;
+use super::record::Written;
+use super::{Effect, Machine, Now};
+use crate::engine::{Drained, Stop};
+use crate::env::{Crypto, Point, Slip, TraceEvent};
+use crate::error::Error;
+use crate::store::Seq;
+use crate::wire::Length;
+
+/// What goes on once a commit is made.
+pub(super) enum Writing {
+    /// Of an own batch.
+    Own {
+        is_awaited: bool,
+        values: usize,
+        drained: Drained,
+    },
+    /// Of the trees alone.
+    Trees { drained: Drained },
+}
+
+impl<C: Crypto, L: StoredLog> Machine<C, L> {
+    /// Orders and applies. The own batch that was applied is written; when there is none and one is owed, which
+    /// acknowledges a stranger's, that is begun, and there is more to drain.
+    ///
+    /// When the portion ends with an error, the state of the engine is not stored: it may hold an own batch that the log
+    /// has not.
+    pub(super) fn drain(&mut self, applies_max: usize, now: Now) {
+        let mut drained = match self.engine.drain(now.wall, applies_max) {
+            Ok(drained) => drained,
+            Err(stop) => {
+                if let Some(Pending { is_awaited: true, .. }) = self.own.pending.take() {
+                    let reason = stop.reason.clone();
+                    self.own.outcome = Some(Err(Error::Interrupted { reason }));
+                }
+                return self.stopped(stop);
+            }
+        };
+        if drained.is_behind {
+            if let Err(error) = self.go_back(now) {
+                return self.effects.push(Effect::Drained(Err(error)));
+            }
+            drained.more = true;
+        }
+        if drained.more {
+            return self.save(drained);
+        }
+        let Some(Pending { batch, is_awaited }) = self.own.pending.take() else {
+            drained.more = drained.missing.is_none() && self.begin_ack(now);
+            return self.save(drained);
+        };
+        match self.stamp(batch) {
+            Ok(write) => {
+                self.writing = Some(Writing::Own {
+                    is_awaited,
+                    values: write.own.len(),
+                    drained,
+                });
+                self.effects.push(Effect::Write(write));
+            }
+            Err(error) => self.own_settled(Err(error), is_awaited, drained),
+        }
+    }
+
+    /// What became of a commit.
+    pub(super) fn written(&mut self, written: Result<Written, Error>, now: Now) {
+        if let Ok(written) = &written {
+            self.record.saved(written);
+        }
+        match self.writing.take() {
+            Some(Writing::Own {
+                is_awaited,
+                values,
+                drained,
+            }) => {
+                let outcome = written.and_then(|written| {
+                    let length = written.own.unwrap_or_default();
+                    Ok((self.appended(length, values, now)?, written.seq))
+                });
+                self.own_settled(outcome, is_awaited, drained);
+            }
+            Some(Writing::Trees { drained }) => match written {
+                Ok(_) => self.over(drained),
+                Err(error) => self.effects.push(Effect::Drained(Err(error))),
+            },
+            None => {}
+        }
+    }
+
+    /// What became of the own batch.
+    fn own_settled(&mut self, outcome: Result<(Length, Seq), Error>, is_awaited: bool, drained: Drained) {
+        let reason = outcome
+            .as_ref()
+            .err()
+            .map(|error| format!("an entry could not be written to the local log: {error}"));
+        match outcome {
+            outcome if is_awaited => self.own.outcome = Some(outcome),
+            Ok((_, seq)) if !self.planted.has(Slip::AckUnsynced) => self.effects.push(Effect::Sync(seq)),
+            // The engine stops, and says so.
+            Ok(_) | Err(_) => {}
+        }
+        match reason {
+            Some(reason) => {
+                self.engine.give_up(&*reason);
+                self.stopped(Stop { reason });
+            }
+            None => self.save(drained),
+        }
+    }
+
+    /// Stores what was applied. It is durable with the next sync.
+    fn save(&mut self, drained: Drained) {
+        if !self.record.has_news(self.logs.forks(), &self.engine) {
+            return self.over(drained);
+        }
+        match self.record.write(self.logs.forks(), &mut self.engine) {
+            Ok(write) => {
+                self.writing = Some(Writing::Trees { drained });
+                self.effects.push(Effect::Write(write));
+            }
+            Err(error) => self.effects.push(Effect::Drained(Err(error.into()))),
+        }
+    }
+
+    /// The portion came to its end.
+    fn over(&mut self, drained: Drained) {
+        if drained.undone > 0 {
+            self.trace(|| TraceEvent::Undone {
+                batches: drained.undone as u64,
+            });
+        }
+        if let Some(missing) = drained.missing {
+            self.trace(|| TraceEvent::Suspended {
+                core: missing.core,
+                index: missing.index.0,
+            });
+        }
+        if !drained.more && self.planted.has(Slip::GatherResetLate) {
+            self.gather.release();
+        }
+        let (batches, applies) = (self.engine.batches() as u64, self.engine.stats().applies);
+        self.trace(|| TraceEvent::Drained { batches, applies });
+        self.sights
+            .note_if(Point::DrainSuspended, drained.missing.is_some());
+        self.sights.note_if(Point::DrainInPortions, drained.more);
+        self.look();
+        if let Some(at) = drained.wake_at {
+            self.set_alarm(at);
+        }
+        let known = std::mem::replace(&mut self.awaited, drained.missing);
+        let asked = drained.missing.filter(|_| known != drained.missing);
+        self.effects.extend(asked.map(Effect::Ask));
+        self.effects.push(Effect::Drained(Ok(drained.more)));
+    }
+
+    /// Apply stopped this peer.
+    fn stopped(&mut self, Stop { reason }: Stop) {
+        self.trace(|| TraceEvent::Interrupted {
+            reason: reason.clone(),
+        });
+        self.look();
+        self.effects
+            .push(Effect::Drained(Err(Error::Interrupted { reason })));
+    }
+
+    /// The points that the portion passed.
+    fn look(&mut self) {
+        self.sights.add(self.engine.take_sights());
+        if self.is_traced {
+            self.news.notice_members(&self.engine, &mut self.sights);
+        }
+    }
+
+    /// What came belongs before everything that the engine holds: it begins anew from a checkpoint, with what is stored.
+    /// From none, when that is not what was applied: as it would if it were opened now.
+    fn go_back(&mut self, now: Now) -> Result<(), Error> {
+        let went_back = if self.logs.are_rewritten() {
+            self.engine.start_over()
+        } else {
+            self.engine.go_back()
+        };
+        went_back.map_err(|error| Error::Internal {
+            what: error.to_string(),
+        })?;
+        let batches = self.engine.batches() as u64;
+        self.trace(|| TraceEvent::WentBack { batches });
+        self.stalled.clear();
+        let Self { engine, logs, .. } = self;
+        let members_only = self.planted.has(Slip::BackFeedsMembers);
+        for key in logs.feed_from(|key| engine.fed_from(key)) {
+            if members_only && !self.engine.is_member(&key) {
+                continue;
+            }
+            self.feed(&key, now)?;
+        }
+        self.expect_stored();
+        Ok(())
+    }
+}

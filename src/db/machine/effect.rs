@@ -1,0 +1,161 @@
+//! What happens to a machine, and what follows from it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+#[cfg(doc)]
+use super::Machine;
+use super::news::Heard;
+use super::record::{Write, Written};
+use crate::crypto::CoreKey;
+use crate::db::Event;
+use crate::engine::MissingBlock;
+use crate::env::{Mono, TraceEvent};
+use crate::error::Error;
+use crate::hypercore::CoreError;
+use crate::replication::wakeup::TopicPeer;
+use crate::store::Seq;
+use crate::wire::{Link, Timestamp};
+
+/// The time at which something happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since some start: deadlines.
+    pub mono: Mono,
+    /// The time of day, as this peer believes: it stamps own entries, and holds those back that are too far ahead.
+    pub wall: Timestamp,
+}
+
+/// Something that happened.
+pub enum Input<L> {
+    /// A log that was open from the start was listened to: what is stored of it is handed to the engine.
+    Loaded(CoreKey),
+    /// All of them were loaded.
+    Started,
+    /// What is stored was ordered: logs are fetched from now on. These were open from the start.
+    Begun(Vec<CoreKey>),
+    /// A log got more blocks, or other ones.
+    Changed {
+        /// Which.
+        core: CoreKey,
+        /// Whether they may wait for others that are on their way.
+        gathers: bool,
+    },
+    /// A log that was asked for with [`Effect::Fetch`] is open.
+    Opened(Arc<L>),
+    /// It could not be opened.
+    Unopened {
+        /// Which.
+        core: CoreKey,
+        /// Why.
+        error: CoreError,
+    },
+    /// Peers, or somebody here, named logs.
+    Announced(Vec<(Option<TopicPeer>, CoreKey)>),
+    /// It is time to look what to fetch and what to tell peers. These peers are gone.
+    Tend {
+        /// Of [`Machine::announcers`].
+        gone: BTreeSet<TopicPeer>,
+    },
+    /// A peer connected.
+    Met {
+        /// A number that no other one has.
+        peer: u64,
+        /// When.
+        at: Mono,
+    },
+    /// A peer that connected sent all that it has, or is gone.
+    HeardOut(u64),
+    /// The time came that was asked for with [`Effect::Wake`].
+    Wake {
+        /// What waits for others is to be ordered now in any case.
+        is_early: bool,
+    },
+    /// A batch of the local writer. It is refused, or taken in and written by the drain that comes next: see
+    /// [`Machine::take_outcome`].
+    Append {
+        /// Its values.
+        values: Vec<Bytes>,
+        /// Whether it may be written without being a member.
+        optimistic: bool,
+    },
+    /// Who appended went away.
+    Abandoned,
+    /// Order and apply what is here.
+    Drain {
+        /// Calls of apply before others get their turn.
+        applies_max: usize,
+    },
+    /// What became of [`Effect::Write`]. Nothing else may come in between.
+    Written(Result<Written, Error>),
+    /// A drain came to its end, or failed.
+    DrainOver {
+        /// How.
+        failure: Option<Event>,
+        /// Whether anybody listens to events.
+        is_heard: bool,
+    },
+    /// A block of a tree that was asked for is here.
+    Found(MissingBlock),
+    /// It cannot be had: nobody asks for it any more, until the next drain.
+    Unfindable {
+        /// Which.
+        block: MissingBlock,
+        /// Why.
+        error: Error,
+    },
+    /// A first listener comes, who knows this.
+    Listen(Heard),
+    /// Something failed for which nobody waits.
+    Failed {
+        /// What was being done.
+        what: &'static str,
+        /// How it failed.
+        error: Error,
+    },
+    /// Code of the user's panicked: nothing more is applied.
+    Broken(String),
+    /// The database is closed.
+    Close,
+}
+
+/// Something that is to be done.
+pub enum Effect<L> {
+    /// Open a log, and hand it in with [`Input::Opened`] or [`Input::Unopened`]. There is at most one at a time.
+    Fetch(CoreKey),
+    /// Listen to a log that was taken in, and say at once that it changed, and whenever it does.
+    Follow(CoreKey),
+    /// A log is none of this database's any more.
+    Release(Arc<L>),
+    /// A log cannot be read: it is followed no more.
+    Unreadable {
+        /// Which.
+        core: CoreKey,
+        /// Why.
+        error: CoreError,
+    },
+    /// Ask peers for a block of a tree until it is here: [`Input::Found`], and drain.
+    Ask(MissingBlock),
+    /// Write these bytes in one commit, and say [`Input::Written`] before anything else.
+    Write(Write),
+    /// Make a commit durable for which nobody waits.
+    Sync(Seq),
+    /// It is time to order and apply: [`Input::Drain`] until there is no more.
+    Drain,
+    /// A portion of a drain is over: true when there is more to do.
+    Drained(Result<bool, Error>),
+    /// It is time to look what to fetch: [`Input::Tend`].
+    Tend,
+    /// Tell peers that a log is here up to a length.
+    Announce(Link),
+    /// Say [`Input::Wake`] at this time, or earlier if that was asked for before.
+    Wake(Mono),
+    /// Wake those who wait for changes.
+    Notify,
+    /// Tell listeners.
+    Tell(Event),
+    /// Tell a simulator.
+    Trace(TraceEvent),
+}

@@ -1,0 +1,174 @@
+//! Fetching: logs that are wanted are opened, taken in, and let go of.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::log::StoredLog;
+use super::logs::Logs;
+use super::strangers::Turn;
+use super::wanted::Known;
+use super::{Effect, Machine, Now};
+use crate::crypto::CoreKey;
+use crate::engine::Engine;
+use crate::env::{Crypto, Planted, Point, Slip, TraceEvent};
+use crate::error::Error;
+use crate::hypercore::CoreError;
+use crate::replication::wakeup::TopicPeer;
+use crate::wire::Length;
+
+impl<C: Crypto, L: StoredLog> Machine<C, L> {
+    pub(super) fn announced(&mut self, cores: Vec<(Option<TopicPeer>, CoreKey)>) {
+        // Without strangers, who becomes a member is fetched without being announced.
+        if self.engine.takes_strangers() {
+            for (by, key) in cores {
+                self.wanted.announce(by, key);
+            }
+        }
+        self.sights.note(Point::Announced);
+        self.effects.push(Effect::Tend);
+    }
+
+    pub(super) fn tend(&mut self, gone: &BTreeSet<TopicPeer>, now: Now) {
+        self.wanted.forget(gone);
+        let Self {
+            engine, logs, wanted, ..
+        } = self;
+        let view = View {
+            engine,
+            logs,
+            planted: self.planted,
+        };
+        let turns = wanted.choose(&view, now.mono);
+        for Turn { opens, closes } in turns {
+            self.sights.note(Point::StrangerAdmitted);
+            self.trace(|| TraceEvent::StrangerAdmitted { core: opens });
+            if let Some(core) = closes {
+                self.sights.note(Point::StrangerEvicted);
+                self.trace(|| TraceEvent::StrangerEvicted { core });
+                self.close_log(&core);
+            }
+        }
+        if self.is_traced {
+            let waits = self.wanted.counts()[2] > 0;
+            self.sights.note_if(Point::StrangerWaits, waits);
+        }
+        let Self {
+            engine, logs, wanted, ..
+        } = self;
+        let view = View {
+            engine,
+            logs,
+            planted: self.planted,
+        };
+        let news = wanted.couple(&view);
+        self.effects.extend(news.into_iter().map(Effect::Announce));
+        self.fetch_next();
+    }
+
+    fn fetch_next(&mut self) {
+        let next = self.wanted.next_fetch();
+        self.effects.extend(next.map(Effect::Fetch));
+    }
+
+    fn close_log(&mut self, key: &CoreKey) {
+        let closed = self.logs.close(key);
+        self.stalled.remove(key);
+        self.effects.extend(closed.map(Effect::Release));
+    }
+
+    pub(super) fn opened(&mut self, log: Arc<L>) {
+        let key = log.key();
+        let added = self.logs.add(log);
+        self.wanted.fetched(&key, added.is_ok());
+        match added {
+            Ok(false) => {}
+            Ok(true) => {
+                let Self {
+                    engine, logs, wanted, ..
+                } = self;
+                let view = View {
+                    engine,
+                    logs,
+                    planted: self.planted,
+                };
+                if wanted.wants(&key, &view) {
+                    self.effects.push(Effect::Follow(key));
+                } else {
+                    // It gave up its slot while it was opened.
+                    self.close_log(&key);
+                }
+            }
+            Err(error) => self.failed("a log that was opened", &Error::from(error)),
+        }
+        self.fetch_next();
+        self.effects.push(Effect::Notify);
+    }
+
+    pub(super) fn unopened(&mut self, key: CoreKey, error: CoreError) {
+        self.wanted.fetched(&key, false);
+        // Other cores go on without one that cannot be opened; after the next drain it is tried again. When the store
+        // failed, so are all others.
+        let goes_on = !matches!(error, CoreError::Closed | CoreError::Store(_));
+        self.failed("opening a log", &Error::from(error));
+        if goes_on {
+            self.fetch_next();
+        }
+        self.effects.push(Effect::Notify);
+    }
+}
+
+/// What [`super::wanted::Wanted`] asks.
+pub(super) struct View<'a, C, L: StoredLog> {
+    pub(super) engine: &'a Engine<C>,
+    pub(super) logs: &'a Logs<L>,
+    pub(super) planted: Planted,
+}
+
+impl<C: Crypto, L: StoredLog> Known for View<'_, C, L> {
+    fn membership(&self) -> (usize, u64) {
+        self.engine.membership()
+    }
+
+    fn members(&self) -> Vec<CoreKey> {
+        let removed_go = self.planted.has(Slip::RemovedUnfetched);
+        let records = self.engine.system().records();
+        let members = records.filter(|(_, record)| !(record.is_anchor || removed_go && record.is_removed));
+        members.map(|(key, _)| *key).collect()
+    }
+
+    fn is_member(&self, core: &CoreKey) -> bool {
+        self.engine.is_member(core)
+    }
+
+    fn awaited(&self) -> BTreeSet<CoreKey> {
+        self.engine.awaited()
+    }
+
+    fn takes_strangers(&self) -> bool {
+        self.engine.takes_strangers()
+    }
+
+    fn missing(&self) -> Vec<CoreKey> {
+        self.engine.missing().map(|link| link.key).collect()
+    }
+
+    fn local(&self) -> CoreKey {
+        self.logs.local()
+    }
+
+    fn is_open(&self, core: &CoreKey) -> bool {
+        self.logs.get(core).is_some()
+    }
+
+    fn offered(&self, core: &CoreKey) -> Length {
+        self.logs.offered_length(core)
+    }
+
+    fn here(&self, core: &CoreKey) -> Option<Length> {
+        self.logs.here(core)
+    }
+
+    fn planted(&self) -> Planted {
+        self.planted
+    }
+}

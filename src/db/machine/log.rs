@@ -1,0 +1,92 @@
+//! One log as it is stored here: all that the machine reads of the world.
+
+use bytes::Bytes;
+
+use crate::crypto::{CoreKey, KeyPair};
+use crate::hypercore::{CoreError, Event, Events};
+
+/// A log that is stored here, to be read without waiting.
+///
+/// The store may get more of it at any time; whoever stores it tells the machine ([`super::Input::Changed`]).
+pub trait StoredLog: Send + Sync {
+    /// What happened to it, in order.
+    type Events: LogEvents;
+
+    /// Its key.
+    fn key(&self) -> CoreKey;
+
+    /// Number of blocks, as far as its owner or a peer proved it.
+    ///
+    /// # Errors
+    ///
+    /// When it is closed, or contradicted by its owner.
+    fn length(&self) -> Result<u64, CoreError>;
+
+    /// Number of leading blocks that are here.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredLog::length`].
+    fn contiguous_length(&self) -> Result<u64, CoreError>;
+
+    /// Number of leading blocks that peers may see.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredLog::length`].
+    fn offered_length(&self) -> Result<u64, CoreError>;
+
+    /// How often it was truncated.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredLog::length`].
+    fn fork(&self) -> Result<u64, CoreError>;
+
+    /// A block, in clear; none when it is not here.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredLog::length`]; when it is not encrypted as it should be; when the store fails.
+    fn block(&self, index: u64) -> Result<Option<Bytes>, CoreError>;
+
+    /// The same, also when the owner of the log contradicted itself since.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredLog::block`].
+    fn contradicted_block(&self, index: u64) -> Result<Option<Bytes>, CoreError>;
+
+    /// The bytes of its manifest, once known.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredLog::length`].
+    fn manifest(&self) -> Result<Option<Bytes>, CoreError>;
+
+    /// The key pair that signs it, when it is here.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredLog::length`].
+    fn key_pair(&self) -> Result<Option<KeyPair>, CoreError>;
+
+    /// Listens to it from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredLog::length`].
+    fn events(&self) -> Result<Self::Events, CoreError>;
+}
+
+/// What happened to a log since it was listened to.
+pub trait LogEvents: Send {
+    /// The next event; none when there is none yet.
+    fn try_next(&mut self) -> Option<Event>;
+}
+
+impl LogEvents for Events {
+    fn try_next(&mut self) -> Option<Event> {
+        Self::try_next(self)
+    }
+}

@@ -1,0 +1,421 @@
+//! The open logs of a database, and how much of each went to the engine.
+//!
+//! # Logs that their owners contradict
+//!
+//! The state is a function of the causally complete blocks that are here. When the owner of a log replaces blocks that
+//! were taken, those of both forks are here for a while: the old ones in the order, the new ones in the store. Nothing
+//! more is taken then, and what was taken stays, until the order has to be made anew from the store: when the database
+//! is opened, or when what came belongs before what is in memory. Either makes it from the start, with the new fork, as
+//! no checkpoint tells what the old one did. When an owner signed two logs of the same length, what is stored stays, and
+//! is taken at any time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use im::OrdMap;
+use thiserror::Error;
+
+use super::log::{LogEvents as _, StoredLog};
+use crate::crypto::CoreKey;
+use crate::engine::Frozen;
+use crate::env::{Point, Sights};
+use crate::hypercore::encryption::CipherError;
+use crate::hypercore::{CoreError, Event};
+use crate::wire::oplog::{OplogBlock, VERSION};
+use crate::wire::{Decode as _, Index, Length};
+
+/// The open logs of a database.
+pub struct Logs<L: StoredLog> {
+    local: CoreKey,
+    open: BTreeMap<CoreKey, Member<L>>,
+    /// The same logs, for readers.
+    handles: OrdMap<CoreKey, Arc<L>>,
+    /// Of the blocks that were taken, as far as cores were ever truncated.
+    forks: BTreeMap<CoreKey, u64>,
+    /// Cores that were closed although the engine has blocks of them: how many, and their fork.
+    closed: BTreeMap<CoreKey, (u64, u64)>,
+    /// Cores that lacked blocks when they changed last.
+    filling: BTreeSet<CoreKey>,
+    sights: Sights,
+}
+
+struct Member<L: StoredLog> {
+    log: Arc<L>,
+    events: L::Events,
+    /// Leading blocks that the engine has.
+    fed: u64,
+    /// Events were missed since the last look.
+    has_missed: bool,
+    /// The fork that they are of.
+    fork: u64,
+    stalled: Option<Stalled>,
+}
+
+/// How much there is of one log.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::db) struct Known {
+    pub(in crate::db) key: CoreKey,
+    /// As far as a peer proved it.
+    pub(in crate::db) length: Length,
+    /// Leading blocks that are here.
+    pub(in crate::db) have: Length,
+}
+
+impl Known {
+    /// Of a log as it is now.
+    pub(in crate::db) fn of<L: StoredLog>(log: &L) -> Self {
+        Self {
+            key: log.key(),
+            length: Length(log.length().unwrap_or_default()),
+            have: Length(log.contiguous_length().unwrap_or_default()),
+        }
+    }
+}
+
+/// Why nothing more of a core is taken. The database goes on without it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Stalled {
+    /// Its owner rewrote blocks that were in the order already. They stay there until the database is opened again, or
+    /// the order is made anew for another reason.
+    #[error("its owner rewrote it from block {kept} on, and {taken} blocks were taken before")]
+    Rewritten {
+        /// Leading blocks that are as before, as far as is known.
+        kept: u64,
+        /// Leading blocks that were taken.
+        taken: u64,
+        /// The fork that replaced them.
+        fork: u64,
+    },
+    /// Its owner signed two logs of the same length.
+    #[error("its owner signed two logs of {length} blocks at fork {fork}")]
+    Conflict {
+        /// The length.
+        length: u64,
+        /// The fork.
+        fork: u64,
+    },
+    /// It holds a block that is not encrypted as it should be.
+    #[error(transparent)]
+    Sealed(CipherError),
+    /// It holds a block that no peer takes.
+    #[error(transparent)]
+    Frozen(#[from] Frozen),
+    /// It cannot be read here. It is tried again when the database is opened.
+    #[error("it cannot be read: {why}")]
+    Unreadable {
+        /// What the store said.
+        why: String,
+    },
+}
+
+impl<L: StoredLog> Logs<L> {
+    /// None, for a local writer.
+    #[must_use]
+    pub fn new(local: CoreKey) -> Self {
+        Self {
+            local,
+            open: BTreeMap::new(),
+            handles: OrdMap::new(),
+            forks: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            filling: BTreeSet::new(),
+            sights: Sights::default(),
+        }
+    }
+
+    /// Takes a log in. False when it is here already.
+    ///
+    /// # Errors
+    ///
+    /// When it is closed, or contradicted by its owner.
+    pub fn add(&mut self, log: Arc<L>) -> Result<bool, CoreError> {
+        let key = log.key();
+        if self.open.contains_key(&key) {
+            return Ok(false);
+        }
+        let mut member = Member {
+            events: log.events()?,
+            fed: 0,
+            has_missed: false,
+            fork: log.fork()?,
+            stalled: None,
+            log: Arc::clone(&log),
+        };
+        if let Some((fed, fork)) = self.closed.remove(&key) {
+            member.fed = fed;
+            member.stalled = (fork != member.fork).then_some(Stalled::Rewritten {
+                kept: 0,
+                taken: fed,
+                fork: member.fork,
+            });
+        }
+        self.forks
+            .extend(Some((key, member.fork)).filter(|(_, fork)| *fork > 0));
+        self.open.insert(key, member);
+        self.handles.insert(key, log);
+        self.look(&key);
+        Ok(true)
+    }
+
+    /// Lets go of a log, which is given; none when it is not open.
+    pub(super) fn close(&mut self, key: &CoreKey) -> Option<Arc<L>> {
+        let member = self.open.remove(key)?;
+        self.handles.remove(key);
+        if member.fed > 0 {
+            self.closed.insert(*key, (member.fed, member.fork));
+        }
+        self.forks.remove(key);
+        self.filling.remove(key);
+        Some(member.log)
+    }
+
+    // What there is.
+
+    pub(in crate::db) const fn local(&self) -> CoreKey {
+        self.local
+    }
+
+    pub(in crate::db) fn keys(&self) -> impl Iterator<Item = CoreKey> {
+        self.open.keys().copied()
+    }
+
+    /// True when a log is open.
+    pub(in crate::db) fn has(&self, key: &CoreKey) -> bool {
+        self.open.contains_key(key)
+    }
+
+    /// A log that is open.
+    pub(in crate::db) fn get(&self, key: &CoreKey) -> Option<&Arc<L>> {
+        self.open.get(key).map(|member| &member.log)
+    }
+
+    /// All that are open, for readers.
+    pub(super) fn handles(&self) -> OrdMap<CoreKey, Arc<L>> {
+        self.handles.clone()
+    }
+
+    /// The points that it passed since the last call.
+    pub(super) fn take_sights(&mut self) -> Sights {
+        self.sights.take()
+    }
+
+    /// The first blocks of a core that are stored here, when they are those that were taken of it.
+    pub(in crate::db) fn taken_blocks(&self, key: &CoreKey, length: Length) -> Option<Vec<Bytes>> {
+        let member = self.open.get(key)?;
+        let is_taken = !member.is_rewritten() && length.0 <= member.fed;
+        let blocks = (0..length.0).map(|index| member.log.block(index).ok().flatten());
+        is_taken.then(|| blocks.collect()).flatten()
+    }
+
+    /// The cores of which blocks are on their way that a peer has proved to exist.
+    pub(super) fn filling(&self) -> impl Iterator<Item = CoreKey> {
+        self.filling.iter().copied()
+    }
+
+    /// Takes note that a core changed.
+    fn look(&mut self, key: &CoreKey) {
+        let known = self.open.get(key).map(|member| Known::of(&*member.log));
+        if known.is_some_and(|known| known.have < known.length) {
+            self.filling.insert(*key);
+        } else {
+            self.filling.remove(key);
+        }
+    }
+
+    // Blocks.
+
+    /// The blocks that came after those that were taken before, with the index of the first.
+    pub(super) fn take_new(&mut self, key: &CoreKey) -> Result<(Index, Vec<Bytes>), CoreError> {
+        self.look(key);
+        let member = self.open.get_mut(key).ok_or(CoreError::Unknown)?;
+        let from = Index(member.fed);
+        let taken = member.take_new();
+        let has_missed = std::mem::take(&mut member.has_missed);
+        self.sights.note_if(Point::EventsMissed, has_missed);
+        match taken {
+            Err(CoreError::Signatures { .. }) if member.is_rewritten() => Ok((from, Vec::new())),
+            Err(CoreError::Signatures { length, fork }) => {
+                member.stalled = Some(Stalled::Conflict { length, fork });
+                Ok((from, member.take_stored()?))
+            }
+            taken => {
+                let taken = taken?;
+                // Of a core that was rewritten stays what was taken before.
+                let fork = Some(member.fork).filter(|fork| *fork > 0 && member.stalled.is_none());
+                self.forks.extend(fork.map(|fork| (*key, fork)));
+                Ok((from, taken))
+            }
+        }
+    }
+
+    /// The forks of the blocks that were taken; cores that are not here were never truncated.
+    pub(in crate::db) const fn forks(&self) -> &BTreeMap<CoreKey, u64> {
+        &self.forks
+    }
+
+    /// Makes blocks count as taken up to these lengths, before anything is taken.
+    pub fn begin_at(&mut self, length: impl Fn(&CoreKey) -> Length) {
+        for (key, member) in &mut self.open {
+            member.fed = length(key).0;
+        }
+    }
+
+    /// True when blocks that were taken are not those of their core any more.
+    pub(super) fn are_rewritten(&self) -> bool {
+        self.open.values().any(Member::is_rewritten)
+    }
+
+    /// Makes blocks count as not taken from these lengths on: all, when some were rewritten. Gives the cores that are
+    /// open.
+    pub(super) fn feed_from(&mut self, length: impl Fn(&CoreKey) -> Length) -> Vec<CoreKey> {
+        for (key, member) in &mut self.open {
+            member.fed = member.fed.min(length(key).0);
+            // What is wrong with its blocks is found again at the same one.
+            member.stalled = None;
+        }
+        // What is closed is not here any more.
+        self.closed.clear();
+        self.open.keys().copied().collect()
+    }
+
+    /// Takes note that a log cannot be read: nothing more of it is taken.
+    pub(super) fn give_up(&mut self, key: &CoreKey, why: &CoreError) {
+        if let Some(member) = self.open.get_mut(key) {
+            let why = why.to_string();
+            member.stalled = Some(Stalled::Unreadable { why });
+        }
+    }
+
+    /// Why nothing more of a core is taken; none when all is well with it.
+    pub(super) fn stalled(&self, key: &CoreKey) -> Option<&Stalled> {
+        self.open.get(key)?.stalled.as_ref()
+    }
+
+    /// How much of a core peers may see.
+    pub(in crate::db) fn offered_length(&self, key: &CoreKey) -> Length {
+        let offered = self.get(key).and_then(|log| log.offered_length().ok());
+        Length(offered.unwrap_or_default())
+    }
+
+    /// How many leading blocks of a core were taken.
+    pub(super) fn taken(&self, key: &CoreKey) -> Length {
+        Length(self.open.get(key).map_or(0, |member| member.fed))
+    }
+
+    /// How many leading blocks of a core are here; none when it is not open.
+    pub(in crate::db) fn here(&self, key: &CoreKey) -> Option<Length> {
+        self.get(key)?.contiguous_length().ok().map(Length)
+    }
+
+    /// How long the local log is.
+    pub(in crate::db) fn local_length(&self) -> Result<Length, CoreError> {
+        let log = self.get(&self.local).ok_or(CoreError::Unknown)?;
+        log.length().map(Length)
+    }
+
+    /// Lets go of all.
+    pub(super) fn clear(&mut self) {
+        self.open.clear();
+        self.handles.clear();
+    }
+}
+
+impl<L: StoredLog> Member<L> {
+    fn take_new(&mut self) -> Result<Vec<Bytes>, CoreError> {
+        loop {
+            self.notice_rewriting()?;
+            if self.stalled.is_some() {
+                return Ok(Vec::new());
+            }
+            let mut blocks = Vec::new();
+            // Nothing counts as taken when one of them cannot be read.
+            let mut next = self.fed;
+            let mut sealed = None;
+            loop {
+                match self.log.block(next) {
+                    Ok(Some(block)) => blocks.push(block),
+                    Ok(None) => break,
+                    Err(CoreError::Cipher(source)) => {
+                        sealed = Some(source);
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+                next += 1;
+            }
+            // Blocks of two forks would be mixed otherwise.
+            if self.log.fork()? == self.fork {
+                self.fed = next;
+                self.stalled = sealed.map(Stalled::Sealed);
+                return Ok(blocks);
+            }
+        }
+    }
+
+    /// The blocks that are stored, of a core that is closed for good.
+    fn take_stored(&mut self) -> Result<Vec<Bytes>, CoreError> {
+        let mut blocks = Vec::new();
+        loop {
+            match self.log.contradicted_block(self.fed) {
+                Ok(Some(block)) => blocks.push(block),
+                Ok(None) | Err(CoreError::Cipher(_)) => return Ok(blocks),
+                Err(error) => return Err(error),
+            }
+            self.fed += 1;
+        }
+    }
+
+    const fn is_rewritten(&self) -> bool {
+        matches!(self.stalled, Some(Stalled::Rewritten { .. }))
+    }
+
+    /// Looks whether blocks that were taken are not those of the core any more.
+    fn notice_rewriting(&mut self) -> Result<(), CoreError> {
+        let fork = self.log.fork()?;
+        let mut kept = u64::MAX;
+        while let Some(event) = self.events.try_next() {
+            match event {
+                Event::Truncate { ancestors, .. } => kept = ancestors.min(kept),
+                Event::Missed(_) => {
+                    self.has_missed = true;
+                    if fork != self.fork {
+                        // Perhaps a truncation was among them.
+                        kept = 0;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.fork = fork;
+        if kept < self.fed {
+            self.stalled = Some(Stalled::Rewritten {
+                kept,
+                taken: self.fed,
+                fork,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// How many blocks of its batch come before the last one of these.
+///
+/// Those are counted by what they say of the blocks behind them, which every peer checks. What the last one says of
+/// them nobody does.
+pub(in crate::db) fn blocks_before<L: StoredLog>(log: &L, last: Length) -> Option<u64> {
+    let block = |index: u64| {
+        let block = log.block(index).ok()??;
+        OplogBlock::from_bytes(&block).ok()
+    };
+    let last = last.last()?.0;
+    if block(last)?.version < VERSION {
+        return Some(0);
+    }
+    let is_before = |before: &u64| {
+        let found = last.checked_sub(*before).and_then(block);
+        found.is_some_and(|block| block.batch.after == *before)
+    };
+    Some((1..=last).take_while(is_before).count() as u64)
+}

@@ -1,0 +1,522 @@
+//! The database as a machine: what happened goes in, what is to be done comes out.
+//!
+//! It owns all that decides: the engine, how much of each log the engine has, the own batch on its way, which logs are
+//! wanted, which blocks wait for others, what listeners were told. It has no lock, task, clock or socket, and waits for
+//! nothing. Stored blocks are read through [`StoredLog`], as the trees of apply are read through theirs.
+//!
+//! ```text
+//! shell                                machine
+//! a log got more blocks          ->    feed the engine, gather
+//!                                <-    Drain, when it is time
+//! Drain                          ->    order and apply one portion
+//!                                <-    Write; the shell commits it at once, and says Written
+//!                                <-    Drained, with whether there is more; Wake; Ask; Sync; Tell
+//! the clock                      ->    Wake: what waited for a time is looked at
+//! a log was opened               ->    take it in, if it is still wanted
+//! ```
+//!
+//! The same inputs at the same times give the same effects. `sim::lane0` steps several machines by hand.
+
+mod drain;
+mod effect;
+mod fetch;
+mod gather;
+mod log;
+mod logs;
+mod news;
+mod own;
+mod published;
+mod record;
+mod strangers;
+mod wanted;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use im::OrdMap;
+
+pub use effect::{Effect, Input, Now};
+pub use log::{LogEvents, StoredLog};
+pub use logs::{Logs, Stalled};
+pub use news::Heard;
+pub use published::Published;
+pub use record::{TreeRecord, Write, Written};
+
+pub(super) use logs::Known;
+use logs::blocks_before;
+pub(super) use record::{BOOT, CHECKPOINTS, FORKS};
+pub(super) use strangers::WAITING_MAX;
+
+use super::{Event, Settings};
+use crate::crypto::CoreKey;
+use crate::engine::{Engine, MissingBlock, OrderedEntry, ResumeError};
+use crate::env::{Crypto, Mono, Planted, Point, Sights, Slip, TraceEvent};
+use crate::error::Error;
+use crate::hypercore::CoreError;
+use crate::replication::wakeup::TopicPeer;
+use crate::store::Seq;
+use crate::wire::{Length, Timestamp};
+use drain::Writing;
+use fetch::View;
+use gather::{Fed, Gather};
+use news::News;
+use own::Own;
+use strangers::Strangers;
+use wanted::Wanted;
+
+/// How often an entry that waits for the time of day looks at it: that may be put right meanwhile.
+const ALARM_LOOK: Duration = Duration::from_secs(1);
+
+/// What a machine is made of.
+pub struct Parts<C, L: StoredLog> {
+    /// With everything that was applied before.
+    pub engine: Engine<C>,
+    /// Signs and verifies.
+    pub crypto: C,
+    /// The logs that are here.
+    pub logs: Logs<L>,
+    /// Where the trees stand that the engine writes.
+    pub record: TreeRecord,
+    /// Strangers' cores of one announcer that wait; `None` for the usual number.
+    pub strangers_waiting_max: Option<usize>,
+    /// Slips that are to be made.
+    pub planted: Planted,
+    /// Whether a simulator wants to be told of everything.
+    pub is_traced: bool,
+}
+
+/// One open database.
+pub struct Machine<C, L: StoredLog> {
+    engine: Engine<C>,
+    crypto: C,
+    logs: Logs<L>,
+    record: TreeRecord,
+    own: Own,
+    wanted: Wanted,
+    gather: Gather,
+    news: News,
+    /// The earliest time of day for which an entry waits.
+    alarm: Option<Timestamp>,
+    /// It rang, and is not to ring again; for [`Slip::AlarmOnce`].
+    is_alarm_spent: bool,
+    /// What applying waits for.
+    awaited: Option<MissingBlock>,
+    /// Why nothing more is taken of some logs.
+    stalled: OrdMap<CoreKey, Stalled>,
+    stopped: Option<Arc<str>>,
+    is_closed: bool,
+    /// When the next [`Input::Wake`] comes.
+    armed: Option<Mono>,
+    writing: Option<Writing>,
+    planted: Planted,
+    is_traced: bool,
+    sights: Sights,
+    effects: Vec<Effect<L>>,
+}
+
+impl<C: Crypto, L: StoredLog> Machine<C, L> {
+    /// A machine to which nothing happened yet.
+    #[must_use]
+    pub fn new(parts: Parts<C, L>, settings: &Settings) -> Self {
+        let Parts {
+            engine,
+            crypto,
+            logs,
+            record,
+            strangers_waiting_max,
+            planted,
+            is_traced,
+        } = parts;
+        let strangers = Strangers::new(settings.stranger_cores_max, settings.stranger_quiet())
+            .holding(strangers_waiting_max.unwrap_or(WAITING_MAX));
+        Self {
+            news: News::new(engine.records().head(), engine.view().head()),
+            engine,
+            crypto,
+            logs,
+            record,
+            own: Own::default(),
+            wanted: Wanted::new(strangers),
+            gather: Gather::new(settings.heal_gather, planted),
+            alarm: None,
+            is_alarm_spent: false,
+            awaited: None,
+            stalled: OrdMap::new(),
+            stopped: None,
+            is_closed: false,
+            armed: None,
+            writing: None,
+            planted,
+            is_traced,
+            sights: Sights::default(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes note of what happened, and says what follows.
+    pub fn step(&mut self, now: Now, input: Input<L>) -> Vec<Effect<L>> {
+        debug_assert!(
+            self.writing.is_some() == matches!(input, Input::Written(_)),
+            "a commit is answered at once"
+        );
+        if self.is_closed && !matches!(input, Input::Append { .. } | Input::Written(_)) {
+            if matches!(input, Input::Drain { .. }) {
+                return vec![Effect::Drained(Err(Error::Closed))];
+            }
+            return Vec::new();
+        }
+        match input {
+            Input::Loaded(core) => _ = self.feed_or_give_up(&core, now),
+            Input::Started => self.expect_stored(),
+            Input::Begun(cores) => {
+                let Self {
+                    engine, logs, wanted, ..
+                } = self;
+                wanted.occupy(
+                    &cores,
+                    &View {
+                        engine,
+                        logs,
+                        planted: self.planted,
+                    },
+                    now.mono,
+                );
+            }
+            Input::Changed { core, gathers } => self.changed(&core, gathers, now),
+            Input::Opened(log) => self.opened(log),
+            Input::Unopened { core, error } => self.unopened(core, error),
+            Input::Announced(cores) => self.announced(cores),
+            Input::Tend { gone } => self.tend(&gone, now),
+            Input::Met { peer, at } => _ = self.gather.meet(peer, at),
+            Input::HeardOut(peer) => {
+                let was_last = self.gather.hear_out(peer);
+                self.order_if(was_last && !self.is_filling());
+            }
+            Input::Wake { is_early } => self.wake(is_early, now),
+            Input::Append { values, optimistic } => {
+                self.own.outcome = None;
+                if let Err(error) = self.begin(&values, optimistic, now) {
+                    self.own.outcome = Some(Err(error));
+                }
+            }
+            Input::Abandoned => self.abandon(),
+            Input::Drain { applies_max } => self.drain(applies_max, now),
+            Input::Written(written) => self.written(written, now),
+            Input::DrainOver { failure, is_heard } => {
+                let local = self.logs.local();
+                if is_heard {
+                    let events = self.news.tell(&self.engine, &local, failure, self.planted);
+                    self.effects.extend(events.into_iter().map(Effect::Tell));
+                }
+            }
+            Input::Found(block) => {
+                self.awaited.take_if(|awaited| *awaited == block);
+                self.sights.note(Point::DrainResumed);
+                self.effects.push(Effect::Drain);
+            }
+            Input::Unfindable { block, error } => {
+                if self.awaited.take_if(|awaited| *awaited == block).is_some() {
+                    self.failed("a block that apply waits for", &error);
+                }
+            }
+            Input::Listen(heard) => self.news.listen(heard),
+            Input::Failed { what, error } => self.failed(what, &error),
+            Input::Broken(reason) => {
+                self.trace(|| TraceEvent::Interrupted {
+                    reason: reason.clone(),
+                });
+                self.engine.give_up(reason.clone());
+                self.effects.push(Effect::Tell(Event::Interrupt { reason }));
+            }
+            Input::Close => {
+                self.is_closed = true;
+                self.logs.clear();
+            }
+        }
+        self.arm(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    // What is so.
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine<C> {
+        &self.engine
+    }
+
+    /// The logs that are open.
+    #[must_use]
+    pub const fn logs(&self) -> &Logs<L> {
+        &self.logs
+    }
+
+    /// All entries in their order, with those that are not in memory.
+    ///
+    /// # Errors
+    ///
+    /// When the system tree cannot be read.
+    pub fn order(&self) -> Result<Vec<OrderedEntry>, ResumeError> {
+        let before = |key: &CoreKey, last| blocks_before(&**self.logs.get(key)?, last);
+        self.engine.history(before)
+    }
+
+    /// Why nothing more of a log is taken; none when all is well with it.
+    #[must_use]
+    pub fn stalled(&self, core: &CoreKey) -> Option<&Stalled> {
+        self.stalled.get(core)
+    }
+
+    /// The block of a tree that applying waits for.
+    #[must_use]
+    pub const fn awaited(&self) -> Option<MissingBlock> {
+        self.awaited
+    }
+
+    /// True once the database is closed.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Cores that are to be opened, strangers that have a slot, and strangers that wait for one.
+    #[must_use]
+    pub fn counts(&self) -> [usize; 3] {
+        self.wanted.counts()
+    }
+
+    /// The peers that announced cores of which something is remembered.
+    #[must_use]
+    pub fn announcers(&self) -> BTreeSet<TopicPeer> {
+        self.wanted.announcers()
+    }
+
+    /// What became of the own batch: the length of the log with it, and the commit. None while it is on its way.
+    pub fn take_outcome(&mut self) -> Option<Result<(Length, Seq), Error>> {
+        self.own.outcome.take()
+    }
+
+    /// The points that it passed since the last call.
+    pub fn take_sights(&mut self) -> Sights {
+        let mut sights = self.sights.take();
+        sights.add(self.gather.take_sights());
+        sights.add(self.logs.take_sights());
+        sights
+    }
+
+    /// What readers see from now on.
+    #[must_use]
+    pub fn publish(&mut self) -> Published<L> {
+        let engine = &self.engine;
+        if self.stopped.is_none() {
+            self.stopped = engine.stopped().map(Arc::from);
+        }
+        let tree = engine.records();
+        Published {
+            bootstrap: engine.key(),
+            local: self.logs.local(),
+            view: engine.view(),
+            records: tree.head(),
+            tree,
+            system: engine.system().clone(),
+            missing: engine.absent(),
+            awaited: self.awaited,
+            stopped: self.stopped.clone(),
+            logs: self.logs.handles(),
+            stalled: self.stalled.clone(),
+            stats: engine.stats(),
+            held: engine.held(),
+        }
+    }
+
+    // Logs.
+
+    /// Hands new blocks of a log to the engine. None when there are none.
+    fn feed(&mut self, key: &CoreKey, now: Now) -> Result<Option<Fed>, CoreError> {
+        let (from, blocks) = self.logs.take_new(key)?;
+        match self.logs.stalled(key) {
+            Some(Stalled::Rewritten { .. }) => self.sights.note(Point::LogRewritten),
+            Some(Stalled::Conflict { .. }) => self.sights.note(Point::LogContradicted),
+            _ => {}
+        }
+        if !blocks.is_empty() {
+            self.trace(|| TraceEvent::Taken {
+                core: *key,
+                length: from.0 + blocks.len() as u64,
+            });
+        }
+        if let Some(stalled) = self.logs.stalled(key) {
+            let why = self.is_traced.then(|| format!("{stalled:?}"));
+            let event = why.map(|why| Effect::Trace(TraceEvent::Stalled { core: *key, why }));
+            self.effects.extend(event);
+        }
+        self.wanted.changed(key, !blocks.is_empty(), now.mono);
+        self.engine.ingest(*key, from, &blocks);
+        self.note_stalled(key);
+        Ok((!blocks.is_empty()).then(|| Fed {
+            blocks: blocks.len(),
+            bytes: blocks.iter().map(Bytes::len).sum(),
+        }))
+    }
+
+    /// The same; what cannot be read is given up, for all to see.
+    fn feed_or_give_up(&mut self, key: &CoreKey, now: Now) -> Option<Fed> {
+        self.feed(key, now).unwrap_or_else(|error| {
+            self.logs.give_up(key, &error);
+            self.note_stalled(key);
+            let (core, why) = (*key, error.to_string());
+            self.trace(|| TraceEvent::Stalled { core, why });
+            self.effects.push(Effect::Unreadable { core, error });
+            None
+        })
+    }
+
+    /// Why nothing more of a log is taken.
+    fn note_stalled(&mut self, key: &CoreKey) {
+        let frozen = self.engine.frozen(key).cloned().map(Stalled::Frozen);
+        match frozen.or_else(|| self.logs.stalled(key).cloned()) {
+            Some(stalled) => _ = self.stalled.insert(*key, stalled),
+            None => _ = self.stalled.remove(key),
+        }
+    }
+
+    /// Nothing is forgotten again before as much is here as was.
+    fn expect_stored(&mut self) {
+        let Self { engine, logs, .. } = self;
+        engine.expect(|key| logs.taken(key));
+    }
+
+    fn changed(&mut self, core: &CoreKey, gathers: bool, now: Now) {
+        match self.feed_or_give_up(core, now) {
+            Some(fed) => {
+                let may_undo = gathers && self.may_undo(core);
+                let waits = self.gather.take(fed, may_undo, now.mono);
+                self.order_if(!waits);
+            }
+            None => self.effects.push(Effect::Notify),
+        }
+    }
+
+    /// True when more blocks are on their way, and ordering what is here before they are may be to no avail.
+    fn may_undo(&self, core: &CoreKey) -> bool {
+        let mut filling = self.logs.filling().peekable();
+        // What the only other writer sends, and goes on where the order ends, is not undone by the rest of it.
+        (self.gather.has_newcomers() || filling.peek().is_some())
+            && (self.gather.is_waiting()
+                || filling.any(|key| key != *core)
+                || !self.engine.is_continued_by(core, &self.logs.local()))
+    }
+
+    fn is_filling(&self) -> bool {
+        self.logs.filling().next().is_some()
+    }
+
+    /// What waits is ordered now, if it is time.
+    fn order_if(&mut self, is_due: bool) {
+        if is_due {
+            self.gather.release();
+            self.effects.push(Effect::Drain);
+        }
+    }
+
+    // Time.
+
+    fn wake(&mut self, is_early: bool, now: Now) {
+        self.armed = None;
+        let was_last = self.gather.expire(now.mono) && !self.is_filling();
+        let is_due = self.gather.is_due(now.mono, is_early);
+        let rings = self.alarm.is_some_and(|at| at <= now.wall) && !self.is_alarm_spent;
+        if rings {
+            self.sights.note(Point::AheadApplied);
+            self.is_alarm_spent = self.planted.has(Slip::AlarmOnce);
+            self.alarm.take_if(|_| !self.is_alarm_spent);
+        }
+        if was_last || is_due {
+            self.order_if(true);
+        } else if rings {
+            self.effects.push(Effect::Drain);
+        }
+        self.gather.looked();
+        if self.wanted.wake_at().is_some_and(|at| at <= now.mono) {
+            self.effects.push(Effect::Tend);
+        }
+    }
+
+    /// An entry waits for this time of day.
+    fn set_alarm(&mut self, at: Timestamp) {
+        if self.alarm.is_none_or(|set| at < set) {
+            self.alarm = Some(at);
+            self.is_alarm_spent = false;
+            self.sights.note(Point::AheadOfClock);
+        }
+    }
+
+    /// Asks to be woken, if that is to be earlier than it was asked for.
+    fn arm(&mut self, now: Now) {
+        let alarm = self.alarm.filter(|_| !self.is_alarm_spent).map(|at| {
+            let left = Duration::from_millis(at.0.saturating_sub(now.wall.0));
+            now.mono + left.min(ALARM_LOOK)
+        });
+        let waits = [self.gather.wake_at(), self.wanted.wake_at(), alarm];
+        let Some(at) = waits.into_iter().flatten().min() else {
+            return;
+        };
+        if !self.is_closed && self.armed.is_none_or(|armed| at < armed) {
+            self.armed = Some(at);
+            self.effects.push(Effect::Wake(at));
+        }
+    }
+
+    // Telling.
+
+    /// Something failed for which nobody waits. What is wrong with the store or with this library is told to listeners.
+    fn failed(&mut self, what: &str, error: &(impl Blame + fmt::Display)) {
+        let why = error.to_string();
+        self.trace(|| TraceEvent::Failed {
+            what: what.to_owned(),
+            why: why.clone(),
+        });
+        if error.is_ours() {
+            let what = format!("{what}: {why}");
+            self.effects.push(Effect::Tell(Event::Error { what }));
+        }
+    }
+
+    fn trace(&mut self, event: impl FnOnce() -> TraceEvent) {
+        if self.is_traced {
+            self.effects.push(Effect::Trace(event()));
+        }
+    }
+}
+
+/// Who is to hear of a failure.
+trait Blame {
+    /// True when it is the store's fault, or a defect of this library: no peer or caller can do anything about it.
+    fn is_ours(&self) -> bool;
+}
+
+impl Blame for Error {
+    fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Disk { .. } | Self::Corrupt { .. } | Self::Internal { .. }
+        )
+    }
+}
+
+impl Blame for crate::engine::ComposeError {
+    fn is_ours(&self) -> bool {
+        false
+    }
+}
+
+impl<C, L: StoredLog> fmt::Debug for Machine<C, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
+    }
+}

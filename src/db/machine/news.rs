@@ -1,0 +1,125 @@
+//! What listeners are told, and what a simulator is told of members.
+
+use std::collections::BTreeSet;
+
+use super::Published;
+use super::log::StoredLog;
+use crate::crypto::{CoreKey, Verify};
+use crate::db::Event;
+use crate::engine::Engine;
+use crate::engine::system::System;
+use crate::env::{Planted, Point, Sights, Slip};
+use crate::wire::Link;
+
+/// What listeners were told, to see what is news.
+pub(super) struct News {
+    told: Heard,
+    is_stopped: bool,
+    /// Members of now, and of before: for a simulator.
+    members: BTreeSet<CoreKey>,
+    former: BTreeSet<CoreKey>,
+}
+
+/// What a listener knows.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    order: Link,
+    view: Link,
+    is_writable: bool,
+    system: System,
+}
+
+impl Heard {
+    /// What is so now is no news.
+    pub(in crate::db) fn of<L: StoredLog>(published: &Published<L>) -> Self {
+        Self {
+            order: published.records,
+            view: published.view.head(),
+            is_writable: published.is_writer(&published.local),
+            system: published.system.clone(),
+        }
+    }
+}
+
+impl News {
+    pub(super) fn new(order: Link, view: Link) -> Self {
+        Self {
+            told: Heard {
+                order,
+                view,
+                is_writable: false,
+                system: System::default(),
+            },
+            is_stopped: false,
+            members: BTreeSet::new(),
+            former: BTreeSet::new(),
+        }
+    }
+
+    /// A first listener comes, who knows this.
+    pub(super) fn listen(&mut self, heard: Heard) {
+        self.told = heard;
+    }
+
+    /// What a drain changed, and how it failed, if it did.
+    pub(super) fn tell<V: Verify>(
+        &mut self,
+        engine: &Engine<V>,
+        local: &CoreKey,
+        failure: Option<Event>,
+        planted: Planted,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        let order = engine.records().head();
+        if order != self.told.order {
+            self.told.order = order;
+            let known = members(&self.told.system);
+            let now = members(engine.system());
+            events.extend(now.difference(&known).map(|key| Event::Writer(*key)));
+            self.told.system = engine.system().clone();
+            let is_writable = engine.is_writer(local);
+            let is_untold = !is_writable && planted.has(Slip::UnwritableUntold);
+            if std::mem::replace(&mut self.told.is_writable, is_writable) != is_writable && !is_untold {
+                events.push(if is_writable {
+                    Event::Writable
+                } else {
+                    Event::Unwritable
+                });
+            }
+            let to = engine.view().head();
+            let from = self.told.view;
+            let is_stale = to.length < from.length && planted.has(Slip::UpdateFromStale);
+            if !is_stale {
+                self.told.view = to;
+            }
+            events.push(Event::Update { from, to });
+        }
+        match failure {
+            Some(Event::Interrupt { .. }) if std::mem::replace(&mut self.is_stopped, true) => {}
+            failure => events.extend(failure),
+        }
+        events
+    }
+
+    /// What became of members since the last call.
+    pub(super) fn notice_members<V: Verify>(&mut self, engine: &Engine<V>, sights: &mut Sights) {
+        let now = members(engine.system());
+        for key in now.difference(&self.members) {
+            sights.note(Point::MemberAdded);
+            sights.note_if(Point::MemberReturned, self.former.remove(key));
+        }
+        for key in self.members.difference(&now) {
+            sights.note(Point::MemberRemoved);
+            self.former.insert(*key);
+        }
+        self.members = now;
+        let wrote = |key: &CoreKey| engine.system().length(key) < engine.fed_from(key);
+        sights.note_if(Point::RemovedWrote, self.former.iter().any(wrote));
+    }
+}
+
+fn members(system: &System) -> BTreeSet<CoreKey> {
+    let records = system.records();
+    let members = records.filter(|(_, record)| !record.is_removed && !record.is_anchor);
+    members.map(|(key, _)| *key).collect()
+}

@@ -1,0 +1,149 @@
+//! The way of an own batch into the order, and from there into the log.
+//!
+//! ```text
+//! append   composes the batch on what is applied; hands it to the engine
+//! drain    the portion that comes to the end stamps the batch, and has it written
+//! written  what became of it is told to whoever waits for it
+//! ```
+//!
+//! A caller that goes away in between leaves its batch to the next drain. When the log cannot be written, the engine
+//! holds a batch that nobody else will ever see: it stops, and the database has to be opened again. Nothing of that
+//! batch was acknowledged.
+//!
+//! Source: spec/autobee.md 4, 6 "Ack", 7.4.
+
+use bytes::Bytes;
+
+use super::log::StoredLog;
+use super::logs::Logs;
+use super::record::Write;
+use super::{Effect, Machine, Now};
+use crate::crypto::CoreKey;
+use crate::engine::{ComposeError, OwnBatch};
+use crate::env::{Crypto, Point, Slip, TraceEvent};
+use crate::error::Error;
+use crate::hypercore::CoreError;
+use crate::store::Seq;
+use crate::wire::Length;
+
+/// The own batch on its way. There is at most one.
+#[derive(Default)]
+pub(super) struct Own {
+    pub(super) pending: Option<Pending>,
+    /// What became of the last one that somebody waits for.
+    pub(super) outcome: Option<Result<(Length, Seq), Error>>,
+}
+
+/// In the engine, not in the log.
+pub(super) struct Pending {
+    pub(super) batch: OwnBatch,
+    /// A caller waits for it.
+    pub(super) is_awaited: bool,
+}
+
+impl<C: Crypto, L: StoredLog> Machine<C, L> {
+    /// Hands a batch to the engine. What becomes of it is told by the drain that settles it.
+    pub(super) fn begin(&mut self, values: &[Bytes], optimistic: bool, now: Now) -> Result<(), Error> {
+        if self.is_closed {
+            return Err(Error::Closed);
+        }
+        let (length, taken) = (self.logs.local_length()?, self.logs.taken(&self.logs.local()));
+        if taken < length {
+            return Err(Error::Corrupt {
+                file: "store".into(),
+                what: format!(
+                    "the local log has {} blocks, of which the first {} can be read",
+                    length.0, taken.0
+                ),
+            });
+        }
+        self.sights.note_if(Point::ManyValues, values.len() > 1);
+        let Self { engine, logs, .. } = self;
+        let batch = engine
+            .append(values, optimistic, now.wall, |key| manifest(logs, key))
+            .map_err(compose_error)?;
+        self.own.pending = Some(Pending {
+            batch,
+            is_awaited: true,
+        });
+        Ok(())
+    }
+
+    /// Nobody waits any longer for the own batch: it is on its way, or it was written.
+    pub(super) fn abandon(&mut self) {
+        if let Some(pending) = &mut self.own.pending {
+            pending.is_awaited = false;
+        }
+        match self.own.outcome.take() {
+            Some(Ok(_)) if self.planted.has(Slip::AbandonedUnsynced) => {}
+            Some(Ok((_, seq))) => self.effects.push(Effect::Sync(seq)),
+            Some(Err(error)) => self.failed("an append that nobody waits for", &error),
+            None => {}
+        }
+    }
+
+    /// Begins the batch that acknowledges a stranger's, if one is owed. True when there is more to drain now.
+    pub(super) fn begin_ack(&mut self, now: Now) -> bool {
+        let Self { engine, logs, .. } = self;
+        let batch = engine.append_ack(now.wall, |key| manifest(logs, key));
+        // Nobody waits for an acknowledgement: what cannot be acknowledged is not.
+        let batch = batch.unwrap_or_else(|error| {
+            self.failed("an acknowledgement", &error);
+            None
+        });
+        self.own.pending = batch.map(|batch| Pending {
+            batch,
+            is_awaited: false,
+        });
+        let has_begun = self.own.pending.is_some();
+        self.sights.note_if(Point::AckBegun, has_begun);
+        has_begun
+    }
+
+    /// Stamps an own batch: its blocks, and the trees, about which they speak, are to be written together.
+    pub(super) fn stamp(&mut self, batch: OwnBatch) -> Result<Write, Error> {
+        let log = self.logs.get(&self.logs.local()).ok_or(CoreError::Unknown)?;
+        let length = log.length()?;
+        if batch.first().0 != length + 1 {
+            return Err(Error::Internal {
+                what: format!(
+                    "the local log has {length} blocks, and the next entry is its block {}",
+                    batch.first().0
+                ),
+            });
+        }
+        let pair = log.key_pair()?.ok_or(CoreError::NotWritable)?;
+        let own = self.engine.stamp(batch, &self.crypto, &pair.secret);
+        let own = own.map_err(|error| Error::Internal {
+            what: error.to_string(),
+        })?;
+        let trees = self.record.write(self.logs.forks(), &mut self.engine)?;
+        Ok(Write { own, ..trees })
+    }
+
+    /// Own blocks were written, with the trees. Gives the length of the log.
+    pub(super) fn appended(&mut self, length: Length, values: usize, now: Now) -> Result<Length, Error> {
+        let core = self.logs.local();
+        self.feed(&core, now)?;
+        self.trace(|| TraceEvent::Appended {
+            core,
+            length: length.0,
+            values: values as u64,
+        });
+        Ok(length)
+    }
+}
+
+fn manifest<L: StoredLog>(logs: &Logs<L>, key: &CoreKey) -> Option<Bytes> {
+    // Without its manifest a backer does not count, and there may be another one.
+    logs.get(key)?.manifest().ok()?
+}
+
+fn compose_error(error: ComposeError) -> Error {
+    match error {
+        ComposeError::NotWritable(local) => Error::NotWritable { local },
+        other => Error::Invalid {
+            what: other.to_string(),
+        },
+    }
+}

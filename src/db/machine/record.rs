@@ -1,0 +1,280 @@
+//! Where the trees stand, as the store says it, and what is to be written so that it says so again.
+//!
+//! What was applied is written in one commit: the new blocks of both trees, and the head of the system tree, from which
+//! all the rest can be read. It is derived from the logs of the writers and comes after them, so a crash leaves a
+//! state that these logs lead to, and what was lost is applied again. Nothing waits for its sync.
+//!
+//! Source: spec/autobee.md 3.1, 3.2, 3.6.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::crypto::{CoreKey, Verify, hash};
+use crate::engine::{Checkpoint, Engine, Trees};
+use crate::env::{Planted, Slip};
+use crate::hypercore::CoreError;
+use crate::store::Seq;
+use crate::wire::{Decode as _, DecodeError, Decoder, Encode, EncodeError, Encoder, Length, Link};
+
+/// Where the head of the system tree is kept: with the core of the local writer.
+pub(in crate::db) const BOOT: &str = "autobee/head";
+
+/// Which forks of the writers' cores led there, kept in the same place: a name of our own. What was applied is taken up
+/// again only if nobody rewrote his log since.
+pub(in crate::db) const FORKS: &str = "autobee/forks";
+
+/// From where the order can be taken up without what came before, newest first, behind a hash of it all, kept in the
+/// same place: a name of our own.
+pub(in crate::db) const CHECKPOINTS: &str = "autobee/checkpoints";
+
+/// Bytes that are to be written in one commit, in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Write {
+    /// Blocks behind the end of the core of the system tree, whose signature is put off.
+    pub system: Vec<Bytes>,
+    /// The same of the view.
+    pub view: Vec<Bytes>,
+    /// Values that are kept with the core of the local writer; none: erased.
+    pub values: Vec<(&'static str, Option<Bytes>)>,
+    /// Blocks of the local writer, to be signed. They are shown to peers once the commit is durable.
+    pub own: Vec<Bytes>,
+}
+
+/// What a commit came to: how long the cores are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The core of the system tree.
+    pub system: Length,
+    /// The core of the view.
+    pub view: Length,
+    /// The log of the local writer, when it got blocks.
+    pub own: Option<Length>,
+    /// The commit.
+    pub seq: Seq,
+}
+
+/// Where the trees stand, and what that rests on.
+#[derive(Debug, Clone, Default)]
+struct Stored {
+    /// The head of the system tree.
+    boot: Option<Link>,
+    /// The forks of the logs that led there.
+    forks: BTreeMap<CoreKey, u64>,
+    /// Which checkpoints there are, by [`Engine::moves`]; none when they are of an earlier opening.
+    moves: Option<u64>,
+}
+
+/// What the store says of the trees, and what it does not have yet.
+pub struct TreeRecord {
+    trees: Trees,
+    stored: Stored,
+    /// The store says something that cannot be so: to be erased before anything is written that could be taken for it.
+    is_void: bool,
+    /// What the write that is under way makes of it.
+    writing: Option<Stored>,
+    /// The length of the view at the last commit; for [`Slip::SystemBeforeView`].
+    viewed: Length,
+    planted: Planted,
+}
+
+impl TreeRecord {
+    /// Of trees whose record is stored like this; nothing, when they are.
+    ///
+    /// # Errors
+    ///
+    /// With the name of the value that does not decode.
+    pub fn new(
+        trees: Trees,
+        boot: Option<Bytes>,
+        forks: Option<Bytes>,
+        planted: Planted,
+    ) -> Result<Self, (&'static str, DecodeError)> {
+        let boot = boot.map(|bytes| Link::from_bytes(&bytes));
+        let forks = forks.map(|bytes| decode_forks(&bytes));
+        Ok(Self {
+            stored: Stored {
+                boot: boot.transpose().map_err(|error| (BOOT, error))?,
+                forks: forks
+                    .transpose()
+                    .map_err(|error| (FORKS, error))?
+                    .unwrap_or_default(),
+                moves: None,
+            },
+            is_void: false,
+            writing: None,
+            viewed: trees.view.length(),
+            trees,
+            planted,
+        })
+    }
+
+    /// From where an engine can go on, newest first, by what is stored under [`CHECKPOINTS`]. Nowhere when a log was
+    /// rewritten since. None when it was stored by another version of this software, or is damaged: then everything is
+    /// ordered from the start.
+    pub(in crate::db) fn checkpoints(
+        &self,
+        stored: Option<Bytes>,
+        forks: &BTreeMap<CoreKey, u64>,
+    ) -> Option<Vec<Checkpoint>> {
+        match stored.filter(|_| self.stored.forks == *forks) {
+            Some(bytes) => decode_checkpoints(&bytes),
+            None => Some(Vec::new()),
+        }
+    }
+
+    /// Tells an engine what was applied before. What cannot be read is applied anew, and written behind the end.
+    /// `is_as_stored` when it goes on from the newest checkpoint that the store has.
+    pub(in crate::db) fn take_up<V: Verify>(
+        &mut self,
+        engine: &mut Engine<V>,
+        forks: &BTreeMap<CoreKey, u64>,
+        is_as_stored: bool,
+    ) {
+        if self.stored.forks == *forks {
+            if let Some(boot) = self.stored.boot {
+                self.is_void = engine.take_up(boot).is_err();
+            }
+            self.stored.moves = is_as_stored.then(|| engine.moves());
+        }
+        self.is_void |= !is_as_stored;
+        if self.is_void {
+            self.stored.boot = None;
+        }
+    }
+
+    /// True when what the store says of them cannot be gone on from.
+    pub(in crate::db) const fn is_void(&self) -> bool {
+        self.is_void
+    }
+
+    /// True when the store does not have all blocks, or has another head than this.
+    pub(super) fn has_news<V: Verify>(&self, forks: &BTreeMap<CoreKey, u64>, engine: &Engine<V>) -> bool {
+        let has_blocks = self.trees.system.kept() > 0 || self.trees.view.kept() > 0;
+        has_blocks || (engine.is_settled() && self.is_elsewhere(forks, engine))
+    }
+
+    fn is_elsewhere<V: Verify>(&self, forks: &BTreeMap<CoreKey, u64>, engine: &Engine<V>) -> bool {
+        let head = engine.records().head();
+        let has_moved = match self.stored.boot {
+            Some(boot) => boot != head,
+            None => head.length > Length::ZERO,
+        };
+        has_moved || self.stored.forks != *forks || self.stored.moves != Some(engine.moves())
+    }
+
+    /// What is new, and where the system tree stands. Give what came of it to [`TreeRecord::saved`].
+    ///
+    /// The logs that led there must be in the store already, or come with the same commit. While the engine is on its way
+    /// from an earlier place, what the store says stays: it leads to the same end, and is not behind it.
+    pub(super) fn write<V: Verify>(
+        &mut self,
+        forks: &BTreeMap<CoreKey, u64>,
+        engine: &mut Engine<V>,
+    ) -> Result<Write, CoreError> {
+        let mut write = Write {
+            system: self.trees.system.unsaved(),
+            view: self.unsaved_view(),
+            ..Write::default()
+        };
+        self.writing = None;
+        if self.is_void {
+            write.values.extend([BOOT, CHECKPOINTS].map(|name| (name, None)));
+            self.writing = Some(Stored {
+                moves: None,
+                ..self.stored.clone()
+            });
+        }
+        if !engine.is_settled() {
+            return Ok(write);
+        }
+        let stored = Stored {
+            boot: Some(engine.records().head()),
+            forks: forks.clone(),
+            moves: Some(engine.moves()),
+        };
+        if stored.forks != self.stored.forks {
+            write.values.push((FORKS, Some(encode_forks(&stored.forks)?)));
+        }
+        if stored.moves != self.stored.moves {
+            let checkpoints = encode_checkpoints(engine.checkpoints())?;
+            write.values.push((CHECKPOINTS, checkpoints));
+        }
+        if stored.boot != self.stored.boot {
+            let boot = engine.records().head().to_bytes().map_err(unwritable)?;
+            write.values.push((BOOT, Some(boot.into())));
+        }
+        self.writing = Some(stored);
+        Ok(write)
+    }
+
+    fn unsaved_view(&self) -> Vec<Bytes> {
+        let mut blocks = self.trees.view.unsaved();
+        if self.planted.has(Slip::SystemBeforeView) {
+            let new = self.trees.view.length().0.saturating_sub(self.viewed.0);
+            let due = blocks.len() as u64 - new.min(blocks.len() as u64);
+            blocks.truncate(usize::try_from(due).unwrap_or(usize::MAX));
+        }
+        blocks
+    }
+
+    /// Takes note of a commit.
+    pub(super) fn saved(&mut self, written: &Written) {
+        self.trees.system.saved(written.system);
+        self.trees.view.saved(written.view);
+        self.viewed = self.trees.view.length();
+        if let Some(stored) = self.writing.take() {
+            self.stored = stored;
+            self.is_void = false;
+        }
+    }
+}
+
+fn decode_forks(bytes: &[u8]) -> Result<BTreeMap<CoreKey, u64>, DecodeError> {
+    let mut from = Decoder::new(bytes);
+    let forks = from.array(|from| Ok((CoreKey::decode(from)?, from.uint()?)))?;
+    Ok(forks.into_iter().collect())
+}
+
+fn encode_forks(forks: &BTreeMap<CoreKey, u64>) -> Result<Bytes, CoreError> {
+    struct Forks(Vec<(CoreKey, u64)>);
+    impl Encode for Forks {
+        fn encode(&self, to: &mut Encoder) {
+            to.array(&self.0, |(key, fork), to| {
+                key.encode(to);
+                to.uint(*fork);
+            });
+        }
+    }
+    let forks = Forks(forks.iter().map(|(key, fork)| (*key, *fork)).collect());
+    Ok(forks.to_bytes().map_err(unwritable)?.into())
+}
+
+/// None when there are none.
+fn encode_checkpoints(checkpoints: Vec<Checkpoint>) -> Result<Option<Bytes>, CoreError> {
+    struct Checkpoints(Vec<Checkpoint>);
+    impl Encode for Checkpoints {
+        fn encode(&self, to: &mut Encoder) {
+            to.array(&self.0, |checkpoint, to| checkpoint.encode(to));
+        }
+    }
+    if checkpoints.is_empty() {
+        return Ok(None);
+    }
+    let bytes = Checkpoints(checkpoints).to_bytes().map_err(unwritable)?;
+    let sum = *hash(&[&bytes]).as_bytes();
+    Ok(Some([&sum, bytes.as_slice()].concat().into()))
+}
+
+/// None when they are not what was written: a place that is a little wrong could not be told from one that is right.
+fn decode_checkpoints(bytes: &[u8]) -> Option<Vec<Checkpoint>> {
+    let (sum, bytes) = bytes.split_first_chunk()?;
+    if hash(&[bytes]).as_bytes() != sum {
+        return None;
+    }
+    Decoder::new(bytes).array(Checkpoint::decode).ok()
+}
+
+fn unwritable(error: EncodeError) -> CoreError {
+    CoreError::Record(error.into())
+}

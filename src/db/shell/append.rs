@@ -1,0 +1,110 @@
+//! Appending: one caller after the other.
+//!
+//! ```text
+//! append   waits for its turn; everything that is here is applied; hands its batch to the machine
+//! drain    whoever drains to the end, the caller or another task, has the batch written, in the same step
+//! append   takes what became of it, ends its turn, and waits for the sync: one sync covers many
+//! ```
+//!
+//! A caller that goes away in between leaves its batch to the next drain, and sees to it that there is one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{LATE, Shared, told};
+use crate::db::machine::Input;
+use crate::env::{Clock as _, Env, Spawn as _, TraceEvent};
+use crate::error::Error;
+use crate::store::Seq;
+use crate::wire::Length;
+
+impl<E: Env> Shared<E> {
+    /// Appends one batch to the local log. It is visible here, and written with the commit that is returned.
+    pub(in crate::db) async fn append(
+        self: &Arc<Self>,
+        values: &[Bytes],
+        optimistic: bool,
+    ) -> Result<(Length, Seq), Error> {
+        self.check_entry()?;
+        let _turn = self.appending.lock().await;
+        // A batch links what is applied here, so what is here must be applied first.
+        self.drain().await?;
+        if self.env.buggify("late_append") {
+            self.env.clock().sleep(LATE).await;
+        }
+        {
+            let values = values.to_vec();
+            let mut machine = self.door.enter().await;
+            self.step(&mut machine, Input::Append { values, optimistic });
+            if let Some(refused) = machine.take_outcome() {
+                return refused;
+            }
+        }
+        let mut unfinished = Unfinished {
+            shared: self,
+            is_over: false,
+        };
+        let drained = self.drain().await;
+        let outcome = self.door.enter().await.take_outcome();
+        unfinished.is_over = true;
+        match outcome {
+            Some(outcome) => outcome,
+            None => Err(drained.err().unwrap_or(Error::Closed)),
+        }
+    }
+
+    /// Waits until a commit is durable; one sync covers everybody who waits for one.
+    pub(in crate::db) async fn synced(self: &Arc<Self>, seq: Seq) -> Result<(), Error> {
+        let outcome = self.store.synced(seq).await;
+        if let Err(error) = &outcome {
+            self.check_open()?;
+            self.env.trace(|| TraceEvent::Fenced {
+                why: error.to_string(),
+            });
+        }
+        {
+            let mut machine = self.door.enter().await;
+            let tending = self.tending(&machine);
+            self.step(&mut machine, tending);
+        }
+        self.notify();
+        Ok(outcome?)
+    }
+
+    /// Makes a commit durable while nobody waits for it: only then do peers see it.
+    pub(in crate::db) fn sync_later(self: &Arc<Self>, seq: Seq) {
+        let shared = Arc::clone(self);
+        self.env.spawn().spawn("sync", async move {
+            if shared.env.buggify("late_sync") {
+                shared.env.clock().sleep(LATE).await;
+            }
+            if let Err(error) = shared.synced(seq).await {
+                // The store takes nothing more then, and the next append says so too.
+                let what = "a sync that nobody waits for";
+                let mut machine = shared.door.enter().await;
+                shared.step(&mut machine, Input::Failed { what, error });
+            }
+        });
+    }
+}
+
+/// Sees to it that a batch is written whose caller went away.
+struct Unfinished<'a, E: Env> {
+    shared: &'a Arc<Shared<E>>,
+    is_over: bool,
+}
+
+impl<E: Env> Drop for Unfinished<'_, E> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        // It is still our turn: what is on its way, or over, is ours.
+        self.shared.door.leave(Input::Abandoned);
+        let shared = Arc::clone(self.shared);
+        self.shared.env.spawn().spawn("finish an append", async move {
+            told(shared.drain().await, &shared.env);
+        });
+    }
+}

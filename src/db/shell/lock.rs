@@ -1,0 +1,223 @@
+//! The door to the machine of an open database: one lock around it, and beside it what is answered without that lock.
+//!
+//! Who steps the machine waits for its turn ([`Door::enter`]), and publishes what readers see when it leaves. Readers take
+//! what was published last; they wait for nobody, whatever apply does meanwhile. What happened in a place that cannot wait
+//! is left in a queue ([`Door::leave`]), and is told to the machine before anything else is.
+//!
+//! The small lock of the front is held for single statements, in which nothing waits and no code of the user's runs.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::{ThreadId, current};
+
+use tokio::sync::broadcast;
+
+use crate::db::machine::{Heard, Input, Machine, Published, StoredLog};
+use crate::db::{Event, Session};
+use crate::env::Crypto;
+
+/// The machine, and what is seen of it from outside.
+pub(in crate::db) struct Door<C, L: StoredLog> {
+    machine: Mutex<Machine<C, L>>,
+    /// Held by whoever may go in next: those who wait come in turn, and wait without blocking their threads.
+    turn: tokio::sync::Mutex<()>,
+    front: Mutex<Front<L>>,
+}
+
+/// What is answered without the machine.
+struct Front<L: StoredLog> {
+    published: Arc<Published<L>>,
+    /// What the machine is to be told first.
+    queue: VecDeque<Input<L>>,
+    /// None once the database is closed.
+    events: Option<broadcast::Sender<Event>>,
+    /// Connections that run, and some that are over.
+    sessions: Vec<Session>,
+    /// How many there were.
+    met: u64,
+    /// Threads that run code of the user's: apply, or the update hook.
+    busy: Vec<ThreadId>,
+}
+
+/// The machine, for as long as this lives. Cannot be held across an await.
+pub(super) struct Inside<'a, C: Crypto, L: StoredLog> {
+    machine: MutexGuard<'a, Machine<C, L>>,
+    door: &'a Door<C, L>,
+    _busy: Busy<'a, L>,
+    _turn: Option<tokio::sync::MutexGuard<'a, ()>>,
+}
+
+/// Marks this thread as one that may be running code of the user's.
+pub(super) struct Busy<'a, L: StoredLog> {
+    front: &'a Mutex<Front<L>>,
+    thread: ThreadId,
+}
+
+impl<C: Crypto, L: StoredLog> Door<C, L> {
+    pub(super) fn new(mut machine: Machine<C, L>, events_max: usize) -> Self {
+        let front = Front {
+            published: Arc::new(machine.publish()),
+            queue: VecDeque::new(),
+            events: Some(broadcast::Sender::new(events_max)),
+            sessions: Vec::new(),
+            met: 0,
+            busy: Vec::new(),
+        };
+        Self {
+            machine: Mutex::new(machine),
+            turn: tokio::sync::Mutex::new(()),
+            front: Mutex::new(front),
+        }
+    }
+
+    // The machine.
+
+    /// Waits until nobody else steps the machine. Never call this where [`Door::is_reentrant`].
+    pub(super) async fn enter(&self) -> Inside<'_, C, L> {
+        let turn = self.turn.lock().await;
+        let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        Inside {
+            machine,
+            door: self,
+            _busy: self.busy(),
+            _turn: Some(turn),
+        }
+    }
+
+    /// Looks at the machine, if nobody steps it now.
+    pub(in crate::db) fn look<T>(&self, look: impl FnOnce(&Machine<C, L>) -> T) -> Option<T> {
+        match self.machine.try_lock() {
+            Ok(machine) => Some(look(&machine)),
+            Err(TryLockError::Poisoned(machine)) => Some(look(&machine.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// True when this thread is inside of apply or of the update hook.
+    pub(in crate::db) fn is_reentrant(&self) -> bool {
+        let front = self.front();
+        !front.busy.is_empty() && front.busy.contains(&current().id())
+    }
+
+    /// From now on, as long as the result lives, this thread runs code of the user's.
+    pub(super) fn busy(&self) -> Busy<'_, L> {
+        let thread = current().id();
+        self.front().busy.push(thread);
+        Busy {
+            front: &self.front,
+            thread,
+        }
+    }
+
+    // The front.
+
+    /// What was published last.
+    pub(in crate::db) fn read(&self) -> Arc<Published<L>> {
+        Arc::clone(&self.front().published)
+    }
+
+    /// Leaves word of what happened: the machine is told before anything else.
+    pub(super) fn leave(&self, input: Input<L>) {
+        self.front().queue.push_back(input);
+    }
+
+    /// What the machine is to be told first.
+    pub(super) fn next_left(&self) -> Option<Input<L>> {
+        self.front().queue.pop_front()
+    }
+
+    /// One more listener.
+    pub(in crate::db) fn listen(&self) -> broadcast::Receiver<Event> {
+        let mut front = self.front();
+        let Some(events) = front.events.clone() else {
+            return broadcast::Sender::new(1).subscribe();
+        };
+        if events.receiver_count() == 0 {
+            // What is so now is no news to the first one.
+            let heard = Heard::of(&*front.published);
+            front.queue.retain(|left| !matches!(left, Input::Listen(_)));
+            front.queue.push_back(Input::Listen(heard));
+        }
+        events.subscribe()
+    }
+
+    /// True when somebody listens.
+    pub(super) fn is_heard(&self) -> bool {
+        let front = self.front();
+        front
+            .events
+            .as_ref()
+            .is_some_and(|events| events.receiver_count() > 0)
+    }
+
+    /// Tells listeners. Nobody listening is fine.
+    pub(super) fn tell(&self, event: Event) {
+        if let Some(events) = &self.front().events {
+            _ = events.send(event);
+        }
+    }
+
+    /// Nothing more happens.
+    pub(super) fn end(&self) {
+        self.front().events = None;
+    }
+
+    /// One more connection. Gives its number.
+    pub(super) fn add_session(&self, session: Session) -> u64 {
+        let mut front = self.front();
+        front.sessions.retain(|session| session.close_reason().is_none());
+        front.sessions.push(session);
+        front.met += 1;
+        front.met
+    }
+
+    /// The connections that run.
+    pub(in crate::db) fn sessions(&self) -> Vec<Session> {
+        let mut front = self.front();
+        front.sessions.retain(|session| session.close_reason().is_none());
+        front.sessions.clone()
+    }
+
+    fn front(&self) -> MutexGuard<'_, Front<L>> {
+        lock(&self.front)
+    }
+}
+
+/// Locks, also after a panic elsewhere: what is behind these locks is consistent between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<C: Crypto, L: StoredLog> Deref for Inside<'_, C, L> {
+    type Target = Machine<C, L>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.machine
+    }
+}
+
+impl<C: Crypto, L: StoredLog> DerefMut for Inside<'_, C, L> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.machine
+    }
+}
+
+impl<C: Crypto, L: StoredLog> Drop for Inside<'_, C, L> {
+    /// Readers see from now on what came of it.
+    fn drop(&mut self) {
+        let published = Arc::new(self.machine.publish());
+        let before = std::mem::replace(&mut self.door.front().published, published);
+        // Not under the lock: the last handle to a log that was let go of ends its session.
+        drop(before);
+    }
+}
+
+impl<L: StoredLog> Drop for Busy<'_, L> {
+    fn drop(&mut self) {
+        let mut front = lock(self.front);
+        if let Some(at) = front.busy.iter().position(|thread| *thread == self.thread) {
+            front.busy.swap_remove(at);
+        }
+    }
+}

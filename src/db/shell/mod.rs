@@ -1,0 +1,400 @@
+//! What the handles of one open database, and the tasks that serve it, share: the machine behind its door, one timer, and
+//! what carries out its effects.
+
+mod append;
+mod drain;
+mod lock;
+pub(super) mod store;
+mod tasks;
+mod timer;
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::machine::{
+    Effect, Input, Machine, Now, Parts, Published, StoredLog as _, TreeRecord, Write, Written,
+};
+use super::trees::DatabaseTrees;
+use super::update::{UpdateHook, Updates};
+use super::{Event, Session, Settings};
+use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
+use crate::engine::Engine;
+use crate::engine::encryption::DatabaseKeys;
+use crate::env::{Clock as _, Env, Spawn as _, TraceEvent, knob, watch};
+use crate::error::Error;
+use crate::hypercore::{CoreError, Corestore};
+use crate::replication::Role;
+use crate::replication::session::{Replication, SessionSettings, Wakeup};
+use crate::wire::{Length, Timestamp};
+use lock::{Door, Inside};
+use store::{OpenLog, Opened};
+use timer::Timer;
+
+/// Events that wait for a slow listener. It is told how many more there were.
+const BACKLOG: usize = 256;
+
+/// How late a simulator may let something happen that nobody may count on to be early.
+const LATE: Duration = Duration::from_millis(20);
+
+/// A machine in the world `E`.
+pub(super) type MachineOf<E> = Machine<<E as Env>::Crypto, OpenLog<E>>;
+
+pub(super) struct Shared<E: Env> {
+    pub(super) env: E,
+    pub(super) store: Corestore<E>,
+    pub(super) settings: Settings,
+    pub(super) key: CoreKey,
+    pub(super) local: CoreKey,
+    /// Of an encrypted database.
+    pub(super) keys: Option<DatabaseKeys>,
+    pub(super) trees: DatabaseTrees<E>,
+    pub(super) door: Door<E::Crypto, OpenLog<E>>,
+    /// Held by the append whose turn it is.
+    appending: tokio::sync::Mutex<()>,
+    pub(super) replication: Replication<E>,
+    /// Where peers tell each other of cores of writers.
+    wakeup: Wakeup,
+    /// Counts changes: of the order, of what may be offered, of what is open.
+    pub(super) changed: watch::Sender<u64>,
+    /// Changes when the database is closed.
+    closing: watch::Sender<bool>,
+    timer: watch::Sender<Timer>,
+    /// Drains that run.
+    draining: watch::Sender<usize>,
+    updates: Updates,
+}
+
+/// What carrying out effects came to.
+#[derive(Default)]
+struct Done {
+    /// It is time to order and apply.
+    drains: bool,
+    /// How a portion of a drain ended: true when there is more.
+    drained: Option<Result<bool, Error>>,
+    /// A log could not be read.
+    unreadable: Option<CoreError>,
+}
+
+impl<E: Env> Shared<E> {
+    pub(super) fn new(
+        settings: Settings,
+        sessions: SessionSettings,
+        engine: Engine<E::Crypto>,
+        opened: Opened<E>,
+        (trees, record): (DatabaseTrees<E>, TreeRecord),
+        update: Option<UpdateHook>,
+    ) -> Arc<Self> {
+        let Opened {
+            store,
+            database: key,
+            local,
+            keys,
+            logs,
+        } = opened;
+        let env = store.env().clone();
+        let updates = Updates::new(update, (engine.view().head(), engine.records().head()));
+        let parts = Parts {
+            engine,
+            crypto: env.crypto().clone(),
+            logs,
+            record,
+            strangers_waiting_max: Some(knob::STRANGERS_WAITING.size(&env, super::machine::WAITING_MAX)),
+            planted: store.planted(),
+            is_traced: E::SIM,
+        };
+        let machine = Machine::new(parts, &settings);
+        let replication = Replication::new(&env, &store, sessions);
+        Arc::new(Self {
+            door: Door::new(machine, knob::DB_EVENTS.size(&env, BACKLOG)),
+            settings,
+            key,
+            local: local.key(),
+            keys,
+            trees,
+            appending: tokio::sync::Mutex::new(()),
+            wakeup: replication.wakeup(key),
+            replication,
+            changed: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
+            timer: watch::Sender::new(Timer::Idle),
+            draining: watch::Sender::new(0),
+            updates,
+            env,
+            store,
+        })
+    }
+
+    /// Hands what is stored to the engine, and starts the tasks that follow the cores and open others.
+    pub(super) async fn start(self: &Arc<Self>) -> Result<(), Error> {
+        let keys = {
+            let mut machine = self.door.enter().await;
+            let keys: Vec<CoreKey> = machine.logs().keys().collect();
+            for key in &keys {
+                self.follow(&machine, *key)?;
+                let done = self.step(&mut machine, Input::Loaded(*key));
+                if let Some(error) = done.unreadable {
+                    return Err(error.into());
+                }
+            }
+            self.step(&mut machine, Input::Started);
+            keys
+        };
+        let spawn = self.env.spawn();
+        let timer = timer::run(
+            Arc::downgrade(self),
+            self.env.clock().clone(),
+            self.timer.subscribe(),
+        );
+        spawn.spawn("timer", timer);
+        self.drain().await?;
+        {
+            let mut machine = self.door.enter().await;
+            self.step(&mut machine, Input::Begun(keys));
+        }
+        let wakeup = self.replication.wakeup(self.key);
+        let hear = tasks::hear(Arc::downgrade(self), wakeup, self.closing.subscribe());
+        spawn.spawn("hear announcements", hear);
+        Ok(())
+    }
+
+    /// Replicates with a peer.
+    pub(super) fn replicate<S>(self: &Arc<Self>, stream: S, role: Role) -> Result<Session, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        self.check_open()?;
+        let session = Session::new(self.replication.start(stream, role));
+        let number = self.door.add_session(session.clone());
+        self.greet(number, &session);
+        if self.is_closed() {
+            // It was closed meanwhile, and may have missed this one.
+            session.close();
+        }
+        Ok(session)
+    }
+
+    pub(super) fn discovery_key(&self) -> DiscoveryKey {
+        discovery_key(&self.key)
+    }
+
+    /// What was published last.
+    pub(super) fn read(&self) -> Arc<Published<OpenLog<E>>> {
+        self.door.read()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// Refuses what would wait for itself: a call out of apply or of the update hook.
+    pub(super) fn check_entry(&self) -> Result<(), Error> {
+        if self.door.is_reentrant() {
+            return Err(Error::Reentrant);
+        }
+        Ok(())
+    }
+
+    pub(super) fn notify(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Ends everything.
+    pub(super) async fn close(self: &Arc<Self>) -> Result<(), Error> {
+        self.check_entry()?;
+        if self.closing.send_replace(true) {
+            return Ok(());
+        }
+        self.replication.close();
+        self.timer.send_replace(Timer::Over);
+        self.notify();
+        let signed = {
+            let mut machine = self.door.enter().await;
+            let signed = self.store.transact(|change| self.trees.sign(change));
+            self.step(&mut machine, Input::Close);
+            self.door.end();
+            signed
+        };
+        self.store.close().await?;
+        signed?;
+        Ok(())
+    }
+
+    // The machine.
+
+    pub(super) fn now(&self) -> Now {
+        let clock = self.env.clock();
+        Now {
+            mono: clock.now(),
+            wall: Timestamp(clock.wall().0),
+        }
+    }
+
+    /// Tells the machine what happened, after what was left for it, and carries out what follows.
+    fn step(
+        self: &Arc<Self>,
+        machine: &mut Inside<'_, E::Crypto, OpenLog<E>>,
+        input: Input<OpenLog<E>>,
+    ) -> Done {
+        let mut done = Done::default();
+        while let Some(left) = self.door.next_left() {
+            self.step_one(machine, left, &mut done);
+        }
+        self.step_one(machine, input, &mut done);
+        done
+    }
+
+    fn step_one(
+        self: &Arc<Self>,
+        machine: &mut Inside<'_, E::Crypto, OpenLog<E>>,
+        input: Input<OpenLog<E>>,
+        done: &mut Done,
+    ) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let effects = machine.step(self.now(), input);
+            machine.take_sights().report(&self.env);
+            for effect in effects {
+                if let Some(input) = self.perform(machine, effect, done) {
+                    inputs.push_back(input);
+                }
+            }
+        }
+    }
+
+    /// Carries out one effect. Gives what happened by it.
+    fn perform(
+        self: &Arc<Self>,
+        machine: &MachineOf<E>,
+        effect: Effect<OpenLog<E>>,
+        done: &mut Done,
+    ) -> Option<Input<OpenLog<E>>> {
+        let failed = |what, error: CoreError| {
+            let error = error.into();
+            Some(Input::Failed { what, error })
+        };
+        match effect {
+            Effect::Fetch(core) => self.open_later(core),
+            Effect::Follow(core) => match self.follow(machine, core) {
+                Ok(()) => {
+                    let gathers = self.gathers();
+                    return Some(Input::Changed { core, gathers });
+                }
+                Err(error) => return failed("following a log", error),
+            },
+            Effect::Release(log) => {
+                if let Err(error) = store::release(&self.store, &log) {
+                    return failed("letting go of a log", error);
+                }
+            }
+            Effect::Unreadable { error, .. } => done.unreadable = Some(error),
+            Effect::Ask(missing) => {
+                let asking = tasks::await_block(Arc::downgrade(self), missing);
+                self.env.spawn().spawn("await a block", asking);
+            }
+            Effect::Write(write) => {
+                let written = self.commit(machine, write);
+                return Some(Input::Written(written.map_err(Into::into)));
+            }
+            Effect::Sync(seq) => self.sync_later(seq),
+            Effect::Drain => done.drains = true,
+            Effect::Drained(drained) => done.drained = Some(drained),
+            Effect::Tend => return Some(self.tending(machine)),
+            Effect::Announce(core) => self.wakeup.couple(core.key, core.length),
+            Effect::Wake(at) => {
+                self.timer.send_if_modified(|timer| {
+                    let is_open = *timer != Timer::Over;
+                    if is_open {
+                        *timer = Timer::Until(at);
+                    }
+                    is_open
+                });
+            }
+            Effect::Notify => self.notify(),
+            Effect::Tell(event) => self.door.tell(event),
+            Effect::Trace(event) => self.env.trace(|| event),
+        }
+        None
+    }
+
+    /// It is time to look what to fetch.
+    fn tending(&self, machine: &MachineOf<E>) -> Input<OpenLog<E>> {
+        let mut gone = machine.announcers();
+        gone.retain(|peer| !self.wakeup.has_peer(*peer));
+        Input::Tend { gone }
+    }
+
+    /// Writes in one commit.
+    fn commit(&self, machine: &MachineOf<E>, write: Write) -> Result<Written, CoreError> {
+        let local = machine.logs().get(&self.local).ok_or(CoreError::Closed)?.core();
+        let trees = &self.trees;
+        let ((system, view, own), seq) = self.store.transact(|change| {
+            let system = change.append_unsigned(&trees.system, write.system)?;
+            let view = change.append_unsigned(&trees.view, write.view)?;
+            for (name, value) in write.values {
+                change.set_user_data(local, name, value)?;
+            }
+            let has_own = !write.own.is_empty();
+            let own = has_own.then(|| change.append(local, write.own)).transpose()?;
+            Ok((Length(system), Length(view), own.map(Length)))
+        })?;
+        Ok(Written {
+            system,
+            view,
+            own,
+            seq,
+        })
+    }
+}
+
+/// What `future` gives; none when `end` comes first.
+pub(super) async fn unless<T, U>(future: impl Future<Output = T>, end: impl Future<Output = U>) -> Option<T> {
+    let (mut future, mut end) = (pin!(future), pin!(end));
+    poll_fn(|context| match end.as_mut().poll(context) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => future.as_mut().poll(context).map(Some),
+    })
+    .await
+}
+
+impl<E: Env> Drop for Shared<E> {
+    /// Sessions end with the last handle.
+    fn drop(&mut self) {
+        self.replication.close();
+    }
+}
+
+/// How a drain failed, as listeners are told.
+fn failure(error: &Error) -> Option<Event> {
+    match error {
+        Error::Interrupted { reason } => Some(Event::Interrupt {
+            reason: reason.clone(),
+        }),
+        error @ (Error::Disk { .. } | Error::Internal { .. }) => Some(Event::Error {
+            what: error.to_string(),
+        }),
+        _ => None,
+    }
+}
+
+/// A drain that nobody waits for failed: the machine told listeners, and remembers what went wrong with applying.
+fn told(drained: Result<(), Error>, env: &impl Env) {
+    if let Err(error) = drained {
+        env.trace(|| TraceEvent::Failed {
+            what: "a drain that nobody waits for".into(),
+            why: error.to_string(),
+        });
+    }
+}

@@ -1,0 +1,168 @@
+//! The tasks of an open database: each waits for one thing of the world, and tells the machine.
+
+use std::sync::{Arc, Weak};
+
+use super::store;
+use super::{LATE, MachineOf, Shared, told, unless};
+use crate::crypto::CoreKey;
+use crate::db::Session;
+use crate::db::machine::Input;
+use crate::db::view::Source as _;
+use crate::engine::MissingBlock;
+use crate::env::{Clock as _, Env, Slip, Spawn as _, watch};
+use crate::error::Error;
+use crate::hypercore::CoreError;
+use crate::replication::session::Wakeup;
+use crate::wire::Link;
+
+impl<E: Env> Shared<E> {
+    /// Listens to a log from now on.
+    pub(super) fn follow(self: &Arc<Self>, machine: &MachineOf<E>, key: CoreKey) -> Result<(), CoreError> {
+        let log = machine.logs().get(&key).ok_or(CoreError::Unknown)?;
+        let following = follow(Arc::downgrade(self), key, log.changes()?);
+        self.env.spawn().spawn("follow a core", following);
+        Ok(())
+    }
+
+    /// Opens a log that is wanted.
+    pub(super) fn open_later(self: &Arc<Self>, key: CoreKey) {
+        let opening = open(Arc::downgrade(self), key);
+        self.env.spawn().spawn("open a core", opening);
+    }
+
+    /// Takes note of a peer that connects, and of when it has sent all that it has.
+    pub(super) fn greet(self: &Arc<Self>, peer: u64, session: &Session) {
+        if self.settings.heal_gather.time_ms == 0 {
+            return;
+        }
+        let at = self.env.clock().now();
+        self.door.leave(Input::Met { peer, at });
+        let (shared, session) = (Arc::downgrade(self), session.clone());
+        self.env.spawn().spawn("hear a peer out", async move {
+            session.synced().await;
+            if let Some(shared) = shared.upgrade() {
+                let done = {
+                    let mut machine = shared.door.enter().await;
+                    shared.step(&mut machine, Input::HeardOut(peer))
+                };
+                if done.drains {
+                    told(Box::pin(shared.drain()).await, &shared.env);
+                }
+            }
+        });
+    }
+
+    /// Takes note of cores that peers are said to have.
+    pub(in crate::db) async fn hint(self: &Arc<Self>, cores: &[Link]) {
+        let cores = cores.iter().map(|core| (None, core.key)).collect();
+        let mut machine = self.door.enter().await;
+        self.step(&mut machine, Input::Announced(cores));
+    }
+
+    /// Whether blocks may wait for others that are on their way.
+    pub(super) fn gathers(&self) -> bool {
+        !self.env.buggify("no_gathering")
+    }
+}
+
+/// Tells the machine whenever a log got more.
+async fn follow<E: Env>(shared: Weak<Shared<E>>, core: CoreKey, mut changes: watch::Receiver<u64>) {
+    let planted = shared.upgrade().map(|shared| shared.store.planted());
+    if planted.is_some_and(|planted| planted.has(Slip::FollowerLate)) {
+        changes.mark_unchanged();
+    }
+    // It ends when the log is let go of.
+    while changes.changed().await.is_ok() {
+        let Some(shared) = shared.upgrade() else { return };
+        if shared.env.buggify("late_feed") {
+            shared.env.clock().sleep(LATE).await;
+        }
+        let done = {
+            let mut machine = shared.door.enter().await;
+            if !machine.logs().has(&core) {
+                return;
+            }
+            let gathers = shared.gathers();
+            shared.step(&mut machine, Input::Changed { core, gathers })
+        };
+        if done.drains {
+            told(Box::pin(shared.drain()).await, &shared.env);
+        }
+        if done.unreadable.is_some() {
+            // Nothing more comes of it, as its state says; other logs go on.
+            return;
+        }
+    }
+}
+
+/// Opens a log, and hands it to the machine.
+async fn open<E: Env>(shared: Weak<Shared<E>>, core: CoreKey) {
+    let Some(shared) = shared.upgrade() else { return };
+    if shared.env.buggify("late_opening") {
+        shared.env.clock().sleep(LATE).await;
+    }
+    let names = (shared.key, shared.local);
+    let opened = store::open_log(&shared.store, names, shared.keys.as_ref(), core).await;
+    let input = match opened {
+        Ok(log) => Input::Opened(Arc::new(log)),
+        Err(error) => Input::Unopened { core, error },
+    };
+    let done = {
+        let mut machine = shared.door.enter().await;
+        shared.step(&mut machine, input)
+    };
+    if done.drains {
+        told(Box::pin(shared.drain()).await, &shared.env);
+    }
+}
+
+/// Takes note of the cores that peers announce.
+pub(super) async fn hear<E: Env>(
+    shared: Weak<Shared<E>>,
+    wakeup: Wakeup,
+    mut closing: watch::Receiver<bool>,
+) {
+    while let Some(cores) = unless(wakeup.announced_by(), closing.changed()).await {
+        let Some(shared) = shared.upgrade() else { return };
+        let cores = cores.into_iter().map(|(peer, core)| (Some(peer), core.key));
+        let announced = Input::Announced(cores.collect());
+        let mut machine = shared.door.enter().await;
+        shared.step(&mut machine, announced);
+    }
+}
+
+/// Asks peers for a block of a tree, as long as it is awaited, and goes on applying once it is here.
+pub(super) async fn await_block<E: Env>(shared: Weak<Shared<E>>, block: MissingBlock) {
+    let found = loop {
+        let peers = {
+            let Some(shared) = shared.upgrade() else { return };
+            if shared.door.enter().await.awaited() != Some(block) || shared.is_closed() {
+                return;
+            }
+            shared.trees.peers()
+        };
+        if let Some(shared) = shared.upgrade()
+            && shared.env.buggify("late_tree_block")
+        {
+            let clock = shared.env.clock().clone();
+            drop(shared);
+            clock.sleep(LATE).await;
+        }
+        match peers.fetch(block.core, block.index).await {
+            Err(Error::Unavailable { .. }) => {}
+            found => break found,
+        }
+    };
+    let Some(shared) = shared.upgrade() else { return };
+    let input = match found {
+        Ok(()) => Input::Found(block),
+        Err(error) => Input::Unfindable { block, error },
+    };
+    let done = {
+        let mut machine = shared.door.enter().await;
+        shared.step(&mut machine, input)
+    };
+    if done.drains {
+        told(Box::pin(shared.drain()).await, &shared.env);
+    }
+}
