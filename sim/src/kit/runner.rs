@@ -227,6 +227,9 @@ fn fail(job: &Job<'_>, found: Found) -> String {
     };
     let is_left = |runs: u64| runs < SHRINK_RUNS && watch.elapsed() < SHRINK_TIME;
     let mut small = shrink(&scenario, seed, &mut fails, is_left).scenario;
+    while let Some(fewer) = writers_fewer(&small, &mut fails) {
+        small = shrink(&fewer, seed, &mut fails, is_left).scenario;
+    }
     if let Some(ops) = job.ops {
         simplify(ops, seed, &mut small, &mut fails, || {
             watch.elapsed() < SHRINK_TIME
@@ -242,6 +245,19 @@ fn fail(job: &Job<'_>, found: Found) -> String {
         runs,
     };
     tell(&told)
+}
+
+/// The plan in which the creator does what another replica did, when it fails as well: that one may go then.
+fn writers_fewer(scenario: &Scenario, fails: &mut impl FnMut(&Scenario) -> bool) -> Option<Scenario> {
+    (1..scenario.replicas).rev().find_map(|writer| {
+        let mut candidate = scenario.clone();
+        let mut appends = candidate.append.iter_mut();
+        appends
+            .by_ref()
+            .filter(|append| append.replica == writer)
+            .for_each(|append| append.replica = 0);
+        (candidate != *scenario && fails(&candidate)).then_some(candidate)
+    })
 }
 
 /// Makes the operations of a plan simpler, one by one, as their strategy does.
