@@ -57,6 +57,11 @@ pub enum Error {
     /// The call came out of apply or of the update hook, and would wait for them.
     #[error("called from inside of apply or of the update hook, which it would have to wait for")]
     Reentrant,
+    /// The database is open already.
+    #[error(
+        "the database is open already, on the same namespace of the same store; clone its handle instead"
+    )]
+    InUse,
     /// A block is at no peer within reach.
     #[error("block {index} of core {core} is not here")]
     Unavailable {
@@ -121,7 +126,7 @@ impl Error {
         match self {
             Self::Closed => ErrorKind::Closed,
             Self::Invalid { .. } => ErrorKind::Invalid,
-            Self::NotWritable { .. } | Self::Reentrant => ErrorKind::Denied,
+            Self::NotWritable { .. } | Self::Reentrant | Self::InUse => ErrorKind::Denied,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Peer { .. } => ErrorKind::PeerMisbehaved,
@@ -138,6 +143,7 @@ impl From<CoreError> for Error {
         let what = error.to_string();
         match error {
             CoreError::Closed => Self::Closed,
+            CoreError::InUse => Self::InUse,
             CoreError::Store(error) => error.into(),
             CoreError::Read(_) | CoreError::Record(_) => Self::Corrupt {
                 file: "store".into(),

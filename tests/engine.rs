@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "engine/mishaps.rs"]
+mod mishaps;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -11,8 +11,12 @@ use super::ApplyError;
 use super::tree::{Snapshot, entries};
 use crate::bee::{BeeError, Range, Tree};
 
-/// The longest key or value, in bytes, that one put may write.
-pub const PUT_BYTES_MAX: usize = 1 << 24;
+/// The longest value, in bytes, that one put may write. A block of the tree holds it beside what else is in it, and no peer
+/// takes a block of more than 15 MiB.
+pub const PUT_BYTES_MAX: usize = 14 << 20;
+
+/// The most bytes that all keys of one flush may have together: in the worst case they stand in one block.
+pub const KEYS_BYTES_MAX: usize = 8 << 20;
 
 /// The view while a batch is applied: reads see what this apply wrote; nobody else does until it returned `Ok`.
 ///
@@ -142,15 +146,20 @@ impl ApplyWrite<'_> {
     ///
     /// # Errors
     ///
-    /// Refuses, the same at every peer, what is longer than [`PUT_BYTES_MAX`].
+    /// Refuses, the same at every peer, a value longer than [`PUT_BYTES_MAX`], and keys of more than [`KEYS_BYTES_MAX`].
     pub async fn flush(self) -> Result<(), ApplyError> {
-        for (key, value) in &self.writes {
-            let longest = key.len().max(value.as_ref().map_or(0, Bytes::len));
-            if longest > PUT_BYTES_MAX {
-                return Err(ApplyError::Reject(format!(
-                    "a key or value of {longest} bytes, more than {PUT_BYTES_MAX}"
-                )));
-            }
+        let values = self.writes.iter().filter_map(|(_, value)| value.as_ref());
+        let longest = values.map(Bytes::len).max().unwrap_or_default();
+        if longest > PUT_BYTES_MAX {
+            return Err(ApplyError::Reject(format!(
+                "a value of {longest} bytes, more than {PUT_BYTES_MAX}"
+            )));
+        }
+        let keys: usize = self.writes.iter().map(|(key, _)| key.len()).sum();
+        if keys > KEYS_BYTES_MAX {
+            return Err(ApplyError::Reject(format!(
+                "keys of {keys} bytes in one flush, more than {KEYS_BYTES_MAX}"
+            )));
         }
         let view = self.view;
         let written = match view.snapshot.write_with(&mut view.cursor, &self.writes) {

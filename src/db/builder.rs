@@ -132,14 +132,9 @@ impl<E: Env> Builder<E> {
     ///
     /// `Invalid` when the store holds another database, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
+        self.settings.check()?;
         let verify = self.store.env().crypto().clone();
-        let mut opened = Opened::open(
-            self.store,
-            self.key,
-            self.encryption_key.as_deref().copied(),
-            self.key_pair,
-        )
-        .await?;
+        let mut opened = Opened::open(self.store, self.key, self.encryption_key, self.key_pair).await?;
         let (trees, mut record, mut checkpoints) = DatabaseTrees::open(&opened, &self.settings).await?;
         let local = opened.logs.local();
         let options = || EngineOptions {

@@ -321,8 +321,9 @@ impl<E: Env> Autobee<E> {
         self.shared.replicate(stream, role)
     }
 
-    /// Ends all connections, closes the store, and lets go of the directory. Everything acknowledged is durable
-    /// already; calls after this answer `Closed`, but for another `close`, which does nothing.
+    /// Ends all connections, closes the store, and lets go of the directory; a store that holds other open databases, in
+    /// other namespaces, stays open until the last of them is closed. Everything acknowledged is durable already; calls after
+    /// this answer `Closed`, but for another `close`, which does nothing.
     ///
     /// # Errors
     ///
@@ -347,12 +348,22 @@ impl<E: Env> Autobee<E> {
         {
             Some(position) => {
                 let (size, most) = (values[position].len(), settings.value_bytes_max);
-                Err(Error::Invalid {
+                return Err(Error::Invalid {
                     what: format!("value {position} has {size} bytes, more than {most}"),
-                })
+                });
             }
-            None => Ok(()),
+            None => {}
         }
+        let (size, most) = (
+            values.iter().map(Bytes::len).sum::<usize>(),
+            settings.append_bytes_max,
+        );
+        if size > most {
+            return Err(Error::Invalid {
+                what: format!("a batch of {size} bytes, more than {most}"),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -380,6 +391,10 @@ impl Changes {
     }
 
     async fn wait<E: Env>(&mut self, shared: &Shared<E>) {
+        // Nothing changes any more: who waits finds out by what it does next.
+        if shared.is_closed() {
+            return;
+        }
         let mut changed = shared.changed.subscribe();
         // The sender lives in `shared`, so this cannot fail.
         _ = changed.wait_for(|count| *count != self.seen).await;

@@ -78,6 +78,13 @@ impl Session {
         self.reached(|progress| progress.is_synced).await
     }
 
+    /// What the peer did wrong about a core, if it did: nothing more of that core is exchanged with it, and the connection
+    /// goes on for others.
+    #[must_use]
+    pub fn blame(&self) -> Option<Misbehaviour> {
+        self.session.blame()
+    }
+
     // The end.
 
     /// Waits for the end of the connection and says why it ended.

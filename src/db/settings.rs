@@ -66,6 +66,8 @@ pub struct Settings {
     pub append_values_max: usize,
     /// Bytes that one value may have.
     pub value_bytes_max: usize,
+    /// Bytes that all values of one append may have together. They are written in one step, and each is held until then.
+    pub append_bytes_max: usize,
     /// Cores of strangers that are fetched, in the hope of an optimistic batch.
     pub stranger_cores_max: usize,
     /// How long one of them may give no block, in milliseconds, before it makes room for another one that waits.
@@ -140,7 +142,8 @@ impl Settings {
     ///
     /// `Invalid`, with the name of the setting, its value, and its range.
     pub fn check(&self) -> Result<(), Error> {
-        let at_least_one: [(&str, u64); 15] = [
+        let at_least_one: [(&str, u64); 16] = [
+            ("append_bytes_max", self.append_bytes_max as u64),
             ("stranger_quiet_ms", self.stranger_quiet_ms),
             ("outbox_bytes_max", self.outbox_bytes_max as u64),
             ("channels_max", self.channels_max as u64),
@@ -233,6 +236,7 @@ impl Default for Settings {
             durability: Durability::Durable,
             append_values_max: 1024,
             value_bytes_max: 1 << 23,
+            append_bytes_max: 64 << 20,
             stranger_cores_max: 64,
             stranger_quiet_ms: 30_000,
             outbox_bytes_max: 1 << 18,

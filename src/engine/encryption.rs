@@ -67,10 +67,13 @@ impl DatabaseKeys {
     /// The keys of the database `bootstrap` with this encryption key.
     #[must_use]
     pub fn new(bootstrap: CoreKey, encryption_key: [u8; 32]) -> Self {
-        Self {
-            bootstrap,
-            secret: Zeroizing::new(encryption_key),
-        }
+        Self::with_secret(bootstrap, Zeroizing::new(encryption_key))
+    }
+
+    /// The same, of a key that is wiped from memory when it is dropped.
+    #[must_use]
+    pub const fn with_secret(bootstrap: CoreKey, secret: Zeroizing<[u8; 32]>) -> Self {
+        Self { bootstrap, secret }
     }
 
     /// Of the log of a writer.

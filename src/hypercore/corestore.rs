@@ -6,6 +6,7 @@
 //!
 //! Source: spec/hypercore.md 11 (`corestore`).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -74,8 +75,28 @@ pub(super) struct Shared<E: Env> {
     pub(super) store: StoreHandle,
     cores: Mutex<Cores>,
     groups: broadcast::Sender<GroupEvent>,
+    /// What of this store somebody has alone.
+    held: Mutex<BTreeSet<[u8; 32]>>,
     primary_key: PrimaryKey,
     pub(super) planted: Planted,
+}
+
+/// Something of a store that one user has alone, see [`Corestore::hold`].
+pub struct Hold<E: Env> {
+    shared: Arc<Shared<E>>,
+    what: [u8; 32],
+}
+
+impl<E: Env> Drop for Hold<E> {
+    fn drop(&mut self) {
+        self.shared.held().remove(&self.what);
+    }
+}
+
+impl<E: Env> fmt::Debug for Hold<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hold")
+    }
 }
 
 impl<E: Env> Corestore<E> {
@@ -147,6 +168,7 @@ impl<E: Env> Corestore<E> {
                 planted,
             }),
             groups: broadcast::Sender::new(BACKLOG),
+            held: Mutex::default(),
             planted,
         };
         Ok(Self {
@@ -320,6 +342,32 @@ impl<E: Env> Corestore<E> {
         self.shared.change(|change| run(&mut Transaction { change }))
     }
 
+    /// Has something of this store alone, for as long as the value lives: a namespace, or a core that is written. It is a
+    /// convention between those who ask; it waits two seconds for one who is about to let go.
+    ///
+    /// # Errors
+    /// [`CoreError::InUse`].
+    pub async fn hold(&self, what: [u8; 32]) -> Result<Hold<E>, CoreError> {
+        let mut tries = 0;
+        while !self.shared.held().insert(what) {
+            if tries == LOCKED_TRIES {
+                return Err(CoreError::InUse);
+            }
+            tries += 1;
+            self.shared.env.clock().sleep(LOCKED_WAIT).await;
+        }
+        Ok(Hold {
+            shared: Arc::clone(&self.shared),
+            what,
+        })
+    }
+
+    /// True while somebody has something of this store, see [`Corestore::hold`].
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !self.shared.held().is_empty()
+    }
+
     /// What the opening of the store found and dealt with.
     #[must_use]
     pub fn recovered(&self) -> &Recovered {
@@ -421,6 +469,10 @@ impl<E: Env> Corestore<E> {
 }
 
 impl<E: Env> Shared<E> {
+    fn held(&self) -> MutexGuard<'_, BTreeSet<[u8; 32]>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Cores> {
         self.cores.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,6 +22,9 @@ pub enum CoreError {
     /// The session is closed, or was closed while waiting.
     #[error("the session is closed")]
     Closed,
+    /// Somebody else has it, in the same store.
+    #[error("it is open already, by another handle to the same store")]
+    InUse,
     /// The session is read-only, a snapshot, or has no key pair of a signer.
     #[error("the session is not writable")]
     NotWritable,

@@ -32,7 +32,7 @@ mod wait;
 
 pub use change::Appended;
 pub use cores::{Demand, DownloadRange};
-pub use corestore::{Corestore, CorestoreOptions};
+pub use corestore::{Corestore, CorestoreOptions, Hold};
 pub use download::Download;
 pub use edit::{AppendOptions, NamedOptions};
 pub use error::CoreError;

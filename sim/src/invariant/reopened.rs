@@ -1,6 +1,6 @@
 //! A database that is opened again, with no peer there to help, is what it was.
 //!
-//! Source: DESIGN.md 5, promise 2: what was applied is on the disk, or follows from what is.
+//! Source: ARCHITECTURE.md, invariant 6: what was applied is on the disk, or follows from what is.
 
 use super::{Look, ReplicaLook, first_difference};
 

@@ -11,7 +11,7 @@ mod timer;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::engine::Engine;
 use crate::engine::encryption::DatabaseKeys;
 use crate::env::{Clock as _, Env, Spawn as _, TraceEvent, knob, watch};
 use crate::error::Error;
-use crate::hypercore::{CoreError, Corestore};
+use crate::hypercore::{CoreError, Corestore, Hold};
 use crate::replication::Role;
 use crate::replication::session::{Replication, SessionSettings, Wakeup};
 use crate::wire::{Length, Timestamp};
@@ -54,6 +54,8 @@ pub(super) struct Shared<E: Env> {
     /// Of an encrypted database.
     pub(super) keys: Option<DatabaseKeys>,
     pub(super) trees: DatabaseTrees<E>,
+    /// What of the store is this database's alone, until it is closed.
+    holds: Mutex<Vec<Hold<E>>>,
     pub(super) door: Door<E::Crypto, OpenLog<E>>,
     /// Held by the append whose turn it is.
     appending: tokio::sync::Mutex<()>,
@@ -96,6 +98,7 @@ impl<E: Env> Shared<E> {
             local,
             keys,
             logs,
+            holds,
         } = opened;
         let env = store.env().clone();
         let updates = Updates::new(update, (engine.view().head(), engine.records().head()));
@@ -117,6 +120,7 @@ impl<E: Env> Shared<E> {
             local: local.key(),
             keys,
             trees,
+            holds: Mutex::new(holds),
             appending: tokio::sync::Mutex::new(()),
             wakeup: replication.wakeup(key),
             replication,
@@ -227,8 +231,15 @@ impl<E: Env> Shared<E> {
             self.door.end();
             signed
         };
-        self.store.close().await?;
-        signed?;
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // Other databases may have their logs in the same store.
+        if self.store.is_held() {
+            let ((), seq) = signed?;
+            self.store.synced(seq).await?;
+        } else {
+            self.store.close().await?;
+            signed?;
+        }
         Ok(())
     }
 

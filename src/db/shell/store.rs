@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use crate::crypto::{CoreKey, KeyPair};
 use crate::db::machine::{Logs, StoredLog};
@@ -16,7 +17,8 @@ use crate::engine::encryption::DatabaseKeys;
 use crate::env::{Env, watch};
 use crate::error::Error;
 use crate::hypercore::{
-    Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Events, SessionOptions,
+    Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Events, Hold,
+    SessionOptions,
 };
 
 const REFERRER: &str = "referrer";
@@ -118,6 +120,8 @@ pub(in crate::db) struct Opened<E: Env> {
     /// Of an encrypted database.
     pub(in crate::db) keys: Option<DatabaseKeys>,
     pub(in crate::db) logs: Logs<OpenLog<E>>,
+    /// Its namespace and its own log: nobody else writes there.
+    pub(in crate::db) holds: Vec<Hold<E>>,
 }
 
 impl<E: Env> Opened<E> {
@@ -130,9 +134,11 @@ impl<E: Env> Opened<E> {
     pub(in crate::db) async fn open(
         store: Corestore<E>,
         wanted: Option<CoreKey>,
-        encryption_key: Option<[u8; 32]>,
+        encryption_key: Option<Zeroizing<[u8; 32]>>,
         key_pair: Option<KeyPair>,
     ) -> Result<Self, Error> {
+        let namespace = *store.namespace_key().as_bytes();
+        let mut holds = vec![store.hold(namespace).await?];
         let is_given = key_pair.is_some();
         let mut options = key_pair.map_or_else(|| CoreOptions::name(LOCAL_NAME), CoreOptions::key_pair);
         options.manifest_version = MANIFEST_VERSION;
@@ -158,6 +164,7 @@ impl<E: Env> Opened<E> {
             None if bootstrap.is_writable() => store.get(CoreOptions::key(database)).await?,
             None => named,
         };
+        holds.push(store.hold(*local.key().as_bytes()).await?);
         let stored_key = encryption_key_of(&local)?;
         let new_key = encryption_key.filter(|_| stored_key.is_none());
         if new_key.is_some() && local.length()? > 0 {
@@ -167,7 +174,8 @@ impl<E: Env> Opened<E> {
                 ),
             });
         }
-        let keys = stored_key.or(new_key).map(|key| DatabaseKeys::new(database, key));
+        let encryption_key = stored_key.as_ref().or(new_key.as_ref());
+        let keys = encryption_key.map(|key| DatabaseKeys::with_secret(database, key.clone()));
         if known.is_none() || remembered != Some(local.key()) || new_key.is_some() {
             // In one step: no crash leaves a local writer that does not know its database.
             let ((), seq) = store.transact(|change| {
@@ -175,7 +183,7 @@ impl<E: Env> Opened<E> {
                 change.set_user_data(&local, REFERRER, key(database))?;
                 change.set_user_data(&bootstrap, REFERRER, key(database))?;
                 if let Some(new_key) = &new_key {
-                    let new_key = Bytes::copy_from_slice(new_key);
+                    let new_key = Bytes::copy_from_slice(&new_key[..]);
                     change.set_user_data(&local, ENCRYPTION, Some(new_key))?;
                 }
                 change.set_user_data(&bootstrap, LOCAL, key(local.key()))
@@ -214,6 +222,7 @@ impl<E: Env> Opened<E> {
             local,
             keys: database_keys,
             logs,
+            holds,
         })
     }
 }
@@ -249,12 +258,12 @@ fn encryption(keys: &DatabaseKeys) -> Encryption {
     }))
 }
 
-fn encryption_key_of<E: Env>(local: &Core<E>) -> Result<Option<[u8; 32]>, Error> {
+fn encryption_key_of<E: Env>(local: &Core<E>) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
     let Some(bytes) = local.user_data(ENCRYPTION)? else {
         return Ok(None);
     };
     match bytes.as_ref().try_into() {
-        Ok(key) => Ok(Some(key)),
+        Ok(key) => Ok(Some(Zeroizing::new(key))),
         Err(_) => Err(Error::Corrupt {
             file: "store".into(),
             what: format!("{ENCRYPTION} of {} is no key", local.key()),
