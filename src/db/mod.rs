@@ -342,17 +342,14 @@ impl<E: Env> Autobee<E> {
             );
             return Err(Error::Invalid { what });
         }
-        match values
-            .iter()
-            .position(|value| value.len() > settings.value_bytes_max)
-        {
-            Some(position) => {
-                let (size, most) = (values[position].len(), settings.value_bytes_max);
-                return Err(Error::Invalid {
-                    what: format!("value {position} has {size} bytes, more than {most}"),
-                });
-            }
-            None => {}
+        let most = settings.value_bytes_max;
+        if let Some(position) = values.iter().position(|value| value.len() > most) {
+            return Err(Error::Invalid {
+                what: format!(
+                    "value {position} has {} bytes, more than {most}",
+                    values[position].len()
+                ),
+            });
         }
         let (size, most) = (
             values.iter().map(Bytes::len).sum::<usize>(),
