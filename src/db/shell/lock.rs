@@ -44,6 +44,8 @@ struct Front<L: StoredLog> {
 pub(super) struct Inside<'a, C: Crypto, L: StoredLog> {
     machine: MutexGuard<'a, Machine<C, L>>,
     door: &'a Door<C, L>,
+    /// Something happened that readers may see.
+    is_touched: bool,
     _busy: Busy<'a, L>,
     _turn: Option<tokio::sync::MutexGuard<'a, ()>>,
 }
@@ -80,6 +82,7 @@ impl<C: Crypto, L: StoredLog> Door<C, L> {
         Inside {
             machine,
             door: self,
+            is_touched: false,
             _busy: self.busy(),
             _turn: Some(turn),
         }
@@ -189,6 +192,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl<C: Crypto, L: StoredLog> Inside<'_, C, L> {
+    /// Takes note that readers may see something else from now on.
+    pub(super) const fn touch(&mut self) {
+        self.is_touched = true;
+    }
+}
+
 impl<C: Crypto, L: StoredLog> Deref for Inside<'_, C, L> {
     type Target = Machine<C, L>;
 
@@ -206,6 +216,9 @@ impl<C: Crypto, L: StoredLog> DerefMut for Inside<'_, C, L> {
 impl<C: Crypto, L: StoredLog> Drop for Inside<'_, C, L> {
     /// Readers see from now on what came of it.
     fn drop(&mut self) {
+        if !self.is_touched {
+            return;
+        }
         let published = Arc::new(self.machine.publish());
         let before = std::mem::replace(&mut self.door.front().published, published);
         // Not under the lock: the last handle to a log that was let go of ends its session.

@@ -275,6 +275,10 @@ impl<E: Env> Shared<E> {
     ) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
+            // What listeners were told is nothing that readers see.
+            if !matches!(input, Input::DrainOver { .. } | Input::Listen(_)) {
+                machine.touch();
+            }
             let effects = machine.step(self.now(), input);
             machine.take_sights().report(&self.env);
             for effect in effects {
