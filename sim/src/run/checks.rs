@@ -14,6 +14,9 @@ use crate::invariant::{
 use crate::scenario::Scenario;
 use crate::seed::Stream;
 
+/// Entries with which replicas are looked at half as often, with twice as many a third, and so on.
+const LOOK_ENTRIES: usize = 400;
+
 /// Between two looks, in milliseconds.
 const LOOK_MS_MIN: u64 = 60;
 const LOOK_MS_MAX: u64 = 400;
@@ -31,6 +34,8 @@ pub(super) struct Checks {
     is_judging: bool,
     stream: Stream,
     next_look: Option<Duration>,
+    /// Entries of the longest order that was seen.
+    entries: usize,
     violations: Vec<Violation>,
     looks: u64,
     judged: u64,
@@ -47,6 +52,7 @@ impl Checks {
             is_judging,
             stream,
             next_look: None,
+            entries: 0,
             violations: Vec::new(),
             looks: 0,
             judged: 0,
@@ -72,12 +78,15 @@ impl Checks {
         self.violations.extend(violation);
     }
 
-    /// When replicas are looked at next.
+    /// When replicas are looked at next. A look reads everything, so that with many entries there are fewer of them: what
+    /// they cost in a second of virtual time does not grow with the run.
     pub(super) fn next_look(&mut self, now: Duration) -> Duration {
         match self.next_look {
             Some(at) if at > now => at,
             _ => {
-                let at = now + Duration::from_millis(self.stream.between(LOOK_MS_MIN, LOOK_MS_MAX));
+                let usual = Duration::from_millis(self.stream.between(LOOK_MS_MIN, LOOK_MS_MAX));
+                let sparser = 1 + self.entries / LOOK_ENTRIES;
+                let at = now + usual * u32::try_from(sparser).unwrap_or(u32::MAX);
                 self.next_look = Some(at);
                 at
             }
@@ -94,6 +103,9 @@ impl Checks {
         verify: &impl Verify,
     ) {
         self.looks += 1;
+        let orders = looks.iter().filter_map(|replica| replica.look.as_ref());
+        let longest = orders.map(|look| look.order.len()).max();
+        self.entries = self.entries.max(longest.unwrap_or_default());
         self.show(group, looks, now, is_calm, |invariant, moment| {
             invariant.tick(moment)
         });
