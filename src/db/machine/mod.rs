@@ -379,7 +379,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let frozen = self.engine.frozen(key).cloned().map(Stalled::Frozen);
         match frozen.or_else(|| self.logs.stalled(key).cloned()) {
             Some(stalled) => _ = self.stalled.insert(*key, stalled),
-            None => _ = self.stalled.remove(key),
+            // A persistent map that readers share is copied to be changed, also where nothing is.
+            None if self.stalled.contains_key(key) => _ = self.stalled.remove(key),
+            None => {}
         }
     }
 

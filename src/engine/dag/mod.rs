@@ -274,8 +274,9 @@ impl Dag {
 
     /// Makes links to the first block of `key` order nothing and gate nothing.
     pub fn add_anchor(&mut self, key: CoreKey) {
-        if self.anchors.insert(key) {
-            let woken = self.waits.remove(&(key, Length(1))).unwrap_or_default();
+        if self.anchors.insert(key)
+            && let Some(woken) = self.waits.remove(&(key, Length(1)))
+        {
             self.absent.remove(&(key, Length(1)));
             self.advance(woken);
         }
