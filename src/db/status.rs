@@ -6,6 +6,7 @@ use crate::crypto::CoreKey;
 use crate::engine::MissingBlock;
 use crate::env::{Clock as _, Env, Mono, Slip, knob};
 use crate::error::Error;
+use crate::store::Recovered;
 use crate::wire::oplog::{OplogBlock, ViewStamps};
 use crate::wire::{Decode as _, Index, Length, Link};
 
@@ -43,6 +44,9 @@ pub struct Status {
     pub awaited: Option<MissingBlock>,
     /// Why this peer applies nothing any more.
     pub stopped: Option<String>,
+    /// What the opening of the store found: commits that were durable once and are missing, a checkpoint that was left
+    /// aside, an unfinished write that was cut off.
+    pub recovered: Recovered,
 }
 
 /// How far one writer is.
@@ -119,6 +123,7 @@ impl<E: Env> Autobee<E> {
             missing: published.missing().collect(),
             awaited: published.awaited,
             stopped: published.stopped.as_deref().map(str::to_owned),
+            recovered: self.shared.store.recovered().clone(),
         }
     }
 

@@ -6,6 +6,8 @@ use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 use autobee::bee::Range;
 use autobee::db::Changes;
 use autobee::env::memory::MemoryEnv;
+use autobee::env::{Clock as _, Env as _, Open};
+use autobee::store::Recovered;
 use autobee::wire::Length;
 use autobee::{Autobee, Corestore, Error, ErrorKind, Settings};
 use autobee_sim::workload::{Contract, Op};
@@ -145,6 +147,30 @@ fn a_watch_with_a_limit_tells_every_change() {
             assert_eq!(event.changes.len(), 1);
             assert_eq!(event.changes[0].key, key);
         }
+    });
+}
+
+#[test]
+fn acknowledged_entries_that_somebody_cut_off_are_said() {
+    run(async |env| {
+        let db = async || {
+            let store = memory_store(env).await;
+            Autobee::builder(store).apply(Contract).open().await.unwrap()
+        };
+        let writer = db().await;
+        assert_eq!(writer.status().recovered, Recovered::default());
+        for number in 0..10 {
+            let put = Op::put(format!("{number}"), "");
+            writer.append(put.to_value()).await.unwrap();
+        }
+        drop(writer);
+        env.clock().sleep(Duration::from_secs(1)).await;
+        let file = env.disk().open("00000001.segment", Open::Write).unwrap();
+        file.truncate(file.len().unwrap() - 700).unwrap();
+        let again = db().await;
+        let recovered = again.status().recovered;
+        assert!(recovered.missing.is_some(), "{recovered:?}");
+        assert!(again.order().unwrap().len() < 10);
     });
 }
 

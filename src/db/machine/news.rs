@@ -75,7 +75,11 @@ impl News {
             self.told.order = order;
             let known = members(&self.told.system);
             let now = members(engine.system());
-            events.extend(now.difference(&known).map(|key| Event::Writer(*key)));
+            // In the order in which they were added.
+            let added_at = |key: &CoreKey| engine.system().record(key).map(|record| record.clock);
+            let mut added: Vec<CoreKey> = now.difference(&known).copied().collect();
+            added.sort_by_key(|key| (added_at(key), *key));
+            events.extend(added.into_iter().map(Event::Writer));
             self.told.system = engine.system().clone();
             let is_writable = engine.is_writer(local);
             let is_untold = !is_writable && planted.has(Slip::UnwritableUntold);
