@@ -18,6 +18,7 @@ use std::time::Duration;
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 use autobee::db::Event;
 use autobee::env::memory::MemoryEnv;
+use autobee::env::{Clock as _, Env as _, Spawn as _};
 use autobee::{Autobee, Corestore, Error, ErrorKind};
 
 type Db = Autobee<MemoryEnv>;
@@ -216,16 +217,22 @@ fn an_append_of_another_thread_waits_and_goes_on() {
     let env = MemoryEnv::new(1);
     let (during, is_inside, go_on) = gate();
     let db = env.run(open(&env, during)).unwrap();
-    let is_over = AtomicBool::new(false);
+    let is_over = Arc::new(AtomicBool::new(false));
     let (over, writer) = (&is_over, &db);
+    // The world goes on for as long as the other thread is to do something in it, and whatever waits for that.
+    let (ticking, clock) = (Arc::clone(&is_over), env.clock().clone());
+    env.spawn().spawn("world", async move {
+        while !ticking.load(Ordering::SeqCst) {
+            clock.sleep(Duration::from_millis(1)).await;
+        }
+    });
     std::thread::scope(|scope| {
         let first = scope.spawn(|| {
-            let clock = autobee::env::Env::clock(&env).clone();
+            let clock = env.clock().clone();
             env.run(async {
                 let appended = writer.append(b"slow").await;
-                // Its world goes on: the other one's syncs run in it.
                 while !over.load(Ordering::SeqCst) {
-                    autobee::env::Clock::sleep(&clock, Duration::from_millis(1)).await;
+                    clock.sleep(Duration::from_millis(1)).await;
                 }
                 appended
             })

@@ -87,4 +87,10 @@ pub trait DiskFile: Send + Sync {
     /// Makes the contents durable. After an error the file must not be written again: what reached the disk is
     /// unknown, and a second sync may falsely succeed.
     fn sync(&self) -> io::Result<()>;
+
+    /// True when the file has no name any more, as far as the world can tell: what is written to it, and synced, is gone with
+    /// the last handle.
+    fn is_removed(&self) -> io::Result<bool> {
+        Ok(false)
+    }
 }

@@ -75,10 +75,11 @@ impl News {
             self.told.order = order;
             let known = members(&self.told.system);
             let now = members(engine.system());
-            // In the order in which they were added.
+            // The creator was the first one; of others the record says what was applied before it was written.
+            let creator = engine.key();
             let added_at = |key: &CoreKey| engine.system().record(key).map(|record| record.clock);
             let mut added: Vec<CoreKey> = now.difference(&known).copied().collect();
-            added.sort_by_key(|key| (added_at(key), *key));
+            added.sort_by_key(|key| (*key != creator, added_at(key), *key));
             events.extend(added.into_iter().map(Event::Writer));
             self.told.system = engine.system().clone();
             let is_writable = engine.is_writer(local);

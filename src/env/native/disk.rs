@@ -219,15 +219,11 @@ impl DiskFile for NativeFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()?;
-        // A sync of a file that has no name any more succeeds, and what was written is gone with the last handle.
-        if is_removed(&self.file)? {
-            return Err(io::Error::new(
-                ErrorKind::NotFound,
-                "the file was removed while it was in use",
-            ));
-        }
-        Ok(())
+        self.file.sync_data()
+    }
+
+    fn is_removed(&self) -> io::Result<bool> {
+        is_removed(&self.file)
     }
 }
 
@@ -349,13 +345,15 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_of_a_removed_file_fails() {
+    fn a_removed_file_is_known() {
         let scratch = Scratch::new("removed");
         let disk = NativeDisk::new(&scratch.0).unwrap();
         let file = disk.open("file", Open::CreateNew).unwrap();
         file.sync().unwrap();
+        assert!(!file.is_removed().unwrap());
         fs::remove_dir_all(&scratch.0).unwrap();
-        assert_eq!(file.sync().unwrap_err().kind(), ErrorKind::NotFound);
+        file.sync().unwrap();
+        assert!(file.is_removed().unwrap());
     }
 
     #[test]

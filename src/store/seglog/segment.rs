@@ -150,9 +150,15 @@ impl Segment {
     }
 
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.file
-            .sync()
-            .map_err(|error| StoreError::io("sync", &self.name, error))
+        let failed = |error| StoreError::io("sync", &self.name, error);
+        self.file.sync().map_err(failed)?;
+        if self.file.is_removed().map_err(failed)? {
+            return Err(failed(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the file was removed while it was in use",
+            )));
+        }
+        Ok(())
     }
 
     pub(super) fn corrupt(&self, offset: u64, what: impl Into<String>) -> StoreError {
