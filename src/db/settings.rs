@@ -142,7 +142,8 @@ impl Settings {
     ///
     /// `Invalid`, with the name of the setting, its value, and its range.
     pub fn check(&self) -> Result<(), Error> {
-        let at_least_one: [(&str, u64); 16] = [
+        let at_least_one: [(&str, u64); 17] = [
+            ("value_bytes_max", self.value_bytes_max as u64),
             ("append_bytes_max", self.append_bytes_max as u64),
             ("stranger_quiet_ms", self.stranger_quiet_ms),
             ("outbox_bytes_max", self.outbox_bytes_max as u64),
@@ -165,11 +166,6 @@ impl Settings {
         }
         let values = BATCH_VALUES_MAX as u64;
         within("append_values_max", self.append_values_max as u64, 1..=values)?;
-        within(
-            "value_bytes_max",
-            self.value_bytes_max as u64,
-            1..=VALUE_BYTES_MAX,
-        )?;
         if self.silence_ms_max <= self.keep_alive_ms.saturating_mul(2) {
             return Err(Error::Invalid {
                 what: format!(
@@ -215,9 +211,6 @@ impl Settings {
 
 /// Values in a batch that a peer still takes.
 const BATCH_VALUES_MAX: usize = 1024;
-
-/// The largest value that fits into a block with what the engine adds to it.
-const VALUE_BYTES_MAX: u64 = 14 << 20;
 
 fn within(name: &str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<(), Error> {
     if range.contains(&value) {

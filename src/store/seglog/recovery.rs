@@ -31,7 +31,7 @@ pub(super) fn open(
     let mut recovered = Recovered::default();
     let checkpoint = match Checkpoint::read(&*disk) {
         // All of the log is there, so nothing is lost without it.
-        Err(StoreError::Corrupt(damage)) if numbers.first() == Some(&1) => {
+        Err(StoreError::Corrupt(damage)) if is_whole(&numbers) => {
             recovered.checkpoint = Some(damage);
             None
         }
@@ -107,6 +107,11 @@ fn create(disk: Arc<dyn Disk>, settings: &Seglog, lock: DiskLock) -> Result<Segl
     let segment = Arc::new(Segment::create(&*disk, head, settings.planted)?);
     let end = segment::HEAD_BYTES;
     Ok(SeglogStore::new(disk, settings, salt, lock, (segment, end)))
+}
+
+/// True when no segment is missing from the first one on.
+fn is_whole(numbers: &BTreeSet<u32>) -> bool {
+    !numbers.is_empty() && numbers.iter().copied().eq((1..).take(numbers.len()))
 }
 
 /// The numbers of all segments of a directory.
