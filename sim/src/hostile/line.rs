@@ -239,7 +239,14 @@ async fn run<E: Env, A: Attack<E>>(
     let (mut buffer, mut output, mut is_open) = (vec![0; 65_536], BytesMut::new(), false);
     let mut counted = 0;
     loop {
-        while let Ok(Some(event)) = line.connection.poll() {
+        loop {
+            let event = match line.connection.poll() {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                // The stream is over: what the network garbled, for example. Its times lie in the past, so waiting for them
+                // would never end.
+                Err(_) => return Err(io::ErrorKind::InvalidData.into()),
+            };
             match event {
                 Event::Connected { .. } if drip.is_none() => attack.connected(line),
                 Event::Connected { .. } => {}
