@@ -120,6 +120,8 @@ pub(super) struct Past {
     states: BTreeMap<u64, Place>,
     /// Nothing is forgotten before this much of each core is here again: or it would be behind at once.
     hold: BTreeMap<CoreKey, Length>,
+    /// How much of each core took part in the order before the engine went back, or was closed.
+    pub(super) taken: BTreeMap<CoreKey, Length>,
     search: AnchorSearch,
     /// How often the start of what is held moved.
     moves: u64,
@@ -141,6 +143,7 @@ impl Past {
             blocks_of_a_batch: BLOCKS_OF_A_BATCH,
             states: BTreeMap::new(),
             hold: BTreeMap::new(),
+            taken: BTreeMap::new(),
             search: AnchorSearch::default(),
             moves: 0,
             own: None,
@@ -189,6 +192,7 @@ impl<V: Verify> Engine<V> {
             .map(|at| (at.prefix.entries(), Place::Stored(at.head)));
         engine.past.states = places.collect();
         engine.past.hold = newest.considered.clone();
+        engine.past.taken = newest.considered.clone();
         engine
             .sights
             .note_if(Point::AttestationKept, newest.testimony.is_some());
@@ -221,10 +225,13 @@ impl<V: Verify> Engine<V> {
         let start = self.order.way_back(&self.dag, &self.run(0));
         let lengths = self.readers.iter().map(|(core, reader)| (*core, reader.length()));
         let lengths: Vec<_> = lengths.collect();
+        let taken = self.readers.iter().map(|(core, reader)| (*core, reader.taken()));
+        let taken: Vec<_> = taken.collect();
         let reached = self.order.state().records.head();
         self.sights.note(Point::WentBack);
         self.begin(start)?;
         self.past.hold.extend(lengths);
+        self.past.taken.extend(taken);
         // Up to where the orders part nothing has to be applied again. What cannot be read is.
         let _ = self.take_up(reached);
         Ok(())
@@ -239,6 +246,7 @@ impl<V: Verify> Engine<V> {
     pub fn start_over(&mut self) -> Result<(), ResumeError> {
         self.past.search = AnchorSearch::new(self.past.search.pace());
         self.past.hold.clear();
+        self.past.taken.clear();
         self.sights.note(Point::StartedOver);
         self.begin(Start::default())?;
         self.recorded.clear();

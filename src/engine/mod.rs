@@ -268,10 +268,11 @@ impl<V: Verify> Engine<V> {
     /// Takes verified blocks of a core, the first of them at `from`. Blocks that are here already are passed over.
     pub fn ingest(&mut self, core: CoreKey, from: Index, blocks: &[Bytes]) {
         let base = self.dag.base_length(&core);
+        let taken = self.past.taken.get(&core).copied().unwrap_or_default();
         let reader = self
             .readers
             .entry(core)
-            .or_insert_with(|| Reader::new(core, base));
+            .or_insert_with(|| Reader::new(core, base, taken));
         let before = reader.held();
         for (index, block) in (from.0..).zip(blocks) {
             reader.take(Index(index), block, &self.verify);

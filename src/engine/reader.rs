@@ -65,19 +65,23 @@ pub(super) struct Reader {
     open: usize,
     /// Complete batches that the set does not have yet.
     complete: VecDeque<NewBatch>,
+    /// Up to here batches took part in the order before the engine went back: the clock is not asked again.
+    taken: Length,
     frozen: Option<Frozen>,
 }
 
 impl Reader {
-    /// Of a writer whose blocks are forgotten up to this length, and of which none is here.
+    /// Of a writer whose blocks are forgotten up to `base`, and of which none is here. Batches up to `taken` took part in
+    /// the order before.
     #[must_use]
-    pub(super) const fn new(key: CoreKey, base: Length) -> Self {
+    pub(super) const fn new(key: CoreKey, base: Length, taken: Length) -> Self {
         Self {
             key,
             base: base.0,
             blocks: Vec::new(),
             open: 0,
             complete: VecDeque::new(),
+            taken,
             frozen: None,
         }
     }
@@ -140,10 +144,20 @@ impl Reader {
         Some(&first.links)
     }
 
-    /// When the next complete batch may be taken.
+    /// Up to where batches were taken, now or before the engine went back.
+    #[must_use]
+    pub(super) fn taken(&self) -> Length {
+        let now = self.complete.front().map_or(self.base + self.open as u64, |batch| batch.first.0 - 1);
+        self.taken.max(Length(now))
+    }
+
+    /// When the next complete batch may be taken. What was taken before may be taken at once, wherever the clock went.
     #[must_use]
     pub(super) fn due(&self) -> Option<Timestamp> {
         let batch = self.complete.front()?;
+        if batch.last <= self.taken {
+            return Some(Timestamp::default());
+        }
         let newest = self
             .blocks_of(batch.first, batch.last)
             .iter()

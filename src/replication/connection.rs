@@ -229,10 +229,17 @@ impl Connection {
         self.stream.output()
     }
 
+    /// Bytes that wait to be written. Answers to a batch that is still read count, though they are sealed together when
+    /// it ends.
+    #[must_use]
+    pub fn unsent(&mut self) -> usize {
+        self.stream.output().len().saturating_add(self.mux.corked())
+    }
+
     /// False while enough waits to be written: nothing more should be sent then.
     #[must_use]
     pub fn is_writable(&mut self) -> bool {
-        !self.is_over && self.connected.is_some() && self.stream.output().len() < self.settings.output_bytes
+        !self.is_over && self.connected.is_some() && self.unsent() < self.settings.output_bytes
     }
 
     /// The network ended the stream, or we did: all channels close.
@@ -524,6 +531,32 @@ mod tests {
             matches!(trickle, Some(ConnectionError::Unfinished { .. })),
             "{trickle:?}"
         );
+    }
+
+    #[test]
+    fn answers_to_a_batch_that_is_still_read_are_waiting_to_be_written() {
+        let (mut a, mut b) = pair();
+        talk(&mut a, &mut b, Mono(0));
+        let (from, to) = (a.open(&CHAT).unwrap(), b.open(&CHAT).unwrap());
+        talk(&mut a, &mut b, Mono(0));
+        a.cork();
+        for question in 0..8 {
+            a.send(from, 0, &[question]).unwrap();
+        }
+        a.uncork();
+        b.receive(&a.output().split(), Mono(0));
+        let answer = vec![0; ConnectionSettings::default().output_bytes / 4];
+        let mut answered = 0;
+        while let Some(event) = b.poll().unwrap() {
+            if matches!(event, Event::Channel(mux::Event::Message { .. })) && b.is_writable() {
+                b.send(to, 1, &answer).unwrap();
+                answered += 1;
+            }
+        }
+        assert_eq!(answered, 4, "the others wait until these are written");
+        assert!(!b.is_writable());
+        b.output().clear();
+        assert!(b.is_writable(), "the batch ended, and all of it was written");
     }
 
     #[test]

@@ -57,8 +57,12 @@ impl Invariant for AppendLinks {
                 let ordered = before.ordered.clone();
                 let first = Length(before.own.0 + 1);
                 let reached = self.reached(look, first);
+                // A stranger's batch may have left the order before the append: apply decides, and an undo asks it again.
+                let is_member = |key: &CoreKey| look.writers.iter().any(|writer| writer.key == *key);
                 let left = ordered.iter().find(|(core, length)| {
-                    **core != look.local && reached.get(*core).copied().unwrap_or_default() < **length
+                    **core != look.local
+                        && is_member(core)
+                        && reached.get(*core).copied().unwrap_or_default() < **length
                 });
                 if let Some((core, length)) = left {
                     return Err(format!(
@@ -77,7 +81,12 @@ impl Invariant for AppendLinks {
             let before = Before {
                 life: replica.life,
                 own,
-                ordered: look.order.iter().map(|entry| (entry.key, entry.length)).collect(),
+                ordered: look
+                    .order
+                    .iter()
+                    .filter(|entry| look.writers.iter().any(|writer| writer.key == entry.key))
+                    .map(|entry| (entry.key, entry.length))
+                    .collect(),
             };
             self.before.insert(replica.replica, before);
         }

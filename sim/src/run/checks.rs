@@ -128,7 +128,8 @@ impl Checks {
         if let Some(first) = first.filter(|_| self.is_clean()) {
             self.judge(group, looks, now, first, verify);
         }
-        if self.is_clean() && looks.len() > 1 && self.claims.is_whole() {
+        // Where a log has two continuations each may hold another one to the end.
+        if self.is_clean() && looks.len() > 1 && self.claims.is_whole() && !self.claims.may_fork() {
             let zero = self
                 .counts()
                 .into_iter()

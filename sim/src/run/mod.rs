@@ -489,7 +489,9 @@ impl<'a, S: Lane> Simulation<'a, S> {
 
     /// Whoever lost a peer noticed it after a while, and connected again, though nobody had anything to say.
     fn connected(&mut self) -> Result<(), SimError> {
+        // Only those that run: nobody looks after the streams of a machine without power.
         let replicas: Vec<_> = (0..self.scenario.replicas)
+            .filter(|replica| self.group.db(*replica).is_some())
             .map(|replica| self.group.id(replica))
             .collect();
         let dead = self.world.dead_streams(&replicas);

@@ -81,6 +81,10 @@ impl BatchWriter {
         self.bytes.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The batch, if anything was added.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         self.bytes.has_remaining().then(|| self.bytes.split().freeze())

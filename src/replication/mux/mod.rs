@@ -266,6 +266,12 @@ impl Mux {
                 && (self.held_bytes > self.settings.held_bytes || self.offers >= self.settings.offers))
     }
 
+    /// Bytes that were written and wait for their batch to be full, or uncorked.
+    #[must_use]
+    pub fn corked(&self) -> usize {
+        self.batch.len()
+    }
+
     /// True when everything that came in was given out.
     #[must_use]
     pub fn is_drained(&self) -> bool {

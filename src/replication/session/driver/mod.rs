@@ -487,7 +487,7 @@ impl<E: Env> Driver<E> {
             have: 0,
             want: 0,
             is_synced: !self.standing.is_empty(),
-            unsent: self.connection.output().len(),
+            unsent: self.connection.unsent(),
             unanswered: 0,
             ..self.now
         };
