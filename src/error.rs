@@ -54,6 +54,26 @@ pub enum Error {
         /// The key of the local writer.
         local: CoreKey,
     },
+    /// Peers may have entries of the own log that are not here, and none of them could be asked.
+    #[error(
+        "the log of the local writer {local} may go on at peers: connect to one that has it, write with a new key pair, \
+         or open with Builder::whole_log if nothing was written elsewhere"
+    )]
+    Unconfirmed {
+        /// The key of the local writer.
+        local: CoreKey,
+    },
+    /// The own log has two continuations, as when it is written on two machines: no peer takes anything more of it.
+    #[error(
+        "the log of the local writer {local} was written twice from block {length} on at the latest: write with a new key \
+         pair"
+    )]
+    Contradicted {
+        /// The key of the local writer.
+        local: CoreKey,
+        /// A length of which there are two.
+        length: u64,
+    },
     /// The call came out of apply or of the update hook, and would wait for them.
     #[error("called from inside of apply or of the update hook, which it would have to wait for")]
     Reentrant,
@@ -126,7 +146,11 @@ impl Error {
         match self {
             Self::Closed => ErrorKind::Closed,
             Self::Invalid { .. } => ErrorKind::Invalid,
-            Self::NotWritable { .. } | Self::Reentrant | Self::InUse => ErrorKind::Denied,
+            Self::NotWritable { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Contradicted { .. }
+            | Self::Reentrant
+            | Self::InUse => ErrorKind::Denied,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Peer { .. } => ErrorKind::PeerMisbehaved,

@@ -8,6 +8,8 @@
 
 #[path = "engine/mishaps.rs"]
 mod mishaps;
+#[path = "engine/restore.rs"]
+mod restore;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::own_log::Origin;
 use super::shell::Shared;
 use super::shell::store::Opened;
 use super::trees::DatabaseTrees;
@@ -30,6 +31,8 @@ pub struct Builder<E: Env> {
     settings: Settings,
     identity: Option<Seed>,
     admit: Option<Admit>,
+    is_restored: bool,
+    has_whole_log: bool,
 }
 
 impl<E: Env> Builder<E> {
@@ -46,6 +49,8 @@ impl<E: Env> Builder<E> {
             settings: Settings::default(),
             identity: None,
             admit: None,
+            is_restored: false,
+            has_whole_log: false,
         }
     }
 
@@ -126,6 +131,27 @@ impl<E: Env> Builder<E> {
         self
     }
 
+    /// Says that the directory is an older copy, such as a backup: peers may have entries of the own log that are not
+    /// here. Then, as with a key pair of which nothing is here, [`Autobee::append`] first waits for a peer, fetches what
+    /// that has of the log, and is refused when none comes; so it is at later openings, until a peer came.
+    ///
+    /// It helps as far as that peer knows: entries that reached nobody but the lost directory, or only peers that are
+    /// away, are unknown to it.
+    #[must_use]
+    pub fn restored(mut self) -> Self {
+        self.is_restored = true;
+        self
+    }
+
+    /// Says that nothing was written with the key pair of the local writer that is not here: no peer is waited for
+    /// before the first append. For a key pair that was made just now. Where it is not so, the log gets two
+    /// continuations, and peers take nothing more of it.
+    #[must_use]
+    pub fn whole_log(mut self) -> Self {
+        self.has_whole_log = true;
+        self
+    }
+
     /// Opens the database and applies what is there.
     ///
     /// # Errors
@@ -134,7 +160,13 @@ impl<E: Env> Builder<E> {
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         self.settings.check()?;
         let verify = self.store.env().crypto().clone();
+        let origin = Origin {
+            is_joined_as: self.key.is_some() && self.key_pair.is_some(),
+            is_restored: self.is_restored,
+            is_complete: self.has_whole_log,
+        };
         let mut opened = Opened::open(self.store, self.key, self.encryption_key, self.key_pair).await?;
+        let unconfirmed = opened.doubt(origin).await?;
         let (trees, mut record, mut checkpoints) = DatabaseTrees::open(&opened, &self.settings).await?;
         let local = opened.logs.local();
         let options = || EngineOptions {
@@ -213,7 +245,7 @@ impl<E: Env> Builder<E> {
             self.settings,
             sessions,
             engine,
-            opened,
+            (opened, unconfirmed),
             (trees, record),
             self.update,
         );

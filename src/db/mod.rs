@@ -12,6 +12,7 @@
 mod builder;
 mod event;
 mod machine;
+mod own_log;
 mod session;
 mod settings;
 mod shell;
@@ -31,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use builder::Builder;
 pub use event::{Event, Events};
 pub use machine::Stalled;
+pub use own_log::Unconfirmed;
 pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
 pub use status::{PeerProgress, Pending, Status, WriterProgress};

@@ -40,8 +40,11 @@ pub struct ReplicatorSettings {
     pub pull_messages: usize,
     /// Bytes of blocks that are made for a peer before it is another core's turn.
     pub pull_bytes: usize,
-    /// Whether longer lengths and other forks of peers are taken over. False for a core that only we write.
+    /// Whether longer lengths and other forks of peers are taken over. An own log is longer at peers when it was written
+    /// elsewhere with the same key pair, or when this copy of it is an older one.
     pub follow: bool,
+    /// Whether the log is written here: then it is made sure that peers have the same.
+    pub is_owner: bool,
 }
 
 impl ReplicatorSettings {
@@ -79,6 +82,7 @@ impl Default for ReplicatorSettings {
             pull_messages: 32,
             pull_bytes: 64 * 1024,
             follow: true,
+            is_owner: false,
         }
     }
 }

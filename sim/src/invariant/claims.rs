@@ -81,7 +81,7 @@ impl Claims {
                 Action::Pause { replica } => {
                     claims.paused.insert(*replica);
                 }
-                Action::Restore { replica } => {
+                Action::Restore { replica, .. } => {
                     claims.forking.insert(*replica);
                     claims.forgetful.insert(*replica);
                 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use autobee::wire::Link;
 use bytes::Bytes;
 
 use super::{Invariant, Look, Moment};
@@ -83,14 +84,28 @@ impl Invariant for ToldTruth {
                 let is_known = progress.record.is_some() && is_there(progress.key);
                 progress.pending.is_some() && is_known && !progress.is_stalled
             });
-            if let Some(progress) = waiting.filter(|_| moment.claims.lost.is_empty()) {
+            // Where a peer took over a length of which nobody has all blocks any more, shorter proofs do not fit it.
+            let is_gone = |link: &Link| {
+                let log = |look: &Look| look.progress.iter().find(|log| log.key == link.key).cloned();
+                let length = log(look).map(|log| log.length).unwrap_or_default();
+                let mut open = moment.open();
+                !is_there(link.key) && open.all(|(_, other)| log(other).is_none_or(|log| log.have < length))
+            };
+            let is_lost = !moment.claims.lost.is_empty() || look.missing.iter().any(is_gone);
+            if let Some(progress) = waiting.filter(|_| !is_lost) {
+                let missing: Vec<_> = look
+                    .missing
+                    .iter()
+                    .map(|link| moment.block(&link.key, link.length))
+                    .collect();
                 return fail(format!(
-                    "at rest, {} of {} blocks of {} are applied, {} are here, and it waits for {:?}",
+                    "at rest, {} of {} blocks of {} are applied, {} are here, and it waits for {:?}; missing is {:?}",
                     progress.applied,
                     progress.length,
                     moment.name_of(&progress.key),
                     progress.have,
-                    progress.pending
+                    progress.pending,
+                    missing
                 ));
             }
         }

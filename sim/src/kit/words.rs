@@ -125,7 +125,7 @@ fn action(action: &Action) -> String {
         Action::Reopen { replica, .. } => format!("r{replica} closes and starts again"),
         Action::Wipe { replica } => format!("r{replica} loses its directory"),
         Action::Backup { replica } => format!("r{replica} is backed up"),
-        Action::Restore { replica } => format!("r{replica} goes on from its backup"),
+        Action::Restore { replica, .. } => format!("r{replica} goes on from its backup"),
         Action::Disk { replica, faults } if *faults == DiskFaults::default() => {
             format!("the disk of r{replica} is sound again")
         }

@@ -102,6 +102,7 @@ impl Peer {
             logs,
             record,
             strangers_waiting_max: None,
+            is_unconfirmed: false,
             planted: Planted::default(),
             is_traced: false,
         };

@@ -83,10 +83,11 @@ impl<S: Lane> Simulation<'_, S> {
                 let disk = self.world.disk(id(replica));
                 self.group.keep_backup(*replica, disk.snapshot());
             }
-            Action::Restore { replica } => {
+            Action::Restore { replica, told } => {
                 if let Some(backup) = self.group.backup(*replica) {
                     self.group.crash(&self.world, *replica, Crash::Kill);
                     self.world.set_disk(id(replica), &backup);
+                    self.group.tell_restored(*replica, *told);
                     self.group.restart(&self.world, *replica);
                 }
             }

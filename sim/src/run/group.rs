@@ -49,6 +49,8 @@ struct Member<E: Env> {
     booted: bool,
     /// How often it was started.
     life: u32,
+    /// It is told at the next start that its directory is an older copy.
+    is_restored: bool,
     /// Virtual time from which its clock counts.
     since: Duration,
     /// That of its latest start.
@@ -101,6 +103,7 @@ impl<E: Env> Group<E> {
                 name,
                 booted: false,
                 life: 0,
+                is_restored: false,
                 since: world.now(),
                 is_lost: false,
                 settings: settings.clone(),
@@ -169,6 +172,11 @@ impl<E: Env> Group<E> {
     }
 
     /// Starts a crashed replica again; one that never ran or is lost stays down, one that runs goes on.
+    /// Whether a replica is told, when it starts the next time, that its directory is an older copy.
+    pub(super) fn tell_restored(&self, replica: usize, is_restored: bool) {
+        self.lock().replicas[replica].is_restored = is_restored;
+    }
+
     pub(super) fn restart(&self, world: &impl Lane<Env = E>, replica: usize) {
         let (id, is_lost) = {
             let mut members = self.lock();
@@ -274,6 +282,9 @@ impl<E: Env> Group<E> {
         }
         if encrypted {
             builder = builder.encryption_key(ENCRYPTION_KEY);
+        }
+        if std::mem::take(&mut self.lock().replicas[replica].is_restored) {
+            builder = builder.restored();
         }
         Ok((builder.open().await?, store))
     }

@@ -47,7 +47,7 @@ fn actions() -> Vec<Action> {
         },
         Action::Wipe { replica },
         Action::Backup { replica },
-        Action::Restore { replica },
+        Action::Restore { replica, told: true },
         Action::Disk { replica, faults },
         Action::Pause { replica },
         Action::Resume { replica },

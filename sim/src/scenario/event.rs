@@ -114,6 +114,9 @@ pub enum Action {
     Restore {
         /// Which.
         replica: usize,
+        /// It is told so, see [`autobee::db::Builder::restored`].
+        #[serde(default)]
+        told: bool,
     },
     /// From now on this goes wrong on the disk of a replica.
     Disk {
@@ -224,7 +227,7 @@ impl Action {
             | Self::Reopen { replica, .. }
             | Self::Wipe { replica }
             | Self::Backup { replica }
-            | Self::Restore { replica }
+            | Self::Restore { replica, .. }
             | Self::Disk { replica, .. }
             | Self::Drift { replica, .. }
             | Self::Skew { replica, .. } => vec![*replica],

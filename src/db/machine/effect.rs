@@ -81,6 +81,8 @@ pub enum Input<L> {
         /// Whether it may be written without being a member.
         optimistic: bool,
     },
+    /// A peer sent all that it has of the own log, or it is known that none has more.
+    Confirmed,
     /// Who appended went away.
     Abandoned,
     /// Order and apply what is here.

@@ -82,6 +82,8 @@ pub struct Parts<C, L: StoredLog> {
     pub record: TreeRecord,
     /// Strangers' cores of one announcer that wait; `None` for the usual number.
     pub strangers_waiting_max: Option<usize>,
+    /// Whether peers may have more of the own log: then nothing is written until [`Input::Confirmed`].
+    pub is_unconfirmed: bool,
     /// Slips that are to be made.
     pub planted: Planted,
     /// Whether a simulator wants to be told of everything.
@@ -127,6 +129,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             logs,
             record,
             strangers_waiting_max,
+            is_unconfirmed,
             planted,
             is_traced,
         } = parts;
@@ -138,7 +141,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             crypto,
             logs,
             record,
-            own: Own::default(),
+            own: Own {
+                is_unconfirmed,
+                ..Own::default()
+            },
             wanted: Wanted::new(strangers),
             gather: Gather::new(settings.heal_gather, planted),
             alarm: None,
@@ -201,6 +207,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 if let Err(error) = self.begin(&values, optimistic, now) {
                     self.own.outcome = Some(Err(error));
                 }
+            }
+            Input::Confirmed => {
+                self.own.is_unconfirmed = false;
+                self.effects.push(Effect::Drain);
             }
             Input::Abandoned => self.abandon(),
             Input::Drain { applies_max } => self.drain(applies_max, now),

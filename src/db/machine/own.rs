@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::log::StoredLog;
 use super::logs::Logs;
 use super::record::Write;
-use super::{Effect, Machine, Now};
+use super::{Effect, Machine, Now, Stalled};
 use crate::crypto::CoreKey;
 use crate::engine::{ComposeError, OwnBatch};
 use crate::env::{Crypto, Point, Slip, TraceEvent};
@@ -32,6 +32,8 @@ pub(super) struct Own {
     pub(super) pending: Option<Pending>,
     /// What became of the last one that somebody waits for.
     pub(super) outcome: Option<Result<(Length, Seq), Error>>,
+    /// Peers may have more of the own log than is here: what would be written might stand where other entries do.
+    pub(super) is_unconfirmed: bool,
 }
 
 /// In the engine, not in the log.
@@ -47,7 +49,19 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         if self.is_closed {
             return Err(Error::Closed);
         }
-        let (length, taken) = (self.logs.local_length()?, self.logs.taken(&self.logs.local()));
+        let local = self.logs.local();
+        if self.own.is_unconfirmed {
+            return Err(Error::Unconfirmed { local });
+        }
+        if let Some(Stalled::Conflict { length, .. }) = self.logs.stalled(&local) {
+            let length = *length;
+            return Err(Error::Contradicted { local, length });
+        }
+        let length = self.logs.local_length().map_err(|error| match error {
+            CoreError::Signatures { length, .. } => Error::Contradicted { local, length },
+            error => error.into(),
+        })?;
+        let taken = self.logs.taken(&local);
         if taken < length {
             return Err(Error::Corrupt {
                 file: "store".into(),
@@ -84,6 +98,14 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// Begins the batch that acknowledges a stranger's, if one is owed. True when there is more to drain now.
     pub(super) fn begin_ack(&mut self, now: Now) -> bool {
+        let local = self.logs.local();
+        let is_whole = self
+            .logs
+            .local_length()
+            .is_ok_and(|length| length == self.logs.taken(&local));
+        if self.own.is_unconfirmed || !is_whole {
+            return false;
+        }
         let Self { engine, logs, .. } = self;
         let batch = engine.append_ack(now.wall, |key| manifest(logs, key));
         // Nobody waits for an acknowledgement: what cannot be acknowledged is not.
@@ -105,11 +127,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let log = self.logs.get(&self.logs.local()).ok_or(CoreError::Unknown)?;
         let length = log.length()?;
         if batch.first().0 != length + 1 {
-            return Err(Error::Internal {
-                what: format!(
-                    "the local log has {length} blocks, and the next entry is its block {}",
-                    batch.first().0
-                ),
+            // Entries of it came from a peer while this batch was applied.
+            return Err(Error::Contradicted {
+                local: self.logs.local(),
+                length: batch.first().0,
             });
         }
         let pair = log.key_pair()?.ok_or(CoreError::NotWritable)?;

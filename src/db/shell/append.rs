@@ -28,6 +28,7 @@ impl<E: Env> Shared<E> {
     ) -> Result<(Length, Seq), Error> {
         self.check_entry()?;
         let _turn = self.appending.lock().await;
+        self.own_log_is_whole().await?;
         // A batch links what is applied here, so what is here must be applied first.
         self.drain().await?;
         if self.env.buggify("late_append") {

@@ -4,6 +4,7 @@
 mod append;
 mod drain;
 mod lock;
+mod own_log;
 pub(super) mod store;
 mod tasks;
 mod timer;
@@ -20,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::machine::{
     Effect, Input, Machine, Now, Parts, Published, StoredLog as _, TreeRecord, Write, Written,
 };
+use super::own_log::Unconfirmed;
 use super::trees::DatabaseTrees;
 use super::update::{UpdateHook, Updates};
 use super::{Event, Session, Settings};
@@ -51,6 +53,8 @@ pub(super) struct Shared<E: Env> {
     pub(super) settings: Settings,
     pub(super) key: CoreKey,
     pub(super) local: CoreKey,
+    /// Why peers may have more of the own log than is here.
+    unconfirmed: Mutex<Option<Unconfirmed>>,
     /// Of an encrypted database.
     pub(super) keys: Option<DatabaseKeys>,
     pub(super) trees: DatabaseTrees<E>,
@@ -88,7 +92,7 @@ impl<E: Env> Shared<E> {
         settings: Settings,
         sessions: SessionSettings,
         engine: Engine<E::Crypto>,
-        opened: Opened<E>,
+        (opened, unconfirmed): (Opened<E>, Option<Unconfirmed>),
         (trees, record): (DatabaseTrees<E>, TreeRecord),
         update: Option<UpdateHook>,
     ) -> Arc<Self> {
@@ -108,6 +112,7 @@ impl<E: Env> Shared<E> {
             logs,
             record,
             strangers_waiting_max: Some(knob::STRANGERS_WAITING.size(&env, super::machine::WAITING_MAX)),
+            is_unconfirmed: unconfirmed.is_some(),
             planted: store.planted(),
             is_traced: E::SIM,
         };
@@ -118,6 +123,7 @@ impl<E: Env> Shared<E> {
             settings,
             key,
             local: local.key(),
+            unconfirmed: Mutex::new(unconfirmed),
             keys,
             trees,
             holds: Mutex::new(holds),

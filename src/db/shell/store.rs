@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{CoreKey, KeyPair};
 use crate::db::machine::{Logs, StoredLog};
+use crate::db::own_log::{Origin, Unconfirmed};
 use crate::engine::encryption::DatabaseKeys;
 use crate::env::{Env, watch};
 use crate::error::Error;
@@ -20,10 +21,13 @@ use crate::hypercore::{
     Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Events, Hold,
     SessionOptions,
 };
+use crate::store::Seq;
 
 const REFERRER: &str = "referrer";
 const LOCAL: &str = "autobee/local";
 const ENCRYPTION: &str = "autobee/encryption";
+/// Why peers may have more of the own log, as long as that is so: a name of our own.
+const UNCONFIRMED: &str = "autobee/unconfirmed";
 /// What earlier versions of the original call [`LOCAL`].
 const LOCAL_LEGACY: &str = "autobase/local";
 /// The name of the local writer in the store.
@@ -42,15 +46,14 @@ const ALL: DownloadRange = DownloadRange {
 /// A core that is open, and is fetched from peers as long as it is.
 pub(in crate::db) struct OpenLog<E: Env> {
     core: Core<E>,
-    /// None for the core that only we write.
-    _download: Option<Download<E>>,
+    _download: Download<E>,
 }
 
 impl<E: Env> OpenLog<E> {
-    /// Asks peers for the blocks of a core from now on.
-    fn new(core: Core<E>, local: &CoreKey) -> Result<Self, CoreError> {
-        let is_fetched = core.key() != *local;
-        let download = is_fetched.then(|| core.download(ALL)).transpose()?;
+    /// Asks peers for the blocks of a core from now on. Of the own one they have none that is not here, unless this is
+    /// an older copy of it.
+    fn new(core: Core<E>) -> Result<Self, CoreError> {
+        let download = core.download(ALL)?;
         Ok(Self {
             core,
             _download: download,
@@ -198,12 +201,12 @@ impl<E: Env> Opened<E> {
         let bootstrap = bootstrap.session(encrypted.clone()).await?;
         let local_key = local.key();
         let database_keys = keys;
-        let local = Arc::new(OpenLog::new(local, &local_key)?);
+        let local = Arc::new(OpenLog::new(local)?);
         let mut logs = Logs::new(local_key);
         logs.add(Arc::clone(&local))?;
         let mut add = |core: Core<E>| -> Result<(), CoreError> {
             if !logs.has(&core.key()) {
-                logs.add(Arc::new(OpenLog::new(core, &local_key)?))?;
+                logs.add(Arc::new(OpenLog::new(core)?))?;
             }
             Ok(())
         };
@@ -227,10 +230,40 @@ impl<E: Env> Opened<E> {
     }
 }
 
+impl<E: Env> Opened<E> {
+    /// Why peers may have more of the own log than is here. It is kept until a peer said otherwise.
+    pub(in crate::db) async fn doubt(&self, origin: Origin) -> Result<Option<Unconfirmed>, Error> {
+        let local = self.local.core();
+        let kept = local.user_data(UNCONFIRMED)?;
+        let found = match kept.as_deref().map(Unconfirmed::named) {
+            _ if origin.is_complete => None,
+            Some(kept) => Some(kept),
+            None if origin.is_restored => Some(Unconfirmed::Restored),
+            None if self.store.recovered().missing.is_some() => Some(Unconfirmed::CutOff),
+            None if origin.is_joined_as && local.length()? == 0 => Some(Unconfirmed::KeyPair),
+            None => None,
+        };
+        let name = found.map(|found| Bytes::from_static(found.name().as_bytes()));
+        if name != kept {
+            let ((), seq) = self
+                .store
+                .transact(|change| change.set_user_data(local, UNCONFIRMED, name))?;
+            self.store.synced(seq).await?;
+        }
+        Ok(found)
+    }
+}
+
+/// Nothing speaks any more for entries of the own log elsewhere. Gives the commit that says so.
+pub(super) fn confirm<E: Env>(store: &Corestore<E>, local: &OpenLog<E>) -> Result<Seq, CoreError> {
+    let ((), seq) = store.transact(|change| change.set_user_data(&local.core, UNCONFIRMED, None))?;
+    Ok(seq)
+}
+
 /// Opens a core that takes part.
 pub(super) async fn open_log<E: Env>(
     store: &Corestore<E>,
-    (database, local): (CoreKey, CoreKey),
+    database: CoreKey,
     keys: Option<&DatabaseKeys>,
     key: CoreKey,
 ) -> Result<OpenLog<E>, CoreError> {
@@ -241,7 +274,7 @@ pub(super) async fn open_log<E: Env>(
         let database = Bytes::copy_from_slice(database.as_bytes());
         change.set_user_data(&core, REFERRER, Some(database))
     })?;
-    OpenLog::new(core, &local)
+    OpenLog::new(core)
 }
 
 /// Makes a core none of this database's when that is opened again.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::demand::RangeDemand;
 use super::fork::Probe;
-use super::peer::Peer;
+use super::peer::{Comparison, Peer};
 use super::{PeerId, RangeId, Replicator};
 use crate::env::{Mono, Point};
 use crate::hypercore::merkle::Seek;
@@ -65,6 +65,13 @@ impl Replicator {
                 sent: now,
             };
             self.probes.insert(id, probe);
+            return Ok(Some(Message::Request(message)));
+        }
+        if let Some(message) = self.next_comparison(id) {
+            let message = self.start(id, message, now);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.compared = Comparison::Asked(message.id);
+            }
             return Ok(Some(Message::Request(message)));
         }
         if let Some(message) = self.next_upgrade(id, now) {

@@ -2,18 +2,20 @@
 //!
 //! A peer that sent a wrong proof is asked nothing more but this: the signature over the length that both sides have. Two
 //! valid signatures over different trees are the owner's doing, and end the replication of the core for good; anything
-//! else is the peer's.
+//! else is the peer's. Who found two shows the peer the one that it does not have, as the original does: the peer may be
+//! the owner, whose copy of the log is an older one, or written on two machines.
 //!
 //! Source: spec/replication.md 8.2.
 
 use std::time::Duration;
 
+use super::peer::Comparison;
 use super::{Fault, PeerId, Replicator};
 use crate::env::Mono;
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::{Proof, ProofError, Request, UpgradeRequest};
-use crate::replication::core::Core;
-use crate::replication::message::{Message, RequestMessage};
+use crate::replication::core::{Answer, Core, Outcome, State};
+use crate::replication::message::{DataMessage, Message, RequestMessage};
 
 /// How long the answer may take.
 const CHECK_TIME: Duration = Duration::from_secs(5);
@@ -60,19 +62,92 @@ impl Replicator {
         self.ask_nothing_more(id);
     }
 
-    /// Takes the answer.
+    /// The owner of the core asks a peer that has as much of it as there is here, once: of two logs of one length neither
+    /// side would ask for more, and a block that is appended to either fits to that one only.
+    pub(super) fn next_comparison(&self, id: PeerId) -> Option<RequestMessage> {
+        let State { fork, length, .. } = self.known;
+        let peer = self.peers.get(&id)?;
+        let is_as_long = peer.sync.fork == fork && peer.sync.length == length && length > 0;
+        let due = self.settings.is_owner && is_as_long && peer.compared == Comparison::Due;
+        due.then(|| {
+            self.request(Request {
+                upgrade: Some(UpgradeRequest { start: 0, length }),
+                ..Request::default()
+            })
+        })
+    }
+
+    /// Takes what the peer has for the own log.
+    pub(super) fn receive_comparison(
+        &mut self,
+        id: PeerId,
+        proof: &Proof,
+        core: &mut impl Core,
+    ) -> Result<(), CoreError> {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.compared = Comparison::Done;
+        }
+        self.find_contradiction(proof, core)?;
+        Ok(())
+    }
+
+    /// True when the owner signed two logs of the length that the proof is about.
+    fn find_contradiction(&mut self, proof: &Proof, core: &mut impl Core) -> Result<bool, CoreError> {
+        let evidence = self.evidence_of(proof, core)?;
+        let is_contradicted = matches!(core.check_conflict(proof)?, Outcome::Done(true));
+        if is_contradicted {
+            self.evidence = evidence;
+        }
+        Ok(is_contradicted)
+    }
+
+    /// Takes the answer, or what a peer shows that has found a contradiction itself: that once from each peer.
     pub(super) fn receive_check(
         &mut self,
         id: PeerId,
         proof: &Proof,
         core: &mut impl Core,
     ) -> Result<(), CoreError> {
-        if self.peers.get(&id).is_some_and(|peer| peer.check.is_some()) {
-            // Whatever comes of it, the first proof was wrong.
-            let _ = core.check_conflict(proof)?;
-            self.end_check(id);
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return Ok(());
+        };
+        if peer.check.is_none() && std::mem::replace(&mut peer.has_shown, true) {
+            return Ok(());
         }
+        if self.find_contradiction(proof, core)? {
+            // It was the owner's doing, and not the peer's.
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.check = None;
+            }
+            return Ok(());
+        }
+        // Nothing follows for the owner, and a proof that led to a check was wrong.
+        self.end_check(id);
         Ok(())
+    }
+
+    /// The own side of the length that a proof is about: once the core is contradicted nothing can be proven of it.
+    fn evidence_of(&self, proof: &Proof, core: &impl Core) -> Result<Option<DataMessage>, CoreError> {
+        let Some(upgrade) = proof.upgrade.as_ref().filter(|upgrade| upgrade.start == 0) else {
+            return Ok(None);
+        };
+        let length = upgrade.length.min(self.known.length);
+        if length == 0 {
+            return Ok(None);
+        }
+        let request = Request {
+            upgrade: Some(UpgradeRequest { start: 0, length }),
+            ..Request::default()
+        };
+        Ok(match core.prove(&request, true)? {
+            Answer::Proof(proof) => Some(DataMessage { request: 0, proof }),
+            _ => None,
+        })
+    }
+
+    /// What proves the contradiction that was found.
+    pub(crate) const fn evidence(&self) -> Option<&DataMessage> {
+        self.evidence.as_ref()
     }
 
     /// There is no answer, or nothing to learn from it.

@@ -32,7 +32,7 @@ use self::fork::{Move, Probe};
 use self::peer::Peer;
 use self::requests::{InFlight, Requests};
 use super::core::{Look, State};
-use super::message::Message;
+use super::message::{DataMessage, Message};
 use super::settings::ReplicatorSettings;
 use crate::env::{Mono, Planted, Sights, Slip};
 use crate::hypercore::CoreError;
@@ -95,6 +95,8 @@ pub struct Replicator {
     /// Forks that peers were asked to prove.
     probes: BTreeMap<PeerId, Probe>,
     downloading: bool,
+    /// The own side of a contradiction that was found.
+    evidence: Option<DataMessage>,
     /// The core as it was last seen.
     known: State,
     events: VecDeque<Event>,
@@ -119,6 +121,7 @@ impl Replicator {
             moving: None,
             probes: BTreeMap::new(),
             downloading: true,
+            evidence: None,
             known: core.state()?,
             events: VecDeque::new(),
             planted: Planted::default(),

@@ -55,7 +55,21 @@ pub(super) struct Peer {
     pub(super) invalid: u32,
     /// What it is asked after a wrong proof.
     pub(super) check: Option<Check>,
+    pub(super) compared: Comparison,
+    /// It showed, unasked, what it took for a contradiction of the owner.
+    pub(super) has_shown: bool,
     pub(super) allowance: Allowance,
+}
+
+/// Whether a peer has the same own log as its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// It was not asked.
+    Due,
+    /// It was, with this request.
+    Asked(u64),
+    /// It answered.
+    Done,
 }
 
 /// How much more work the announcements of a peer may cause.
@@ -118,6 +132,8 @@ impl Peer {
             no_data: [0; 2],
             invalid: 0,
             check: None,
+            compared: Comparison::Due,
+            has_shown: false,
             allowance: Allowance::default(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Source: spec/replication.md 6.3, 6.7 and 6.9.
 
+use super::peer::Comparison;
 use super::requests::InFlight;
 use super::{Event, Fault, PeerId, Replicator, fork};
 use crate::env::{Mono, Point, Slip};
@@ -275,6 +276,14 @@ impl Replicator {
         if !fits(&request.message, &data.proof) {
             self.give_back(&request);
             self.count_misfit(id, &request.message, &data.proof);
+            return Ok(None);
+        }
+        if self
+            .peers
+            .get(&id)
+            .is_some_and(|peer| peer.compared == Comparison::Asked(data.request))
+        {
+            self.receive_comparison(id, &data.proof, core)?;
             return Ok(None);
         }
         if is_probe {

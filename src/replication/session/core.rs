@@ -56,10 +56,10 @@ impl<E: Env> SharedCore<E> {
         core: hypercore::Core<E>,
         settings: &ReplicatorSettings,
     ) -> Result<Arc<Self>, CoreError> {
-        let mut settings = settings.clone();
-        // A core that we alone write never takes over what others say of it.
-        let signers = core.manifest()?.map_or(0, |manifest| manifest.signers().len());
-        settings.follow &= !(core.is_writable() && signers <= 1);
+        let settings = ReplicatorSettings {
+            is_owner: core.is_writable(),
+            ..settings.clone()
+        };
         let (changes, wishes, events) = (core.changes()?, core.demand_changes()?, core.events()?);
         let offered = core.offered_state()?;
         let (pull_messages, pull_bytes) = (settings.pull_messages, settings.pull_bytes);
@@ -132,6 +132,11 @@ impl<E: Env> SharedCore<E> {
     ) -> Result<(), CoreError> {
         let state = &mut *self.lock();
         state.replicator.receive_data(peer, data, &mut state.core, now)
+    }
+
+    /// What proves to a peer that the owner of the core contradicted itself; none when it did not.
+    pub(super) fn evidence(&self) -> Option<DataMessage> {
+        self.lock().replicator.evidence().cloned()
     }
 
     /// After messages were received: others may have something to send now.

@@ -169,7 +169,8 @@ impl<'a, 'b> Faults<'a, 'b> {
             }
             _ => {
                 self.at(from, Action::Backup { replica });
-                self.at(to, Action::Restore { replica });
+                let told = self.choices.once_in(2);
+                self.at(to, Action::Restore { replica, told });
             }
         }
     }

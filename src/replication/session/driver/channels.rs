@@ -9,7 +9,7 @@ use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::env::Env;
 use crate::hypercore::CoreError;
 use crate::replication::capability;
-use crate::replication::message::{Handshake, PROTOCOL};
+use crate::replication::message::{Handshake, Message, PROTOCOL};
 use crate::replication::mux::{Channel, Open};
 use crate::replication::wakeup::{self, TopicPeer};
 use crate::wire::compact::{Decode as _, Encode as _};
@@ -105,11 +105,27 @@ impl<E: Env> Driver<E> {
     pub(super) fn survive(&mut self, channel: Channel, done: Result<(), CoreError>) -> Result<(), End> {
         match done {
             Ok(()) => Ok(()),
-            Err(CoreError::Closed | CoreError::Signatures { .. }) => {
+            Err(error @ (CoreError::Closed | CoreError::Signatures { .. })) => {
+                if matches!(error, CoreError::Signatures { .. }) {
+                    self.give_evidence(channel);
+                }
                 self.ban(channel);
                 Ok(())
             }
             Err(error) => Err(End::Store(error)),
+        }
+    }
+
+    /// Shows a peer what contradicts what it has: it may be the owner, and hear of it from nobody else.
+    fn give_evidence(&mut self, channel: Channel) {
+        let evidence = self
+            .channels
+            .get(&channel)
+            .and_then(|joined| joined.core.evidence());
+        if let Some(evidence) = evidence.map(|evidence| Message::Data(Box::new(evidence)))
+            && let Ok(payload) = evidence.encode_reusing(Vec::new())
+        {
+            let _ = self.connection.send(channel, evidence.kind(), &payload);
         }
     }
 

@@ -242,6 +242,8 @@ impl<E: Env> Driver<E> {
                     data += usize::from(self.held.is_some());
                 }
                 Event::Channel(mux::Event::Closed { channel, .. }) => {
+                    // What came before the end counts, and the end may be because of it.
+                    self.receive_held()?;
                     self.leave_topic(channel);
                     let Some(joined) = self.channels.remove(&channel) else {
                         continue;

@@ -1,0 +1,67 @@
+//! Asking peers for the end of the own log before anything is appended to it.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::{Shared, store};
+use crate::db::machine::Input;
+use crate::db::own_log::Unconfirmed;
+use crate::env::{Clock as _, Env, Point};
+use crate::error::Error;
+
+/// How often it is looked whether a peer sent all that it has.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl<E: Env> Shared<E> {
+    /// Why peers may have more of the own log than is here.
+    pub(in crate::db) fn unconfirmed(&self) -> Option<Unconfirmed> {
+        *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the own log is whole here, and, where that is in doubt, until a peer sent all that it has of it.
+    pub(super) async fn own_log_is_whole(self: &Arc<Self>) -> Result<(), Error> {
+        let clock = self.env.clock();
+        let deadline = clock.now() + self.settings.read_wait();
+        loop {
+            self.check_open()?;
+            let is_doubted = self.unconfirmed().is_some();
+            let is_whole = {
+                let machine = self.door.enter().await;
+                let log = machine.logs().get(&self.local).ok_or(Error::Closed)?;
+                let length = log.core().length();
+                // A contradicted log is told by whoever appends to it.
+                length.is_err() || length.ok() == log.core().contiguous_length().ok()
+            };
+            if is_whole && (!is_doubted || self.has_heard_out()) {
+                return if is_doubted { self.confirm().await } else { Ok(()) };
+            }
+            if clock.now() >= deadline {
+                return Err(Error::Unconfirmed { local: self.local });
+            }
+            clock.sleep_until((clock.now() + LOOK).min(deadline)).await;
+        }
+    }
+
+    /// True when some peer that is connected sent all that it has.
+    fn has_heard_out(&self) -> bool {
+        let sessions = self.door.sessions();
+        sessions.iter().any(|session| session.progress().is_synced)
+    }
+
+    /// Nothing speaks any more for entries of the own log elsewhere.
+    async fn confirm(self: &Arc<Self>) -> Result<(), Error> {
+        // What was fetched is applied by the drain that comes next, and durable before anything stands on it.
+        let seq = {
+            let machine = self.door.enter().await;
+            let log = machine.logs().get(&self.local).ok_or(Error::Closed)?;
+            store::confirm(&self.store, log)?
+        };
+        self.store.synced(seq).await?;
+        *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut machine = self.door.enter().await;
+        self.step(&mut machine, Input::Confirmed);
+        drop(machine);
+        self.env.sometimes(Point::OwnLogConfirmed, true);
+        Ok(())
+    }
+}
