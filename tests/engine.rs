@@ -8,6 +8,8 @@
 
 #[path = "engine/mishaps.rs"]
 mod mishaps;
+#[path = "engine/versions.rs"]
+mod versions;
 
 use std::path::PathBuf;
 use std::time::Duration;

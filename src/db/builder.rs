@@ -26,6 +26,8 @@ pub struct Builder<E: Env> {
     name: String,
     update: Option<UpdateHook>,
     apply: ApplyFn,
+    apply_version: u64,
+    rebuilds_in_background: bool,
     optimistic: bool,
     settings: Settings,
     identity: Option<Seed>,
@@ -42,6 +44,8 @@ impl<E: Env> Builder<E> {
             name: String::new(),
             update: None,
             apply: ApplyFn::new(OrderOnly),
+            apply_version: 0,
+            rebuilds_in_background: false,
             optimistic: true,
             settings: Settings::default(),
             identity: None,
@@ -85,6 +89,50 @@ impl<E: Env> Builder<E> {
     #[must_use]
     pub fn apply(mut self, apply: impl Apply) -> Self {
         self.apply = ApplyFn::new(apply);
+        self
+    }
+
+    /// The version of [`Builder::apply`]: give another number whenever it may answer anything else than before. It is 0 by
+    /// default, also where nothing was stored about it.
+    ///
+    /// It is stored with the view. When another one opens the database, nothing that the other one made counts: everything
+    /// is applied anew from the logs, behind what stands in the own cores of the view and of the system tree, which nobody
+    /// rewrites, so that what was said about them stays so. The end is what a peer comes to that joins with this version. The
+    /// number takes effect in the same commit as the end of the rebuild: after a crash on the way, either version opens the
+    /// database, and begins anew. [`Event::Rebuilt`](super::Event::Rebuilt) says that it is over, and
+    /// [`Status::rebuild`](super::Status::rebuild) how far it is.
+    ///
+    /// All peers should change at about the same time: as long as their applies differ, so may their views and records.
+    ///
+    /// ```
+    /// # use autobee::{Autobee, Corestore};
+    /// # use autobee::apply::OrderOnly;
+    /// # use autobee::env::memory::MemoryEnv;
+    /// # let env = MemoryEnv::new(1);
+    /// # env.run(async {
+    /// let open = async |version| {
+    ///     let store = Corestore::open_default(env.clone()).await?;
+    ///     Autobee::builder(store).apply(OrderOnly).apply_version(version).open().await
+    /// };
+    /// let db = open(1).await?;
+    /// db.append(b"hello").await?;
+    /// db.close().await?;
+    /// let db = open(2).await?; // the entry was applied by the second version
+    /// assert_eq!(db.stats().applies, 1);
+    /// # Ok::<(), autobee::Error>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    #[must_use]
+    pub fn apply_version(mut self, version: u64) -> Self {
+        self.apply_version = version;
+        self
+    }
+
+    /// Whether [`Builder::open`] returns before a rebuild is over that another [`Builder::apply_version`] causes. The view
+    /// is that of no entries until then; appends wait for it. By default it waits.
+    #[must_use]
+    pub fn rebuild_in_background(mut self, in_background: bool) -> Self {
+        self.rebuilds_in_background = in_background;
         self
     }
 
@@ -135,7 +183,8 @@ impl<E: Env> Builder<E> {
         self.settings.check()?;
         let verify = self.store.env().crypto().clone();
         let mut opened = Opened::open(self.store, self.key, self.encryption_key, self.key_pair).await?;
-        let (trees, mut record, mut checkpoints) = DatabaseTrees::open(&opened, &self.settings).await?;
+        let (trees, mut record, mut checkpoints) =
+            DatabaseTrees::open(&opened, &self.settings, self.apply_version).await?;
         let local = opened.logs.local();
         let options = || EngineOptions {
             key: opened.database,
@@ -184,6 +233,9 @@ impl<E: Env> Builder<E> {
             engine.set_portions(Portions::tuned(env));
         }
         engine.set_local(local);
+        if record.rebuild().is_some() {
+            engine.attest_anew();
+        }
         if let Some(keys) = &opened.keys {
             engine.set_keys(keys.clone());
         }
@@ -196,6 +248,8 @@ impl<E: Env> Builder<E> {
             skipped > 0 && skipped == checkpoints.len(),
         );
         sights.note_if(Point::TreesRebuilt, record.is_void());
+        sights.note_if(Point::ViewRebuilt, record.rebuild().is_some());
+        let waits = record.rebuild().is_none() || !self.rebuilds_in_background;
         sights.note_if(Point::EncryptedOpened, opened.keys.is_some());
         sights.report(env);
         env.trace(|| TraceEvent::Recovered {
@@ -217,7 +271,7 @@ impl<E: Env> Builder<E> {
             (trees, record),
             self.update,
         );
-        shared.start().await?;
+        shared.start(waits).await?;
         Ok(Autobee { shared })
     }
 }

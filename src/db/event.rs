@@ -31,6 +31,14 @@ pub enum Event {
         /// The reason that apply gave.
         reason: String,
     },
+    /// The view was rebuilt from the logs, because another version of apply made the one that was stored: see
+    /// [`Builder::apply_version`](super::Builder::apply_version). The first listener hears of it even when it comes later.
+    Rebuilt {
+        /// The version that made the view before.
+        from: u64,
+        /// The version that made this one.
+        to: u64,
+    },
     /// Something failed for which nobody waits: what was applied could not be stored, a log could not be opened or read.
     /// Nothing acknowledged is lost.
     Error {

@@ -33,7 +33,7 @@ pub use event::{Event, Events};
 pub use machine::Stalled;
 pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
-pub use status::{PeerProgress, Pending, Status, WriterProgress};
+pub use status::{PeerProgress, Pending, Rebuild, Status, WriterProgress};
 pub use trees::CoreLength;
 pub use update::Update;
 pub use view::{View, ViewChange};

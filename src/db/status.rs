@@ -44,9 +44,25 @@ pub struct Status {
     pub awaited: Option<MissingBlock>,
     /// Why this peer applies nothing any more.
     pub stopped: Option<String>,
+    /// How far a rebuild of the view is that another version of apply causes; none when there is none.
+    pub rebuild: Option<Rebuild>,
     /// What the opening of the store found: commits that were durable once and are missing, a checkpoint that was left
     /// aside, an unfinished write that was cut off.
     pub recovered: Recovered,
+}
+
+/// How far a rebuild of the view is, see [`Builder::apply_version`](super::Builder::apply_version).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rebuild {
+    /// The version of apply that made the view that was stored.
+    pub from: u64,
+    /// The version of apply that makes it anew.
+    pub to: u64,
+    /// Batches that were applied since the database was opened, about: what is undone on the way counts twice.
+    pub applied: u64,
+    /// Batches that are here. Those of strangers whom nobody lets in are among them.
+    pub batches: u64,
 }
 
 /// How far one writer is.
@@ -123,6 +139,12 @@ impl<E: Env> Autobee<E> {
             missing: published.missing().collect(),
             awaited: published.awaited,
             stopped: published.stopped.as_deref().map(str::to_owned),
+            rebuild: published.rebuild.map(|change| Rebuild {
+                from: change.from,
+                to: change.to,
+                applied: published.stats.applies.min(published.held.ready as u64),
+                batches: published.held.ready as u64,
+            }),
             recovered: self.shared.store.recovered().clone(),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Settings;
-use super::machine::{BOOT, CHECKPOINTS, FORKS, TreeRecord};
+use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, TreeRecord};
 use super::shell::store::{MANIFEST_VERSION, Opened};
 use super::view::{Fetch, Source};
 use crate::bee::StoredBlocks;
@@ -42,10 +42,12 @@ pub(super) struct DatabaseTrees<E: Env> {
 }
 
 impl<E: Env> DatabaseTrees<E> {
-    /// Opens both cores, which are made if need be, and reads where they stand, and from where an engine can go on.
+    /// Opens both cores, which are made if need be, and reads where they stand, and from where an engine can go on whose
+    /// apply has this version.
     pub(super) async fn open(
         opened: &Opened<E>,
         settings: &Settings,
+        apply_version: u64,
     ) -> Result<(Self, TreeRecord, Vec<Checkpoint>), Error> {
         let store = &opened.store;
         let open = async |namespace, encryption_name| -> Result<_, Error> {
@@ -73,9 +75,14 @@ impl<E: Env> DatabaseTrees<E> {
             tree.plant(store.planted());
         }
         let local = opened.local.core();
-        let [boot, forks, checkpoints] = [BOOT, FORKS, CHECKPOINTS].map(|name| local.user_data(name));
+        let names = [BOOT, FORKS, CHECKPOINTS, APPLY_VERSION];
+        let [boot, forks, checkpoints, version] = names.map(|name| local.user_data(name));
         let record = TreeRecord::new(trees.clone(), boot?, forks?, store.planted());
-        let record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
+        let mut record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
+        record.set_apply_version(apply_version, version?.as_ref());
+        if store.env().buggify("apply_changed") {
+            record.distrust_apply();
+        }
         let checkpoints = record.checkpoints(checkpoints?, opened.logs.forks());
         let checkpoints = checkpoints.unwrap_or_else(|| {
             store.env().trace(|| TraceEvent::Failed {

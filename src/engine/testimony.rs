@@ -111,6 +111,8 @@ pub(super) struct Testimony {
     duties: Vec<Duty>,
     heard: Vec<Heard>,
     wants_ack: bool,
+    /// What own blocks attest tells what is owed, and not what lies in their past: another apply granted that.
+    is_anew: bool,
     /// Of an earlier engine, until it is said whose duties are kept.
     kept: Option<Kept>,
 }
@@ -198,6 +200,11 @@ impl Testimony {
         };
     }
 
+    /// Owes what is granted in the order and the own log does not attest, until the next own block with stamps.
+    pub(super) const fn attest_anew(&mut self) {
+        self.is_anew = true;
+    }
+
     /// Forgets what others attested: a slip.
     pub(super) fn forget_heard(&mut self) {
         self.heard.clear();
@@ -227,7 +234,9 @@ impl Testimony {
             system: system.unwrap_or_default(),
             lengths,
         };
-        self.duties.retain(|duty| !self.told.has(&duty.batch));
+        if !self.is_anew {
+            self.duties.retain(|duty| !self.told.has(&duty.batch));
+        }
     }
 
     /// Follows a change of the order, of which the first `shared` entries stayed and `entries` came behind them.
@@ -239,9 +248,13 @@ impl Testimony {
         for (at, entry) in (shared..).zip(entries) {
             if let Some(said) = entry.said {
                 self.hear(at, entry.batch.key, &said.attestations);
-                if !self.told.has(&entry.batch) {
+                let is_told = self.told.has(&entry.batch);
+                if !is_told || self.is_anew {
                     self.owe(at, entry.batch, &said.grants);
-                    self.wants_ack |= said.wants_ack && entry.batch.key != local;
+                }
+                self.wants_ack |= !is_told && said.wants_ack && entry.batch.key != local;
+                if self.is_anew && entry.batch.key == local {
+                    self.settle(&said.attestations);
                 }
             }
         }
@@ -260,6 +273,7 @@ impl Testimony {
             ..Told::default()
         };
         self.wants_ack = false;
+        self.is_anew = false;
         std::mem::take(&mut self.duties)
             .into_iter()
             .map(|duty| duty.grant)
@@ -284,6 +298,14 @@ impl Testimony {
                 });
             }
         }
+    }
+
+    /// What an own block attests is not owed.
+    fn settle(&mut self, attestations: &[(Length, Attestation)]) {
+        self.duties.retain(|duty| {
+            let mut attested = attestations.iter().map(|(_, attestation)| attestation);
+            !attested.any(|found| (found.key, found.weight) == (duty.grant.key, duty.grant.weight))
+        });
     }
 
     fn hear(&mut self, at: u64, backer: CoreKey, attestations: &[(Length, Attestation)]) {

@@ -47,7 +47,7 @@ pub use record::{TreeRecord, Write, Written};
 
 pub(super) use logs::Known;
 use logs::blocks_before;
-pub(super) use record::{BOOT, CHECKPOINTS, FORKS};
+pub(super) use record::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS};
 pub(super) use strangers::WAITING_MAX;
 
 use super::{Event, Settings};
@@ -329,6 +329,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             stalled: self.stalled.clone(),
             stats: engine.stats(),
             held: engine.held(),
+            rebuild: self.record.rebuild(),
         }
     }
 

@@ -6,6 +6,7 @@ use im::{OrdMap, OrdSet};
 
 use super::log::StoredLog;
 use super::logs::{Known, Stalled, blocks_before};
+use super::record::ApplyChange;
 use crate::apply::Snapshot;
 use crate::crypto::CoreKey;
 use crate::engine::system::System;
@@ -43,6 +44,8 @@ pub struct Published<L: StoredLog> {
     pub(in crate::db) stats: EngineStats,
     /// What is in memory.
     pub(in crate::db) held: Held,
+    /// What another version of apply has made anew.
+    pub(in crate::db) rebuild: Option<ApplyChange>,
 }
 
 impl<L: StoredLog> Published<L> {
