@@ -5,9 +5,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Autobee;
 use crate::crypto::CoreKey;
+use crate::engine::Outcome;
 use crate::env::Env;
 use crate::error::Error;
-use crate::wire::Link;
+use crate::wire::{Length, Link};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,15 @@ pub enum Event {
     Unwritable,
     /// This writer became a member.
     Writer(CoreKey),
+    /// What became of an own batch is another thing now than what [`Autobee::append_with`] answered, or than the last
+    /// event about it said. It comes also with the append itself, when the batch is not applied: [`Autobee::append`] does
+    /// not answer that. Of batches of earlier openings it tells only what is another thing than at this one.
+    Outcome {
+        /// The length of the local log with the last block of the batch, as the append gave it.
+        length: Length,
+        /// What became of it.
+        outcome: Outcome,
+    },
     /// Apply stopped this peer. Nothing is applied until the database is opened again.
     Interrupt {
         /// The reason that apply gave.

@@ -158,6 +158,7 @@ impl<V: Verify> Engine<V> {
         };
         if !self.round_over || self.dag.ready_length(&local) < end {
             self.sights.note(Point::StampMissing);
+            self.note_waiting(end);
             return Ok(blocks);
         }
         last.views = Some(self.stamps(Link {

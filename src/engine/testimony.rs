@@ -36,6 +36,8 @@ pub(super) struct Said {
     is_stamped: bool,
     /// It is a stranger's, and apply acknowledged somebody.
     pub(super) wants_ack: bool,
+    /// It is the local writer's, and has no effect: why.
+    pub(super) rejected: Option<Arc<str>>,
 }
 
 /// What an entry of the order said.
@@ -134,7 +136,8 @@ impl Said {
     /// Shared, or nothing when nothing was said.
     pub(super) fn shared(self) -> Option<Arc<Self>> {
         let silent = self.grants.is_empty() && self.attestations.is_empty();
-        (!silent || self.is_stamped || self.wants_ack).then(|| Arc::new(self))
+        let is_rejected = self.rejected.is_some();
+        (!silent || self.is_stamped || self.wants_ack || is_rejected).then(|| Arc::new(self))
     }
 }
 

@@ -75,6 +75,7 @@ points! {
     OrderForgotten: "order_forgotten", "The engine forgot the start of the order.";
     AheadOfClock: "ahead_of_clock", "An entry from the future waits for the clock.";
     AheadApplied: "ahead_applied", "The clock reached an entry from the future.";
+    OutcomeChanged: "outcome_changed", "What became of an own batch changed later.";
     AckBegun: "ack_begun", "A member acknowledged the batch of a stranger.";
     AttestationWritten: "attestation_written", "A member attested the weight of another.";
     AttestationKept: "attestation_kept", "What a member owes to others was taken over a restart.";
