@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "engine/keys.rs"]
+mod keys;
 #[path = "engine/mishaps.rs"]
 mod mishaps;
 #[path = "engine/versions.rs"]

@@ -61,8 +61,13 @@ impl<E: Env> Builder<E> {
     }
 
     /// Encrypts the logs of writers with keys that follow from this one. All peers of the database need it, from their
-    /// first opening on; the store remembers it, in clear, and a remembered one is what counts. Blocks that say that
-    /// they are clear are taken all the same, as by the original.
+    /// first opening on; the store remembers it, in clear, so that it need not be given again. Blocks that say that they
+    /// are clear are taken all the same, as by the original.
+    ///
+    /// A wrong key, or none, is found by the first block of the creator's log: at the opening, if it is here, else when it
+    /// comes. Then all that applies or appends answers [`Error::EncryptionKey`], which says what does not fit, and an
+    /// [`Event::Error`](super::Event::Error) tells it. Opened again with the right key, the database is what it is: that
+    /// one is remembered instead. Of databases whose creator's core has an older manifest than version 2 nothing tells.
     #[must_use]
     pub fn encryption_key(mut self, key: [u8; 32]) -> Self {
         self.encryption_key = Some(Zeroizing::new(key));
@@ -178,7 +183,7 @@ impl<E: Env> Builder<E> {
     ///
     /// # Errors
     ///
-    /// `Invalid` when the store holds another database, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
+    /// `Invalid` when the store holds another database, `EncryptionKey` when the key does not fit it, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         self.settings.check()?;
         let verify = self.store.env().crypto().clone();

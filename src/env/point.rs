@@ -34,6 +34,7 @@ macro_rules! points {
                     Self::StartedOver | Self::LogRewritten | Self::ForkFollowed => {
                         Some("no program truncates the log of a writer")
                     }
+                    Self::KeyContradicted => Some("all peers of a simulated database have its key"),
                     Self::AnchorFound => Some("nothing but a fast-forward links anchors"),
                     _ => None,
                 }
@@ -104,6 +105,7 @@ points! {
     LogContradicted: "log_contradicted", "The owner of a log signed two histories.";
     ReadWaited: "read_waited", "A read waited for a block that is at a peer.";
     EncryptedOpened: "encrypted_opened", "An encrypted database was opened.";
+    KeyContradicted: "key_contradicted", "The log of the creator is encrypted with another key than the one here.";
     ForkFollowed: "fork_followed", "A core moved to another fork of its owner.";
     AskedAgain: "asked_again", "A block was asked of a second peer, because the first is slow.";
     TakenFromOther: "taken_from_other", "A block came that another peer was asked for, too.";

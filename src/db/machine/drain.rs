@@ -29,6 +29,11 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// When the portion ends with an error, the state of the engine is not stored: it may hold an own batch that the log
     /// has not.
     pub(super) fn drain(&mut self, applies_max: usize, now: Now) {
+        if let Some(mismatch) = self.mismatch {
+            return self
+                .effects
+                .push(Effect::Drained(Err(Error::EncryptionKey { mismatch })));
+        }
         let mut drained = match self.engine.drain(now.wall, applies_max) {
             Ok(drained) => drained,
             Err(stop) => {

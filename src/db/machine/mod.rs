@@ -52,6 +52,7 @@ pub(super) use strangers::WAITING_MAX;
 
 use super::{Event, Settings};
 use crate::crypto::CoreKey;
+use crate::engine::encryption::KeyMismatch;
 use crate::engine::{Engine, MissingBlock, OrderedEntry, ResumeError};
 use crate::env::{Crypto, Mono, Planted, Point, Sights, Slip, TraceEvent};
 use crate::error::Error;
@@ -107,6 +108,8 @@ pub struct Machine<C, L: StoredLog> {
     /// Why nothing more is taken of some logs.
     stalled: OrdMap<CoreKey, Stalled>,
     stopped: Option<Arc<str>>,
+    /// The creator's log is encrypted otherwise than the key says: nothing is applied or appended.
+    mismatch: Option<KeyMismatch>,
     is_closed: bool,
     /// When the next [`Input::Wake`] comes.
     armed: Option<Mono>,
@@ -146,6 +149,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             awaited: None,
             stalled: OrdMap::new(),
             stopped: None,
+            mismatch: None,
             is_closed: false,
             armed: None,
             writing: None,
@@ -381,13 +385,30 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// Why nothing more of a log is taken.
     fn note_stalled(&mut self, key: &CoreKey) {
+        self.check_key(key);
         let frozen = self.engine.frozen(key).cloned().map(Stalled::Frozen);
         match frozen.or_else(|| self.logs.stalled(key).cloned()) {
+            _ if self.mismatch.is_some() && *key == self.engine.key() => {}
             Some(stalled) => _ = self.stalled.insert(*key, stalled),
             // A persistent map that readers share is copied to be changed, also where nothing is.
             None if self.stalled.contains_key(key) => _ = self.stalled.remove(key),
             None => {}
         }
+    }
+
+    /// Looks whether the creator's log is encrypted as the key says. Nobody else's log tells: strangers write what they like.
+    fn check_key(&mut self, key: &CoreKey) {
+        if *key != self.engine.key() || self.mismatch.is_some() || self.engine.batches() > 0 {
+            return;
+        }
+        let Some(mismatch) = self.logs.get(key).and_then(|log| log.key_mismatch()) else {
+            return;
+        };
+        self.mismatch = Some(mismatch);
+        self.stalled.insert(*key, Stalled::Encryption(mismatch));
+        let what = mismatch.to_string();
+        self.sights.note(Point::KeyContradicted);
+        self.effects.push(Effect::Tell(Event::Error { what }));
     }
 
     /// Nothing is forgotten again before as much is here as was.

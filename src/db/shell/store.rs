@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{CoreKey, KeyPair};
 use crate::db::machine::{Logs, StoredLog};
-use crate::engine::encryption::DatabaseKeys;
+use crate::engine::encryption::{DatabaseKeys, KeyMismatch};
 use crate::env::{Env, watch};
 use crate::error::Error;
 use crate::hypercore::{
@@ -42,17 +42,20 @@ const ALL: DownloadRange = DownloadRange {
 /// A core that is open, and is fetched from peers as long as it is.
 pub(in crate::db) struct OpenLog<E: Env> {
     core: Core<E>,
+    /// Of an encrypted database.
+    keys: Option<DatabaseKeys>,
     /// None for the core that only we write.
     _download: Option<Download<E>>,
 }
 
 impl<E: Env> OpenLog<E> {
     /// Asks peers for the blocks of a core from now on.
-    fn new(core: Core<E>, local: &CoreKey) -> Result<Self, CoreError> {
+    fn new(core: Core<E>, keys: Option<&DatabaseKeys>, local: &CoreKey) -> Result<Self, CoreError> {
         let is_fetched = core.key() != *local;
         let download = is_fetched.then(|| core.download(ALL)).transpose()?;
         Ok(Self {
             core,
+            keys: keys.cloned(),
             _download: download,
         })
     }
@@ -103,6 +106,10 @@ impl<E: Env> StoredLog for OpenLog<E> {
         Ok(manifest.map(|manifest| Bytes::copy_from_slice(manifest.as_bytes())))
     }
 
+    fn key_mismatch(&self) -> Option<KeyMismatch> {
+        mismatch(&self.core, self.keys.as_ref())
+    }
+
     fn key_pair(&self) -> Result<Option<KeyPair>, CoreError> {
         self.core.key_pair()
     }
@@ -129,8 +136,7 @@ impl<E: Env> Opened<E> {
     ///
     /// # Errors
     ///
-    /// `Invalid` when the store holds another database than `wanted`, or one in clear although there is an encryption
-    /// key; or what the store says.
+    /// `Invalid` when the store holds another database than `wanted`; `EncryptionKey`; or what the store says.
     pub(in crate::db) async fn open(
         store: Corestore<E>,
         wanted: Option<CoreKey>,
@@ -166,25 +172,35 @@ impl<E: Env> Opened<E> {
         };
         holds.push(store.hold(*local.key().as_bytes()).await?);
         let stored_key = encryption_key_of(&local)?;
-        let new_key = encryption_key.filter(|_| stored_key.is_none());
-        if new_key.is_some() && local.length()? > 0 {
-            return Err(Error::Invalid {
-                what: format!(
-                    "the database {database} is here in clear: it cannot be given an encryption key"
-                ),
-            });
-        }
-        let encryption_key = stored_key.as_ref().or(new_key.as_ref());
+        // Of a database in clear no right key can be given: a wrong one is forgotten.
+        let old = stored_key.as_ref().filter(|_| encryption_key.is_none());
+        let old = old.map(|key| DatabaseKeys::with_secret(database, key.clone()));
+        let is_forgotten = local.length()? == 0
+            && old.is_some()
+            && mismatch(&bootstrap, old.as_ref()) == Some(KeyMismatch::Clear);
+        let stored_key = stored_key.filter(|_| !is_forgotten);
+        // What is here of the creator's log, and of the own one, tells which key is right.
+        let new_key = encryption_key.filter(|key| stored_key.as_ref() != Some(key));
+        let encryption_key = new_key.as_ref().or(stored_key.as_ref());
         let keys = encryption_key.map(|key| DatabaseKeys::with_secret(database, key.clone()));
-        if known.is_none() || remembered != Some(local.key()) || new_key.is_some() {
+        for core in [&bootstrap, &local] {
+            if let Some(mismatch) = mismatch(core, keys.as_ref()) {
+                return Err(Error::EncryptionKey { mismatch });
+            }
+        }
+        if new_key.is_some() && stored_key.is_none() && local.length()? > 0 {
+            let mismatch = KeyMismatch::Clear;
+            return Err(Error::EncryptionKey { mismatch });
+        }
+        if known.is_none() || remembered != Some(local.key()) || new_key.is_some() || is_forgotten {
             // In one step: no crash leaves a local writer that does not know its database.
             let ((), seq) = store.transact(|change| {
                 let key = |key: CoreKey| Some(Bytes::copy_from_slice(key.as_bytes()));
                 change.set_user_data(&local, REFERRER, key(database))?;
                 change.set_user_data(&bootstrap, REFERRER, key(database))?;
-                if let Some(new_key) = &new_key {
-                    let new_key = Bytes::copy_from_slice(&new_key[..]);
-                    change.set_user_data(&local, ENCRYPTION, Some(new_key))?;
+                if new_key.is_some() || is_forgotten {
+                    let new_key = new_key.as_ref().map(|key| Bytes::copy_from_slice(&key[..]));
+                    change.set_user_data(&local, ENCRYPTION, new_key)?;
                 }
                 change.set_user_data(&bootstrap, LOCAL, key(local.key()))
             })?;
@@ -198,12 +214,12 @@ impl<E: Env> Opened<E> {
         let bootstrap = bootstrap.session(encrypted.clone()).await?;
         let local_key = local.key();
         let database_keys = keys;
-        let local = Arc::new(OpenLog::new(local, &local_key)?);
+        let local = Arc::new(OpenLog::new(local, database_keys.as_ref(), &local_key)?);
         let mut logs = Logs::new(local_key);
         logs.add(Arc::clone(&local))?;
         let mut add = |core: Core<E>| -> Result<(), CoreError> {
             if !logs.has(&core.key()) {
-                logs.add(Arc::new(OpenLog::new(core, &local_key)?))?;
+                logs.add(Arc::new(OpenLog::new(core, database_keys.as_ref(), &local_key)?))?;
             }
             Ok(())
         };
@@ -241,7 +257,7 @@ pub(super) async fn open_log<E: Env>(
         let database = Bytes::copy_from_slice(database.as_bytes());
         change.set_user_data(&core, REFERRER, Some(database))
     })?;
-    OpenLog::new(core, &local)
+    OpenLog::new(core, keys, &local)
 }
 
 /// Makes a core none of this database's when that is opened again.
@@ -255,6 +271,12 @@ fn encryption(keys: &DatabaseKeys) -> Encryption {
     let keys = keys.clone();
     Encryption::ByManifest(Arc::new(move |core, manifest| {
         Arc::new(keys.writer(core, manifest))
+/// How the first block of a writer's log, if it is here, contradicts the key, or that there is none.
+fn mismatch<E: Env>(core: &Core<E>, keys: Option<&DatabaseKeys>) -> Option<KeyMismatch> {
+    let (manifest, block) = (core.manifest().ok()??, core.local(0).ok()??);
+    DatabaseKeys::mismatch(keys, &core.key(), &manifest, (0, &block))
+}
+
     }))
 }
 
