@@ -10,6 +10,10 @@
 mod keys;
 #[path = "engine/mishaps.rs"]
 mod mishaps;
+#[path = "engine/outcomes.rs"]
+mod outcomes;
+#[path = "engine/read_only.rs"]
+mod read_only;
 #[path = "engine/versions.rs"]
 mod versions;
 

@@ -237,7 +237,9 @@ impl<E: Env> Builder<E> {
         if E::SIM {
             engine.set_portions(Portions::tuned(env));
         }
-        engine.set_local(local);
+        if !E::READ_ONLY {
+            engine.set_local(local);
+        }
         if record.rebuild().is_some() {
             engine.attest_anew();
         }

@@ -164,7 +164,7 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `NotWritable` when this peer is no writer, `Invalid` for a value beyond the limits, `Reentrant` inside of apply or
+    /// `NotWritable` when this peer is no writer, `ReadOnly`, `Invalid` for a value beyond the limits, `Reentrant` inside of apply or
     /// of the update hook, `Disk`, `Closed`, `Interrupted`.
     pub async fn append(&self, value: impl AsRef<[u8]>) -> Result<Length, Error> {
         self.append_batch(vec![Bytes::copy_from_slice(value.as_ref())])
@@ -226,7 +226,8 @@ impl<E: Env> Autobee<E> {
     /// # Errors
     ///
     /// As [`Autobee::append`].
-    pub async fn append_with(&self, values: Vec<Bytes>, options: AppendOptions) -> Result<Length, Error> {
+    pub async fn append_with(&self, values: Vec<Bytes>, options: AppendOptions) -> Result<Appended, Error> {
+        check_writable::<E>()?;
         self.check_values(&values)?;
         if values.is_empty() {
             self.shared.check_open()?;
@@ -353,11 +354,12 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `Closed`.
+    /// `Closed`, `ReadOnly`.
     pub fn replicate<S>(&self, stream: S, role: Role) -> Result<Session, Error>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
+        check_writable::<E>()?;
         self.shared.replicate(stream, role)
     }
 
@@ -402,6 +404,14 @@ impl<E: Env> Autobee<E> {
         }
         Ok(())
     }
+}
+
+/// Refuses what would be lost.
+const fn check_writable<E: Env>() -> Result<(), Error> {
+    if E::READ_ONLY {
+        return Err(Error::ReadOnly);
+    }
+    Ok(())
 }
 
 fn history_error(error: ResumeError) -> Error {

@@ -75,8 +75,8 @@ points! {
     StartedOver: "started_over", "A log was rewritten: the engine began anew.";
     OrderForgotten: "order_forgotten", "The engine forgot the start of the order.";
     AheadOfClock: "ahead_of_clock", "An entry from the future waits for the clock.";
-    AheadApplied: "ahead_applied", "The clock reached an entry from the future.";
     OutcomeChanged: "outcome_changed", "What became of an own batch changed later.";
+    AheadApplied: "ahead_applied", "The clock reached an entry from the future.";
     AckBegun: "ack_begun", "A member acknowledged the batch of a stranger.";
     AttestationWritten: "attestation_written", "A member attested the weight of another.";
     AttestationKept: "attestation_kept", "What a member owes to others was taken over a restart.";

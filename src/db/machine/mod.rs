@@ -211,13 +211,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             Input::Written(written) => self.written(written, now),
             Input::DrainOver { failure, is_heard } => {
                 let local = self.logs.local();
+                let outcomes = self.engine.take_outcomes();
                 if is_heard {
                     let mut events = self.news.tell(&self.engine, &local, failure, self.planted);
                     let outcome = |(length, outcome)| Event::Outcome { length, outcome };
                     events.extend(outcomes.into_iter().map(outcome));
                     self.effects.extend(events.into_iter().map(Effect::Tell));
                 }
-                let outcomes = self.engine.take_outcomes();
             }
             Input::Found(block) => {
                 self.awaited.take_if(|awaited| *awaited == block);
@@ -337,11 +337,11 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             stats: engine.stats(),
             held: engine.held(),
             rebuild: self.record.rebuild(),
+            stamped: engine.stamped(),
         }
     }
 
     // Logs.
-            stamped: engine.stamped(),
 
     /// Hands new blocks of a log to the engine. None when there are none.
     fn feed(&mut self, key: &CoreKey, now: Now) -> Result<Option<Fed>, CoreError> {

@@ -150,6 +150,11 @@ impl<E: Env> Opened<E> {
         options.manifest_version = MANIFEST_VERSION;
         let named = store.get(options).await?;
         let known = key_at(&named, REFERRER)?;
+        if E::READ_ONLY && known.is_none() {
+            return Err(Error::Invalid {
+                what: "there is no database here to be read, with this namespace and key pair".into(),
+            });
+        }
         let database = match (wanted, known) {
             (Some(wanted), Some(known)) if wanted != known => {
                 return Err(Error::Invalid {
@@ -266,17 +271,17 @@ pub(super) fn release<E: Env>(store: &Corestore<E>, log: &OpenLog<E>) -> Result<
     Ok(())
 }
 
-/// How logs of writers are encrypted.
-fn encryption(keys: &DatabaseKeys) -> Encryption {
-    let keys = keys.clone();
-    Encryption::ByManifest(Arc::new(move |core, manifest| {
-        Arc::new(keys.writer(core, manifest))
 /// How the first block of a writer's log, if it is here, contradicts the key, or that there is none.
 fn mismatch<E: Env>(core: &Core<E>, keys: Option<&DatabaseKeys>) -> Option<KeyMismatch> {
     let (manifest, block) = (core.manifest().ok()??, core.local(0).ok()??);
     DatabaseKeys::mismatch(keys, &core.key(), &manifest, (0, &block))
 }
 
+/// How logs of writers are encrypted.
+fn encryption(keys: &DatabaseKeys) -> Encryption {
+    let keys = keys.clone();
+    Encryption::ByManifest(Arc::new(move |core, manifest| {
+        Arc::new(keys.writer(core, manifest))
     }))
 }
 
