@@ -119,13 +119,14 @@ impl DatabaseKeys {
             return None;
         }
         let is_sealed = HashedCipher::is_sealed(stored);
+        let clear = OplogBlock::from_bytes(stored).ok();
         let Some(keys) = keys else {
-            return is_sealed.then_some(KeyMismatch::Missing);
+            let has_value = clear.is_some_and(|block| block.value.is_some());
+            return (is_sealed && !has_value).then_some(KeyMismatch::Missing);
         };
         if !is_sealed {
             let is_padded = stored.first() == Some(&HashedCipher::CLEAR);
-            let is_clear = !is_padded && OplogBlock::from_bytes(stored).is_ok();
-            return is_clear.then_some(KeyMismatch::Clear);
+            return (!is_padded && clear.is_some()).then_some(KeyMismatch::Clear);
         }
         let DatabaseCipher::Hashed(cipher) = keys.writer(core, manifest) else {
             return None;
