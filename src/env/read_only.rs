@@ -362,8 +362,8 @@ mod tests {
             }
             let mut now = vec![0; below.len()];
             original.read_at(0, &mut now).unwrap();
-            prop_assert_eq!(now, below.clone());
             prop_assert_eq!(original.len().unwrap(), below.len() as u64);
+            prop_assert_eq!(now, below);
         }
     }
 
