@@ -5,6 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::crypto::CoreKey;
+use crate::engine::encryption::KeyMismatch;
 use crate::hypercore::CoreError;
 use crate::store::StoreError;
 use crate::wire::Index;
@@ -73,6 +74,16 @@ pub enum Error {
         local: CoreKey,
         /// A length of which there are two.
         length: u64,
+    },
+    /// The database was opened for reading only.
+    #[error("the database is open for reading only")]
+    ReadOnly,
+    /// The encryption key does not fit the database: it has to be opened with the right one. What is here of it stays, and is
+    /// read then.
+    #[error("{mismatch}")]
+    EncryptionKey {
+        /// How it does not fit.
+        mismatch: KeyMismatch,
     },
     /// The call came out of apply or of the update hook, and would wait for them.
     #[error("called from inside of apply or of the update hook, which it would have to wait for")]
@@ -145,10 +156,11 @@ impl Error {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Closed => ErrorKind::Closed,
-            Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::Invalid { .. } | Self::EncryptionKey { .. } => ErrorKind::Invalid,
             Self::NotWritable { .. }
             | Self::Unconfirmed { .. }
             | Self::Contradicted { .. }
+            | Self::ReadOnly
             | Self::Reentrant
             | Self::InUse => ErrorKind::Denied,
             Self::Unavailable { .. } => ErrorKind::Unavailable,

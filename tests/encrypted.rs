@@ -9,7 +9,7 @@
 use autobee::crypto::CoreKey;
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::{CoreOptions, Wait};
-use autobee::{Autobee, Corestore, ErrorKind, Role};
+use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
 use autobee_sim::workload::{Contract, Op};
 
 type Db = Autobee<MemoryEnv>;
@@ -51,8 +51,11 @@ fn peers_with_the_key_agree_and_nothing_is_stored_in_clear() {
                 }
             }
             store.close().await.unwrap();
-            // The remembered key counts, also against another one.
-            for given in [None, Some([8; 32])] {
+            // The store remembers the key, and another one is refused.
+            let store = Corestore::open_default(env.clone()).await.unwrap();
+            let refused = Autobee::builder(store).encryption_key([8; 32]).open().await;
+            assert!(matches!(refused, Err(Error::EncryptionKey { .. })), "{refused:?}");
+            for given in [None, Some(SECRET)] {
                 let db = open(env, None, given).await;
                 assert_eq!(db.order().unwrap(), order);
                 db.close().await.unwrap();
@@ -74,8 +77,9 @@ fn who_lacks_the_key_or_has_another_one_sees_nothing_and_disturbs_nobody() {
                 writers.iter().any(|writer| writer.have.0 == 1)
             })
             .await;
-            // Sealed bytes are garbage to it. Now and then they look like a block all the same; they have no value.
-            outsider.update().await.unwrap();
+            // Sealed bytes are garbage to it, and it says so.
+            let refused = outsider.update().await.unwrap_err();
+            assert!(matches!(refused, Error::EncryptionKey { .. }), "{refused}");
             assert_eq!(outsider.view().all().await.unwrap(), []);
         }
         a.append(Op::put("x", "2").to_value()).await.unwrap();

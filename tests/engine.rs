@@ -6,10 +6,20 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "engine/diverged.rs"]
+mod diverged;
+#[path = "engine/keys.rs"]
+mod keys;
 #[path = "engine/mishaps.rs"]
 mod mishaps;
+#[path = "engine/outcomes.rs"]
+mod outcomes;
+#[path = "engine/read_only.rs"]
+mod read_only;
 #[path = "engine/restore.rs"]
 mod restore;
+#[path = "engine/versions.rs"]
+mod versions;
 
 use std::path::PathBuf;
 use std::time::Duration;

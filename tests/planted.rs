@@ -51,6 +51,11 @@ fn a_view_that_is_flushed_before_the_system() {
     found("planted/refused_values", "view_before_system", &["reference"]);
 }
 
+#[test]
+fn an_own_entry_that_waited_and_is_applied_untold() {
+    found("regress/clock_was_ahead", "outcome_untold", &["told"]);
+}
+
 /// What is found by the replica itself, and made anew: so there is nothing for an invariant to find.
 #[test]
 fn a_system_that_is_stored_before_the_view_is_survived() {

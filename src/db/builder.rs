@@ -27,6 +27,8 @@ pub struct Builder<E: Env> {
     name: String,
     update: Option<UpdateHook>,
     apply: ApplyFn,
+    apply_version: u64,
+    rebuilds_in_background: bool,
     optimistic: bool,
     settings: Settings,
     identity: Option<Seed>,
@@ -45,6 +47,8 @@ impl<E: Env> Builder<E> {
             name: String::new(),
             update: None,
             apply: ApplyFn::new(OrderOnly),
+            apply_version: 0,
+            rebuilds_in_background: false,
             optimistic: true,
             settings: Settings::default(),
             identity: None,
@@ -62,8 +66,13 @@ impl<E: Env> Builder<E> {
     }
 
     /// Encrypts the logs of writers with keys that follow from this one. All peers of the database need it, from their
-    /// first opening on; the store remembers it, in clear, and a remembered one is what counts. Blocks that say that
-    /// they are clear are taken all the same, as by the original.
+    /// first opening on; the store remembers it, in clear, so that it need not be given again. Blocks that say that they
+    /// are clear are taken all the same, as by the original.
+    ///
+    /// A wrong key, or none, is found by the first block of the creator's log: at the opening, if it is here, else when it
+    /// comes. Then all that applies or appends answers [`Error::EncryptionKey`], which says what does not fit, and an
+    /// [`Event::Error`](super::Event::Error) tells it. Opened again with the right key, the database is what it is: that
+    /// one is remembered instead. Of databases whose creator's core has an older manifest than version 2 nothing tells.
     #[must_use]
     pub fn encryption_key(mut self, key: [u8; 32]) -> Self {
         self.encryption_key = Some(Zeroizing::new(key));
@@ -90,6 +99,50 @@ impl<E: Env> Builder<E> {
     #[must_use]
     pub fn apply(mut self, apply: impl Apply) -> Self {
         self.apply = ApplyFn::new(apply);
+        self
+    }
+
+    /// The version of [`Builder::apply`]: give another number whenever it may answer anything else than before. It is 0 by
+    /// default, also where nothing was stored about it.
+    ///
+    /// It is stored with the view. When another one opens the database, nothing that the other one made counts: everything
+    /// is applied anew from the logs, behind what stands in the own cores of the view and of the system tree, which nobody
+    /// rewrites, so that what was said about them stays so. The end is what a peer comes to that joins with this version. The
+    /// number takes effect in the same commit as the end of the rebuild: after a crash on the way, either version opens the
+    /// database, and begins anew. [`Event::Rebuilt`](super::Event::Rebuilt) says that it is over, and
+    /// [`Status::rebuild`](super::Status::rebuild) how far it is.
+    ///
+    /// All peers should change at about the same time: as long as their applies differ, so may their views and records.
+    ///
+    /// ```
+    /// # use autobee::{Autobee, Corestore};
+    /// # use autobee::apply::OrderOnly;
+    /// # use autobee::env::memory::MemoryEnv;
+    /// # let env = MemoryEnv::new(1);
+    /// # env.run(async {
+    /// let open = async |version| {
+    ///     let store = Corestore::open_default(env.clone()).await?;
+    ///     Autobee::builder(store).apply(OrderOnly).apply_version(version).open().await
+    /// };
+    /// let db = open(1).await?;
+    /// db.append(b"hello").await?;
+    /// db.close().await?;
+    /// let db = open(2).await?; // the entry was applied by the second version
+    /// assert_eq!(db.stats().applies, 1);
+    /// # Ok::<(), autobee::Error>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    #[must_use]
+    pub fn apply_version(mut self, version: u64) -> Self {
+        self.apply_version = version;
+        self
+    }
+
+    /// Whether [`Builder::open`] returns before a rebuild is over that another [`Builder::apply_version`] causes. The view
+    /// is that of no entries until then; appends wait for it. By default it waits.
+    #[must_use]
+    pub fn rebuild_in_background(mut self, in_background: bool) -> Self {
+        self.rebuilds_in_background = in_background;
         self
     }
 
@@ -156,7 +209,7 @@ impl<E: Env> Builder<E> {
     ///
     /// # Errors
     ///
-    /// `Invalid` when the store holds another database, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
+    /// `Invalid` when the store holds another database, `EncryptionKey` when the key does not fit it, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         self.settings.check()?;
         let verify = self.store.env().crypto().clone();
@@ -167,7 +220,8 @@ impl<E: Env> Builder<E> {
         };
         let mut opened = Opened::open(self.store, self.key, self.encryption_key, self.key_pair).await?;
         let unconfirmed = opened.doubt(origin).await?;
-        let (trees, mut record, mut checkpoints) = DatabaseTrees::open(&opened, &self.settings).await?;
+        let (trees, mut record, mut checkpoints) =
+            DatabaseTrees::open(&opened, &self.settings, self.apply_version).await?;
         let local = opened.logs.local();
         let options = || EngineOptions {
             key: opened.database,
@@ -215,7 +269,12 @@ impl<E: Env> Builder<E> {
         if E::SIM {
             engine.set_portions(Portions::tuned(env));
         }
-        engine.set_local(local);
+        if !E::READ_ONLY {
+            engine.set_local(local);
+        }
+        if record.rebuild().is_some() {
+            engine.attest_anew();
+        }
         if let Some(keys) = &opened.keys {
             engine.set_keys(keys.clone());
         }
@@ -228,6 +287,8 @@ impl<E: Env> Builder<E> {
             skipped > 0 && skipped == checkpoints.len(),
         );
         sights.note_if(Point::TreesRebuilt, record.is_void());
+        sights.note_if(Point::ViewRebuilt, record.rebuild().is_some());
+        let waits = record.rebuild().is_none() || !self.rebuilds_in_background;
         sights.note_if(Point::EncryptedOpened, opened.keys.is_some());
         sights.report(env);
         env.trace(|| TraceEvent::Recovered {
@@ -249,7 +310,7 @@ impl<E: Env> Builder<E> {
             (trees, record),
             self.update,
         );
-        shared.start().await?;
+        shared.start(waits).await?;
         Ok(Autobee { shared })
     }
 }

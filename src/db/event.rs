@@ -1,13 +1,15 @@
 //! What happens to a database, as a stream.
 
+use bytes::Bytes;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Autobee;
 use crate::crypto::CoreKey;
+use crate::engine::Outcome;
 use crate::env::Env;
 use crate::error::Error;
-use crate::wire::Link;
+use crate::wire::{Length, Link};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +28,42 @@ pub enum Event {
     Unwritable,
     /// This writer became a member.
     Writer(CoreKey),
+    /// What became of an own batch is another thing now than what [`Autobee::append_with`] answered, or than the last
+    /// event about it said. It comes also with the append itself, when the batch is not applied: [`Autobee::append`] does
+    /// not answer that. Of batches of earlier openings it tells only what is another thing than at this one.
+    Outcome {
+        /// The length of the local log with the last block of the batch, as the append gave it.
+        length: Length,
+        /// What became of it.
+        outcome: Outcome,
+    },
     /// Apply stopped this peer. Nothing is applied until the database is opened again.
     Interrupt {
         /// The reason that apply gave.
         reason: String,
+    },
+    /// The view was rebuilt from the logs, because another version of apply made the one that was stored: see
+    /// [`Builder::apply_version`](super::Builder::apply_version). The first listener hears of it even when it comes later.
+    Rebuilt {
+        /// The version that made the view before.
+        from: u64,
+        /// The version that made this one.
+        to: u64,
+    },
+    /// Another writer's view has another value under a key than the view here has, behind the same entries: the two run
+    /// applies that differ, or one that looks at more than its entries and its view, like a counter or a clock; or that
+    /// writer lies. Nothing is done about it.
+    ///
+    /// It is looked for where a writer's batch says where its views stand, as many batches were applied there as here,
+    /// and the order ended in the same heads: at most once in [`Settings::compare_ms`](super::Settings::compare_ms), and
+    /// with a bounded number of blocks. That nothing is told says nothing.
+    Diverged {
+        /// The writer whose view is another one.
+        writer: CoreKey,
+        /// The length of its log with the batch behind which the views were compared.
+        length: Length,
+        /// The key.
+        key: Bytes,
     },
     /// Something failed for which nobody waits: what was applied could not be stored, a log could not be opened or read.
     /// Nothing acknowledged is lost.

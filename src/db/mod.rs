@@ -35,13 +35,13 @@ pub use machine::Stalled;
 pub use own_log::Unconfirmed;
 pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
-pub use status::{PeerProgress, Pending, Status, WriterProgress};
+pub use status::{Ahead, PeerProgress, Pending, Rebuild, Status, WriterProgress};
 pub use trees::CoreLength;
 pub use update::Update;
 pub use view::{View, ViewChange};
 pub use watch::{ViewEvent, ViewWatch};
 
-pub use crate::engine::{EngineStats as Stats, Held, OrderedEntry, WriterStatus};
+pub use crate::engine::{EngineStats as Stats, Held, OrderedEntry, Outcome, WriterStatus};
 pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
@@ -94,6 +94,16 @@ pub struct Autobee<E: Env> {
 pub struct AppendOptions {
     /// Write also without being a member. Peers try the entry; if their apply takes it, the writer is a member.
     pub optimistic: bool,
+}
+
+/// What came of an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The length of the local log with the last block of the batch.
+    pub length: Length,
+    /// What became of the batch up to now. [`Event::Outcome`] tells when that changes.
+    pub outcome: Outcome,
 }
 
 impl<E: Env> Autobee<E> {
@@ -150,19 +160,17 @@ impl<E: Env> Autobee<E> {
 
     // Writing.
 
-    /// Appends one value. It is applied here and, as [`Settings::durability`] says by default, survives power loss when
-    /// this returns.
+    /// Appends one value. It is written and, as [`Settings::durability`] says by default, survives power loss when this
+    /// returns, with the length of the local log. It is in the view, too, unless apply rejects it or it has to wait:
+    /// [`Autobee::append_with`] answers that, and [`Event::Outcome`] says it.
     ///
     /// # Errors
     ///
-    /// `NotWritable` when this peer is no writer, `Invalid` for a value beyond the limits, `Reentrant` inside of apply or
+    /// `NotWritable` when this peer is no writer, `ReadOnly`, `Invalid` for a value beyond the limits, `Reentrant` inside of apply or
     /// of the update hook, `Disk`, `Closed`, `Interrupted`.
     pub async fn append(&self, value: impl AsRef<[u8]>) -> Result<Length, Error> {
-        self.append_with(
-            vec![Bytes::copy_from_slice(value.as_ref())],
-            AppendOptions::default(),
-        )
-        .await
+        self.append_batch(vec![Bytes::copy_from_slice(value.as_ref())])
+            .await
     }
 
     /// Appends values as one batch: they are ordered and applied together.
@@ -171,7 +179,8 @@ impl<E: Env> Autobee<E> {
     ///
     /// As [`Autobee::append`].
     pub async fn append_batch(&self, values: Vec<Bytes>) -> Result<Length, Error> {
-        self.append_with(values, AppendOptions::default()).await
+        let appended = self.append_with(values, AppendOptions::default()).await?;
+        Ok(appended.length)
     }
 
     /// Appends one value without being a member, if need be. Peers whose apply takes it make this peer a member.
@@ -181,24 +190,56 @@ impl<E: Env> Autobee<E> {
     /// As [`Autobee::append`], but for `NotWritable`.
     pub async fn append_optimistic(&self, value: impl AsRef<[u8]>) -> Result<Length, Error> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        self.append_with(vec![value], AppendOptions { optimistic: true })
-            .await
+        let options = AppendOptions { optimistic: true };
+        let appended = self.append_with(vec![value], options).await?;
+        Ok(appended.length)
     }
 
-    /// Appends values as one batch, in the way that is asked for. Returns the length of the local log.
+    /// Appends values as one batch, in the way that is asked for. Answers the length of the local log, and what became of
+    /// the batch.
+    ///
+    /// ```
+    /// # use autobee::{Autobee, Corestore};
+    /// # use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
+    /// # use autobee::env::memory::MemoryEnv;
+    /// use autobee::db::Outcome;
+    ///
+    /// struct Picky;
+    ///
+    /// impl Apply for Picky {
+    ///     async fn apply(&self, entries: &[Entry], _: &mut ApplyView, _: &mut dyn Host) -> Result<(), ApplyError> {
+    ///         match entries.iter().find(|entry| entry.value() == b"bad") {
+    ///             Some(_) => Err(ApplyError::reject("not this one")),
+    ///             None => Ok(()),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # let env = MemoryEnv::new(1);
+    /// # env.run(async {
+    /// # let db = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(Picky).open().await?;
+    /// let appended = db.append_with(vec!["bad".into()], Default::default()).await?;
+    /// assert_eq!(appended.outcome, Outcome::Rejected("not this one".into()));
+    /// assert_eq!(appended.length.0, 1); // it is in the log all the same
+    /// # Ok::<(), autobee::Error>(())
+    /// # }).unwrap().unwrap();
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`Autobee::append`].
-    pub async fn append_with(&self, values: Vec<Bytes>, options: AppendOptions) -> Result<Length, Error> {
+    pub async fn append_with(&self, values: Vec<Bytes>, options: AppendOptions) -> Result<Appended, Error> {
+        check_writable::<E>()?;
         self.check_values(&values)?;
         if values.is_empty() {
             self.shared.check_open()?;
             let published = self.shared.read();
             let local = published.logs.get(&self.shared.local);
-            return Ok(local.map_or(Length::ZERO, |log| Known::of(&**log).length));
+            let length = local.map_or(Length::ZERO, |log| Known::of(&**log).length);
+            let outcome = Outcome::Applied;
+            return Ok(Appended { length, outcome });
         }
-        let (length, seq) = self.shared.append(&values, options.optimistic).await?;
+        let (Appended { length, outcome }, seq) = self.shared.append(&values, options.optimistic).await?;
         match self.shared.settings.durability {
             Durability::Durable => self.shared.synced(seq).await?,
             Durability::Visible => self.shared.sync_later(seq),
@@ -207,7 +248,7 @@ impl<E: Env> Autobee<E> {
             core: self.shared.local,
             length: length.0,
         });
-        Ok(length)
+        Ok(Appended { length, outcome })
     }
 
     // Reading.
@@ -315,11 +356,12 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `Closed`.
+    /// `Closed`, `ReadOnly`.
     pub fn replicate<S>(&self, stream: S, role: Role) -> Result<Session, Error>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
+        check_writable::<E>()?;
         self.shared.replicate(stream, role)
     }
 
@@ -364,6 +406,14 @@ impl<E: Env> Autobee<E> {
         }
         Ok(())
     }
+}
+
+/// Refuses what would be lost.
+const fn check_writable<E: Env>() -> Result<(), Error> {
+    if E::READ_ONLY {
+        return Err(Error::ReadOnly);
+    }
+    Ok(())
 }
 
 fn history_error(error: ResumeError) -> Error {

@@ -8,7 +8,7 @@ use crate::env::{Clock as _, Env, Mono, Slip, knob};
 use crate::error::Error;
 use crate::store::Recovered;
 use crate::wire::oplog::{OplogBlock, ViewStamps};
-use crate::wire::{Decode as _, Index, Length, Link};
+use crate::wire::{Decode as _, Index, Length, Link, Timestamp};
 
 /// Blocks of a writer that are searched for the stamps of its views, as the original does.
 const VIEWS_SEARCHED: u64 = 64;
@@ -44,9 +44,43 @@ pub struct Status {
     pub awaited: Option<MissingBlock>,
     /// Why this peer applies nothing any more.
     pub stopped: Option<String>,
+    /// Entries whose time stamp is more than two hours ahead of the clock here, by writer: those that wait here, then those
+    /// that are applied here and wait at each peer whose clock is right.
+    pub ahead: Vec<Ahead>,
+    /// How far a rebuild of the view is that another version of apply causes; none when there is none.
+    pub rebuild: Option<Rebuild>,
     /// What the opening of the store found: commits that were durable once and are missing, a checkpoint that was left
     /// aside, an unfinished write that was cut off.
     pub recovered: Recovered,
+}
+
+/// An entry that waits for the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ahead {
+    /// The writer.
+    pub key: CoreKey,
+    /// The length of its log with the entry: of those that wait here the first one, of those that are applied here the one
+    /// with the latest time stamp. What the writer wrote behind it waits with it, and so does what others wrote on top.
+    pub length: Length,
+    /// When it is no longer more than two hours ahead.
+    pub until: Timestamp,
+    /// It is applied here: it came, or was written, when the clock was further ahead than it is now. It waits at peers.
+    pub is_applied: bool,
+}
+
+/// How far a rebuild of the view is, see [`Builder::apply_version`](super::Builder::apply_version).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rebuild {
+    /// The version of apply that made the view that was stored.
+    pub from: u64,
+    /// The version of apply that makes it anew.
+    pub to: u64,
+    /// Batches that were applied since the database was opened, about: what is undone on the way counts twice.
+    pub applied: u64,
+    /// Batches that are here. Those of strangers whom nobody lets in are among them.
+    pub batches: u64,
 }
 
 /// How far one writer is.
@@ -116,6 +150,15 @@ impl<E: Env> Autobee<E> {
             let stalled = published.stalled.get(&known.key).cloned();
             WriterProgress::new(known, record, stalled)
         });
+        let now = Timestamp(self.shared.env.clock().wall().0);
+        let ahead = published.stamped.ahead(now);
+        let ahead = ahead.filter(|(key, ..)| published.logs.contains_key(key));
+        let ahead = ahead.map(|(key, length, until, is_applied)| Ahead {
+            key,
+            length,
+            until,
+            is_applied,
+        });
         Status {
             is_writable: published.is_writer(&self.shared.local),
             writers: writers.collect(),
@@ -123,6 +166,13 @@ impl<E: Env> Autobee<E> {
             missing: published.missing().collect(),
             awaited: published.awaited,
             stopped: published.stopped.as_deref().map(str::to_owned),
+            ahead: ahead.collect(),
+            rebuild: published.rebuild.map(|change| Rebuild {
+                from: change.from,
+                to: change.to,
+                applied: published.stats.applies.min(published.held.ready as u64),
+                batches: published.held.ready as u64,
+            }),
             recovered: self.shared.store.recovered().clone(),
         }
     }

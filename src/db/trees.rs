@@ -1,16 +1,19 @@
 //! The trees of a database in cores of its store.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Settings;
-use super::machine::{BOOT, CHECKPOINTS, FORKS, TreeRecord};
+use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, TreeRecord};
 use super::shell::store::{MANIFEST_VERSION, Opened};
 use super::view::{Fetch, Source};
-use crate::bee::StoredBlocks;
+use crate::bee::{BeeError, StoredBlocks};
 use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
-use crate::engine::{Checkpoint, TreeSettings, Trees};
+use crate::engine::{Checkpoint, Claim, TreeSettings, Trees};
 use crate::env::{Env, Point, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
@@ -20,6 +23,9 @@ use crate::wire::{DecodeError, Index, Length, Link};
 const CORE: &str = "bee";
 const SYSTEM: &str = "system";
 const VIEW: &str = "view";
+
+/// Most blocks of another writer's trees that are fetched to compare one batch.
+const COMPARED_BLOCKS_MAX: usize = 64;
 
 /// Where a core stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +48,12 @@ pub(super) struct DatabaseTrees<E: Env> {
 }
 
 impl<E: Env> DatabaseTrees<E> {
-    /// Opens both cores, which are made if need be, and reads where they stand, and from where an engine can go on.
+    /// Opens both cores, which are made if need be, and reads where they stand, and from where an engine can go on whose
+    /// apply has this version.
     pub(super) async fn open(
         opened: &Opened<E>,
         settings: &Settings,
+        apply_version: u64,
     ) -> Result<(Self, TreeRecord, Vec<Checkpoint>), Error> {
         let store = &opened.store;
         let open = async |namespace, encryption_name| -> Result<_, Error> {
@@ -73,9 +81,14 @@ impl<E: Env> DatabaseTrees<E> {
             tree.plant(store.planted());
         }
         let local = opened.local.core();
-        let [boot, forks, checkpoints] = [BOOT, FORKS, CHECKPOINTS].map(|name| local.user_data(name));
+        let names = [BOOT, FORKS, CHECKPOINTS, APPLY_VERSION];
+        let [boot, forks, checkpoints, version] = names.map(|name| local.user_data(name));
         let record = TreeRecord::new(trees.clone(), boot?, forks?, store.planted());
-        let record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
+        let mut record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
+        record.set_apply_version(apply_version, version?.as_ref());
+        if store.env().buggify("apply_changed") {
+            record.distrust_apply();
+        }
         let checkpoints = record.checkpoints(checkpoints?, opened.logs.forks());
         let checkpoints = checkpoints.unwrap_or_else(|| {
             store.env().trace(|| TraceEvent::Failed {
@@ -149,6 +162,35 @@ pub(super) struct Peers<E: Env> {
     view: Arc<StoredBlocks<E>>,
     system: Arc<StoredBlocks<E>>,
     wait: Wait,
+}
+
+impl<E: Env> Peers<E> {
+    /// A key of which another writer's view has another value than the own one; none when there is none, or nothing can
+    /// be said. Blocks are fetched for it, a bounded number, and not kept.
+    pub(super) async fn compare(&self, claim: &Claim) -> Option<Bytes> {
+        let mut fetched = BTreeSet::new();
+        let found = loop {
+            match claim.compare(Arc::clone(&self.system), Arc::clone(&self.view)) {
+                Ok(found) => break found,
+                Err(BeeError::Unavailable { core, index })
+                    if claim.cores().contains(&core)
+                        && fetched.len() < COMPARED_BLOCKS_MAX
+                        && fetched.insert((core, index)) =>
+                {
+                    let is_here = self.view.fetch(&core, index, self.wait).await.is_ok()
+                        && self.system.fetch(&core, index, Wait::Local).await.is_ok();
+                    if !is_here {
+                        break None;
+                    }
+                }
+                Err(_) => break None,
+            }
+        };
+        for (core, index) in fetched {
+            self.view.forget(&core, index);
+        }
+        found
+    }
 }
 
 impl<E: Env> Source for Peers<E> {

@@ -9,12 +9,14 @@
 
 use std::fmt;
 
+use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::crypto::{CoreKey, Hash, HashKey, hash, keyed_hash_128, namespace, xsalsa20_xor};
 use crate::hypercore::encryption::{BlockCipher, CipherError, CoreCipher};
 use crate::hypercore::manifest::Manifest;
 use crate::wire::Decode as _;
+use crate::wire::oplog::OplogBlock;
 use crate::wire::system::ManifestData;
 
 /// Name under which the system core is encrypted.
@@ -45,6 +47,21 @@ pub const SYSTEM_NAME: &str = "_system";
 pub struct DatabaseKeys {
     bootstrap: CoreKey,
     secret: Zeroizing<[u8; 32]>,
+}
+
+/// How the encryption key that a peer has contradicts its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KeyMismatch {
+    /// The database is encrypted with another key.
+    #[error("the database is encrypted with another key than the one that is given or remembered")]
+    Other,
+    /// The database is encrypted, and there is no key.
+    #[error("the database is encrypted, and no key is given or remembered")]
+    Missing,
+    /// The database is in clear, and there is a key.
+    #[error("the database is in clear, and an encryption key is given or remembered")]
+    Clear,
 }
 
 /// How the blocks of one core of a database are encrypted.
@@ -87,6 +104,40 @@ impl DatabaseKeys {
             .and_then(|data| ManifestData::from_bytes(data).ok());
         let name = data.and_then(|data| data.namespace);
         DatabaseCipher::Hashed(self.named(name.as_ref().unwrap_or(core.as_bytes())))
+    }
+
+    /// How a stored block of a writer's log contradicts these keys, or that there are none. None when it does not, or does
+    /// not tell: of cores with an older manifest than version 2 nothing tells, as their padding is no hash.
+    #[must_use]
+    pub fn mismatch(
+        keys: Option<&Self>,
+        core: &CoreKey,
+        manifest: &Manifest,
+        (index, stored): (u64, &[u8]),
+    ) -> Option<KeyMismatch> {
+        if manifest.version() < 2 {
+            return None;
+        }
+        let is_sealed = HashedCipher::is_sealed(stored);
+        let clear = OplogBlock::from_bytes(stored).ok();
+        let Some(keys) = keys else {
+            let has_value = clear.is_some_and(|block| block.value.is_some());
+            return (is_sealed && !has_value).then_some(KeyMismatch::Missing);
+        };
+        if !is_sealed {
+            let is_padded = stored.first() == Some(&HashedCipher::CLEAR);
+            return (!is_padded && clear.is_some()).then_some(KeyMismatch::Clear);
+        }
+        let DatabaseCipher::Hashed(cipher) = keys.writer(core, manifest) else {
+            return None;
+        };
+        let mut block = stored.to_vec();
+        cipher.decrypt(index, &mut block).ok()?;
+        let body = block.get(HashedCipher::PADDING..)?;
+        // Whoever pads in another way is read all the same.
+        let is_opened = stored.get(..HashedCipher::PADDING) == Some(&cipher.padding_of(body)[..])
+            || OplogBlock::from_bytes(body).is_ok();
+        (!is_opened).then_some(KeyMismatch::Other)
     }
 
     /// Of the log of a writer with a manifest of version 0 or 1, or with none.
@@ -174,6 +225,19 @@ impl HashedCipher {
         &self.hash_key
     }
 
+    /// True for what looks like a block that is encrypted in this way. A block of a log in clear begins with its version,
+    /// which is a later one in cores with such a manifest.
+    fn is_sealed(stored: &[u8]) -> bool {
+        matches!(stored, [Self::HASHED, _, _, _, 0, 0, 0, 0, ..])
+    }
+
+    /// The padding of a block with this body.
+    fn padding_of(&self, body: &[u8]) -> [u8; Self::PADDING] {
+        let digest = keyed_hash_128(&HashKey::from(&*self.hash_key), &[body]);
+        // The second half is the id of the key, of which there is one.
+        [Self::HASHED, digest[1], digest[2], digest[3], 0, 0, 0, 0]
+    }
+
     fn split(index: u64, block: &mut [u8]) -> Result<(&mut [u8; Self::PADDING], &mut [u8]), CipherError> {
         let size = block.len();
         block
@@ -196,11 +260,7 @@ impl BlockCipher for HashedCipher {
 
     fn encrypt(&self, index: u64, _fork: u64, block: &mut [u8]) -> Result<(), CipherError> {
         let (padding, body) = Self::split(index, block)?;
-        let digest = keyed_hash_128(&HashKey::from(&*self.hash_key), &[body]);
-        padding.copy_from_slice(&digest[..Self::PADDING]);
-        // The second half is the id of the key, of which there is one.
-        padding[4..].fill(0);
-        padding[0] = Self::HASHED;
+        *padding = self.padding_of(body);
         let padding = *padding;
         self.apply(index, padding, body);
         Ok(())

@@ -22,6 +22,7 @@ use super::anchor_search::{AnchorPace, AnchorSearch};
 use super::checkpoint::Checkpoint;
 use super::dag::Dag;
 use super::linearizer::{Linearizer, Start};
+use super::outcome::Stamped;
 use super::reader::Reader;
 use super::replay::{Run, State};
 use super::system::System;
@@ -366,6 +367,8 @@ impl<V: Verify> Engine<V> {
             keys: self.keys.as_ref(),
             readers: &self.readers,
             recorded: &self.recorded,
+            local: None,
+            refused: Vec::new(),
             planted: self.planted,
             budget: 0,
             pause: None,
@@ -448,6 +451,7 @@ impl<V: Verify> Engine<V> {
         let recorded = records.map(|(key, record)| (*key, record.length));
         self.dag = Dag::starting_at(start.prefix.lengths(recorded));
         self.readers.clear();
+        self.stamped = Stamped::default();
         self.blocks = 0;
         self.past.search.restart();
         self.know_anchors(&root.system);
@@ -479,6 +483,8 @@ impl<V: Verify> Engine<V> {
             keys: self.keys.as_ref(),
             readers: &self.readers,
             recorded: &self.recorded,
+            local: None,
+            refused: Vec::new(),
             planted: self.planted,
             budget,
             pause: None,

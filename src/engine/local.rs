@@ -68,6 +68,13 @@ impl<V: Verify> Engine<V> {
         self.listen(0);
     }
 
+    /// Has everything attested with the next own batch that is granted in the order and that the own log does not attest
+    /// yet, also what lies in the past of own batches: the apply that wrote those may not have granted it. After
+    /// [`Engine::set_local`], before anything is ingested.
+    pub fn attest_anew(&mut self) {
+        self.testimony.attest_anew();
+    }
+
     /// Begins a batch of the local writer: links to everything that is applied, a time that is not before theirs,
     /// and, while its ceiling is above its standing, the best testimony for that. Drain, then write what
     /// [`Engine::stamp`] gives.
@@ -151,6 +158,7 @@ impl<V: Verify> Engine<V> {
         };
         if !self.round_over || self.dag.ready_length(&local) < end {
             self.sights.note(Point::StampMissing);
+            self.note_waiting(end);
             return Ok(blocks);
         }
         last.views = Some(self.stamps(Link {

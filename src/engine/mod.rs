@@ -9,6 +9,7 @@
 pub mod anchor;
 mod anchor_search;
 mod checkpoint;
+mod compare;
 mod compose;
 mod covered;
 pub mod dag;
@@ -17,6 +18,7 @@ mod forget;
 mod history;
 pub mod linearizer;
 mod local;
+mod outcome;
 mod reader;
 mod recorded;
 mod replay;
@@ -32,11 +34,14 @@ use thiserror::Error;
 
 pub use anchor::anchor;
 pub use checkpoint::Checkpoint;
+pub use compare::Claim;
 pub use compose::ComposeError;
 pub use covered::{AnchorKeys, Covered};
 pub use forget::{Held, Portions, ResumeError, WINDOW_BATCHES};
 pub(crate) use history::history_of;
 pub use local::OwnBatch;
+pub use outcome::Outcome;
+pub(crate) use outcome::Stamped;
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub(crate) use replay::panic_words;
 pub use testimony::ATTESTATIONS_MAX;
@@ -54,6 +59,7 @@ use encryption::DatabaseKeys;
 use forget::Past;
 use linearizer::{Linearizer, Rules};
 use local::Round;
+use outcome::Outcomes;
 use reader::Reader;
 use recorded::Recorded;
 use replay::{Pause, Run, State};
@@ -121,6 +127,9 @@ pub struct Engine<V> {
     /// The last drain applied all there was: the next one begins a round.
     round_over: bool,
     recorded: Recorded,
+    outcomes: Outcomes,
+    stamped: Stamped,
+    claim: Option<Box<Claim>>,
     /// Blocks that all readers hold.
     blocks: usize,
     stopped: Option<String>,
@@ -228,6 +237,9 @@ impl<V: Verify> Engine<V> {
             round: Round::default(),
             round_over: true,
             recorded: Recorded::default(),
+            outcomes: Outcomes::default(),
+            stamped: Stamped::default(),
+            claim: None,
             blocks: 0,
             stopped: None,
             planted: Planted::default(),
@@ -322,16 +334,22 @@ impl<V: Verify> Engine<V> {
             keys: self.keys.as_ref(),
             readers: &self.readers,
             recorded: &self.recorded,
+            local: self.testimony.local(),
+            refused: Vec::new(),
             budget: applies_max,
             pause: None,
             planted: self.planted,
         };
         let updated = self.order.update(&self.dag, &mut run);
-        match (updated, run.pause) {
+        let Run { pause, refused, .. } = run;
+        self.note_refused(refused);
+        match (updated, pause) {
             (Ok(update), _) => {
                 // Whatever comes next is not what was there before.
                 self.recorded.clear();
                 self.listen(update.shared);
+                self.note_claim(update.shared);
+                self.note_outcomes(update.shared);
                 self.sights.note_if(Point::OrderUndone, update.undone > 0);
                 self.sights.note_if(Point::ReorderDeep, update.undone > 20);
                 let has_many_heads = self.system().heads().iter().nth(28).is_some();
@@ -562,7 +580,7 @@ impl<V: Verify> Engine<V> {
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.
     fn collect(&mut self, now: Timestamp) -> Option<Timestamp> {
         let mut wake_at = None;
-        for reader in self.readers.values_mut() {
+        for (key, reader) in &mut self.readers {
             while let Some(mut batch) = reader.next(now) {
                 if self.planted.has(Slip::ClockClamps) {
                     batch.timestamp = batch.timestamp.min(now);
@@ -579,6 +597,7 @@ impl<V: Verify> Engine<V> {
                 }
             }
             wake_at = wake_at.into_iter().chain(reader.due()).min();
+            self.stamped.look(key, reader);
         }
         self.add_anchors();
         wake_at.into_iter().chain(self.find_anchors(now)).min()

@@ -67,6 +67,8 @@ pub(super) struct Reader {
     complete: VecDeque<NewBatch>,
     /// Up to here batches took part in the order before the engine went back: the clock is not asked again.
     taken: Length,
+    /// The batch with the latest time stamp of those that were given, the first of equal ones.
+    latest: (Length, Timestamp),
     frozen: Option<Frozen>,
 }
 
@@ -82,6 +84,7 @@ impl Reader {
             open: 0,
             complete: VecDeque::new(),
             taken,
+            latest: (Length::ZERO, Timestamp(0)),
             frozen: None,
         }
     }
@@ -133,7 +136,32 @@ impl Reader {
         if self.due()? > now {
             return None;
         }
-        self.complete.pop_front()
+        let batch = self.complete.pop_front()?;
+        let newest = self.newest(&batch);
+        if newest > self.latest.1 {
+            self.latest = (batch.last, newest);
+        }
+        Some(batch)
+    }
+
+    /// The batch with the latest time stamp of those that were given, by its last block.
+    #[must_use]
+    pub(super) const fn latest(&self) -> (Length, Timestamp) {
+        self.latest
+    }
+
+    /// The first complete batch that was not given, by its last block, and when it may be taken.
+    #[must_use]
+    pub(super) fn held_back(&self) -> Option<(Length, Timestamp)> {
+        self.waiting().next()
+    }
+
+    /// The complete batches that were not given, by their last blocks, each with the time when it may be taken.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Length, Timestamp)> {
+        self.complete.iter().scan(Timestamp::default(), |due, batch| {
+            *due = (*due).max(self.due_of(batch));
+            Some((batch.last, *due))
+        })
     }
 
     /// What the next complete batch links first; none when there is no such batch.
@@ -157,16 +185,20 @@ impl Reader {
     /// When the next complete batch may be taken. What was taken before may be taken at once, wherever the clock went.
     #[must_use]
     pub(super) fn due(&self) -> Option<Timestamp> {
-        let batch = self.complete.front()?;
+        self.complete.front().map(|batch| self.due_of(batch))
+    }
+
+    fn due_of(&self, batch: &NewBatch) -> Timestamp {
         if batch.last <= self.taken {
-            return Some(Timestamp::default());
+            return Timestamp::default();
         }
-        let newest = self
-            .blocks_of(batch.first, batch.last)
-            .iter()
-            .map(|block| block.timestamp.0)
-            .max()?;
-        Some(Timestamp(newest.saturating_sub(AHEAD_MS_MAX)))
+        Timestamp(self.newest(batch).0.saturating_sub(AHEAD_MS_MAX))
+    }
+
+    /// The latest time stamp of a batch.
+    fn newest(&self, batch: &NewBatch) -> Timestamp {
+        let blocks = self.blocks_of(batch.first, batch.last).iter();
+        blocks.map(|block| block.timestamp).max().unwrap_or_default()
     }
 
     /// Blocks by length, both ends included.

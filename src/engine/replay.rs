@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use super::anchor::Anchor;
 use super::encryption::DatabaseKeys;
 use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
+use super::outcome;
 use super::reader::Reader;
 use super::recorded::Recorded;
 use super::system::{Flush, System, Write};
@@ -100,6 +101,10 @@ pub(super) struct Run<'a> {
     pub(super) keys: Option<&'a DatabaseKeys>,
     pub(super) readers: &'a BTreeMap<CoreKey, Reader>,
     pub(super) recorded: &'a Recorded,
+    /// Whose batches are to be told about.
+    pub(super) local: Option<CoreKey>,
+    /// Batches of that writer that left no trace, by their last blocks, and why.
+    pub(super) refused: Vec<(Length, Arc<str>)>,
     pub(super) budget: usize,
     pub(super) pause: Option<Pause>,
     pub(super) planted: Planted,
@@ -129,7 +134,8 @@ impl Replay for Run<'_> {
         let applies_anyway = self.planted.has(Slip::RemovedApplies)
             && state.system.record(&batch.writer).is_some_and(is_removed);
         if !flush.may_apply(batch.optimistic) && !applies_anyway {
-            let behind = state.behind(flush, state.view.clone(), self.said(&step));
+            let said = self.rejected(&step, outcome::REMOVED);
+            let behind = state.behind(flush, state.view.clone(), said);
             return self.accept(state, behind);
         }
         let entries = self.entries(&step);
@@ -157,6 +163,7 @@ impl Replay for Run<'_> {
             // Nothing says what its values are worth now, at this peer or at others.
             Err(words) => return self.stop(format!("apply panicked: {words}")),
         };
+        let mut reason = outcome::UNWRITABLE.to_owned();
         match outcome {
             None => return self.stop("apply waits for something that is not its view".into()),
             Some(Err(ApplyError::Fatal(reason))) => return self.stop(reason),
@@ -165,10 +172,12 @@ impl Replay for Run<'_> {
                 Err(BeeError::Encode(_)) => {}
                 behind => return self.accept(state, behind),
             },
-            Some(Err(ApplyError::Reject(_))) if self.planted.has(Slip::ViewBeforeSystem) => {
-                kept = view.into_snapshot();
+            Some(Err(ApplyError::Reject(why))) => {
+                reason = why;
+                if self.planted.has(Slip::ViewBeforeSystem) {
+                    kept = view.into_snapshot();
+                }
             }
-            Some(Err(ApplyError::Reject(_))) => {}
         }
         let is_recorded = if is_stranger {
             self.planted.has(Slip::RefusedStranger)
@@ -176,10 +185,14 @@ impl Replay for Run<'_> {
             !self.planted.has(Slip::RefusedMember)
         };
         if !is_recorded {
+            if self.local == Some(batch.writer) {
+                self.refused.push((batch.last, reason.into()));
+            }
             return Ok(Verdict::Refused);
         }
         // A member's batch is recorded and has no effect, at every peer alike.
-        let behind = state.behind(self.begin(state, &step), kept, self.said(&step));
+        let said = self.rejected(&step, &reason);
+        let behind = state.behind(self.begin(state, &step), kept, said);
         self.accept(state, behind)
     }
 }
@@ -217,6 +230,13 @@ impl Run<'_> {
 
     fn said(&self, step: &Step<'_>) -> Said {
         Said::by(step.batch.first, self.blocks(step))
+    }
+
+    /// What a batch says that has no effect.
+    fn rejected(&self, step: &Step<'_>, reason: &str) -> Said {
+        let mut said = self.said(step);
+        said.rejected = (self.local == Some(step.batch.writer)).then(|| reason.into());
+        said
     }
 
     fn entries(&self, step: &Step<'_>) -> Vec<Entry> {

@@ -36,6 +36,8 @@ pub(super) struct Said {
     is_stamped: bool,
     /// It is a stranger's, and apply acknowledged somebody.
     pub(super) wants_ack: bool,
+    /// It is the local writer's, and has no effect: why.
+    pub(super) rejected: Option<Arc<str>>,
 }
 
 /// What an entry of the order said.
@@ -111,6 +113,8 @@ pub(super) struct Testimony {
     duties: Vec<Duty>,
     heard: Vec<Heard>,
     wants_ack: bool,
+    /// What own blocks attest tells what is owed, and not what lies in their past: another apply granted that.
+    is_anew: bool,
     /// Of an earlier engine, until it is said whose duties are kept.
     kept: Option<Kept>,
 }
@@ -129,10 +133,16 @@ impl Said {
         }
     }
 
+    /// True when the last block of the batch says where the trees of its writer stand.
+    pub(super) const fn is_stamped(&self) -> bool {
+        self.is_stamped
+    }
+
     /// Shared, or nothing when nothing was said.
     pub(super) fn shared(self) -> Option<Arc<Self>> {
         let silent = self.grants.is_empty() && self.attestations.is_empty();
-        (!silent || self.is_stamped || self.wants_ack).then(|| Arc::new(self))
+        let is_rejected = self.rejected.is_some();
+        (!silent || self.is_stamped || self.wants_ack || is_rejected).then(|| Arc::new(self))
     }
 }
 
@@ -198,6 +208,11 @@ impl Testimony {
         };
     }
 
+    /// Owes what is granted in the order and the own log does not attest, until the next own block with stamps.
+    pub(super) const fn attest_anew(&mut self) {
+        self.is_anew = true;
+    }
+
     /// Forgets what others attested: a slip.
     pub(super) fn forget_heard(&mut self) {
         self.heard.clear();
@@ -227,7 +242,9 @@ impl Testimony {
             system: system.unwrap_or_default(),
             lengths,
         };
-        self.duties.retain(|duty| !self.told.has(&duty.batch));
+        if !self.is_anew {
+            self.duties.retain(|duty| !self.told.has(&duty.batch));
+        }
     }
 
     /// Follows a change of the order, of which the first `shared` entries stayed and `entries` came behind them.
@@ -239,9 +256,13 @@ impl Testimony {
         for (at, entry) in (shared..).zip(entries) {
             if let Some(said) = entry.said {
                 self.hear(at, entry.batch.key, &said.attestations);
-                if !self.told.has(&entry.batch) {
+                let is_told = self.told.has(&entry.batch);
+                if !is_told || self.is_anew {
                     self.owe(at, entry.batch, &said.grants);
-                    self.wants_ack |= said.wants_ack && entry.batch.key != local;
+                }
+                self.wants_ack |= !is_told && said.wants_ack && entry.batch.key != local;
+                if self.is_anew && entry.batch.key == local {
+                    self.settle(&said.attestations);
                 }
             }
         }
@@ -260,6 +281,7 @@ impl Testimony {
             ..Told::default()
         };
         self.wants_ack = false;
+        self.is_anew = false;
         std::mem::take(&mut self.duties)
             .into_iter()
             .map(|duty| duty.grant)
@@ -284,6 +306,14 @@ impl Testimony {
                 });
             }
         }
+    }
+
+    /// What an own block attests is not owed.
+    fn settle(&mut self, attestations: &[(Length, Attestation)]) {
+        self.duties.retain(|duty| {
+            let mut attested = attestations.iter().map(|(_, attestation)| attestation);
+            !attested.any(|found| (found.key, found.weight) == (duty.grant.key, duty.grant.weight))
+        });
     }
 
     fn hear(&mut self, at: u64, backer: CoreKey, attestations: &[(Length, Attestation)]) {

@@ -16,6 +16,7 @@ pub mod native;
 mod network;
 mod planted;
 pub mod point;
+mod read_only;
 mod spawn;
 pub mod trace;
 pub mod watch;
@@ -29,6 +30,7 @@ pub use network::{Listener, Network, PeerAddr};
 #[doc(hidden)]
 pub use planted::{Layer, Planted, Slip};
 pub use point::{Point, Sights};
+pub use read_only::ReadOnlyEnv;
 pub use spawn::{Spawn, TaskHandle, Worker};
 pub use trace::TraceEvent;
 
@@ -43,6 +45,9 @@ impl<T: Sign + Clone + Send + Sync + 'static> Crypto for T {}
 pub trait Env: Clone + Send + Sync + 'static {
     /// True in a simulator. Fault points fold to nothing where it is false.
     const SIM: bool;
+    /// True where nothing that is written stays, see [`ReadOnlyEnv`]. A database that is opened there takes no appends and no
+    /// peers.
+    const READ_ONLY: bool = false;
     /// Time.
     type Clock: Clock;
     /// Byte streams between peers.

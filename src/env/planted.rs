@@ -262,6 +262,8 @@ slips! {
             "Cores of strangers that batches link are not fetched."
         UnwritableUntold "unwritable_untold"
             "Nobody is told that the local writer may write no longer."
+        OutcomeUntold "outcome_untold"
+            "Nobody is told that an own batch is applied which waited, or the like."
         AbandonedUnsynced "abandoned_append_unsynced"
             "An append whose caller went away is written without a sync."
     }

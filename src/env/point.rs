@@ -34,6 +34,8 @@ macro_rules! points {
                     Self::StartedOver | Self::LogRewritten | Self::ForkFollowed => {
                         Some("no program truncates the log of a writer")
                     }
+                    Self::ViewDiverged => Some("all peers of a simulated database have the same apply"),
+                    Self::KeyContradicted => Some("all peers of a simulated database have its key"),
                     Self::AnchorFound => Some("nothing but a fast-forward links anchors"),
                     _ => None,
                 }
@@ -74,6 +76,7 @@ points! {
     StartedOver: "started_over", "A log was rewritten: the engine began anew.";
     OrderForgotten: "order_forgotten", "The engine forgot the start of the order.";
     AheadOfClock: "ahead_of_clock", "An entry from the future waits for the clock.";
+    OutcomeChanged: "outcome_changed", "What became of an own batch changed later.";
     AheadApplied: "ahead_applied", "The clock reached an entry from the future.";
     OwnLogConfirmed: "own_log_confirmed", "A peer was met that sent what it had of the own log, of which an older copy was here.";
     AckBegun: "ack_begun", "A member acknowledged the batch of a stranger.";
@@ -92,6 +95,7 @@ points! {
     CheckpointOlder: "checkpoint_older", "The engine went on from an older checkpoint at the opening.";
     CheckpointsRefused: "checkpoints_refused", "No checkpoint was good at the opening.";
     TreesRebuilt: "trees_rebuilt", "The stored trees could not be gone on from.";
+    ViewRebuilt: "view_rebuilt", "Another version of apply had the view made anew from the logs.";
     StrangerAdmitted: "stranger_admitted", "A stranger's core got a slot.";
     StrangerEvicted: "stranger_evicted", "A stranger's core gave up its slot to another.";
     StrangerWaits: "stranger_waits", "A stranger's core waits for a slot.";
@@ -103,6 +107,7 @@ points! {
     LogContradicted: "log_contradicted", "The owner of a log signed two histories.";
     ReadWaited: "read_waited", "A read waited for a block that is at a peer.";
     EncryptedOpened: "encrypted_opened", "An encrypted database was opened.";
+    KeyContradicted: "key_contradicted", "The log of the creator is encrypted with another key than the one here.";
     ForkFollowed: "fork_followed", "A core moved to another fork of its owner.";
     AskedAgain: "asked_again", "A block was asked of a second peer, because the first is slow.";
     TakenFromOther: "taken_from_other", "A block came that another peer was asked for, too.";
@@ -114,6 +119,8 @@ points! {
     PeerSilent: "peer_silent", "A peer was given up because nothing came from it.";
     StreamBroke: "stream_broke", "A stream ended in the middle.";
     Announced: "announced", "A peer announced cores of writers.";
+    ViewCompared: "view_compared", "The own view was compared with that of another writer.";
+    ViewDiverged: "view_diverged", "Another writer's view is another one behind the same entries.";
     EventsMissed: "events_missed", "A slow listener of a core missed events.";
 }
 

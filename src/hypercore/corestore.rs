@@ -25,7 +25,7 @@ use super::record::{GroupRecord, StoreRecord};
 use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Entropy as _, Env, Planted, knob, watch};
+use crate::env::{Clock as _, Entropy as _, Env, Planted, ReadOnlyEnv, knob, watch};
 use crate::store::{Batch, CorePointer, Key, Recovered, Seglog, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 
@@ -34,6 +34,9 @@ const LOCKED_WAIT: Duration = Duration::from_millis(10);
 
 /// How often.
 const LOCKED_TRIES: u32 = 200;
+
+/// How often a directory is read again that changed meanwhile.
+const READ_TRIES: u32 = 5;
 
 /// The cores of one store. Cloning gives another handle to the same ones.
 ///
@@ -120,6 +123,47 @@ impl<E: Env> Corestore<E> {
             env.clock().sleep(LOCKED_WAIT).await;
         };
         Self::open(env, store, CorestoreOptions::default()).await
+    }
+
+    /// Opens the store in the directory of `env` to read it: on media that cannot be written, in a directory of another
+    /// user, or while another process has it. The directory is neither written nor locked. What a database writes that is
+    /// opened in it stays in memory; it takes no appends and no peers. If somebody writes there meanwhile, that is not seen.
+    ///
+    /// ```
+    /// use autobee::apply::OrderOnly;
+    /// use autobee::env::Env as _;
+    /// use autobee::env::memory::MemoryEnv;
+    /// use autobee::{Autobee, Corestore, ErrorKind};
+    ///
+    /// # let env = MemoryEnv::new(1);
+    /// # env.run(async {
+    /// let db = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(OrderOnly).open().await?;
+    /// db.append(b"hello").await?;
+    ///
+    /// let store = Corestore::open_read_only(env.clone()).await?; // the other one goes on
+    /// assert!(autobee::store::verify(&*store.env().disk())?.damages.is_empty());
+    /// let copy = Autobee::builder(store).apply(OrderOnly).open().await?;
+    /// assert_eq!(copy.order()?, db.order()?);
+    /// assert_eq!(copy.append(b"more").await.unwrap_err().kind(), ErrorKind::Denied);
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn open_read_only(env: E) -> Result<Corestore<ReadOnlyEnv<E>>, CoreError> {
+        let mut tries = 0;
+        let (env, store) = loop {
+            let layered = ReadOnlyEnv::new(env.clone());
+            let engine = Seglog::default().tuned(&env).still();
+            match StoreHandle::open(&layered, &engine) {
+                // Who has it may have removed a file between two looks.
+                Err(StoreError::Io { .. } | StoreError::Corrupt(_)) if tries < READ_TRIES => tries += 1,
+                opened => break (layered, opened?),
+            }
+            env.clock().sleep(LOCKED_WAIT).await;
+        };
+        Corestore::open(env, store, CorestoreOptions::default()).await
     }
 
     /// Opens the cores of a store; a store without any is new, and gets a primary key.

@@ -550,7 +550,7 @@ impl<E: Env> Core<E> {
         Self::start(shared, self.pointer, place, options, self.key_pair.clone())
     }
 
-    fn local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+    pub(crate) fn local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         let found = self.look(|core, line| {
             if index >= line.head.tree.length() {
                 return Ok(None);

@@ -1,9 +1,9 @@
 //! What a client of one database saw: the view as its changes told it, and the events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use autobee::db::{Event, ViewEvent};
-use autobee::wire::Link;
+use autobee::db::{Event, Outcome, ViewEvent};
+use autobee::wire::{Length, Link};
 use bytes::Bytes;
 
 /// What was told since a replica was started.
@@ -15,6 +15,8 @@ pub struct Seen {
     pub head: Option<Link>,
     /// Whether the events say that the local writer may write.
     pub is_writable: Option<bool>,
+    /// Own entries of which the events said last that they wait, by the length of the log with them.
+    pub waiting: BTreeSet<Length>,
     /// What was told and cannot be.
     pub contradictions: Vec<String>,
 }
@@ -69,7 +71,14 @@ impl Seen {
                 }
                 self.is_writable = Some(is_writable);
             }
-            Event::Missed(_) => (self.head, self.is_writable) = (None, None),
+            Event::Outcome { length, outcome } => match outcome {
+                Outcome::Waiting { .. } => _ = self.waiting.insert(*length),
+                Outcome::Applied | Outcome::Rejected(_) => _ = self.waiting.remove(length),
+            },
+            Event::Missed(_) => {
+                (self.head, self.is_writable) = (None, None);
+                self.waiting.clear();
+            }
             _ => {}
         }
     }

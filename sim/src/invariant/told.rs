@@ -70,6 +70,13 @@ impl Invariant for ToldTruth {
             if look.seen.is_writable.is_some_and(|told| told != look.is_writable) {
                 return fail("the events say otherwise whether it may write".into());
             }
+            let own = look.writers.iter().find(|writer| writer.key == look.local);
+            let applied = own.map(|writer| writer.length).unwrap_or_default();
+            if let Some(length) = look.seen.waiting.first().filter(|length| **length <= applied) {
+                return fail(format!(
+                    "the events say that its entry {length} waits, and {applied} are applied"
+                ));
+            }
             if moment.claims.may_disagree || !moment.claims.is_whole() {
                 continue;
             }

@@ -331,7 +331,8 @@ impl Peer {
                     | Effect::Announce(_)
                     | Effect::Notify
                     | Effect::Trace(_)
-                    | Effect::Ask(_) => {}
+                    | Effect::Ask(_)
+                    | Effect::Compare(_) => {}
                 }
             }
         }

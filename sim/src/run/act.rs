@@ -256,11 +256,11 @@ impl<S: Lane> Simulation<'_, S> {
                 },
             };
             match appended {
-                Ok(length) if !optimistic => {
+                Ok(appended) if !optimistic => {
                     group.acknowledge(Acknowledged {
                         replica,
                         key: db.local(),
-                        length,
+                        length: appended.length,
                         values,
                     });
                 }

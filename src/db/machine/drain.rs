@@ -2,8 +2,8 @@
 
 use super::log::StoredLog;
 use super::own::Pending;
-use super::record::Written;
-use super::{Effect, Machine, Now};
+use super::record::{ApplyChange, Written};
+use super::{Effect, Event, Machine, Now};
 use crate::engine::{Drained, Stop};
 use crate::env::{Crypto, Point, Slip, TraceEvent};
 use crate::error::Error;
@@ -29,6 +29,11 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// When the portion ends with an error, the state of the engine is not stored: it may hold an own batch that the log
     /// has not.
     pub(super) fn drain(&mut self, applies_max: usize, now: Now) {
+        if let Some(mismatch) = self.mismatch {
+            return self
+                .effects
+                .push(Effect::Drained(Err(Error::EncryptionKey { mismatch })));
+        }
         let mut drained = match self.engine.drain(now.wall, applies_max) {
             Ok(drained) => drained,
             Err(stop) => {
@@ -68,7 +73,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// What became of a commit.
     pub(super) fn written(&mut self, written: Result<Written, Error>, now: Now) {
         if let Ok(written) = &written {
+            let rebuild = self.record.rebuild();
             self.record.saved(written);
+            if let Some(change) = rebuild.filter(|_| self.record.rebuild().is_none()) {
+                let ApplyChange { from, to } = change;
+                self.effects.push(Effect::Tell(Event::Rebuilt { from, to }));
+            }
         }
         match self.writing.take() {
             Some(Writing::Own {

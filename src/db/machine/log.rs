@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::crypto::{CoreKey, KeyPair};
+use crate::engine::encryption::KeyMismatch;
 use crate::hypercore::{CoreError, Event, Events};
 
 /// A log that is stored here, to be read without waiting.
@@ -63,6 +64,12 @@ pub trait StoredLog: Send + Sync {
     ///
     /// As [`StoredLog::length`].
     fn manifest(&self) -> Result<Option<Bytes>, CoreError>;
+
+    /// How its first block contradicts the encryption key of the database, or that there is none. None when it does not, or
+    /// nothing tells yet.
+    fn key_mismatch(&self) -> Option<KeyMismatch> {
+        None
+    }
 
     /// The key pair that signs it, when it is here.
     ///

@@ -19,6 +19,7 @@ use thiserror::Error;
 use super::log::{LogEvents as _, StoredLog};
 use crate::crypto::CoreKey;
 use crate::engine::Frozen;
+use crate::engine::encryption::KeyMismatch;
 use crate::env::{Point, Sights};
 use crate::hypercore::encryption::CipherError;
 use crate::hypercore::{CoreError, Event};
@@ -102,6 +103,9 @@ pub enum Stalled {
     /// It holds a block that no peer takes.
     #[error(transparent)]
     Frozen(#[from] Frozen),
+    /// It is encrypted with another key than this peer has, or with none.
+    #[error(transparent)]
+    Encryption(#[from] KeyMismatch),
     /// It cannot be read here. It is tried again when the database is opened.
     #[error("it cannot be read: {why}")]
     Unreadable {

@@ -17,6 +17,7 @@
 //!
 //! The same inputs at the same times give the same effects. `sim::lane0` steps several machines by hand.
 
+mod compare;
 mod drain;
 mod effect;
 mod fetch;
@@ -47,11 +48,12 @@ pub use record::{TreeRecord, Write, Written};
 
 pub(super) use logs::Known;
 use logs::blocks_before;
-pub(super) use record::{BOOT, CHECKPOINTS, FORKS};
+pub(super) use record::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS};
 pub(super) use strangers::WAITING_MAX;
 
 use super::{Event, Settings};
 use crate::crypto::CoreKey;
+use crate::engine::encryption::KeyMismatch;
 use crate::engine::{Engine, MissingBlock, OrderedEntry, ResumeError};
 use crate::env::{Crypto, Mono, Planted, Point, Sights, Slip, TraceEvent};
 use crate::error::Error;
@@ -59,6 +61,7 @@ use crate::hypercore::CoreError;
 use crate::replication::wakeup::TopicPeer;
 use crate::store::Seq;
 use crate::wire::{Length, Timestamp};
+use compare::Compare;
 use drain::Writing;
 use fetch::View;
 use gather::{Fed, Gather};
@@ -99,6 +102,7 @@ pub struct Machine<C, L: StoredLog> {
     own: Own,
     wanted: Wanted,
     gather: Gather,
+    compare: Compare,
     news: News,
     /// The earliest time of day for which an entry waits.
     alarm: Option<Timestamp>,
@@ -109,6 +113,8 @@ pub struct Machine<C, L: StoredLog> {
     /// Why nothing more is taken of some logs.
     stalled: OrdMap<CoreKey, Stalled>,
     stopped: Option<Arc<str>>,
+    /// The creator's log is encrypted otherwise than the key says: nothing is applied or appended.
+    mismatch: Option<KeyMismatch>,
     is_closed: bool,
     /// When the next [`Input::Wake`] comes.
     armed: Option<Mono>,
@@ -147,11 +153,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             },
             wanted: Wanted::new(strangers),
             gather: Gather::new(settings.heal_gather, planted),
+            compare: Compare::new(Duration::from_millis(settings.compare_ms)),
             alarm: None,
             is_alarm_spent: false,
             awaited: None,
             stalled: OrdMap::new(),
             stopped: None,
+            mismatch: None,
             is_closed: false,
             armed: None,
             writing: None,
@@ -217,8 +225,11 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             Input::Written(written) => self.written(written, now),
             Input::DrainOver { failure, is_heard } => {
                 let local = self.logs.local();
+                let outcomes = self.engine.take_outcomes();
                 if is_heard {
-                    let events = self.news.tell(&self.engine, &local, failure, self.planted);
+                    let mut events = self.news.tell(&self.engine, &local, failure, self.planted);
+                    let outcome = |(length, outcome)| Event::Outcome { length, outcome };
+                    events.extend(outcomes.into_iter().map(outcome));
                     self.effects.extend(events.into_iter().map(Effect::Tell));
                 }
             }
@@ -230,6 +241,16 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             Input::Unfindable { block, error } => {
                 if self.awaited.take_if(|awaited| *awaited == block).is_some() {
                     self.failed("a block that apply waits for", &error);
+                }
+            }
+            Input::Compared { batch, key } => {
+                self.compare.over();
+                self.sights.note(Point::ViewCompared);
+                if let Some(key) = key {
+                    self.sights.note(Point::ViewDiverged);
+                    let (writer, length) = (batch.key, batch.length);
+                    self.effects
+                        .push(Effect::Tell(Event::Diverged { writer, length, key }));
                 }
             }
             Input::Listen(heard) => self.news.listen(heard),
@@ -245,6 +266,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 self.is_closed = true;
                 self.logs.clear();
             }
+        }
+        if self.writing.is_none() && !self.is_closed {
+            if let Some(claim) = self.engine.take_claim() {
+                self.compare.add(claim);
+            }
+            let claim = self.compare.begin(now.mono);
+            self.effects.extend(claim.map(Effect::Compare));
         }
         self.arm(now);
         std::mem::take(&mut self.effects)
@@ -339,6 +367,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             stalled: self.stalled.clone(),
             stats: engine.stats(),
             held: engine.held(),
+            rebuild: self.record.rebuild(),
+            stamped: engine.stamped(),
         }
     }
 
@@ -386,13 +416,30 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// Why nothing more of a log is taken.
     fn note_stalled(&mut self, key: &CoreKey) {
+        self.check_key(key);
         let frozen = self.engine.frozen(key).cloned().map(Stalled::Frozen);
         match frozen.or_else(|| self.logs.stalled(key).cloned()) {
+            _ if self.mismatch.is_some() && *key == self.engine.key() => {}
             Some(stalled) => _ = self.stalled.insert(*key, stalled),
             // A persistent map that readers share is copied to be changed, also where nothing is.
             None if self.stalled.contains_key(key) => _ = self.stalled.remove(key),
             None => {}
         }
+    }
+
+    /// Looks whether the creator's log is encrypted as the key says. Nobody else's log tells: strangers write what they like.
+    fn check_key(&mut self, key: &CoreKey) {
+        if *key != self.engine.key() || self.mismatch.is_some() || self.engine.batches() > 0 {
+            return;
+        }
+        let Some(mismatch) = self.logs.get(key).and_then(|log| log.key_mismatch()) else {
+            return;
+        };
+        self.mismatch = Some(mismatch);
+        self.stalled.insert(*key, Stalled::Encryption(mismatch));
+        let what = mismatch.to_string();
+        self.sights.note(Point::KeyContradicted);
+        self.effects.push(Effect::Tell(Event::Error { what }));
     }
 
     /// Nothing is forgotten again before as much is here as was.
@@ -472,7 +519,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let left = Duration::from_millis(at.0.saturating_sub(now.wall.0));
             now.mono + left.min(ALARM_LOOK)
         });
-        let waits = [self.gather.wake_at(), self.wanted.wake_at(), alarm];
+        let waits = [
+            self.gather.wake_at(),
+            self.wanted.wake_at(),
+            self.compare.wake_at(),
+            alarm,
+        ];
         let Some(at) = waits.into_iter().flatten().min() else {
             return;
         };

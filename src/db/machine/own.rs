@@ -19,7 +19,8 @@ use super::logs::Logs;
 use super::record::Write;
 use super::{Effect, Machine, Now, Stalled};
 use crate::crypto::CoreKey;
-use crate::engine::{ComposeError, OwnBatch};
+use crate::db::Appended;
+use crate::engine::{ComposeError, Outcome, OwnBatch};
 use crate::env::{Crypto, Point, Slip, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::CoreError;
@@ -140,6 +141,15 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         })?;
         let trees = self.record.write(self.logs.forks(), &mut self.engine)?;
         Ok(Write { own, ..trees })
+    }
+
+    /// The own batch that ends at this length, and what became of it up to now.
+    pub fn appended_at(&self, length: Length) -> Appended {
+        let outcome = self.engine.outcome(length).cloned();
+        Appended {
+            length,
+            outcome: outcome.unwrap_or(Outcome::Waiting { until: None }),
+        }
     }
 
     /// Own blocks were written, with the trees. Gives the length of the log.

@@ -6,10 +6,13 @@ use im::{OrdMap, OrdSet};
 
 use super::log::StoredLog;
 use super::logs::{Known, Stalled, blocks_before};
+use super::record::ApplyChange;
 use crate::apply::Snapshot;
 use crate::crypto::CoreKey;
 use crate::engine::system::System;
-use crate::engine::{EngineStats, Held, MissingBlock, OrderedEntry, ResumeError, WriterStatus, history_of};
+use crate::engine::{
+    EngineStats, Held, MissingBlock, OrderedEntry, ResumeError, Stamped, WriterStatus, history_of,
+};
 use crate::wire::{Length, Link};
 
 /// A database at one moment. Its parts are persistent values: making one costs as much as what changed since the last
@@ -43,6 +46,10 @@ pub struct Published<L: StoredLog> {
     pub(in crate::db) stats: EngineStats,
     /// What is in memory.
     pub(in crate::db) held: Held,
+    /// What another version of apply has made anew.
+    pub(in crate::db) rebuild: Option<ApplyChange>,
+    /// What waits for the clock, here or elsewhere.
+    pub(in crate::db) stamped: Stamped,
 }
 
 impl<L: StoredLog> Published<L> {

@@ -28,6 +28,9 @@ pub(in crate::db) const FORKS: &str = "autobee/forks";
 /// same place: a name of our own.
 pub(in crate::db) const CHECKPOINTS: &str = "autobee/checkpoints";
 
+/// Which version of the user's apply made it, kept in the same place: a name of our own. Where there is none, version 0.
+pub(in crate::db) const APPLY_VERSION: &str = "autobee/apply-version";
+
 /// Bytes that are to be written in one commit, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Write {
@@ -63,16 +66,31 @@ struct Stored {
     forks: BTreeMap<CoreKey, u64>,
     /// Which checkpoints there are, by [`Engine::moves`]; none when they are of an earlier opening.
     moves: Option<u64>,
+    /// The version of apply that led there.
+    apply_version: u64,
+}
+
+/// From which version of apply to which the trees are made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::db) struct ApplyChange {
+    /// The version that made the trees that are stored.
+    pub(in crate::db) from: u64,
+    /// The version that makes them anew.
+    pub(in crate::db) to: u64,
 }
 
 /// What the store says of the trees, and what it does not have yet.
 pub struct TreeRecord {
     trees: Trees,
     stored: Stored,
+    /// The version of apply that goes on.
+    apply_version: u64,
     /// The store says something that cannot be so: to be erased before anything is written that could be taken for it.
     is_void: bool,
     /// What the write that is under way makes of it.
     writing: Option<Stored>,
+    /// The core of the system tree had blocks at the opening.
+    had_blocks: bool,
     /// The length of the view at the last commit; for [`Slip::SystemBeforeView`].
     viewed: Length,
     planted: Planted,
@@ -100,24 +118,54 @@ impl TreeRecord {
                     .map_err(|error| (FORKS, error))?
                     .unwrap_or_default(),
                 moves: None,
+                apply_version: 0,
             },
+            apply_version: 0,
             is_void: false,
             writing: None,
+            had_blocks: trees.system.length() > Length::ZERO,
             viewed: trees.view.length(),
             trees,
             planted,
         })
     }
 
+    /// Takes note of the version of apply that goes on, and of the one that led there, as it is stored under
+    /// [`APPLY_VERSION`]. What cannot be read is no version of now.
+    pub(in crate::db) fn set_apply_version(&mut self, version: u64, stored: Option<&Bytes>) {
+        self.apply_version = version;
+        self.stored.apply_version = match stored.map(|bytes| <[u8; 8]>::try_from(&bytes[..])) {
+            None => 0,
+            Some(Ok(bytes)) => u64::from_le_bytes(bytes),
+            Some(Err(_)) => version.wrapping_add(1),
+        };
+    }
+
+    /// Has what is stored count as made by another version of apply: for a simulator.
+    pub(in crate::db) const fn distrust_apply(&mut self) {
+        self.stored.apply_version = self.apply_version.wrapping_add(1);
+    }
+
+    /// What is made anew because another version of apply made it, until that is stored; none when nothing is.
+    pub(in crate::db) fn rebuild(&self) -> Option<ApplyChange> {
+        let change = ApplyChange {
+            from: self.stored.apply_version,
+            to: self.apply_version,
+        };
+        let has_trees = self.stored.boot.is_some() || self.had_blocks;
+        (has_trees && change.from != change.to).then_some(change)
+    }
+
     /// From where an engine can go on, newest first, by what is stored under [`CHECKPOINTS`]. Nowhere when a log was
-    /// rewritten since. None when it was stored by another version of this software, or is damaged: then everything is
+    /// rewritten since, or another version of apply led there. None when it was stored by another version of this software, or is damaged: then everything is
     /// ordered from the start.
     pub(in crate::db) fn checkpoints(
         &self,
         stored: Option<Bytes>,
         forks: &BTreeMap<CoreKey, u64>,
     ) -> Option<Vec<Checkpoint>> {
-        match stored.filter(|_| self.stored.forks == *forks) {
+        let is_good = self.stored.forks == *forks && self.stored.apply_version == self.apply_version;
+        match stored.filter(|_| is_good) {
             Some(bytes) => decode_checkpoints(&bytes),
             None => Some(Vec::new()),
         }
@@ -131,6 +179,11 @@ impl TreeRecord {
         forks: &BTreeMap<CoreKey, u64>,
         is_as_stored: bool,
     ) {
+        if self.stored.apply_version != self.apply_version {
+            // What this version makes is written behind it, and counts once it is complete.
+            self.is_void = self.stored.boot.take().is_some();
+            return;
+        }
         if self.stored.forks == *forks {
             if let Some(boot) = self.stored.boot {
                 self.is_void = engine.take_up(boot).is_err();
@@ -160,7 +213,10 @@ impl TreeRecord {
             Some(boot) => boot != head,
             None => head.length > Length::ZERO,
         };
-        has_moved || self.stored.forks != *forks || self.stored.moves != Some(engine.moves())
+        has_moved
+            || self.stored.forks != *forks
+            || self.stored.moves != Some(engine.moves())
+            || self.stored.apply_version != self.apply_version
     }
 
     /// What is new, and where the system tree stands. Give what came of it to [`TreeRecord::saved`].
@@ -192,7 +248,14 @@ impl TreeRecord {
             boot: Some(engine.records().head()),
             forks: forks.clone(),
             moves: Some(engine.moves()),
+            apply_version: self.apply_version,
         };
+        if stored.apply_version != self.stored.apply_version {
+            let version = stored.apply_version.to_le_bytes();
+            write
+                .values
+                .push((APPLY_VERSION, Some(Bytes::copy_from_slice(&version))));
+        }
         if stored.forks != self.stored.forks {
             write.values.push((FORKS, Some(encode_forks(&stored.forks)?)));
         }

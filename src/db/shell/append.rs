@@ -13,11 +13,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{LATE, Shared, told};
+use crate::db::Appended;
 use crate::db::machine::Input;
 use crate::env::{Clock as _, Env, Spawn as _, TraceEvent};
 use crate::error::Error;
 use crate::store::Seq;
-use crate::wire::Length;
 
 impl<E: Env> Shared<E> {
     /// Appends one batch to the local log. It is visible here, and written with the commit that is returned.
@@ -25,7 +25,7 @@ impl<E: Env> Shared<E> {
         self: &Arc<Self>,
         values: &[Bytes],
         optimistic: bool,
-    ) -> Result<(Length, Seq), Error> {
+    ) -> Result<(Appended, Seq), Error> {
         self.check_entry()?;
         let _turn = self.appending.lock().await;
         self.own_log_is_whole().await?;
@@ -39,7 +39,8 @@ impl<E: Env> Shared<E> {
             let mut machine = self.door.enter().await;
             self.step(&mut machine, Input::Append { values, optimistic });
             if let Some(refused) = machine.take_outcome() {
-                return refused;
+                let (length, seq) = refused?;
+                return Ok((machine.appended_at(length), seq));
             }
         }
         let mut unfinished = Unfinished {
@@ -47,7 +48,11 @@ impl<E: Env> Shared<E> {
             is_over: false,
         };
         let drained = self.drain().await;
-        let outcome = self.door.enter().await.take_outcome();
+        let outcome = {
+            let mut machine = self.door.enter().await;
+            let outcome = machine.take_outcome();
+            outcome.map(|outcome| outcome.map(|(length, seq)| (machine.appended_at(length), seq)))
+        };
         unfinished.is_over = true;
         match outcome {
             Some(outcome) => outcome,

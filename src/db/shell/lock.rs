@@ -32,6 +32,8 @@ struct Front<L: StoredLog> {
     queue: VecDeque<Input<L>>,
     /// None once the database is closed.
     events: Option<broadcast::Sender<Event>>,
+    /// What the opening came to, for the first listener.
+    untold: Vec<Event>,
     /// Connections that run, and some that are over.
     sessions: Vec<Session>,
     /// How many there were.
@@ -62,6 +64,7 @@ impl<C: Crypto, L: StoredLog> Door<C, L> {
             published: Arc::new(machine.publish()),
             queue: VecDeque::new(),
             events: Some(broadcast::Sender::new(events_max)),
+            untold: Vec::new(),
             sessions: Vec::new(),
             met: 0,
             busy: Vec::new(),
@@ -142,7 +145,11 @@ impl<C: Crypto, L: StoredLog> Door<C, L> {
             front.queue.retain(|left| !matches!(left, Input::Listen(_)));
             front.queue.push_back(Input::Listen(heard));
         }
-        events.subscribe()
+        let listener = events.subscribe();
+        for event in front.untold.drain(..) {
+            _ = events.send(event);
+        }
+        listener
     }
 
     /// True when somebody listens.
@@ -154,10 +161,15 @@ impl<C: Crypto, L: StoredLog> Door<C, L> {
             .is_some_and(|events| events.receiver_count() > 0)
     }
 
-    /// Tells listeners. Nobody listening is fine.
+    /// Tells listeners. Nobody listening is fine; of a rebuild the first one hears all the same, as it may be over before
+    /// anybody can listen.
     pub(super) fn tell(&self, event: Event) {
-        if let Some(events) = &self.front().events {
-            _ = events.send(event);
+        let mut front = self.front();
+        let Some(events) = &front.events else { return };
+        if let Err(unheard) = events.send(event)
+            && matches!(unheard.0, Event::Rebuilt { .. })
+        {
+            front.untold.push(unheard.0);
         }
     }
 

@@ -140,8 +140,9 @@ impl<E: Env> Shared<E> {
         })
     }
 
-    /// Hands what is stored to the engine, and starts the tasks that follow the cores and open others.
-    pub(super) async fn start(self: &Arc<Self>) -> Result<(), Error> {
+    /// Hands what is stored to the engine, and starts the tasks that follow the cores and open others, once it is applied.
+    /// `waits` for that.
+    pub(super) async fn start(self: &Arc<Self>, waits: bool) -> Result<(), Error> {
         let keys = {
             let mut machine = self.door.enter().await;
             let keys: Vec<CoreKey> = machine.logs().keys().collect();
@@ -162,6 +163,18 @@ impl<E: Env> Shared<E> {
             self.timer.subscribe(),
         );
         spawn.spawn("timer", timer);
+        if waits {
+            return self.serve(keys).await;
+        }
+        let shared = Arc::clone(self);
+        spawn.spawn("rebuild", async move {
+            told(shared.serve(keys).await, &shared.env);
+        });
+        Ok(())
+    }
+
+    /// Applies what is stored, and fetches more from then on. These logs were open from the start.
+    async fn serve(self: &Arc<Self>, keys: Vec<CoreKey>) -> Result<(), Error> {
         self.drain().await?;
         {
             let mut machine = self.door.enter().await;
@@ -169,7 +182,7 @@ impl<E: Env> Shared<E> {
         }
         let wakeup = self.replication.wakeup(self.key);
         let hear = tasks::hear(Arc::downgrade(self), wakeup, self.closing.subscribe());
-        spawn.spawn("hear announcements", hear);
+        self.env.spawn().spawn("hear announcements", hear);
         Ok(())
     }
 
@@ -324,6 +337,10 @@ impl<E: Env> Shared<E> {
             Effect::Ask(missing) => {
                 let asking = tasks::await_block(Arc::downgrade(self), missing);
                 self.env.spawn().spawn("await a block", asking);
+            }
+            Effect::Compare(claim) => {
+                let comparing = tasks::compare(Arc::downgrade(self), claim);
+                self.env.spawn().spawn("compare views", comparing);
             }
             Effect::Write(write) => {
                 let written = self.commit(machine, write);

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::crypto::{CoreKey, KeyPair};
 use crate::db::machine::{Logs, StoredLog};
 use crate::db::own_log::{Origin, Unconfirmed};
-use crate::engine::encryption::DatabaseKeys;
+use crate::engine::encryption::{DatabaseKeys, KeyMismatch};
 use crate::env::{Env, watch};
 use crate::error::Error;
 use crate::hypercore::{
@@ -46,16 +46,19 @@ const ALL: DownloadRange = DownloadRange {
 /// A core that is open, and is fetched from peers as long as it is.
 pub(in crate::db) struct OpenLog<E: Env> {
     core: Core<E>,
+    /// Of an encrypted database.
+    keys: Option<DatabaseKeys>,
     _download: Download<E>,
 }
 
 impl<E: Env> OpenLog<E> {
     /// Asks peers for the blocks of a core from now on. Of the own one they have none that is not here, unless this is
     /// an older copy of it.
-    fn new(core: Core<E>) -> Result<Self, CoreError> {
+    fn new(core: Core<E>, keys: Option<&DatabaseKeys>) -> Result<Self, CoreError> {
         let download = core.download(ALL)?;
         Ok(Self {
             core,
+            keys: keys.cloned(),
             _download: download,
         })
     }
@@ -106,6 +109,10 @@ impl<E: Env> StoredLog for OpenLog<E> {
         Ok(manifest.map(|manifest| Bytes::copy_from_slice(manifest.as_bytes())))
     }
 
+    fn key_mismatch(&self) -> Option<KeyMismatch> {
+        mismatch(&self.core, self.keys.as_ref())
+    }
+
     fn key_pair(&self) -> Result<Option<KeyPair>, CoreError> {
         self.core.key_pair()
     }
@@ -132,8 +139,7 @@ impl<E: Env> Opened<E> {
     ///
     /// # Errors
     ///
-    /// `Invalid` when the store holds another database than `wanted`, or one in clear although there is an encryption
-    /// key; or what the store says.
+    /// `Invalid` when the store holds another database than `wanted`; `EncryptionKey`; or what the store says.
     pub(in crate::db) async fn open(
         store: Corestore<E>,
         wanted: Option<CoreKey>,
@@ -147,6 +153,11 @@ impl<E: Env> Opened<E> {
         options.manifest_version = MANIFEST_VERSION;
         let named = store.get(options).await?;
         let known = key_at(&named, REFERRER)?;
+        if E::READ_ONLY && known.is_none() {
+            return Err(Error::Invalid {
+                what: "there is no database here to be read, with this namespace and key pair".into(),
+            });
+        }
         let database = match (wanted, known) {
             (Some(wanted), Some(known)) if wanted != known => {
                 return Err(Error::Invalid {
@@ -169,25 +180,35 @@ impl<E: Env> Opened<E> {
         };
         holds.push(store.hold(*local.key().as_bytes()).await?);
         let stored_key = encryption_key_of(&local)?;
-        let new_key = encryption_key.filter(|_| stored_key.is_none());
-        if new_key.is_some() && local.length()? > 0 {
-            return Err(Error::Invalid {
-                what: format!(
-                    "the database {database} is here in clear: it cannot be given an encryption key"
-                ),
-            });
-        }
-        let encryption_key = stored_key.as_ref().or(new_key.as_ref());
+        // Of a database in clear no right key can be given: a wrong one is forgotten.
+        let old = stored_key.as_ref().filter(|_| encryption_key.is_none());
+        let old = old.map(|key| DatabaseKeys::with_secret(database, key.clone()));
+        let is_forgotten = local.length()? == 0
+            && old.is_some()
+            && mismatch(&bootstrap, old.as_ref()) == Some(KeyMismatch::Clear);
+        let stored_key = stored_key.filter(|_| !is_forgotten);
+        // What is here of the creator's log, and of the own one, tells which key is right.
+        let new_key = encryption_key.filter(|key| stored_key.as_ref() != Some(key));
+        let encryption_key = new_key.as_ref().or(stored_key.as_ref());
         let keys = encryption_key.map(|key| DatabaseKeys::with_secret(database, key.clone()));
-        if known.is_none() || remembered != Some(local.key()) || new_key.is_some() {
+        for core in [&bootstrap, &local] {
+            if let Some(mismatch) = mismatch(core, keys.as_ref()) {
+                return Err(Error::EncryptionKey { mismatch });
+            }
+        }
+        if new_key.is_some() && stored_key.is_none() && local.length()? > 0 {
+            let mismatch = KeyMismatch::Clear;
+            return Err(Error::EncryptionKey { mismatch });
+        }
+        if known.is_none() || remembered != Some(local.key()) || new_key.is_some() || is_forgotten {
             // In one step: no crash leaves a local writer that does not know its database.
             let ((), seq) = store.transact(|change| {
                 let key = |key: CoreKey| Some(Bytes::copy_from_slice(key.as_bytes()));
                 change.set_user_data(&local, REFERRER, key(database))?;
                 change.set_user_data(&bootstrap, REFERRER, key(database))?;
-                if let Some(new_key) = &new_key {
-                    let new_key = Bytes::copy_from_slice(&new_key[..]);
-                    change.set_user_data(&local, ENCRYPTION, Some(new_key))?;
+                if new_key.is_some() || is_forgotten {
+                    let new_key = new_key.as_ref().map(|key| Bytes::copy_from_slice(&key[..]));
+                    change.set_user_data(&local, ENCRYPTION, new_key)?;
                 }
                 change.set_user_data(&bootstrap, LOCAL, key(local.key()))
             })?;
@@ -201,12 +222,12 @@ impl<E: Env> Opened<E> {
         let bootstrap = bootstrap.session(encrypted.clone()).await?;
         let local_key = local.key();
         let database_keys = keys;
-        let local = Arc::new(OpenLog::new(local)?);
+        let local = Arc::new(OpenLog::new(local, database_keys.as_ref())?);
         let mut logs = Logs::new(local_key);
         logs.add(Arc::clone(&local))?;
         let mut add = |core: Core<E>| -> Result<(), CoreError> {
             if !logs.has(&core.key()) {
-                logs.add(Arc::new(OpenLog::new(core)?))?;
+                logs.add(Arc::new(OpenLog::new(core, database_keys.as_ref())?))?;
             }
             Ok(())
         };
@@ -274,13 +295,19 @@ pub(super) async fn open_log<E: Env>(
         let database = Bytes::copy_from_slice(database.as_bytes());
         change.set_user_data(&core, REFERRER, Some(database))
     })?;
-    OpenLog::new(core)
+    OpenLog::new(core, keys)
 }
 
 /// Makes a core none of this database's when that is opened again.
 pub(super) fn release<E: Env>(store: &Corestore<E>, log: &OpenLog<E>) -> Result<(), CoreError> {
     let ((), _) = store.transact(|change| change.set_user_data(&log.core, REFERRER, None))?;
     Ok(())
+}
+
+/// How the first block of a writer's log, if it is here, contradicts the key, or that there is none.
+fn mismatch<E: Env>(core: &Core<E>, keys: Option<&DatabaseKeys>) -> Option<KeyMismatch> {
+    let (manifest, block) = (core.manifest().ok()??, core.local(0).ok()??);
+    DatabaseKeys::mismatch(keys, &core.key(), &manifest, (0, &block))
 }
 
 /// How logs of writers are encrypted.

@@ -65,6 +65,7 @@ pub struct Seglog {
     checkpoint_bytes: u64,
     compaction_fifths: u64,
     salt: Option<u64>,
+    is_still: bool,
     planted: Planted,
 }
 
@@ -76,6 +77,7 @@ impl Default for Seglog {
             checkpoint_bytes: 128 * 1024 * 1024,
             compaction_fifths: 2,
             salt: None,
+            is_still: false,
             planted: Planted::default(),
         }
     }
@@ -114,6 +116,13 @@ impl Seglog {
         self.segment_bytes(knob::STORE_SEGMENT_BYTES.of(env, usual.segment_bytes))
             .checkpoint_bytes(knob::STORE_CHECKPOINT_BYTES.of(env, usual.checkpoint_bytes))
             .compaction_fifths(knob::STORE_COMPACTION_FIFTHS.of(env, usual.compaction_fifths))
+    }
+
+    /// No housekeeping: nothing is moved, and no index is written. For stores whose changes do not stay.
+    #[must_use]
+    pub const fn still(mut self) -> Self {
+        self.is_still = true;
+        self
     }
 
     /// A random number for a new store, which goes into every checksum: who does not know it cannot write a block
@@ -405,6 +414,9 @@ impl Store for SeglogStore {
 
     fn maintain(&mut self, budget_bytes: u64) -> Result<bool, StoreError> {
         self.check_fence()?;
+        if self.settings.is_still {
+            return Ok(false);
+        }
         self.maintain_within(budget_bytes)
     }
 
@@ -425,7 +437,7 @@ impl Store for SeglogStore {
 
     fn close(mut self: Box<Self>) -> Result<(), StoreError> {
         self.check_fence()?;
-        if self.since_checkpoint > 0 {
+        if self.since_checkpoint > 0 && !self.settings.is_still {
             self.checkpoint()?;
         }
         Ok(())
