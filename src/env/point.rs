@@ -93,6 +93,8 @@ points! {
     TreesRebuilt: "trees_rebuilt", "The stored trees could not be gone on from.";
     StrangerAdmitted: "stranger_admitted", "A stranger's core got a slot.";
     StrangerEvicted: "stranger_evicted", "A stranger's core gave up its slot to another.";
+    StrangerLetGo: "stranger_let_go", "Batches of a stranger that apply refused left the set.";
+    StrangerTurn: "stranger_turn", "What had left the set came back in its turn.";
     StrangerWaits: "stranger_waits", "A stranger's core waits for a slot.";
     MemberAdded: "member_added", "There is another member.";
     MemberRemoved: "member_removed", "A member was removed.";

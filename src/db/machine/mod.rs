@@ -24,10 +24,12 @@ mod gather;
 mod log;
 mod logs;
 mod news;
+mod outside;
 mod own;
 mod published;
 mod record;
 mod strangers;
+mod turns;
 mod wanted;
 
 use std::collections::BTreeSet;
@@ -65,6 +67,7 @@ use gather::{Fed, Gather};
 use news::News;
 use own::Own;
 use strangers::Strangers;
+use turns::Turns;
 use wanted::Wanted;
 
 /// How often an entry that waits for the time of day looks at it: that may be put right meanwhile.
@@ -96,6 +99,10 @@ pub struct Machine<C, L: StoredLog> {
     record: TreeRecord,
     own: Own,
     wanted: Wanted,
+    turns: Turns,
+    /// Logs that are closed, of which the engine may still have something.
+    released: BTreeSet<CoreKey>,
+    stranger_bytes_max: u64,
     gather: Gather,
     news: News,
     /// The earliest time of day for which an entry waits.
@@ -140,6 +147,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             record,
             own: Own::default(),
             wanted: Wanted::new(strangers),
+            turns: Turns::new(settings.stranger_tries_max),
+            released: BTreeSet::new(),
+            stranger_bytes_max: settings.stranger_bytes_max,
             gather: Gather::new(settings.heal_gather, planted),
             alarm: None,
             is_alarm_spent: false,
@@ -169,8 +179,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             return Vec::new();
         }
         match input {
-            Input::Loaded(core) => _ = self.feed_or_give_up(&core, now),
-            Input::Started => self.expect_stored(),
+            Input::Loaded(core) => self.loaded(core, now),
+            Input::Started => self.started(now),
             Input::Begun(cores) => {
                 let Self {
                     engine, logs, wanted, ..
@@ -184,6 +194,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     },
                     now.mono,
                 );
+                self.begun(&cores);
             }
             Input::Changed { core, gathers } => self.changed(&core, gathers, now),
             Input::Opened(log) => self.opened(log),
@@ -336,7 +347,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// Hands new blocks of a log to the engine. None when there are none.
     fn feed(&mut self, key: &CoreKey, now: Now) -> Result<Option<Fed>, CoreError> {
-        let (from, blocks) = self.logs.take_new(key)?;
+        self.feed_up_to(key, None, now)
+    }
+
+    /// The same, none behind `end`.
+    fn feed_up_to(&mut self, key: &CoreKey, end: Option<u64>, now: Now) -> Result<Option<Fed>, CoreError> {
+        let (from, blocks) = self.logs.take_new(key, end)?;
         match self.logs.stalled(key) {
             Some(Stalled::Rewritten { .. }) => self.sights.note(Point::LogRewritten),
             Some(Stalled::Conflict { .. }) => self.sights.note(Point::LogContradicted),
@@ -392,7 +408,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     fn changed(&mut self, core: &CoreKey, gathers: bool, now: Now) {
-        match self.feed_or_give_up(core, now) {
+        let fed = if self.takes_turn(core, now) {
+            self.admit(now)
+        } else {
+            self.feed_or_give_up(core, now)
+        };
+        match fed {
             Some(fed) => {
                 let may_undo = gathers && self.may_undo(core);
                 let waits = self.gather.take(fed, may_undo, now.mono);
@@ -442,6 +463,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.effects.push(Effect::Drain);
         }
         self.gather.looked();
+        if self.turns.wake_at().is_some_and(|at| at <= now.mono) && self.admit(now).is_some() {
+            self.order_if(true);
+        }
         if self.wanted.wake_at().is_some_and(|at| at <= now.mono) {
             self.effects.push(Effect::Tend);
         }
@@ -462,7 +486,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let left = Duration::from_millis(at.0.saturating_sub(now.wall.0));
             now.mono + left.min(ALARM_LOOK)
         });
-        let waits = [self.gather.wake_at(), self.wanted.wake_at(), alarm];
+        let waits = [
+            self.gather.wake_at(),
+            self.wanted.wake_at(),
+            self.turns.wake_at(),
+            alarm,
+        ];
         let Some(at) = waits.into_iter().flatten().min() else {
             return;
         };

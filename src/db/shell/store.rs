@@ -6,7 +6,7 @@
 //!
 //! Source: spec/autobee.md 3.1 and 3.2.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -32,29 +32,31 @@ const LOCAL_NAME: &str = "local";
 /// Version of the manifests that we make.
 pub(in crate::db) const MANIFEST_VERSION: u64 = 2;
 
-/// All blocks there are and will be.
-const ALL: DownloadRange = DownloadRange {
-    start: 0,
-    end: None,
-    is_linear: true,
-};
-
 /// A core that is open, and is fetched from peers as long as it is.
 pub(in crate::db) struct OpenLog<E: Env> {
     core: Core<E>,
-    /// None for the core that only we write.
-    _download: Option<Download<E>>,
+    /// None before it is said how much is fetched, and for the core that only we write.
+    download: Mutex<Option<Download<E>>>,
 }
 
 impl<E: Env> OpenLog<E> {
-    /// Asks peers for the blocks of a core from now on.
-    fn new(core: Core<E>, local: &CoreKey) -> Result<Self, CoreError> {
-        let is_fetched = core.key() != *local;
-        let download = is_fetched.then(|| core.download(ALL)).transpose()?;
-        Ok(Self {
+    const fn new(core: Core<E>) -> Self {
+        Self {
             core,
-            _download: download,
-        })
+            download: Mutex::new(None),
+        }
+    }
+
+    /// Asks peers for the blocks of a core from now on, up to `end`; for all there are and will be without one.
+    pub(super) fn fetch(&self, end: Option<u64>) -> Result<(), CoreError> {
+        let range = DownloadRange {
+            start: 0,
+            end,
+            is_linear: true,
+        };
+        let download = self.core.download(range)?;
+        *self.download.lock().unwrap_or_else(PoisonError::into_inner) = Some(download);
+        Ok(())
     }
 
     pub(in crate::db) const fn core(&self) -> &Core<E> {
@@ -76,6 +78,10 @@ impl<E: Env> StoredLog for OpenLog<E> {
 
     fn length(&self) -> Result<u64, CoreError> {
         self.core.length()
+    }
+
+    fn byte_length(&self) -> Result<u64, CoreError> {
+        self.core.byte_length()
     }
 
     fn contiguous_length(&self) -> Result<u64, CoreError> {
@@ -198,12 +204,12 @@ impl<E: Env> Opened<E> {
         let bootstrap = bootstrap.session(encrypted.clone()).await?;
         let local_key = local.key();
         let database_keys = keys;
-        let local = Arc::new(OpenLog::new(local, &local_key)?);
+        let local = Arc::new(OpenLog::new(local));
         let mut logs = Logs::new(local_key);
         logs.add(Arc::clone(&local))?;
         let mut add = |core: Core<E>| -> Result<(), CoreError> {
             if !logs.has(&core.key()) {
-                logs.add(Arc::new(OpenLog::new(core, &local_key)?))?;
+                logs.add(Arc::new(OpenLog::new(core)))?;
             }
             Ok(())
         };
@@ -230,7 +236,7 @@ impl<E: Env> Opened<E> {
 /// Opens a core that takes part.
 pub(super) async fn open_log<E: Env>(
     store: &Corestore<E>,
-    (database, local): (CoreKey, CoreKey),
+    database: CoreKey,
     keys: Option<&DatabaseKeys>,
     key: CoreKey,
 ) -> Result<OpenLog<E>, CoreError> {
@@ -241,11 +247,16 @@ pub(super) async fn open_log<E: Env>(
         let database = Bytes::copy_from_slice(database.as_bytes());
         change.set_user_data(&core, REFERRER, Some(database))
     })?;
-    OpenLog::new(core, &local)
+    Ok(OpenLog::new(core))
 }
 
-/// Makes a core none of this database's when that is opened again.
+/// Makes a core none of this database's when that is opened again, and forgets its blocks.
 pub(super) fn release<E: Env>(store: &Corestore<E>, log: &OpenLog<E>) -> Result<(), CoreError> {
+    log.download.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let length = log.core.length()?;
+    if length > 0 {
+        log.core.clear(0..length)?;
+    }
     let ((), _) = store.transact(|change| change.set_user_data(&log.core, REFERRER, None))?;
     Ok(())
 }

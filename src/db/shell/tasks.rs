@@ -101,8 +101,7 @@ async fn open<E: Env>(shared: Weak<Shared<E>>, core: CoreKey) {
     if shared.env.buggify("late_opening") {
         shared.env.clock().sleep(LATE).await;
     }
-    let names = (shared.key, shared.local);
-    let opened = store::open_log(&shared.store, names, shared.keys.as_ref(), core).await;
+    let opened = store::open_log(&shared.store, shared.key, shared.keys.as_ref(), core).await;
     let input = match opened {
         Ok(log) => Input::Opened(Arc::new(log)),
         Err(error) => Input::Unopened { core, error },

@@ -15,7 +15,7 @@ use super::{GENESIS_WEIGHT, MAX_OPTIMISTIC_NODES, Replay, Rules, Stats, Suspende
 
 impl Rules {
     /// Whether a batch of a stranger is tried at all.
-    pub(super) fn tries(&self, batch: &Batch) -> bool {
+    pub(crate) fn tries(&self, batch: &Batch) -> bool {
         self.optimistic && batch.optimistic && batch.nodes() <= MAX_OPTIMISTIC_NODES
     }
 }
@@ -42,6 +42,13 @@ impl Claims {
         // The creator's first batch lifts its later ones as a claim would.
         if let Some(weight) = claimed.max(genesis.then_some(GENESIS_WEIGHT)) {
             of.push((batch.sequence, weight));
+        }
+    }
+
+    /// Forgets those of the writer from batch `stays` on.
+    pub(super) fn truncate(&mut self, writer: WriterId, stays: usize) {
+        if let Some(claims) = self.of.get_mut(writer.index()) {
+            claims.retain(|(sequence, _)| (*sequence as usize) < stays);
         }
     }
 
@@ -293,6 +300,9 @@ impl<R: Replay> Emission<'_, R> {
                 self.group(frame, id, weight);
                 continue;
             }
+            if frame.spanning.is_none() && !frame.pulled && self.timeline.trial(id, false).is_none() {
+                self.try_chain(id)?;
+            }
             match self.timeline.trial(id, frame.spanning.is_some()) {
                 Some(trial) if frame.pulled || trial.admitted.is_some() => self.weigh(frame, id, trial, here),
                 _ => return self.start(frame, id, Some((self.timeline.len(), here))),
@@ -389,11 +399,17 @@ impl<R: Replay> Emission<'_, R> {
         self.stats.trials += u64::from(trial.is_some());
         frame.current = Some(Current { id, trial });
         let ancestors = self.ancestors(id);
+        if trial.is_some() && !self.is_known(id) {
+            self.stats.stranger_steps += 1 + ancestors.len() as u64;
+        }
         let is_spanning = frame.spanning.is_some();
         if ancestors
             .iter()
             .any(|id| self.could_rise(*id) || (is_spanning && self.could_span(*id)))
         {
+            if !is_spanning && (self.emit_chain(&ancestors)? || self.emit_refused(&ancestors)?) {
+                return Ok(Next::Again);
+            }
             return Ok(Next::Pull(self.frame(&ancestors, true, is_spanning)));
         }
         for id in self.sort(&ancestors) {
@@ -439,6 +455,64 @@ impl<R: Replay> Emission<'_, R> {
             && self
                 .base
                 .spans(&Priority::new(self.dag.batch(id), self.bound(id).0))
+    }
+
+    /// Emits a set in which each batch comes before the next: its order is no question, and each weight is the one where
+    /// its batch stands. False when it is no such set.
+    fn emit_chain(&mut self, set: &[BatchId]) -> Result<bool, Suspended> {
+        let follows = |pair: &[BatchId]| self.dag.batch(pair[1]).parents.contains(&pair[0]);
+        if self.planted.has(Slip::RaiseUnseen) || !set.windows(2).all(follows) {
+            return Ok(false);
+        }
+        for id in set {
+            let weight = self.resolve(*id);
+            self.settle(*id, weight)?;
+        }
+        Ok(true)
+    }
+
+    /// Emits a set of strangers' batches as if no weight could change in it: what is refused changes nothing, so that all
+    /// that could be tried in between is refused, too. False, and nothing emitted, when one is accepted.
+    fn emit_refused(&mut self, set: &[BatchId]) -> Result<bool, Suspended> {
+        if set.iter().any(|id| self.is_known(*id)) {
+            return Ok(false);
+        }
+        let start = self.timeline.len();
+        for id in self.sort(set) {
+            let weight = self.resolve(id);
+            if self.settle(id, weight)? {
+                self.timeline.rewind(start);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tries a batch together with the rest of its writer's chain, when nothing but that chain comes before it: what
+    /// each of them would find is found on one way.
+    fn try_chain(&mut self, id: BatchId) -> Result<(), Suspended> {
+        let batch = self.dag.batch(id);
+        let head = self.timeline.head(batch.writer_id);
+        // The rest is looked at when it is its turn: a candidate that wins is settled, and its chain with it.
+        let reach = (batch.sequence - head + 1).saturating_mul(2).max(8);
+        let end = self.lone_end(batch, head.saturating_add(reach));
+        if end <= batch.sequence || end - head < 2 {
+            return Ok(());
+        }
+        let (start, here) = (self.timeline.len(), self.timeline.node());
+        let chain = self.dag.batches_of(&batch.writer);
+        for id in &chain[head as usize..end as usize] {
+            self.stats.trials += 1;
+            let is_known = self.is_known(*id);
+            self.stats.stranger_steps += u64::from(!is_known);
+            let weight = self.resolve(*id);
+            let is_accepted = self.settle(*id, weight)?;
+            let admitted = Some(is_known || is_accepted);
+            self.timeline
+                .remember((here, *id, false), Trial { weight, admitted });
+        }
+        self.timeline.rewind(start);
+        Ok(())
     }
 
     fn resolve(&self, id: BatchId) -> Weight {
@@ -500,6 +574,21 @@ impl<R: Replay> Emission<'_, R> {
         if self.claims.only(batch, head) != Some(head) || is_genesis() {
             return None;
         }
+        let end = self.lone_end(batch, batch.sequence);
+        let first = chain.get(head as usize).filter(|_| end > batch.sequence)?;
+        Some(resolve(
+            self.replay,
+            self.timeline.state(),
+            self.dag.batch(*first),
+        ))
+    }
+
+    /// Up to where the unsettled chain of the batch's writer has no unsettled ancestor outside of that chain; no
+    /// further than behind batch `last` is looked.
+    fn lone_end(&mut self, batch: &Batch, last: u32) -> u32 {
+        let writer = batch.writer_id;
+        let head = self.timeline.head(writer);
+        let chain = self.dag.batches_of(&batch.writer);
         let known = self
             .lone
             .get(&writer)
@@ -510,7 +599,7 @@ impl<R: Replay> Emission<'_, R> {
                 self.timeline.settled(*parent).is_some() || self.dag.batch(*parent).writer_id == writer
             })
         };
-        while end <= batch.sequence && chain.get(end as usize).is_some_and(is_lone) {
+        while end <= last && chain.get(end as usize).is_some_and(is_lone) {
             end += 1;
         }
         self.lone.insert(
@@ -521,12 +610,7 @@ impl<R: Replay> Emission<'_, R> {
                 at: self.timeline.node(),
             },
         );
-        let first = chain.get(head as usize).filter(|_| end > batch.sequence)?;
-        Some(resolve(
-            self.replay,
-            self.timeline.state(),
-            self.dag.batch(*first),
-        ))
+        end
     }
 
     fn is_known(&self, id: BatchId) -> bool {
