@@ -240,7 +240,7 @@ impl Default for Settings {
             stranger_cores_max: 64,
             stranger_quiet_ms: 30_000,
             stranger_tries_max: 256,
-            stranger_bytes_max: 16 << 20,
+            stranger_bytes_max: 64 << 20,
             outbox_bytes_max: 1 << 18,
             channels_max: 1 << 16,
             held_bytes_max: 1 << 15,

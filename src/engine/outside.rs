@@ -188,8 +188,12 @@ impl<V: Verify> Engine<V> {
             }
             needed.insert(key, length);
             let chain = self.dag.batches_of(&key);
-            let from = chain.partition_point(|id| self.order.is_settled(*id) || self.dag.batch(*id).last <= before);
-            for id in chain[from..].iter().take_while(|id| self.dag.batch(**id).first <= length) {
+            let from =
+                chain.partition_point(|id| self.order.is_settled(*id) || self.dag.batch(*id).last <= before);
+            for id in chain[from..]
+                .iter()
+                .take_while(|id| self.dag.batch(**id).first <= length)
+            {
                 let parents = self.dag.batch(*id).parents.iter();
                 let unsettled = parents.filter(|parent| !self.order.is_settled(**parent));
                 next.extend(unsettled.map(|parent| {
@@ -201,9 +205,17 @@ impl<V: Verify> Engine<V> {
                 }));
             }
             let of_batches = gates.get(&key).into_iter().flatten();
-            next.extend(of_batches.filter(|gate| gate.batch.length <= length).map(|gate| gate.needs));
+            next.extend(
+                of_batches
+                    .filter(|gate| gate.batch.length <= length)
+                    .map(|gate| gate.needs),
+            );
             let waiting = self.dag.waiting_for(&key);
-            next.extend(waiting.filter(|(first, _, _)| *first <= length).map(|(_, _, link)| link));
+            next.extend(
+                waiting
+                    .filter(|(first, _, _)| *first <= length)
+                    .map(|(_, _, link)| link),
+            );
         }
         needed
     }
@@ -255,6 +267,7 @@ impl<V: Verify> Engine<V> {
                 _ => _ = lengths.remove(core),
             }
         }
-        self.anchor_of.retain(|_, of| of.key != *core || of.length <= kept);
+        self.anchor_of
+            .retain(|_, of| of.key != *core || of.length <= kept);
     }
 }

@@ -157,7 +157,10 @@ impl Reader {
     /// Up to where batches were taken, now or before the engine went back.
     #[must_use]
     pub(super) fn taken(&self) -> Length {
-        let now = self.complete.front().map_or(self.base + self.open as u64, |batch| batch.first.0 - 1);
+        let now = self
+            .complete
+            .front()
+            .map_or(self.base + self.open as u64, |batch| batch.first.0 - 1);
         self.taken.max(Length(now))
     }
 

@@ -53,8 +53,14 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let waits = self.wanted.counts()[2] > 0;
             self.sights.note_if(Point::StrangerWaits, waits);
         }
-        if is_changed && self.let_go(now) {
-            self.effects.push(Effect::Drain);
+        if is_changed {
+            if self.let_go(now) {
+                self.effects.push(Effect::Drain);
+            }
+            // Those that are closed leave room to others.
+            for core in self.logs.limited() {
+                self.allow(&core);
+            }
         }
         let Self {
             engine, logs, wanted, ..

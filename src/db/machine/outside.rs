@@ -30,16 +30,22 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let missing: Vec<_> = self.engine.missing().collect();
             // What nobody has may be the anchor of an entry that a stranger wrote.
             let is_anchor = |core| !self.logs.has(core);
-            let is_all = missing.iter().any(|link| link.length == Length(1) && is_anchor(&link.key));
+            let is_all = missing
+                .iter()
+                .any(|link| link.length == Length(1) && is_anchor(&link.key));
             let keys: BTreeSet<CoreKey> = missing.iter().map(|link| link.key).collect();
             let mut cores = self.turns.cores();
             cores.retain(|core| is_all || keys.contains(core));
             let mut is_more = false;
             for core in cores {
                 self.turns.remove(&core);
-                let end = missing.iter().filter(|link| link.key == core).map(|link| link.length.0);
+                let end = missing
+                    .iter()
+                    .filter(|link| link.key == core)
+                    .map(|link| link.length.0);
                 let least = self.logs.end(&core).unwrap_or_default();
-                self.logs.limit(&core, Some(end.max().unwrap_or_default().max(least)));
+                self.logs
+                    .limit(&core, Some(end.max().unwrap_or_default().max(least)));
                 is_more |= self.feed_or_give_up(&core, now).is_some();
             }
             if !is_more {

@@ -1,8 +1,8 @@
 //! When what strangers wrote takes part in the order: each log in its announcer's turn, so many tries a second in all.
 //!
 //! What apply refuses leaves the set, and may be accepted at another time. So it is tried again once the order is another
-//! one, or once more of strangers came. As long as there are few of them that happens at once; else what trying them cost
-//! is counted, and the next one waits until so much time went by that it costs so much a second at most.
+//! one. As long as there are few of them that happens at once; else what trying them cost is counted, and the next one
+//! waits until so much time went by that it costs so much a second at most.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) struct Turns {
     /// Tries that are left, in thousandths; below zero when one cost more than expected.
     left: i64,
     since: Mono,
-    /// Counts what may change a verdict.
+    /// Counts orders: another one may change a verdict.
     epoch: u64,
     /// The order when it was counted last.
     head: Option<Link>,
@@ -179,11 +179,7 @@ impl Turns {
         let (by, (_, core)) = later.or_else(|| first.first_key_value())?;
         let core = *core;
         self.last = *by;
-        let outside = self.outside.remove(&core);
-        if outside.is_some_and(|outside| outside.epoch.is_none()) {
-            // With what is new others may be accepted that need it.
-            self.epoch += 1;
-        }
+        self.outside.remove(&core);
         Some(core)
     }
 
@@ -191,7 +187,6 @@ impl Turns {
     pub(super) const fn is_portion(spent: u64) -> bool {
         spent >= PORTION
     }
-
 
     fn is_due(&self, outside: &Outside) -> bool {
         outside.is_tried && outside.epoch.is_none_or(|epoch| epoch < self.epoch)
@@ -262,7 +257,11 @@ mod tests {
             turns.spend(40);
             tried.push(next.as_bytes()[0]);
         }
-        assert_eq!(tried, [20, 1, 2], "the one of the other announcer is not the last");
+        assert_eq!(
+            tried,
+            [20, 1, 2],
+            "the one of the other announcer is not the last"
+        );
         assert_eq!(turns.wake_at(), Some(Mono(0) + Duration::from_millis(520)));
         turns.pass(Mono(0) + Duration::from_millis(520));
         assert_eq!(turns.next(by), Some(core(3)));

@@ -180,8 +180,7 @@ impl Wanted {
         let awaited_go = known.planted().has(Slip::AwaitedUnopened);
         let unopened = awaited.iter().filter(|key| !known.is_open(key) && !awaited_go);
         self.to_open.extend(unopened);
-        let is_wanted =
-            |key: &CoreKey| known.is_member(key) || known.is_needed(key) || awaited.contains(key);
+        let is_wanted = |key: &CoreKey| known.is_member(key) || known.is_needed(key) || awaited.contains(key);
         self.strangers.retain(|key| !is_wanted(key));
         let mut turns = Vec::new();
         if known.takes_strangers() {

@@ -63,7 +63,9 @@ impl Dag {
 
     /// All writers, each with how much of it was forgotten.
     pub fn base_lengths(&self) -> impl Iterator<Item = (CoreKey, Length)> {
-        self.ids.iter().map(|(key, id)| (*key, self.writers[id.index()].base))
+        self.ids
+            .iter()
+            .map(|(key, id)| (*key, self.writers[id.index()].base))
     }
 
     /// Forgets these ready batches. With a batch everything that comes before it must go.

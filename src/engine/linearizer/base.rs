@@ -226,9 +226,7 @@ impl Base {
             let bound = Priority::new(batch, self.bound(batch, replay, claims, root));
             let in_past = cover == Cover::All && clean;
             // It was in the set when the picks of the prefix were made, left, and is back.
-            let is_back = left
-                .get(&batch.writer)
-                .filter(|left| left.includes(batch.last));
+            let is_back = left.get(&batch.writer).filter(|left| left.includes(batch.last));
             let is_spanned = is_back.is_some_and(|left| left.picks > 0);
             if cover == Cover::All
                 && !is_spanned

@@ -488,20 +488,25 @@ impl<R: Replay> Emission<'_, R> {
         Ok(true)
     }
 
-    /// Tries a batch together with the rest of its writer's chain, when nothing but that chain comes before it: what
-    /// each of them would find is found on one way.
+    /// Tries a batch together with others of its writer's chain: what comes before each of them is what comes before the
+    /// one in front of it, and that one, so that all trials are on one way. Nothing is known of it afterwards when there
+    /// is more that comes before it.
     fn try_chain(&mut self, id: BatchId) -> Result<(), Suspended> {
         let batch = self.dag.batch(id);
-        let head = self.timeline.head(batch.writer_id);
-        // The rest is looked at when it is its turn: a candidate that wins is settled, and its chain with it.
-        let reach = (batch.sequence - head + 1).saturating_mul(2).max(8);
-        let end = self.lone_end(batch, head.saturating_add(reach));
-        if end <= batch.sequence || end - head < 2 {
-            return Ok(());
-        }
-        let (start, here) = (self.timeline.len(), self.timeline.node());
         let chain = self.dag.batches_of(&batch.writer);
-        for id in &chain[head as usize..end as usize] {
+        let head = self.timeline.head(batch.writer_id) as usize;
+        // The rest is looked at when it is its turn: a candidate that wins is settled, and its chain with it.
+        let most = ((batch.sequence as usize + 1).saturating_sub(head) * 2).max(8);
+        let (start, here) = (self.timeline.len(), self.timeline.node());
+        for (at, id) in chain[head..].iter().take(most).enumerate() {
+            let is_open = |parent: &BatchId| self.timeline.settled(*parent).is_some();
+            if !self.dag.batch(*id).parents.iter().all(is_open) {
+                let before = self.ancestors(*id);
+                if at > 0 || !(self.emit_chain(&before)? || self.emit_refused(&before)?) {
+                    break;
+                }
+                self.stats.stranger_steps += before.len() as u64;
+            }
             self.stats.trials += 1;
             let is_known = self.is_known(*id);
             self.stats.stranger_steps += u64::from(!is_known);
@@ -574,21 +579,6 @@ impl<R: Replay> Emission<'_, R> {
         if self.claims.only(batch, head) != Some(head) || is_genesis() {
             return None;
         }
-        let end = self.lone_end(batch, batch.sequence);
-        let first = chain.get(head as usize).filter(|_| end > batch.sequence)?;
-        Some(resolve(
-            self.replay,
-            self.timeline.state(),
-            self.dag.batch(*first),
-        ))
-    }
-
-    /// Up to where the unsettled chain of the batch's writer has no unsettled ancestor outside of that chain; no
-    /// further than behind batch `last` is looked.
-    fn lone_end(&mut self, batch: &Batch, last: u32) -> u32 {
-        let writer = batch.writer_id;
-        let head = self.timeline.head(writer);
-        let chain = self.dag.batches_of(&batch.writer);
         let known = self
             .lone
             .get(&writer)
@@ -599,7 +589,7 @@ impl<R: Replay> Emission<'_, R> {
                 self.timeline.settled(*parent).is_some() || self.dag.batch(*parent).writer_id == writer
             })
         };
-        while end <= last && chain.get(end as usize).is_some_and(is_lone) {
+        while end <= batch.sequence && chain.get(end as usize).is_some_and(is_lone) {
             end += 1;
         }
         self.lone.insert(
@@ -610,7 +600,12 @@ impl<R: Replay> Emission<'_, R> {
                 at: self.timeline.node(),
             },
         );
-        end
+        let first = chain.get(head as usize).filter(|_| end > batch.sequence)?;
+        Some(resolve(
+            self.replay,
+            self.timeline.state(),
+            self.dag.batch(*first),
+        ))
     }
 
     fn is_known(&self, id: BatchId) -> bool {
