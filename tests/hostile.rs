@@ -289,6 +289,8 @@ struct World {
 struct Stranger {
     store: Corestore<MemoryEnv>,
     replication: Replication<MemoryEnv>,
+    /// What it serves.
+    cores: RefCell<Vec<Core<MemoryEnv>>>,
 }
 
 fn run(test: impl AsyncFnOnce(World)) {
@@ -325,7 +327,11 @@ impl World {
     async fn stranger(&self, seed: u64) -> Stranger {
         let store = self.store(seed).await;
         let replication = Replication::new(&self.env(seed), &store, SessionSettings::default());
-        Stranger { store, replication }
+        Stranger {
+            store,
+            replication,
+            cores: RefCell::default(),
+        }
     }
 
     async fn wait(&self, ms: u64) {
@@ -345,6 +351,8 @@ impl World {
 
 impl Stranger {
     async fn core(&self, name: &str) -> Core<MemoryEnv> {
+        let served = self.store.get(CoreOptions::name(name)).await.unwrap();
+        self.cores.borrow_mut().push(served);
         self.store.get(CoreOptions::name(name)).await.unwrap()
     }
 
@@ -393,7 +401,7 @@ fn connect(a: &Db, b: &Db) -> Session {
 fn here(db: &Db, core: &CoreKey) -> u64 {
     let writers = db.status().writers;
     let writer = writers.iter().find(|writer| writer.key == *core);
-    writer.map_or(0, |writer| writer.have)
+    writer.map_or(0, |writer| writer.have.0)
 }
 
 async fn put(db: &Db, key: &str, value: &str) {

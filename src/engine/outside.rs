@@ -110,6 +110,11 @@ impl<V: Verify> Engine<V> {
         gone
     }
 
+    /// What had left the set was fed again: the round that it belongs to is not over.
+    pub const fn go_on(&mut self) {
+        self.round_over = false;
+    }
+
     /// Forgets a log that is gone for good.
     pub fn forget_left(&mut self, core: &CoreKey) {
         self.order.forget_left(core);

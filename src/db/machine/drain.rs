@@ -44,8 +44,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 return self.effects.push(Effect::Drained(Err(error)));
             }
             drained.more = true;
-        } else if self.let_go(now) {
-            drained.more = true;
+        } else {
+            self.let_go();
+            drained.more |= self.take_back(now);
         }
         if drained.more {
             return self.save(drained, now);

@@ -54,9 +54,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.sights.note_if(Point::StrangerWaits, waits);
         }
         if is_changed {
-            if self.let_go(now) {
-                self.effects.push(Effect::Drain);
-            }
+            self.let_go();
             // Those that are closed leave room to others.
             for core in self.logs.limited() {
                 self.allow(&core);

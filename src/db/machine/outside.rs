@@ -112,11 +112,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         fed
     }
 
-    /// The set was ordered: what strangers have in it to no avail leaves it, and what is needed comes back. True when
-    /// something did.
-    pub(super) fn let_go(&mut self, now: Now) -> bool {
+    /// The set was ordered: what strangers have in it to no avail leaves it.
+    pub(super) fn let_go(&mut self) {
         if !self.engine.is_settled() {
-            return false;
+            return;
         }
         self.turns.pay(self.engine.tried());
         self.turns.ordered(self.engine.records().head());
@@ -134,7 +133,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 kept: gone.kept.0,
             });
         }
-        if self.planted.has(Slip::LetGoForgotten) {
+    }
+
+    /// What had left the set comes back, where its writer has a record by now or a member needs it. True when something
+    /// does.
+    pub(super) fn take_back(&mut self, now: Now) -> bool {
+        if !self.engine.is_settled() || self.planted.has(Slip::LetGoForgotten) {
             return false;
         }
         let mut back: BTreeSet<CoreKey> = self.logs.limited().into_iter().collect();
@@ -150,6 +154,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.turns.remove(&core);
             self.allow(&core);
             is_back |= self.feed_or_give_up(&core, now).is_some();
+        }
+        if is_back {
+            self.engine.go_on();
         }
         is_back
     }

@@ -88,6 +88,9 @@ impl Claims {
     }
 }
 
+/// How deep in its chain a batch is with which others behind it are tried.
+const CHAIN_AHEAD: usize = 16;
+
 /// One run of the rule, from where the timeline stands.
 pub(super) struct Emission<'a, R: Replay> {
     pub(super) dag: &'a Dag,
@@ -495,8 +498,9 @@ impl<R: Replay> Emission<'_, R> {
         let batch = self.dag.batch(id);
         let chain = self.dag.batches_of(&batch.writer);
         let head = self.timeline.head(batch.writer_id) as usize;
-        // The rest is looked at when it is its turn: a candidate that wins is settled, and its chain with it.
-        let most = ((batch.sequence as usize + 1).saturating_sub(head) * 2).max(8);
+        // Of a long one more is looked at than is asked for: each that is asked for alone would go all the way again.
+        let asked = batch.sequence as usize + 1 - head;
+        let most = if asked < CHAIN_AHEAD { asked } else { asked * 2 };
         let (start, here) = (self.timeline.len(), self.timeline.node());
         for (at, id) in chain[head..].iter().take(most).enumerate() {
             let is_open = |parent: &BatchId| self.timeline.settled(*parent).is_some();
@@ -511,8 +515,8 @@ impl<R: Replay> Emission<'_, R> {
             let is_known = self.is_known(*id);
             self.stats.stranger_steps += u64::from(!is_known);
             let weight = self.resolve(*id);
-            let is_accepted = self.settle(*id, weight)?;
-            let admitted = Some(is_known || is_accepted);
+            let is_last = at + 1 == most;
+            let admitted = Some(is_known && is_last || self.settle(*id, weight)? || is_known);
             self.timeline
                 .remember((here, *id, false), Trial { weight, admitted });
         }
