@@ -72,6 +72,12 @@ pub struct Settings {
     pub stranger_cores_max: usize,
     /// How long one of them may give no block, in milliseconds, before it makes room for another one that waits.
     pub stranger_quiet_ms: u64,
+    /// How often batches of strangers are tried in a second that do not take part yet. One that costs more leaves less for
+    /// the next ones.
+    pub stranger_tries_max: usize,
+    /// Bytes of logs that are fetched of all strangers together, but for what members' batches need. Of each of them it is a
+    /// mebibyte at most, and 32 blocks.
+    pub stranger_bytes_max: u64,
     /// Bytes that may wait to be sent to one peer before nothing more is made for it.
     pub outbox_bytes_max: usize,
     /// Channels that one peer may have open at a time: one for each core, and one to announce cores.
@@ -145,10 +151,11 @@ impl Settings {
     ///
     /// `Invalid`, with the name of the setting, its value, and its range.
     pub fn check(&self) -> Result<(), Error> {
-        let at_least_one: [(&str, u64); 17] = [
+        let at_least_one: [(&str, u64); 18] = [
             ("value_bytes_max", self.value_bytes_max as u64),
             ("append_bytes_max", self.append_bytes_max as u64),
             ("stranger_quiet_ms", self.stranger_quiet_ms),
+            ("stranger_tries_max", self.stranger_tries_max as u64),
             ("outbox_bytes_max", self.outbox_bytes_max as u64),
             ("channels_max", self.channels_max as u64),
             ("requests_in_flight_max", self.requests_in_flight_max as u64),
@@ -235,6 +242,8 @@ impl Default for Settings {
             append_bytes_max: 64 << 20,
             stranger_cores_max: 64,
             stranger_quiet_ms: 30_000,
+            stranger_tries_max: 256,
+            stranger_bytes_max: 64 << 20,
             outbox_bytes_max: 1 << 18,
             channels_max: 1 << 16,
             held_bytes_max: 1 << 15,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::linearizer::MAX_OPTIMISTIC_NODES;
+use super::{STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 use crate::crypto::CoreKey;
 use crate::hypercore::log::BLOCK_SIZE_MAX;
 use crate::wire::oplog::{BatchPosition, OplogBlock};
@@ -32,6 +33,17 @@ pub enum ComposeError {
     LongOptimistic {
         /// How many blocks it would have.
         blocks: u64,
+    },
+    /// Peers look at no more of the log of somebody who is no member.
+    #[error(
+        "the log would have {blocks} blocks of {bytes} bytes; of somebody who is no member peers look at \
+         {STRANGER_BLOCKS_MAX} blocks and {STRANGER_BYTES_MAX} bytes"
+    )]
+    NoRoom {
+        /// Blocks of the log with the batch.
+        blocks: u64,
+        /// Bytes of the log with the batch.
+        bytes: u64,
     },
     /// With what may still have to be added to it, the block is more than a core can hold.
     #[error("block {position} of the batch would have {bytes} bytes, more than {OWN_BLOCK_BYTES_MAX}")]

@@ -120,7 +120,7 @@ pub(super) struct Past {
     /// The states at checkpoints, by number of entries.
     states: BTreeMap<u64, Place>,
     /// Nothing is forgotten before this much of each core is here again: or it would be behind at once.
-    hold: BTreeMap<CoreKey, Length>,
+    pub(super) hold: BTreeMap<CoreKey, Length>,
     /// How much of each core took part in the order before the engine went back, or was closed.
     pub(super) taken: BTreeMap<CoreKey, Length>,
     search: AnchorSearch,
@@ -203,6 +203,7 @@ impl<V: Verify> Engine<V> {
             ladder: older.iter().rev().map(|at| at.prefix.clone()).collect(),
             considered: newest.considered.clone(),
         })?;
+        engine.note_considered();
         Ok(engine)
     }
 
@@ -462,7 +463,7 @@ impl<V: Verify> Engine<V> {
                 .insert(entries, Place::Here(Box::new(root.clone())));
         }
         let order = Linearizer::resume(self.rules, root, start);
-        self.order = order.counting_on(&self.order);
+        self.order = order.counting_on(&self.order).remembering(&self.order);
         self.plant(self.planted);
         Ok(())
     }

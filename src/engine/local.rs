@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::compose::{self, ComposeError, OWN_BLOCK_BYTES_MAX};
 use super::linearizer::MAX_OPTIMISTIC_NODES;
 use super::replay::State;
-use super::{Engine, witness};
+use super::{Engine, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX, witness};
 use crate::apply::Snapshot;
 use crate::crypto::{CoreKey, SecretKey, Sign, Verify};
 use crate::env::{Point, Slip};
@@ -94,7 +94,27 @@ impl<V: Verify> Engine<V> {
     ) -> Result<OwnBatch, ComposeError> {
         let local = self.testimony.local().ok_or(ComposeError::NoWriter)?;
         let batch = self.compose_blocks(local, values, optimistic, now)?;
+        if self.system().record(&local).is_none() && !self.is_writer(&local) {
+            self.check_room(&local, &batch)?;
+        }
         self.take_own(local, batch, manifests)
+    }
+
+    /// Refuses what peers would not look at behind the log of somebody who is no member.
+    fn check_room(&self, local: &CoreKey, batch: &[OplogBlock]) -> Result<(), ComposeError> {
+        let here = self.fed_from(local);
+        let written = self.readers.get(local);
+        let written = written.map_or(&[][..], |reader| reader.blocks_of(Length(1), here));
+        let blocks = here.0.saturating_add(batch.len() as u64);
+        let mut bytes = 0;
+        for block in written.iter().chain(batch) {
+            bytes += block.to_bytes()?.len() as u64;
+        }
+        let most = STRANGER_BLOCKS_MAX.max(self.needed(local).0);
+        if blocks > most || bytes > STRANGER_BYTES_MAX {
+            return Err(ComposeError::NoRoom { blocks, bytes });
+        }
+        Ok(())
     }
 
     /// Begins the batch that acknowledges a stranger's: one block without a value. None when [`Engine::owes_ack`] is

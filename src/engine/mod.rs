@@ -19,6 +19,7 @@ mod history;
 pub mod linearizer;
 mod local;
 mod outcome;
+mod outside;
 mod reader;
 mod recorded;
 mod replay;
@@ -42,6 +43,7 @@ pub(crate) use history::history_of;
 pub use local::OwnBatch;
 pub use outcome::Outcome;
 pub(crate) use outcome::Stamped;
+pub use outside::{LetGo, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub(crate) use replay::panic_words;
 pub use testimony::ATTESTATIONS_MAX;
@@ -120,6 +122,10 @@ pub struct Engine<V> {
     order: Linearizer<State>,
     /// Up to which length the anchors of a writer's entries are known to the set.
     anchored: BTreeMap<CoreKey, Length>,
+    /// The entries of those who are no members that those anchors are of.
+    anchor_of: BTreeMap<CoreKey, Link>,
+    /// Up to where logs of those who are no members have to stay, as batches need them that they do not order.
+    needed: BTreeMap<CoreKey, Length>,
     past: Past,
     keys: Option<DatabaseKeys>,
     testimony: Testimony,
@@ -231,6 +237,8 @@ impl<V: Verify> Engine<V> {
             dag: Dag::new(),
             order: Linearizer::new(rules, State::empty(&options.trees)),
             anchored: BTreeMap::new(),
+            anchor_of: BTreeMap::new(),
+            needed: BTreeMap::new(),
             past: Past::new(options.trees, options.window_batches),
             keys: None,
             testimony: Testimony::default(),
@@ -355,6 +363,7 @@ impl<V: Verify> Engine<V> {
                 let has_many_heads = self.system().heads().iter().nth(28).is_some();
                 self.sights.note_if(Point::ManyHeads, has_many_heads);
                 self.round_over = true;
+                self.note_needs();
                 self.forget();
                 Ok(Drained {
                     more: self.is_searching(),
@@ -452,18 +461,26 @@ impl<V: Verify> Engine<V> {
     /// for in turn. What only batches of strangers wait for is not among them, so strangers cannot make them many.
     #[must_use]
     pub fn awaited(&self) -> BTreeSet<CoreKey> {
-        let mut awaited = BTreeSet::new();
-        let stuck: BTreeMap<CoreKey, CoreKey> = self.dag.stuck().collect();
+        self.awaited_lengths().into_keys().collect()
+    }
+
+    /// The same, each with how much of it is waited for.
+    #[must_use]
+    pub fn awaited_lengths(&self) -> BTreeMap<CoreKey, Length> {
+        let mut awaited: BTreeMap<CoreKey, Length> = BTreeMap::new();
+        let stuck: BTreeMap<CoreKey, Link> = self.dag.stuck().collect();
         for (writer, link) in &stuck {
             if !self.is_member(writer) {
                 continue;
             }
             let mut next = Some(link);
-            while let Some(key) = next {
-                if self.is_member(key) || !awaited.insert(*key) {
+            while let Some(link) = next {
+                let known = awaited.get(&link.key).copied();
+                if self.is_member(&link.key) || known >= Some(link.length) {
                     break;
                 }
-                next = stuck.get(key);
+                awaited.insert(link.key, link.length);
+                next = stuck.get(&link.key);
             }
         }
         awaited
@@ -611,11 +628,19 @@ impl<V: Verify> Engine<V> {
         }
         self.sights.note(Point::AnchorAwaited);
         for writer in self.readers.keys() {
+            let record = self.order.state().system.record(writer);
+            let is_stranger = record.is_none() && *writer != self.rules.bootstrap;
             let known = self.dag.known_length(writer);
             let done = self.anchored.entry(*writer).or_default();
             for length in done.0 + 1..=known.0 {
                 if let Ok(anchor) = Anchor::new(self.keys.as_ref(), *writer, Length(length)) {
-                    self.dag.add_anchor(anchor.link().key);
+                    let key = anchor.link().key;
+                    if is_stranger {
+                        let length = Length(length);
+                        let of = Link { key: *writer, length };
+                        self.anchor_of.insert(key, of);
+                    }
+                    self.dag.add_anchor(key);
                 }
             }
             *done = known;

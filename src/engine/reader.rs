@@ -119,6 +119,16 @@ impl Reader {
         self.blocks.shrink_to(self.blocks.len() * 2);
     }
 
+    /// Forgets blocks behind this length, which ends a batch or is that of the forgotten ones.
+    pub(super) fn let_go(&mut self, length: Length) {
+        let stays = usize::try_from(length.0.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        self.blocks.truncate(stays);
+        self.open = self.open.min(self.blocks.len());
+        self.complete.retain(|batch| batch.last <= length);
+        self.frozen = None;
+        self.taken = self.taken.min(length);
+    }
+
     /// How many blocks were taken.
     #[must_use]
     pub(super) const fn length(&self) -> Length {

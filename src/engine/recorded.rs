@@ -6,7 +6,7 @@
 //!
 //! Source: spec/autobee.md 1, 3.3 and 9: the chain of system write batches is the recorded order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Trees;
@@ -23,6 +23,8 @@ use crate::wire::{Decode as _, Length, Link};
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     versions: BTreeMap<Link, Version>,
+    /// Whom they have records of.
+    writers: BTreeSet<CoreKey>,
     /// How many were taken up.
     taken: AtomicU64,
     planted: Planted,
@@ -92,6 +94,8 @@ impl Recorded {
             };
             versions.insert(at, version);
         }
+        let records = versions.values().flat_map(|version: &Version| &version.records);
+        self.writers.extend(records.map(|(key, _)| *key));
         self.versions.extend(versions);
         Ok(())
     }
@@ -99,6 +103,12 @@ impl Recorded {
     /// Forgets all versions.
     pub(super) fn clear(&mut self) {
         self.versions.clear();
+        self.writers.clear();
+    }
+
+    /// True when one of them has a record of this writer.
+    pub(super) fn has(&self, writer: &CoreKey) -> bool {
+        self.writers.contains(writer)
     }
 
     /// How many batches were taken up instead of applied.

@@ -258,6 +258,8 @@ slips! {
             "What comes in while gathered blocks are ordered counts as ordered with them."
         AwaitedUnopened "awaited_cores_unopened"
             "Cores for which batches wait are not opened unless they are those of members."
+        LetGoForgotten "let_go_batch_not_taken_back"
+            "Batches that left the set do not come back when their writer gets a record, or a member needs them."
         LinkedUnfetched "linked_strangers_unfetched"
             "Cores of strangers that batches link are not fetched."
         UnwritableUntold "unwritable_untold"

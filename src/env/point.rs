@@ -98,6 +98,8 @@ points! {
     ViewRebuilt: "view_rebuilt", "Another version of apply had the view made anew from the logs.";
     StrangerAdmitted: "stranger_admitted", "A stranger's core got a slot.";
     StrangerEvicted: "stranger_evicted", "A stranger's core gave up its slot to another.";
+    StrangerLetGo: "stranger_let_go", "Batches of a stranger that apply refused left the set.";
+    StrangerTurn: "stranger_turn", "What had left the set came back in its turn.";
     StrangerWaits: "stranger_waits", "A stranger's core waits for a slot.";
     MemberAdded: "member_added", "There is another member.";
     MemberRemoved: "member_removed", "A member was removed.";

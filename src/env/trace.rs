@@ -131,6 +131,18 @@ events! {
         /// The log.
         core: CoreKey,
     };
+    /// What apply refused of a stranger left the set.
+    StrangerLetGo: "stranger_let_go" {
+        /// The log.
+        core: CoreKey,
+        /// How much of it is still in the set.
+        kept: u64,
+    };
+    /// What a stranger wrote is tried in its turn.
+    StrangerTurn: "stranger_turn" {
+        /// The log.
+        core: CoreKey,
+    };
     /// The database goes on from what is stored.
     Recovered: "recovered" {
         /// The own log. Traces call it by the name of the replica from now on.

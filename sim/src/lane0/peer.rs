@@ -329,6 +329,7 @@ impl Peer {
                     Effect::Unreadable { .. }
                     | Effect::Sync(_)
                     | Effect::Announce(_)
+                    | Effect::Download { .. }
                     | Effect::Notify
                     | Effect::Trace(_)
                     | Effect::Ask(_)

@@ -49,13 +49,16 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 return self.effects.push(Effect::Drained(Err(error)));
             }
             drained.more = true;
+        } else {
+            self.let_go();
+            drained.more |= self.take_back(now);
         }
         if drained.more {
-            return self.save(drained);
+            return self.save(drained, now);
         }
         let Some(Pending { batch, is_awaited }) = self.own.pending.take() else {
             drained.more = drained.missing.is_none() && self.begin_ack(now);
-            return self.save(drained);
+            return self.save(drained, now);
         };
         match self.stamp(batch) {
             Ok(write) => {
@@ -66,7 +69,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 });
                 self.effects.push(Effect::Write(write));
             }
-            Err(error) => self.own_settled(Err(error), is_awaited, drained),
+            Err(error) => self.own_settled(Err(error), is_awaited, drained, now),
         }
     }
 
@@ -90,10 +93,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     let length = written.own.unwrap_or_default();
                     Ok((self.appended(length, values, now)?, written.seq))
                 });
-                self.own_settled(outcome, is_awaited, drained);
+                self.own_settled(outcome, is_awaited, drained, now);
             }
             Some(Writing::Trees { drained }) => match written {
-                Ok(_) => self.over(drained),
+                Ok(_) => self.over(drained, now),
                 Err(error) => self.effects.push(Effect::Drained(Err(error))),
             },
             None => {}
@@ -101,7 +104,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     /// What became of the own batch.
-    fn own_settled(&mut self, outcome: Result<(Length, Seq), Error>, is_awaited: bool, drained: Drained) {
+    fn own_settled(
+        &mut self,
+        outcome: Result<(Length, Seq), Error>,
+        is_awaited: bool,
+        drained: Drained,
+        now: Now,
+    ) {
         let reason = outcome
             .as_ref()
             .err()
@@ -117,14 +126,14 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 self.engine.give_up(&*reason);
                 self.stopped(Stop { reason });
             }
-            None => self.save(drained),
+            None => self.save(drained, now),
         }
     }
 
     /// Stores what was applied. It is durable with the next sync.
-    fn save(&mut self, drained: Drained) {
+    fn save(&mut self, drained: Drained, now: Now) {
         if !self.record.has_news(self.logs.forks(), &self.engine) {
-            return self.over(drained);
+            return self.over(drained, now);
         }
         match self.record.write(self.logs.forks(), &mut self.engine) {
             Ok(write) => {
@@ -136,7 +145,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     /// The portion came to its end.
-    fn over(&mut self, drained: Drained) {
+    fn over(&mut self, mut drained: Drained, now: Now) {
         if drained.undone > 0 {
             self.trace(|| TraceEvent::Undone {
                 batches: drained.undone as u64,
@@ -157,6 +166,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             .note_if(Point::DrainSuspended, drained.missing.is_some());
         self.sights.note_if(Point::DrainInPortions, drained.more);
         self.look();
+        if !drained.more && self.engine.is_settled() && self.turns.are_few() {
+            drained.more = self.admit(now).is_some();
+        }
         if let Some(at) = drained.wake_at {
             self.set_alarm(at);
         }
@@ -204,7 +216,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             if members_only && !self.engine.is_member(&key) {
                 continue;
             }
-            self.feed(&key, now)?;
+            // What had left the set stays outside.
+            let kept = self.turns.kept(&key).map(|kept| kept.0);
+            self.feed_up_to(&key, kept, now)?;
         }
         self.expect_stored();
         Ok(())

@@ -136,7 +136,14 @@ pub enum Effect<L> {
     Fetch(CoreKey),
     /// Listen to a log that was taken in, and say at once that it changed, and whenever it does.
     Follow(CoreKey),
-    /// A log is none of this database's any more.
+    /// A log is fetched from peers up to this block from now on; as a whole without one.
+    Download {
+        /// Which.
+        core: CoreKey,
+        /// The first block that is not fetched.
+        end: Option<u64>,
+    },
+    /// A log is none of this database's any more: its blocks are to be forgotten.
     Release(Arc<L>),
     /// A log cannot be read: it is followed no more.
     Unreadable {

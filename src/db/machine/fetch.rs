@@ -39,6 +39,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             planted: self.planted,
         };
         let turns = wanted.choose(&view, now.mono);
+        let is_changed = !turns.is_empty();
         for Turn { opens, closes } in turns {
             self.sights.note(Point::StrangerAdmitted);
             self.trace(|| TraceEvent::StrangerAdmitted { core: opens });
@@ -51,6 +52,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         if self.is_traced {
             let waits = self.wanted.counts()[2] > 0;
             self.sights.note_if(Point::StrangerWaits, waits);
+        }
+        if is_changed {
+            self.let_go();
+            // Those that are closed leave room to others.
+            for core in self.logs.limited() {
+                self.allow(&core);
+            }
         }
         let Self {
             engine, logs, wanted, ..
@@ -72,6 +80,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     fn close_log(&mut self, key: &CoreKey) {
         let closed = self.logs.close(key);
+        self.turns.remove(key);
+        self.released.insert(*key);
         self.stalled.remove(key);
         self.effects.extend(closed.map(Effect::Release));
     }
@@ -92,6 +102,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     planted: self.planted,
                 };
                 if wanted.wants(&key, &view) {
+                    self.released.remove(&key);
+                    self.allow(&key);
+                    self.download(&key);
                     self.effects.push(Effect::Follow(key));
                 } else {
                     // It gave up its slot while it was opened.
@@ -142,6 +155,10 @@ impl<C: Crypto, L: StoredLog> Known for View<'_, C, L> {
 
     fn awaited(&self) -> BTreeSet<CoreKey> {
         self.engine.awaited()
+    }
+
+    fn is_needed(&self, core: &CoreKey) -> bool {
+        self.engine.needed(core) > Length::ZERO
     }
 
     fn takes_strangers(&self) -> bool {

@@ -23,6 +23,15 @@ pub trait StoredLog: Send + Sync {
     /// When it is closed, or contradicted by its owner.
     fn length(&self) -> Result<u64, CoreError>;
 
+    /// Bytes of all blocks of that length, wherever they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredLog::length`].
+    fn byte_length(&self) -> Result<u64, CoreError> {
+        Ok(0)
+    }
+
     /// Number of leading blocks that are here.
     ///
     /// # Errors

@@ -18,8 +18,8 @@ use thiserror::Error;
 
 use super::log::{LogEvents as _, StoredLog};
 use crate::crypto::CoreKey;
-use crate::engine::Frozen;
 use crate::engine::encryption::KeyMismatch;
+use crate::engine::{Frozen, STRANGER_BLOCKS_MAX};
 use crate::env::{Point, Sights};
 use crate::hypercore::encryption::CipherError;
 use crate::hypercore::{CoreError, Event};
@@ -38,7 +38,19 @@ pub struct Logs<L: StoredLog> {
     closed: BTreeMap<CoreKey, (u64, u64)>,
     /// Cores that lacked blocks when they changed last.
     filling: BTreeSet<CoreKey>,
+    /// Those that are not fetched as a whole.
+    limited: BTreeMap<CoreKey, Limit>,
     sights: Sights,
+}
+
+/// How much of a log is fetched.
+#[derive(Debug, Clone, Copy, Default)]
+struct Limit {
+    /// The first block that is not.
+    end: u64,
+    /// Leading blocks whose bytes were counted, and these.
+    counted: u64,
+    bytes: u64,
 }
 
 struct Member<L: StoredLog> {
@@ -125,6 +137,7 @@ impl<L: StoredLog> Logs<L> {
             forks: BTreeMap::new(),
             closed: BTreeMap::new(),
             filling: BTreeSet::new(),
+            limited: BTreeMap::new(),
             sights: Sights::default(),
         }
     }
@@ -172,6 +185,7 @@ impl<L: StoredLog> Logs<L> {
         }
         self.forks.remove(key);
         self.filling.remove(key);
+        self.limited.remove(key);
         Some(member.log)
     }
 
@@ -221,21 +235,91 @@ impl<L: StoredLog> Logs<L> {
     /// Takes note that a core changed.
     fn look(&mut self, key: &CoreKey) {
         let known = self.open.get(key).map(|member| Known::of(&*member.log));
-        if known.is_some_and(|known| known.have < known.length) {
+        let end = self.limited.get(key).map_or(u64::MAX, |limit| limit.end);
+        if known.is_some_and(|known| known.have.0 < known.length.0.min(end)) {
             self.filling.insert(*key);
         } else {
             self.filling.remove(key);
         }
     }
 
+    // Limits.
+
+    /// Fetches and takes a log up to this block only; as a whole without one. True when that is news.
+    pub(super) fn limit(&mut self, key: &CoreKey, end: Option<u64>) -> bool {
+        let Some(end) = end else {
+            let is_news = self.limited.remove(key).is_some();
+            self.look(key);
+            return is_news;
+        };
+        let is_new = !self.limited.contains_key(key);
+        let limit = self.limited.entry(*key).or_default();
+        let before = std::mem::replace(&mut limit.end, end);
+        self.look(key);
+        is_new || before != end
+    }
+
+    /// Those that are not fetched as a whole.
+    pub(super) fn limited(&self) -> Vec<CoreKey> {
+        self.limited.keys().copied().collect()
+    }
+
+    /// The first block of a log that is not fetched; none when it is fetched as a whole.
+    pub(super) fn end(&self, key: &CoreKey) -> Option<u64> {
+        self.limited.get(key).map(|limit| limit.end)
+    }
+
+    /// Bytes of the leading blocks that are here of those that are not fetched as a whole, together.
+    pub(super) fn limited_bytes(&self) -> u64 {
+        self.limited.values().map(|limit| limit.bytes).sum()
+    }
+
+    /// Of a log that is not fetched as a whole: how many leading blocks are here, and their bytes, and the bytes of it
+    /// all as far as it is proven.
+    pub(super) fn measure(&mut self, key: &CoreKey) -> (u64, u64, u64) {
+        let Some(member) = self.open.get(key) else {
+            return (0, 0, 0);
+        };
+        let here = member.log.contiguous_length().unwrap_or_default();
+        let all = member.log.byte_length().unwrap_or_default();
+        let limit = self.limited.entry(*key).or_default();
+        if limit.counted > here {
+            (limit.counted, limit.bytes) = (0, 0);
+        }
+        while limit.counted < here.min(STRANGER_BLOCKS_MAX) {
+            let block = member.log.contradicted_block(limit.counted);
+            let bytes = block.ok().flatten().map_or(0, |block| block.len() as u64);
+            limit.bytes = limit.bytes.saturating_add(bytes);
+            limit.counted += 1;
+        }
+        (here, limit.bytes, all)
+    }
+
+    /// Makes blocks of a log count as not taken from this length on.
+    pub(super) fn give_back(&mut self, key: &CoreKey, length: Length) {
+        if let Some(member) = self.open.get_mut(key) {
+            member.fed = member.fed.min(length.0);
+        }
+        if let Some((fed, _)) = self.closed.get_mut(key) {
+            *fed = length.0.min(*fed);
+        }
+        self.closed.retain(|_, (fed, _)| *fed > 0);
+    }
+
     // Blocks.
 
-    /// The blocks that came after those that were taken before, with the index of the first.
-    pub(super) fn take_new(&mut self, key: &CoreKey) -> Result<(Index, Vec<Bytes>), CoreError> {
+    /// The blocks that came after those that were taken before, with the index of the first. None behind `end`.
+    pub(super) fn take_new(
+        &mut self,
+        key: &CoreKey,
+        end: Option<u64>,
+    ) -> Result<(Index, Vec<Bytes>), CoreError> {
         self.look(key);
         let member = self.open.get_mut(key).ok_or(CoreError::Unknown)?;
         let from = Index(member.fed);
-        let taken = member.take_new();
+        let limit = self.limited.get(key).map_or(u64::MAX, |limit| limit.end);
+        let end = limit.min(end.unwrap_or(u64::MAX));
+        let taken = member.take_new(end);
         let has_missed = std::mem::take(&mut member.has_missed);
         self.sights.note_if(Point::EventsMissed, has_missed);
         match taken {
@@ -321,13 +405,14 @@ impl<L: StoredLog> Logs<L> {
 
     /// Lets go of all.
     pub(super) fn clear(&mut self) {
+        self.limited.clear();
         self.open.clear();
         self.handles.clear();
     }
 }
 
 impl<L: StoredLog> Member<L> {
-    fn take_new(&mut self) -> Result<Vec<Bytes>, CoreError> {
+    fn take_new(&mut self, end: u64) -> Result<Vec<Bytes>, CoreError> {
         loop {
             self.notice_rewriting()?;
             if self.stalled.is_some() {
@@ -337,7 +422,7 @@ impl<L: StoredLog> Member<L> {
             // Nothing counts as taken when one of them cannot be read.
             let mut next = self.fed;
             let mut sealed = None;
-            loop {
+            while next < end {
                 match self.log.block(next) {
                     Ok(Some(block)) => blocks.push(block),
                     Ok(None) => break,

@@ -25,10 +25,12 @@ mod gather;
 mod log;
 mod logs;
 mod news;
+mod outside;
 mod own;
 mod published;
 mod record;
 mod strangers;
+mod turns;
 mod wanted;
 
 use std::collections::BTreeSet;
@@ -68,6 +70,7 @@ use gather::{Fed, Gather};
 use news::News;
 use own::Own;
 use strangers::Strangers;
+use turns::Turns;
 use wanted::Wanted;
 
 /// How often an entry that waits for the time of day looks at it: that may be put right meanwhile.
@@ -101,6 +104,10 @@ pub struct Machine<C, L: StoredLog> {
     record: TreeRecord,
     own: Own,
     wanted: Wanted,
+    turns: Turns,
+    /// Logs that are closed, of which the engine may still have something.
+    released: BTreeSet<CoreKey>,
+    stranger_bytes_max: u64,
     gather: Gather,
     compare: Compare,
     news: News,
@@ -152,6 +159,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 ..Own::default()
             },
             wanted: Wanted::new(strangers),
+            turns: Turns::new(settings.stranger_tries_max),
+            released: BTreeSet::new(),
+            stranger_bytes_max: settings.stranger_bytes_max,
             gather: Gather::new(settings.heal_gather, planted),
             compare: Compare::new(Duration::from_millis(settings.compare_ms)),
             alarm: None,
@@ -183,8 +193,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             return Vec::new();
         }
         match input {
-            Input::Loaded(core) => _ = self.feed_or_give_up(&core, now),
-            Input::Started => self.expect_stored(),
+            Input::Loaded(core) => self.loaded(core, now),
+            Input::Started => self.started(now),
             Input::Begun(cores) => {
                 let Self {
                     engine, logs, wanted, ..
@@ -198,6 +208,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     },
                     now.mono,
                 );
+                self.begun(&cores);
             }
             Input::Changed { core, gathers } => self.changed(&core, gathers, now),
             Input::Opened(log) => self.opened(log),
@@ -376,7 +387,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// Hands new blocks of a log to the engine. None when there are none.
     fn feed(&mut self, key: &CoreKey, now: Now) -> Result<Option<Fed>, CoreError> {
-        let (from, blocks) = self.logs.take_new(key)?;
+        self.feed_up_to(key, None, now)
+    }
+
+    /// The same, none behind `end`.
+    fn feed_up_to(&mut self, key: &CoreKey, end: Option<u64>, now: Now) -> Result<Option<Fed>, CoreError> {
+        let (from, blocks) = self.logs.take_new(key, end)?;
         match self.logs.stalled(key) {
             Some(Stalled::Rewritten { .. }) => self.sights.note(Point::LogRewritten),
             Some(Stalled::Conflict { .. }) => self.sights.note(Point::LogContradicted),
@@ -449,7 +465,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     fn changed(&mut self, core: &CoreKey, gathers: bool, now: Now) {
-        match self.feed_or_give_up(core, now) {
+        let fed = if self.takes_turn(core, now) {
+            self.admit(now)
+        } else {
+            self.feed_or_give_up(core, now)
+        };
+        match fed {
             Some(fed) => {
                 let may_undo = gathers && self.may_undo(core);
                 let waits = self.gather.take(fed, may_undo, now.mono);
@@ -499,6 +520,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.effects.push(Effect::Drain);
         }
         self.gather.looked();
+        if self.turns.wake_at().is_some_and(|at| at <= now.mono) && self.admit(now).is_some() {
+            self.order_if(true);
+        }
         if self.wanted.wake_at().is_some_and(|at| at <= now.mono) {
             self.effects.push(Effect::Tend);
         }
@@ -523,6 +547,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.gather.wake_at(),
             self.wanted.wake_at(),
             self.compare.wake_at(),
+            self.turns.wake_at(),
             alarm,
         ];
         let Some(at) = waits.into_iter().flatten().min() else {

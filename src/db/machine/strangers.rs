@@ -2,11 +2,11 @@
 //!
 //! Whoever is no member may have written optimistically, so cores are fetched that peers announce, and that batches of
 //! strangers link. Nobody can tell beforehand which of them exist. So each gets one of a number of slots, and gives it up
-//! when somebody waits and nothing came of it for a while, or when the peer that announced it is gone. Those who
-//! wait are taken from their announcers in turn: who announces a thousand keys waits for his own alone.
+//! when somebody waits and nothing came of it for a while, when it had it for half as long again, or when the peer that
+//! announced it is gone. Those who wait are taken from their announcers in turn: who announces a thousand keys waits
+//! for his own alone.
 //!
-//! What was fetched of a stranger that gave up its slot does not count as being here from then on; the engine may keep
-//! it until it begins anew.
+//! What was fetched of a stranger that gave up its slot is forgotten.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -20,7 +20,7 @@ use crate::replication::wakeup::TopicPeer;
 pub(in crate::db) const WAITING_MAX: usize = 1024;
 
 /// Who named a core: a peer, or something on this side.
-type Announcer = Option<TopicPeer>;
+pub(super) type Announcer = Option<TopicPeer>;
 
 /// Slots, and who waits for one.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(super) struct Strangers {
 #[derive(Debug)]
 struct Slot {
     by: Announcer,
+    /// When it got its slot.
+    opened: Mono,
     /// When it got its slot, or gave a block.
     since: Mono,
     /// Who announced it is gone.
@@ -132,6 +134,11 @@ impl Strangers {
 
     // What follows.
 
+    /// Who announced a core that has a slot.
+    pub(super) fn announcer(&self, core: &CoreKey) -> Announcer {
+        self.slots.get(core).and_then(|slot| slot.by)
+    }
+
     /// True when it has a slot.
     pub(super) fn has(&self, core: &CoreKey) -> bool {
         self.slots.contains_key(core)
@@ -198,6 +205,7 @@ impl Slot {
     const fn new(by: Announcer, since: Mono) -> Self {
         Self {
             by,
+            opened: since,
             since,
             is_given_up: false,
         }
@@ -207,7 +215,8 @@ impl Slot {
         if self.is_given_up {
             self.since
         } else {
-            self.since + quiet
+            // Who gives a block now and then keeps it no longer for that.
+            (self.since + quiet).min(self.opened + quiet + quiet / 2)
         }
     }
 }
@@ -248,6 +257,26 @@ mod tests {
         strangers.announce(None, [core(1), core(3)]);
         strangers.retain(|stranger| *stranger != core(4));
         assert_eq!(turns(&mut strangers, at(13)), [(core(1), None)]);
+    }
+
+    #[test]
+    fn who_gives_a_block_now_and_then_makes_room_too() {
+        let mut strangers = Strangers::new(4, Duration::from_secs(30));
+        let (dripping, honest) = (Some(TopicPeer(1)), Some(TopicPeer(2)));
+        strangers.announce(dripping, (0..2_000).map(core));
+        assert_eq!(turns(&mut strangers, at(0)).len(), 4);
+        let mut admitted = None;
+        strangers.announce(honest, [core(9_000)]);
+        for now in (0..120).step_by(5) {
+            let slots: Vec<_> = strangers.slots.keys().copied().collect();
+            for slot in slots {
+                strangers.gave(&slot, at(now));
+            }
+            for (opens, _) in turns(&mut strangers, at(now)) {
+                admitted = admitted.or((opens == core(9_000)).then_some(now));
+            }
+        }
+        assert!(admitted.is_some_and(|at| at <= 60), "{admitted:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::strangers::{Strangers, Turn};
+use super::strangers::{Announcer, Strangers, Turn};
 use crate::crypto::CoreKey;
 use crate::env::{Mono, Planted, Slip};
 use crate::replication::wakeup::TopicPeer;
@@ -22,6 +22,11 @@ pub(super) trait Known {
     fn is_member(&self, core: &CoreKey) -> bool;
     /// What batches of members wait for, and is no member's.
     fn awaited(&self) -> BTreeSet<CoreKey>;
+    /// True when members' batches need a log that is no member's, and that is here.
+    fn is_needed(&self, core: &CoreKey) -> bool {
+        _ = core;
+        false
+    }
     /// True when batches of strangers are tried.
     fn takes_strangers(&self) -> bool;
     /// What any batch waits for.
@@ -81,7 +86,20 @@ impl Wanted {
 
     /// True when a core is still to be here.
     pub(super) fn wants(&self, key: &CoreKey, known: &impl Known) -> bool {
-        known.is_member(key) || self.strangers.has(key) || known.awaited().contains(key)
+        known.is_member(key)
+            || self.strangers.has(key)
+            || known.is_needed(key)
+            || known.awaited().contains(key)
+    }
+
+    /// True when a core is fetched as that of a stranger.
+    pub(super) fn is_stranger(&self, key: &CoreKey) -> bool {
+        self.strangers.has(key)
+    }
+
+    /// Who announced the core of a stranger.
+    pub(super) fn announcer(&self, key: &CoreKey) -> Announcer {
+        self.strangers.announcer(key)
     }
 
     /// The peers that announced what waits or has a slot.
@@ -100,7 +118,8 @@ impl Wanted {
     pub(super) fn occupy(&mut self, cores: &[CoreKey], known: &impl Known, now: Mono) {
         let awaited = known.awaited();
         for key in cores {
-            if *key != known.local() && !known.is_member(key) && !awaited.contains(key) {
+            let is_wanted = known.is_member(key) || known.is_needed(key) || awaited.contains(key);
+            if *key != known.local() && !is_wanted {
                 self.strangers.occupy(*key, now);
             }
         }
@@ -161,7 +180,7 @@ impl Wanted {
         let awaited_go = known.planted().has(Slip::AwaitedUnopened);
         let unopened = awaited.iter().filter(|key| !known.is_open(key) && !awaited_go);
         self.to_open.extend(unopened);
-        let is_wanted = |key: &CoreKey| known.is_member(key) || awaited.contains(key);
+        let is_wanted = |key: &CoreKey| known.is_member(key) || known.is_needed(key) || awaited.contains(key);
         self.strangers.retain(|key| !is_wanted(key));
         let mut turns = Vec::new();
         if known.takes_strangers() {

@@ -328,6 +328,12 @@ impl<E: Env> Shared<E> {
                 }
                 Err(error) => return failed("following a log", error),
             },
+            Effect::Download { core, end } => {
+                let fetched = machine.logs().get(&core).map(|log| log.fetch(end));
+                if let Some(Err(error)) = fetched {
+                    return failed("fetching a log", error);
+                }
+            }
             Effect::Release(log) => {
                 if let Err(error) = store::release(&self.store, &log) {
                     return failed("letting go of a log", error);

@@ -6,7 +6,7 @@
 //!
 //! Source: spec/autobee.md 3.1 and 3.2.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -36,31 +36,34 @@ const LOCAL_NAME: &str = "local";
 /// Version of the manifests that we make.
 pub(in crate::db) const MANIFEST_VERSION: u64 = 2;
 
-/// All blocks there are and will be.
-const ALL: DownloadRange = DownloadRange {
-    start: 0,
-    end: None,
-    is_linear: true,
-};
-
 /// A core that is open, and is fetched from peers as long as it is.
 pub(in crate::db) struct OpenLog<E: Env> {
     core: Core<E>,
     /// Of an encrypted database.
     keys: Option<DatabaseKeys>,
-    _download: Download<E>,
+    /// None before it is said how much is fetched.
+    download: Mutex<Option<Download<E>>>,
 }
 
 impl<E: Env> OpenLog<E> {
-    /// Asks peers for the blocks of a core from now on. Of the own one they have none that is not here, unless this is
-    /// an older copy of it.
-    fn new(core: Core<E>, keys: Option<&DatabaseKeys>) -> Result<Self, CoreError> {
-        let download = core.download(ALL)?;
-        Ok(Self {
+    fn new(core: Core<E>, keys: Option<&DatabaseKeys>) -> Self {
+        Self {
             core,
             keys: keys.cloned(),
-            _download: download,
-        })
+            download: Mutex::new(None),
+        }
+    }
+
+    /// Asks peers for the blocks of a core from now on, up to `end`; for all there are and will be without one.
+    pub(super) fn fetch(&self, end: Option<u64>) -> Result<(), CoreError> {
+        let range = DownloadRange {
+            start: 0,
+            end,
+            is_linear: true,
+        };
+        let download = self.core.download(range)?;
+        *self.download.lock().unwrap_or_else(PoisonError::into_inner) = Some(download);
+        Ok(())
     }
 
     pub(in crate::db) const fn core(&self) -> &Core<E> {
@@ -82,6 +85,10 @@ impl<E: Env> StoredLog for OpenLog<E> {
 
     fn length(&self) -> Result<u64, CoreError> {
         self.core.length()
+    }
+
+    fn byte_length(&self) -> Result<u64, CoreError> {
+        self.core.byte_length()
     }
 
     fn contiguous_length(&self) -> Result<u64, CoreError> {
@@ -222,12 +229,12 @@ impl<E: Env> Opened<E> {
         let bootstrap = bootstrap.session(encrypted.clone()).await?;
         let local_key = local.key();
         let database_keys = keys;
-        let local = Arc::new(OpenLog::new(local, database_keys.as_ref())?);
+        let local = Arc::new(OpenLog::new(local, database_keys.as_ref()));
         let mut logs = Logs::new(local_key);
         logs.add(Arc::clone(&local))?;
         let mut add = |core: Core<E>| -> Result<(), CoreError> {
             if !logs.has(&core.key()) {
-                logs.add(Arc::new(OpenLog::new(core, database_keys.as_ref())?))?;
+                logs.add(Arc::new(OpenLog::new(core, database_keys.as_ref())))?;
             }
             Ok(())
         };
@@ -295,11 +302,16 @@ pub(super) async fn open_log<E: Env>(
         let database = Bytes::copy_from_slice(database.as_bytes());
         change.set_user_data(&core, REFERRER, Some(database))
     })?;
-    OpenLog::new(core, keys)
+    Ok(OpenLog::new(core, keys))
 }
 
-/// Makes a core none of this database's when that is opened again.
+/// Makes a core none of this database's when that is opened again, and forgets its blocks.
 pub(super) fn release<E: Env>(store: &Corestore<E>, log: &OpenLog<E>) -> Result<(), CoreError> {
+    log.download.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let length = log.core.length()?;
+    if length > 0 {
+        log.core.clear(0..length)?;
+    }
     let ((), _) = store.transact(|change| change.set_user_data(&log.core, REFERRER, None))?;
     Ok(())
 }

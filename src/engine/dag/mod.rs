@@ -181,6 +181,10 @@ pub struct Dag {
     waits: BTreeMap<(CoreKey, Length), Vec<WriterId>>,
     /// Those of them that were not added yet, as a value for readers.
     absent: OrdSet<(CoreKey, Length)>,
+    /// What ready batches need without being ordered by it.
+    gates: Vec<Gate>,
+    /// Places of writers of whom nothing is left.
+    free: Vec<WriterId>,
     anchors: BTreeSet<CoreKey>,
     known: usize,
     planted: Planted,
@@ -195,6 +199,15 @@ struct Writer {
     ready_length: Length,
     known_length: Length,
     waiting: VecDeque<Waiting>,
+}
+
+/// A link that had to be here before a batch, and does not order it: of a later node, or to an anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// The batch, by its writer and last block.
+    pub(crate) batch: Link,
+    /// What it needs.
+    pub(crate) needs: Link,
 }
 
 #[derive(Debug, Clone)]
@@ -408,11 +421,31 @@ impl Dag {
         lengths
     }
 
-    /// Who waits for what: each stuck writer with the key of the first link that it waits for.
-    pub(crate) fn stuck(&self) -> impl Iterator<Item = (CoreKey, CoreKey)> {
-        self.waits.iter().flat_map(|((key, _), writers)| {
-            let waiting = |id: &WriterId| (self.writers[id.index()].key, *key);
+    /// Who waits for what: each stuck writer with the first link that it waits for.
+    pub(crate) fn stuck(&self) -> impl Iterator<Item = (CoreKey, Link)> {
+        self.waits.iter().flat_map(move |((key, length), writers)| {
+            let link = Link {
+                key: *key,
+                length: *length,
+            };
+            let waiting = move |id: &WriterId| (self.writers[id.index()].key, link);
             writers.iter().map(waiting)
+        })
+    }
+
+    /// What ready batches need without being ordered by it, as long as they are here and nobody took it.
+    pub(crate) fn gates(&self) -> &[Gate] {
+        &self.gates
+    }
+
+    /// Everything that the waiting batches of a writer name, each with the first and the last block of its batch.
+    pub(crate) fn waiting_for(&self, writer: &CoreKey) -> impl Iterator<Item = (Length, Length, Link)> {
+        let writer = self.ids.get(writer).map(|id| &self.writers[id.index()]);
+        let waiting = writer.into_iter().flat_map(|writer| &writer.waiting);
+        waiting.flat_map(|Waiting { batch, .. }| {
+            let backer = batch.claim.map(|claim| claim.backer);
+            let named = batch.links.iter().chain(&batch.gates).copied().chain(backer);
+            named.map(|link| (batch.first, batch.last, link))
         })
     }
 
@@ -421,16 +454,22 @@ impl Dag {
     fn writer_mut(&mut self, key: CoreKey) -> WriterId {
         // One writer needs at least one batch, and batches are counted with 32 bits.
         let next = WriterId(u32::try_from(self.writers.len()).unwrap_or(u32::MAX));
+        let next = self.free.last().copied().unwrap_or(next);
         let id = *self.ids.entry(key).or_insert(next);
         if id == next {
-            self.writers.push(Writer {
+            let writer = Writer {
                 key,
                 base: Length::ZERO,
                 ready: Vec::new(),
                 ready_length: Length::ZERO,
                 known_length: Length::ZERO,
                 waiting: VecDeque::new(),
-            });
+            };
+            if self.free.pop().is_some() {
+                self.writers[id.index()] = writer;
+            } else {
+                self.writers.push(writer);
+            }
         }
         id
     }
@@ -483,9 +522,18 @@ impl Dag {
             .claim
             .filter(|_| !self.planted.has(Slip::UnfollowedBacker))
             .map(|claim| claim.backer);
+        let own = Link {
+            key: batch.writer,
+            length: batch.last,
+        };
+        let ordering = batch.links.iter().copied().chain(backer);
+        let anchors = ordering.clone().filter(|link| self.is_anchor(*link));
+        let gates = batch.gates.iter().copied().chain(anchors);
+        let gates: Vec<Gate> = gates.map(|needs| Gate { batch: own, needs }).collect();
+        self.gates.extend(gates);
         let mut parents = Vec::new();
         let mut behind = Vec::new();
-        for link in batch.links.iter().copied().chain(backer) {
+        for link in ordering {
             if link.length <= self.base_length(&link.key) {
                 behind.push(link);
             } else {

@@ -61,10 +61,11 @@
 use std::collections::BTreeMap;
 
 use crate::crypto::CoreKey;
-use crate::engine::dag::{Batch, BatchId, Dag};
+use crate::engine::dag::{Batch, BatchId, Dag, Renumbered};
 use crate::wire::{Length, Link, Weight};
 
 use super::emission::Claims;
+use super::leave::Left;
 use super::picks::Priority;
 use super::prefix::Prefix;
 use super::{Replay, Rules, Start};
@@ -196,7 +197,7 @@ impl Base {
         dag: &Dag,
         replay: &R,
         rules: &Rules,
-        claims: &mut Claims,
+        (claims, left): (&mut Claims, &BTreeMap<CoreKey, Left>),
         root: &R::State,
     ) {
         let tops = Tops::new(&self.prefix);
@@ -224,13 +225,22 @@ impl Base {
                 .is_some_and(|length| batch.last <= *length);
             let bound = Priority::new(batch, self.bound(batch, replay, claims, root));
             let in_past = cover == Cover::All && clean;
-            if cover == Cover::All && self.spans(&bound) && self.spanning.is_none_or(|best| bound < best) {
+            // It was in the set when the picks of the prefix were made, left, and is back.
+            let is_back = left.get(&batch.writer).filter(|left| left.includes(batch.last));
+            let is_spanned = is_back.is_some_and(|left| left.picks > 0);
+            if cover == Cover::All
+                && !is_spanned
+                && self.spans(&bound)
+                && self.spanning.is_none_or(|best| bound < best)
+            {
                 self.spanning = Some(bound);
             }
             let sound = if was_there {
                 !self.prefix.unsound.has(batch.writer, batch.first)
             } else if in_past && !beats(&bound, self.prefix.tainted.as_ref()) {
                 true
+            } else if is_back.is_some() {
+                !beats(&Priority::new(batch, Weight::ZERO), self.prefix.worst.as_ref())
             } else if !self.spans(&bound) {
                 // A shorter prefix can have had worse picks, which a later one pulled.
                 for prefix in &mut self.ladder {
@@ -431,6 +441,27 @@ impl Base {
             };
             self.judged.push(judged);
         }
+    }
+
+    /// A batch is about to leave the set.
+    pub(super) fn leaves(&mut self, batch: &Batch) {
+        for prefix in self.ladder.iter_mut().chain([&mut self.prefix]) {
+            prefix.unsound.remove(batch.writer, batch.first);
+        }
+    }
+
+    /// After batches left the set.
+    pub(super) fn remove(&mut self, ids: &Renumbered) {
+        let mut kept: Vec<Judged> = Vec::new();
+        let moved = ids.moved().map(|(before, _)| before.index());
+        let mut moved = moved.peekable();
+        let behind = self.judged.split_off(ids.from().min(self.judged.len()));
+        for (at, judged) in (ids.from()..).zip(behind) {
+            if moved.next_if_eq(&at).is_some() {
+                kept.push(judged);
+            }
+        }
+        self.judged.append(&mut kept);
     }
 
     /// Writes down who has the prefix in its past. Call before the set forgets anything, or to store the prefix.

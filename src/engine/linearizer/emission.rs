@@ -15,7 +15,7 @@ use super::{GENESIS_WEIGHT, MAX_OPTIMISTIC_NODES, Replay, Rules, Stats, Suspende
 
 impl Rules {
     /// Whether a batch of a stranger is tried at all.
-    pub(super) fn tries(&self, batch: &Batch) -> bool {
+    pub(crate) fn tries(&self, batch: &Batch) -> bool {
         self.optimistic && batch.optimistic && batch.nodes() <= MAX_OPTIMISTIC_NODES
     }
 }
@@ -42,6 +42,13 @@ impl Claims {
         // The creator's first batch lifts its later ones as a claim would.
         if let Some(weight) = claimed.max(genesis.then_some(GENESIS_WEIGHT)) {
             of.push((batch.sequence, weight));
+        }
+    }
+
+    /// Forgets those of the writer from batch `stays` on.
+    pub(super) fn truncate(&mut self, writer: WriterId, stays: usize) {
+        if let Some(claims) = self.of.get_mut(writer.index()) {
+            claims.retain(|(sequence, _)| (*sequence as usize) < stays);
         }
     }
 
@@ -80,6 +87,9 @@ impl Claims {
         &claims[..end]
     }
 }
+
+/// How deep in its chain a batch is with which others behind it are tried.
+const CHAIN_AHEAD: usize = 16;
 
 /// One run of the rule, from where the timeline stands.
 pub(super) struct Emission<'a, R: Replay> {
@@ -293,6 +303,9 @@ impl<R: Replay> Emission<'_, R> {
                 self.group(frame, id, weight);
                 continue;
             }
+            if frame.spanning.is_none() && !frame.pulled && self.timeline.trial(id, false).is_none() {
+                self.try_chain(id)?;
+            }
             match self.timeline.trial(id, frame.spanning.is_some()) {
                 Some(trial) if frame.pulled || trial.admitted.is_some() => self.weigh(frame, id, trial, here),
                 _ => return self.start(frame, id, Some((self.timeline.len(), here))),
@@ -389,11 +402,17 @@ impl<R: Replay> Emission<'_, R> {
         self.stats.trials += u64::from(trial.is_some());
         frame.current = Some(Current { id, trial });
         let ancestors = self.ancestors(id);
+        if trial.is_some() && !self.is_known(id) {
+            self.stats.stranger_steps += 1 + ancestors.len() as u64;
+        }
         let is_spanning = frame.spanning.is_some();
         if ancestors
             .iter()
             .any(|id| self.could_rise(*id) || (is_spanning && self.could_span(*id)))
         {
+            if !is_spanning && (self.emit_chain(&ancestors)? || self.emit_refused(&ancestors)?) {
+                return Ok(Next::Again);
+            }
             return Ok(Next::Pull(self.frame(&ancestors, true, is_spanning)));
         }
         for id in self.sort(&ancestors) {
@@ -439,6 +458,70 @@ impl<R: Replay> Emission<'_, R> {
             && self
                 .base
                 .spans(&Priority::new(self.dag.batch(id), self.bound(id).0))
+    }
+
+    /// Emits a set in which each batch comes before the next: its order is no question, and each weight is the one where
+    /// its batch stands. False when it is no such set.
+    fn emit_chain(&mut self, set: &[BatchId]) -> Result<bool, Suspended> {
+        let follows = |pair: &[BatchId]| self.dag.batch(pair[1]).parents.contains(&pair[0]);
+        if self.planted.has(Slip::RaiseUnseen) || !set.windows(2).all(follows) {
+            return Ok(false);
+        }
+        for id in set {
+            let weight = self.resolve(*id);
+            self.settle(*id, weight)?;
+        }
+        Ok(true)
+    }
+
+    /// Emits a set of strangers' batches as if no weight could change in it: what is refused changes nothing, so that all
+    /// that could be tried in between is refused, too. False, and nothing emitted, when one is accepted.
+    fn emit_refused(&mut self, set: &[BatchId]) -> Result<bool, Suspended> {
+        if set.iter().any(|id| self.is_known(*id)) {
+            return Ok(false);
+        }
+        let start = self.timeline.len();
+        for id in self.sort(set) {
+            let weight = self.resolve(id);
+            if self.settle(id, weight)? {
+                self.timeline.rewind(start);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tries a batch together with others of its writer's chain: what comes before each of them is what comes before the
+    /// one in front of it, and that one, so that all trials are on one way. Nothing is known of it afterwards when there
+    /// is more that comes before it.
+    fn try_chain(&mut self, id: BatchId) -> Result<(), Suspended> {
+        let batch = self.dag.batch(id);
+        let chain = self.dag.batches_of(&batch.writer);
+        let head = self.timeline.head(batch.writer_id) as usize;
+        // Of a long one more is looked at than is asked for: each that is asked for alone would go all the way again.
+        let asked = batch.sequence as usize + 1 - head;
+        let most = if asked < CHAIN_AHEAD { asked } else { asked * 2 };
+        let (start, here) = (self.timeline.len(), self.timeline.node());
+        for (at, id) in chain[head..].iter().take(most).enumerate() {
+            let is_open = |parent: &BatchId| self.timeline.settled(*parent).is_some();
+            if !self.dag.batch(*id).parents.iter().all(is_open) {
+                let before = self.ancestors(*id);
+                if at > 0 || !(self.emit_chain(&before)? || self.emit_refused(&before)?) {
+                    break;
+                }
+                self.stats.stranger_steps += before.len() as u64;
+            }
+            self.stats.trials += 1;
+            let is_known = self.is_known(*id);
+            self.stats.stranger_steps += u64::from(!is_known);
+            let weight = self.resolve(*id);
+            let is_last = at + 1 == most;
+            let admitted = Some(is_known && is_last || self.settle(*id, weight)? || is_known);
+            self.timeline
+                .remember((here, *id, false), Trial { weight, admitted });
+        }
+        self.timeline.rewind(start);
+        Ok(())
     }
 
     fn resolve(&self, id: BatchId) -> Weight {

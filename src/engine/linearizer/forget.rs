@@ -42,6 +42,7 @@ impl<S: Clone> Linearizer<S> {
         let ids = dag.forget(|id| extended.goes[id.index()]);
         self.timeline.forget(start, &ids, dag);
         self.picks.forget(count);
+        self.picks_begin_at(count);
         self.spanned = None;
         self.claims = Claims::default();
         for (id, _) in dag.ready() {

@@ -43,6 +43,7 @@
 mod base;
 mod emission;
 mod forget;
+mod leave;
 mod parked;
 mod picks;
 mod prefix;
@@ -57,6 +58,7 @@ use crate::wire::{Length, Weight};
 use super::dag::{Batch, BatchId, Dag};
 use base::Base;
 use emission::{Claims, Emission, Marks};
+use leave::Left;
 use parked::Parked;
 use picks::{Picks, Priority};
 use timeline::{NodeId, Timeline};
@@ -165,12 +167,16 @@ pub struct Start {
 pub struct Stats {
     /// Calls of [`Replay::apply`].
     pub applies: u64,
+    /// Those of them that refused a stranger.
+    pub refusals: u64,
     /// Updates that took entries away.
     pub undos: u64,
     /// Entries that they took away.
     pub undone: u64,
     /// Trials.
     pub trials: u64,
+    /// Batches that were settled in trials of strangers.
+    pub stranger_steps: u64,
     /// Times the cursor moved over an entry, applied or known.
     pub steps: u64,
 }
@@ -235,6 +241,8 @@ pub struct Linearizer<S> {
     /// All of those that are not settled, but for those that are parked; some that are.
     unsettled: Vec<BatchId>,
     parked: Parked,
+    /// Writers whose batches left the set.
+    left: BTreeMap<CoreKey, Left>,
     published: Published,
     stats: Stats,
     marks: Marks,
@@ -274,6 +282,7 @@ impl<S: Clone> Linearizer<S> {
             considered: 0,
             unsettled: Vec::new(),
             parked: Parked::default(),
+            left: BTreeMap::new(),
             published: Published::default(),
             stats: Stats::default(),
             marks: Marks::default(),
@@ -307,7 +316,8 @@ impl<S: Clone> Linearizer<S> {
     pub fn update<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &mut R) -> Result<Update, Suspended> {
         self.timeline.grow(dag);
         let root = self.timeline.state_of(NodeId::ROOT);
-        self.base.judge(dag, replay, &self.rules, &mut self.claims, root);
+        self.base
+            .judge(dag, replay, &self.rules, (&mut self.claims, &self.left), root);
         if self.base.is_behind() {
             return Err(Suspended);
         }
@@ -406,6 +416,11 @@ impl<S: Clone> Linearizer<S> {
         self.timeline.state_of(node)
     }
 
+    /// True when a batch, accepted or refused, is settled where the last complete order has it.
+    pub(crate) fn is_settled(&self, id: BatchId) -> bool {
+        self.timeline.is_settled(id)
+    }
+
     /// Ready batches that are not part of the order: those of strangers.
     pub fn outside(&self) -> impl Iterator<Item = BatchId> {
         let left = self.unsettled.iter().copied().chain(self.parked.iter());
@@ -454,7 +469,10 @@ impl<S: Clone> Linearizer<S> {
                 }
                 self.picks.first_worse(range, &priority)
             };
-            let found = loses_to(0..decided.min(cut), bound).or_else(|| loses_to(decided..cut, floor));
+            // It was there when the first ones were made, and is here again.
+            let from = self.picks_with(&batch.writer, batch.last);
+            let middle = decided.clamp(from, cut.max(from));
+            let found = loses_to(from..middle.min(cut), bound).or_else(|| loses_to(middle..cut, floor));
             cut = found.unwrap_or(cut);
         }
         cut
@@ -467,6 +485,7 @@ impl<S: Clone> Linearizer<S> {
                 self.spanned = None;
             }
             self.picks.truncate(cut);
+            self.picks_end_at(cut);
             let end = self.picks.end();
             self.unsettled.extend(self.timeline.path_since(end));
             self.unsettled.extend(self.parked.take());

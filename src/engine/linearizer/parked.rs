@@ -72,6 +72,11 @@ impl Parked {
         self.batches = self.batches.iter().filter_map(|id| ids.get(*id)).collect();
     }
 
+    /// Looks at no writer any longer of whom nothing is parked.
+    pub(super) fn forget_writers(&mut self, dag: &Dag) {
+        self.writers = self.batches.iter().map(|id| dag.batch(*id).writer).collect();
+    }
+
     /// Gives everything back.
     pub(super) fn take(&mut self) -> Vec<BatchId> {
         self.writers.clear();

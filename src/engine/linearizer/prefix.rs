@@ -54,6 +54,13 @@ impl Unsound {
         }
     }
 
+    /// A batch that leaves the set is looked at anew when it comes back.
+    pub(super) fn remove(&mut self, writer: CoreKey, first: Length) {
+        if let Self::These(these) = self {
+            these.remove(&(writer, first));
+        }
+    }
+
     pub(super) fn has(&self, writer: CoreKey, first: Length) -> bool {
         match self {
             Self::These(these) => these.contains(&(writer, first)),

@@ -127,6 +127,11 @@ impl<S: Clone> Timeline<S> {
         self.settled[batch.index()].map(|at| at as usize)
     }
 
+    /// True when a batch of the set, which may have grown since, is in the path.
+    pub(super) fn is_settled(&self, batch: BatchId) -> bool {
+        self.settled.get(batch.index()).copied().flatten().is_some()
+    }
+
     /// How many batches of the writer are settled.
     pub(super) fn head(&self, writer: WriterId) -> u32 {
         self.heads[writer.index()]
@@ -162,7 +167,9 @@ impl<S: Clone> Timeline<S> {
                     Verdict::Refused
                 } else {
                     stats.applies += 1;
-                    replay.apply(&here.state, step)?
+                    let verdict = replay.apply(&here.state, step)?;
+                    stats.refusals += u64::from(matches!(verdict, Verdict::Refused));
+                    verdict
                 };
                 let node = match verdict {
                     Verdict::Accepted(state) => Node {
@@ -299,6 +306,25 @@ impl<S: Clone> Timeline<S> {
             after.path.push(id);
         }
         *self = after;
+    }
+
+    /// After ids of the set changed, and batches left it that are not settled. No node may be loose.
+    pub(super) fn renumber(&mut self, ids: &Renumbered, dag: &Dag) {
+        let mut settled = vec![None; dag.len().saturating_sub(ids.from())];
+        for (before, after) in ids.moved() {
+            let Some(at) = self.settled.get(before.index()).copied().flatten() else {
+                continue;
+            };
+            settled[after.index() - ids.from()] = Some(at);
+            let id = self.path[at as usize];
+            let node = self.get_mut(id);
+            node.batch = after;
+            let (parent, weight) = (node.parent, node.weight);
+            self.edges.remove(&(parent, before, weight));
+            self.edges.insert((parent, after, weight), id);
+        }
+        self.settled.truncate(ids.from());
+        self.settled.append(&mut settled);
     }
 
     // ---- private
