@@ -56,6 +56,18 @@ impl<E: Env> StoredBlocks<E> {
         Ok(())
     }
 
+    /// True when a session of the core is open here.
+    pub(crate) fn has(&self, key: &CoreKey) -> bool {
+        self.open().contains_key(key)
+    }
+
+    /// Lets go of the session of a core.
+    pub(crate) fn close(&self, key: &CoreKey) {
+        // Not under the lock: the last session of a core unloads it.
+        let session = self.open().remove(key);
+        drop(session);
+    }
+
     /// Deletes a block that was fetched, if its core is open here.
     pub(crate) fn forget(&self, key: &CoreKey, index: Index) {
         if let Some(core) = self.session(key) {

@@ -168,6 +168,9 @@ impl<E: Env> Peers<E> {
     /// A key of which another writer's view has another value than the own one; none when there is none, or nothing can
     /// be said. Blocks are fetched for it, a bounded number, and not kept.
     pub(super) async fn compare(&self, claim: &Claim) -> Option<Bytes> {
+        // Peers are asked for nothing of these cores afterwards, and progress does not count them.
+        let is_open = |key: &CoreKey| self.view.has(key) || self.system.has(key);
+        let opened: Vec<CoreKey> = claim.cores().into_iter().filter(|key| !is_open(key)).collect();
         let mut fetched = BTreeSet::new();
         let found = loop {
             match claim.compare(Arc::clone(&self.system), Arc::clone(&self.view)) {
@@ -188,6 +191,10 @@ impl<E: Env> Peers<E> {
         };
         for (core, index) in fetched {
             self.view.forget(&core, index);
+        }
+        for core in opened {
+            self.view.close(&core);
+            self.system.close(&core);
         }
         found
     }

@@ -28,11 +28,15 @@ impl Compare {
         }
     }
 
-    /// There is another claim. The newest one counts.
-    pub(super) fn add(&mut self, claim: Box<Claim>) {
+    /// There is another claim. The newest one counts, a while after the first of them: more of the same writer is
+    /// often on its way.
+    pub(super) fn add(&mut self, claim: Box<Claim>, now: Mono) {
         let cores = claim.cores();
         let is_known = *self.cores.entry(claim.batch.key).or_insert(cores) == cores;
         if is_known && !self.each.is_zero() {
+            if self.pending.is_none() {
+                self.next_at = self.next_at.max(now + self.each);
+            }
             self.pending = Some(claim);
         }
     }
@@ -44,7 +48,6 @@ impl Compare {
         }
         let claim = self.pending.take()?;
         self.is_running = true;
-        self.next_at = now + self.each;
         Some(claim)
     }
 

@@ -280,7 +280,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         }
         if self.writing.is_none() && !self.is_closed {
             if let Some(claim) = self.engine.take_claim() {
-                self.compare.add(claim);
+                self.compare.add(claim, now.mono);
             }
             let claim = self.compare.begin(now.mono);
             self.effects.extend(claim.map(Effect::Compare));
