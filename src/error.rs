@@ -55,6 +55,19 @@ pub enum Error {
         /// The key of the local writer.
         local: CoreKey,
     },
+    /// The local writer is no member, and its log is as long as peers look at one of somebody who is none.
+    #[error(
+        "the log of the local writer {local} would have {blocks} blocks of {bytes} bytes, and peers do not look at that \
+         much of somebody who is no member: it has to be added first"
+    )]
+    NoRoom {
+        /// The key of the local writer.
+        local: CoreKey,
+        /// Blocks of the log with the batch.
+        blocks: u64,
+        /// Bytes of the log with the batch.
+        bytes: u64,
+    },
     /// Peers may have entries of the own log that are not here, and none of them could be asked.
     #[error(
         "the log of the local writer {local} may go on at peers: connect to one that has it, write with a new key pair, \
@@ -158,6 +171,7 @@ impl Error {
             Self::Closed => ErrorKind::Closed,
             Self::Invalid { .. } | Self::EncryptionKey { .. } => ErrorKind::Invalid,
             Self::NotWritable { .. }
+            | Self::NoRoom { .. }
             | Self::Unconfirmed { .. }
             | Self::Contradicted { .. }
             | Self::ReadOnly

@@ -125,7 +125,11 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
             },
             applied: engine.batches(),
             stats: engine.stats(),
-            own_visible: logs.local_length()?,
+            // Of a log that its owner contradicted, what was taken is all that can be said.
+            own_visible: match logs.local_length() {
+                Err(CoreError::Signatures { .. }) => logs.taken(&db.shared.local),
+                length => length?,
+            },
             own_durable: logs.offered_length(&db.shared.local),
             system: engine.records().head(),
             view: engine.view().head(),

@@ -59,6 +59,8 @@ pub(super) struct OpenCore {
     pub(super) events: broadcast::Sender<Event>,
     /// Two signatures of the owner contradict each other at this length and fork.
     pub(super) conflict: Option<(u64, u64)>,
+    /// An own core that peers may have more of, see [`super::Core::follow_own`].
+    pub(super) is_followed: bool,
 }
 
 /// What sessions of a core wait for.
@@ -146,6 +148,7 @@ impl OpenCore {
             compatible: BTreeMap::new(),
             events: broadcast::Sender::new(backlog),
             conflict: None,
+            is_followed: false,
         }
     }
 

@@ -222,6 +222,28 @@ impl<E: Env> Core<E> {
 
     // Wanting.
 
+    /// Has a core that is written here take over what peers have beyond it, from the next connection on: a log of which
+    /// this may be an older copy. Others that are written here are what they are here, whatever peers say.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn follow_own(&self) -> Result<(), CoreError> {
+        let mut cores = self.shared.lock();
+        self.open_core(&cores)?;
+        cores.get_mut(self.pointer())?.is_followed = true;
+        Ok(())
+    }
+
+    /// Whether what peers have beyond a core is taken over.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn is_followed(&self) -> Result<bool, CoreError> {
+        let signers = self.manifest()?.map_or(0, |manifest| manifest.signers().len());
+        let is_own = self.is_writable() && signers <= 1;
+        self.look(|core, _| Ok(!is_own || core.is_followed))
+    }
+
     /// What sessions of the core wait for.
     ///
     /// # Errors

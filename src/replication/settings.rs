@@ -40,8 +40,8 @@ pub struct ReplicatorSettings {
     pub pull_messages: usize,
     /// Bytes of blocks that are made for a peer before it is another core's turn.
     pub pull_bytes: usize,
-    /// Whether longer lengths and other forks of peers are taken over. An own log is longer at peers when it was written
-    /// elsewhere with the same key pair, or when this copy of it is an older one.
+    /// Whether longer lengths and other forks of peers are taken over. False for a core that is written here, unless it
+    /// may be longer at peers: a log that was written elsewhere with the same key pair, or of which this is an older copy.
     pub follow: bool,
     /// Whether the log is written here: then it is made sure that peers have the same.
     pub is_owner: bool,

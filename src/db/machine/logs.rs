@@ -388,7 +388,7 @@ impl<L: StoredLog> Logs<L> {
     }
 
     /// How many leading blocks of a core were taken.
-    pub(super) fn taken(&self, key: &CoreKey) -> Length {
+    pub(in crate::db) fn taken(&self, key: &CoreKey) -> Length {
         Length(self.open.get(key).map_or(0, |member| member.fed))
     }
 

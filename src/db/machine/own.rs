@@ -76,7 +76,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let Self { engine, logs, .. } = self;
         let batch = engine
             .append(values, optimistic, now.wall, |key| manifest(logs, key))
-            .map_err(compose_error)?;
+            .map_err(|error| compose_error(local, error))?;
         self.own.pending = Some(Pending {
             batch,
             is_awaited: true,
@@ -170,9 +170,10 @@ fn manifest<L: StoredLog>(logs: &Logs<L>, key: &CoreKey) -> Option<Bytes> {
     logs.get(key)?.manifest().ok()?
 }
 
-fn compose_error(error: ComposeError) -> Error {
+fn compose_error(local: CoreKey, error: ComposeError) -> Error {
     match error {
         ComposeError::NotWritable(local) => Error::NotWritable { local },
+        ComposeError::NoRoom { blocks, bytes } => Error::NoRoom { local, blocks, bytes },
         other => Error::Invalid {
             what: other.to_string(),
         },

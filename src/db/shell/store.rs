@@ -229,6 +229,7 @@ impl<E: Env> Opened<E> {
         let bootstrap = bootstrap.session(encrypted.clone()).await?;
         let local_key = local.key();
         let database_keys = keys;
+        local.follow_own()?;
         let local = Arc::new(OpenLog::new(local, database_keys.as_ref()));
         let mut logs = Logs::new(local_key);
         logs.add(Arc::clone(&local))?;

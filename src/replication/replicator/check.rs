@@ -111,8 +111,13 @@ impl Replicator {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(());
         };
-        if peer.check.is_none() && std::mem::replace(&mut peer.has_shown, true) {
-            return Ok(());
+        if peer.check.is_none() {
+            // A core that is what it is here has no other side.
+            let is_idle = !self.settings.follow || peer.has_shown;
+            peer.has_shown = true;
+            if is_idle {
+                return Ok(());
+            }
         }
         if self.find_contradiction(proof, core)? {
             // It was the owner's doing, and not the peer's.

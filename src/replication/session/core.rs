@@ -56,8 +56,10 @@ impl<E: Env> SharedCore<E> {
         core: hypercore::Core<E>,
         settings: &ReplicatorSettings,
     ) -> Result<Arc<Self>, CoreError> {
+        let is_followed = core.is_followed()?;
         let settings = ReplicatorSettings {
-            is_owner: core.is_writable(),
+            follow: settings.follow && is_followed,
+            is_owner: core.is_writable() && is_followed,
             ..settings.clone()
         };
         let (changes, wishes, events) = (core.changes()?, core.demand_changes()?, core.events()?);
