@@ -16,7 +16,7 @@ use autobee::db::Session;
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _};
 use autobee::hypercore::{Core, CoreOptions, Corestore};
-use autobee::replication::session::{Replication, SessionSettings};
+use autobee::replication::session::{Replication, SessionSettings, Wakeup};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Encode as _, Length, Link, Timestamp};
 use autobee::{Autobee, ErrorKind, Role, Settings};
@@ -31,7 +31,7 @@ fn what_apply_refuses_leaves_the_set_and_own_appends_stay_cheap() {
     run(async |world| {
         let a = world.open(1, None, Settings::default()).await;
         put(&a, "before", "1").await;
-        let stranger = world.stranger(2).await;
+        let stranger = world.stranger(2, &a).await;
         for name in 0..40 {
             stranger.write(&a, &format!("log {name}"), 50, 10).await;
         }
@@ -100,7 +100,7 @@ fn of_a_stranger_little_is_fetched_before_it_is_a_member() {
         };
         let a = world.open(1, None, settings).await;
         put(&a, "before", "1").await;
-        let stranger = world.stranger(2).await;
+        let stranger = world.stranger(2, &a).await;
         let long = stranger.write(&a, "long", 100, 10).await;
         stranger.connect(&a);
         world.wait(5_000).await;
@@ -139,7 +139,7 @@ fn what_closed_logs_of_strangers_had_is_forgotten() {
         put(&a, "before", "1").await;
         let mut keys = Vec::new();
         for round in 0..5 {
-            let stranger = world.stranger(10 + round).await;
+            let stranger = world.stranger(10 + round, &a).await;
             for name in 0..8 {
                 keys.push(stranger.write(&a, &format!("log {name}"), 5, 1_000).await);
             }
@@ -204,7 +204,7 @@ fn what_a_member_links_is_kept_and_served_though_apply_refuses_it() {
         link.close();
         let order = b.order().unwrap();
         // Strangers that would take its slot.
-        let stranger = world.stranger(9).await;
+        let stranger = world.stranger(9, &b).await;
         for name in 0..70 {
             stranger.write(&b, &format!("log {name}"), 2, 10).await;
         }
@@ -253,7 +253,7 @@ fn an_honest_stranger_is_admitted_within_a_minute() {
     run(async |world| {
         let a = world.open(1, None, Settings::default()).await;
         put(&a, "before", "1").await;
-        let stranger = world.stranger(2).await;
+        let stranger = world.stranger(2, &a).await;
         let mut cores = Vec::new();
         for name in 0..200 {
             cores.push(stranger.core(&format!("log {name}")).await);
@@ -289,6 +289,7 @@ struct World {
 struct Stranger {
     store: Corestore<MemoryEnv>,
     replication: Replication<MemoryEnv>,
+    topic: Wakeup,
     /// What it serves.
     cores: RefCell<Vec<Core<MemoryEnv>>>,
 }
@@ -324,13 +325,15 @@ impl World {
         builder.open().await.unwrap()
     }
 
-    async fn stranger(&self, seed: u64) -> Stranger {
+    async fn stranger(&self, seed: u64, db: &Db) -> Stranger {
         let store = self.store(seed).await;
         let replication = Replication::new(&self.env(seed), &store, SessionSettings::default());
+        let creator = store.get(CoreOptions::key(db.key())).await.unwrap();
         Stranger {
+            topic: replication.wakeup(db.key()),
             store,
             replication,
-            cores: RefCell::default(),
+            cores: RefCell::new(vec![creator]),
         }
     }
 
@@ -382,7 +385,7 @@ impl Stranger {
         };
         core.append((0..blocks).map(block).collect()).await.unwrap();
         let length = Length(core.length().unwrap());
-        self.replication.wakeup(db.key()).couple(core.key(), length);
+        self.topic.couple(core.key(), length);
     }
 
     fn connect(&self, db: &Db) -> autobee::replication::session::Session {

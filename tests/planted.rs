@@ -47,15 +47,6 @@ fn a_drain_that_applies_before_its_links() {
 }
 
 #[test]
-fn a_batch_that_left_the_set_and_is_needed_again() {
-    found(
-        "planted/granted_stranger",
-        "let_go_batch_not_taken_back",
-        &["convergence", "promptness"],
-    );
-}
-
-#[test]
 fn a_view_that_is_flushed_before_the_system() {
     found("planted/refused_values", "view_before_system", &["reference"]);
 }

@@ -516,7 +516,9 @@ impl<R: Replay> Emission<'_, R> {
             self.stats.stranger_steps += u64::from(!is_known);
             let weight = self.resolve(*id);
             let is_last = at + 1 == most;
-            let admitted = Some(is_known && is_last || self.settle(*id, weight)? || is_known);
+            // Nobody asks what a member's batch comes to: only those behind it would.
+            let is_accepted = (is_known && is_last) || self.settle(*id, weight)?;
+            let admitted = Some(is_known || is_accepted);
             self.timeline
                 .remember((here, *id, false), Trial { weight, admitted });
         }
