@@ -330,8 +330,7 @@ impl Peer {
                     | Effect::Announce(_)
                     | Effect::Notify
                     | Effect::Trace(_)
-                    | Effect::Ask(_)
-                    | Effect::Compare(_) => {}
+                    | Effect::Ask(_) => {}
                 }
             }
         }
