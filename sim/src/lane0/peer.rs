@@ -332,8 +332,7 @@ impl Peer {
                     | Effect::Download { .. }
                     | Effect::Notify
                     | Effect::Trace(_)
-                    | Effect::Ask(_)
-                    | Effect::Compare(_) => {}
+                    | Effect::Ask(_) => {}
                 }
             }
         }
