@@ -14,6 +14,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use autobee::crypto::CoreKey;
 use autobee::env::native::{NativeEnv, NativeStream};
@@ -84,8 +85,15 @@ async fn serve(
 
     let replication = replication.clone();
     let accepting = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            replication.start(stream, Role::Responder);
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => _ = replication.start(stream, Role::Responder),
+                // One peer was gone too soon, or there are too many open files: others come.
+                Err(error) => {
+                    eprintln!("a connection was not accepted: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
         }
     });
     let mut ignored = Vec::new();

@@ -123,7 +123,16 @@ async fn listen(env: &NativeEnv, database: &Database, at: &str) -> Result<u16> {
     let port = local.as_str().rsplit(':').next().unwrap_or_default().parse()?;
     let database = database.clone();
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                // One peer was gone too soon, or there are too many open files: others come.
+                Err(error) => {
+                    say(&json!({ "event": "not-accepted", "reason": error.to_string() }));
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
             if let Ok(session) = database.replicate(stream, Role::Responder) {
                 say(&json!({ "event": "connected" }));
                 tokio::spawn(async move {

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example embed -- DIR LISTEN [KEY PEER...]`
 
+use std::time::Duration;
+
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 use autobee::bee::Range;
 use autobee::env::native::NativeEnv;
@@ -47,7 +49,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     loop {
         tokio::select! {
-            accepted = listener.accept() => drop(db.replicate(accepted?.0, Role::Responder)?),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(db.replicate(stream, Role::Responder)?),
+                // One peer was gone too soon, or there are too many open files: others come.
+                Err(error) => {
+                    eprintln!("a connection was not accepted: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
             event = changes.next() => drop(event?), // the view changed: draw it
             stop = tokio::signal::ctrl_c() => { stop?; break }
         }

@@ -10,6 +10,8 @@
 mod keys;
 #[path = "engine/mishaps.rs"]
 mod mishaps;
+#[path = "engine/older.rs"]
+mod older;
 #[path = "engine/outcomes.rs"]
 mod outcomes;
 #[path = "engine/read_only.rs"]

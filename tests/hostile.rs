@@ -239,11 +239,11 @@ fn who_is_no_member_appends_no_more_than_peers_look_at() {
             b.append_optimistic(b"x").await.unwrap();
         }
         let refused = b.append_optimistic(b"x").await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
         let c = world.open(3, Some(&a), Settings::default()).await;
         c.append_optimistic(vec![1; 900_000]).await.unwrap();
         let refused = c.append_optimistic(vec![1; 200_000]).await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
     });
 }
 

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use autobee::ErrorKind;
 use autobee::crypto::{CoreKey, Signature};
 use autobee::db::AppendOptions;
 use autobee::env::{Clock as _, Env as _, Spawn as _};
@@ -266,8 +265,6 @@ impl<S: Lane> Simulation<'_, S> {
                     });
                 }
                 Ok(_) => {}
-                // Of a stranger peers look at so many blocks: it writes no more.
-                Err(error) if optimistic && !db.writable() && error.kind() == ErrorKind::Invalid => {}
                 Err(error) => group.append_failed(replica, &error),
             }
         });
