@@ -90,7 +90,10 @@ async fn serve(
                 Ok((stream, _)) => _ = replication.start(stream, Role::Responder),
                 // One peer was gone too soon, or there are too many open files: others come.
                 Err(error) => {
-                    eprintln!("a connection was not accepted: {error}");
+                    println!(
+                        "{}",
+                        json!({ "event": "not-accepted", "reason": error.to_string() })
+                    );
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

@@ -2,12 +2,14 @@
 //!
 //! `cargo run --example embed -- DIR LISTEN [KEY PEER...]`
 
+#![expect(clippy::print_stderr, reason = "a program tells whoever runs it")]
+
 use std::time::Duration;
 
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 use autobee::bee::Range;
 use autobee::env::native::NativeEnv;
-use autobee::env::{Env as _, Listener as _, Network as _, PeerAddr};
+use autobee::env::{Clock as _, Env as _, Listener as _, Network as _, PeerAddr};
 use autobee::replication::Role;
 use autobee::{Autobee, Corestore};
 
@@ -54,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 // One peer was gone too soon, or there are too many open files: others come.
                 Err(error) => {
                     eprintln!("a connection was not accepted: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    env.clock().sleep(Duration::from_millis(100)).await;
                 }
             },
             event = changes.next() => drop(event?), // the view changed: draw it
