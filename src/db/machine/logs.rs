@@ -377,7 +377,7 @@ impl<L: StoredLog> Logs<L> {
     }
 
     /// Why nothing more of a core is taken; none when all is well with it.
-    pub(super) fn stalled(&self, key: &CoreKey) -> Option<&Stalled> {
+    pub(in crate::db) fn stalled(&self, key: &CoreKey) -> Option<&Stalled> {
         self.open.get(key)?.stalled.as_ref()
     }
 

@@ -63,6 +63,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             error => error.into(),
         })?;
         let taken = self.logs.taken(&local);
+        if taken < length && self.logs.stalled(&local).is_none() {
+            // More of it comes from a peer.
+            return Err(Error::Unconfirmed { local });
+        }
         if taken < length {
             return Err(Error::Corrupt {
                 file: "store".into(),

@@ -28,19 +28,25 @@ impl<E: Env> Shared<E> {
     ) -> Result<(Appended, Seq), Error> {
         self.check_entry()?;
         let _turn = self.appending.lock().await;
-        self.own_log_is_whole().await?;
-        // A batch links what is applied here, so what is here must be applied first.
-        self.drain().await?;
-        if self.env.buggify("late_append") {
-            self.env.clock().sleep(LATE).await;
-        }
-        {
+        let deadline = self.env.clock().now() + self.settings.read_wait();
+        loop {
+            self.own_log_is_whole().await?;
+            // A batch links what is applied here, so what is here must be applied first.
+            self.drain().await?;
+            if self.env.buggify("late_append") {
+                self.env.clock().sleep(LATE).await;
+            }
             let values = values.to_vec();
             let mut machine = self.door.enter().await;
             self.step(&mut machine, Input::Append { values, optimistic });
-            if let Some(refused) = machine.take_outcome() {
-                let (length, seq) = refused?;
-                return Ok((machine.appended_at(length), seq));
+            match machine.take_outcome() {
+                // More of the own log came from a peer meanwhile.
+                Some(Err(Error::Unconfirmed { .. })) if self.env.clock().now() < deadline => {}
+                Some(refused) => {
+                    let (length, seq) = refused?;
+                    return Ok((machine.appended_at(length), seq));
+                }
+                None => break,
             }
         }
         let mut unfinished = Unfinished {

@@ -28,9 +28,10 @@ impl<E: Env> Shared<E> {
             let is_whole = {
                 let machine = self.door.enter().await;
                 let log = machine.logs().get(&self.local).ok_or(Error::Closed)?;
-                let length = log.core().length();
-                // A contradicted log is told by whoever appends to it.
-                length.is_err() || length.ok() == log.core().contiguous_length().ok()
+                // Of a log that is contradicted, or cannot be read, the append says so.
+                let is_stalled = machine.logs().stalled(&self.local).is_some();
+                let taken = machine.logs().taken(&self.local).0;
+                is_stalled || log.core().length().map_or(true, |length| length == taken)
             };
             if is_whole && (!is_doubted || self.has_heard_out()) {
                 return if is_doubted { self.confirm().await } else { Ok(()) };
