@@ -280,7 +280,10 @@ impl<W> Kernel<W> {
             let mut sides = [0, 1].into_iter();
             sides.any(|side| {
                 let end = &connection.ends[side];
-                let is_held = end.gone.is_none() && !end.is_reset() && of.contains(&end.replica);
+                // A listener does not know of a stream before the end of the handshake arrives.
+                let is_known = !connection.pipes[1 - side].is_opening();
+                let is_held =
+                    is_known && end.gone.is_none() && !end.is_reset() && of.contains(&end.replica);
                 let [from, to] = connection.route(1 - side);
                 let is_cut_off = connection.is_muted
                     || connection.ends[1 - side].gone.is_some()
