@@ -60,8 +60,9 @@ const RECONNECT: Duration = Duration::from_secs(2);
 /// How often each member writes once all agree.
 const PIN_ROUNDS: usize = 3;
 
-/// How long a database that was opened again may take to go through what it has.
-const REOPEN: Duration = Duration::from_secs(1);
+/// How long a database that was opened again may take to go through what it has: a link to a first block waits for five
+/// seconds before it is known not to be to an anchor.
+const REOPEN: Duration = Duration::from_secs(6);
 
 /// How long it must be quiet then.
 const QUIET: Duration = Duration::from_secs(20);
