@@ -282,8 +282,7 @@ impl<W> Kernel<W> {
                 let end = &connection.ends[side];
                 // A listener does not know of a stream before the end of the handshake arrives.
                 let is_known = !connection.pipes[1 - side].is_opening();
-                let is_held =
-                    is_known && end.gone.is_none() && !end.is_reset() && of.contains(&end.replica);
+                let is_held = is_known && end.gone.is_none() && !end.is_reset() && of.contains(&end.replica);
                 let [from, to] = connection.route(1 - side);
                 let is_cut_off = connection.is_muted
                     || connection.ends[1 - side].gone.is_some()
