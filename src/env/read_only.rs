@@ -108,16 +108,16 @@ impl<E: Env> Env for ReadOnlyEnv<E> {
 struct Layered {
     below: Arc<dyn Disk>,
     /// Files that are other ones than below; none: removed.
-    above: Mutex<BTreeMap<String, Option<Layer>>>,
+    above: Mutex<BTreeMap<String, Option<OverlayFile>>>,
 }
 
 impl Layered {
     /// A file as it is now, to be written.
-    fn layer(&self, above: &BTreeMap<String, Option<Layer>>, name: &str) -> io::Result<Layer> {
+    fn layer(&self, above: &BTreeMap<String, Option<OverlayFile>>, name: &str) -> io::Result<OverlayFile> {
         match above.get(name) {
             Some(Some(layer)) => Ok(layer.clone()),
             Some(None) => Err(missing(name)),
-            None => Layer::over(self.below.open(name, Open::Read)?),
+            None => OverlayFile::over(self.below.open(name, Open::Read)?),
         }
     }
 }
@@ -148,7 +148,7 @@ impl Disk for Layered {
                 if is_there {
                     return Err(io::Error::new(ErrorKind::AlreadyExists, name.to_owned()));
                 }
-                Layer::default()
+                OverlayFile::default()
             }
         };
         above.insert(name.to_owned(), Some(layer.clone()));
@@ -185,10 +185,10 @@ const PAGE: usize = 4096;
 
 /// A file: pages that were written, over one that is read.
 #[derive(Clone, Default)]
-struct Layer(Arc<Mutex<Pages>>);
+struct OverlayFile(Arc<Mutex<Overlay>>);
 
 #[derive(Default)]
-struct Pages {
+struct Overlay {
     below: Option<Box<dyn DiskFile>>,
     /// Up to here the file below counts.
     reaches: u64,
@@ -196,10 +196,10 @@ struct Pages {
     written: BTreeMap<u64, Vec<u8>>,
 }
 
-impl Layer {
+impl OverlayFile {
     fn over(below: Box<dyn DiskFile>) -> io::Result<Self> {
         let length = below.len()?;
-        Ok(Self(Arc::new(Mutex::new(Pages {
+        Ok(Self(Arc::new(Mutex::new(Overlay {
             below: Some(below),
             reaches: length,
             length,
@@ -208,7 +208,7 @@ impl Layer {
     }
 }
 
-impl Pages {
+impl Overlay {
     /// Reads what is below, and zeros behind it.
     fn read_below(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let there = self.reaches.saturating_sub(offset);
@@ -245,7 +245,7 @@ fn pages(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)
     })
 }
 
-impl DiskFile for Layer {
+impl DiskFile for OverlayFile {
     fn len(&self) -> io::Result<u64> {
         Ok(locked(&self.0).length)
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::demand::RangeDemand;
 use super::fork::Probe;
-use super::peer::{Comparison, Peer};
+use super::peer::{Compared, Peer};
 use super::{PeerId, RangeId, Replicator};
 use crate::env::{Mono, Point};
 use crate::hypercore::merkle::Seek;
@@ -70,7 +70,7 @@ impl Replicator {
         if let Some(message) = self.next_comparison(id) {
             let message = self.start(id, message, now);
             if let Some(peer) = self.peers.get_mut(&id) {
-                peer.compared = Comparison::Asked(message.id);
+                peer.compared = Compared::Asked(message.id);
             }
             return Ok(Some(Message::Request(message)));
         }

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::peer::Comparison;
+use super::peer::Compared;
 use super::{Fault, PeerId, Replicator};
 use crate::env::Mono;
 use crate::hypercore::CoreError;
@@ -68,7 +68,7 @@ impl Replicator {
         let State { fork, length, .. } = self.known;
         let peer = self.peers.get(&id)?;
         let is_as_long = peer.sync.fork == fork && peer.sync.length == length && length > 0;
-        let due = self.settings.is_owner && is_as_long && peer.compared == Comparison::Due;
+        let due = self.settings.is_owner && is_as_long && peer.compared == Compared::Due;
         due.then(|| {
             self.request(Request {
                 upgrade: Some(UpgradeRequest { start: 0, length }),
@@ -85,7 +85,7 @@ impl Replicator {
         core: &mut impl Core,
     ) -> Result<(), CoreError> {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.compared = Comparison::Done;
+            peer.compared = Compared::Done;
         }
         self.find_contradiction(proof, core)?;
         Ok(())

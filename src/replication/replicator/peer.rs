@@ -55,7 +55,7 @@ pub(super) struct Peer {
     pub(super) invalid: u32,
     /// What it is asked after a wrong proof.
     pub(super) check: Option<Check>,
-    pub(super) compared: Comparison,
+    pub(super) compared: Compared,
     /// It showed, unasked, what it took for a contradiction of the owner.
     pub(super) has_shown: bool,
     pub(super) allowance: Allowance,
@@ -63,7 +63,7 @@ pub(super) struct Peer {
 
 /// Whether a peer has the same own log as its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Comparison {
+pub(super) enum Compared {
     /// It was not asked.
     Due,
     /// It was, with this request.
@@ -132,7 +132,7 @@ impl Peer {
             no_data: [0; 2],
             invalid: 0,
             check: None,
-            compared: Comparison::Due,
+            compared: Compared::Due,
             has_shown: false,
             allowance: Allowance::default(),
         }

@@ -2,7 +2,7 @@
 //!
 //! Source: spec/replication.md 6.3, 6.7 and 6.9.
 
-use super::peer::Comparison;
+use super::peer::Compared;
 use super::requests::InFlight;
 use super::{Event, Fault, PeerId, Replicator, fork};
 use crate::env::{Mono, Point, Slip};
@@ -281,7 +281,7 @@ impl Replicator {
         if self
             .peers
             .get(&id)
-            .is_some_and(|peer| peer.compared == Comparison::Asked(data.request))
+            .is_some_and(|peer| peer.compared == Compared::Asked(data.request))
         {
             self.receive_comparison(id, &data.proof, core)?;
             return Ok(None);
