@@ -1,7 +1,7 @@
 //! What is different between two trees.
 //!
 //! Both trees are walked side by side. A subtree that stands at the same place in both is passed over without being
-//! read. The original tells entries apart by where they are stored, and cannot go backwards; here they may also be
+//! read, and so are records of two leaves that are the same. The original tells entries apart by where they are stored, and cannot go backwards; here they may also be
 //! compared by what they hold, in both directions.
 
 use std::cmp::Ordering;
@@ -76,6 +76,7 @@ impl Diff {
         let bee = self.bee.clone();
         let reader = Reader { bee: &bee, blocks };
         loop {
+            self.left.skip_same(&mut self.right);
             match (self.left.peek(&reader)?, self.right.peek(&reader)?) {
                 (Step::Subtree(left), Step::Subtree(right))
                     if left == right

@@ -136,17 +136,43 @@ impl Walk {
     pub(super) fn pass(&mut self, text: Bytes) {
         let reverse = self.range.is_reverse();
         if let Some(frame) = self.frames.last_mut() {
-            if reverse {
-                frame.position = frame.position.saturating_sub(1);
-            } else {
-                frame.position += 1;
-            }
+            frame.advance(1, reverse);
             frame.enter = !frame.node.is_leaf();
         }
         if self.range.ends_at(&text) {
             self.stop();
         }
         self.last = Some(text);
+    }
+
+    /// Passes over records that stand next in leaves of both walks, all but the last of them, without reading them.
+    ///
+    /// One key of each leaf is still read: that they ascend is what ends a walk over a tree whose pointers form a cycle.
+    pub(super) fn skip_same(&mut self, other: &mut Self) {
+        let reverse = self.range.is_reverse();
+        let (Some(left), Some(right)) = (self.leaf(), other.leaf()) else {
+            return;
+        };
+        let same = |(left, right): &(&KeySlot, &KeySlot)| match (left.at, right.at) {
+            (KeyAt::Stored(left), KeyAt::Stored(right)) => left == right,
+            _ => false,
+        };
+        let keys = in_order(left.ahead(reverse).0.iter(), reverse);
+        let count = keys
+            .zip(in_order(right.ahead(reverse).0.iter(), reverse))
+            .take_while(same)
+            .count();
+        for walk in [self, other] {
+            if let Some(frame) = walk.frames.last_mut() {
+                frame.advance(count.saturating_sub(1), reverse);
+            }
+        }
+    }
+
+    /// The node at the position, when it is a leaf that was entered.
+    fn leaf(&self) -> Option<&Frame> {
+        let frame = self.frames.last().filter(|_| self.root.is_none())?;
+        (frame.node.is_leaf() && !frame.enter).then_some(frame)
     }
 
     /// Asks for the blocks that come next, after one was missing: of the keys at hand, and of the nodes after them.
@@ -210,6 +236,15 @@ fn in_order<T>(mut items: impl DoubleEndedIterator<Item = T>, reverse: bool) -> 
 }
 
 impl Frame {
+    /// Passes over so many keys.
+    const fn advance(&mut self, count: usize, reverse: bool) {
+        self.position = if reverse {
+            self.position.saturating_sub(count)
+        } else {
+            self.position.saturating_add(count)
+        };
+    }
+
     /// The keys and children that are still to come.
     fn ahead(&self, reverse: bool) -> (&[KeySlot], &[KidSlot]) {
         let (keys, kids) = (&self.node.keys, &self.node.kids);
