@@ -1,15 +1,15 @@
-//! Tasks, the queue of those that are ready, and timers. Single-threaded: the order of everything is drawn from one
-//! stream or follows from time.
+//! Tasks, the queue of those that are ready, and timers. Single-threaded: the order of everything is chosen by one
+//! scheduler or follows from time.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::replica::Owner;
-use crate::seed::Stream;
+use crate::schedule::{Candidate, Schedule, Scheduler};
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -21,6 +21,8 @@ pub(crate) struct Task {
     ready: Arc<Ready>,
     queued: AtomicBool,
     dead: AtomicBool,
+    /// Zero until the scheduler gives it one.
+    priority: AtomicU64,
     /// `None` while it is polled, and after its end.
     future: Mutex<Option<BoxFuture>>,
 }
@@ -52,6 +54,7 @@ impl Task {
             ready: Arc::clone(ready),
             queued: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            priority: AtomicU64::new(0),
             future: Mutex::new(Some(Box::pin(future))),
         });
         task.wake_by_ref();
@@ -86,6 +89,17 @@ impl Task {
     }
 }
 
+impl Candidate for Arc<Task> {
+    fn priority(&self) -> Option<u64> {
+        let priority = self.priority.load(Ordering::Relaxed);
+        (priority != 0).then_some(priority)
+    }
+
+    fn set_priority(&self, priority: u64) {
+        self.priority.store(priority, Ordering::Relaxed);
+    }
+}
+
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -99,14 +113,15 @@ impl Wake for Task {
 }
 
 impl Ready {
-    /// Takes one of the ready tasks, drawn from `stream`.
-    pub(crate) fn pick(&self, stream: &mut Stream) -> Option<Arc<Task>> {
+    /// Takes one of the ready tasks.
+    pub(crate) fn pick(&self, scheduler: &mut Scheduler) -> Option<Arc<Task>> {
         let mut tasks = lock(&self.0);
-        if tasks.len() < 2 {
-            return tasks.pop();
-        }
-        let at = stream.index(tasks.len());
-        Some(tasks.swap_remove(at))
+        let at = scheduler.choose(&tasks)?;
+        Some(if scheduler.schedule() == Schedule::Fifo {
+            tasks.remove(at)
+        } else {
+            tasks.swap_remove(at)
+        })
     }
 
     /// Adds a task that counts as queued.

@@ -64,6 +64,10 @@ pub trait Lane: Sized {
     fn mute_between(&self, a: ReplicaId, b: ReplicaId);
     /// Streams of which one of these replicas holds an end, though nothing can come from the other one any more.
     fn dead_streams(&self, of: &[ReplicaId]) -> BTreeSet<u64>;
+    /// How many streams a replica holds an end of.
+    fn streams_of(&self, replica: ReplicaId) -> usize;
+    /// How many tasks of each name a replica runs; nothing where the scheduler does not say.
+    fn tasks_of(&self, replica: ReplicaId) -> BTreeMap<&'static str, usize>;
     /// Ends the process of a replica.
     fn crash(&self, replica: ReplicaId, how: Crash);
     /// Starts a replica that is down, and its program.
@@ -182,6 +186,14 @@ macro_rules! lane {
 
             fn dead_streams(&self, of: &[ReplicaId]) -> BTreeSet<u64> {
                 self.dead_streams(of)
+            }
+
+            fn streams_of(&self, replica: ReplicaId) -> usize {
+                self.streams_of(replica)
+            }
+
+            fn tasks_of(&self, replica: ReplicaId) -> BTreeMap<&'static str, usize> {
+                self.tasks_of(replica)
             }
 
             fn crash(&self, replica: ReplicaId, how: Crash) {

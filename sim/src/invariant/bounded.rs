@@ -3,7 +3,7 @@
 //! Source: `Settings::window_batches` and `db::Held`: twice the window is held, and what waits is bounded by what is here.
 //! `Settings::outbox_bytes_max`, `requests_queued_max` and `stranger_cores_max` bound what peers can make one hold.
 
-use super::{Invariant, Look, Moment};
+use super::{Invariant, Look, Moment, ReplicaLook};
 
 /// Batches that may be held beyond twice the window: one portion of applying, and the own batch.
 const SLACK: usize = 64;
@@ -17,6 +17,15 @@ const SESSIONS_OF_A_PEER: usize = 24;
 
 /// Cores besides those of writers and strangers: the bootstrap core, the own one, and those of the trees.
 const OWN_CORES: usize = 8;
+
+/// Streams of one peer at one time: those of connections, and those that are being made.
+const STREAMS_OF_A_PEER: usize = 2 * SESSIONS_OF_A_PEER;
+
+/// Tasks of one name, besides one for each core and each stream.
+const OWN_TASKS: usize = 16;
+
+/// What the run itself starts for each append of its plan; the plan bounds them.
+const TASKS_OF_THE_PLAN: &[&str] = &["append"];
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -39,7 +48,7 @@ impl Invariant for Bounds {
                     replica.name, held.waiting
                 ));
             }
-            if let Some(what) = queues(moment, look) {
+            if let Some(what) = queues(moment, look).or_else(|| running(moment, replica, look)) {
                 return Err(format!("{} {what}", replica.name));
             }
             self.looks += 1;
@@ -67,13 +76,34 @@ impl Invariant for Bounds {
     }
 }
 
+/// Streams, and tasks of each name.
+fn running(moment: &Moment<'_>, replica: &ReplicaLook, look: &Look) -> Option<String> {
+    let most = peers(moment) * STREAMS_OF_A_PEER;
+    if replica.streams > most {
+        return Some(format!(
+            "holds {} streams, at most {most} are allowed",
+            replica.streams
+        ));
+    }
+    let most = OWN_TASKS + look.sizes.cores + replica.streams;
+    replica.tasks.iter().find_map(|(name, count)| {
+        (*count > most && !TASKS_OF_THE_PLAN.contains(name))
+            .then(|| format!("runs {count} tasks {name:?}, at most {most} are allowed"))
+    })
+}
+
+/// Who may be connected with a replica.
+fn peers(moment: &Moment<'_>) -> usize {
+    moment.replicas.len() + moment.claims.outsiders
+}
+
 /// What is held for peers, and because of them.
 fn queues(moment: &Moment<'_>, look: &Look) -> Option<String> {
     let (sizes, settings) = (look.sizes, &look.settings);
     let over = |what: &str, count: usize, most: usize| {
         (count > most).then(|| format!("has {count} {what}, at most {most} are allowed"))
     };
-    let peers = moment.replicas.len() + moment.claims.hostile;
+    let peers = peers(moment);
     let cores = sizes.cores.max(1);
     over(
         "bytes for one peer",

@@ -39,6 +39,10 @@ pub struct ReplicaLook {
     pub name: String,
     /// How often it was started.
     pub life: u32,
+    /// How many tasks of each name it runs, where the scheduler says so.
+    pub tasks: BTreeMap<&'static str, usize>,
+    /// How many streams it holds an end of.
+    pub streams: usize,
     /// What its database shows; none when it is down or not open.
     pub look: Option<Look>,
 }

@@ -2,7 +2,9 @@
 
 use super::ops::Ops;
 use super::{Faults, Parts};
-use crate::scenario::{Action, Append, Choices, Class, CryptoChoice, Scenario, Topology, befall};
+use crate::scenario::{
+    Action, Append, Choices, Class, CryptoChoice, Scenario, Topology, befall, drawn_schedule,
+};
 use crate::seed::Seeds;
 use crate::workload::Op;
 
@@ -62,6 +64,7 @@ pub(super) fn draw_program(
     scenario
         .event
         .retain(|event| !matches!(event.action, Action::Add { .. }));
+    scenario.schedule = drawn_schedule(choices);
     Ok(scenario)
 }
 

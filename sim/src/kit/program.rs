@@ -186,6 +186,7 @@ impl<P: Program> ProgramCheck<P> {
             seed,
             path: scenario.network,
             disk: scenario.disk.clone(),
+            schedule: scenario.schedule,
             steps_max: scenario.events_max,
             ..WorldConfig::default()
         });

@@ -244,6 +244,18 @@ impl MadsimWorld {
         lock(&self.shared.state).kernel.dead_streams(of)
     }
 
+    /// How many streams a replica holds an end of.
+    #[must_use]
+    pub fn streams_of(&self, replica: ReplicaId) -> usize {
+        lock(&self.shared.state).kernel.streams_of(replica)
+    }
+
+    /// Nothing: this scheduler does not say which tasks it runs.
+    #[must_use]
+    pub fn tasks_of(&self, _: ReplicaId) -> BTreeMap<&'static str, usize> {
+        BTreeMap::new()
+    }
+
     /// Opens all ways.
     pub fn heal(&self) {
         self.shared.change("heal", &[], Kernel::heal);

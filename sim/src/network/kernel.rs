@@ -318,6 +318,13 @@ impl<W> Kernel<W> {
         self.connections.len()
     }
 
+    /// How many streams a replica holds an end of.
+    pub(crate) fn streams_of(&self, replica: ReplicaId) -> usize {
+        let ends = self.connections.values().flat_map(|connection| &connection.ends);
+        ends.filter(|end| end.replica == replica && end.gone.is_none() && !end.is_reset())
+            .count()
+    }
+
     // What the other parts of the machine use.
 
     pub(super) fn schedule(&mut self, at: u64, due: Due) {

@@ -13,6 +13,7 @@ use autobee::wire::{Index, Link};
 
 use super::group::{Entries, Group};
 use crate::invariant::{LogCopy, Look, Progress, ReplicaLook};
+use crate::lane::Lane;
 
 /// What was read of replicas before, so that a look reads only what came since.
 #[derive(Default)]
@@ -35,12 +36,19 @@ struct Known {
 
 impl Looks {
     /// What all replicas are now.
-    pub(super) fn take<E: Env>(&mut self, group: &Group<E>, replicas: usize) -> Vec<ReplicaLook> {
+    pub(super) fn take<S: Lane>(
+        &mut self,
+        world: &S,
+        group: &Group<S::Env>,
+        replicas: usize,
+    ) -> Vec<ReplicaLook> {
         (0..replicas)
             .map(|replica| ReplicaLook {
                 replica,
                 name: group.name(replica),
                 life: group.life(replica),
+                tasks: world.tasks_of(group.id(replica)),
+                streams: world.streams_of(group.id(replica)),
                 look: group.db(replica).and_then(|db| self.look(group, replica, &db)),
             })
             .collect()

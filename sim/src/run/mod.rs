@@ -13,8 +13,10 @@ mod subject;
 use std::sync::Arc;
 use std::time::Duration;
 
+use autobee::crypto::CoreKey;
 use autobee::db::sim_hooks;
 use autobee::env::Env as _;
+use autobee::hypercore::{CoreOptions, Wait};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Link};
 use bytes::Bytes;
@@ -27,6 +29,7 @@ use crate::disk::DiskFaults;
 use crate::hostile::{Hostiles, Known};
 use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, reopened};
 use crate::lane::Lane;
+use crate::reader::{self, Readers};
 use crate::replica::Crash;
 use crate::scenario::{Action, CryptoChoice, Scenario};
 use crate::seed::Stream;
@@ -35,7 +38,7 @@ use crate::workload::{Op, SELF};
 use crate::world::{NameError, RunError, World, WorldConfig};
 use checks::Checks;
 use group::Group;
-use look::Looks;
+use look::{Looks, at_once};
 use plan::Step;
 use subject::Reference;
 
@@ -56,6 +59,9 @@ const SETTLE: Duration = Duration::from_secs(8);
 
 /// How long a peer that lost its connection may take to get another one.
 const RECONNECT: Duration = Duration::from_secs(2);
+
+/// How long a reader may wait for a block, once all agree.
+const READ_LIMIT: Duration = Duration::from_secs(30);
 
 /// How often each member writes once all agree.
 const PIN_ROUNDS: usize = 3;
@@ -137,6 +143,7 @@ struct Simulation<'a, S: Lane> {
     looks: Looks,
     checks: Checks,
     hostiles: Hostiles,
+    readers: Readers,
     /// What reads are drawn from.
     reads: Stream,
     /// When everything was healed, and how often each replica had undone something until then.
@@ -178,6 +185,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             ed25519: scenario.crypto == CryptoChoice::Ed25519,
             buggify: scenario.buggify,
             knobs: scenario.knobs.clone(),
+            schedule: scenario.schedule,
             steps_max: scenario.events_max,
             trace,
             ..WorldConfig::default()
@@ -186,6 +194,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
         let group = Group::new(&world, scenario, Arc::clone(&subject))?;
         let known: Arc<dyn Known<S::Env>> = Arc::new(group.clone());
         let hostiles = Hostiles::start(&world, scenario, &known, &group.ledger())?;
+        let readers = Readers::start(&world, scenario, &known)?;
         let checks = Checks::new(scenario, world.stream("checks"), subject.is_reference());
         let reads = world.stream("reads");
         let mut simulation = Self {
@@ -195,6 +204,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             subject,
             group,
             hostiles,
+            readers,
             looks: Looks::default(),
             reads,
             checks,
@@ -290,6 +300,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
         let began = self.world.now();
         self.subject.begins(began);
         self.hostiles.begin();
+        self.readers.begin();
         for (at_ms, step) in plan::plan(self.scenario, &mut self.world.stream("plan")) {
             self.run_until(began + Duration::from_millis(at_ms))?;
             if !self.is_clean() {
@@ -338,7 +349,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
             .map(|replica| self.world.disk(self.group.id(replica)))
             .collect();
         disks.iter().for_each(|disk| disk.observe_only(true));
-        let looks = self.looks.take(&self.group, self.scenario.replicas);
+        let looks = self.looks.take(&self.world, &self.group, self.scenario.replicas);
         if let Some(violation) = reads::read_views(&self.group, &looks, &mut self.reads) {
             self.checks.found(violation);
         }
@@ -407,8 +418,10 @@ impl<'a, S: Lane> Simulation<'a, S> {
                 return Ok(());
             }
         }
+        self.read_by_readers()?;
         // They do not keep quiet either.
         self.hostiles.end(&self.world);
+        self.readers.end(&self.world);
         self.rest()?;
         let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
@@ -528,6 +541,60 @@ impl<'a, S: Lane> Simulation<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// Each reader still gets blocks, and all that any got are those of the log.
+    fn read_by_readers(&mut self) -> Result<(), SimError> {
+        let is_claimed = self.checks.claims().is_whole() && !self.checks.claims().is_restless;
+        let before = self.readers.reads().len();
+        let limit = self.world.now() + READ_LIMIT;
+        let waiting = |simulation: &Self| {
+            let reads = simulation.readers.reads();
+            (0..simulation.readers.count()).find(|number| {
+                let log = simulation.group.local_key(simulation.scenario.reader[*number].of);
+                log.is_some_and(|log| simulation.stored(&log, 0).is_some())
+                    && !reads[before..].iter().any(|read| read.reader == *number)
+            })
+        };
+        while is_claimed && let Some(number) = waiting(self) {
+            if self.world.now() >= limit {
+                self.checks.found(Violation {
+                    invariant: "reads",
+                    what: format!("{} gets no block in {READ_LIMIT:?}", reader::name(number)),
+                });
+                return Ok(());
+            }
+            self.world.run_for(COMPARE_EVERY)?;
+        }
+        if self.checks.claims().may_fork() {
+            return Ok(());
+        }
+        for read in self.readers.reads() {
+            if let Some(block) = self.stored(&read.core, read.index)
+                && block != read.block
+            {
+                self.checks.found(Violation {
+                    invariant: "reads",
+                    what: format!(
+                        "{} got another block {} of a log than is stored",
+                        reader::name(read.reader),
+                        read.index
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A block of a log, as any replica stores it.
+    fn stored(&self, core: &CoreKey, index: u64) -> Option<Bytes> {
+        (0..self.scenario.replicas).find_map(|replica| {
+            // Only where it is open: asking for another one would make it.
+            let is_open = self.group.db(replica)?.cores().contains(core);
+            let store = self.group.store(replica).filter(|_| is_open)?;
+            let core = at_once(store.get(CoreOptions::key(*core)))?.ok()?;
+            at_once(core.get_stored(index, Wait::Local))?.ok()
+        })
     }
 
     /// A stranger that was let in was acknowledged by a member, where nothing kept members from it.

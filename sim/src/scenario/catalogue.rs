@@ -2,9 +2,10 @@
 
 use toml::Table;
 
-use super::{Action, Append, CrashMode, Event, Expected, Hostile, Hostility, Scenario, Workload};
+use super::{Action, Append, CrashMode, Event, Expected, Hostile, Hostility, Reader, Scenario, Workload};
 use crate::disk::{DiskFaults, Latency};
 use crate::network::PathConfig;
+use crate::schedule::Schedule;
 use crate::workload::{AppOp, Op};
 
 /// One of each action.
@@ -141,6 +142,12 @@ pub(crate) fn everything() -> Table {
             of: Some(1),
             weight: Some(1),
         }],
+        reader: vec![Reader {
+            of: 1,
+            every_ms: 1,
+            targets: Some(vec![0]),
+        }],
+        schedule: Schedule::Fifo,
         ..Scenario::generate(0)
     };
     Table::try_from(scenario).unwrap_or_default()

@@ -174,6 +174,11 @@ impl Scenario {
                 return refuse(format!("hostile[{position}].{field}"), why);
             }
         }
+        for (position, reader) in self.reader.iter().enumerate() {
+            if let Some((field, why)) = reader.refused(self.replicas) {
+                return refuse(format!("reader[{position}].{field}"), why);
+            }
+        }
         for (position, event) in self.event.iter().enumerate() {
             let field = |field: &str| format!("event[{position}].{field}");
             if event.at_ms > TIME_MS_MAX {

@@ -10,6 +10,7 @@ mod event;
 mod hostile;
 mod load;
 mod nearest;
+mod reader;
 mod unknown;
 mod workload;
 
@@ -19,15 +20,17 @@ use autobee::Settings;
 use serde::{Deserialize, Serialize};
 
 pub use choices::Choices;
-pub(crate) use draw::{Class, befall};
+pub(crate) use draw::{Class, befall, drawn_schedule};
 pub use event::{Action, CrashMode, Event};
 pub use hostile::{Hostile, Hostility};
 pub use load::ScenarioError;
 pub use nearest::nearest;
+pub use reader::Reader;
 pub use workload::{Append, Workload};
 
 use crate::disk::DiskFaults;
 use crate::network::PathConfig;
+use crate::schedule::Schedule;
 
 /// A group of replicas, their work, and their misfortunes.
 ///
@@ -92,6 +95,9 @@ pub struct Scenario {
     /// Rare paths of the engine are taken at random, see [`autobee::env::Env::buggify`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub buggify: bool,
+    /// Which of several ready tasks of the group runs next.
+    #[serde(default, skip_serializing_if = "Schedule::is_default")]
+    pub schedule: Schedule,
     /// Violations that are known, and what else they would take. A run in which nothing but them is found is a good one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expected: Vec<Expected>,
@@ -119,6 +125,9 @@ pub struct Scenario {
     /// Peers that do not keep to the protocol.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hostile: Vec<Hostile>,
+    /// Peers that hold only the blocks that they asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reader: Vec<Reader>,
     /// After the last event and the last append everything is healed; from then on this long, in milliseconds of
     /// virtual time, until all replicas must agree.
     #[serde(default = "Scenario::converge_ms_default")]

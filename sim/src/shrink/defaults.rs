@@ -20,6 +20,7 @@ const KEPT: &[&str] = &[
     "append",
     "event",
     "hostile",
+    "reader",
     "converge_ms",
     "events_max",
 ];
@@ -85,7 +86,7 @@ fn places(table: &Table) -> Vec<Place> {
         if !is_kept {
             found.push(place.clone());
         }
-        if !is_kept || ["event", "append", "hostile"].contains(&name.as_str()) {
+        if !is_kept || ["event", "append", "hostile", "reader"].contains(&name.as_str()) {
             collect(value, &place, &mut found);
         }
     }

@@ -166,6 +166,14 @@ impl<F: FnMut(&Scenario) -> bool, B: FnMut(u64) -> bool> Search<F, B> {
             },
         );
         self.minimize(
+            |scenario| scenario.reader.len(),
+            |scenario, range| {
+                let mut scenario = scenario.clone();
+                scenario.reader.drain(range);
+                scenario
+            },
+        );
+        self.minimize(
             |scenario| scenario.event.len(),
             |scenario, range| {
                 let mut scenario = scenario.clone();

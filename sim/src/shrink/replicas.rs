@@ -48,6 +48,18 @@ fn without(scenario: &Scenario, gone: usize) -> Option<Scenario> {
             }
         }
     }
+    scenario
+        .reader
+        .retain(|reader| reader.of != gone && reader.targets.as_deref() != Some(&[gone]));
+    for reader in &mut scenario.reader {
+        reader.of = renumber(reader.of);
+        if let Some(targets) = &mut reader.targets {
+            targets.retain(|target| *target != gone);
+            for target in targets {
+                *target = renumber(*target);
+            }
+        }
+    }
     let mut events = Vec::new();
     for event in std::mem::take(&mut scenario.event) {
         let is_group = matches!(event.action, crate::scenario::Action::Partition { .. });

@@ -1,7 +1,7 @@
 //! Lane 1: replicas, their network and their clocks on one thread, in virtual time.
 //!
-//! Time stands still while anything is ready and then jumps to the next event. Which of several ready tasks runs is
-//! drawn from the scheduler's stream, so that a seed is one interleaving and many seeds are many. A task belongs to an
+//! Time stands still while anything is ready and then jumps to the next event. Which of several ready tasks runs follows
+//! from the scheduler and its stream, so that a seed is one interleaving and many seeds are many. A task belongs to an
 //! incarnation of a replica: a crash drops all of its futures at once, and whatever they leave behind is inert.
 
 mod fault;
@@ -30,6 +30,7 @@ use crate::executor::{Ready, Timers, lock};
 use crate::network::{Kernel, PathConfig, SimNetwork};
 use crate::points::Points;
 use crate::replica::{Owner, Replica, ReplicaClock, ReplicaId};
+use crate::schedule::{Schedule, Scheduler};
 use crate::seed::{Seeds, Stream};
 use crate::trace::{CoreNames, Trace, TraceSink};
 use state::WorldFabric;
@@ -56,6 +57,8 @@ pub struct WorldConfig {
     pub steps_max: u64,
     /// Virtual time that [`autobee::env::Spawn::cpu`] takes.
     pub cpu_cost: Duration,
+    /// Which of several ready tasks runs next.
+    pub schedule: Schedule,
     /// Where the trace goes, besides into its hash.
     pub trace: TraceSink,
     /// Whether every poll of a task is an event of the trace.
@@ -129,7 +132,7 @@ impl World {
             trace: Trace::new(config.trace),
             trace_polls: config.trace_polls,
             replicas: Vec::new(),
-            scheduler: seeds.stream("scheduler", &[]),
+            scheduler: Scheduler::new(config.schedule, seeds.stream("scheduler", &[])),
             seeds,
             points: Points::new(
                 seeds,
@@ -342,6 +345,22 @@ impl World {
         lock(&self.shared.state).kernel.dead_streams(of)
     }
 
+    /// How many streams a replica holds an end of.
+    #[must_use]
+    pub fn streams_of(&self, replica: ReplicaId) -> usize {
+        lock(&self.shared.state).kernel.streams_of(replica)
+    }
+
+    /// How many tasks of each name a replica runs.
+    #[must_use]
+    pub fn tasks_of(&self, replica: ReplicaId) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for task in lock(&self.shared.state).replica(replica).tasks.values() {
+            *counts.entry(task.name).or_default() += 1;
+        }
+        counts
+    }
+
     /// Starts the next incarnation of a replica that is down, without its program.
     fn start(&self, id: ReplicaId) -> SimEnv {
         let world = Arc::downgrade(&self.shared);
@@ -420,6 +439,7 @@ impl Default for WorldConfig {
             knobs: BTreeMap::new(),
             steps_max: 50_000_000,
             cpu_cost: Duration::from_micros(100),
+            schedule: Schedule::default(),
             trace: TraceSink::Discard,
             trace_polls: false,
             disk: DiskFaults::default(),

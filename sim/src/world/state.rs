@@ -12,7 +12,8 @@ use crate::executor::{Ready, Task, Timers, lock};
 use crate::network::{Fabric, Kernel};
 use crate::points::Points;
 use crate::replica::{Owner, Replica, ReplicaId};
-use crate::seed::{Seeds, Stream};
+use crate::schedule::Scheduler;
+use crate::seed::Seeds;
 use crate::trace::{CoreNames, Trace, write_disk_event, write_engine_event};
 
 /// The latest start of a task, in milliseconds after it could.
@@ -36,7 +37,7 @@ pub(crate) struct State {
     pub(crate) trace: Trace,
     pub(crate) trace_polls: bool,
     pub(crate) replicas: Vec<Replica>,
-    pub(crate) scheduler: Stream,
+    pub(crate) scheduler: Scheduler,
     pub(crate) seeds: Seeds,
     pub(crate) points: Points,
     pub(crate) core_names: CoreNames,
@@ -92,6 +93,9 @@ impl State {
 
     /// Moves the time to `now`, and the network with it.
     pub(crate) fn advance(&mut self, now: u64) {
+        if now > self.now {
+            self.scheduler.time_passed();
+        }
         self.now = now;
         self.kernel.advance(now);
         self.write_notes();

@@ -11,9 +11,10 @@ mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Choices, CryptoChoice, Event, Scenario, Topology, Workload};
+use super::{Action, Choices, CryptoChoice, Event, Reader, Scenario, Topology, Workload};
 use crate::disk::{DiskFaults, Latency};
 use crate::network::{LatencyShape, PathConfig};
+use crate::schedule::Schedule;
 use crate::seed::Seeds;
 pub(crate) use app::{Class, befall};
 use faults::Faults;
@@ -82,6 +83,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         members_only: choices.once_in(6),
         topology,
         buggify: choices.once_in(2),
+        schedule: Schedule::default(),
         expected: Vec::new(),
         settings: toml::Table::new(),
         knobs: BTreeMap::new(),
@@ -91,6 +93,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         append: Vec::new(),
         event: Vec::new(),
         hostile: Vec::new(),
+        reader: Vec::new(),
         converge_ms: Scenario::converge_ms_default(),
         events_max: Scenario::events_max_default(),
     };
@@ -115,7 +118,34 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         let all = 1..replicas;
         scenario.writers = Some(all.filter(|replica| !outsiders.contains(replica)).collect());
     }
+    scenario.schedule = drawn_schedule(choices);
+    scenario.reader = readers(choices, replicas);
     scenario
+}
+
+/// One or two readers in every sixth scenario.
+fn readers(choices: &mut Choices<'_>, replicas: usize) -> Vec<Reader> {
+    if !choices.once_in(6) {
+        return Vec::new();
+    }
+    let reader = |choices: &mut Choices<'_>| Reader {
+        of: choices.index(replicas),
+        every_ms: choices.pick(&[100, 20, 500, 2_000]),
+        targets: choices
+            .once_in(2)
+            .then(|| vec![choices.index(replicas), choices.index(replicas)]),
+    };
+    let count = choices.between(1, 2);
+    (0..count).map(|_| reader(choices)).collect()
+}
+
+/// Half of the scenarios run tasks in random order, most of the others by priorities.
+pub(crate) fn drawn_schedule(choices: &mut Choices<'_>) -> Schedule {
+    match choices.below(8) {
+        0..=3 => Schedule::Random,
+        4 => Schedule::Fifo,
+        _ => Schedule::Pct(choices.pick(&[2, 0, 1, 3, 5, 10, 30])),
+    }
 }
 
 impl Scenario {
