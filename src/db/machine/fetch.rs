@@ -39,15 +39,20 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             planted: self.planted,
         };
         let turns = wanted.choose(&view, now.mono);
-        let is_changed = !turns.is_empty();
+        let mut is_changed = !turns.is_empty();
         for Turn { opens, closes } in turns {
             self.sights.note(Point::StrangerAdmitted);
             self.trace(|| TraceEvent::StrangerAdmitted { core: opens });
             if let Some(core) = closes {
-                self.sights.note(Point::StrangerEvicted);
-                self.trace(|| TraceEvent::StrangerEvicted { core });
-                self.close_log(&core);
+                self.evict(&core);
             }
+        }
+        // What members need of what was here before is known once all of it is ordered.
+        while self.engine.is_settled()
+            && let Some(core) = self.wanted.surplus()
+        {
+            self.evict(&core);
+            is_changed = true;
         }
         if self.is_traced {
             let waits = self.wanted.counts()[2] > 0;
@@ -76,6 +81,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     fn fetch_next(&mut self) {
         let next = self.wanted.next_fetch();
         self.effects.extend(next.map(Effect::Fetch));
+    }
+
+    fn evict(&mut self, core: &CoreKey) {
+        self.sights.note(Point::StrangerEvicted);
+        self.trace(|| TraceEvent::StrangerEvicted { core: *core });
+        self.close_log(core);
     }
 
     fn close_log(&mut self, key: &CoreKey) {

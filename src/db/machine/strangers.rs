@@ -168,6 +168,20 @@ impl Strangers {
         }
     }
 
+    /// A core that has to go because more have slots than there are: all that were here when the database was opened got
+    /// one, and which of them members need was not known yet.
+    pub(super) fn surplus(&mut self) -> Option<CoreKey> {
+        if self.slots.len() <= self.slots_max {
+            return None;
+        }
+        let slots = self.slots.iter();
+        let (_, core) = slots
+            .map(|(core, slot)| (slot.free_at(self.quiet), *core))
+            .min()?;
+        self.slots.remove(&core);
+        Some(core)
+    }
+
     /// When the next slot is free; none when nobody waits.
     pub(super) fn next_at(&self) -> Option<Mono> {
         self.whose_turn()?;
@@ -240,6 +254,17 @@ mod tests {
     fn turns(strangers: &mut Strangers, now: Mono) -> Vec<(CoreKey, Option<CoreKey>)> {
         let turns = std::iter::from_fn(|| strangers.next(now, |_| false));
         turns.map(|turn| (turn.opens, turn.closes)).collect()
+    }
+
+    #[test]
+    fn more_than_there_are_slots_for_go_again() {
+        let mut strangers = Strangers::new(2, QUIET);
+        for (name, seconds) in [(1, 3), (2, 1), (3, 2)] {
+            strangers.occupy(core(name), at(seconds));
+        }
+        assert_eq!(strangers.surplus(), Some(core(2)));
+        assert_eq!(strangers.surplus(), None);
+        assert_eq!(strangers.counts(), (2, 0));
     }
 
     #[test]

@@ -204,6 +204,11 @@ impl Wanted {
         turns
     }
 
+    /// A stranger that gives up its slot though nobody waits for it.
+    pub(super) fn surplus(&mut self) -> Option<CoreKey> {
+        self.strangers.surplus()
+    }
+
     /// The cores that peers are to be told of, with their lengths, as far as these are news: those of members, and our own.
     pub(super) fn couple(&mut self, known: &impl Known) -> Vec<Link> {
         let mut news = Vec::new();
