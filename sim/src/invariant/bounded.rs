@@ -24,8 +24,8 @@ const STREAMS_OF_A_PEER: usize = 2 * SESSIONS_OF_A_PEER;
 /// Tasks of one name, besides one for each core and each stream.
 const OWN_TASKS: usize = 16;
 
-/// What the run itself starts for each append of its plan; the plan bounds them.
-const TASKS_OF_THE_PLAN: &[&str] = &["append"];
+/// What the run itself starts: for each append of its plan, and for each replica that is dialled.
+const TASKS_OF_THE_PLAN: &[&str] = &["append", "dial"];
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -172,6 +172,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         if let Some(at) = drained.wake_at {
             self.set_alarm(at);
         }
+        if !drained.more && self.wanted.is_over() {
+            self.effects.push(Effect::Tend);
+        }
         let known = std::mem::replace(&mut self.awaited, drained.missing);
         let asked = drained.missing.filter(|_| known != drained.missing);
         self.effects.extend(asked.map(Effect::Ask));

@@ -205,6 +205,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     now.mono,
                 );
                 self.begun(&cores);
+                if self.wanted.is_over() {
+                    self.effects.push(Effect::Tend);
+                }
             }
             Input::Changed { core, gathers } => self.changed(&core, gathers, now),
             Input::Opened(log) => self.opened(log),

@@ -168,10 +168,15 @@ impl Strangers {
         }
     }
 
+    /// True when more cores have slots than there are.
+    pub(super) fn is_over(&self) -> bool {
+        self.slots.len() > self.slots_max
+    }
+
     /// A core that has to go because more have slots than there are: all that were here when the database was opened got
     /// one, and which of them members need was not known yet.
     pub(super) fn surplus(&mut self) -> Option<CoreKey> {
-        if self.slots.len() <= self.slots_max {
+        if !self.is_over() {
             return None;
         }
         let slots = self.slots.iter();
@@ -262,6 +267,7 @@ mod tests {
         for (name, seconds) in [(1, 3), (2, 1), (3, 2)] {
             strangers.occupy(core(name), at(seconds));
         }
+        assert!(strangers.is_over());
         assert_eq!(strangers.surplus(), Some(core(2)));
         assert_eq!(strangers.surplus(), None);
         assert_eq!(strangers.counts(), (2, 0));

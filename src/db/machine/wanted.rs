@@ -204,6 +204,11 @@ impl Wanted {
         turns
     }
 
+    /// True when more strangers have slots than there are.
+    pub(super) fn is_over(&self) -> bool {
+        self.strangers.is_over()
+    }
+
     /// A stranger that gives up its slot though nobody waits for it.
     pub(super) fn surplus(&mut self) -> Option<CoreKey> {
         self.strangers.surplus()
