@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "engine/diverged.rs"]
+mod diverged;
 #[path = "engine/keys.rs"]
 mod keys;
 #[path = "engine/mishaps.rs"]

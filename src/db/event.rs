@@ -1,5 +1,6 @@
 //! What happens to a database, as a stream.
 
+use bytes::Bytes;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -48,6 +49,21 @@ pub enum Event {
         from: u64,
         /// The version that made this one.
         to: u64,
+    },
+    /// Another writer's view has another value under a key than the view here has, behind the same entries: the two run
+    /// applies that differ, or one that looks at more than its entries and its view, like a counter or a clock; or that
+    /// writer lies. Nothing is done about it.
+    ///
+    /// It is looked for where a writer's batch says where its views stand, as many batches were applied there as here,
+    /// and the order ended in the same heads: at most once in [`Settings::compare_ms`](super::Settings::compare_ms), and
+    /// with a bounded number of blocks. That nothing is told says nothing.
+    Diverged {
+        /// The writer whose view is another one.
+        writer: CoreKey,
+        /// The length of its log with the batch behind which the views were compared.
+        length: Length,
+        /// The key.
+        key: Bytes,
     },
     /// Something failed for which nobody waits: what was applied could not be stored, a log could not be opened or read.
     /// Nothing acknowledged is lost.

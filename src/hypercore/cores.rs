@@ -28,8 +28,10 @@ pub(super) struct Cores {
     pub(super) next_session: u64,
     /// Events of a core that a listener may have before it.
     pub(super) backlog: usize,
-    /// Counts cores that got their first session.
+    /// Counts cores that got their first session, or were let go.
     pub(super) openings: watch::Sender<u64>,
+    /// Counts cores that were let go.
+    pub(super) let_go: u64,
     pub(super) is_closed: bool,
     /// After a failed commit memory and store may differ.
     pub(super) is_fenced: bool,
@@ -47,6 +49,10 @@ pub(super) struct OpenCore {
     pub(super) named: BTreeMap<String, Line>,
     pub(super) offer: Offer,
     pub(super) sessions: BTreeSet<u64>,
+    /// Those that only serve peers.
+    pub(super) serving: BTreeSet<u64>,
+    /// How often the last session went that used the core, while peers were served.
+    pub(super) let_go: u64,
     /// Exclusive sessions, the one in front holds the core.
     pub(super) exclusive: VecDeque<u64>,
     pub(super) demand: Demand,
@@ -141,6 +147,8 @@ impl OpenCore {
             named: BTreeMap::new(),
             offer: Offer::default(),
             sessions: BTreeSet::new(),
+            serving: BTreeSet::new(),
+            let_go: 0,
             exclusive: VecDeque::new(),
             demand: Demand::default(),
             changes: watch::Sender::new(0),
@@ -150,6 +158,11 @@ impl OpenCore {
             conflict: None,
             is_followed: false,
         }
+    }
+
+    /// True when a session does more than serve peers.
+    pub(super) fn is_used(&self) -> bool {
+        self.sessions.len() > self.serving.len()
     }
 
     fn load(pointer: CorePointer, read: &dyn Read, seq: Seq, backlog: usize) -> Result<Self, CoreError> {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use super::change::{Change, Place, group_key};
-use super::cores::{Cores, scan};
+use super::cores::{Cores, OpenCore, scan};
 use super::error::CoreError;
 use super::event::{BACKLOG, GroupEvent, GroupEvents};
 use super::keys::{Namespace, PrimaryKey};
@@ -205,6 +205,7 @@ impl<E: Env> Corestore<E> {
                 store: record,
                 open: std::collections::BTreeMap::new(),
                 next_session: 0,
+                let_go: 0,
                 backlog,
                 openings: watch::Sender::new(0),
                 is_closed: false,
@@ -343,11 +344,19 @@ impl<E: Env> Corestore<E> {
     #[must_use]
     pub fn open_cores(&self) -> Vec<DiscoveryKey> {
         let cores = self.shared.lock();
-        let open = cores.open.values().filter(|core| !core.sessions.is_empty());
+        // Those that were let go are served to who still asks for them, and offered to nobody.
+        let is_open = |core: &&OpenCore| core.is_used() || (core.let_go == 0 && !core.sessions.is_empty());
+        let open = cores.open.values().filter(is_open);
         open.map(|core| core.discovery_key).collect()
     }
 
-    /// Wakes whenever a core was opened that was not open before.
+    /// How often a core was let go: the last session went that did more than serve its peers.
+    #[must_use]
+    pub(crate) fn let_go(&self) -> u64 {
+        self.shared.lock().let_go
+    }
+
+    /// Wakes whenever a core was opened that was not open before, or was let go.
     #[must_use]
     pub fn openings(&self) -> watch::Receiver<u64> {
         self.shared.lock().openings.subscribe()

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::authority::Authority;
 use super::change::Place;
-use super::cores::{Cores, DownloadRange, OpenCore};
+use super::cores::{Cores, Demand, DownloadRange, OpenCore};
 use super::corestore::Shared;
 use super::download::{Download, Wanted};
 use super::encryption::{BlockCipher, CoreCipher};
@@ -88,7 +88,7 @@ impl Ticket {
         let id = cores.next_session;
         cores.next_session += 1;
         let core = cores.get_mut(pointer)?;
-        let is_first = core.sessions.is_empty();
+        let is_first = !core.is_used();
         core.sessions.insert(id);
         if options.is_exclusive && !options.is_read_only {
             core.exclusive.push_back(id);
@@ -447,6 +447,10 @@ impl<E: Env> Core<E> {
         self.pointer
     }
 
+    pub(super) const fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The slips that are to be made.
     pub(crate) fn planted(&self) -> Planted {
         self.shared.planted
@@ -586,10 +590,15 @@ impl<E: Env> Core<E> {
         if !core.sessions.remove(&self.id) {
             return;
         }
+        let served = core.serving.remove(&self.id);
         core.exclusive.retain(|id| *id != self.id);
         core.bump();
         if core.sessions.is_empty() {
             cores.open.remove(&self.pointer);
+        } else if !served && !core.is_used() && core.demand == Demand::default() {
+            core.let_go += 1;
+            cores.let_go += 1;
+            cores.openings.send_modify(|count| *count = count.wrapping_add(1));
         }
     }
 }

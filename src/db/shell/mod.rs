@@ -349,6 +349,10 @@ impl<E: Env> Shared<E> {
                 let asking = tasks::await_block(Arc::downgrade(self), missing);
                 self.env.spawn().spawn("await a block", asking);
             }
+            Effect::Compare(claim) => {
+                let comparing = tasks::compare(Arc::downgrade(self), claim);
+                self.env.spawn().spawn("compare views", comparing);
+            }
             Effect::Write(write) => {
                 let written = self.commit(machine, write);
                 return Some(Input::Written(written.map_err(Into::into)));

@@ -56,6 +56,7 @@ impl<E: Env> SharedCore<E> {
         core: hypercore::Core<E>,
         settings: &ReplicatorSettings,
     ) -> Result<Arc<Self>, CoreError> {
+        core.serve()?;
         let is_followed = core.is_followed()?;
         let settings = ReplicatorSettings {
             follow: settings.follow && is_followed,
@@ -139,6 +140,22 @@ impl<E: Env> SharedCore<E> {
     /// What proves to a peer that the owner of the core contradicted itself; none when it did not.
     pub(super) fn evidence(&self) -> Option<DataMessage> {
         self.lock().replicator.evidence().cloned()
+    }
+
+    /// True when something of the core is wanted here.
+    pub(super) fn has_demand(&self) -> bool {
+        self.lock().replicator.has_demand()
+    }
+
+    /// How often the core was let go here.
+    pub(super) fn times_let_go(&self) -> u64 {
+        self.lock().core.times_let_go().unwrap_or_default()
+    }
+
+    /// True when the core was let go since it was `before` times, and nobody took it up again.
+    pub(super) fn is_let_go(&self, before: u64) -> bool {
+        let unused = self.lock().core.unused_since().ok().flatten();
+        unused.is_some_and(|times| times > before)
     }
 
     /// After messages were received: others may have something to send now.

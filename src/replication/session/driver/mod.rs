@@ -57,6 +57,8 @@ pub(super) struct Driver<E: Env> {
     /// Cores of which messages came.
     touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
     standing: BTreeMap<PeerId, Stand>,
+    /// How often cores of the store had been let go at the last look.
+    let_go: u64,
     /// The hub knows of a frame that has not come to its end.
     is_unfinished: bool,
     /// Memory for the message that is sent next.
@@ -80,6 +82,8 @@ struct Joined<E: Env> {
     core: Arc<SharedCore<E>>,
     /// None until the peer has opened it too.
     peer: Option<PeerId>,
+    /// How often the core had been let go here when the channel was opened.
+    let_go: u64,
 }
 
 /// The channel of a topic.
@@ -124,6 +128,7 @@ impl<E: Env> Driver<E> {
             held: None,
             touched: BTreeMap::new(),
             standing: BTreeMap::new(),
+            let_go: 0,
             is_unfinished: false,
             encoded: Vec::new(),
             progress,
@@ -279,6 +284,7 @@ impl<E: Env> Driver<E> {
         let Some(Joined {
             core,
             peer: Some(peer),
+            ..
         }) = self.channels.get(&channel)
         else {
             return Ok(());
@@ -344,6 +350,7 @@ impl<E: Env> Driver<E> {
         let Some(Joined {
             core,
             peer: Some(peer),
+            ..
         }) = self.channels.get(&channel)
         else {
             return Ok(());
