@@ -18,6 +18,7 @@ mod settings;
 mod shell;
 #[doc(hidden)]
 pub mod sim_hooks;
+mod stats;
 mod status;
 mod trees;
 mod update;
@@ -35,13 +36,14 @@ pub use machine::Stalled;
 pub use own_log::Unconfirmed;
 pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
+pub use stats::Stats;
 pub use status::{Ahead, PeerProgress, Pending, Rebuild, Status, WriterProgress};
 pub use trees::CoreLength;
 pub use update::Update;
 pub use view::{View, ViewChange};
 pub use watch::{ViewEvent, ViewWatch};
 
-pub use crate::engine::{EngineStats as Stats, Held, OrderedEntry, Outcome, WriterStatus};
+pub use crate::engine::{Held, OrderedEntry, Outcome, WriterStatus};
 pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
@@ -240,6 +242,7 @@ impl<E: Env> Autobee<E> {
             return Ok(Appended { length, outcome });
         }
         let (Appended { length, outcome }, seq) = self.shared.append(&values, options.optimistic).await?;
+        self.shared.counters.appended(&values);
         match self.shared.settings.durability {
             Durability::Durable => self.shared.synced(seq).await?,
             Durability::Visible => self.shared.sync_later(seq),
@@ -313,10 +316,10 @@ impl<E: Env> Autobee<E> {
         stalled.map(|(key, why)| (*key, why.clone())).collect()
     }
 
-    /// Counts of applies, undos and the like since the database was opened.
+    /// Counts of what was done since the database was opened: applies, blocks, bytes, connections and the like.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.read().stats
+        self.shared.stats()
     }
 
     /// What of the order and of the logs is in memory.

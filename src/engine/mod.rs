@@ -219,6 +219,8 @@ pub struct EngineStats {
     pub undos: u64,
     /// Batches that were taken back.
     pub undone: u64,
+    /// Calls of apply that refused a stranger's batch.
+    pub refused: u64,
 }
 
 impl<V: Verify> Engine<V> {
@@ -561,6 +563,7 @@ impl<V: Verify> Engine<V> {
             applies: stats.applies - self.recorded.taken(),
             undos: stats.undos,
             undone: stats.undone,
+            refused: stats.refusals,
         }
     }
 

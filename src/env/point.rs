@@ -121,6 +121,7 @@ points! {
     PeerSilent: "peer_silent", "A peer was given up because nothing came from it.";
     StreamBroke: "stream_broke", "A stream ended in the middle.";
     ChannelLetGo: "channel_let_go", "The channel of a core was closed that nobody uses here any more.";
+    ChannelAskedAgain: "channel_asked_again", "A channel that a peer left was opened again, because something is wanted here.";
     Announced: "announced", "A peer announced cores of writers.";
     ViewCompared: "view_compared", "The own view was compared with that of another writer.";
     ViewDiverged: "view_diverged", "Another writer's view is another one behind the same entries.";

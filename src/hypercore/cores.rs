@@ -28,10 +28,12 @@ pub(super) struct Cores {
     pub(super) next_session: u64,
     /// Events of a core that a listener may have before it.
     pub(super) backlog: usize,
-    /// Counts cores that got their first session, or were let go.
+    /// Counts cores that got their first session, were let go, or are wanted again after a peer left their channel.
     pub(super) openings: watch::Sender<u64>,
     /// Counts cores that were let go.
     pub(super) let_go: u64,
+    /// Some peer left the channel of some core.
+    pub(super) is_parted: bool,
     pub(super) is_closed: bool,
     /// After a failed commit memory and store may differ.
     pub(super) is_fenced: bool,
@@ -124,6 +126,22 @@ impl Cores {
                 core.remove();
             }
         }
+    }
+
+    /// Something is wanted of a core. Peers that left its channel have to be asked again.
+    pub(super) fn want(
+        &mut self,
+        pointer: CorePointer,
+        register: impl FnOnce(&mut Demand),
+    ) -> Result<(), CoreError> {
+        let core = self.get_mut(pointer)?;
+        let is_first = core.demand == Demand::default();
+        register(&mut core.demand);
+        core.demand_changed();
+        if is_first && self.is_parted {
+            self.openings.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        Ok(())
     }
 
     pub(super) fn get(&self, pointer: CorePointer) -> Result<&OpenCore, CoreError> {
@@ -228,16 +246,13 @@ impl OpenCore {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Counts one more or one less who waits for a block.
-    pub(super) fn want(&mut self, index: u64, is_wanted: bool) {
-        let count = self.demand.blocks.entry(index).or_default();
-        *count = if is_wanted {
-            count.saturating_add(1)
-        } else {
-            count.saturating_sub(1)
-        };
-        if *count == 0 {
-            self.demand.blocks.remove(&index);
+    /// Somebody less waits for a block.
+    pub(super) fn unwant(&mut self, index: u64) {
+        if let Some(count) = self.demand.blocks.get_mut(&index) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.demand.blocks.remove(&index);
+            }
         }
         self.demand_changed();
     }

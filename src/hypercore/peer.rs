@@ -234,18 +234,6 @@ impl<E: Env> Core<E> {
         Ok(())
     }
 
-    /// Has the session count for nothing but peers that are served: the core is let go when all others are gone.
-    ///
-    /// # Errors
-    /// When the session is closed.
-    pub(crate) fn serve(&self) -> Result<(), CoreError> {
-        let mut cores = self.shared.lock();
-        self.open_core(&cores)?;
-        let id = self.id();
-        cores.get_mut(self.pointer())?.serving.insert(id);
-        Ok(())
-    }
-
     /// How often the core was let go; none while a session uses it.
     ///
     /// # Errors

@@ -37,6 +37,8 @@ pub struct SessionOptions {
     pub is_read_only: bool,
     /// Only one exclusive session of a core is open at a time; others wait in order. Not for read-only ones.
     pub is_exclusive: bool,
+    /// The session only serves peers: the core is let go when all others are closed.
+    pub is_serving: bool,
     /// How blocks are encrypted.
     pub encryption: Option<Encryption>,
 }
@@ -99,7 +101,9 @@ impl Ticket {
             key: *core.key(),
             discovery_key: core.discovery_key,
         };
-        if is_first {
+        if options.is_serving {
+            core.serving.insert(id);
+        } else if is_first {
             cores.openings.send_modify(|count| *count = count.wrapping_add(1));
         }
         Ok(ticket)
@@ -445,10 +449,6 @@ impl<E: Env> Core<E> {
 
     pub(super) const fn pointer(&self) -> CorePointer {
         self.pointer
-    }
-
-    pub(super) const fn id(&self) -> u64 {
-        self.id
     }
 
     /// The slips that are to be made.

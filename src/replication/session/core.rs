@@ -56,7 +56,6 @@ impl<E: Env> SharedCore<E> {
         core: hypercore::Core<E>,
         settings: &ReplicatorSettings,
     ) -> Result<Arc<Self>, CoreError> {
-        core.serve()?;
         let is_followed = core.is_followed()?;
         let settings = ReplicatorSettings {
             follow: settings.follow && is_followed,
@@ -140,11 +139,6 @@ impl<E: Env> SharedCore<E> {
     /// What proves to a peer that the owner of the core contradicted itself; none when it did not.
     pub(super) fn evidence(&self) -> Option<DataMessage> {
         self.lock().replicator.evidence().cloned()
-    }
-
-    /// True when something of the core is wanted here.
-    pub(super) fn has_demand(&self) -> bool {
-        self.lock().replicator.has_demand()
     }
 
     /// How often the core was let go here.

@@ -26,6 +26,7 @@ impl<E: Env> Driver<E> {
             self.join_topic(&topic);
         }
         self.leave_let_go();
+        self.join_parted().await?;
         for name in self.hub.store.open_cores() {
             if !self.offered.contains(&name) && !self.banned.contains(&name) {
                 self.join(name).await?;
@@ -56,6 +57,20 @@ impl<E: Env> Driver<E> {
         }
     }
 
+    /// Opens the channels again that the peer left, of cores of which something is wanted here.
+    pub(super) async fn join_parted(&mut self) -> Result<(), End> {
+        if self.parted.is_empty() {
+            return Ok(());
+        }
+        for name in self.hub.store.wanted_cores() {
+            if self.parted.remove(&name) && !self.banned.contains(&name) {
+                self.hub.env.sometimes(Point::ChannelAskedAgain, true);
+                self.join(name).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Opens the channel of a core. False when the core is not here, or the channel does not fit.
     pub(super) async fn join(&mut self, name: DiscoveryKey) -> Result<bool, End> {
         if self.connection.channels().has(PROTOCOL, name.as_bytes()) {
@@ -82,6 +97,7 @@ impl<E: Env> Driver<E> {
         });
         let Ok(channel) = opened else { return Ok(false) };
         self.offered.insert(name);
+        self.parted.remove(&name);
         self.tell_topics(core.key, Standing::Pending);
         let let_go = core.times_let_go();
         let joined = Joined {
@@ -93,15 +109,14 @@ impl<E: Env> Driver<E> {
         Ok(true)
     }
 
-    /// The core is not replicated on a channel any more. True when the channel should be opened again: the peer has no use
-    /// for the core itself, but something is wanted here.
+    /// The core is not replicated on a channel any more. True when the channel should be opened again.
     pub(super) fn part(&mut self, joined: &Joined<E>) -> bool {
         self.tell_topics(joined.core.key, Standing::Closed);
         let Some(peer) = joined.peer else { return false };
         self.peers.remove(&peer);
         self.standing.remove(&peer);
         self.due.retain(|due| *due != peer);
-        joined.core.close(peer) || joined.core.has_demand()
+        joined.core.close(peer)
     }
 
     pub(super) fn part_all(&mut self) {
