@@ -9,12 +9,10 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
-use autobee::db::Stats;
-use autobee::env::native::NativeEnv;
-use autobee::{Autobee, Corestore, Role};
+use autobee::{
+    Apply, ApplyError, ApplyView, Autobee, Changes, Corestore, Entry, Host, NativeEnv, Role, Stats,
+};
 use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 /// Puts each value under itself.
@@ -119,11 +117,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for number in 0..100 {
         writer.append(format!("{number}")).await?;
     }
-    for _ in 0..100 {
-        if reader.view().get(b"99").await?.is_some() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut changes = Changes::default();
+    while reader.view().get(b"99").await?.is_none() {
+        reader.changed(&mut changes).await;
     }
 
     export("writer", &writer.stats());

@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
-use autobee::crypto::CoreKey;
-use autobee::env::native::NativeEnv;
-use autobee::{Autobee, Corestore, Role};
+use autobee::{
+    Apply, ApplyError, ApplyView, Autobee, Changes, CoreKey, Corestore, Entry, Host, NativeEnv, Role,
+    WriterOptions,
+};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -152,8 +151,9 @@ fn a_subscriber_hears_what_happens_with_levels_targets_and_spans() {
             a.append([b"add ", &b.local().as_bytes()[..]].concat())
                 .await
                 .unwrap();
+            let mut changes = Changes::default();
             while !b.writable() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                b.changed(&mut changes).await;
             }
             session.close();
             session.ended().await;

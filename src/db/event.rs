@@ -1,10 +1,15 @@
 //! What happens to a database, as a stream.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
+use futures_core::Stream;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Autobee;
+use super::stream::Steps;
 use crate::crypto::CoreKey;
 use crate::engine::Outcome;
 use crate::env::Env;
@@ -75,24 +80,39 @@ pub enum Event {
     Missed(u64),
 }
 
-/// Events from the moment of [`Autobee::events`] on.
+/// Events from the moment of [`Autobee::events`] on, also as a [`Stream`] that ends when the database is closed.
 #[derive(Debug)]
 pub struct Events {
-    events: broadcast::Receiver<Event>,
+    steps: Steps<Receiver, Result<Event, Error>>,
+}
+
+type Receiver = broadcast::Receiver<Event>;
+
+async fn receive(mut events: Receiver) -> (Receiver, Result<Event, Error>) {
+    let received = match events.recv().await {
+        Ok(event) => Ok(event),
+        Err(RecvError::Lagged(count)) => Ok(Event::Missed(count)),
+        Err(RecvError::Closed) => Err(Error::Closed),
+    };
+    (events, received)
 }
 
 impl Events {
-    /// Waits for the next event.
+    /// Waits for the next event. A call that is dropped loses nothing.
     ///
     /// # Errors
     ///
     /// `Closed` once the database is closed and everything before was told.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        match self.events.recv().await {
-            Ok(event) => Ok(event),
-            Err(RecvError::Lagged(count)) => Ok(Event::Missed(count)),
-            Err(RecvError::Closed) => Err(Error::Closed),
-        }
+        self.steps.step(receive).await
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.get_mut().steps.poll_step(context, receive).map(Result::ok)
     }
 }
 
@@ -118,7 +138,7 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn events(&self) -> Events {
         Events {
-            events: self.shared.door.listen(),
+            steps: Steps::new(self.shared.door.listen()),
         }
     }
 }

@@ -34,7 +34,8 @@ pub use read_only::ReadOnlyEnv;
 pub use spawn::{Spawn, TaskHandle, Worker};
 pub use trace::{TraceEvent, TraceSpan};
 
-use crate::crypto::Sign;
+#[doc(no_inline)]
+pub use crate::crypto::{Ed25519, Hash, KeyPair, PublicKey, Seed, Sign, Signature, Verify};
 
 /// Signatures of a world: Ed25519 everywhere but in the simulator, which may choose a cheaper stand-in.
 pub trait Crypto: Sign + Clone + Send + Sync + 'static {}

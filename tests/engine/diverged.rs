@@ -58,10 +58,7 @@ async fn open(env: &MemoryEnv, join: Option<&Db>, name: &'static str, secret: Op
     if let Some(secret) = secret {
         builder = builder.encryption_key(secret);
     }
-    let settings = Settings {
-        compare_ms: 100,
-        ..Settings::default()
-    };
+    let settings = Settings::with(|settings| settings.compare_ms = 100);
     builder.settings(settings).open().await.unwrap()
 }
 
