@@ -16,13 +16,12 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use autobee::crypto::CoreKey;
-use autobee::env::native::{NativeEnv, NativeStream};
+use autobee::env::native::NativeStream;
 use autobee::env::{Entropy as _, Env as _, Listener as _, Network as _, PeerAddr};
-use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, DownloadRange, Wait};
-use autobee::replication::Role;
-use autobee::replication::session::{Replication, Session, SessionSettings};
-use autobee::store::{Seglog, StoreHandle};
+use autobee::{
+    Core, CoreKey, CoreOptions, Corestore, CorestoreOptions, DownloadRange, NativeEnv, Replication,
+    ReplicationSession, Role, Seglog, SessionSettings, StoreHandle, Wait,
+};
 use bytes::Bytes;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
@@ -148,7 +147,7 @@ async fn connect(
     store: &Corestore<NativeEnv>,
     replication: &Replication<NativeEnv>,
     options: &Options,
-) -> Result<(Core<NativeEnv>, Session)> {
+) -> Result<(Core<NativeEnv>, ReplicationSession)> {
     let key: CoreKey = options.key.as_deref().ok_or(USAGE)?.parse()?;
     let core = store.get(CoreOptions::key(key)).await?;
     let to = PeerAddr::new(options.connect.as_deref().ok_or(USAGE)?);
@@ -157,7 +156,7 @@ async fn connect(
 }
 
 /// What the peer cannot give any more is not waited for.
-async fn unless_ended<T>(session: &Session, work: impl Future<Output = T>) -> Result<T> {
+async fn unless_ended<T>(session: &ReplicationSession, work: impl Future<Output = T>) -> Result<T> {
     tokio::select! {
         biased;
         done = work => Ok(done),

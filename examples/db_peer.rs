@@ -28,18 +28,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
-use autobee::crypto::CoreKey;
-use autobee::env::native::{NativeEntropy, NativeEnv};
+use autobee::env::native::NativeEntropy;
 use autobee::env::{Entropy as _, Env as _, Listener as _, Network as _, PeerAddr};
-use autobee::replication::Role;
-use autobee::{Autobee, Corestore};
+use autobee::{
+    Apply, ApplyError, ApplyView, Autobee, CoreKey, Corestore, Entry, Host, NativeAutobee, NativeEnv, Role,
+    WriterOptions,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-type Database = Autobee<NativeEnv>;
+type Database = NativeAutobee;
 
 const USAGE: &str = "db_peer create | join KEY, with [--dir DIR] [--listen ADDR] [--connect ADDR]... \
                      [--rules interop|safe] [--encryption-key HEX]";

@@ -6,12 +6,8 @@
 
 use std::time::Duration;
 
-use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
-use autobee::bee::Range;
-use autobee::env::native::NativeEnv;
 use autobee::env::{Clock as _, Env as _, Listener as _, Network as _, PeerAddr};
-use autobee::replication::Role;
-use autobee::{Autobee, Corestore};
+use autobee::{Apply, ApplyError, ApplyView, Autobee, Corestore, Entry, Host, NativeEnv, Range, Role};
 
 /// Entries are lines of a shared list. A line that is there twice counts once.
 struct SharedList;

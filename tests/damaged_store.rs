@@ -89,11 +89,10 @@ async fn store_on(env: &MemoryEnv, disk: &SimDisk) -> Store {
 }
 
 async fn open(store: Store) -> Result<Autobee<MemoryEnv>, Error> {
-    let settings = Settings {
-        durability: Durability::Visible,
-        window_batches: WINDOW,
-        ..Settings::default()
-    };
+    let settings = Settings::with(|settings| {
+        settings.durability = Durability::Visible;
+        settings.window_batches = WINDOW;
+    });
     Autobee::builder(store)
         .apply(Contract)
         .settings(settings)

@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "engine/diverged.rs"]
+mod diverged;
 #[path = "engine/keys.rs"]
 mod keys;
 #[path = "engine/mishaps.rs"]
@@ -147,11 +149,10 @@ fn a_store_remembers_its_database_and_its_writer() {
 fn what_cannot_be_appended_is_refused_with_its_reason() {
     let env = MemoryEnv::new(1);
     env.run(async {
-        let settings = Settings {
-            append_values_max: 2,
-            value_bytes_max: 4,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| {
+            settings.append_values_max = 2;
+            settings.value_bytes_max = 4;
+        });
         let db = Autobee::builder(memory_store(&env).await)
             .settings(settings)
             .open()
@@ -195,10 +196,7 @@ fn what_cannot_be_appended_is_refused_with_its_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn visible_appends_travel_once_they_are_durable() {
     let [a_dir, b_dir] = [Directory::new("visible-a"), Directory::new("visible-b")];
-    let settings = Settings {
-        durability: Durability::Visible,
-        ..Settings::default()
-    };
+    let settings = Settings::with(|settings| settings.durability = Durability::Visible);
     let store = Corestore::open_default(a_dir.env()).await.unwrap();
     let a = Autobee::builder(store)
         .apply(Contract)
@@ -223,10 +221,7 @@ fn a_block_that_denies_those_before_it_hides_none() {
     let env = MemoryEnv::new(1);
     let orders = env.run(async {
         let store = memory_store(&env).await;
-        let settings = Settings {
-            window_batches: 1,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.window_batches = 1);
         let db = Autobee::builder(store.clone()).settings(settings).open();
         let db = db.await.unwrap();
         db.append(b"first").await.unwrap();
@@ -289,11 +284,10 @@ async fn garbage_ends_the_session_with_blame_and_closing_without() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heal_behind_the_window_ends_like_any_other() {
     let [a_dir, b_dir] = [Directory::new("window-a"), Directory::new("window-b")];
-    let settings = Settings {
-        window_batches: 4,
-        durability: Durability::Visible,
-        ..Settings::default()
-    };
+    let settings = Settings::with(|settings| {
+        settings.window_batches = 4;
+        settings.durability = Durability::Visible;
+    });
     let store = Corestore::open_default(a_dir.env()).await.unwrap();
     let a = Autobee::builder(store).apply(Contract).settings(settings);
     let a = a.open().await.unwrap();

@@ -7,6 +7,9 @@
     reason = "a test fails by panicking, and an apply is slow by sleeping"
 )]
 
+#[path = "handles/streams.rs"]
+mod streams;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -94,10 +94,7 @@ fn an_invited_stranger_is_let_in_though_it_wrote_before_the_invitation() {
 #[test]
 fn of_a_stranger_little_is_fetched_before_it_is_a_member() {
     run(async |world| {
-        let settings = Settings {
-            stranger_bytes_max: 1_200_000,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.stranger_bytes_max = 1_200_000);
         let a = world.open(1, None, settings).await;
         put(&a, "before", "1").await;
         let stranger = world.stranger(2, &a).await;
@@ -131,10 +128,7 @@ fn of_a_stranger_little_is_fetched_before_it_is_a_member() {
 #[test]
 fn what_closed_logs_of_strangers_had_is_forgotten() {
     run(async |world| {
-        let settings = Settings {
-            stranger_cores_max: 8,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.stranger_cores_max = 8);
         let a = world.open(1, None, settings.clone()).await;
         put(&a, "before", "1").await;
         let mut keys = Vec::new();

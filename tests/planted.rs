@@ -56,6 +56,16 @@ fn an_own_entry_that_waited_and_is_applied_untold() {
     found("regress/clock_was_ahead", "outcome_untold", &["told"]);
 }
 
+#[test]
+fn a_view_that_is_compared_with_the_one_before() {
+    found("fast/bad_paths", "compared_with_the_view_before", &["told"]);
+}
+
+#[test]
+fn a_view_that_is_compared_behind_other_entries() {
+    found("fast/bad_paths", "compared_behind_other_entries", &["told"]);
+}
+
 /// What is found by the replica itself, and made anew: so there is nothing for an invariant to find.
 #[test]
 fn a_system_that_is_stored_before_the_view_is_survived() {

@@ -95,10 +95,7 @@ fn a_stranger_is_heard_of_and_becomes_a_member() {
 #[test]
 fn strangers_are_looked_at_only_up_to_the_bound() {
     run(async |world| {
-        let settings = Settings {
-            stranger_cores_max: 2,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.stranger_cores_max = 2);
         let store = world.store(1).await;
         let a = Autobee::builder(store).apply(Contract).settings(settings);
         let a = a.open().await.unwrap();
@@ -130,12 +127,11 @@ fn strangers_are_looked_at_only_up_to_the_bound() {
 #[test]
 fn a_stranger_gets_its_turn_among_a_thousand_that_others_announce() {
     run(async |world| {
-        let settings = Settings {
-            stranger_cores_max: 2,
-            stranger_quiet_ms: 500,
-            window_batches: 2,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| {
+            settings.stranger_cores_max = 2;
+            settings.stranger_quiet_ms = 500;
+            settings.window_batches = 2;
+        });
         let open = async || {
             let builder = Autobee::builder(world.store(1).await).apply(Contract);
             builder.settings(settings.clone()).open().await.unwrap()
@@ -609,10 +605,7 @@ fn a_core_of_garbage_is_reported_and_the_others_go_on() {
 #[test]
 fn announced_lengths_are_durable_ones() {
     run(async |world| {
-        let settings = Settings {
-            durability: autobee::db::Durability::Visible,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.durability = autobee::db::Durability::Visible);
         let a = world.create(1).await;
         put(&a, "x", "1").await;
         let store = world.store(2).await;
@@ -676,10 +669,7 @@ impl World {
 
     /// It holds so many batches.
     async fn create_with_window(&self, seed: u64, window_batches: usize) -> Db {
-        let settings = Settings {
-            window_batches,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.window_batches = window_batches);
         let builder = Autobee::builder(self.store(seed).await).apply(Contract);
         builder.settings(settings).open().await.unwrap()
     }

@@ -127,6 +127,43 @@ fn cleared_blocks_are_withdrawn_from_peers() {
     });
 }
 
+/// Who lets go of a core leaves its channel, is found again when it takes the core up, and serves what it stores to who
+/// still asks.
+#[test]
+fn a_core_that_nobody_uses_any_more_leaves_its_channel() {
+    run(async |alice, bob, env| {
+        let source = alice.store.get(CoreOptions::name("log")).await.unwrap();
+        source.append(numbered(0..70)).await.unwrap();
+        let (near, far) = alice.connect(&bob, 1 << 16);
+        let copy = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
+        assert_eq!(copy.get(33, Wait::Forever).await.unwrap(), "block 33");
+        assert!(far.progress().cores == 1 && !far.progress().is_synced);
+        drop(copy);
+        assert!(far.reached(|progress| progress.cores == 0).await);
+        assert!(near.reached(|progress| progress.cores == 0).await);
+        // Not a second session of the two that are there.
+        let copy = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
+        let second = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
+        assert_eq!(copy.get(34, Wait::Forever).await.unwrap(), "block 34");
+        drop(second);
+        bob.env.clock().sleep(Duration::from_secs(1)).await;
+        assert_eq!((near.progress().cores, far.progress().cores), (1, 1));
+
+        let carol = Replica::new(env, SessionSettings::default()).await;
+        bob.connect(&carol, 1 << 16);
+        let third = carol.store.get(CoreOptions::key(source.key())).await.unwrap();
+        assert_eq!(third.get(33, Wait::Forever).await.unwrap(), "block 33");
+        let mut missing = Box::pin(third.get(34, Wait::Forever));
+        drop(copy);
+        assert_eq!(missing.as_mut().await.unwrap(), "block 34");
+        assert!(near.reached(|progress| progress.cores == 0).await);
+        carol.env.clock().sleep(Duration::from_secs(1)).await;
+        assert_eq!(third.get(34, Wait::Local).await.unwrap(), "block 34");
+        let wanted = third.get(35, Wait::For(Duration::from_secs(1))).await;
+        assert!(wanted.is_err(), "bob has no block 35, and asks nobody for it");
+    });
+}
+
 /// Nobody signs for nobody: only once a peer has the channel of the core open too.
 #[test]
 fn heads_are_signed_for_whoever_wants_them() {

@@ -64,10 +64,7 @@ fn the_status_names_writers_peers_and_what_is_missing() {
 #[test]
 fn a_flush_waits_for_what_is_known_to_exist_and_names_it_when_it_does_not_come() {
     run(async |env| {
-        let settings = Settings {
-            read_wait_ms: 500,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.read_wait_ms = 500);
         let a = open(&env, 2, None, Settings::default()).await;
         let b = open(&env, 3, Some(&a), Settings::default()).await;
         let c = open(&env, 4, Some(&a), settings).await;
@@ -253,10 +250,7 @@ fn the_update_hook_hears_of_each_round_and_a_given_key_pair_is_the_local_writer(
 fn heal_slowly(heal_gather: HealGather) -> (u64, Duration) {
     let found = std::cell::Cell::new((0, Duration::ZERO));
     run(async |env| {
-        let settings = Settings {
-            heal_gather,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.heal_gather = heal_gather);
         let a = open(&env, 2, None, settings.clone()).await;
         let b = open(&env, 3, Some(&a), settings).await;
         let (near, far) = connect(&a, &b);

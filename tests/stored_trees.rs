@@ -36,10 +36,7 @@ async fn store_on(env: &MemoryEnv, disk: &SimDisk) -> Store {
 }
 
 async fn database(store: Store, durability: Durability) -> Autobee<MemoryEnv> {
-    let settings = Settings {
-        durability,
-        ..Settings::default()
-    };
+    let settings = Settings::with(|settings| settings.durability = durability);
     database_with(store, settings).await
 }
 
@@ -108,11 +105,10 @@ async fn cut_power(env: MemoryEnv, seed: u64) -> (u64, u64) {
     let mut disk = SimDisk::new(seed);
     let (mut taken_up, mut lost, mut appended) = (0, 0, 0);
     let windows = [1, 4, WINDOW_BATCHES];
-    let settings = Settings {
-        durability: Durability::Visible,
-        window_batches: windows[usize::try_from(seed % 3).unwrap()],
-        ..Settings::default()
-    };
+    let settings = Settings::with(|settings| {
+        settings.durability = Durability::Visible;
+        settings.window_batches = windows[usize::try_from(seed % 3).unwrap()];
+    });
     let mut db = database_with(store_on(&env, &disk).await, settings.clone()).await;
     for step in 0..STEPS {
         if choice.below(6) > 0 {
@@ -265,11 +261,10 @@ fn opening_reads_a_window_and_applies_nothing() {
     let env = MemoryEnv::new(1);
     let ended = env.run(async {
         let disk = SimDisk::new(1);
-        let settings = Settings {
-            durability: Durability::Visible,
-            window_batches: WINDOW,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| {
+            settings.durability = Durability::Visible;
+            settings.window_batches = WINDOW;
+        });
         let mut db = database_with(store_on(&env, &disk).await, settings.clone()).await;
         let mut appended = 0;
         for round in 0..4 {

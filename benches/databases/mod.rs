@@ -61,10 +61,7 @@ impl Peer {
         let mut builder = Autobee::builder(store.clone())
             .apply(Workload)
             .optimistic(false)
-            .settings(Settings {
-                durability,
-                ..Settings::default()
-            });
+            .settings(Settings::with(|settings| settings.durability = durability));
         if let Some(key) = key {
             builder = builder.key(key);
         }

@@ -56,6 +56,26 @@ impl<E: Env> StoredBlocks<E> {
         Ok(())
     }
 
+    /// True when a session of the core is open here.
+    pub(crate) fn has(&self, key: &CoreKey) -> bool {
+        self.open().contains_key(key)
+    }
+
+    /// Lets go of the session of a core.
+    pub(crate) fn close(&self, key: &CoreKey) {
+        // Not under the lock: the last session of a core unloads it.
+        let session = self.open().remove(key);
+        drop(session);
+    }
+
+    /// Deletes a block that was fetched, if its core is open here.
+    pub(crate) fn forget(&self, key: &CoreKey, index: Index) {
+        if let Some(core) = self.session(key) {
+            // It can be fetched again, and is in nobody's way if it stays.
+            let _ = core.clear(index.0..index.0.saturating_add(1));
+        }
+    }
+
     fn session(&self, key: &CoreKey) -> Option<Arc<Core<E>>> {
         self.open().get(key).cloned()
     }

@@ -2,7 +2,11 @@
 //!
 //! What is printed is z-base-32: 52 characters. What is read is that, 64 hexadecimal digits, or a `pear://` link.
 
+use std::borrow::Cow;
 use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{CoreKey, DiscoveryKey, KeyParseError, PublicKey};
 
@@ -149,6 +153,29 @@ macro_rules! text_form {
 
 text_form!(CoreKey, DiscoveryKey, PublicKey);
 
+/// In formats for people a text, in others the 32 bytes.
+impl Serialize for CoreKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&self.to_string())
+        } else {
+            self.as_bytes().serialize(serializer)
+        }
+    }
+}
+
+/// A text is a key in z-base-32, in hexadecimal digits, or a `pear://` link.
+impl<'de> Deserialize<'de> for CoreKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = Cow::<'de, str>::deserialize(deserializer)?;
+            text.parse().map_err(D::Error::custom)
+        } else {
+            <[u8; 32]>::deserialize(deserializer).map(Self::new)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -174,5 +201,23 @@ mod tests {
                 prop_assert_eq!(key.to_id().parse(), Ok(key));
             }
         }
+    }
+
+    #[test]
+    fn a_key_is_read_in_both_spellings_and_written_in_one() {
+        let key = CoreKey::new([7; 32]);
+        for text in [
+            encode(key.as_bytes()),
+            key.to_hex(),
+            format!("pear://{}", key.to_id()),
+        ] {
+            assert_eq!(text.parse(), Ok(key));
+            let json = serde_json::to_string(&text).unwrap();
+            assert_eq!(serde_json::from_str::<CoreKey>(&json).unwrap(), key);
+        }
+        assert!("7".parse::<CoreKey>().is_err());
+        let json = serde_json::to_string(&key).unwrap();
+        assert_eq!(json, format!("\"{key}\""));
+        assert!(serde_json::from_str::<CoreKey>("\"none\"").is_err());
     }
 }

@@ -1,9 +1,15 @@
 //! What happens to a database, as a stream.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Autobee;
+use super::stream::Steps;
 use crate::crypto::CoreKey;
 use crate::engine::Outcome;
 use crate::env::Env;
@@ -49,6 +55,21 @@ pub enum Event {
         /// The version that made this one.
         to: u64,
     },
+    /// Another writer's view has another value under a key than the view here has, behind the same entries: the two run
+    /// applies that differ, or one that looks at more than its entries and its view, like a counter or a clock; or that
+    /// writer lies. Nothing is done about it.
+    ///
+    /// It is looked for where a writer's batch says where its views stand, as many batches were applied there as here,
+    /// and the order ended in the same heads: at most once in [`Settings::compare_ms`](super::Settings::compare_ms), and
+    /// with a bounded number of blocks. That nothing is told says nothing.
+    Diverged {
+        /// The writer whose view is another one.
+        writer: CoreKey,
+        /// The length of its log with the batch behind which the views were compared.
+        length: Length,
+        /// The key.
+        key: Bytes,
+    },
     /// Something failed for which nobody waits: what was applied could not be stored, a log could not be opened or read.
     /// Nothing acknowledged is lost.
     Error {
@@ -59,24 +80,39 @@ pub enum Event {
     Missed(u64),
 }
 
-/// Events from the moment of [`Autobee::events`] on.
+/// Events from the moment of [`Autobee::events`] on, also as a [`Stream`] that ends when the database is closed.
 #[derive(Debug)]
 pub struct Events {
-    events: broadcast::Receiver<Event>,
+    steps: Steps<Receiver, Result<Event, Error>>,
+}
+
+type Receiver = broadcast::Receiver<Event>;
+
+async fn receive(mut events: Receiver) -> (Receiver, Result<Event, Error>) {
+    let received = match events.recv().await {
+        Ok(event) => Ok(event),
+        Err(RecvError::Lagged(count)) => Ok(Event::Missed(count)),
+        Err(RecvError::Closed) => Err(Error::Closed),
+    };
+    (events, received)
 }
 
 impl Events {
-    /// Waits for the next event.
+    /// Waits for the next event. A call that is dropped loses nothing.
     ///
     /// # Errors
     ///
     /// `Closed` once the database is closed and everything before was told.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        match self.events.recv().await {
-            Ok(event) => Ok(event),
-            Err(RecvError::Lagged(count)) => Ok(Event::Missed(count)),
-            Err(RecvError::Closed) => Err(Error::Closed),
-        }
+        self.steps.step(receive).await
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.get_mut().steps.poll_step(context, receive).map(Result::ok)
     }
 }
 
@@ -102,7 +138,7 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn events(&self) -> Events {
         Events {
-            events: self.shared.door.listen(),
+            steps: Steps::new(self.shared.door.listen()),
         }
     }
 }

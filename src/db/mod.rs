@@ -18,7 +18,9 @@ mod settings;
 mod shell;
 #[doc(hidden)]
 pub mod sim_hooks;
+mod stats;
 mod status;
+mod stream;
 mod trees;
 mod update;
 mod view;
@@ -35,22 +37,24 @@ pub use machine::Stalled;
 pub use own_log::Unconfirmed;
 pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
+pub use stats::Stats;
 pub use status::{Ahead, PeerProgress, Pending, Rebuild, Status, WriterProgress};
 pub use trees::CoreLength;
 pub use update::Update;
-pub use view::{View, ViewChange};
+pub use view::{View, ViewChange, ViewEntries};
 pub use watch::{ViewEvent, ViewWatch};
 
-pub use crate::engine::{EngineStats as Stats, Held, OrderedEntry, Outcome, WriterStatus};
+pub use crate::engine::{Held, OrderedEntry, Outcome, WriterStatus};
 pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
+use crate::apply::Snapshot;
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};
 use crate::engine::ResumeError;
 use crate::env::{Env, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
-use crate::wire::Length;
+use crate::wire::{Length, Link};
 use machine::{Known, StoredLog as _};
 use shell::Shared;
 
@@ -240,6 +244,7 @@ impl<E: Env> Autobee<E> {
             return Ok(Appended { length, outcome });
         }
         let (Appended { length, outcome }, seq) = self.shared.append(&values, options.optimistic).await?;
+        self.shared.counters.appended(&values);
         match self.shared.settings.durability {
             Durability::Durable => self.shared.synced(seq).await?,
             Durability::Visible => self.shared.sync_later(seq),
@@ -257,6 +262,37 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn view(&self) -> View {
         View::new(self.shared.read().view.clone(), self.shared.trees.peers())
+    }
+
+    /// The view as it was at an earlier version, or as another writer has it: what [`View::head`], [`Event::Update`] or
+    /// [`Autobee::writer_views`] say. Whether `head` is the end of a version is not checked: a tree of peers may be read
+    /// here that was never the view.
+    ///
+    /// ```
+    /// # use autobee::{Autobee, Corestore};
+    /// # use autobee::apply::OrderOnly;
+    /// # use autobee::env::memory::MemoryEnv;
+    /// # let env = MemoryEnv::new(1);
+    /// # env.run(async {
+    /// # let db = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(OrderOnly).open().await?;
+    /// let head = db.view().head();
+    /// db.append(b"hello").await?;
+    /// assert_eq!(db.view_at(head)?.head(), head);
+    /// # Ok::<(), autobee::Error>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when the own view never had this version; `Closed`. That a block is still at a peer shows when it is read.
+    pub fn view_at(&self, head: Link) -> Result<View, Error> {
+        self.shared.check_open()?;
+        let tree = &self.shared.trees.trees().view;
+        if head.key == tree.core() && head.length > tree.length() {
+            let what = format!("the view has {} versions, not {}", tree.length().0, head.length.0);
+            return Err(Error::Invalid { what });
+        }
+        Ok(View::new(Snapshot::at(tree, head), self.shared.trees.peers()))
     }
 
     /// All entries in their order, with the weight that each batch has there. Those before the window are read from the
@@ -313,10 +349,10 @@ impl<E: Env> Autobee<E> {
         stalled.map(|(key, why)| (*key, why.clone())).collect()
     }
 
-    /// Counts of applies, undos and the like since the database was opened.
+    /// Counts of what was done since the database was opened: applies, blocks, bytes, connections and the like.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.read().stats
+        self.shared.stats()
     }
 
     /// What of the order and of the logs is in memory.

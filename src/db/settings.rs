@@ -53,12 +53,48 @@ impl Default for HealGather {
 
 /// Bounds of one open database. Every queue, wait and buffer has its limit here.
 ///
+/// Begin with the defaults, and change what you want otherwise: more fields may come.
+///
 /// ```
-/// let settings = autobee::Settings { append_values_max: 64, ..Default::default() };
-/// assert_eq!(settings.append_values_max, 64);
+/// use autobee::Settings;
+///
+/// let mut settings = Settings::default();
+/// settings.append_values_max = 64;
+/// assert_eq!(settings, Settings::with(|settings| settings.append_values_max = 64));
 /// ```
+///
+/// # Appends
+///
+/// [`durability`](Self::durability), [`append_values_max`](Self::append_values_max),
+/// [`value_bytes_max`](Self::value_bytes_max), [`append_bytes_max`](Self::append_bytes_max).
+///
+/// # Order, apply and reads
+///
+/// [`heal_gather`](Self::heal_gather), [`drain_applies_max`](Self::drain_applies_max),
+/// [`window_batches`](Self::window_batches), [`view_cache_bytes_max`](Self::view_cache_bytes_max),
+/// [`compare_ms`](Self::compare_ms), [`read_wait_ms`](Self::read_wait_ms).
+///
+/// # Strangers
+///
+/// [`stranger_cores_max`](Self::stranger_cores_max), [`stranger_quiet_ms`](Self::stranger_quiet_ms),
+/// [`stranger_tries_max`](Self::stranger_tries_max), [`stranger_bytes_max`](Self::stranger_bytes_max).
+///
+/// # One peer
+///
+/// [`outbox_bytes_max`](Self::outbox_bytes_max), [`channels_max`](Self::channels_max),
+/// [`held_bytes_max`](Self::held_bytes_max), [`requests_in_flight_max`](Self::requests_in_flight_max),
+/// [`bytes_in_flight_max`](Self::bytes_in_flight_max), [`requests_queued_max`](Self::requests_queued_max),
+/// [`announced_pages_max`](Self::announced_pages_max), [`answer_ms_max`](Self::answer_ms_max),
+/// [`handshake_ms_max`](Self::handshake_ms_max), [`farewell_ms_max`](Self::farewell_ms_max),
+/// [`keep_alive_ms`](Self::keep_alive_ms), [`silence_ms_max`](Self::silence_ms_max),
+/// [`frame_rate_min`](Self::frame_rate_min).
+///
+/// # All peers together
+///
+/// [`sessions_max`](Self::sessions_max), [`unfinished_bytes_max`](Self::unfinished_bytes_max).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Settings {
     /// What an append waits for before it returns.
     pub durability: Durability,
@@ -120,11 +156,22 @@ pub struct Settings {
     /// Bytes of memory for the frames of all peers that have not come to their end, those below 64 KiB not counted; at least
     /// the largest frame, of 16 MiB, fits. When there are more, the connection whose frame was begun first ends.
     pub unfinished_bytes_max: usize,
+    /// Least time between two comparisons of the own view with what another writer says of its own, in milliseconds; see
+    /// [`Event::Diverged`](super::Event::Diverged). At 0 there are none.
+    pub compare_ms: u64,
     /// How long a read waits for a block that is still at a peer, in milliseconds.
     pub read_wait_ms: u64,
 }
 
 impl Settings {
+    /// The defaults, but for what `change` sets.
+    #[must_use]
+    pub fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut settings = Self::default();
+        change(&mut settings);
+        settings
+    }
+
     /// [`Settings::read_wait_ms`] as a duration.
     #[must_use]
     pub const fn read_wait(&self) -> Duration {
@@ -140,7 +187,7 @@ impl Settings {
     /// Says which number makes no sense, and what would.
     ///
     /// ```
-    /// let settings = autobee::Settings { drain_applies_max: 0, ..Default::default() };
+    /// let settings = autobee::Settings::with(|settings| settings.drain_applies_max = 0);
     /// assert_eq!(settings.check().unwrap_err().to_string(), "settings: drain_applies_max is 0, and must be 1 or more");
     /// ```
     ///
@@ -260,6 +307,7 @@ impl Default for Settings {
             frame_rate_min: 64,
             sessions_max: 1024,
             unfinished_bytes_max: 64 << 20,
+            compare_ms: 1_000,
             read_wait_ms: 5_000,
         }
     }

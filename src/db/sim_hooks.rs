@@ -124,7 +124,7 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
                 unanswered_max: progress.iter().map(|peer| peer.unanswered).max().unwrap_or(0),
             },
             applied: engine.batches(),
-            stats: engine.stats(),
+            stats: engine.stats().into(),
             // Of a log that its owner contradicted, what was taken is all that can be said.
             own_visible: match logs.local_length() {
                 Err(CoreError::Signatures { .. }) => logs.taken(&db.shared.local),

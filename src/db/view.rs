@@ -1,11 +1,15 @@
 //! Reading the merged view.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_core::Stream;
 
+use super::stream::Steps;
 use crate::apply::Snapshot;
 use crate::bee::{BeeError, Range};
 use crate::crypto::CoreKey;
@@ -111,6 +115,36 @@ impl View {
         self.read(|snapshot| snapshot.range(range.clone())).await
     }
 
+    /// The entries of a range one after the other, as a [`Stream`]: read in pages, so that a large view is held nowhere as
+    /// a whole.
+    ///
+    /// ```
+    /// # use autobee::{Autobee, Corestore, Range};
+    /// # use autobee::apply::OrderOnly;
+    /// # use autobee::env::memory::MemoryEnv;
+    /// # let env = MemoryEnv::new(1);
+    /// # env.run(async {
+    /// # let db = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(OrderOnly).open().await?;
+    /// let mut entries = db.view().stream(Range::prefix("user/"));
+    /// while let Some((key, value)) = entries.next().await? {
+    ///     println!("{key:?} {value:?}");
+    /// }
+    /// # Ok::<(), autobee::Error>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    #[must_use]
+    pub fn stream(&self, range: Range) -> ViewEntries {
+        ViewEntries {
+            steps: Steps::new(Page {
+                view: self.clone(),
+                left: range.limit_count(),
+                range,
+                page: VecDeque::new(),
+                is_last: false,
+            }),
+        }
+    }
+
     /// Everything, in key order.
     ///
     /// # Errors
@@ -158,6 +192,74 @@ impl View {
                 outcome => return outcome.map_err(read_error),
             }
         }
+    }
+}
+
+/// Entries of a view in the order of a range, see [`View::stream`]. As a [`Stream`] it ends behind the last entry.
+#[derive(Debug)]
+pub struct ViewEntries {
+    steps: Steps<Page, Result<Option<(Bytes, Bytes)>, Error>>,
+}
+
+/// Entries that are read at a time.
+const PAGE: u64 = 256;
+
+/// A part of the entries, and what comes behind it.
+#[derive(Debug)]
+struct Page {
+    view: View,
+    /// What is not read yet.
+    range: Range,
+    /// How many entries may still be read; none: all.
+    left: Option<u64>,
+    page: VecDeque<(Bytes, Bytes)>,
+    is_last: bool,
+}
+
+impl ViewEntries {
+    /// The next entry; none behind the last one. A call that is dropped loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`View::get`], and the next call tries again.
+    pub async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
+        self.steps.step(Page::step).await
+    }
+}
+
+impl Stream for ViewEntries {
+    type Item = Result<(Bytes, Bytes), Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.get_mut().steps.poll_step(context, Page::step);
+        polled.map(Result::transpose)
+    }
+}
+
+impl Page {
+    async fn step(mut self) -> (Self, Result<Option<(Bytes, Bytes)>, Error>) {
+        let next = self.next().await;
+        (self, next)
+    }
+
+    async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
+        if self.page.is_empty() && !self.is_last {
+            let count = self.left.unwrap_or(PAGE).min(PAGE);
+            let page = self.view.entries(self.range.clone().limit(count)).await?;
+            let found = page.len() as u64;
+            self.left = self.left.map(|left| left.saturating_sub(found));
+            self.is_last = found < count || self.left == Some(0);
+            if let Some((last, _)) = page.last() {
+                let rest = self.range.clone();
+                self.range = if rest.is_reverse() {
+                    rest.lt(last)
+                } else {
+                    rest.gt(last)
+                };
+            }
+            self.page = page.into();
+        }
+        Ok(self.page.pop_front())
     }
 }
 

@@ -1,5 +1,11 @@
 //! Being told what changes in a part of the view.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::stream::Steps;
 use super::{Autobee, Changes, View, ViewChange};
 use crate::bee::Range;
 use crate::env::{Env, Slip};
@@ -10,8 +16,16 @@ use crate::wire::Link;
 ///
 /// What it tells are differences by value between the view that was seen last and the present one. So it is right
 /// also when entries were reordered in between: a value that was changed and changed back is not told.
+///
+/// It is a [`Stream`], too, which ends when the database is closed.
 #[derive(Debug)]
 pub struct ViewWatch<E: Env> {
+    steps: Steps<Watching<E>, Result<ViewEvent, Error>>,
+}
+
+/// Where a watch is.
+#[derive(Debug)]
+struct Watching<E: Env> {
     db: Autobee<E>,
     range: Range,
     /// Changes that one event has at most.
@@ -67,14 +81,16 @@ impl<E: Env> Autobee<E> {
     /// ```
     pub fn watch(&self, range: Range) -> ViewWatch<E> {
         let limit = range.limit_count().and_then(|limit| usize::try_from(limit).ok());
-        ViewWatch {
+        let watching = Watching {
             db: self.clone(),
             range: range.unlimited(),
             limit: limit.unwrap_or(usize::MAX).max(1),
             rest: None,
             seen: self.view(),
             changes: Changes::default(),
-        }
+        };
+        let steps = Steps::new(watching);
+        ViewWatch { steps }
     }
 }
 
@@ -85,6 +101,29 @@ impl<E: Env> ViewWatch<E> {
     ///
     /// `Closed`; otherwise as [`View::get`], and the next call tries again.
     pub async fn next(&mut self) -> Result<ViewEvent, Error> {
+        self.steps.step(Watching::step).await
+    }
+}
+
+impl<E: Env> Stream for ViewWatch<E> {
+    type Item = Result<ViewEvent, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.get_mut().steps.poll_step(context, Watching::step);
+        polled.map(|event| match event {
+            Err(Error::Closed) => None,
+            event => Some(event),
+        })
+    }
+}
+
+impl<E: Env> Watching<E> {
+    async fn step(mut self) -> (Self, Result<ViewEvent, Error>) {
+        let next = self.next().await;
+        (self, next)
+    }
+
+    async fn next(&mut self) -> Result<ViewEvent, Error> {
         if let Some(rest) = self.rest.take() {
             return Ok(self.portion(rest));
         }

@@ -9,6 +9,7 @@
 pub mod anchor;
 mod anchor_search;
 mod checkpoint;
+mod compare;
 mod compose;
 mod covered;
 pub mod dag;
@@ -34,6 +35,7 @@ use thiserror::Error;
 
 pub use anchor::anchor;
 pub use checkpoint::Checkpoint;
+pub use compare::Claim;
 pub use compose::ComposeError;
 pub use covered::{AnchorKeys, Covered};
 pub use forget::{Held, Portions, ResumeError, WINDOW_BATCHES};
@@ -133,6 +135,7 @@ pub struct Engine<V> {
     recorded: Recorded,
     outcomes: Outcomes,
     stamped: Stamped,
+    claim: Option<Box<Claim>>,
     /// Blocks that all readers hold.
     blocks: usize,
     stopped: Option<String>,
@@ -216,6 +219,8 @@ pub struct EngineStats {
     pub undos: u64,
     /// Batches that were taken back.
     pub undone: u64,
+    /// Calls of apply that refused a stranger's batch.
+    pub refused: u64,
 }
 
 impl<V: Verify> Engine<V> {
@@ -244,6 +249,7 @@ impl<V: Verify> Engine<V> {
             recorded: Recorded::default(),
             outcomes: Outcomes::default(),
             stamped: Stamped::default(),
+            claim: None,
             blocks: 0,
             stopped: None,
             planted: Planted::default(),
@@ -352,6 +358,7 @@ impl<V: Verify> Engine<V> {
                 // Whatever comes next is not what was there before.
                 self.recorded.clear();
                 self.listen(update.shared);
+                self.note_claim(update.shared);
                 self.note_outcomes(update.shared);
                 self.sights.note_if(Point::OrderUndone, update.undone > 0);
                 self.sights.note_if(Point::ReorderDeep, update.undone > 20);
@@ -556,6 +563,7 @@ impl<V: Verify> Engine<V> {
             applies: stats.applies - self.recorded.taken(),
             undos: stats.undos,
             undone: stats.undone,
+            refused: stats.refusals,
         }
     }
 

@@ -54,6 +54,11 @@ pub(super) struct Outcomes {
 }
 
 impl Outcomes {
+    /// True once what an earlier engine applied was looked at.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// True when it was another outcome that is known already.
     fn set(&mut self, length: Length, outcome: Outcome) -> bool {
         let before = self.known.insert(length, outcome.clone());

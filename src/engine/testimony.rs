@@ -133,6 +133,11 @@ impl Said {
         }
     }
 
+    /// True when the last block of the batch says where the trees of its writer stand.
+    pub(super) const fn is_stamped(&self) -> bool {
+        self.is_stamped
+    }
+
     /// Shared, or nothing when nothing was said.
     pub(super) fn shared(self) -> Option<Arc<Self>> {
         let silent = self.grants.is_empty() && self.attestations.is_empty();

@@ -32,9 +32,10 @@ pub use planted::{Layer, Planted, Slip};
 pub use point::{Point, Sights};
 pub use read_only::ReadOnlyEnv;
 pub use spawn::{Spawn, TaskHandle, Worker};
-pub use trace::TraceEvent;
+pub use trace::{TraceEvent, TraceSpan};
 
-use crate::crypto::Sign;
+#[doc(no_inline)]
+pub use crate::crypto::{Ed25519, Hash, KeyPair, PublicKey, Seed, Sign, Signature, Verify};
 
 /// Signatures of a world: Ed25519 everywhere but in the simulator, which may choose a cheaper stand-in.
 pub trait Crypto: Sign + Clone + Send + Sync + 'static {}
@@ -48,6 +49,8 @@ pub trait Env: Clone + Send + Sync + 'static {
     /// True where nothing that is written stays, see [`ReadOnlyEnv`]. A database that is opened there takes no appends and no
     /// peers.
     const READ_ONLY: bool = false;
+    /// True where [`Env::trace`] does something.
+    const TRACED: bool = Self::SIM;
     /// Time.
     type Clock: Clock;
     /// Byte streams between peers.
@@ -90,9 +93,14 @@ pub trait Env: Clone + Send + Sync + 'static {
         false
     }
 
-    /// Hands an event to the simulator's trace: what happened, in values that are the same on every run.
+    /// Hands an event to the trace of the world: what happened, in values that in a simulation are the same on every run.
     #[inline(always)]
     fn trace(&self, _event: impl FnOnce() -> TraceEvent) {}
+
+    /// Has the events that happen while a future runs belong to a span, where the trace has spans.
+    fn in_span<F: Future + Send>(_span: TraceSpan, future: F) -> impl Future<Output = F::Output> + Send {
+        future
+    }
 
     /// Tells the simulator whether a state worth reaching was reached.
     #[inline(always)]

@@ -208,6 +208,10 @@ slips! {
             "Attestations about the local writer are forgotten when the engine is opened anew."
         AckNotBegun "acknowledgement_not_begun"
             "No member acknowledges the batch of a stranger that apply lets in."
+        ComparedBefore "compared_with_the_view_before"
+            "The view of another writer behind a batch is compared with the own one before it."
+        ComparedUnequal "compared_behind_other_entries"
+            "The view of another writer is compared with the own one whatever entries each stands behind."
     }
     Bee {
         MedianTwice "split_keeps_median"

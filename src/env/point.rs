@@ -34,6 +34,7 @@ macro_rules! points {
                     Self::StartedOver | Self::LogRewritten | Self::ForkFollowed => {
                         Some("no program truncates the log of a writer")
                     }
+                    Self::ViewDiverged => Some("all peers of a simulated database have the same apply"),
                     Self::KeyContradicted => Some("all peers of a simulated database have its key"),
                     Self::AnchorFound => Some("nothing but a fast-forward links anchors"),
                     _ => None,
@@ -119,7 +120,11 @@ points! {
     OfferRejected: "offer_rejected", "A peer offered a core that is not here.";
     PeerSilent: "peer_silent", "A peer was given up because nothing came from it.";
     StreamBroke: "stream_broke", "A stream ended in the middle.";
+    ChannelLetGo: "channel_let_go", "The channel of a core was closed that nobody uses here any more.";
+    ChannelAskedAgain: "channel_asked_again", "A channel that a peer left was opened again, because something is wanted here.";
     Announced: "announced", "A peer announced cores of writers.";
+    ViewCompared: "view_compared", "The own view was compared with that of another writer.";
+    ViewDiverged: "view_diverged", "Another writer's view is another one behind the same entries.";
     EventsMissed: "events_missed", "A slow listener of a core missed events.";
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Disk, DiskFile, DiskLock, Env, Open, Point, TraceEvent, check_name};
+use super::{Disk, DiskFile, DiskLock, Env, Open, Point, TraceEvent, TraceSpan, check_name};
 
 /// The same world, whose directory is only read, and not locked: it may be on media that cannot be written, belong to
 /// another user, or be in use. What is written goes to memory, and is gone with the last handle.
@@ -53,6 +53,7 @@ impl<E: Env> std::fmt::Debug for ReadOnlyEnv<E> {
 impl<E: Env> Env for ReadOnlyEnv<E> {
     const SIM: bool = E::SIM;
     const READ_ONLY: bool = true;
+    const TRACED: bool = E::TRACED;
     type Clock = E::Clock;
     type Network = E::Network;
     type Entropy = E::Entropy;
@@ -97,6 +98,10 @@ impl<E: Env> Env for ReadOnlyEnv<E> {
 
     fn trace(&self, event: impl FnOnce() -> TraceEvent) {
         self.env.trace(event);
+    }
+
+    fn in_span<F: Future + Send>(span: TraceSpan, future: F) -> impl Future<Output = F::Output> + Send {
+        E::in_span(span, future)
     }
 
     fn sometimes(&self, point: Point, seen: bool) {

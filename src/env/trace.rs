@@ -152,6 +152,31 @@ events! {
         /// Checkpoints that were not good.
         refused: u64,
     };
+    /// Somebody may write from now on.
+    WriterAdded: "writer_added" {
+        /// The log.
+        core: CoreKey,
+    };
+    /// Somebody may write no longer.
+    WriterRemoved: "writer_removed" {
+        /// The log.
+        core: CoreKey,
+    };
+    /// The database was closed.
+    DatabaseClosed: "database_closed" {
+        /// The own log.
+        local: CoreKey,
+    };
+    /// The store wrote a checkpoint of its index.
+    Checkpoint: "checkpoint" {
+        /// How many since its opening.
+        count: u64,
+    };
+    /// What was wanted of a segment of the store was moved to its end.
+    Compaction: "compaction" {
+        /// How many since its opening.
+        count: u64,
+    };
     /// The store takes nothing more.
     Fenced: "fenced" {
         /// Why.
@@ -197,6 +222,19 @@ events! {
         /// The words.
         text: String,
     };
+}
+
+/// A stretch of work to which the events belong that happen in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TraceSpan {
+    /// A session, from its start to its end.
+    Session {
+        /// Counts sessions of this replica.
+        session: u64,
+    },
+    /// Ordering and applying all that is here.
+    Drain,
 }
 
 #[cfg(test)]

@@ -28,8 +28,12 @@ pub(super) struct Cores {
     pub(super) next_session: u64,
     /// Events of a core that a listener may have before it.
     pub(super) backlog: usize,
-    /// Counts cores that got their first session.
+    /// Counts cores that got their first session, were let go, or are wanted again after a peer left their channel.
     pub(super) openings: watch::Sender<u64>,
+    /// Counts cores that were let go.
+    pub(super) let_go: u64,
+    /// Some peer left the channel of some core.
+    pub(super) is_parted: bool,
     pub(super) is_closed: bool,
     /// After a failed commit memory and store may differ.
     pub(super) is_fenced: bool,
@@ -47,6 +51,10 @@ pub(super) struct OpenCore {
     pub(super) named: BTreeMap<String, Line>,
     pub(super) offer: Offer,
     pub(super) sessions: BTreeSet<u64>,
+    /// Those that only serve peers.
+    pub(super) serving: BTreeSet<u64>,
+    /// How often the last session went that used the core, while peers were served.
+    pub(super) let_go: u64,
     /// Exclusive sessions, the one in front holds the core.
     pub(super) exclusive: VecDeque<u64>,
     pub(super) demand: Demand,
@@ -120,6 +128,22 @@ impl Cores {
         }
     }
 
+    /// Something is wanted of a core. Peers that left its channel have to be asked again.
+    pub(super) fn want(
+        &mut self,
+        pointer: CorePointer,
+        register: impl FnOnce(&mut Demand),
+    ) -> Result<(), CoreError> {
+        let core = self.get_mut(pointer)?;
+        let is_first = core.demand == Demand::default();
+        register(&mut core.demand);
+        core.demand_changed();
+        if is_first && self.is_parted {
+            self.openings.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        Ok(())
+    }
+
     pub(super) fn get(&self, pointer: CorePointer) -> Result<&OpenCore, CoreError> {
         self.open.get(&pointer).ok_or(CoreError::Closed)
     }
@@ -141,6 +165,8 @@ impl OpenCore {
             named: BTreeMap::new(),
             offer: Offer::default(),
             sessions: BTreeSet::new(),
+            serving: BTreeSet::new(),
+            let_go: 0,
             exclusive: VecDeque::new(),
             demand: Demand::default(),
             changes: watch::Sender::new(0),
@@ -150,6 +176,11 @@ impl OpenCore {
             conflict: None,
             is_followed: false,
         }
+    }
+
+    /// True when a session does more than serve peers.
+    pub(super) fn is_used(&self) -> bool {
+        self.sessions.len() > self.serving.len()
     }
 
     fn load(pointer: CorePointer, read: &dyn Read, seq: Seq, backlog: usize) -> Result<Self, CoreError> {
@@ -215,16 +246,13 @@ impl OpenCore {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Counts one more or one less who waits for a block.
-    pub(super) fn want(&mut self, index: u64, is_wanted: bool) {
-        let count = self.demand.blocks.entry(index).or_default();
-        *count = if is_wanted {
-            count.saturating_add(1)
-        } else {
-            count.saturating_sub(1)
-        };
-        if *count == 0 {
-            self.demand.blocks.remove(&index);
+    /// Somebody less waits for a block.
+    pub(super) fn unwant(&mut self, index: u64) {
+        if let Some(count) = self.demand.blocks.get_mut(&index) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.demand.blocks.remove(&index);
+            }
         }
         self.demand_changed();
     }

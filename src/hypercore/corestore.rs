@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use super::change::{Change, Place, group_key};
-use super::cores::{Cores, scan};
+use super::cores::{Cores, Demand, OpenCore, scan};
 use super::error::CoreError;
 use super::event::{BACKLOG, GroupEvent, GroupEvents};
 use super::keys::{Namespace, PrimaryKey};
@@ -26,7 +26,7 @@ use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
 use crate::env::{Clock as _, Entropy as _, Env, Planted, ReadOnlyEnv, knob, watch};
-use crate::store::{Batch, CorePointer, Key, Recovered, Seglog, Seq, StoreError, StoreHandle};
+use crate::store::{Batch, CorePointer, Housekeeping, Key, Recovered, Seglog, Seq, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// How long to wait before a directory that is in use is tried again.
@@ -205,6 +205,8 @@ impl<E: Env> Corestore<E> {
                 store: record,
                 open: std::collections::BTreeMap::new(),
                 next_session: 0,
+                let_go: 0,
+                is_parted: false,
                 backlog,
                 openings: watch::Sender::new(0),
                 is_closed: false,
@@ -339,15 +341,36 @@ impl<E: Env> Corestore<E> {
             .collect())
     }
 
-    /// Public names of the cores that are open here, in no order that means anything.
+    /// Public names of the cores that are open here, in no order that means anything. Sessions that only serve peers do not
+    /// count.
     #[must_use]
     pub fn open_cores(&self) -> Vec<DiscoveryKey> {
         let cores = self.shared.lock();
-        let open = cores.open.values().filter(|core| !core.sessions.is_empty());
+        // Those that only serve who asked for them are offered to nobody.
+        let open = cores.open.values().filter(|core| core.is_used());
         open.map(|core| core.discovery_key).collect()
     }
 
-    /// Wakes whenever a core was opened that was not open before.
+    /// How often a core was let go: the last session went that did more than serve its peers.
+    #[must_use]
+    pub(crate) fn let_go(&self) -> u64 {
+        self.shared.lock().let_go
+    }
+
+    /// Notes that a peer left the channel of a core: it has to be asked again when something of the core is wanted later.
+    pub(crate) fn note_parted(&self) {
+        self.shared.lock().is_parted = true;
+    }
+
+    /// Public names of the cores of which something is wanted.
+    pub(crate) fn wanted_cores(&self) -> Vec<DiscoveryKey> {
+        let cores = self.shared.lock();
+        let is_wanted = |core: &&OpenCore| core.demand != Demand::default();
+        let wanted = cores.open.values().filter(is_wanted);
+        wanted.map(|core| core.discovery_key).collect()
+    }
+
+    /// Wakes whenever a core was opened that was not open before, was let go, or is wanted by who lost its peers.
     #[must_use]
     pub fn openings(&self) -> watch::Receiver<u64> {
         self.shared.lock().openings.subscribe()
@@ -416,6 +439,12 @@ impl<E: Env> Corestore<E> {
     #[must_use]
     pub fn recovered(&self) -> &Recovered {
         self.shared.store.recovered()
+    }
+
+    /// How often the store did what nobody asked for.
+    #[must_use]
+    pub fn housekeeping(&self) -> Housekeeping {
+        self.shared.store.housekeeping()
     }
 
     /// Waits until a commit survives a power cut.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cores::DownloadRange;
+use super::cores::{Demand, DownloadRange};
 use super::corestore::Shared;
 use super::error::CoreError;
 use super::wait::{Wait, Woken, changed};
@@ -26,9 +26,7 @@ impl<E: Env> Download<E> {
         let mut cores = shared.lock();
         let id = cores.next_session;
         cores.next_session += 1;
-        let core = cores.get_mut(pointer)?;
-        core.demand.ranges.insert(id, range);
-        core.demand_changed();
+        cores.want(pointer, |demand| _ = demand.ranges.insert(id, range))?;
         drop(cores);
         Ok(Self {
             shared,
@@ -95,7 +93,8 @@ impl<'a, E: Env> Wanted<'a, E> {
         pointer: CorePointer,
         index: u64,
     ) -> Result<Self, CoreError> {
-        shared.lock().get_mut(pointer)?.want(index, true);
+        let register = |demand: &mut Demand| *demand.blocks.entry(index).or_default() += 1;
+        shared.lock().want(pointer, register)?;
         Ok(Self {
             shared,
             pointer,
@@ -107,7 +106,7 @@ impl<'a, E: Env> Wanted<'a, E> {
 impl<E: Env> Drop for Wanted<'_, E> {
     fn drop(&mut self) {
         if let Some(core) = self.shared.lock().open.get_mut(&self.pointer) {
-            core.want(self.index, false);
+            core.unwant(self.index);
         }
     }
 }

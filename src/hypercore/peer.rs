@@ -234,6 +234,22 @@ impl<E: Env> Core<E> {
         Ok(())
     }
 
+    /// How often the core was let go; none while a session uses it.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub(crate) fn unused_since(&self) -> Result<Option<u64>, CoreError> {
+        self.look(|core, _| Ok((!core.is_used()).then_some(core.let_go)))
+    }
+
+    /// How often the core was let go.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub(crate) fn times_let_go(&self) -> Result<u64, CoreError> {
+        self.look(|core, _| Ok(core.let_go))
+    }
+
     /// Whether what peers have beyond a core is taken over.
     ///
     /// # Errors

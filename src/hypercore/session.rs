@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::authority::Authority;
 use super::change::Place;
-use super::cores::{Cores, DownloadRange, OpenCore};
+use super::cores::{Cores, Demand, DownloadRange, OpenCore};
 use super::corestore::Shared;
 use super::download::{Download, Wanted};
 use super::encryption::{BlockCipher, CoreCipher};
@@ -37,6 +37,8 @@ pub struct SessionOptions {
     pub is_read_only: bool,
     /// Only one exclusive session of a core is open at a time; others wait in order. Not for read-only ones.
     pub is_exclusive: bool,
+    /// The session only serves peers: the core is let go when all others are closed.
+    pub is_serving: bool,
     /// How blocks are encrypted.
     pub encryption: Option<Encryption>,
 }
@@ -88,7 +90,7 @@ impl Ticket {
         let id = cores.next_session;
         cores.next_session += 1;
         let core = cores.get_mut(pointer)?;
-        let is_first = core.sessions.is_empty();
+        let is_first = !core.is_used();
         core.sessions.insert(id);
         if options.is_exclusive && !options.is_read_only {
             core.exclusive.push_back(id);
@@ -99,7 +101,9 @@ impl Ticket {
             key: *core.key(),
             discovery_key: core.discovery_key,
         };
-        if is_first {
+        if options.is_serving {
+            core.serving.insert(id);
+        } else if is_first {
             cores.openings.send_modify(|count| *count = count.wrapping_add(1));
         }
         Ok(ticket)
@@ -586,10 +590,15 @@ impl<E: Env> Core<E> {
         if !core.sessions.remove(&self.id) {
             return;
         }
+        let served = core.serving.remove(&self.id);
         core.exclusive.retain(|id| *id != self.id);
         core.bump();
         if core.sessions.is_empty() {
             cores.open.remove(&self.pointer);
+        } else if !served && !core.is_used() && core.demand == Demand::default() {
+            core.let_go += 1;
+            cores.let_go += 1;
+            cores.openings.send_modify(|count| *count = count.wrapping_add(1));
         }
     }
 }

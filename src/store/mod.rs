@@ -34,7 +34,7 @@ pub use batch::{Batch, Op};
 pub use error::{Damage, StoreError};
 pub use key::{CorePointer, DataPointer, Key};
 pub use memory::MemoryEngine;
-pub use owner::{Owner, StoreHandle, Task};
+pub use owner::{Housekeeping, Owner, StoreHandle, Task};
 #[cfg(feature = "redb")]
 pub use redb::RedbEngine;
 pub use seglog::{Seglog, salvage, verify};

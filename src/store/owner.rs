@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Batch, Drawn, Engine, Key, Recovered, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
-use crate::env::{Entropy as _, Env, Planted, Sights, Slip, Spawn as _, Worker, knob};
+use crate::env::{Entropy as _, Env, Planted, Point, Sights, Slip, Spawn as _, TraceEvent, Worker, knob};
 
 /// A store that many share. Clones are handles to the same one; the last one that goes ends its owner.
 ///
@@ -49,26 +49,59 @@ struct Shared {
     over: AtomicBool,
     limits: Limits,
     planted: Planted,
-    /// Tells a simulator of the points that the store passed.
-    report: Option<Report>,
+    /// Tells the world of the points that the store passed.
+    report: Report,
+    checkpoints: AtomicU64,
+    compactions: AtomicU64,
     recovered: Recovered,
 }
 
 impl Shared {
     fn report(&self) {
-        if let Some(report) = &self.report {
-            let sights = locked(&self.store).as_mut().map(|store| store.take_sights());
-            report(sights.unwrap_or_default());
+        let sights = locked(&self.store).as_mut().map(|store| store.take_sights());
+        let sights = sights.unwrap_or_default();
+        if sights.is_empty() {
+            return;
         }
+        let count = |counter: &AtomicU64, point| {
+            let is_so = u64::from(sights.has(point));
+            counter.fetch_add(is_so, Ordering::Relaxed) + is_so
+        };
+        let work = Housekeeping {
+            checkpoints: count(&self.checkpoints, Point::IndexWritten),
+            compactions: count(&self.compactions, Point::CompactionRan),
+        };
+        (self.report)(sights, work);
     }
 }
 
-type Report = Box<dyn Fn(Sights) + Send + Sync>;
+type Report = Box<dyn Fn(Sights, Housekeeping) + Send + Sync>;
 
-/// None outside of simulations.
-fn reporter<E: Env>(env: &E) -> Option<Report> {
-    let env = E::SIM.then(|| env.clone())?;
-    Some(Box::new(move |sights| sights.report(&env)))
+/// How often a store did what nobody asked for, since its opening.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Housekeeping {
+    /// Checkpoints of the index, each with all that was written since the one before.
+    pub checkpoints: u64,
+    /// Times that what was wanted of a segment was moved to the end.
+    pub compactions: u64,
+}
+
+fn reporter<E: Env>(env: &E) -> Report {
+    let env = env.clone();
+    Box::new(move |sights, work| {
+        sights.report(&env);
+        if sights.has(Point::IndexWritten) {
+            env.trace(|| TraceEvent::Checkpoint {
+                count: work.checkpoints,
+            });
+        }
+        if sights.has(Point::CompactionRan) {
+            env.trace(|| TraceEvent::Compaction {
+                count: work.compactions,
+            });
+        }
+    })
 }
 
 /// Portions of what is done unasked.
@@ -148,15 +181,10 @@ impl StoreHandle {
     /// Shares a store; someone must drive the owner.
     #[must_use]
     pub fn new(store: Box<dyn Store>) -> (Self, Owner) {
-        Self::with_limits(store, Limits::default(), Planted::default(), None)
+        Self::with_limits(store, Limits::default(), Planted::default(), Box::new(|_, _| {}))
     }
 
-    fn with_limits(
-        store: Box<dyn Store>,
-        limits: Limits,
-        planted: Planted,
-        report: Option<Report>,
-    ) -> (Self, Owner) {
+    fn with_limits(store: Box<dyn Store>, limits: Limits, planted: Planted, report: Report) -> (Self, Owner) {
         let shared = Arc::new(Shared {
             durable: AtomicU64::new(store.durable().0),
             recovered: store.recovered().clone(),
@@ -168,6 +196,8 @@ impl StoreHandle {
             limits,
             planted,
             report,
+            checkpoints: AtomicU64::new(0),
+            compactions: AtomicU64::new(0),
         });
         let handle = Self {
             _alive: Arc::new(Alive(shared.clone())),
@@ -260,6 +290,15 @@ impl StoreHandle {
     #[must_use]
     pub fn recovered(&self) -> &Recovered {
         &self.shared.recovered
+    }
+
+    /// How often the store did what nobody asked for.
+    #[must_use]
+    pub fn housekeeping(&self) -> Housekeeping {
+        Housekeeping {
+            checkpoints: self.shared.checkpoints.load(Ordering::Relaxed),
+            compactions: self.shared.compactions.load(Ordering::Relaxed),
+        }
     }
 
     /// The last commit that survives power loss.

@@ -71,10 +71,7 @@ fn a_database_is_opened_twice_on_clones_of_a_store() {
 #[test]
 fn settings_that_make_no_sense_are_refused_at_opening() {
     run(async |env| {
-        let settings = Settings {
-            append_values_max: 5000,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.append_values_max = 5000);
         let store = memory_store(env).await;
         let refused = Autobee::builder(store.clone()).settings(settings).open().await;
         let refused = refused.unwrap_err();

@@ -19,10 +19,7 @@ fn pair() -> KeyPair {
 }
 
 async fn builder(directory: &Directory, join: &Db) -> Builder<NativeEnv> {
-    let settings = Settings {
-        read_wait_ms: 300,
-        ..Settings::default()
-    };
+    let settings = Settings::with(|settings| settings.read_wait_ms = 300);
     Autobee::builder(Corestore::open_default(directory.env()).await.unwrap())
         .apply(Contract)
         .key(join.key())

@@ -51,11 +51,10 @@ fn run<T>(test: impl AsyncFnOnce(&MemoryEnv) -> T) -> T {
 }
 
 fn settings() -> Settings {
-    Settings {
-        window_batches: 4,
-        drain_applies_max: 3,
-        ..Settings::default()
-    }
+    Settings::with(|settings| {
+        settings.window_batches = 4;
+        settings.drain_applies_max = 3;
+    })
 }
 
 async fn open(env: &MemoryEnv, version: u64) -> Db {

@@ -199,10 +199,7 @@ fn appends_that_start_together_take_their_turns() {
 #[test]
 fn an_append_that_nobody_waits_for_any_more_is_written() {
     run(async |env| {
-        let settings = Settings {
-            drain_applies_max: 1,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.drain_applies_max = 1);
         let a = open(&env, None).await;
         let x = open_with(&env.sibling(2), Some(&a), &settings).await;
         connect(&[&a, &x]);
@@ -277,10 +274,7 @@ fn a_log_that_cannot_be_written_stops_the_database() {
         let x_env = env.sibling(2);
         let a = open(&env, None).await;
         let store = Corestore::open_default(x_env.clone()).await.unwrap();
-        let settings = Settings {
-            drain_applies_max: 1,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.drain_applies_max = 1);
         let x = Autobee::builder(store.clone()).apply(Contract).key(a.key());
         let x = x.settings(settings).open().await.unwrap();
         connect(&[&a, &x]);
@@ -313,10 +307,7 @@ fn a_log_that_cannot_be_written_stops_the_database() {
 #[test]
 fn a_value_that_no_block_can_hold_is_refused_before_it_is_in_the_order() {
     run(async |env| {
-        let settings = Settings {
-            value_bytes_max: 1 << 30,
-            ..Settings::default()
-        };
+        let settings = Settings::with(|settings| settings.value_bytes_max = 1 << 30);
         let db = open_with(&env, None, &settings).await;
         let error = db.append(vec![0; 16 << 20]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");

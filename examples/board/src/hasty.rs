@@ -1,6 +1,6 @@
 //! The merge with a mistake: it looks for a card only where it is to go.
 
-use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
+use autobee::{Apply, ApplyError, ApplyView, Entry, Host};
 
 use super::{Op, place, put};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
+use autobee::{Apply, ApplyError, ApplyView, Entry, Host};
 
 use super::{List, Op, put};
 

@@ -8,7 +8,7 @@
 mod hasty;
 mod indexed;
 
-use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
+use autobee::{Apply, ApplyError, ApplyView, Entry, Host};
 
 pub use hasty::Hasty;
 pub use indexed::Indexed;

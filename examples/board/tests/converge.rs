@@ -8,7 +8,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use autobee::apply::Apply;
+use autobee::Apply;
 use autobee_board::{Board, Hasty, Indexed, List, Op};
 use autobee_sim::{Check, Faults, View, check};
 use proptest::prelude::*;

@@ -94,7 +94,7 @@ fn running(moment: &Moment<'_>, replica: &ReplicaLook, look: &Look) -> Option<St
 
 /// Who may be connected with a replica.
 fn peers(moment: &Moment<'_>) -> usize {
-    moment.replicas.len() + moment.claims.outsiders
+    moment.replicas.len() + moment.claims.hostile + moment.claims.readers
 }
 
 /// What is held for peers, and because of them.

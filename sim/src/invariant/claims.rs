@@ -33,8 +33,10 @@ pub struct Claims {
     pub paused: BTreeSet<usize>,
     /// Replicas whose disk fails, fills up or lies for a while.
     pub unsound: BTreeSet<usize>,
-    /// How many hostile peers and readers there are.
-    pub outsiders: usize,
+    /// How many hostile peers there are.
+    pub hostile: usize,
+    /// How many readers there are.
+    pub readers: usize,
     /// Replicas that never come back.
     pub lost: BTreeSet<usize>,
     /// Replicas that reach each other in the end.
@@ -111,7 +113,8 @@ impl Claims {
                 _ => {}
             }
         }
-        claims.outsiders = scenario.hostile.len() + scenario.reader.len();
+        claims.hostile = scenario.hostile.len();
+        claims.readers = scenario.reader.len();
         for (number, hostile) in scenario.hostile.iter().enumerate() {
             let own = hostile.forks_itself().then_some(scenario.replicas + number);
             claims.forking.extend(hostile.may_fork().or(own));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use autobee::crypto::CoreKey;
 use autobee::db::{Event, Outcome, ViewEvent};
 use autobee::wire::{Length, Link};
 use bytes::Bytes;
@@ -17,6 +18,8 @@ pub struct Seen {
     pub is_writable: Option<bool>,
     /// Own entries of which the events said last that they wait, by the length of the log with them.
     pub waiting: BTreeSet<Length>,
+    /// Writers of whom it was told that their view is another one behind a batch, with the key.
+    pub diverged: Vec<(CoreKey, Length, Bytes)>,
     /// What was told and cannot be.
     pub contradictions: Vec<String>,
 }
@@ -75,6 +78,9 @@ impl Seen {
                 Outcome::Waiting { .. } => _ = self.waiting.insert(*length),
                 Outcome::Applied | Outcome::Rejected(_) => _ = self.waiting.remove(length),
             },
+            Event::Diverged { writer, length, key } => {
+                self.diverged.push((*writer, *length, key.clone()));
+            }
             Event::Missed(_) => {
                 (self.head, self.is_writable) = (None, None);
                 self.waiting.clear();

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use autobee::crypto::CoreKey;
 use autobee::wire::Link;
 use bytes::Bytes;
 
@@ -29,6 +30,18 @@ impl Invariant for ToldTruth {
             }
             if let Some(what) = status(moment, look) {
                 return fail(what);
+            }
+            let blamed = look
+                .seen
+                .diverged
+                .iter()
+                .find(|(writer, ..)| is_honest(moment, writer));
+            if let Some((writer, length, key)) = blamed {
+                return fail(format!(
+                    "it was told that the view of {} is another one at {key:?}, behind its block {}",
+                    moment.name_of(writer),
+                    length.0
+                ));
             }
             if let Some((head, told)) = &look.seen.view
                 && *head == look.view_head
@@ -122,6 +135,16 @@ impl Invariant for ToldTruth {
     fn counts(&self) -> Vec<(&'static str, u64)> {
         vec![("watched views", self.views)]
     }
+}
+
+/// True when what a writer says of its view is what its program found: all replicas have the same apply.
+fn is_honest(moment: &Moment<'_>, writer: &CoreKey) -> bool {
+    let claims = &moment.claims;
+    let is_forged = |replica: usize| claims.forged.contains(&replica) || claims.forking.contains(&replica);
+    let mut open = moment.open();
+    let owner = open.find(|(_, look)| look.local == *writer);
+    let is_known = claims.hostile == 0 && claims.forged.is_empty();
+    !claims.may_disagree && owner.map_or(is_known, |(owner, _)| !is_forged(owner.replica))
 }
 
 /// What `status()` says and other calls say otherwise.

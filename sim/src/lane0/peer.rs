@@ -332,7 +332,8 @@ impl Peer {
                     | Effect::Download { .. }
                     | Effect::Notify
                     | Effect::Trace(_)
-                    | Effect::Ask(_) => {}
+                    | Effect::Ask(_)
+                    | Effect::Compare(_) => {}
                 }
             }
         }

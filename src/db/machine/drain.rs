@@ -195,7 +195,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     fn look(&mut self) {
         self.sights.add(self.engine.take_sights());
         if self.is_traced {
-            self.news.notice_members(&self.engine, &mut self.sights);
+            let events = self.news.notice_members(&self.engine, &mut self.sights);
+            self.effects.extend(events.into_iter().map(Effect::Trace));
         }
     }
 

@@ -11,7 +11,7 @@ use super::news::Heard;
 use super::record::{Write, Written};
 use crate::crypto::CoreKey;
 use crate::db::Event;
-use crate::engine::MissingBlock;
+use crate::engine::{Claim, MissingBlock};
 use crate::env::{Mono, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::CoreError;
@@ -108,6 +108,13 @@ pub enum Input<L> {
         /// Why.
         error: Error,
     },
+    /// A claim was compared, as [`Effect::Compare`] asked.
+    Compared {
+        /// The batch with the claim, by its last block.
+        batch: Link,
+        /// A key of which the views have another value; none when there is none, or nothing can be said.
+        key: Option<Bytes>,
+    },
     /// A first listener comes, who knows this.
     Listen(Heard),
     /// Something failed for which nobody waits.
@@ -147,6 +154,8 @@ pub enum Effect<L> {
     },
     /// Ask peers for a block of a tree until it is here: [`Input::Found`], and drain.
     Ask(MissingBlock),
+    /// Compare what another writer says of its view with the own one, and say [`Input::Compared`].
+    Compare(Box<Claim>),
     /// Write these bytes in one commit, and say [`Input::Written`] before anything else.
     Write(Write),
     /// Make a commit durable for which nobody waits.

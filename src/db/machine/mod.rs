@@ -17,6 +17,7 @@
 //!
 //! The same inputs at the same times give the same effects. `sim::lane0` steps several machines by hand.
 
+mod compare;
 mod drain;
 mod effect;
 mod fetch;
@@ -62,6 +63,7 @@ use crate::hypercore::CoreError;
 use crate::replication::wakeup::TopicPeer;
 use crate::store::Seq;
 use crate::wire::{Length, Timestamp};
+use compare::Compare;
 use drain::Writing;
 use fetch::View;
 use gather::{Fed, Gather};
@@ -107,6 +109,7 @@ pub struct Machine<C, L: StoredLog> {
     released: BTreeSet<CoreKey>,
     stranger_bytes_max: u64,
     gather: Gather,
+    compare: Compare,
     news: News,
     /// The earliest time of day for which an entry waits.
     alarm: Option<Timestamp>,
@@ -160,6 +163,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             released: BTreeSet::new(),
             stranger_bytes_max: settings.stranger_bytes_max,
             gather: Gather::new(settings.heal_gather, planted),
+            compare: Compare::new(Duration::from_millis(settings.compare_ms)),
             alarm: None,
             is_alarm_spent: false,
             awaited: None,
@@ -253,6 +257,16 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     self.failed("a block that apply waits for", &error);
                 }
             }
+            Input::Compared { batch, key } => {
+                self.compare.over();
+                self.sights.note(Point::ViewCompared);
+                if let Some(key) = key {
+                    self.sights.note(Point::ViewDiverged);
+                    let (writer, length) = (batch.key, batch.length);
+                    self.effects
+                        .push(Effect::Tell(Event::Diverged { writer, length, key }));
+                }
+            }
             Input::Listen(heard) => self.news.listen(heard),
             Input::Failed { what, error } => self.failed(what, &error),
             Input::Broken(reason) => {
@@ -266,6 +280,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 self.is_closed = true;
                 self.logs.clear();
             }
+        }
+        if self.writing.is_none() && !self.is_closed {
+            if let Some(claim) = self.engine.take_claim() {
+                self.compare.add(claim, now.mono);
+            }
+            let claim = self.compare.begin(now.mono);
+            self.effects.extend(claim.map(Effect::Compare));
         }
         self.arm(now);
         std::mem::take(&mut self.effects)
@@ -529,6 +550,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.gather.wake_at(),
             self.wanted.wake_at(),
             self.turns.wake_at(),
+            self.compare.wake_at(),
             alarm,
         ];
         let Some(at) = waits.into_iter().flatten().min() else {

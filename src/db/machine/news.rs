@@ -1,4 +1,4 @@
-//! What listeners are told, and what a simulator is told of members.
+//! What listeners are told, and what the trace is told of members.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +8,23 @@ use crate::crypto::{CoreKey, Verify};
 use crate::db::Event;
 use crate::engine::Engine;
 use crate::engine::system::System;
-use crate::env::{Planted, Point, Sights, Slip};
+use crate::env::{Planted, Point, Sights, Slip, TraceEvent};
 use crate::wire::Link;
 
 /// What listeners were told, to see what is news.
 pub(super) struct News {
     told: Heard,
     is_stopped: bool,
-    /// Members of now, and of before: for a simulator.
+    /// Members of now, and of before: for the trace.
     members: BTreeSet<CoreKey>,
     former: BTreeSet<CoreKey>,
+    /// Records of the membership at the last look at members.
+    records: usize,
 }
+
+/// Up to so many records each portion looks at all members. With more that would cost more than the portion does, and it is
+/// done when there are more or fewer records.
+const RECORDS_FEW: usize = 64;
 
 /// What a listener knows.
 #[derive(Debug, Clone)]
@@ -53,6 +59,7 @@ impl News {
             is_stopped: false,
             members: BTreeSet::new(),
             former: BTreeSet::new(),
+            records: 0,
         }
     }
 
@@ -107,19 +114,31 @@ impl News {
     }
 
     /// What became of members since the last call.
-    pub(super) fn notice_members<V: Verify>(&mut self, engine: &Engine<V>, sights: &mut Sights) {
+    pub(super) fn notice_members<V: Verify>(
+        &mut self,
+        engine: &Engine<V>,
+        sights: &mut Sights,
+    ) -> Vec<TraceEvent> {
+        let mut events = Vec::new();
+        let before = std::mem::replace(&mut self.records, engine.system().writers());
+        if self.records > RECORDS_FEW && self.records == before {
+            return events;
+        }
         let now = members(engine.system());
         for key in now.difference(&self.members) {
             sights.note(Point::MemberAdded);
             sights.note_if(Point::MemberReturned, self.former.remove(key));
+            events.push(TraceEvent::WriterAdded { core: *key });
         }
         for key in self.members.difference(&now) {
             sights.note(Point::MemberRemoved);
             self.former.insert(*key);
+            events.push(TraceEvent::WriterRemoved { core: *key });
         }
         self.members = now;
         let wrote = |key: &CoreKey| engine.system().length(key) < engine.fed_from(key);
         sights.note_if(Point::RemovedWrote, self.former.iter().any(wrote));
+        events
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Shared, failure, told};
 use crate::db::machine::Input;
 use crate::db::{Update, View};
 use crate::engine::panic_words;
-use crate::env::{Env, Slip, Spawn as _, watch};
+use crate::env::{Env, Slip, Spawn as _, TraceSpan, watch};
 use crate::error::Error;
 
 impl<E: Env> Shared<E> {
@@ -17,7 +17,7 @@ impl<E: Env> Shared<E> {
     pub(in crate::db) async fn drain(self: &Arc<Self>) -> Result<(), Error> {
         self.check_entry()?;
         let running = Running::new(&self.draining);
-        let drained = self.drain_portions().await;
+        let drained = E::in_span(TraceSpan::Drain, self.drain_portions()).await;
         {
             let mut machine = self.door.enter().await;
             let failure = drained.as_ref().err().and_then(failure);

@@ -12,6 +12,7 @@ mod timer;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -22,9 +23,10 @@ use super::machine::{
     Effect, Input, Machine, Now, Parts, Published, StoredLog as _, TreeRecord, Write, Written,
 };
 use super::own_log::Unconfirmed;
+use super::stats::Counters;
 use super::trees::DatabaseTrees;
 use super::update::{UpdateHook, Updates};
-use super::{Event, Session, Settings};
+use super::{Event, Session, Settings, Stats};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::Engine;
 use crate::engine::encryption::DatabaseKeys;
@@ -74,6 +76,7 @@ pub(super) struct Shared<E: Env> {
     /// Drains that run.
     draining: watch::Sender<usize>,
     updates: Updates,
+    pub(super) counters: Counters,
 }
 
 /// What carrying out effects came to.
@@ -114,7 +117,7 @@ impl<E: Env> Shared<E> {
             strangers_waiting_max: Some(knob::STRANGERS_WAITING.size(&env, super::machine::WAITING_MAX)),
             is_unconfirmed: unconfirmed.is_some(),
             planted: store.planted(),
-            is_traced: E::SIM,
+            is_traced: E::TRACED,
         };
         let machine = Machine::new(parts, &settings);
         let replication = Replication::new(&env, &store, sessions);
@@ -135,6 +138,7 @@ impl<E: Env> Shared<E> {
             timer: watch::Sender::new(Timer::Idle),
             draining: watch::Sender::new(0),
             updates,
+            counters: Counters::default(),
             env,
             store,
         })
@@ -202,6 +206,28 @@ impl<E: Env> Shared<E> {
         Ok(session)
     }
 
+    /// Counts since the opening.
+    pub(super) fn stats(&self) -> Stats {
+        let engine = self.read().stats;
+        let sessions = self.replication.counts();
+        let store = self.store.housekeeping();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            appended_blocks: read(&self.counters.appended_blocks),
+            appended_bytes: read(&self.counters.appended_bytes),
+            received_blocks: sessions.received_blocks,
+            received_bytes: sessions.received_bytes,
+            sent_blocks: sessions.sent_blocks,
+            sent_bytes: sessions.sent_bytes,
+            connections_opened: sessions.opened,
+            connections_closed: sessions.closed,
+            checkpoints: store.checkpoints,
+            compactions: store.compactions,
+            errors: read(&self.counters.errors),
+            ..Stats::from(engine)
+        }
+    }
+
     pub(super) fn discovery_key(&self) -> DiscoveryKey {
         discovery_key(&self.key)
     }
@@ -240,6 +266,8 @@ impl<E: Env> Shared<E> {
         if self.closing.send_replace(true) {
             return Ok(());
         }
+        self.env
+            .trace(|| TraceEvent::DatabaseClosed { local: self.local });
         self.replication.close();
         self.timer.send_replace(Timer::Over);
         self.notify();
@@ -349,6 +377,10 @@ impl<E: Env> Shared<E> {
                 let asking = tasks::await_block(Arc::downgrade(self), missing);
                 self.env.spawn().spawn("await a block", asking);
             }
+            Effect::Compare(claim) => {
+                let comparing = tasks::compare(Arc::downgrade(self), claim);
+                self.env.spawn().spawn("compare views", comparing);
+            }
             Effect::Write(write) => {
                 let written = self.commit(machine, write);
                 return Some(Input::Written(written.map_err(Into::into)));
@@ -368,7 +400,12 @@ impl<E: Env> Shared<E> {
                 });
             }
             Effect::Notify => self.notify(),
-            Effect::Tell(event) => self.door.tell(event),
+            Effect::Tell(event) => {
+                if matches!(event, Event::Error { .. }) {
+                    self.counters.errors.fetch_add(1, Ordering::Relaxed);
+                }
+                self.door.tell(event);
+            }
             Effect::Trace(event) => self.env.trace(|| event),
         }
         None

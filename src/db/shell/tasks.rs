@@ -8,7 +8,7 @@ use crate::crypto::CoreKey;
 use crate::db::Session;
 use crate::db::machine::Input;
 use crate::db::view::Source as _;
-use crate::engine::MissingBlock;
+use crate::engine::{Claim, MissingBlock};
 use crate::env::{Clock as _, Env, Slip, Spawn as _, watch};
 use crate::error::Error;
 use crate::hypercore::CoreError;
@@ -164,4 +164,17 @@ pub(super) async fn await_block<E: Env>(shared: Weak<Shared<E>>, block: MissingB
     if done.drains {
         told(Box::pin(shared.drain()).await, &shared.env);
     }
+}
+
+/// Compares the own view with what another writer says of its own.
+pub(super) async fn compare<E: Env>(shared: Weak<Shared<E>>, claim: Box<Claim>) {
+    let peers = {
+        let Some(shared) = shared.upgrade() else { return };
+        shared.trees.peers()
+    };
+    let key = peers.compare(&claim).await;
+    let Some(shared) = shared.upgrade() else { return };
+    let mut machine = shared.door.enter().await;
+    let batch = claim.batch;
+    shared.step(&mut machine, Input::Compared { batch, key });
 }

@@ -7,6 +7,8 @@ mod clock;
 mod disk;
 mod network;
 mod tasks;
+#[cfg(feature = "tracing")]
+mod tracing;
 
 use std::io;
 use std::path::Path;
@@ -18,6 +20,8 @@ pub use network::{NativeListener, NativeNetwork, NativeStream};
 pub use tasks::NativeTasks;
 
 use super::{Disk, Entropy, Env};
+#[cfg(feature = "tracing")]
+use super::{TraceEvent, TraceSpan};
 use crate::crypto::Ed25519;
 
 /// The real world: clocks of this machine, files in one directory, TCP streams, tokio tasks, Ed25519.
@@ -34,6 +38,17 @@ use crate::crypto::Ed25519;
 /// # std::fs::remove_dir_all(&directory)
 /// # }
 /// ```
+///
+/// With the feature `tracing`, which comes with `tokio`, what happens in a database goes to the subscriber of the crate
+/// `tracing`, with these targets:
+///
+/// | target | events |
+/// | --- | --- |
+/// | `autobee::database` | opened and closed, writers, applying: `INFO`, portions and undos `DEBUG`, appends and blocks `TRACE` |
+/// | `autobee::session` | connected and closed `INFO`, channels `DEBUG`, faults of a peer `WARN`; in the span `session` |
+/// | `autobee::store` | checkpoints and compactions `DEBUG`, a store that takes nothing more `ERROR` |
+///
+/// What happens while entries are ordered and applied is in the span `drain`.
 #[derive(Debug, Clone)]
 pub struct NativeEnv {
     clock: NativeClock,
@@ -61,6 +76,7 @@ impl NativeEnv {
 
 impl Env for NativeEnv {
     const SIM: bool = false;
+    const TRACED: bool = cfg!(feature = "tracing");
     type Clock = NativeClock;
     type Network = NativeNetwork;
     type Entropy = NativeEntropy;
@@ -89,6 +105,18 @@ impl Env for NativeEnv {
 
     fn disk(&self) -> Arc<dyn Disk> {
         Arc::new(self.disk.clone())
+    }
+
+    #[cfg(feature = "tracing")]
+    fn trace(&self, event: impl FnOnce() -> TraceEvent) {
+        if tracing::is_on() {
+            tracing::emit(&event());
+        }
+    }
+
+    #[cfg(feature = "tracing")]
+    fn in_span<F: Future + Send>(span: TraceSpan, future: F) -> impl Future<Output = F::Output> + Send {
+        tracing::within(span, future)
     }
 }
 

@@ -141,6 +141,17 @@ impl<E: Env> SharedCore<E> {
         self.lock().replicator.evidence().cloned()
     }
 
+    /// How often the core was let go here.
+    pub(super) fn times_let_go(&self) -> u64 {
+        self.lock().core.times_let_go().unwrap_or_default()
+    }
+
+    /// True when the core was let go since it was `before` times, and nobody took it up again.
+    pub(super) fn is_let_go(&self, before: u64) -> bool {
+        let unused = self.lock().core.unused_since().ok().flatten();
+        unused.is_some_and(|times| times > before)
+    }
+
     /// After messages were received: others may have something to send now.
     pub(super) fn settle(&self) {
         let mut state = self.lock();

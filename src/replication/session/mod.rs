@@ -8,6 +8,7 @@
 //! Source: spec/replication.md 12 (`corestore` and `hypercore`, `replicate`).
 
 mod core;
+mod counts;
 mod driver;
 mod end;
 mod mailbox;
@@ -17,6 +18,7 @@ mod topic;
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::counts::Counts;
 pub use self::end::{End, Misbehaviour};
 use self::mailbox::Mailbox;
 pub use self::replication::{Admit, Replication, SessionSettings};

@@ -12,12 +12,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::core::SharedCore;
+use super::counts::{Counters, Counts, add};
 use super::driver::{Driver, UNFINISHED_BYTES};
 use super::mailbox::Mailbox;
 use super::topic::{SharedTopic, Wakeup};
 use super::{End, Progress, Session};
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey, Seed, discovery_key};
-use crate::env::{Clock as _, Entropy as _, Env, Mono, Slip, Spawn as _, knob, watch};
+use crate::env::{Clock as _, Entropy as _, Env, Mono, Slip, Spawn as _, TraceSpan, knob, watch};
 use crate::hypercore::{CoreError, CoreOptions, Corestore};
 use crate::replication::Role;
 use crate::replication::connection::{Connection, ConnectionSettings};
@@ -143,6 +144,7 @@ pub(super) struct Hub<E: Env> {
     pub(super) settings: SessionSettings,
     identity: Seed,
     next_peer: AtomicU64,
+    pub(super) counters: Counters,
     state: Mutex<State<E>>,
     /// Ends the attendant with the hub.
     _alive: watch::Sender<()>,
@@ -179,6 +181,7 @@ impl<E: Env> Replication<E> {
             settings,
             identity,
             next_peer: AtomicU64::new(0),
+            counters: Counters::default(),
             state: Mutex::new(State {
                 cores: BTreeMap::new(),
                 topics: BTreeMap::new(),
@@ -230,10 +233,17 @@ impl<E: Env> Replication<E> {
             blame: blame.subscribe(),
         };
         let driver = Driver::new(Arc::clone(hub), number, connection, mailbox, progress, blame);
-        hub.env
-            .spawn()
-            .spawn("session", driver.run(Box::pin(stream), ended));
+        add(&hub.counters.opened, 1);
+        let span = TraceSpan::Session { session: number };
+        let running = E::in_span(span, driver.run(Box::pin(stream), ended));
+        hub.env.spawn().spawn("session", running);
         session
+    }
+
+    /// What all sessions did up to now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.hub.counters.read()
     }
 
     /// Takes part in a wakeup topic, on all sessions.
@@ -271,7 +281,9 @@ impl<E: Env> Hub<E> {
         if let Some(core) = self.lock().find(&name) {
             return Ok(Some(core));
         }
-        let session = match self.store.get(CoreOptions::discovery_key(name)).await {
+        let mut options = CoreOptions::discovery_key(name);
+        options.session.is_serving = true;
+        let session = match self.store.get(options).await {
             Ok(session) => session,
             Err(CoreError::Unknown | CoreError::Signatures { .. } | CoreError::Closed) => return Ok(None),
             Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use super::super::topic::{SharedTopic, Standing};
 use super::super::{End, Misbehaviour};
 use super::{Driver, Joined, JoinedTopic};
 use crate::crypto::{CoreKey, DiscoveryKey};
-use crate::env::Env;
+use crate::env::{Env, Point};
 use crate::hypercore::CoreError;
 use crate::replication::capability;
 use crate::replication::message::{Handshake, Message, PROTOCOL};
@@ -25,8 +25,46 @@ impl<E: Env> Driver<E> {
         for topic in self.hub.topics() {
             self.join_topic(&topic);
         }
+        self.leave_let_go();
+        self.join_parted().await?;
         for name in self.hub.store.open_cores() {
             if !self.offered.contains(&name) && !self.banned.contains(&name) {
+                self.join(name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the channels of cores that nobody uses here any more. A peer that still wants such a core asks for it again,
+    /// and is served what is stored.
+    fn leave_let_go(&mut self) {
+        let let_go = self.hub.store.let_go();
+        if std::mem::replace(&mut self.let_go, let_go) == let_go {
+            return;
+        }
+        let is_let_go = |joined: &Joined<E>| joined.core.is_let_go(joined.let_go);
+        let channels: Vec<Channel> = self
+            .channels
+            .iter()
+            .filter_map(|(channel, joined)| is_let_go(joined).then_some(*channel))
+            .collect();
+        for channel in channels {
+            if let Some(joined) = self.channels.get(&channel) {
+                self.offered.remove(&joined.core.discovery_key);
+            }
+            self.hub.env.sometimes(Point::ChannelLetGo, true);
+            self.leave(channel);
+        }
+    }
+
+    /// Opens the channels again that the peer left, of cores of which something is wanted here.
+    pub(super) async fn join_parted(&mut self) -> Result<(), End> {
+        if self.parted.is_empty() {
+            return Ok(());
+        }
+        for name in self.hub.store.wanted_cores() {
+            if self.parted.remove(&name) && !self.banned.contains(&name) {
+                self.hub.env.sometimes(Point::ChannelAskedAgain, true);
                 self.join(name).await?;
             }
         }
@@ -59,8 +97,15 @@ impl<E: Env> Driver<E> {
         });
         let Ok(channel) = opened else { return Ok(false) };
         self.offered.insert(name);
+        self.parted.remove(&name);
         self.tell_topics(core.key, Standing::Pending);
-        self.channels.insert(channel, Joined { core, peer: None });
+        let let_go = core.times_let_go();
+        let joined = Joined {
+            core,
+            peer: None,
+            let_go,
+        };
+        self.channels.insert(channel, joined);
         Ok(true)
     }
 

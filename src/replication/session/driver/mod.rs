@@ -16,6 +16,7 @@ mod room;
 use self::room::Room;
 
 use super::core::SharedCore;
+use super::counts::add;
 use super::mailbox::{Mail, Mailbox, Why};
 use super::replication::Hub;
 use super::topic::{SharedTopic, Standing};
@@ -48,6 +49,8 @@ pub(super) struct Driver<E: Env> {
     topics: BTreeMap<Channel, JoinedTopic>,
     /// Cores that were offered to the peer. It will ask itself when it wants those that it rejected.
     offered: BTreeSet<DiscoveryKey>,
+    /// Cores whose channel the peer left. It is asked again when something of them is wanted here.
+    parted: BTreeSet<DiscoveryKey>,
     /// Cores about which the peer told us nonsense.
     banned: BTreeSet<DiscoveryKey>,
     due: VecDeque<PeerId>,
@@ -57,6 +60,8 @@ pub(super) struct Driver<E: Env> {
     /// Cores of which messages came.
     touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
     standing: BTreeMap<PeerId, Stand>,
+    /// How often cores of the store had been let go at the last look.
+    let_go: u64,
     /// The hub knows of a frame that has not come to its end.
     is_unfinished: bool,
     /// Memory for the message that is sent next.
@@ -80,6 +85,8 @@ struct Joined<E: Env> {
     core: Arc<SharedCore<E>>,
     /// None until the peer has opened it too.
     peer: Option<PeerId>,
+    /// How often the core had been let go here when the channel was opened.
+    let_go: u64,
 }
 
 /// The channel of a topic.
@@ -118,12 +125,14 @@ impl<E: Env> Driver<E> {
             peers: BTreeMap::new(),
             topics: BTreeMap::new(),
             offered: BTreeSet::new(),
+            parted: BTreeSet::new(),
             banned: BTreeSet::new(),
             due: VecDeque::new(),
             due_topics: BTreeSet::new(),
             held: None,
             touched: BTreeMap::new(),
             standing: BTreeMap::new(),
+            let_go: 0,
             is_unfinished: false,
             encoded: Vec::new(),
             progress,
@@ -155,6 +164,7 @@ impl<E: Env> Driver<E> {
             matches!(end, End::StreamFailed(_)) && !is_silent,
         );
         self.part_all();
+        add(&self.hub.counters.closed, 1);
         if matches!(end, End::Closed | End::PeerEnded) {
             self.farewell(&mut stream).await;
         }
@@ -248,8 +258,14 @@ impl<E: Env> Driver<E> {
                     let Some(joined) = self.channels.remove(&channel) else {
                         continue;
                     };
-                    if self.part(&joined) && !self.banned.contains(&joined.core.discovery_key) {
-                        self.join(joined.core.discovery_key).await?;
+                    let name = joined.core.discovery_key;
+                    let was_open = joined.peer.is_some();
+                    if self.part(&joined) && !self.banned.contains(&name) {
+                        self.join(name).await?;
+                    } else if was_open {
+                        self.parted.insert(name);
+                        self.hub.store.note_parted();
+                        self.join_parted().await?;
                     }
                 }
             }
@@ -279,11 +295,14 @@ impl<E: Env> Driver<E> {
         let Some(Joined {
             core,
             peer: Some(peer),
+            ..
         }) = self.channels.get(&channel)
         else {
             return Ok(());
         };
         self.hub.env.sometimes(Point::DataTogether, data.len() > 1);
+        let blocks = data.iter().filter(|data| data.proof.block.is_some());
+        add(&self.hub.counters.received_blocks, blocks.count() as u64);
         let received = core.receive_data(*peer, data, self.hub.env.clock().now());
         self.survive(channel, received)
     }
@@ -344,6 +363,7 @@ impl<E: Env> Driver<E> {
         let Some(Joined {
             core,
             peer: Some(peer),
+            ..
         }) = self.channels.get(&channel)
         else {
             return Ok(());
@@ -459,6 +479,8 @@ impl<E: Env> Driver<E> {
             for message in pulled.messages {
                 // What does not fit is a block that nobody could ever send: the peer asks others, or gives up.
                 if let Ok(payload) = message.encode_reusing(std::mem::take(&mut self.encoded)) {
+                    let has_block = matches!(&message, Message::Data(data) if data.proof.block.is_some());
+                    add(&self.hub.counters.sent_blocks, u64::from(has_block));
                     let _ = self.connection.send(channel, message.kind(), &payload);
                     self.encoded = payload;
                 }
@@ -520,7 +542,7 @@ impl<E: Env> Driver<E> {
     where
         S: AsyncRead + AsyncWrite,
     {
-        let clock = self.hub.env.clock();
+        let (clock, counters) = (self.hub.env.clock(), &self.hub.counters);
         let Self {
             connection,
             mail,
@@ -536,6 +558,7 @@ impl<E: Env> Driver<E> {
         poll_fn(|context| {
             let wrote = write(stream, connection, context)?;
             now.sent = now.sent.saturating_add(wrote);
+            add(&counters.sent_bytes, wrote);
             let is_due = !due.is_empty() || !due_topics.is_empty();
             let is_room = is_due && connection.is_writable();
             if wrote > 0 && (is_room || !connection.is_readable()) {
@@ -560,6 +583,7 @@ impl<E: Env> Driver<E> {
                 }
                 connection.received(clock.now());
                 now.received = now.received.saturating_add(bytes as u64);
+                add(&counters.received_bytes, bytes as u64);
                 return Poll::Ready(Ok(Woken::Input));
             }
             sleep.as_mut().poll(context).map(|()| Ok(Woken::Time))
