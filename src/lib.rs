@@ -20,6 +20,7 @@
 #![cfg_attr(
     not(feature = "internals"),
     expect(
+        clippy::wrong_self_convention,
         dead_code,
         unreachable_pub,
         unused_imports,
