@@ -8,83 +8,16 @@ use crate::env::{Planted, Slip};
 use crate::wire::{Length, Weight};
 
 use super::base::Base;
+use super::claims::Claims;
 use super::parked::Parked;
 use super::picks::{Picks, Priority};
 use super::timeline::{NodeId, Timeline, Trial};
-use super::{GENESIS_WEIGHT, MAX_OPTIMISTIC_NODES, Replay, Rules, Stats, Suspended, resolve};
+use super::{MAX_OPTIMISTIC_NODES, Replay, Rules, Stats, Suspended, resolve};
 
 impl Rules {
     /// Whether a batch of a stranger is tried at all.
     pub(crate) fn tries(&self, batch: &Batch) -> bool {
         self.optimistic && batch.optimistic && batch.nodes() <= MAX_OPTIMISTIC_NODES
-    }
-}
-
-/// Claims that could count, by writer: the position of the batch among those of its writer, and the weight.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Claims {
-    of: Vec<Vec<(u32, Weight)>>,
-}
-
-impl Claims {
-    pub(super) fn add(&mut self, dag: &Dag, rules: &Rules, id: BatchId) {
-        let batch = dag.batch(id);
-        self.of.resize_with(dag.writers(), Vec::new);
-        let of = &mut self.of[batch.writer_id.index()];
-        if of.last().is_some_and(|(sequence, _)| *sequence >= batch.sequence) {
-            return;
-        }
-        let genesis = batch.writer == rules.bootstrap && batch.first == Length(1);
-        let claimed = batch
-            .claim
-            .filter(|claim| claim.valid && claim.backer.key != batch.writer)
-            .map(|claim| claim.weight);
-        // The creator's first batch lifts its later ones as a claim would.
-        if let Some(weight) = claimed.max(genesis.then_some(GENESIS_WEIGHT)) {
-            of.push((batch.sequence, weight));
-        }
-    }
-
-    /// Forgets those of the writer from batch `stays` on.
-    pub(super) fn truncate(&mut self, writer: WriterId, stays: usize) {
-        if let Some(claims) = self.of.get_mut(writer.index()) {
-            claims.retain(|(sequence, _)| (*sequence as usize) < stays);
-        }
-    }
-
-    /// The highest of the writer from batch `from` up to this one.
-    pub(super) fn highest(&self, batch: &Batch, from: u32) -> Weight {
-        let claims = self.up_to(batch).iter().rev();
-        claims
-            .take_while(|(sequence, _)| *sequence >= from)
-            .map(|(_, weight)| *weight)
-            .max()
-            .unwrap_or(Weight::ZERO)
-    }
-
-    /// Position of the only batch of the writer that claims, from batch `from` up to this one.
-    fn only(&self, batch: &Batch, from: u32) -> Option<u32> {
-        let mut claims = self
-            .up_to(batch)
-            .iter()
-            .rev()
-            .take_while(|(sequence, _)| *sequence >= from);
-        let (sequence, _) = claims.next()?;
-        claims.next().is_none().then_some(*sequence)
-    }
-
-    /// Position of the last batch of the writer, up to this one, that claims.
-    pub(super) fn last(&self, batch: &Batch) -> Option<u32> {
-        self.up_to(batch).last().map(|(sequence, _)| *sequence)
-    }
-
-    fn up_to(&self, batch: &Batch) -> &[(u32, Weight)] {
-        let claims = self
-            .of
-            .get(batch.writer_id.index())
-            .map_or(&[][..], Vec::as_slice);
-        let end = claims.partition_point(|(sequence, _)| *sequence <= batch.sequence);
-        &claims[..end]
     }
 }
 
@@ -189,6 +122,8 @@ struct Current {
     id: BatchId,
     /// Where the timeline was before them, if this is a trial.
     trial: Option<(usize, NodeId)>,
+    /// The last of its ancestors, which are still to be emitted: each comes before the next, and all others before the first.
+    chain: Vec<BatchId>,
 }
 
 impl Frame {
@@ -207,6 +142,15 @@ impl Frame {
     fn push(&mut self, priority: Priority, id: BatchId, known: Known) {
         self.heap.push(Reverse(Candidate { priority, id, known }));
     }
+
+    /// After a pick: what was known where it was made is of no use any more. Where that is much, it is thrown away at once,
+    /// and would be passed over otherwise.
+    fn forget_known(&mut self) {
+        if self.tried.len() >= self.heap.len() / 4 {
+            let is_of_use = |candidate: &Reverse<Candidate>| !matches!(candidate.0.known, Known::At(_));
+            self.heap.retain(is_of_use);
+        }
+    }
 }
 
 impl<R: Replay> Emission<'_, R> {
@@ -223,6 +167,7 @@ impl<R: Replay> Emission<'_, R> {
         let mut top = self.frame(batches, false, self.timeline.len() == 0);
         // Sets that are emitted on behalf of the one before.
         let mut pulled: Vec<Frame> = Vec::new();
+        let begun = self.stats.steps;
         loop {
             let is_top = pulled.is_empty();
             let frame = pulled.last_mut().unwrap_or(&mut top);
@@ -250,6 +195,11 @@ impl<R: Replay> Emission<'_, R> {
                         return Ok(());
                     }
                 }
+            }
+            // What was picked or tried by now is remembered: each run gets further.
+            let is_between = pulled.is_empty() && top.current.is_none();
+            if is_between && self.replay.is_long(self.stats.steps - begun) {
+                return Err(Suspended);
             }
         }
     }
@@ -315,6 +265,12 @@ impl<R: Replay> Emission<'_, R> {
 
     /// The ancestors of the current candidate are emitted: settles it, or steps back and tries others.
     fn decide(&mut self, frame: &mut Frame, current: &Current) -> Result<Next, Suspended> {
+        for id in &current.chain {
+            let trial = self.settle_trial(*id)?;
+            if let Some((_, before)) = current.trial {
+                self.timeline.remember((before, *id, false), trial);
+            }
+        }
         let id = current.id;
         let batch = self.dag.batch(id);
         let weight = self.resolve(id);
@@ -337,6 +293,10 @@ impl<R: Replay> Emission<'_, R> {
                     .peek()
                     .is_none_or(|Reverse(next)| priority <= next.priority);
             if !wins {
+                let way = behind - start;
+                if way >= CHAIN_AHEAD && !is_spanning {
+                    self.try_behind(id, way, before)?;
+                }
                 self.timeline.rewind(start);
                 self.weigh(frame, id, trial, before);
                 return Ok(Next::Again);
@@ -347,6 +307,7 @@ impl<R: Replay> Emission<'_, R> {
             self.go_on(frame);
             return Ok(Next::Picked(priority));
         }
+        frame.forget_known();
         let tried = std::mem::take(&mut frame.tried);
         self.offer(frame, &tried);
         self.ungroup(frame);
@@ -400,26 +361,35 @@ impl<R: Replay> Emission<'_, R> {
         trial: Option<(usize, NodeId)>,
     ) -> Result<Next, Suspended> {
         self.stats.trials += u64::from(trial.is_some());
-        frame.current = Some(Current { id, trial });
+        let current = frame.current.insert(Current {
+            id,
+            trial,
+            chain: Vec::new(),
+        });
         let ancestors = self.ancestors(id);
         if trial.is_some() && !self.is_known(id) {
             self.stats.stranger_steps += 1 + ancestors.len() as u64;
         }
         let is_spanning = frame.spanning.is_some();
-        if ancestors
-            .iter()
-            .any(|id| self.could_rise(*id) || (is_spanning && self.could_span(*id)))
-        {
-            if !is_spanning && (self.emit_chain(&ancestors)? || self.emit_refused(&ancestors)?) {
-                return Ok(Next::Again);
+        if !self.has_choice(&ancestors, is_spanning) {
+            return self.emit_sorted(&ancestors);
+        }
+        if is_spanning {
+            return Ok(Next::Pull(self.frame(&ancestors, true, true)));
+        }
+        let set = if let Some((rest, chain)) = self.split(&ancestors) {
+            current.chain = chain;
+            if !self.has_choice(&rest, false) {
+                return self.emit_sorted(&rest);
             }
-            return Ok(Next::Pull(self.frame(&ancestors, true, is_spanning)));
+            rest
+        } else {
+            self.ancestors(id)
+        };
+        if self.emit_refused(&set)? {
+            return Ok(Next::Again);
         }
-        for id in self.sort(&ancestors) {
-            let weight = self.resolve(id);
-            self.settle(id, weight)?;
-        }
-        Ok(Next::Again)
+        Ok(Next::Pull(self.frame(&set, true, false)))
     }
 
     // ---- pieces
@@ -458,6 +428,53 @@ impl<R: Replay> Emission<'_, R> {
             && self
                 .base
                 .spans(&Priority::new(self.dag.batch(id), self.bound(id).0))
+    }
+
+    /// True when the order of a set is a question: some batch in it could rise.
+    fn has_choice(&self, set: &[BatchId], is_spanning: bool) -> bool {
+        set.iter()
+            .any(|id| self.could_rise(*id) || (is_spanning && self.could_span(*id)))
+    }
+
+    /// Emits a set in which nothing can rise; the last walk must have been the one that found it.
+    fn emit_sorted(&mut self, set: &[BatchId]) -> Result<Next, Suspended> {
+        for id in self.sort(set) {
+            let weight = self.resolve(id);
+            self.settle(id, weight)?;
+        }
+        Ok(Next::Again)
+    }
+
+    /// Settles a batch whose ancestors are. Gives what its trial would find where those began.
+    fn settle_trial(&mut self, id: BatchId) -> Result<Trial, Suspended> {
+        let weight = self.resolve(id);
+        let is_known = self.is_known(id);
+        let is_accepted = self.settle(id, weight)?;
+        Ok(Trial {
+            weight,
+            admitted: Some(is_known || is_accepted),
+        })
+    }
+
+    /// Parts a set of ancestors into its end, in which each batch comes before the next and all others come before the
+    /// first, and these others: where the end has its place is no question. None when it has no such end. The last walk is
+    /// then the one that found the others.
+    fn split(&mut self, set: &[BatchId]) -> Option<(Vec<BatchId>, Vec<BatchId>)> {
+        let follows = |pair: &[BatchId]| self.dag.batch(pair[1]).parents.contains(&pair[0]);
+        let chain = set.windows(2).rev().take_while(|pair| follows(pair)).count();
+        // The further back in the chain, the more of the others come before.
+        let mut from = set.len().checked_sub(chain + 1)?;
+        let (mut end, mut middle) = (set.len(), from);
+        while from < end {
+            if self.ancestors(set[middle]).len() == middle {
+                end = middle;
+            } else {
+                from = middle + 1;
+            }
+            middle = from.midpoint(end);
+        }
+        let first = set.get(from)?;
+        Some((self.ancestors(*first), set[from..].to_vec()))
     }
 
     /// Emits a set in which each batch comes before the next: its order is no question, and each weight is the one where
@@ -523,6 +540,34 @@ impl<R: Replay> Emission<'_, R> {
                 .remember((here, *id, false), Trial { weight, admitted });
         }
         self.timeline.rewind(start);
+        Ok(())
+    }
+
+    /// After the trial of a batch to which the way was long: goes on with those for which it is the same way, and on from
+    /// there. Each that is asked for alone would go all the way again.
+    fn try_behind(&mut self, id: BatchId, most: usize, before: NodeId) -> Result<(), Suspended> {
+        let mut last = id;
+        for _ in 0..most {
+            let trial = self.settle_trial(last)?;
+            if last != id {
+                self.timeline.remember((before, last, false), trial);
+            }
+            let batch = self.dag.batch(last);
+            let is_open = |parent: &BatchId| self.timeline.settled(*parent).is_some();
+            let is_next = |next: &BatchId| {
+                let parents = &self.dag.batch(*next).parents;
+                parents.contains(&last) && parents.iter().all(is_open)
+            };
+            let of_writer = self
+                .dag
+                .batches_of(&batch.writer)
+                .get(batch.sequence as usize + 1);
+            let of_all = self.dag.ready_since(last.index() + 1).next().map(|(id, _)| id);
+            let Some(next) = of_writer.copied().filter(is_next).or(of_all.filter(is_next)) else {
+                return Ok(());
+            };
+            last = next;
+        }
         Ok(())
     }
 
