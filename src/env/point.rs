@@ -35,6 +35,7 @@ macro_rules! points {
                         Some("no program truncates the log of a writer")
                     }
                     Self::KeyContradicted => Some("all peers of a simulated database have its key"),
+                    Self::SizeAsked => Some("no simulated stranger writes a mebibyte"),
                     Self::AnchorFound => Some("nothing but a fast-forward links anchors"),
                     _ => None,
                 }
@@ -97,6 +98,7 @@ points! {
     ViewRebuilt: "view_rebuilt", "Another version of apply had the view made anew from the logs.";
     StrangerAdmitted: "stranger_admitted", "A stranger's core got a slot.";
     StrangerEvicted: "stranger_evicted", "A stranger's core gave up its slot to another.";
+    SizeAsked: "size_asked", "A peer was asked how large a block is, to ask for it only if it is small enough.";
     StrangerLetGo: "stranger_let_go", "Batches of a stranger that apply refused left the set.";
     StrangerTurn: "stranger_turn", "What had left the set came back in its turn.";
     StrangerWaits: "stranger_waits", "A stranger's core waits for a slot.";

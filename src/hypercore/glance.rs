@@ -99,6 +99,19 @@ impl<E: Env> Glance<'_, E> {
         Ok(Some(proof))
     }
 
+    /// Bytes of a block, as far as a tree node that is stored here tells.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored_size(&self, index: u64) -> Result<Option<u64>, CoreError> {
+        let (tree, nodes) = (&self.line.head.tree, self.line.nodes(&*self.snapshot));
+        if index >= tree.length() {
+            return Ok(None);
+        }
+        let leaf = tree.node_if_stored(index.saturating_mul(2), &nodes)?;
+        Ok(leaf.map(|leaf| leaf.size))
+    }
+
     /// How many levels a peer has to climb from a tree node to one that is stored here: what a request says.
     ///
     /// # Errors

@@ -396,7 +396,26 @@ impl<E: Env> Core<E> {
     /// When the session is closed.
     pub fn download(&self, range: DownloadRange) -> Result<Download<E>, CoreError> {
         self.look(|_, _| Ok(()))?;
-        Download::start(Arc::clone(&self.shared), self.pointer, range)
+        Download::start(Arc::clone(&self.shared), self.pointer, range, None)
+    }
+
+    /// As [`Core::download`], but for blocks of more than so many bytes: what the tree proves of their size is asked for
+    /// first.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn download_small(
+        &self,
+        range: DownloadRange,
+        block_bytes_max: u64,
+    ) -> Result<Download<E>, CoreError> {
+        self.look(|_, _| Ok(()))?;
+        Download::start(
+            Arc::clone(&self.shared),
+            self.pointer,
+            range,
+            Some(block_bytes_max),
+        )
     }
 
     // Other sessions.

@@ -328,8 +328,13 @@ impl<E: Env> Shared<E> {
                 }
                 Err(error) => return failed("following a log", error),
             },
-            Effect::Download { core, end } => {
-                let fetched = machine.logs().get(&core).map(|log| log.fetch(end));
+            Effect::Download {
+                core,
+                end,
+                block_bytes_max,
+            } => {
+                let log = machine.logs().get(&core);
+                let fetched = log.map(|log| log.fetch(end, block_bytes_max));
                 if let Some(Err(error)) = fetched {
                     // Its owner contradicted it, or all is being closed; whoever reads the log hears of it. Nothing may
                     // happen to the machine before a commit that was asked for with this is answered.

@@ -17,6 +17,7 @@ use crate::db::own_log::{Origin, Unconfirmed};
 use crate::engine::encryption::{DatabaseKeys, KeyMismatch};
 use crate::env::{Env, watch};
 use crate::error::Error;
+use crate::hypercore::encryption::CoreCipher;
 use crate::hypercore::{
     Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Events, Hold,
     SessionOptions,
@@ -32,6 +33,9 @@ const UNCONFIRMED: &str = "autobee/unconfirmed";
 const LOCAL_LEGACY: &str = "autobase/local";
 /// The name of the local writer in the store.
 const LOCAL_NAME: &str = "local";
+
+/// Bytes that encryption adds to a block.
+const ENCRYPTED_EXTRA: u64 = CoreCipher::PADDING as u64;
 
 /// Version of the manifests that we make.
 pub(in crate::db) const MANIFEST_VERSION: u64 = 2;
@@ -54,14 +58,21 @@ impl<E: Env> OpenLog<E> {
         }
     }
 
-    /// Asks peers for the blocks of a core from now on, up to `end`; for all there are and will be without one.
-    pub(super) fn fetch(&self, end: Option<u64>) -> Result<(), CoreError> {
+    /// Asks peers for the blocks of a core from now on, up to `end`; for all there are and will be without one. Larger ones
+    /// than `block_bytes_max` are left out.
+    pub(super) fn fetch(&self, end: Option<u64>, block_bytes_max: Option<u64>) -> Result<(), CoreError> {
         let range = DownloadRange {
             start: 0,
             end,
             is_linear: true,
         };
-        let download = self.core.download(range)?;
+        let download = match block_bytes_max {
+            // The machine counts what is written, and the encrypted block is longer.
+            Some(most) => self
+                .core
+                .download_small(range, most.saturating_add(ENCRYPTED_EXTRA))?,
+            None => self.core.download(range)?,
+        };
         *self.download.lock().unwrap_or_else(PoisonError::into_inner) = Some(download);
         Ok(())
     }
