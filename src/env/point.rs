@@ -98,6 +98,8 @@ points! {
     ViewRebuilt: "view_rebuilt", "Another version of apply had the view made anew from the logs.";
     StrangerAdmitted: "stranger_admitted", "A stranger's core got a slot.";
     StrangerEvicted: "stranger_evicted", "A stranger's core gave up its slot to another.";
+    OwnLogContradicted: "own_log_contradicted", "A peer proved to a writer that its key pair signed two logs.";
+    RotDropped: "rot_dropped", "A block of a log that the disk gave other bytes of was dropped, to be fetched again.";
     SizeAsked: "size_asked", "A peer was asked how large a block is, to ask for it only if it is small enough.";
     StrangerLetGo: "stranger_let_go", "Batches of a stranger that apply refused left the set.";
     StrangerTurn: "stranger_turn", "What had left the set came back in its turn.";

@@ -91,9 +91,16 @@ impl<E: Env> Glance<'_, E> {
             if block.index >= self.head.tree.length() {
                 return Ok(None);
             }
-            match self.snapshot.get(&Key::Block(self.line.data, block.index))? {
-                Some(value) => block.value = value,
-                None => return Ok(None),
+            match self.snapshot.get(&Key::Block(self.line.data, block.index)) {
+                Ok(Some(value)) => block.value = value,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    let error = error.into();
+                    if !self.core.drop_rotten(block.index, &error) {
+                        return Err(error);
+                    }
+                    return Ok(None);
+                }
             }
         }
         Ok(Some(proof))

@@ -298,6 +298,18 @@ impl<E: Env> Core<E> {
         block.map(|block| self.opened(index, block)).transpose()
     }
 
+    /// Number of blocks, and of leading blocks that are here, also when the owner of the core contradicted itself since.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub(crate) fn contradicted_lengths(&self) -> Result<(u64, u64), CoreError> {
+        let cores = self.shared.lock();
+        let core = cores.get(self.pointer)?;
+        let line = line_of(core, &self.place)?;
+        let length = line.head.tree.length();
+        Ok((length, core.main.blocks.contiguous_length().min(length)))
+    }
+
     /// A block that is stored here, also when the owner of the core contradicted itself since.
     ///
     /// # Errors

@@ -95,10 +95,11 @@ pub(in crate::db) struct Known {
 impl Known {
     /// Of a log as it is now.
     pub(in crate::db) fn of<L: StoredLog>(log: &L) -> Self {
+        let (length, have) = log.contradicted_lengths().unwrap_or_default();
         Self {
             key: log.key(),
-            length: Length(log.length().unwrap_or_default()),
-            have: Length(log.contiguous_length().unwrap_or_default()),
+            length: Length(length),
+            have: Length(have),
         }
     }
 }
@@ -426,6 +427,11 @@ impl<L: StoredLog> Logs<L> {
     /// How many leading blocks of a core are here; none when it is not open.
     pub(in crate::db) fn here(&self, key: &CoreKey) -> Option<Length> {
         self.get(key)?.contiguous_length().ok().map(Length)
+    }
+
+    /// How long a core is, as far as it is proven; none when it is not open.
+    pub(in crate::db) fn proven(&self, key: &CoreKey) -> Option<Length> {
+        self.get(key)?.length().ok().map(Length)
     }
 
     /// How long the local log is.

@@ -225,6 +225,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             }
             Input::Confirmed => {
                 self.own.is_unconfirmed = false;
+                self.effects.push(Effect::Tell(Event::Confirmed));
                 self.effects.push(Effect::Drain);
             }
             Input::Abandoned => self.abandon(),
@@ -383,6 +384,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 length: from.0 + blocks.len() as u64,
             });
         }
+        self.note_rotten(key);
         if let Some(stalled) = self.logs.stalled(key) {
             let why = self.is_traced.then(|| format!("{stalled:?}"));
             let event = why.map(|why| Effect::Trace(TraceEvent::Stalled { core: *key, why }));
@@ -409,13 +411,43 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         })
     }
 
+    /// Says which blocks of a log were dropped, as the disk gave other bytes of them than were written.
+    fn note_rotten(&mut self, key: &CoreKey) {
+        let rotten = self
+            .logs
+            .get(key)
+            .map(|log| log.take_rotten())
+            .unwrap_or_default();
+        for index in rotten {
+            let what = format!("block {index} of {key} is damaged here, and is fetched from peers again");
+            self.trace(|| TraceEvent::Failed {
+                what: "reading a block".into(),
+                why: what.clone(),
+            });
+            self.sights.note(Point::RotDropped);
+            self.effects.push(Effect::Tell(Event::Error { what }));
+        }
+    }
+
     /// Why nothing more of a log is taken.
     fn note_stalled(&mut self, key: &CoreKey) {
         self.check_key(key);
         let frozen = self.engine.frozen(key).cloned().map(Stalled::Frozen);
         match frozen.or_else(|| self.logs.stalled(key).cloned()) {
             _ if self.mismatch.is_some() && *key == self.engine.key() => {}
-            Some(stalled) => _ = self.stalled.insert(*key, stalled),
+            Some(stalled) => {
+                let is_conflict = |why: &Stalled| matches!(why, Stalled::Conflict { .. });
+                let was_conflict = self.stalled.get(key).is_some_and(is_conflict);
+                if let Stalled::Conflict { length, .. } = stalled
+                    && *key == self.logs.local()
+                    && !was_conflict
+                {
+                    let length = Length(length);
+                    self.sights.note(Point::OwnLogContradicted);
+                    self.effects.push(Effect::Tell(Event::Contradicted { length }));
+                }
+                self.stalled.insert(*key, stalled);
+            }
             // A persistent map that readers share is copied to be changed, also where nothing is.
             None if self.stalled.contains_key(key) => _ = self.stalled.remove(key),
             None => {}

@@ -161,15 +161,21 @@ impl<C: Crypto, L: StoredLog> Door<C, L> {
             .is_some_and(|events| events.receiver_count() > 0)
     }
 
-    /// Tells listeners. Nobody listening is fine; of a rebuild the first one hears all the same, as it may be over before
-    /// anybody can listen.
+    /// Tells listeners. Nobody listening is fine; of what comes of an opening the first one hears all the same, as it may be
+    /// over before anybody can listen.
     pub(super) fn tell(&self, event: Event) {
         let mut front = self.front();
         let Some(events) = &front.events else { return };
-        if let Err(unheard) = events.send(event)
-            && matches!(unheard.0, Event::Rebuilt { .. })
-        {
-            front.untold.push(unheard.0);
+        let Err(unheard) = events.send(event) else { return };
+        match unheard.0 {
+            Event::Confirmed => front
+                .untold
+                .retain(|event| !matches!(event, Event::Unconfirmed(_))),
+            event @ (Event::Rebuilt { .. }
+            | Event::CutOff { .. }
+            | Event::Unconfirmed(_)
+            | Event::Contradicted { .. }) => front.untold.push(event),
+            _ => {}
         }
     }
 

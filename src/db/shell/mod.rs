@@ -154,6 +154,7 @@ impl<E: Env> Shared<E> {
                 }
             }
             self.step(&mut machine, Input::Started);
+            self.tell_of_opening();
             keys
         };
         let spawn = self.env.spawn();
@@ -171,6 +172,17 @@ impl<E: Env> Shared<E> {
             told(shared.serve(keys).await, &shared.env);
         });
         Ok(())
+    }
+
+    /// Says what the opening found that somebody has to know.
+    fn tell_of_opening(&self) {
+        if let Some((first, last)) = self.store.recovered().missing {
+            let (first, last) = (first.0, last.0);
+            self.door.tell(Event::CutOff { first, last });
+        }
+        if let Some(why) = self.unconfirmed() {
+            self.door.tell(Event::Unconfirmed(why));
+        }
     }
 
     /// Applies what is stored, and fetches more from then on. These logs were open from the start.

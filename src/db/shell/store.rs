@@ -47,6 +47,8 @@ pub(in crate::db) struct OpenLog<E: Env> {
     keys: Option<DatabaseKeys>,
     /// None before it is said how much is fetched.
     download: Mutex<Option<Download<E>>>,
+    /// Blocks that were dropped, as the store gave other bytes of them.
+    rotten: Mutex<Vec<u64>>,
 }
 
 impl<E: Env> OpenLog<E> {
@@ -55,6 +57,7 @@ impl<E: Env> OpenLog<E> {
             core,
             keys: keys.cloned(),
             download: Mutex::new(None),
+            rotten: Mutex::default(),
         }
     }
 
@@ -115,11 +118,26 @@ impl<E: Env> StoredLog for OpenLog<E> {
     }
 
     fn block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
-        self.core.get_local(index)
+        self.core.get_local(index).or_else(|error| {
+            if !self.core.drop_rotten(index, &error) {
+                return Err(error);
+            }
+            let mut rotten = self.rotten.lock().unwrap_or_else(PoisonError::into_inner);
+            rotten.push(index);
+            Ok(None)
+        })
+    }
+
+    fn take_rotten(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.rotten.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn contradicted_block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         self.core.get_contradicted(index)
+    }
+
+    fn contradicted_lengths(&self) -> Result<(u64, u64), CoreError> {
+        self.core.contradicted_lengths()
     }
 
     fn manifest(&self) -> Result<Option<Bytes>, CoreError> {
