@@ -71,8 +71,9 @@ enum Claims {
 }
 
 /// All claims of a member arrive at once, and an entry of another one that belongs before them. Gives the time until they
-/// are ordered, that for what came late, and the longest portion of both: appends have their turn between two.
-fn member(claims: Claims, count: u64) -> (Duration, Duration, Duration) {
+/// are ordered, that for what came late, the longest portion of both, and the moves over entries: appends have their turn
+/// between two portions.
+fn member(claims: Claims, count: u64) -> ([Duration; 3], u64) {
     let mut local = Local::new();
     local.append(&Op::put("a", "1"));
     let logs = match claims {
@@ -103,7 +104,7 @@ fn member(claims: Claims, count: u64) -> (Duration, Duration, Duration) {
     let all = drain(&mut local);
     local.feed(&late);
     let again = drain(&mut local);
-    (all, again, longest)
+    ([all, again, longest], local.engine.stats().steps)
 }
 
 fn hostile(criterion: &mut Criterion) {
@@ -120,17 +121,20 @@ fn hostile(criterion: &mut Criterion) {
         });
     }
     for claims in [Claims::Member, Claims::Removed, Claims::Linked] {
-        let mut before = None::<Duration>;
+        let mut before = None::<(Duration, u64)>;
         for count in [250, 500, 1_000] {
-            let (all, again, longest) = member(claims, count);
-            let exponent = before.map(|before| (all.as_secs_f64() / before.as_secs_f64()).log2());
+            let ([all, again, longest], steps) = member(claims, count);
+            let exponents = before.map(|(time, moves)| {
+                let time = (all.as_secs_f64() / time.as_secs_f64()).log2();
+                (time, (steps as f64 / moves as f64).log2())
+            });
             println!(
-                "{count} claims, {claims:?}: {all:?} (exponent {exponent:.2?}), {again:?} for a late entry, portions up to {longest:?}"
+                "{count} claims, {claims:?}: {all:?} and {steps} moves (exponents {exponents:.2?}), {again:?} for a late entry, portions up to {longest:?}"
             );
-            before = Some(all);
+            before = Some((all, steps));
             group.throughput(Throughput::Elements(count));
             group.bench_function(format!("{count} claims, {claims:?}"), |bencher| {
-                bencher.iter_custom(|times| (0..times).map(|_| member(claims, count).0).sum());
+                bencher.iter_custom(|times| (0..times).map(|_| member(claims, count).0[0]).sum());
             });
         }
     }

@@ -226,10 +226,6 @@ async fn a_log_that_was_written_twice_is_reported_at_both_sides() {
 
 /// The end of the store is gone, but for the mark that says how far it was durable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what somebody does to a directory, beside the database"
-)]
 async fn a_cut_end_of_the_store_is_told_and_asked_for() {
     let [a_dir, b_dir, old_dir, x_dir] =
         ["a", "b", "old", "x"].map(|name| Directory::new(&format!("cut-{name}")));

@@ -48,6 +48,7 @@ mod leave;
 mod parked;
 mod picks;
 mod prefix;
+mod sets;
 mod timeline;
 
 use std::collections::BTreeMap;
