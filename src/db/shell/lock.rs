@@ -215,6 +215,17 @@ impl<C: Crypto, L: StoredLog> Inside<'_, C, L> {
     pub(super) const fn touch(&mut self) {
         self.is_touched = true;
     }
+
+    /// Readers see from now on what came of it.
+    pub(super) fn show(&mut self) {
+        if !std::mem::take(&mut self.is_touched) {
+            return;
+        }
+        let published = Arc::new(self.machine.publish());
+        let before = std::mem::replace(&mut self.door.front().published, published);
+        // Not under the lock: the last handle to a log that was let go of ends its session.
+        drop(before);
+    }
 }
 
 impl<C: Crypto, L: StoredLog> Deref for Inside<'_, C, L> {
@@ -232,15 +243,8 @@ impl<C: Crypto, L: StoredLog> DerefMut for Inside<'_, C, L> {
 }
 
 impl<C: Crypto, L: StoredLog> Drop for Inside<'_, C, L> {
-    /// Readers see from now on what came of it.
     fn drop(&mut self) {
-        if !self.is_touched {
-            return;
-        }
-        let published = Arc::new(self.machine.publish());
-        let before = std::mem::replace(&mut self.door.front().published, published);
-        // Not under the lock: the last handle to a log that was let go of ends its session.
-        drop(before);
+        self.show();
     }
 }
 

@@ -85,6 +85,8 @@ struct Done {
     drained: Option<Result<bool, Error>>,
     /// A log could not be read.
     unreadable: Option<CoreError>,
+    /// Whoever waits for a change is to look.
+    notifies: bool,
 }
 
 impl<E: Env> Shared<E> {
@@ -295,6 +297,11 @@ impl<E: Env> Shared<E> {
             self.step_one(machine, left, &mut done);
         }
         self.step_one(machine, input, &mut done);
+        if std::mem::take(&mut done.notifies) {
+            // Whoever is woken by this reads what was published, at once and on another thread.
+            machine.show();
+            self.notify();
+        }
         done
     }
 
@@ -384,7 +391,7 @@ impl<E: Env> Shared<E> {
                     is_open
                 });
             }
-            Effect::Notify => self.notify(),
+            Effect::Notify => done.notifies = true,
             Effect::Tell(event) => self.door.tell(event),
             Effect::Trace(event) => self.env.trace(|| event),
         }
