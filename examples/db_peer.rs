@@ -32,7 +32,7 @@ use autobee::env::native::NativeEntropy;
 use autobee::env::{Entropy as _, Env as _, Listener as _, Network as _, PeerAddr};
 use autobee::{
     Apply, ApplyError, ApplyView, Autobee, CoreKey, Corestore, Entry, Host, NativeAutobee, NativeEnv, Role,
-    WriterOptions,
+    Settings, WriterOptions,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 type Database = NativeAutobee;
 
 const USAGE: &str = "db_peer create | join KEY, with [--dir DIR] [--listen ADDR] [--connect ADDR]... \
-                     [--rules interop|safe] [--encryption-key HEX]";
+                     [--rules interop|safe] [--encryption-key HEX] [--stranger-quiet-ms MS]";
 
 /// How long a lost peer is left alone before it is dialled again; doubled each time, up to the second.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -88,6 +88,11 @@ async fn run(options: &Options, dir: PathBuf) -> Result<()> {
     }
     if let Some(secret) = options.encryption_key {
         builder = builder.encryption_key(secret);
+    }
+    if let Some(stranger_quiet_ms) = options.stranger_quiet_ms {
+        builder = builder.settings(Settings::with(|settings| {
+            settings.stranger_quiet_ms = stranger_quiet_ms;
+        }));
     }
     let database = builder.open().await?;
     let port = match &options.listen {
@@ -311,6 +316,8 @@ struct Options {
     dir: Option<PathBuf>,
     listen: Option<String>,
     connect: Vec<String>,
+    /// How long a stranger may say nothing before it makes room for another one.
+    stranger_quiet_ms: Option<u64>,
 }
 
 impl Options {
@@ -331,6 +338,7 @@ impl Options {
                 "--rules" if value == "safe" => {
                     return Err(Unsupported("only the rules of the original, interop, are built").into());
                 }
+                "--stranger-quiet-ms" => options.stranger_quiet_ms = Some(value.parse()?),
                 "--encryption-key" => options.encryption_key = Some(secret(&value)?),
                 _ => return Err(USAGE.into()),
             }

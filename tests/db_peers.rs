@@ -8,106 +8,16 @@
 )]
 #![cfg(feature = "tokio")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
+#[path = "process/peer.rs"]
+mod peer;
+
 use std::time::{Duration, Instant};
 
+use peer::Peer;
 use serde_json::{Value, json};
 
 /// How long peers may take to agree.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Peer {
-    process: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    ready: Value,
-}
-
-impl Peer {
-    fn start(words: &[&str]) -> Self {
-        let mut process = Command::new(program())
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut peer = Self {
-            input: process.stdin.take().unwrap(),
-            output: BufReader::new(process.stdout.take().unwrap()),
-            process,
-            ready: Value::Null,
-        };
-        peer.ready = peer.hear("ready");
-        peer
-    }
-
-    fn word(&self, field: &str) -> String {
-        self.ready[field].as_str().unwrap().to_owned()
-    }
-
-    fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ready["port"])
-    }
-
-    /// The next line about this event. Errors fail the test.
-    fn hear(&mut self, event: &str) -> Value {
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the peer ended");
-            let said: Value = serde_json::from_str(&line).unwrap();
-            assert_ne!(said["event"], "error", "{said}");
-            if said["event"] == event {
-                return said;
-            }
-        }
-    }
-
-    fn tell(&mut self, command: &str) {
-        writeln!(self.input, "{command}").unwrap();
-        self.hear("appended");
-    }
-
-    fn dump(&mut self) -> Value {
-        writeln!(self.input, "dump").unwrap();
-        self.hear("dump")
-    }
-
-    fn quit(mut self) {
-        writeln!(self.input, "quit").unwrap();
-        assert!(self.process.wait().unwrap().success());
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The example, built as this test was.
-fn program() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--offline", "--example", "db_peer"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        assert!(build.status().unwrap().success());
-        // target/PROFILE/deps/THIS
-        let here = std::env::current_exe().unwrap();
-        let profile = here.parent().and_then(|deps| deps.parent()).unwrap();
-        profile
-            .join("examples/db_peer")
-            .with_extension(std::env::consts::EXE_EXTENSION)
-    });
-    built.clone()
-}
 
 /// Waits until all peers dump the same, and that is as wished. Gives it.
 fn agreed(peers: &mut [&mut Peer], is_wished: impl Fn(&Value) -> bool) -> Value {
@@ -224,7 +134,10 @@ fn what_is_not_built_says_so() {
         (&["create", "--encryption-key", "abc"], "Invalid"),
         (&["join"], "Invalid"),
     ] {
-        let output = Command::new(program()).args(words).output().unwrap();
+        let output = std::process::Command::new(peer::program())
+            .args(words)
+            .output()
+            .unwrap();
         assert!(!output.status.success());
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();
         let wanted = (&json!("error"), &json!(kind));

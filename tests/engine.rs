@@ -20,6 +20,8 @@ mod outcomes;
 mod read_only;
 #[path = "engine/restore.rs"]
 mod restore;
+#[path = "engine/rot.rs"]
+mod rot;
 #[path = "engine/versions.rs"]
 mod versions;
 

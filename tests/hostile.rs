@@ -124,6 +124,38 @@ fn of_a_stranger_little_is_fetched_before_it_is_a_member() {
     });
 }
 
+/// The size of a block is asked for before the block is.
+#[test]
+fn a_large_block_of_a_stranger_is_not_fetched_before_it_is_a_member() {
+    run(async |world| {
+        let a = world.open(1, None, Settings::default()).await;
+        put(&a, "before", "1").await;
+        let stranger = world.stranger(2, &a).await;
+        // Alone, at the end, and in the middle.
+        let first = stranger.write(&a, "first", 1, 3 << 20).await;
+        let core = stranger.core("last").await;
+        stranger.append(&a, &core, 3, 1_000).await;
+        stranger.append(&a, &core, 1, (1 << 20) - 2_000).await;
+        let last = core.key();
+        let core = stranger.core("middle").await;
+        stranger.append(&a, &core, 1, 1_000).await;
+        stranger.append(&a, &core, 1, 3 << 20).await;
+        stranger.append(&a, &core, 3, 1_000).await;
+        let middle = core.key();
+        let session = stranger.connect(&a);
+        world.wait(30_000).await;
+        assert_eq!(here(&a, &first), 0);
+        assert_eq!(here(&a, &last), 3);
+        assert_eq!(here(&a, &middle), 1);
+        let sent = session.progress().sent;
+        assert!(sent < 1 << 20, "{sent} bytes were fetched");
+
+        let grant = Op::add_writer(middle, 2).to_value();
+        a.append(grant).await.unwrap();
+        world.until(|| here(&a, &middle) == 5).await;
+    });
+}
+
 /// New logs with each connection: those that gave up their slots are gone, from memory and from the disk.
 #[test]
 fn what_closed_logs_of_strangers_had_is_forgotten() {
@@ -237,6 +269,9 @@ fn who_is_no_member_appends_no_more_than_peers_look_at() {
         let c = world.open(3, Some(&a), Settings::default()).await;
         c.append_optimistic(vec![1; 900_000]).await.unwrap();
         let refused = c.append_optimistic(vec![1; 200_000]).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
+        let d = world.open(4, Some(&a), Settings::default()).await;
+        let refused = d.append_optimistic(vec![1; 1 << 20]).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
     });
 }

@@ -243,7 +243,8 @@ impl<E: Env> Builder<E> {
                 continue;
             }
             match Engine::resume(options(), &checkpoints[skipped..]) {
-                Ok(engine) if engine.is_within(|core| opened.logs.here(core)) => break engine,
+                // A block that is damaged, and comes again, is no reason to do anything anew.
+                Ok(engine) if engine.is_within(|core| opened.logs.proven(core)) => break engine,
                 Err(error) if skipped == checkpoints.len() => {
                     return Err(Error::Internal {
                         what: error.to_string(),

@@ -8,8 +8,8 @@ use futures_core::Stream;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Autobee;
 use super::stream::Steps;
+use super::{Autobee, Unconfirmed};
 use crate::crypto::CoreKey;
 use crate::engine::Outcome;
 use crate::env::Env;
@@ -70,6 +70,28 @@ pub enum Event {
         /// The key.
         key: Bytes,
     },
+    /// The store was opened, and its end is missing: these commits, from the first to the last, were durable once, and
+    /// somebody cut them off. What was acknowledged with them is gone here; [`Event::Unconfirmed`] follows. The first
+    /// listener hears of it even when it comes later, as of the three that follow.
+    CutOff {
+        /// The first commit that is missing.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
+    /// Peers may have more of the own log than is here, and this is why: nothing is appended before one was met that has not,
+    /// see [`Autobee::unconfirmed`].
+    Unconfirmed(Unconfirmed),
+    /// The own log is whole here: what peers had of it came, and it is appended to again.
+    Confirmed,
+    /// The own key pair signed two logs, as a peer proved: nothing is appended any more. See [`Autobee::stalled`].
+    Contradicted {
+        /// A length at which they differ.
+        length: Length,
+    },
+    /// An entry of somebody else was accepted that this writer would acknowledge, and does not before its own log is
+    /// confirmed. It says so once.
+    Unacknowledged,
     /// Something failed for which nobody waits: what was applied could not be stored, a log could not be opened or read.
     /// Nothing acknowledged is lost.
     Error {

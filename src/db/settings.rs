@@ -94,7 +94,8 @@ impl Default for HealGather {
 /// [`sessions_max`](Self::sessions_max), [`unfinished_bytes_max`](Self::unfinished_bytes_max).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
+// Programs that look inside are built with this version alone.
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct Settings {
     /// What an append waits for before it returns.
     pub durability: Durability,

@@ -372,6 +372,7 @@ impl<V: Verify> Engine<V> {
             refused: Vec::new(),
             planted: self.planted,
             budget: 0,
+            steps_max: u64::MAX,
             pause: None,
         };
         if !self.order.forget(&mut self.dag, &run, window) {
@@ -488,6 +489,7 @@ impl<V: Verify> Engine<V> {
             refused: Vec::new(),
             planted: self.planted,
             budget,
+            steps_max: u64::MAX,
             pause: None,
         }
     }

@@ -68,6 +68,12 @@ use replay::{Pause, Run, State};
 use system::System;
 use testimony::{Spoken, Testimony};
 
+/// Entries that the order is moved over in a portion, for each call of apply that it may have.
+const STEPS_OF_A_CALL: u64 = 16;
+
+/// As many are they at least: what a portion begins with is done again by each.
+const STEPS_MIN: u64 = 4096;
+
 /// How an engine is made.
 pub struct EngineOptions<V> {
     /// The key of the database: its creator's writer.
@@ -221,6 +227,8 @@ pub struct EngineStats {
     pub undone: u64,
     /// Calls of apply that refused a stranger's batch.
     pub refused: u64,
+    /// Times that the order was moved over a batch, to find its place or for good.
+    pub steps: u64,
 }
 
 impl<V: Verify> Engine<V> {
@@ -347,6 +355,7 @@ impl<V: Verify> Engine<V> {
             local: self.testimony.local(),
             refused: Vec::new(),
             budget: applies_max,
+            steps_max: STEPS_MIN.max((applies_max as u64).saturating_mul(STEPS_OF_A_CALL)),
             pause: None,
             planted: self.planted,
         };
@@ -564,6 +573,7 @@ impl<V: Verify> Engine<V> {
             undos: stats.undos,
             undone: stats.undone,
             refused: stats.refusals,
+            steps: stats.steps,
         }
     }
 

@@ -106,6 +106,8 @@ pub(super) struct Run<'a> {
     /// Batches of that writer that left no trace, by their last blocks, and why.
     pub(super) refused: Vec<(Length, Arc<str>)>,
     pub(super) budget: usize,
+    /// Entries that the order is moved over, applied or known, before the run ends.
+    pub(super) steps_max: u64,
     pub(super) pause: Option<Pause>,
     pub(super) planted: Planted,
 }
@@ -115,6 +117,10 @@ impl Replay for Run<'_> {
 
     fn standing(&self, state: &State, writer: &CoreKey) -> Option<Standing> {
         state.system.standing(writer)
+    }
+
+    fn is_long(&self, steps: u64) -> bool {
+        steps >= self.steps_max
     }
 
     fn apply(&mut self, state: &State, step: Step<'_>) -> Result<Verdict<State>, Suspended> {

@@ -36,6 +36,7 @@ macro_rules! points {
                     }
                     Self::ViewDiverged => Some("all peers of a simulated database have the same apply"),
                     Self::KeyContradicted => Some("all peers of a simulated database have its key"),
+                    Self::SizeAsked => Some("no simulated stranger writes a mebibyte"),
                     Self::AnchorFound => Some("nothing but a fast-forward links anchors"),
                     _ => None,
                 }
@@ -98,6 +99,9 @@ points! {
     ViewRebuilt: "view_rebuilt", "Another version of apply had the view made anew from the logs.";
     StrangerAdmitted: "stranger_admitted", "A stranger's core got a slot.";
     StrangerEvicted: "stranger_evicted", "A stranger's core gave up its slot to another.";
+    OwnLogContradicted: "own_log_contradicted", "A peer proved to a writer that its key pair signed two logs.";
+    RotDropped: "rot_dropped", "A block of a log that the disk gave other bytes of was dropped, to be fetched again.";
+    SizeAsked: "size_asked", "A peer was asked how large a block is, to ask for it only if it is small enough.";
     StrangerLetGo: "stranger_let_go", "Batches of a stranger that apply refused left the set.";
     StrangerTurn: "stranger_turn", "What had left the set came back in its turn.";
     StrangerWaits: "stranger_waits", "A stranger's core waits for a slot.";

@@ -78,6 +78,8 @@ pub struct Demand {
     pub blocks: BTreeMap<u64, usize>,
     /// Ranges to download, by the number of the download. Those with no end grow with the core.
     pub ranges: BTreeMap<u64, DownloadRange>,
+    /// The most bytes of a block of some of these ranges; larger ones are not fetched. Of the others any is.
+    pub block_bytes_max: BTreeMap<u64, u64>,
 }
 
 /// Blocks to download.

@@ -22,11 +22,17 @@ impl<E: Env> Download<E> {
         shared: Arc<Shared<E>>,
         pointer: CorePointer,
         range: DownloadRange,
+        block_bytes_max: Option<u64>,
     ) -> Result<Self, CoreError> {
         let mut cores = shared.lock();
         let id = cores.next_session;
         cores.next_session += 1;
-        cores.want(pointer, |demand| _ = demand.ranges.insert(id, range))?;
+        cores.want(pointer, |demand| {
+            demand.ranges.insert(id, range);
+            demand
+                .block_bytes_max
+                .extend(block_bytes_max.map(|max| (id, max)));
+        })?;
         drop(cores);
         Ok(Self {
             shared,
@@ -75,6 +81,7 @@ impl<E: Env> Drop for Download<E> {
     fn drop(&mut self) {
         if let Some(core) = self.shared.lock().open.get_mut(&self.pointer) {
             core.demand.ranges.remove(&self.id);
+            core.demand.block_bytes_max.remove(&self.id);
             core.demand_changed();
         }
     }

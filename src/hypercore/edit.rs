@@ -13,7 +13,7 @@ use super::manifest::Manifest;
 use super::session::{Core, SessionOptions, line_of};
 use crate::crypto::KeyPair;
 use crate::env::Env;
-use crate::store::Seq;
+use crate::store::{Seq, StoreError};
 
 /// How to open a named session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -123,6 +123,13 @@ impl<E: Env> Core<E> {
         self.shared
             .change(|change| change.clear(self.pointer(), self.place(), range))
             .map(|_| ())
+    }
+
+    /// Drops a block that the store gives other bytes of than it was given, so that peers bring it again. True when that is
+    /// what this error says. Only the main session's blocks are at peers.
+    pub(crate) fn drop_rotten(&self, index: u64, error: &CoreError) -> bool {
+        let is_rotten = matches!(error, CoreError::Store(StoreError::Corrupt(_)));
+        is_rotten && *self.place() == Place::Main && self.clear(index..index.saturating_add(1)).is_ok()
     }
 
     /// Keeps a value with the core, or with the named session; none removes it. Durable when it returns.

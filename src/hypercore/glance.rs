@@ -91,12 +91,32 @@ impl<E: Env> Glance<'_, E> {
             if block.index >= self.head.tree.length() {
                 return Ok(None);
             }
-            match self.snapshot.get(&Key::Block(self.line.data, block.index))? {
-                Some(value) => block.value = value,
-                None => return Ok(None),
+            match self.snapshot.get(&Key::Block(self.line.data, block.index)) {
+                Ok(Some(value)) => block.value = value,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    let error = error.into();
+                    if !self.core.drop_rotten(block.index, &error) {
+                        return Err(error);
+                    }
+                    return Ok(None);
+                }
             }
         }
         Ok(Some(proof))
+    }
+
+    /// Bytes of a block, as far as a tree node that is stored here tells.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored_size(&self, index: u64) -> Result<Option<u64>, CoreError> {
+        let (tree, nodes) = (&self.line.head.tree, self.line.nodes(&*self.snapshot));
+        if index >= tree.length() {
+            return Ok(None);
+        }
+        let leaf = tree.node_if_stored(index.saturating_mul(2), &nodes)?;
+        Ok(leaf.map(|leaf| leaf.size))
     }
 
     /// How many levels a peer has to climb from a tree node to one that is stored here: what a request says.

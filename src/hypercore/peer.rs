@@ -220,6 +220,14 @@ impl<E: Env> Core<E> {
         self.glance()?.missing_nodes(node)
     }
 
+    /// Bytes of a block, as far as a tree node that is stored here tells.
+    ///
+    /// # Errors
+    /// When the session is closed, or the store fails.
+    pub fn stored_size(&self, index: u64) -> Result<Option<u64>, CoreError> {
+        self.glance()?.stored_size(index)
+    }
+
     // Wanting.
 
     /// Has a core that is written here take over what peers have beyond it, from the next connection on: a log of which

@@ -302,6 +302,18 @@ impl<E: Env> Core<E> {
         block.map(|block| self.opened(index, block)).transpose()
     }
 
+    /// Number of blocks, and of leading blocks that are here, also when the owner of the core contradicted itself since.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub(crate) fn contradicted_lengths(&self) -> Result<(u64, u64), CoreError> {
+        let cores = self.shared.lock();
+        let core = cores.get(self.pointer)?;
+        let line = line_of(core, &self.place)?;
+        let length = line.head.tree.length();
+        Ok((length, core.main.blocks.contiguous_length().min(length)))
+    }
+
     /// A block that is stored here, also when the owner of the core contradicted itself since.
     ///
     /// # Errors
@@ -400,7 +412,26 @@ impl<E: Env> Core<E> {
     /// When the session is closed.
     pub fn download(&self, range: DownloadRange) -> Result<Download<E>, CoreError> {
         self.look(|_, _| Ok(()))?;
-        Download::start(Arc::clone(&self.shared), self.pointer, range)
+        Download::start(Arc::clone(&self.shared), self.pointer, range, None)
+    }
+
+    /// As [`Core::download`], but for blocks of more than so many bytes: what the tree proves of their size is asked for
+    /// first.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn download_small(
+        &self,
+        range: DownloadRange,
+        block_bytes_max: u64,
+    ) -> Result<Download<E>, CoreError> {
+        self.look(|_, _| Ok(()))?;
+        Download::start(
+            Arc::clone(&self.shared),
+            self.pointer,
+            range,
+            Some(block_bytes_max),
+        )
     }
 
     // Other sessions.

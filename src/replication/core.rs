@@ -103,6 +103,12 @@ pub trait Look {
     /// When the store failed.
     fn missing_nodes(&self, node: u64) -> Result<u64, CoreError>;
 
+    /// Bytes of a block, as far as a tree node that is here tells.
+    ///
+    /// # Errors
+    /// When the store failed.
+    fn stored_size(&self, index: u64) -> Result<Option<u64>, CoreError>;
+
     /// Where a byte offset lies.
     ///
     /// # Errors
@@ -239,6 +245,14 @@ impl<V: Verify> Look for MemoryCore<V> {
         Ok(self.tree().missing_nodes(node, self.log.nodes())?)
     }
 
+    fn stored_size(&self, index: u64) -> Result<Option<u64>, CoreError> {
+        let is_here = index < self.tree().length();
+        let leaf = self
+            .tree()
+            .node_if_stored(index.saturating_mul(2), self.log.nodes())?;
+        Ok(leaf.filter(|_| is_here).map(|leaf| leaf.size))
+    }
+
     fn seek(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError> {
         Ok(self.tree().seek(bytes, padding, self.log.nodes())?)
     }
@@ -325,6 +339,10 @@ impl<E: Env> Look for hypercore::Core<E> {
         self.missing_nodes(node)
     }
 
+    fn stored_size(&self, index: u64) -> Result<Option<u64>, CoreError> {
+        self.stored_size(index)
+    }
+
     fn seek(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError> {
         self.seek_stored(bytes, padding)
     }
@@ -362,6 +380,10 @@ impl<E: Env> Look for Glance<'_, E> {
 
     fn missing_nodes(&self, node: u64) -> Result<u64, CoreError> {
         Self::missing_nodes(self, node)
+    }
+
+    fn stored_size(&self, index: u64) -> Result<Option<u64>, CoreError> {
+        Self::stored_size(self, index)
     }
 
     fn seek(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError> {

@@ -105,3 +105,47 @@ fn what_a_member_needs_stays_in_the_set() {
     }
     assert_eq!(local.engine.batches(), 8);
 }
+
+/// What a member claims beyond its ceiling is in everybody's set for good. It costs a way over the entries for each of them,
+/// and between two portions of that others have their turn.
+#[test]
+fn claims_of_members_beyond_their_ceilings_cost_their_square() {
+    for count in [50, 100, 200] {
+        for is_linked in [false, true] {
+            let mut local = Local::new();
+            local.append(&Op::put("a", "1"));
+            let logs = if is_linked {
+                local.linked_claims([7, 9], count / 2).to_vec()
+            } else {
+                vec![local.member_claims(7, count)]
+            };
+            let late = local.late(8);
+            local.now += 10_000_000;
+            local.feed(&local.backer());
+            // In turns, as they come from two peers.
+            for length in 1..=logs[0].1.len() {
+                for (key, blocks) in &logs {
+                    local.feed(&(*key, blocks[..length].to_vec()));
+                }
+            }
+            for log in [None, Some(late)] {
+                log.iter().for_each(|log| local.feed(log));
+                let before = local.engine.stats();
+                let mut portions = 1;
+                while local.engine.drain(Timestamp(local.now), 256).unwrap().more {
+                    portions += 1;
+                }
+                let after = local.engine.stats();
+                let (steps, applies) = (after.steps - before.steps, after.applies - before.applies);
+                assert!(
+                    steps < 4 * count * count && applies <= 4 * count,
+                    "{steps} steps and {applies} calls of apply for {count} claims, linked: {is_linked}"
+                );
+                // A portion has 4096 steps, and the way that it is on.
+                assert!(portions > steps / (4096 + 2 * count), "{portions} portions");
+            }
+            let order = local.engine.order().len() as u64;
+            assert_eq!(order, count + 4 + u64::from(is_linked));
+        }
+    }
+}

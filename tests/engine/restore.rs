@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use autobee::crypto::{Ed25519, KeyPair, Seed, Sign as _};
-use autobee::db::{Builder, Stalled, Unconfirmed};
+use autobee::db::{Builder, Event, Stalled, Unconfirmed};
 use autobee::env::native::NativeEnv;
 use autobee::wire::Length;
 use autobee::{Autobee, Corestore, Error, Settings};
@@ -199,6 +199,7 @@ async fn a_log_that_was_written_twice_is_reported_at_both_sides() {
         let old = builder(&old_dir, &a).await.open().await.unwrap();
         put(&old, "other").await.unwrap();
         put(&old, "one").await.unwrap();
+        let mut events = old.events();
         connect(&a_dir.env(), &a, &old_dir.env(), &old).await;
         let local = old.local();
         let is_contradicted = |db: &Db| {
@@ -209,6 +210,74 @@ async fn a_log_that_was_written_twice_is_reported_at_both_sides() {
         until(&old, is_contradicted).await;
         let refused = put(&old, "more").await.unwrap_err();
         assert!(matches!(refused, Error::Contradicted { .. }), "{refused}");
+        while !matches!(events.next().await.unwrap(), Event::Contradicted { .. }) {}
+        let writers = old.status().writers;
+        let own = writers.iter().find(|writer| writer.key == local).unwrap();
+        assert_eq!(
+            (own.length, own.have, own.applied),
+            (Length(3), Length(3), Length(3))
+        );
         assert!(old.view().get(b"other").await.unwrap().is_some());
     }
+}
+
+/// The end of the store is gone, but for the mark that says how far it was durable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_end_of_the_store_is_told_and_asked_for() {
+    let [a_dir, b_dir, old_dir, x_dir] =
+        ["a", "b", "old", "x"].map(|name| Directory::new(&format!("cut-{name}")));
+    let a = open(&a_dir, None).await;
+    let b = builder(&b_dir, &a).await.open().await.unwrap();
+    let b = two(&a_dir, b, &b_dir, &a, 1).await;
+    b.close().await.unwrap();
+    copy(&b_dir.0, &old_dir);
+    let b = builder(&b_dir, &a).await.open().await.unwrap();
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    put(&b, "later").await.unwrap();
+    put(&b, "last").await.unwrap();
+    until(&a, |a| {
+        a.writer(&b.local()).is_some_and(|writer| writer.length.0 == 3)
+    })
+    .await;
+    let local = b.local();
+    b.close().await.unwrap();
+    fs::copy(b_dir.0.join("durable"), old_dir.0.join("durable")).unwrap();
+
+    let old = builder(&old_dir, &a).await.open().await.unwrap();
+    assert_eq!(old.unconfirmed(), Some(Unconfirmed::CutOff));
+    let mut events = old.events();
+    let Event::CutOff { first, last } = events.next().await.unwrap() else {
+        panic!("the cut is told first");
+    };
+    assert!(first <= last);
+    assert_eq!(
+        events.next().await.unwrap(),
+        Event::Unconfirmed(Unconfirmed::CutOff)
+    );
+    let refused = put(&old, "x").await.unwrap_err();
+    assert!(matches!(refused, Error::Unconfirmed { .. }), "{refused}");
+
+    // A stranger that asks to be acknowledged has to wait for it.
+    let x = builder(&x_dir, &a).await.open().await.unwrap();
+    let link = connect(&a_dir.env(), &a, &x_dir.env(), &x).await;
+    until(&x, |x| x.order().unwrap().len() >= 4).await;
+    link.close();
+    let mut hello = Op::put("hello", "there");
+    hello.ack = Some(x.local().to_hex());
+    x.append_optimistic(hello.to_value()).await.unwrap();
+    connect(&x_dir.env(), &x, &old_dir.env(), &old).await;
+    while events.next().await.unwrap() != Event::Unacknowledged {}
+
+    connect(&a_dir.env(), &a, &old_dir.env(), &old).await;
+    until(&old, |old| {
+        old.writer(&local).is_some_and(|writer| writer.length.0 >= 3)
+    })
+    .await;
+    assert_eq!(put(&old, "again").await.unwrap(), Length(4));
+    while events.next().await.unwrap() != Event::Confirmed {}
+    assert_eq!(old.unconfirmed(), None);
+    until(&a, |a| {
+        a.writer(&local).is_some_and(|writer| writer.length.0 >= 4)
+    })
+    .await;
 }

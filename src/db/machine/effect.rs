@@ -142,6 +142,8 @@ pub enum Effect<L> {
         core: CoreKey,
         /// The first block that is not fetched.
         end: Option<u64>,
+        /// The most bytes of a block that is; none when it may have any.
+        block_bytes_max: Option<u64>,
     },
     /// A log is none of this database's any more: its blocks are to be forgotten.
     Release(Arc<L>),

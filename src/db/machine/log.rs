@@ -67,6 +67,21 @@ pub trait StoredLog: Send + Sync {
     /// As [`StoredLog::block`].
     fn contradicted_block(&self, index: u64) -> Result<Option<Bytes>, CoreError>;
 
+    /// Blocks that the store gave other bytes of than it was given, since the last call: they are not here any more, and
+    /// peers are asked for them.
+    fn take_rotten(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Number of blocks, and of leading blocks that are here, also when the owner of the log contradicted itself since.
+    ///
+    /// # Errors
+    ///
+    /// When it is closed.
+    fn contradicted_lengths(&self) -> Result<(u64, u64), CoreError> {
+        Ok((self.length()?, self.contiguous_length()?))
+    }
+
     /// The bytes of its manifest, once known.
     ///
     /// # Errors

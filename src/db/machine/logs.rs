@@ -19,7 +19,7 @@ use thiserror::Error;
 use super::log::{LogEvents as _, StoredLog};
 use crate::crypto::CoreKey;
 use crate::engine::encryption::KeyMismatch;
-use crate::engine::{Frozen, STRANGER_BLOCKS_MAX};
+use crate::engine::{Frozen, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 use crate::env::{Point, Sights};
 use crate::hypercore::encryption::CipherError;
 use crate::hypercore::{CoreError, Event};
@@ -51,6 +51,23 @@ struct Limit {
     /// Leading blocks whose bytes were counted, and these.
     counted: u64,
     bytes: u64,
+    /// How many of them have no more bytes than are taken.
+    fitting: u64,
+    /// The most bytes of a block that is fetched.
+    block_bytes_max: Option<u64>,
+}
+
+/// How large a log is that is not fetched as a whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Measured {
+    /// Leading blocks that are here.
+    pub(super) here: u64,
+    /// Bytes of those, as far as they are looked at.
+    pub(super) bytes: u64,
+    /// How many of them are within the bytes that are taken.
+    pub(super) fitting: u64,
+    /// Bytes of all, as far as it is proven.
+    pub(super) all: u64,
 }
 
 struct Member<L: StoredLog> {
@@ -78,10 +95,11 @@ pub(in crate::db) struct Known {
 impl Known {
     /// Of a log as it is now.
     pub(in crate::db) fn of<L: StoredLog>(log: &L) -> Self {
+        let (length, have) = log.contradicted_lengths().unwrap_or_default();
         Self {
             key: log.key(),
-            length: Length(log.length().unwrap_or_default()),
-            have: Length(log.contiguous_length().unwrap_or_default()),
+            length: Length(length),
+            have: Length(have),
         }
     }
 }
@@ -245,8 +263,9 @@ impl<L: StoredLog> Logs<L> {
 
     // Limits.
 
-    /// Fetches and takes a log up to this block only; as a whole without one. True when that is news.
-    pub(super) fn limit(&mut self, key: &CoreKey, end: Option<u64>) -> bool {
+    /// Fetches and takes a log up to this block only, and fetches no larger blocks; as a whole without an end. True when
+    /// that is news.
+    pub(super) fn limit(&mut self, key: &CoreKey, end: Option<u64>, block_bytes_max: Option<u64>) -> bool {
         let Some(end) = end else {
             let is_news = self.limited.remove(key).is_some();
             self.look(key);
@@ -254,9 +273,10 @@ impl<L: StoredLog> Logs<L> {
         };
         let is_new = !self.limited.contains_key(key);
         let limit = self.limited.entry(*key).or_default();
-        let before = std::mem::replace(&mut limit.end, end);
+        let before = (limit.end, limit.block_bytes_max);
+        (limit.end, limit.block_bytes_max) = (end, block_bytes_max);
         self.look(key);
-        is_new || before != end
+        is_new || before != (end, block_bytes_max)
     }
 
     /// Those that are not fetched as a whole.
@@ -269,30 +289,42 @@ impl<L: StoredLog> Logs<L> {
         self.limited.get(key).map(|limit| limit.end)
     }
 
+    /// The most bytes of a block of a log that is fetched; none when it may have any.
+    pub(super) fn block_bytes_max(&self, key: &CoreKey) -> Option<u64> {
+        self.limited.get(key)?.block_bytes_max
+    }
+
     /// Bytes of the leading blocks that are here of those that are not fetched as a whole, together.
     pub(super) fn limited_bytes(&self) -> u64 {
         self.limited.values().map(|limit| limit.bytes).sum()
     }
 
-    /// Of a log that is not fetched as a whole: how many leading blocks are here, and their bytes, and the bytes of it
-    /// all as far as it is proven.
-    pub(super) fn measure(&mut self, key: &CoreKey) -> (u64, u64, u64) {
+    /// How large a log is that is not fetched as a whole.
+    pub(super) fn measure(&mut self, key: &CoreKey) -> Measured {
         let Some(member) = self.open.get(key) else {
-            return (0, 0, 0);
+            return Measured::default();
         };
         let here = member.log.contiguous_length().unwrap_or_default();
         let all = member.log.byte_length().unwrap_or_default();
         let limit = self.limited.entry(*key).or_default();
         if limit.counted > here {
-            (limit.counted, limit.bytes) = (0, 0);
+            (limit.counted, limit.bytes, limit.fitting) = (0, 0, 0);
         }
         while limit.counted < here.min(STRANGER_BLOCKS_MAX) {
             let block = member.log.contradicted_block(limit.counted);
             let bytes = block.ok().flatten().map_or(0, |block| block.len() as u64);
             limit.bytes = limit.bytes.saturating_add(bytes);
             limit.counted += 1;
+            if limit.bytes <= STRANGER_BYTES_MAX {
+                limit.fitting = limit.counted;
+            }
         }
-        (here, limit.bytes, all)
+        Measured {
+            here,
+            bytes: limit.bytes,
+            fitting: limit.fitting,
+            all,
+        }
     }
 
     /// Makes blocks of a log count as not taken from this length on.
@@ -395,6 +427,11 @@ impl<L: StoredLog> Logs<L> {
     /// How many leading blocks of a core are here; none when it is not open.
     pub(in crate::db) fn here(&self, key: &CoreKey) -> Option<Length> {
         self.get(key)?.contiguous_length().ok().map(Length)
+    }
+
+    /// How long a core is, as far as it is proven; none when it is not open.
+    pub(in crate::db) fn proven(&self, key: &CoreKey) -> Option<Length> {
+        self.get(key)?.length().ok().map(Length)
     }
 
     /// How long the local log is.

@@ -29,6 +29,7 @@ mod outside;
 mod own;
 mod published;
 mod record;
+mod stalled;
 mod strangers;
 mod turns;
 mod wanted;
@@ -232,6 +233,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             }
             Input::Confirmed => {
                 self.own.is_unconfirmed = false;
+                self.effects.push(Effect::Tell(Event::Confirmed));
                 self.effects.push(Effect::Drain);
             }
             Input::Abandoned => self.abandon(),
@@ -407,6 +409,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 length: from.0 + blocks.len() as u64,
             });
         }
+        self.note_rotten(key);
         if let Some(stalled) = self.logs.stalled(key) {
             let why = self.is_traced.then(|| format!("{stalled:?}"));
             let event = why.map(|why| Effect::Trace(TraceEvent::Stalled { core: *key, why }));
@@ -431,34 +434,6 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.effects.push(Effect::Unreadable { core, error });
             None
         })
-    }
-
-    /// Why nothing more of a log is taken.
-    fn note_stalled(&mut self, key: &CoreKey) {
-        self.check_key(key);
-        let frozen = self.engine.frozen(key).cloned().map(Stalled::Frozen);
-        match frozen.or_else(|| self.logs.stalled(key).cloned()) {
-            _ if self.mismatch.is_some() && *key == self.engine.key() => {}
-            Some(stalled) => _ = self.stalled.insert(*key, stalled),
-            // A persistent map that readers share is copied to be changed, also where nothing is.
-            None if self.stalled.contains_key(key) => _ = self.stalled.remove(key),
-            None => {}
-        }
-    }
-
-    /// Looks whether the creator's log is encrypted as the key says. Nobody else's log tells: strangers write what they like.
-    fn check_key(&mut self, key: &CoreKey) {
-        if *key != self.engine.key() || self.mismatch.is_some() || self.engine.batches() > 0 {
-            return;
-        }
-        let Some(mismatch) = self.logs.get(key).and_then(|log| log.key_mismatch()) else {
-            return;
-        };
-        self.mismatch = Some(mismatch);
-        self.stalled.insert(*key, Stalled::Encryption(mismatch));
-        let what = mismatch.to_string();
-        self.sights.note(Point::KeyContradicted);
-        self.effects.push(Effect::Tell(Event::Error { what }));
     }
 
     /// Nothing is forgotten again before as much is here as was.

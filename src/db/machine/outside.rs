@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::gather::Fed;
 use super::log::StoredLog;
+use super::logs::Measured;
 use super::turns::Turns;
 use super::{Effect, Machine, Now};
 use crate::crypto::CoreKey;
@@ -45,7 +46,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     .map(|link| link.length.0);
                 let least = self.logs.end(&core).unwrap_or_default();
                 self.logs
-                    .limit(&core, Some(end.max().unwrap_or_default().max(least)));
+                    .limit(&core, Some(end.max().unwrap_or_default().max(least)), None);
                 is_more |= self.feed_or_give_up(&core, now).is_some();
             }
             if !is_more {
@@ -163,8 +164,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// Looks how much of a log may be fetched, and says so when that is news.
     pub(super) fn allow(&mut self, core: &CoreKey) {
-        let end = self.allowance(core);
-        if self.logs.limit(core, end) {
+        let allowance = self.allowance(core);
+        let (end, most) = allowance.map_or((None, None), |(end, most)| (Some(end), most));
+        if self.logs.limit(core, end, most) {
             self.download(core);
         }
     }
@@ -174,12 +176,18 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     pub(super) fn download(&mut self, core: &CoreKey) {
         if self.logs.has(core) {
             let end = self.logs.end(core);
-            self.effects.push(Effect::Download { core: *core, end });
+            let block_bytes_max = self.logs.block_bytes_max(core);
+            self.effects.push(Effect::Download {
+                core: *core,
+                end,
+                block_bytes_max,
+            });
         }
     }
 
-    /// The first block of a log that is not to be fetched; none for those of members.
-    fn allowance(&mut self, core: &CoreKey) -> Option<u64> {
+    /// The first block of a log that is not to be fetched, and the most bytes of one that is, if they are bounded; none for
+    /// those of members.
+    fn allowance(&mut self, core: &CoreKey) -> Option<(u64, Option<u64>)> {
         if *core == self.logs.local() || self.engine.is_member(core) {
             return None;
         }
@@ -189,16 +197,23 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         if !is_stranger && needed == 0 {
             return None;
         }
-        let (here, bytes, all) = self.logs.measure(core);
+        let measured = self.logs.measure(core);
+        let Measured { here, bytes, all, .. } = measured;
+        if here < needed {
+            return Some((needed, None));
+        }
         let has_room = bytes < STRANGER_BYTES_MAX && self.logs.limited_bytes() < self.stranger_bytes_max;
-        let most = if !has_room {
-            here
+        let (end, most) = if bytes > STRANGER_BYTES_MAX {
+            // Whoever stored that: it does not count.
+            (measured.fitting, 0)
+        } else if !has_room {
+            (here, 0)
         } else if here > 0 && all <= STRANGER_BYTES_MAX {
-            STRANGER_BLOCKS_MAX
+            (STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX)
         } else {
             // Blocks may be large: one after the other.
-            here + 1
+            (here + 1, STRANGER_BYTES_MAX - bytes)
         };
-        Some(needed.max(most.min(STRANGER_BLOCKS_MAX)))
+        Some((needed.max(end.min(STRANGER_BLOCKS_MAX)), Some(most)))
     }
 }

@@ -19,7 +19,7 @@ use super::logs::Logs;
 use super::record::Write;
 use super::{Effect, Machine, Now, Stalled};
 use crate::crypto::CoreKey;
-use crate::db::Appended;
+use crate::db::{Appended, Event};
 use crate::engine::{ComposeError, Outcome, OwnBatch};
 use crate::env::{Crypto, Point, Slip, TraceEvent};
 use crate::error::Error;
@@ -35,6 +35,8 @@ pub(super) struct Own {
     pub(super) outcome: Option<Result<(Length, Seq), Error>>,
     /// Peers may have more of the own log than is here: what would be written might stand where other entries do.
     pub(super) is_unconfirmed: bool,
+    /// Listeners were told that an acknowledgement waits for that.
+    pub(super) is_ack_told: bool,
 }
 
 /// In the engine, not in the log.
@@ -108,6 +110,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             .logs
             .local_length()
             .is_ok_and(|length| length == self.logs.taken(&local));
+        if self.own.is_unconfirmed && self.engine.owes_ack() && !self.own.is_ack_told {
+            self.own.is_ack_told = true;
+            self.effects.push(Effect::Tell(Event::Unacknowledged));
+        }
         if self.own.is_unconfirmed || !is_whole {
             return false;
         }

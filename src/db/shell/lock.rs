@@ -161,15 +161,21 @@ impl<C: Crypto, L: StoredLog> Door<C, L> {
             .is_some_and(|events| events.receiver_count() > 0)
     }
 
-    /// Tells listeners. Nobody listening is fine; of a rebuild the first one hears all the same, as it may be over before
-    /// anybody can listen.
+    /// Tells listeners. Nobody listening is fine; of what comes of an opening the first one hears all the same, as it may be
+    /// over before anybody can listen.
     pub(super) fn tell(&self, event: Event) {
         let mut front = self.front();
         let Some(events) = &front.events else { return };
-        if let Err(unheard) = events.send(event)
-            && matches!(unheard.0, Event::Rebuilt { .. })
-        {
-            front.untold.push(unheard.0);
+        let Err(unheard) = events.send(event) else { return };
+        match unheard.0 {
+            Event::Confirmed => front
+                .untold
+                .retain(|event| !matches!(event, Event::Unconfirmed(_))),
+            event @ (Event::Rebuilt { .. }
+            | Event::CutOff { .. }
+            | Event::Unconfirmed(_)
+            | Event::Contradicted { .. }) => front.untold.push(event),
+            _ => {}
         }
     }
 
@@ -209,6 +215,17 @@ impl<C: Crypto, L: StoredLog> Inside<'_, C, L> {
     pub(super) const fn touch(&mut self) {
         self.is_touched = true;
     }
+
+    /// Readers see from now on what came of it.
+    pub(super) fn show(&mut self) {
+        if !std::mem::take(&mut self.is_touched) {
+            return;
+        }
+        let published = Arc::new(self.machine.publish());
+        let before = std::mem::replace(&mut self.door.front().published, published);
+        // Not under the lock: the last handle to a log that was let go of ends its session.
+        drop(before);
+    }
 }
 
 impl<C: Crypto, L: StoredLog> Deref for Inside<'_, C, L> {
@@ -226,15 +243,8 @@ impl<C: Crypto, L: StoredLog> DerefMut for Inside<'_, C, L> {
 }
 
 impl<C: Crypto, L: StoredLog> Drop for Inside<'_, C, L> {
-    /// Readers see from now on what came of it.
     fn drop(&mut self) {
-        if !self.is_touched {
-            return;
-        }
-        let published = Arc::new(self.machine.publish());
-        let before = std::mem::replace(&mut self.door.front().published, published);
-        // Not under the lock: the last handle to a log that was let go of ends its session.
-        drop(before);
+        self.show();
     }
 }
 

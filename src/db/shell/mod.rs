@@ -88,6 +88,8 @@ struct Done {
     drained: Option<Result<bool, Error>>,
     /// A log could not be read.
     unreadable: Option<CoreError>,
+    /// Whoever waits for a change is to look.
+    notifies: bool,
 }
 
 impl<E: Env> Shared<E> {
@@ -158,6 +160,7 @@ impl<E: Env> Shared<E> {
                 }
             }
             self.step(&mut machine, Input::Started);
+            self.tell_of_opening();
             keys
         };
         let spawn = self.env.spawn();
@@ -175,6 +178,17 @@ impl<E: Env> Shared<E> {
             told(shared.serve(keys).await, &shared.env);
         });
         Ok(())
+    }
+
+    /// Says what the opening found that somebody has to know.
+    fn tell_of_opening(&self) {
+        if let Some((first, last)) = self.store.recovered().missing {
+            let (first, last) = (first.0, last.0);
+            self.door.tell(Event::CutOff { first, last });
+        }
+        if let Some(why) = self.unconfirmed() {
+            self.door.tell(Event::Unconfirmed(why));
+        }
     }
 
     /// Applies what is stored, and fetches more from then on. These logs were open from the start.
@@ -311,6 +325,11 @@ impl<E: Env> Shared<E> {
             self.step_one(machine, left, &mut done);
         }
         self.step_one(machine, input, &mut done);
+        if std::mem::take(&mut done.notifies) {
+            // Whoever is woken by this reads what was published, at once and on another thread.
+            machine.show();
+            self.notify();
+        }
         done
     }
 
@@ -356,8 +375,13 @@ impl<E: Env> Shared<E> {
                 }
                 Err(error) => return failed("following a log", error),
             },
-            Effect::Download { core, end } => {
-                let fetched = machine.logs().get(&core).map(|log| log.fetch(end));
+            Effect::Download {
+                core,
+                end,
+                block_bytes_max,
+            } => {
+                let log = machine.logs().get(&core);
+                let fetched = log.map(|log| log.fetch(end, block_bytes_max));
                 if let Some(Err(error)) = fetched {
                     // Its owner contradicted it, or all is being closed; whoever reads the log hears of it. Nothing may
                     // happen to the machine before a commit that was asked for with this is answered.
@@ -399,7 +423,7 @@ impl<E: Env> Shared<E> {
                     is_open
                 });
             }
-            Effect::Notify => self.notify(),
+            Effect::Notify => done.notifies = true,
             Effect::Tell(event) => {
                 if matches!(event, Event::Error { .. }) {
                     self.counters.errors.fetch_add(1, Ordering::Relaxed);

@@ -3,14 +3,15 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{Shared, store};
+use super::{Shared, store, unless};
 use crate::db::machine::Input;
 use crate::db::own_log::Unconfirmed;
 use crate::env::{Clock as _, Env, Point};
 use crate::error::Error;
 
-/// How often it is looked whether a peer sent all that it has.
-const LOOK: Duration = Duration::from_millis(20);
+/// How long at most nothing is heard before it is looked again: a peer that had sent all that it has may have got more, and
+/// nobody says when it sent that, too.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl<E: Env> Shared<E> {
     /// Why peers may have more of the own log than is here.
@@ -22,7 +23,9 @@ impl<E: Env> Shared<E> {
     pub(super) async fn own_log_is_whole(self: &Arc<Self>) -> Result<(), Error> {
         let clock = self.env.clock();
         let deadline = clock.now() + self.settings.read_wait();
+        let mut changed = self.changed.subscribe();
         loop {
+            changed.mark_unchanged();
             self.check_open()?;
             let is_doubted = self.unconfirmed().is_some();
             let is_whole = {
@@ -39,7 +42,8 @@ impl<E: Env> Shared<E> {
             if clock.now() >= deadline {
                 return Err(Error::Unconfirmed { local: self.local });
             }
-            clock.sleep_until((clock.now() + LOOK).min(deadline)).await;
+            let look = (clock.now() + LOOK).min(deadline);
+            _ = unless(changed.changed(), clock.sleep_until(look)).await;
         }
     }
 

@@ -17,6 +17,7 @@ use crate::db::own_log::{Origin, Unconfirmed};
 use crate::engine::encryption::{DatabaseKeys, KeyMismatch};
 use crate::env::{Env, watch};
 use crate::error::Error;
+use crate::hypercore::encryption::CoreCipher;
 use crate::hypercore::{
     Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Events, Hold,
     SessionOptions,
@@ -33,6 +34,9 @@ const LOCAL_LEGACY: &str = "autobase/local";
 /// The name of the local writer in the store.
 const LOCAL_NAME: &str = "local";
 
+/// Bytes that encryption adds to a block.
+const ENCRYPTED_EXTRA: u64 = CoreCipher::PADDING as u64;
+
 /// Version of the manifests that we make.
 pub(in crate::db) const MANIFEST_VERSION: u64 = 2;
 
@@ -43,6 +47,8 @@ pub(in crate::db) struct OpenLog<E: Env> {
     keys: Option<DatabaseKeys>,
     /// None before it is said how much is fetched.
     download: Mutex<Option<Download<E>>>,
+    /// Blocks that were dropped, as the store gave other bytes of them.
+    rotten: Mutex<Vec<u64>>,
 }
 
 impl<E: Env> OpenLog<E> {
@@ -51,17 +57,25 @@ impl<E: Env> OpenLog<E> {
             core,
             keys: keys.cloned(),
             download: Mutex::new(None),
+            rotten: Mutex::default(),
         }
     }
 
-    /// Asks peers for the blocks of a core from now on, up to `end`; for all there are and will be without one.
-    pub(super) fn fetch(&self, end: Option<u64>) -> Result<(), CoreError> {
+    /// Asks peers for the blocks of a core from now on, up to `end`; for all there are and will be without one. Larger ones
+    /// than `block_bytes_max` are left out.
+    pub(super) fn fetch(&self, end: Option<u64>, block_bytes_max: Option<u64>) -> Result<(), CoreError> {
         let range = DownloadRange {
             start: 0,
             end,
             is_linear: true,
         };
-        let download = self.core.download(range)?;
+        let download = match block_bytes_max {
+            // The machine counts what is written, and the encrypted block is longer.
+            Some(most) => self
+                .core
+                .download_small(range, most.saturating_add(ENCRYPTED_EXTRA))?,
+            None => self.core.download(range)?,
+        };
         *self.download.lock().unwrap_or_else(PoisonError::into_inner) = Some(download);
         Ok(())
     }
@@ -104,11 +118,26 @@ impl<E: Env> StoredLog for OpenLog<E> {
     }
 
     fn block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
-        self.core.get_local(index)
+        self.core.get_local(index).or_else(|error| {
+            if !self.core.drop_rotten(index, &error) {
+                return Err(error);
+            }
+            let mut rotten = self.rotten.lock().unwrap_or_else(PoisonError::into_inner);
+            rotten.push(index);
+            Ok(None)
+        })
+    }
+
+    fn take_rotten(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.rotten.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn contradicted_block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         self.core.get_contradicted(index)
+    }
+
+    fn contradicted_lengths(&self) -> Result<(u64, u64), CoreError> {
+        self.core.contradicted_lengths()
     }
 
     fn manifest(&self) -> Result<Option<Bytes>, CoreError> {

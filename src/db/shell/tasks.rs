@@ -32,11 +32,14 @@ impl<E: Env> Shared<E> {
 
     /// Takes note of a peer that connects, and of when it has sent all that it has.
     pub(super) fn greet(self: &Arc<Self>, peer: u64, session: &Session) {
-        if self.settings.heal_gather.time_ms == 0 {
+        let gathers = self.settings.heal_gather.time_ms > 0;
+        if !gathers && self.unconfirmed().is_none() {
             return;
         }
-        let at = self.env.clock().now();
-        self.door.leave(Input::Met { peer, at });
+        if gathers {
+            let at = self.env.clock().now();
+            self.door.leave(Input::Met { peer, at });
+        }
         let (shared, session) = (Arc::downgrade(self), session.clone());
         self.env.spawn().spawn("hear a peer out", async move {
             session.synced().await;
@@ -45,6 +48,10 @@ impl<E: Env> Shared<E> {
                     let mut machine = shared.door.enter().await;
                     shared.step(&mut machine, Input::HeardOut(peer))
                 };
+                if shared.unconfirmed().is_some() {
+                    // An append waits for this.
+                    shared.notify();
+                }
                 if done.drains {
                     told(Box::pin(shared.drain()).await, &shared.env);
                 }

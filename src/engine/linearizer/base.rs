@@ -64,7 +64,7 @@ use crate::crypto::CoreKey;
 use crate::engine::dag::{Batch, BatchId, Dag, Renumbered};
 use crate::wire::{Length, Link, Weight};
 
-use super::emission::Claims;
+use super::claims::Claims;
 use super::leave::Left;
 use super::picks::Priority;
 use super::prefix::Prefix;

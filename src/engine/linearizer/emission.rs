@@ -8,10 +8,12 @@ use crate::env::{Planted, Slip};
 use crate::wire::{Length, Weight};
 
 use super::base::Base;
+use super::claims::Claims;
 use super::parked::Parked;
 use super::picks::{Picks, Priority};
+use super::sets::CHAIN_AHEAD;
 use super::timeline::{NodeId, Timeline, Trial};
-use super::{GENESIS_WEIGHT, MAX_OPTIMISTIC_NODES, Replay, Rules, Stats, Suspended, resolve};
+use super::{MAX_OPTIMISTIC_NODES, Replay, Rules, Stats, Suspended, resolve};
 
 impl Rules {
     /// Whether a batch of a stranger is tried at all.
@@ -19,77 +21,6 @@ impl Rules {
         self.optimistic && batch.optimistic && batch.nodes() <= MAX_OPTIMISTIC_NODES
     }
 }
-
-/// Claims that could count, by writer: the position of the batch among those of its writer, and the weight.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Claims {
-    of: Vec<Vec<(u32, Weight)>>,
-}
-
-impl Claims {
-    pub(super) fn add(&mut self, dag: &Dag, rules: &Rules, id: BatchId) {
-        let batch = dag.batch(id);
-        self.of.resize_with(dag.writers(), Vec::new);
-        let of = &mut self.of[batch.writer_id.index()];
-        if of.last().is_some_and(|(sequence, _)| *sequence >= batch.sequence) {
-            return;
-        }
-        let genesis = batch.writer == rules.bootstrap && batch.first == Length(1);
-        let claimed = batch
-            .claim
-            .filter(|claim| claim.valid && claim.backer.key != batch.writer)
-            .map(|claim| claim.weight);
-        // The creator's first batch lifts its later ones as a claim would.
-        if let Some(weight) = claimed.max(genesis.then_some(GENESIS_WEIGHT)) {
-            of.push((batch.sequence, weight));
-        }
-    }
-
-    /// Forgets those of the writer from batch `stays` on.
-    pub(super) fn truncate(&mut self, writer: WriterId, stays: usize) {
-        if let Some(claims) = self.of.get_mut(writer.index()) {
-            claims.retain(|(sequence, _)| (*sequence as usize) < stays);
-        }
-    }
-
-    /// The highest of the writer from batch `from` up to this one.
-    pub(super) fn highest(&self, batch: &Batch, from: u32) -> Weight {
-        let claims = self.up_to(batch).iter().rev();
-        claims
-            .take_while(|(sequence, _)| *sequence >= from)
-            .map(|(_, weight)| *weight)
-            .max()
-            .unwrap_or(Weight::ZERO)
-    }
-
-    /// Position of the only batch of the writer that claims, from batch `from` up to this one.
-    fn only(&self, batch: &Batch, from: u32) -> Option<u32> {
-        let mut claims = self
-            .up_to(batch)
-            .iter()
-            .rev()
-            .take_while(|(sequence, _)| *sequence >= from);
-        let (sequence, _) = claims.next()?;
-        claims.next().is_none().then_some(*sequence)
-    }
-
-    /// Position of the last batch of the writer, up to this one, that claims.
-    pub(super) fn last(&self, batch: &Batch) -> Option<u32> {
-        self.up_to(batch).last().map(|(sequence, _)| *sequence)
-    }
-
-    fn up_to(&self, batch: &Batch) -> &[(u32, Weight)] {
-        let claims = self
-            .of
-            .get(batch.writer_id.index())
-            .map_or(&[][..], Vec::as_slice);
-        let end = claims.partition_point(|(sequence, _)| *sequence <= batch.sequence);
-        &claims[..end]
-    }
-}
-
-/// How deep in its chain a batch is with which others behind it are tried.
-const CHAIN_AHEAD: usize = 16;
 
 /// One run of the rule, from where the timeline stands.
 pub(super) struct Emission<'a, R: Replay> {
@@ -126,23 +57,23 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    fn start(&mut self, dag: &Dag) {
+    pub(super) fn start(&mut self, dag: &Dag) {
         self.seen.resize(dag.len(), 0);
         self.walk += 1;
     }
 
     /// True the first time.
-    fn see(&mut self, id: BatchId) -> bool {
+    pub(super) fn see(&mut self, id: BatchId) -> bool {
         std::mem::replace(&mut self.seen[id.index()], self.walk) != self.walk
     }
 
-    fn has_seen(&self, id: BatchId) -> bool {
+    pub(super) fn has_seen(&self, id: BatchId) -> bool {
         self.seen[id.index()] == self.walk
     }
 }
 
 /// A set that is being emitted.
-struct Frame {
+pub(super) struct Frame {
     /// Best first: with a bound of its priority, or with the exact one at a state.
     heap: BinaryHeap<Reverse<Candidate>>,
     /// Those that had a trial since the last pick of this frame: their bound counts again after the next.
@@ -189,6 +120,8 @@ struct Current {
     id: BatchId,
     /// Where the timeline was before them, if this is a trial.
     trial: Option<(usize, NodeId)>,
+    /// The last of its ancestors, which are still to be emitted: each comes before the next, and all others before the first.
+    chain: Vec<BatchId>,
 }
 
 impl Frame {
@@ -207,6 +140,15 @@ impl Frame {
     fn push(&mut self, priority: Priority, id: BatchId, known: Known) {
         self.heap.push(Reverse(Candidate { priority, id, known }));
     }
+
+    /// After a pick: what was known where it was made is of no use any more. Where that is much, it is thrown away at once,
+    /// and would be passed over otherwise.
+    fn forget_known(&mut self) {
+        if self.tried.len() >= self.heap.len() / 4 {
+            let is_of_use = |candidate: &Reverse<Candidate>| !matches!(candidate.0.known, Known::At(_));
+            self.heap.retain(is_of_use);
+        }
+    }
 }
 
 impl<R: Replay> Emission<'_, R> {
@@ -223,6 +165,7 @@ impl<R: Replay> Emission<'_, R> {
         let mut top = self.frame(batches, false, self.timeline.len() == 0);
         // Sets that are emitted on behalf of the one before.
         let mut pulled: Vec<Frame> = Vec::new();
+        let begun = self.stats.steps;
         loop {
             let is_top = pulled.is_empty();
             let frame = pulled.last_mut().unwrap_or(&mut top);
@@ -250,6 +193,11 @@ impl<R: Replay> Emission<'_, R> {
                         return Ok(());
                     }
                 }
+            }
+            // What was picked or tried by now is remembered: each run gets further.
+            let is_between = pulled.is_empty() && top.current.is_none();
+            if is_between && self.replay.is_long(self.stats.steps - begun) {
+                return Err(Suspended);
             }
         }
     }
@@ -315,6 +263,12 @@ impl<R: Replay> Emission<'_, R> {
 
     /// The ancestors of the current candidate are emitted: settles it, or steps back and tries others.
     fn decide(&mut self, frame: &mut Frame, current: &Current) -> Result<Next, Suspended> {
+        for id in &current.chain {
+            let trial = self.settle_trial(*id)?;
+            if let Some((_, before)) = current.trial {
+                self.timeline.remember((before, *id, false), trial);
+            }
+        }
         let id = current.id;
         let batch = self.dag.batch(id);
         let weight = self.resolve(id);
@@ -337,6 +291,10 @@ impl<R: Replay> Emission<'_, R> {
                     .peek()
                     .is_none_or(|Reverse(next)| priority <= next.priority);
             if !wins {
+                let way = behind - start;
+                if way >= CHAIN_AHEAD && !is_spanning {
+                    self.try_behind(id, way, before)?;
+                }
                 self.timeline.rewind(start);
                 self.weigh(frame, id, trial, before);
                 return Ok(Next::Again);
@@ -347,6 +305,7 @@ impl<R: Replay> Emission<'_, R> {
             self.go_on(frame);
             return Ok(Next::Picked(priority));
         }
+        frame.forget_known();
         let tried = std::mem::take(&mut frame.tried);
         self.offer(frame, &tried);
         self.ungroup(frame);
@@ -400,26 +359,35 @@ impl<R: Replay> Emission<'_, R> {
         trial: Option<(usize, NodeId)>,
     ) -> Result<Next, Suspended> {
         self.stats.trials += u64::from(trial.is_some());
-        frame.current = Some(Current { id, trial });
+        let current = frame.current.insert(Current {
+            id,
+            trial,
+            chain: Vec::new(),
+        });
         let ancestors = self.ancestors(id);
         if trial.is_some() && !self.is_known(id) {
             self.stats.stranger_steps += 1 + ancestors.len() as u64;
         }
         let is_spanning = frame.spanning.is_some();
-        if ancestors
-            .iter()
-            .any(|id| self.could_rise(*id) || (is_spanning && self.could_span(*id)))
-        {
-            if !is_spanning && (self.emit_chain(&ancestors)? || self.emit_refused(&ancestors)?) {
-                return Ok(Next::Again);
+        if !self.has_choice(&ancestors, is_spanning) {
+            return self.emit_sorted(&ancestors);
+        }
+        if is_spanning {
+            return Ok(Next::Pull(self.frame(&ancestors, true, true)));
+        }
+        let set = if let Some((rest, chain)) = self.split(&ancestors) {
+            current.chain = chain;
+            if !self.has_choice(&rest, false) {
+                return self.emit_sorted(&rest);
             }
-            return Ok(Next::Pull(self.frame(&ancestors, true, is_spanning)));
+            rest
+        } else {
+            self.ancestors(id)
+        };
+        if self.emit_refused(&set)? {
+            return Ok(Next::Again);
         }
-        for id in self.sort(&ancestors) {
-            let weight = self.resolve(id);
-            self.settle(id, weight)?;
-        }
-        Ok(Next::Again)
+        Ok(Next::Pull(self.frame(&set, true, false)))
     }
 
     // ---- pieces
@@ -453,85 +421,19 @@ impl<R: Replay> Emission<'_, R> {
     }
 
     /// True when the batch could be better than some pick of the forgotten start, and pull the rest of that.
-    fn could_span(&self, id: BatchId) -> bool {
+    pub(super) fn could_span(&self, id: BatchId) -> bool {
         self.base.covers(id)
             && self
                 .base
                 .spans(&Priority::new(self.dag.batch(id), self.bound(id).0))
     }
 
-    /// Emits a set in which each batch comes before the next: its order is no question, and each weight is the one where
-    /// its batch stands. False when it is no such set.
-    fn emit_chain(&mut self, set: &[BatchId]) -> Result<bool, Suspended> {
-        let follows = |pair: &[BatchId]| self.dag.batch(pair[1]).parents.contains(&pair[0]);
-        if self.planted.has(Slip::RaiseUnseen) || !set.windows(2).all(follows) {
-            return Ok(false);
-        }
-        for id in set {
-            let weight = self.resolve(*id);
-            self.settle(*id, weight)?;
-        }
-        Ok(true)
-    }
-
-    /// Emits a set of strangers' batches as if no weight could change in it: what is refused changes nothing, so that all
-    /// that could be tried in between is refused, too. False, and nothing emitted, when one is accepted.
-    fn emit_refused(&mut self, set: &[BatchId]) -> Result<bool, Suspended> {
-        if set.iter().any(|id| self.is_known(*id)) {
-            return Ok(false);
-        }
-        let start = self.timeline.len();
-        for id in self.sort(set) {
-            let weight = self.resolve(id);
-            if self.settle(id, weight)? {
-                self.timeline.rewind(start);
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Tries a batch together with others of its writer's chain: what comes before each of them is what comes before the
-    /// one in front of it, and that one, so that all trials are on one way. Nothing is known of it afterwards when there
-    /// is more that comes before it.
-    fn try_chain(&mut self, id: BatchId) -> Result<(), Suspended> {
-        let batch = self.dag.batch(id);
-        let chain = self.dag.batches_of(&batch.writer);
-        let head = self.timeline.head(batch.writer_id) as usize;
-        // Of a long one more is looked at than is asked for: each that is asked for alone would go all the way again.
-        let asked = batch.sequence as usize + 1 - head;
-        let most = if asked < CHAIN_AHEAD { asked } else { asked * 2 };
-        let (start, here) = (self.timeline.len(), self.timeline.node());
-        for (at, id) in chain[head..].iter().take(most).enumerate() {
-            let is_open = |parent: &BatchId| self.timeline.settled(*parent).is_some();
-            if !self.dag.batch(*id).parents.iter().all(is_open) {
-                let before = self.ancestors(*id);
-                if at > 0 || !(self.emit_chain(&before)? || self.emit_refused(&before)?) {
-                    break;
-                }
-                self.stats.stranger_steps += before.len() as u64;
-            }
-            self.stats.trials += 1;
-            let is_known = self.is_known(*id);
-            self.stats.stranger_steps += u64::from(!is_known);
-            let weight = self.resolve(*id);
-            let is_last = at + 1 == most;
-            // Nobody asks what a member's batch comes to: only those behind it would.
-            let is_accepted = (is_known && is_last) || self.settle(*id, weight)?;
-            let admitted = Some(is_known || is_accepted);
-            self.timeline
-                .remember((here, *id, false), Trial { weight, admitted });
-        }
-        self.timeline.rewind(start);
-        Ok(())
-    }
-
-    fn resolve(&self, id: BatchId) -> Weight {
+    pub(super) fn resolve(&self, id: BatchId) -> Weight {
         let state = self.live.as_ref().unwrap_or_else(|| self.timeline.state());
         resolve(self.replay, state, self.dag.batch(id))
     }
 
-    fn settle(&mut self, id: BatchId, weight: Weight) -> Result<bool, Suspended> {
+    pub(super) fn settle(&mut self, id: BatchId, weight: Weight) -> Result<bool, Suspended> {
         self.timeline
             .settle(self.dag, self.replay, self.rules, self.stats, (id, weight))
     }
@@ -550,7 +452,7 @@ impl<R: Replay> Emission<'_, R> {
     }
 
     /// The weight that this batch cannot exceed, and the one that it has at least.
-    fn bound(&self, id: BatchId) -> (Weight, Weight) {
+    pub(super) fn bound(&self, id: BatchId) -> (Weight, Weight) {
         let batch = self.dag.batch(id);
         let floor = self
             .replay
@@ -561,7 +463,7 @@ impl<R: Replay> Emission<'_, R> {
     }
 
     /// True when the batch itself, settled among others, could lift its writer.
-    fn could_rise(&self, id: BatchId) -> bool {
+    pub(super) fn could_rise(&self, id: BatchId) -> bool {
         let batch = self.dag.batch(id);
         if self.planted.has(Slip::RaiseUnseen) {
             return false;
@@ -614,67 +516,13 @@ impl<R: Replay> Emission<'_, R> {
         ))
     }
 
-    fn is_known(&self, id: BatchId) -> bool {
+    pub(super) fn is_known(&self, id: BatchId) -> bool {
         let writer = &self.dag.batch(id).writer;
         *writer == self.rules.bootstrap || self.replay.standing(self.timeline.state(), writer).is_some()
     }
-
-    /// Unsettled ancestors, oldest id first.
-    fn ancestors(&mut self, id: BatchId) -> Vec<BatchId> {
-        self.marks.start(self.dag);
-        let mut found = Vec::new();
-        let mut next = vec![id];
-        while let Some(id) = next.pop() {
-            for &parent in &self.dag.batch(id).parents {
-                if self.timeline.settled(parent).is_none() && self.marks.see(parent) {
-                    found.push(parent);
-                    next.push(parent);
-                }
-            }
-        }
-        found.sort_unstable();
-        found
-    }
-
-    /// The order of a set in which nothing can rise; the last walk must have been the one that found it.
-    ///
-    /// The best goes as far to the front as its ancestors allow, then the next best: the same as taking, from the back,
-    /// the worst of those that nothing left depends on.
-    fn sort(&self, set: &[BatchId]) -> Vec<BatchId> {
-        if set.len() < 2 {
-            return set.to_vec();
-        }
-        let inside = |id: &BatchId| self.marks.has_seen(*id) && self.timeline.settled(*id).is_none();
-        let mut children: BTreeMap<BatchId, u32> = set.iter().map(|id| (*id, 0)).collect();
-        for id in set {
-            for parent in self.dag.batch(*id).parents.iter().filter(|id| inside(id)) {
-                *children.entry(*parent).or_default() += 1;
-            }
-        }
-        let priority = |id: BatchId| {
-            let batch = self.dag.batch(id);
-            Priority::new(batch, self.bound(id).1)
-        };
-        let free = children.iter().filter(|(_, children)| **children == 0);
-        let mut last: BinaryHeap<_> = free.map(|(id, _)| (priority(*id), *id)).collect();
-        let mut sorted = Vec::new();
-        while let Some((_, id)) = last.pop() {
-            sorted.push(id);
-            for parent in self.dag.batch(id).parents.iter().filter(|id| inside(id)) {
-                if let Some(children) = children.get_mut(parent) {
-                    *children -= 1;
-                    if *children == 0 {
-                        last.push((priority(*parent), *parent));
-                    }
-                }
-            }
-        }
-        sorted.reverse();
-        sorted
-    }
 }
 
-enum Next {
+pub(super) enum Next {
     /// The same frame goes on.
     Again,
     /// First this set.

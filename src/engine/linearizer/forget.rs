@@ -6,7 +6,8 @@ use crate::crypto::CoreKey;
 use crate::engine::dag::{BatchId, Dag};
 use crate::wire::Length;
 
-use super::emission::{Claims, Marks};
+use super::claims::Claims;
+use super::emission::Marks;
 use super::timeline::NodeId;
 use super::{Linearizer, Published, Replay, Start};
 

@@ -41,12 +41,14 @@
 //! can build them.
 
 mod base;
+mod claims;
 mod emission;
 mod forget;
 mod leave;
 mod parked;
 mod picks;
 mod prefix;
+mod sets;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -57,7 +59,8 @@ use crate::wire::{Length, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
 use base::Base;
-use emission::{Claims, Emission, Marks};
+use claims::Claims;
+use emission::{Emission, Marks};
 use leave::Left;
 use parked::Parked;
 use picks::{Picks, Priority};
@@ -120,6 +123,12 @@ pub trait Replay {
     /// The state after this batch. Refusal is only for batches whose writer has no record in `state`; what else goes
     /// wrong with a member's batch must be part of the state that is returned.
     fn apply(&mut self, state: &Self::State, step: Step<'_>) -> Result<Verdict<Self::State>, Suspended>;
+
+    /// True when an update that moved over so many entries is to be suspended, so that others get their turn.
+    fn is_long(&self, steps: u64) -> bool {
+        _ = steps;
+        false
+    }
 }
 
 /// A batch at its place in the order.

@@ -96,6 +96,9 @@ impl Replicator {
             return Ok(Some(Message::Request(self.start(id, message, now))));
         }
         if let Some(index) = self.next_range_block(id, core)? {
+            if self.fit(index, core)? == Fit::Unknown {
+                return self.ask_size(id, index, core, now).map(Some);
+            }
             self.scout(id, index, core, now)?;
             return self.ask_block(id, index, 0, core, now).map(Some);
         }
@@ -159,6 +162,40 @@ impl Replicator {
         });
         message.priority = priority;
         Ok(Message::Request(self.start(id, message, now)))
+    }
+
+    /// Asks how large a block is, with the proof of that.
+    fn ask_size(
+        &mut self,
+        id: PeerId,
+        index: u64,
+        core: &impl Look,
+        now: Mono,
+    ) -> Result<Message, CoreError> {
+        let leaf = index.saturating_mul(2);
+        let nodes = core.missing_nodes(leaf)?;
+        let message = self.request(Request {
+            hash: Some(HashRequest { index: leaf, nodes }),
+            ..Request::default()
+        });
+        self.sights.note(Point::SizeAsked);
+        Ok(Message::Request(self.start(id, message, now)))
+    }
+
+    /// Whether a block is small enough for the ranges that want it.
+    fn fit(&self, index: u64, core: &impl Look) -> Result<Fit, CoreError> {
+        let Some(most) = self.demand.block_bytes_max(index) else {
+            return Ok(Fit::Fits);
+        };
+        if self.known.byte_length <= most {
+            return Ok(Fit::Fits);
+        }
+        Ok(match core.stored_size(index)? {
+            Some(size) if size <= most => Fit::Fits,
+            Some(_) => Fit::TooLarge,
+            None if self.requests.is_sized(index) => Fit::Asked,
+            None => Fit::Unknown,
+        })
     }
 
     /// A longer length, if the peer has acknowledged ours and can prove it.
@@ -334,7 +371,10 @@ impl Replicator {
                 stale.push(index);
             } else if !peer.offers(index, fork) {
                 from = peer.have.next(from..length).unwrap_or(length);
-            } else if !self.requests.is_asked(index) && self.is_provable(peer, index, core)? {
+            } else if !self.requests.is_asked(index)
+                && self.is_provable(peer, index, core)?
+                && self.fit(index, core)?.is_askable()
+            {
                 found = Some(index);
                 break;
             }
@@ -388,7 +428,10 @@ impl Replicator {
                 return Ok((None, range.end));
             }
             if peer.have.contains(at) {
-                if !self.requests.is_asked(at) && self.is_provable(peer, at, core)? {
+                if !self.requests.is_asked(at)
+                    && self.is_provable(peer, at, core)?
+                    && self.fit(at, core)?.is_askable()
+                {
                     return Ok((Some(at), at + 1));
                 }
                 at += 1;
@@ -481,6 +524,23 @@ impl Replicator {
             Some(index) if self.is_provable(peer, index, core)? => Ok(Some(index)),
             _ => Ok(None),
         }
+    }
+}
+
+/// Whether a block is small enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    Fits,
+    TooLarge,
+    /// Its size is not known, and a peer was asked for it.
+    Asked,
+    /// Its size is not known.
+    Unknown,
+}
+
+impl Fit {
+    const fn is_askable(self) -> bool {
+        matches!(self, Self::Fits | Self::Unknown)
     }
 }
 

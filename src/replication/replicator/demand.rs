@@ -25,6 +25,8 @@ pub(super) struct RangeDemand {
     pub(super) end: Option<u64>,
     /// Its blocks are asked for in order and nothing else, so that whoever reads along can.
     pub(super) is_linear: bool,
+    /// Larger blocks are not asked for.
+    pub(super) block_bytes_max: Option<u64>,
     /// Everything from the start up to here is there.
     pub(super) cursor: u64,
 }
@@ -60,6 +62,7 @@ impl Demand {
                 start,
                 end,
                 is_linear: false,
+                block_bytes_max: None,
                 cursor,
             },
         );
@@ -75,6 +78,15 @@ impl Demand {
     /// Whether anybody wants the block.
     pub(super) fn wants(&self, index: u64) -> bool {
         self.blocks.contains_key(&index) || self.ranges.values().any(|range| range.contains(index))
+    }
+
+    /// The most bytes that the block may have to be asked for; none when it may have any.
+    pub(super) fn block_bytes_max(&self, index: u64) -> Option<u64> {
+        let mut most = None;
+        for range in self.ranges.values().filter(|range| range.contains(index)) {
+            most = most.max(Some(range.block_bytes_max?));
+        }
+        most.filter(|_| !self.blocks.contains_key(&index))
     }
 
     pub(super) fn is_empty(&self) -> bool {

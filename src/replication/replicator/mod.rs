@@ -424,6 +424,20 @@ impl Replicator {
         {
             self.demand.again.insert(block.index);
         }
+        self.look_again(request);
+    }
+
+    /// A request for the size of a block is over: blocks of a range may be asked for from there on.
+    fn look_again(&mut self, request: &InFlight) {
+        let Some(hash) = request.message.request.hash else {
+            return;
+        };
+        let index = hash.index / 2;
+        if self.demand.block_bytes_max(index).is_some() {
+            for peer in self.peers.values_mut() {
+                peer.look_from(index);
+            }
+        }
     }
 
     /// Answers to these would contradict the length that is known by now.

@@ -337,6 +337,7 @@ impl Replicator {
                         self.demand.fill(index..index.saturating_add(1));
                     }
                     self.stored(id, fitting.block.filter(|_| fitting.is_new), core)?;
+                    self.look_again(&fitting.request);
                 }
                 Outcome::Stale if self.planted.has(Slip::StaleForgotten) => {}
                 Outcome::Stale => self.give_back(&fitting.request),

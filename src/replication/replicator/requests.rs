@@ -131,6 +131,13 @@ impl Requests {
         self.of_block(index).next().is_some()
     }
 
+    /// True when some peer was asked for the tree node of a block.
+    pub(super) fn is_sized(&self, index: u64) -> bool {
+        let leaf = index.saturating_mul(2);
+        let mut asked = self.in_flight.values().map(|request| request.message.request);
+        asked.any(|asked| asked.hash.is_some_and(|hash| hash.index == leaf))
+    }
+
     fn remove(&mut self, id: u64) -> Option<InFlight> {
         let request = self.in_flight.remove(&id)?;
         if let Some(block) = request.message.request.block {

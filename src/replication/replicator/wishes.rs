@@ -131,8 +131,10 @@ impl Replicator {
             .iter()
             .filter(|(id, range)| {
                 let same = wanted.ranges.get(&id.0);
+                let most = wanted.block_bytes_max.get(&id.0).copied();
                 same.is_none_or(|same| {
-                    (same.start, same.end, same.is_linear) != (range.start, range.end, range.is_linear)
+                    (same.start, same.end, same.is_linear, most)
+                        != (range.start, range.end, range.is_linear, range.block_bytes_max)
                 })
             })
             .map(|(id, _)| *id)
@@ -149,6 +151,7 @@ impl Replicator {
                     start: range.start,
                     end: range.end,
                     is_linear: range.is_linear,
+                    block_bytes_max: wanted.block_bytes_max.get(id).copied(),
                     cursor: core.first_missing(here)?,
                 });
                 self.demand.scouted = 0;

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod distrust;
+mod small;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,0 +1,98 @@
+//! The example `db_peer` as a process of its own.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+pub(crate) struct Peer {
+    pub(crate) process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    pub(crate) ready: Value,
+}
+
+impl Peer {
+    pub(crate) fn start(words: &[&str]) -> Self {
+        let mut process = Command::new(program())
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut peer = Self {
+            input: process.stdin.take().unwrap(),
+            output: BufReader::new(process.stdout.take().unwrap()),
+            process,
+            ready: Value::Null,
+        };
+        peer.ready = peer.hear("ready");
+        peer
+    }
+
+    pub(crate) fn word(&self, field: &str) -> String {
+        self.ready[field].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.ready["port"])
+    }
+
+    /// The next line about this event. Errors fail the test.
+    pub(crate) fn hear(&mut self, event: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the peer ended");
+            let said: Value = serde_json::from_str(&line).unwrap();
+            assert_ne!(said["event"], "error", "{said}");
+            if said["event"] == event {
+                return said;
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, command: &str) {
+        writeln!(self.input, "{command}").unwrap();
+        self.hear("appended");
+    }
+
+    pub(crate) fn dump(&mut self) -> Value {
+        writeln!(self.input, "dump").unwrap();
+        self.hear("dump")
+    }
+
+    pub(crate) fn quit(mut self) {
+        writeln!(self.input, "quit").unwrap();
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The example, built as this test was.
+pub(crate) fn program() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--offline", "--example", "db_peer"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(build.status().unwrap().success());
+        // target/PROFILE/deps/THIS
+        let here = std::env::current_exe().unwrap();
+        let profile = here.parent().and_then(|deps| deps.parent()).unwrap();
+        profile
+            .join("examples/db_peer")
+            .with_extension(std::env::consts::EXE_EXTENSION)
+    });
+    built.clone()
+}
