@@ -158,7 +158,7 @@ pub struct Settings {
     /// the largest frame, of 16 MiB, fits. When there are more, the connection whose frame was begun first ends.
     pub unfinished_bytes_max: usize,
     /// Least time between two comparisons of the own view with what another writer says of its own, in milliseconds; see
-    /// [`Event::Diverged`](super::Event::Diverged). At 0 there are none.
+    /// [`Event::Diverged`](super::Event::Diverged). What it says waits a tenth of that for news. At 0 there are none.
     pub compare_ms: u64,
     /// How long a read waits for a block that is still at a peer, in milliseconds.
     pub read_wait_ms: u64,
@@ -308,7 +308,7 @@ impl Default for Settings {
             frame_rate_min: 64,
             sessions_max: 1024,
             unfinished_bytes_max: 64 << 20,
-            compare_ms: 1_000,
+            compare_ms: 10_000,
             read_wait_ms: 5_000,
         }
     }

@@ -7,6 +7,9 @@ use crate::crypto::CoreKey;
 use crate::engine::Claim;
 use crate::env::Mono;
 
+/// What part of the time between two comparisons a claim waits for newer ones.
+const SETTLES_IN: u32 = 10;
+
 /// Claims that are to be compared.
 #[derive(Default)]
 pub(super) struct Compare {
@@ -28,14 +31,14 @@ impl Compare {
         }
     }
 
-    /// There is another claim. The newest one counts, a while after the first of them: more of the same writer is
-    /// often on its way.
+    /// There is another claim. The newest one counts, a tenth of the time between two comparisons after the first of them:
+    /// more of the same writer is often on its way.
     pub(super) fn add(&mut self, claim: Box<Claim>, now: Mono) {
         let cores = claim.cores();
         let is_known = *self.cores.entry(claim.batch.key).or_insert(cores) == cores;
         if is_known && !self.each.is_zero() {
             if self.pending.is_none() {
-                self.next_at = self.next_at.max(now + self.each);
+                self.next_at = self.next_at.max(now + self.each / SETTLES_IN);
             }
             self.pending = Some(claim);
         }
@@ -48,6 +51,7 @@ impl Compare {
         }
         let claim = self.pending.take()?;
         self.is_running = true;
+        self.next_at = now + self.each;
         Some(claim)
     }
 

@@ -120,6 +120,10 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
     }
     scenario.schedule = drawn_schedule(choices);
     scenario.reader = readers(choices, replicas);
+    if choices.once_in(3) {
+        let compare_ms = choices.pick(&[1_000_i64, 100, 0]);
+        scenario.settings.insert("compare_ms".into(), compare_ms.into());
+    }
     scenario
 }
 
