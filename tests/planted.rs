@@ -58,12 +58,12 @@ fn an_own_entry_that_waited_and_is_applied_untold() {
 
 #[test]
 fn a_view_that_is_compared_with_the_one_before() {
-    found("fast/bad_paths", "compared_with_the_view_before", &["told"]);
+    found("fast/views_compared", "compared_with_the_view_before", &["told"]);
 }
 
 #[test]
 fn a_view_that_is_compared_behind_other_entries() {
-    found("fast/bad_paths", "compared_behind_other_entries", &["told"]);
+    found("fast/views_compared", "compared_behind_other_entries", &["told"]);
 }
 
 /// What is found by the replica itself, and made anew: so there is nothing for an invariant to find.
