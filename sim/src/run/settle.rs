@@ -363,7 +363,12 @@ impl<S: Lane> Simulation<'_, S> {
                 break;
             }
         }
-        self.world.run_for(SETTLE)?;
+        // Views may still be compared for what was written last.
+        let compare_ms = (0..self.scenario.replicas)
+            .map(|replica| self.group.settings(replica).compare_ms)
+            .max();
+        let compared = Duration::from_millis(compare_ms.unwrap_or(0)) + RECONNECT;
+        self.world.run_for(SETTLE.max(compared))?;
         let before: Vec<_> = self.activity();
         let turns: Vec<bool> = (0..self.scenario.replicas)
             .map(|replica| self.has_turns(replica))
