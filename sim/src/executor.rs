@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::replica::Owner;
-use crate::schedule::{Candidate, Schedule, Scheduler};
+use crate::schedule::{Runnable, Schedule, Scheduler};
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -89,7 +89,7 @@ impl Task {
     }
 }
 
-impl Candidate for Arc<Task> {
+impl Runnable for Arc<Task> {
     fn priority(&self) -> Option<u64> {
         let priority = self.priority.load(Ordering::Relaxed);
         (priority != 0).then_some(priority)

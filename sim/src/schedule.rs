@@ -51,7 +51,7 @@ pub(crate) struct Scheduler {
 }
 
 /// A task, as its scheduler sees it.
-pub(crate) trait Candidate {
+pub(crate) trait Runnable {
     /// The priority; `None` before it has one.
     fn priority(&self) -> Option<u64>;
 
@@ -97,7 +97,7 @@ impl Scheduler {
     }
 
     /// The position of the one that is next; `None` when there is none.
-    pub(crate) fn choose<C: Candidate>(&mut self, ready: &[C]) -> Option<usize> {
+    pub(crate) fn choose<C: Runnable>(&mut self, ready: &[C]) -> Option<usize> {
         if ready.is_empty() {
             return None;
         }
@@ -113,7 +113,7 @@ impl Scheduler {
         if count < 2 { 0 } else { self.stream.index(count) }
     }
 
-    fn by_priority<C: Candidate>(&mut self, ready: &[C]) -> usize {
+    fn by_priority<C: Runnable>(&mut self, ready: &[C]) -> usize {
         for task in ready {
             if task.priority().is_none() {
                 task.set_priority(self.stream.next_u64() | NOT_LOWERED);
@@ -134,17 +134,17 @@ impl Scheduler {
         first
     }
 
-    fn lower(&mut self, task: &impl Candidate) {
+    fn lower(&mut self, task: &impl Runnable) {
         self.lowered += 1;
         task.set_priority(NOT_LOWERED - self.lowered);
     }
 }
 
 /// The position of the highest priority, the first of equal ones.
-fn highest<C: Candidate>(ready: &[C]) -> usize {
+fn highest<C: Runnable>(ready: &[C]) -> usize {
     let mut best = 0;
     for (position, task) in ready.iter().enumerate() {
-        if task.priority() > ready.get(best).and_then(Candidate::priority) {
+        if task.priority() > ready.get(best).and_then(Runnable::priority) {
             best = position;
         }
     }
@@ -161,7 +161,7 @@ mod tests {
     #[derive(Default)]
     struct Task(Cell<Option<u64>>);
 
-    impl Candidate for Task {
+    impl Runnable for Task {
         fn priority(&self) -> Option<u64> {
             self.0.get()
         }

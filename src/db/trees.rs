@@ -13,7 +13,7 @@ use super::view::{Fetch, Source};
 use crate::bee::{BeeError, StoredBlocks};
 use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
-use crate::engine::{Checkpoint, Claim, TreeSettings, Trees};
+use crate::engine::{Checkpoint, TreeSettings, Trees, ViewClaim};
 use crate::env::{Env, Point, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
@@ -167,7 +167,7 @@ pub(super) struct Peers<E: Env> {
 impl<E: Env> Peers<E> {
     /// A key of which another writer's view has another value than the own one; none when there is none, or nothing can
     /// be said. Blocks are fetched for it, a bounded number, and not kept.
-    pub(super) async fn compare(&self, claim: &Claim) -> Option<Bytes> {
+    pub(super) async fn compare(&self, claim: &ViewClaim) -> Option<Bytes> {
         // Peers are asked for nothing of these cores afterwards, and progress does not count them.
         let is_open = |key: &CoreKey| self.view.has(key) || self.system.has(key);
         let opened: Vec<CoreKey> = claim.cores().into_iter().filter(|key| !is_open(key)).collect();

@@ -27,7 +27,7 @@ const KEYS_MAX: usize = 256;
 
 /// What another writer says of its trees behind a batch, and what is so here.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub struct ViewClaim {
     /// The batch, by its last block.
     pub batch: Link,
     stamps: ViewStamps,
@@ -38,7 +38,7 @@ pub struct Claim {
     is_careless: bool,
 }
 
-impl Claim {
+impl ViewClaim {
     /// The cores of the writer's system tree and of its view.
     #[must_use]
     pub fn cores(&self) -> [CoreKey; 2] {
@@ -116,7 +116,7 @@ fn end(stamp: &ViewStamp) -> Link {
 impl<V: Verify> Engine<V> {
     /// The newest batch of another writer that the last drains brought, if it says where the views stand behind it, and as
     /// many batches were applied there as here.
-    pub fn take_claim(&mut self) -> Option<Box<Claim>> {
+    pub fn take_claim(&mut self) -> Option<Box<ViewClaim>> {
         self.claim.take()
     }
 
@@ -151,7 +151,7 @@ impl<V: Verify> Engine<V> {
             } else {
                 state.view.clone()
             };
-            Some(Claim {
+            Some(ViewClaim {
                 batch: Link {
                     key: batch.writer,
                     length: batch.last,

@@ -35,7 +35,7 @@ use thiserror::Error;
 
 pub use anchor::anchor;
 pub use checkpoint::Checkpoint;
-pub use compare::Claim;
+pub use compare::ViewClaim;
 pub use compose::ComposeError;
 pub use covered::{AnchorKeys, Covered};
 pub use forget::{Held, Portions, ResumeError, WINDOW_BATCHES};
@@ -141,7 +141,7 @@ pub struct Engine<V> {
     recorded: Recorded,
     outcomes: Outcomes,
     stamped: Stamped,
-    claim: Option<Box<Claim>>,
+    claim: Option<Box<ViewClaim>>,
     /// Blocks that all readers hold.
     blocks: usize,
     stopped: Option<String>,

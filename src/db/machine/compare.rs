@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::crypto::CoreKey;
-use crate::engine::Claim;
+use crate::engine::ViewClaim;
 use crate::env::Mono;
 
 /// What part of the time between two comparisons a claim waits for newer ones.
@@ -16,7 +16,7 @@ pub(super) struct Compare {
     /// Between two of them; none are compared when it is zero.
     each: Duration,
     /// The newest one.
-    pending: Option<Box<Claim>>,
+    pending: Option<Box<ViewClaim>>,
     is_running: bool,
     next_at: Mono,
     /// The cores that writers named first. A writer who names others again and again is not followed.
@@ -33,7 +33,7 @@ impl Compare {
 
     /// There is another claim. The newest one counts, a tenth of the time between two comparisons after the first of them:
     /// more of the same writer is often on its way.
-    pub(super) fn add(&mut self, claim: Box<Claim>, now: Mono) {
+    pub(super) fn add(&mut self, claim: Box<ViewClaim>, now: Mono) {
         let cores = claim.cores();
         let is_known = *self.cores.entry(claim.batch.key).or_insert(cores) == cores;
         if is_known && !self.each.is_zero() {
@@ -45,7 +45,7 @@ impl Compare {
     }
 
     /// The claim that is to be compared now.
-    pub(super) fn begin(&mut self, now: Mono) -> Option<Box<Claim>> {
+    pub(super) fn begin(&mut self, now: Mono) -> Option<Box<ViewClaim>> {
         if self.is_running || now < self.next_at {
             return None;
         }

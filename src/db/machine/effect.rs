@@ -11,7 +11,7 @@ use super::news::Heard;
 use super::record::{Write, Written};
 use crate::crypto::CoreKey;
 use crate::db::Event;
-use crate::engine::{Claim, MissingBlock};
+use crate::engine::{MissingBlock, ViewClaim};
 use crate::env::{Mono, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::CoreError;
@@ -157,7 +157,7 @@ pub enum Effect<L> {
     /// Ask peers for a block of a tree until it is here: [`Input::Found`], and drain.
     Ask(MissingBlock),
     /// Compare what another writer says of its view with the own one, and say [`Input::Compared`].
-    Compare(Box<Claim>),
+    Compare(Box<ViewClaim>),
     /// Write these bytes in one commit, and say [`Input::Written`] before anything else.
     Write(Write),
     /// Make a commit durable for which nobody waits.

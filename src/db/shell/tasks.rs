@@ -8,7 +8,7 @@ use crate::crypto::CoreKey;
 use crate::db::Session;
 use crate::db::machine::Input;
 use crate::db::view::Source as _;
-use crate::engine::{Claim, MissingBlock};
+use crate::engine::{MissingBlock, ViewClaim};
 use crate::env::{Clock as _, Env, Slip, Spawn as _, watch};
 use crate::error::Error;
 use crate::hypercore::CoreError;
@@ -174,7 +174,7 @@ pub(super) async fn await_block<E: Env>(shared: Weak<Shared<E>>, block: MissingB
 }
 
 /// Compares the own view with what another writer says of its own.
-pub(super) async fn compare<E: Env>(shared: Weak<Shared<E>>, claim: Box<Claim>) {
+pub(super) async fn compare<E: Env>(shared: Weak<Shared<E>>, claim: Box<ViewClaim>) {
     let peers = {
         let Some(shared) = shared.upgrade() else { return };
         shared.trees.peers()

@@ -64,7 +64,7 @@ use crate::crypto::CoreKey;
 use crate::engine::dag::{Batch, BatchId, Dag, Renumbered};
 use crate::wire::{Length, Link, Weight};
 
-use super::claims::Claims;
+use super::claims::WeightClaims;
 use super::leave::Left;
 use super::picks::Priority;
 use super::prefix::Prefix;
@@ -197,7 +197,7 @@ impl Base {
         dag: &Dag,
         replay: &R,
         rules: &Rules,
-        (claims, left): (&mut Claims, &BTreeMap<CoreKey, Left>),
+        (claims, left): (&mut WeightClaims, &BTreeMap<CoreKey, Left>),
         root: &R::State,
     ) {
         let tops = Tops::new(&self.prefix);
@@ -275,7 +275,7 @@ impl Base {
         &self,
         dag: &Dag,
         replay: &R,
-        claims: &Claims,
+        claims: &WeightClaims,
         root: &R::State,
     ) -> Option<usize> {
         // Of each batch the longest prefix of the ladder that it is known to have in its past, counted from 1.
@@ -533,7 +533,7 @@ impl Base {
                 .all(|parent| self.judged[parent.index()].hopeless)
     }
 
-    fn bound<R: Replay>(&self, batch: &Batch, replay: &R, claims: &Claims, root: &R::State) -> Weight {
+    fn bound<R: Replay>(&self, batch: &Batch, replay: &R, claims: &WeightClaims, root: &R::State) -> Weight {
         let standing = replay.standing(root, &batch.writer);
         let forgotten = self.prefix.claims.get(&batch.writer).copied().unwrap_or_default();
         standing

@@ -7,7 +7,7 @@ use super::{GENESIS_WEIGHT, Rules};
 
 /// Claims that could count, by writer.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Claims {
+pub(super) struct WeightClaims {
     of: Vec<OfWriter>,
 }
 
@@ -70,7 +70,7 @@ impl OfWriter {
     }
 }
 
-impl Claims {
+impl WeightClaims {
     pub(super) fn add(&mut self, dag: &Dag, rules: &Rules, id: BatchId) {
         let batch = dag.batch(id);
         self.of.resize_with(dag.writers(), OfWriter::default);

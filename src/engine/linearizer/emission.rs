@@ -8,7 +8,7 @@ use crate::env::{Planted, Slip};
 use crate::wire::{Length, Weight};
 
 use super::base::Base;
-use super::claims::Claims;
+use super::claims::WeightClaims;
 use super::parked::Parked;
 use super::picks::{Picks, Priority};
 use super::sets::CHAIN_AHEAD;
@@ -29,7 +29,7 @@ pub(super) struct Emission<'a, R: Replay> {
     pub(super) rules: &'a Rules,
     pub(super) base: &'a Base,
     pub(super) timeline: &'a mut Timeline<R::State>,
-    pub(super) claims: &'a Claims,
+    pub(super) claims: &'a WeightClaims,
     pub(super) stats: &'a mut Stats,
     pub(super) marks: &'a mut Marks,
     pub(super) parked: &'a mut Parked,

@@ -6,7 +6,7 @@ use crate::crypto::CoreKey;
 use crate::engine::dag::{BatchId, Dag};
 use crate::wire::Length;
 
-use super::claims::Claims;
+use super::claims::WeightClaims;
 use super::emission::Marks;
 use super::timeline::NodeId;
 use super::{Linearizer, Published, Replay, Start};
@@ -45,7 +45,7 @@ impl<S: Clone> Linearizer<S> {
         self.picks.forget(count);
         self.picks_begin_at(count);
         self.spanned = None;
-        self.claims = Claims::default();
+        self.claims = WeightClaims::default();
         for (id, _) in dag.ready() {
             self.claims.add(dag, &self.rules, id);
         }

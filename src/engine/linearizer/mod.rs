@@ -59,7 +59,7 @@ use crate::wire::{Length, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
 use base::Base;
-use claims::Claims;
+use claims::WeightClaims;
 use emission::{Emission, Marks};
 use leave::Left;
 use parked::Parked;
@@ -244,7 +244,7 @@ pub struct Linearizer<S> {
     picks: Picks,
     /// The first of them, if it comes before some pick of the forgotten start.
     spanned: Option<Priority>,
-    claims: Claims,
+    claims: WeightClaims,
     /// Ready batches that the picks are right for.
     considered: usize,
     /// All of those that are not settled, but for those that are parked; some that are.
@@ -287,7 +287,7 @@ impl<S: Clone> Linearizer<S> {
             timeline: Timeline::new(entries, root),
             picks: Picks::default(),
             spanned: None,
-            claims: Claims::default(),
+            claims: WeightClaims::default(),
             considered: 0,
             unsettled: Vec::new(),
             parked: Parked::default(),

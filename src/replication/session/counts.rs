@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What all sessions of a store did since it was opened. Each number only grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counts {
+pub struct TrafficCounts {
     /// Sessions that were started.
     pub opened: u64,
     /// Sessions that ended.
@@ -22,7 +22,7 @@ pub struct Counts {
 
 /// Where sessions count.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct TrafficCounters {
     pub(super) opened: AtomicU64,
     pub(super) closed: AtomicU64,
     pub(super) received_blocks: AtomicU64,
@@ -31,10 +31,10 @@ pub(super) struct Counters {
     pub(super) sent_bytes: AtomicU64,
 }
 
-impl Counters {
-    pub(super) fn read(&self) -> Counts {
+impl TrafficCounters {
+    pub(super) fn read(&self) -> TrafficCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
+        TrafficCounts {
             // Before the others: nothing ended that was not started.
             closed: read(&self.closed),
             opened: read(&self.opened),

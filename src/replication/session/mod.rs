@@ -18,7 +18,7 @@ mod topic;
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::counts::Counts;
+pub use self::counts::TrafficCounts;
 pub use self::end::{End, Misbehaviour};
 use self::mailbox::Mailbox;
 pub use self::replication::{Admit, Replication, SessionSettings};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::core::SharedCore;
-use super::counts::{Counters, Counts, add};
+use super::counts::{TrafficCounters, TrafficCounts, add};
 use super::driver::{Driver, UNFINISHED_BYTES};
 use super::mailbox::Mailbox;
 use super::topic::{SharedTopic, Wakeup};
@@ -144,7 +144,7 @@ pub(super) struct Hub<E: Env> {
     pub(super) settings: SessionSettings,
     identity: Seed,
     next_peer: AtomicU64,
-    pub(super) counters: Counters,
+    pub(super) counters: TrafficCounters,
     state: Mutex<State<E>>,
     /// Ends the attendant with the hub.
     _alive: watch::Sender<()>,
@@ -181,7 +181,7 @@ impl<E: Env> Replication<E> {
             settings,
             identity,
             next_peer: AtomicU64::new(0),
-            counters: Counters::default(),
+            counters: TrafficCounters::default(),
             state: Mutex::new(State {
                 cores: BTreeMap::new(),
                 topics: BTreeMap::new(),
@@ -242,7 +242,7 @@ impl<E: Env> Replication<E> {
 
     /// What all sessions did up to now.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> TrafficCounts {
         self.hub.counters.read()
     }
 
