@@ -66,17 +66,6 @@ fn a_view_that_is_compared_behind_other_entries() {
     found("fast/views_compared", "compared_behind_other_entries", &["told"]);
 }
 
-/// What is found by the replica itself, and made anew: so there is nothing for an invariant to find.
-#[test]
-fn a_system_that_is_stored_before_the_view_is_survived() {
-    let mut scenario = load("fast/power_loss");
-    scenario.planted.insert("system_before_view".into());
-    for seed in 0..SEEDS {
-        let Report { violations, .. } = run(&scenario, seed, TraceSink::Discard).unwrap();
-        assert!(violations.is_empty(), "seed {seed}: {violations:?}");
-    }
-}
-
 #[cfg(feature = "tokio")]
 #[test]
 fn production_plants_nothing() {

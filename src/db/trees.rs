@@ -83,7 +83,7 @@ impl<E: Env> DatabaseTrees<E> {
         let local = opened.local.core();
         let names = [BOOT, FORKS, CHECKPOINTS, APPLY_VERSION];
         let [boot, forks, checkpoints, version] = names.map(|name| local.user_data(name));
-        let record = TreeRecord::new(trees.clone(), boot?, forks?, store.planted());
+        let record = TreeRecord::new(trees.clone(), boot?, forks?);
         let mut record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
         record.set_apply_version(apply_version, version?.as_ref());
         if store.env().buggify("apply_changed") {

@@ -129,10 +129,10 @@ impl<E: Env> Watching<E> {
         }
         loop {
             let view = self.db.view();
-            let is_passed_over = view.head().length < self.seen.head().length
-                && self.db.shared.store.planted().has(Slip::WatchForwardOnly);
-            if view.head() != self.seen.head() && !is_passed_over {
+            if view.head() != self.seen.head() {
                 let changes = self.seen.changes(&view, self.range.clone()).await?;
+                let is_late = self.db.shared.store.planted().has(Slip::WatchAtPresent);
+                let view = if is_late { self.db.view() } else { view };
                 let from = std::mem::replace(&mut self.seen, view).head();
                 if !changes.is_empty() {
                     let to = self.seen.head();

@@ -1,21 +1,23 @@
 //! When faults stop, replicas that reach each other come to the same.
 
-use super::{Moment, ReplicaLook, Violation, first_difference};
+use super::{Look, Moment, ReplicaLook, Violation, first_difference};
 
-/// A writer is gone, and somebody has the proof of a length of its log of which nobody has all blocks. Who has it cannot
-/// check the blocks that others have, as shorter logs have other roots: it waits for its writer.
+/// A writer is gone, or cut off for good, and somebody has the proof of a length of its log of which nobody in reach has all
+/// blocks. Who has it cannot check the blocks that others have, as shorter logs have other roots: it waits for its writer.
 #[must_use]
 pub fn is_beyond_reach(moment: &Moment<'_>) -> bool {
-    let is_there = |core| moment.open().any(|(_, look)| look.local == core);
-    let here = |core| {
-        let progress = moment.open().flat_map(|(_, look)| &look.progress);
-        progress
-            .filter(|progress| progress.key == core)
-            .map(|progress| progress.have)
-            .max()
-    };
-    let mut all = moment.open().flat_map(|(_, look)| &look.progress);
-    all.any(|progress| !is_there(progress.key) && Some(progress.length) > here(progress.key))
+    moment.claims.groups.iter().any(|group| {
+        let in_reach = group.iter().filter_map(|replica| moment.replicas.get(*replica));
+        let looks: Vec<&Look> = in_reach.filter_map(|replica| replica.look.as_ref()).collect();
+        let here = |core| {
+            let progress = looks.iter().flat_map(|look| &look.progress);
+            let have = progress.filter(|progress| progress.key == core);
+            have.map(|progress| progress.have).max()
+        };
+        let is_there = |core| looks.iter().any(|look| look.local == core);
+        let mut all = looks.iter().flat_map(|look| &look.progress);
+        all.any(|progress| !is_there(progress.key) && Some(progress.length) > here(progress.key))
+    })
 }
 
 /// Compares the replicas of each group that reach each other. Where logs may have two continuations, nothing is claimed
@@ -52,7 +54,7 @@ pub fn convergence(moment: &Moment<'_>) -> Option<Violation> {
             if moment.claims.may_disagree {
                 continue;
             }
-            let named = |look: &super::Look| -> Vec<String> {
+            let named = |look: &Look| -> Vec<String> {
                 let entries = look.order.iter();
                 entries
                     .map(|entry| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use autobee::crypto::CoreKey;
-use autobee::db::{Event, Outcome, ViewEvent};
+use autobee::db::{Event, Outcome, ViewEvent, WriterStatus};
 use autobee::wire::{Length, Link};
 use bytes::Bytes;
 
@@ -16,6 +16,8 @@ pub struct Seen {
     pub head: Option<Link>,
     /// Whether the events say that the local writer may write.
     pub is_writable: Option<bool>,
+    /// Members at the beginning, and whoever was told to have become one; none when some events were missed.
+    pub members: Option<BTreeSet<CoreKey>>,
     /// Own entries of which the events said last that they wait, by the length of the log with them.
     pub waiting: BTreeSet<Length>,
     /// Writers of whom it was told that their view is another one behind a batch, with the key.
@@ -26,8 +28,10 @@ pub struct Seen {
 
 impl Seen {
     /// Listening begins.
-    pub fn begin(&mut self, head: Link, is_writable: bool) {
+    pub fn begin(&mut self, head: Link, is_writable: bool, writers: &[WriterStatus]) {
         self.head = Some(head);
+        let members = writers.iter().filter(|writer| is_member(writer));
+        self.members = Some(members.map(|writer| writer.key).collect());
         self.is_writable = Some(is_writable);
     }
 
@@ -74,6 +78,11 @@ impl Seen {
                 }
                 self.is_writable = Some(is_writable);
             }
+            Event::Writer(writer) => {
+                if let Some(members) = &mut self.members {
+                    members.insert(*writer);
+                }
+            }
             Event::Outcome { length, outcome } => match outcome {
                 Outcome::Waiting { .. } => _ = self.waiting.insert(*length),
                 Outcome::Applied | Outcome::Rejected(_) => _ = self.waiting.remove(length),
@@ -82,10 +91,15 @@ impl Seen {
                 self.diverged.push((*writer, *length, key.clone()));
             }
             Event::Missed(_) => {
-                (self.head, self.is_writable) = (None, None);
+                (self.head, self.is_writable, self.members) = (None, None, None);
                 self.waiting.clear();
             }
             _ => {}
         }
     }
+}
+
+/// True when a writer may write, going by its record.
+pub(super) const fn is_member(writer: &WriterStatus) -> bool {
+    !writer.is_removed && !writer.is_anchor
 }

@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 
 use autobee::crypto::CoreKey;
+use autobee::db::WriterStatus;
 use autobee::wire::Link;
 use bytes::Bytes;
 
+use super::seen::is_member;
 use super::{Invariant, Look, Moment};
 
 /// See the module.
@@ -82,6 +84,14 @@ impl Invariant for ToldTruth {
             }
             if look.seen.is_writable.is_some_and(|told| told != look.is_writable) {
                 return fail("the events say otherwise whether it may write".into());
+            }
+            let is_untold = |writer: &&WriterStatus| {
+                let told = look.seen.members.as_ref();
+                is_member(writer) && told.is_some_and(|told| !told.contains(&writer.key))
+            };
+            if let Some(writer) = look.writers.iter().find(is_untold) {
+                let name = moment.name_of(&writer.key);
+                return fail(format!("no event told that {name} became a writer"));
             }
             let own = look.writers.iter().find(|writer| writer.key == look.local);
             let applied = own.map(|writer| writer.length).unwrap_or_default();

@@ -92,7 +92,7 @@ impl Peer {
         for log in held.values() {
             assert!(logs.add(Arc::clone(log)).is_ok(), "a log in memory is open");
         }
-        let record = TreeRecord::new(trees.clone(), None, None, Planted::default());
+        let record = TreeRecord::new(trees.clone(), None, None);
         let Ok(record) = record else {
             unreachable!("there is nothing to decode");
         };

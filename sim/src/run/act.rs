@@ -26,7 +26,7 @@ use crate::world::RunError;
 /// How long an orderly end may take, in virtual time.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// After how long a caller goes away that does not wait for the end of its append.
+/// After how long a caller goes away that does not wait for the end of its append: this, or up to five times twice as long.
 const ABANDONED_AFTER: Duration = Duration::from_millis(3);
 
 /// What `future` gives; none when `end` comes first.
@@ -244,7 +244,8 @@ impl<S: Lane> Simulation<'_, S> {
         // Callers may go away before they hear what came of an append.
         let abandoned = env.buggify("abandon_append").then(|| {
             let clock = env.clock().clone();
-            async move { clock.sleep(ABANDONED_AFTER).await }
+            let after = ABANDONED_AFTER * (1 << (append.at_ms % 6));
+            async move { clock.sleep(after).await }
         });
         env.spawn().spawn("append", async move {
             let appending = db.append_with(values.clone(), options);

@@ -314,7 +314,8 @@ impl<E: Env> Group<E> {
         let mut events = db.events();
         let start: Link = db.view().head();
         let is_writable = db.writable();
-        self.see(replica, life, |seen| seen.begin(start, is_writable));
+        let writers = db.writers();
+        self.see(replica, life, |seen| seen.begin(start, is_writable, &writers));
         while let Ok(event) = events.next().await {
             if let Event::Error { .. } = event {
                 let mut members = self.lock();

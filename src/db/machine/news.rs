@@ -87,6 +87,9 @@ impl News {
             let added_at = |key: &CoreKey| engine.system().record(key).map(|record| record.clock);
             let mut added: Vec<CoreKey> = now.difference(&known).copied().collect();
             added.sort_by_key(|key| (*key != creator, added_at(key), *key));
+            if planted.has(Slip::WriterUntold) {
+                added.truncate(1);
+            }
             events.extend(added.into_iter().map(Event::Writer));
             self.told.system = engine.system().clone();
             let is_writable = engine.is_writer(local);
@@ -99,11 +102,7 @@ impl News {
                 });
             }
             let to = engine.view().head();
-            let from = self.told.view;
-            let is_stale = to.length < from.length && planted.has(Slip::UpdateFromStale);
-            if !is_stale {
-                self.told.view = to;
-            }
+            let from = std::mem::replace(&mut self.told.view, to);
             events.push(Event::Update { from, to });
         }
         match failure {

@@ -8,7 +8,7 @@ use super::logs::Measured;
 use super::turns::Turns;
 use super::{Effect, Machine, Now};
 use crate::crypto::CoreKey;
-use crate::engine::{STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
+use crate::engine::{LetGo, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 use crate::env::{Crypto, Point, Slip, TraceEvent};
 use crate::wire::Length;
 
@@ -124,7 +124,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let core = gone.core;
             self.logs.give_back(&core, gone.kept);
             if self.logs.has(&core) {
-                self.turns.left(&gone);
+                let is_tried = gone.is_tried && !self.planted.has(Slip::LetGoForgotten);
+                self.turns.left(&LetGo { is_tried, ..gone });
             } else {
                 self.engine.forget_left(&core);
             }
@@ -139,7 +140,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// What had left the set comes back, where its writer has a record by now or a member needs it. True when something
     /// does.
     pub(super) fn take_back(&mut self, now: Now) -> bool {
-        if !self.engine.is_settled() || self.planted.has(Slip::LetGoForgotten) {
+        if !self.engine.is_settled() {
             return false;
         }
         let mut back: BTreeSet<CoreKey> = self.logs.limited().into_iter().collect();

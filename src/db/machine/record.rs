@@ -12,7 +12,6 @@ use bytes::Bytes;
 
 use crate::crypto::{CoreKey, Verify, hash};
 use crate::engine::{Checkpoint, Engine, Trees};
-use crate::env::{Planted, Slip};
 use crate::hypercore::CoreError;
 use crate::store::Seq;
 use crate::wire::{Decode as _, DecodeError, Decoder, Encode, EncodeError, Encoder, Length, Link};
@@ -91,9 +90,6 @@ pub struct TreeRecord {
     writing: Option<Stored>,
     /// The core of the system tree had blocks at the opening.
     had_blocks: bool,
-    /// The length of the view at the last commit; for [`Slip::SystemBeforeView`].
-    viewed: Length,
-    planted: Planted,
 }
 
 impl TreeRecord {
@@ -106,7 +102,6 @@ impl TreeRecord {
         trees: Trees,
         boot: Option<Bytes>,
         forks: Option<Bytes>,
-        planted: Planted,
     ) -> Result<Self, (&'static str, DecodeError)> {
         let boot = boot.map(|bytes| Link::from_bytes(&bytes));
         let forks = forks.map(|bytes| decode_forks(&bytes));
@@ -124,9 +119,7 @@ impl TreeRecord {
             is_void: false,
             writing: None,
             had_blocks: trees.system.length() > Length::ZERO,
-            viewed: trees.view.length(),
             trees,
-            planted,
         })
     }
 
@@ -230,7 +223,7 @@ impl TreeRecord {
     ) -> Result<Write, CoreError> {
         let mut write = Write {
             system: self.trees.system.unsaved(),
-            view: self.unsaved_view(),
+            view: self.trees.view.unsaved(),
             ..Write::default()
         };
         self.writing = None;
@@ -271,21 +264,10 @@ impl TreeRecord {
         Ok(write)
     }
 
-    fn unsaved_view(&self) -> Vec<Bytes> {
-        let mut blocks = self.trees.view.unsaved();
-        if self.planted.has(Slip::SystemBeforeView) {
-            let new = self.trees.view.length().0.saturating_sub(self.viewed.0);
-            let due = blocks.len() as u64 - new.min(blocks.len() as u64);
-            blocks.truncate(usize::try_from(due).unwrap_or(usize::MAX));
-        }
-        blocks
-    }
-
     /// Takes note of a commit.
     pub(super) fn saved(&mut self, written: &Written) {
         self.trees.system.saved(written.system);
         self.trees.view.saved(written.view);
-        self.viewed = self.trees.view.length();
         if let Some(stored) = self.writing.take() {
             self.stored = stored;
             self.is_void = false;

@@ -167,7 +167,10 @@ impl Replicator {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let blocks = range.start..range.start.saturating_add(range.length);
+        let mut blocks = range.start..range.start.saturating_add(range.length);
+        if self.planted.has(Slip::RangeOfOne) {
+            blocks.end = blocks.end.min(range.start.saturating_add(1));
+        }
         if !peer
             .allowance
             .take(peer.have.cost(&blocks, range.drop), burst, now)
@@ -339,7 +342,6 @@ impl Replicator {
                     self.stored(id, fitting.block.filter(|_| fitting.is_new), core)?;
                     self.look_again(&fitting.request);
                 }
-                Outcome::Stale if self.planted.has(Slip::StaleForgotten) => {}
                 Outcome::Stale => self.give_back(&fitting.request),
                 Outcome::Refused(error) => {
                     self.give_back(&fitting.request);

@@ -102,7 +102,9 @@ impl Coupler {
     pub fn ready(&mut self, peer: TopicPeer) {
         let stream = self.peers.entry(peer).or_default();
         stream.is_ready = true;
-        stream.due.extend(self.cores.keys());
+        if !self.planted.has(Slip::KnownUnannounced) {
+            stream.due.extend(self.cores.keys());
+        }
     }
 
     /// What to announce to a peer now.
@@ -116,13 +118,7 @@ impl Coupler {
         if !self.planted.has(Slip::PendingUnannounced) {
             stream.due = later;
         }
-        let most = if self.planted.has(Slip::OneAnnounced) {
-            1
-        } else {
-            usize::MAX
-        };
         now.into_iter()
-            .take(most)
             .filter(|key| !stream.open.contains(key))
             .filter_map(|key| {
                 let length = *self.cores.get(&key)?;
