@@ -22,6 +22,8 @@ mod read_only;
 mod restore;
 #[path = "engine/rot.rs"]
 mod rot;
+#[path = "engine/rotate.rs"]
+mod rotate;
 #[path = "engine/versions.rs"]
 mod versions;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::own_log::Origin;
 use super::shell::Shared;
-use super::shell::store::Opened;
+use super::shell::store::{Opened, doubt};
 use super::trees::DatabaseTrees;
 use super::update::{Update, UpdateHook};
 use super::{Autobee, Settings, View};
@@ -219,7 +219,7 @@ impl<E: Env> Builder<E> {
             is_complete: self.has_whole_log,
         };
         let mut opened = Opened::open(self.store, self.key, self.encryption_key, self.key_pair).await?;
-        let unconfirmed = opened.doubt(origin).await?;
+        let unconfirmed = doubt(&opened.store, opened.local.core(), origin).await?;
         let (trees, mut record, mut checkpoints) =
             DatabaseTrees::open(&opened, &self.settings, self.apply_version).await?;
         let local = opened.logs.local();

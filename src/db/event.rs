@@ -31,6 +31,13 @@ pub enum Event {
     Writable,
     /// The local writer may write no longer.
     Unwritable,
+    /// The local writer is another log now, see [`Autobee::set_local`].
+    Rotated {
+        /// The key of the log of before.
+        from: CoreKey,
+        /// The key of the log of now.
+        to: CoreKey,
+    },
     /// This writer became a member.
     Writer(CoreKey),
     /// What became of an own batch is another thing now than what [`Autobee::append_with`] answered, or than the last

@@ -11,6 +11,7 @@
 
 mod builder;
 mod event;
+mod local;
 mod machine;
 mod own_log;
 mod session;
@@ -33,6 +34,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use builder::Builder;
 pub use event::{Event, Events};
+pub use local::LocalWriter;
 pub use machine::Stalled;
 pub use own_log::Unconfirmed;
 pub use session::{CloseReason, Session};
@@ -104,6 +106,8 @@ pub struct AppendOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Appended {
+    /// The log in which it stands: the local writer's of then.
+    pub core: CoreKey,
     /// The length of the local log with the last block of the batch.
     pub length: Length,
     /// What became of the batch up to now. [`Event::Outcome`] tells when that changes.
@@ -145,21 +149,22 @@ impl<E: Env> Autobee<E> {
     /// The key of the local writer. A member adds it to let this peer write.
     #[must_use]
     pub fn local(&self) -> CoreKey {
-        self.shared.local
+        self.shared.local()
     }
 
     /// True when this peer is a writer.
     #[must_use]
     pub fn writable(&self) -> bool {
-        self.shared.read().is_writer(&self.shared.local)
+        let published = self.shared.read();
+        published.is_writer(&published.local)
     }
 
     /// True when the ceiling of this peer's weight is exactly an indexer's, 2.
     #[must_use]
     pub fn is_indexer(&self) -> bool {
-        self.writers()
-            .iter()
-            .any(|writer| writer.key == self.shared.local && writer.max_weight.0 == 2)
+        let published = self.shared.read();
+        let mut writers = published.writers().into_iter();
+        writers.any(|writer| writer.key == published.local && writer.max_weight.0 == 2)
     }
 
     // Writing.
@@ -238,22 +243,27 @@ impl<E: Env> Autobee<E> {
         if values.is_empty() {
             self.shared.check_open()?;
             let published = self.shared.read();
-            let local = published.logs.get(&self.shared.local);
+            let core = published.local;
+            let local = published.logs.get(&core);
             let length = local.map_or(Length::ZERO, |log| Known::of(&**log).length);
             let outcome = Outcome::Applied;
-            return Ok(Appended { length, outcome });
+            return Ok(Appended {
+                core,
+                length,
+                outcome,
+            });
         }
-        let (Appended { length, outcome }, seq) = self.shared.append(&values, options.optimistic).await?;
+        let (appended, seq) = self.shared.append(&values, options.optimistic).await?;
         self.shared.counters.appended(&values);
         match self.shared.settings.durability {
             Durability::Durable => self.shared.synced(seq).await?,
             Durability::Visible => self.shared.sync_later(seq),
         }
         self.shared.env.trace(|| TraceEvent::Acknowledged {
-            core: self.shared.local,
-            length: length.0,
+            core: appended.core,
+            length: appended.length.0,
         });
-        Ok(Appended { length, outcome })
+        Ok(appended)
     }
 
     // Reading.
@@ -499,7 +509,7 @@ impl<E: Env> std::fmt::Debug for Autobee<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Autobee")
             .field("key", &self.shared.key)
-            .field("local", &self.shared.local)
+            .field("local", &self.local())
             .finish()
     }
 }

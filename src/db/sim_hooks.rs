@@ -127,10 +127,10 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
             stats: engine.stats().into(),
             // Of a log that its owner contradicted, what was taken is all that can be said.
             own_visible: match logs.local_length() {
-                Err(CoreError::Signatures { .. }) => logs.taken(&db.shared.local),
+                Err(CoreError::Signatures { .. }) => logs.taken(&db.local()),
                 length => length?,
             },
-            own_durable: logs.offered_length(&db.shared.local),
+            own_durable: logs.offered_length(&db.local()),
             system: engine.records().head(),
             view: engine.view().head(),
             heads: engine.system().heads().iter().collect(),

@@ -160,7 +160,7 @@ impl<E: Env> Autobee<E> {
             is_applied,
         });
         Status {
-            is_writable: published.is_writer(&self.shared.local),
+            is_writable: published.is_writer(&published.local),
             writers: writers.collect(),
             peers,
             missing: published.missing().collect(),

@@ -131,8 +131,6 @@ impl<E: Env> Watching<E> {
             let view = self.db.view();
             if view.head() != self.seen.head() {
                 let changes = self.seen.changes(&view, self.range.clone()).await?;
-                let is_late = self.db.shared.store.planted().has(Slip::WatchAtPresent);
-                let view = if is_late { self.db.view() } else { view };
                 let from = std::mem::replace(&mut self.seen, view).head();
                 if !changes.is_empty() {
                     let to = self.seen.head();
@@ -148,7 +146,9 @@ impl<E: Env> Watching<E> {
     fn portion(&mut self, mut event: ViewEvent) -> ViewEvent {
         if event.changes.len() > self.limit {
             let changes = event.changes.split_off(self.limit);
-            self.rest = Some(ViewEvent { changes, ..event });
+            if !self.db.shared.store.planted().has(Slip::WatchRestLost) {
+                self.rest = Some(ViewEvent { changes, ..event });
+            }
         }
         event
     }

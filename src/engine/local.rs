@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::compose::{self, ComposeError, OWN_BLOCK_BYTES_MAX};
 use super::linearizer::MAX_OPTIMISTIC_NODES;
+use super::outcome::Outcomes;
 use super::replay::State;
 use super::{Engine, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX, witness};
 use crate::apply::Snapshot;
@@ -66,6 +67,13 @@ impl<V: Verify> Engine<V> {
             self.testimony.forget_heard();
         }
         self.listen(0);
+    }
+
+    /// Another log is the local writer's from now on: what the one of before owed to others it owes no more, and what became
+    /// of its batches is nobody's business any more.
+    pub fn change_local(&mut self, local: CoreKey) {
+        self.outcomes = Outcomes::default();
+        self.set_local(local);
     }
 
     /// Has everything attested with the next own batch that is granted in the order and that the own log does not attest

@@ -238,8 +238,8 @@ slips! {
     Db {
         StatusStored "status_counts_stored_blocks"
             "The status says that all blocks of a writer are applied that are here."
-        WatchAtPresent "watch_counts_what_came_meanwhile"
-            "A watch that read changes goes on from the view as it is by then, not from the one that it read."
+        WatchRestLost "watch_forgets_the_rest"
+            "Changes that are more than one event of a watch may have are not told."
         WriterUntold "second_writer_untold"
             "Of the writers that one drain makes members the first one is told of alone."
         AlarmOnce "alarm_rings_once"
@@ -268,8 +268,8 @@ slips! {
             "Nobody is told that the local writer may write no longer."
         OutcomeUntold "outcome_untold"
             "Nobody is told that an own batch is applied which waited, or the like."
-        AbandonedUnsynced "abandoned_append_unsynced"
-            "An append whose caller went away is written without a sync."
+        RotationUnstored "rotation_not_stored"
+            "That another log is the local writer's is not stored."
     }
 }
 

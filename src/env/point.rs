@@ -79,6 +79,7 @@ points! {
     AheadOfClock: "ahead_of_clock", "An entry from the future waits for the clock.";
     OutcomeChanged: "outcome_changed", "What became of an own batch changed later.";
     AheadApplied: "ahead_applied", "The clock reached an entry from the future.";
+    LocalRotated: "local_rotated", "Another log took the place of the local writer's.";
     OwnLogConfirmed: "own_log_confirmed", "A peer was met that sent what it had of the own log, of which an older copy was here.";
     AckBegun: "ack_begun", "A member acknowledged the batch of a stranger.";
     AttestationWritten: "attestation_written", "A member attested the weight of another.";

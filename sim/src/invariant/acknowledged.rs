@@ -37,7 +37,7 @@ impl Invariant for AcknowledgedEntries {
             }
             let done = self.compared.entry((replica.replica, replica.life)).or_default();
             for entry in &moment.acknowledged[*done..] {
-                if entry.replica == replica.replica && entry.key == look.local {
+                if entry.replica == replica.replica && look.writes(&entry.key) {
                     check_log(moment, look, entry)?;
                     self.entries += 1;
                 }
@@ -108,7 +108,7 @@ impl AcknowledgedEntries {
 /// The writer of an entry still is the writer of its replica: its directory was not lost since.
 fn is_its_log(moment: &Moment<'_>, entry: &Acknowledged) -> bool {
     let mut open = moment.open();
-    open.any(|(replica, look)| replica.replica == entry.replica && look.local == entry.key)
+    open.any(|(replica, look)| replica.replica == entry.replica && look.writes(&entry.key))
 }
 
 fn numbered(entry: &Acknowledged) -> impl Iterator<Item = (Length, &Bytes)> {

@@ -126,7 +126,7 @@ impl CausalOrder {
 /// True for a log that only the program of a replica wrote to.
 fn is_program(moment: &Moment<'_>, core: &CoreKey) -> bool {
     let mut open = moment.open();
-    open.any(|(replica, look)| look.local == *core && !moment.claims.forged.contains(&replica.replica))
+    open.any(|(replica, look)| look.writes(core) && !moment.claims.forged.contains(&replica.replica))
 }
 
 fn is_in_order(look: &Look, link: Option<&Link>) -> bool {

@@ -14,7 +14,7 @@ pub fn is_beyond_reach(moment: &Moment<'_>) -> bool {
             let have = progress.filter(|progress| progress.key == core);
             have.map(|progress| progress.have).max()
         };
-        let is_there = |core| looks.iter().any(|look| look.local == core);
+        let is_there = |core| looks.iter().any(|look| look.writes(&core));
         let mut all = looks.iter().flat_map(|look| &look.progress);
         all.any(|progress| !is_there(progress.key) && Some(progress.length) > here(progress.key))
     })

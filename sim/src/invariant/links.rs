@@ -23,6 +23,7 @@ pub struct AppendLinks {
 /// A replica when it was looked at last, and had drained to the end.
 #[derive(Debug)]
 struct Before {
+    local: CoreKey,
     life: u32,
     own: Length,
     /// Up to where each log was in the order.
@@ -52,6 +53,7 @@ impl Invariant for AppendLinks {
                 .unwrap_or_default();
             if let Some(before) = self.before.get(&replica.replica)
                 && before.life == replica.life
+                && before.local == look.local
                 && before.own < own
             {
                 let ordered = before.ordered.clone();
@@ -80,6 +82,7 @@ impl Invariant for AppendLinks {
             }
             let before = Before {
                 life: replica.life,
+                local: look.local,
                 own,
                 ordered: look
                     .order

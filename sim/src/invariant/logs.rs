@@ -35,6 +35,10 @@ impl Invariant for EqualLogs {
                     *done = (replica.life, Length::ZERO);
                 }
                 let known = self.known.entry(*core).or_default();
+                // Its end may be gone with the power, or be other blocks after that.
+                if look.former.contains(core) {
+                    continue;
+                }
                 // What only its writer has, and the power may still take, is nobody's to compare.
                 let end = if *core == look.local {
                     look.shown.min(log.length())

@@ -1,6 +1,6 @@
 //! What all replicas are at one point of virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub struct ReplicaLook {
 pub struct Look {
     /// The key of its writer.
     pub local: CoreKey,
+    /// Logs that were its writer's before.
+    pub former: BTreeSet<CoreKey>,
     /// How much of its own log peers may be shown: what is durable.
     pub shown: Length,
     /// How much of each log took part in the order that it shows; none while an order is being made.
@@ -142,7 +144,7 @@ impl Moment<'_> {
     #[must_use]
     pub fn name_of(&self, core: &CoreKey) -> String {
         let mut open = self.open();
-        let owner = open.find(|(_, look)| look.local == *core);
+        let owner = open.find(|(_, look)| look.writes(core));
         owner.map_or_else(
             || core.to_hex()[..8].to_owned(),
             |(replica, _)| replica.name.clone(),
@@ -157,6 +159,12 @@ impl Moment<'_> {
 }
 
 impl Look {
+    /// True for its own log, and for those that were.
+    #[must_use]
+    pub fn writes(&self, core: &CoreKey) -> bool {
+        self.local == *core || self.former.contains(core)
+    }
+
     /// A hash over the bytes of all blocks in a set; none when some of them are not here.
     #[must_use]
     pub fn set_digest(&self) -> Option<Hash> {

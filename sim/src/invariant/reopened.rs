@@ -11,6 +11,9 @@ pub fn reopened(before: &ReplicaLook, after: &ReplicaLook) -> Option<String> {
     let Some(after) = &after.look else {
         return Some("it is not open".into());
     };
+    if before.local != after.local {
+        return Some("another log is its writer's".into());
+    }
     before.set.as_ref()?;
     if after.set.is_none() {
         return Some("it did not come to an order".into());

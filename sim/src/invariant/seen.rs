@@ -78,6 +78,8 @@ impl Seen {
                 }
                 self.is_writable = Some(is_writable);
             }
+            // Outcomes are told of the log of now.
+            Event::Rotated { .. } => self.waiting.clear(),
             Event::Writer(writer) => {
                 if let Some(members) = &mut self.members {
                     members.insert(*writer);

@@ -107,7 +107,7 @@ impl Invariant for ToldTruth {
             let is_there = |key| {
                 let mut open = moment.open();
                 open.any(|(owner, other)| {
-                    other.local == key && !moment.claims.forged.contains(&owner.replica)
+                    other.writes(&key) && !moment.claims.forged.contains(&owner.replica)
                 })
             };
             let waiting = look.progress.iter().find(|progress| {
@@ -152,7 +152,7 @@ fn is_honest(moment: &Moment<'_>, writer: &CoreKey) -> bool {
     let claims = &moment.claims;
     let is_forged = |replica: usize| claims.forged.contains(&replica) || claims.forking.contains(&replica);
     let mut open = moment.open();
-    let owner = open.find(|(_, look)| look.local == *writer);
+    let owner = open.find(|(_, look)| look.writes(writer));
     let is_known = claims.hostile == 0 && claims.forged.is_empty();
     !claims.may_disagree && owner.map_or(is_known, |(owner, _)| !is_forged(owner.replica))
 }

@@ -123,6 +123,7 @@ fn action(action: &Action) -> String {
         Action::Blackout { replica } => format!("r{replica} loses power right after its next append"),
         Action::Restart { replica } => format!("r{replica} starts again"),
         Action::Reopen { replica, .. } => format!("r{replica} closes and starts again"),
+        Action::Rotate { replica } => format!("r{replica} goes on in a new log"),
         Action::Wipe { replica } => format!("r{replica} loses its directory"),
         Action::Backup { replica } => format!("r{replica} is backed up"),
         Action::Restore { replica, .. } => format!("r{replica} goes on from its backup"),

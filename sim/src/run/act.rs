@@ -74,9 +74,11 @@ impl<S: Lane> Simulation<'_, S> {
                 }
             }
             Action::Reopen { replica, settings } => self.reopen(*replica, settings)?,
+            Action::Rotate { replica } => self.rotate(*replica),
             Action::Wipe { replica } => {
                 self.group.crash(&self.world, *replica, Crash::PowerLoss);
                 self.world.set_disk(id(replica), &SimDisk::new(0).snapshot());
+                self.group.forget_former(*replica);
                 self.group.restart(&self.world, *replica);
             }
             Action::Backup { replica } => {
@@ -219,6 +221,47 @@ impl<S: Lane> Simulation<'_, S> {
         });
     }
 
+    /// A replica makes a log, adds it, if it may, and goes on in it.
+    fn rotate(&self, replica: usize) {
+        let Some(db) = self
+            .group
+            .db(replica)
+            .filter(|_| self.world.is_up(self.group.id(replica)))
+        else {
+            return;
+        };
+        let (group, subject) = (self.group.clone(), self.subject.clone());
+        let weight = self.scenario.writer_weight;
+        self.world
+            .env(self.group.id(replica))
+            .spawn()
+            .spawn("rotate", async move {
+                let next = match db.create_writer().await {
+                    Ok(next) => next,
+                    Err(error) => return group.append_failed(replica, &error),
+                };
+                let added = subject.value(&Op::add_writer(next, weight));
+                if let Some(value) = added.filter(|_| db.writable()) {
+                    match db
+                        .append_with(vec![value.clone()], AppendOptions::default())
+                        .await
+                    {
+                        Ok(appended) => group.acknowledge(Acknowledged {
+                            replica,
+                            key: appended.core,
+                            length: appended.length,
+                            values: vec![value],
+                        }),
+                        Err(error) => group.append_failed(replica, &error),
+                    }
+                }
+                match db.set_local(next).await {
+                    Ok(local) => group.rotated(replica, local),
+                    Err(error) => group.append_failed(replica, &error),
+                }
+            });
+    }
+
     /// Starts an append and does not wait for it. A replica that is down, or is no writer now, appends nothing.
     pub(super) fn append(&self, append: &Append) {
         let Some(db) = self.group.db(append.replica) else {
@@ -260,7 +303,7 @@ impl<S: Lane> Simulation<'_, S> {
                 Ok(appended) if !optimistic => {
                     group.acknowledge(Acknowledged {
                         replica,
-                        key: db.local(),
+                        key: appended.core,
                         length: appended.length,
                         values,
                     });

@@ -1,6 +1,6 @@
 //! The replicas of a run: processes that open the database, listen, and dial each other until they are connected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use crate::scenario::{Action, Scenario};
 use crate::world::NameError;
 
 use super::subject::{Erased, Now, Subject};
+
+/// So many changes one event of a watch has at most, at every second replica.
+const WATCHED_AT_ONCE: u64 = 2;
 
 /// How long a replica waits before it dials a peer again.
 const REDIAL: Duration = Duration::from_millis(250);
@@ -62,6 +65,7 @@ struct Member<E: Env> {
     store: Option<Corestore<E>>,
     /// The key of its writer, once it ran.
     local: Option<CoreKey>,
+    former: BTreeSet<CoreKey>,
     /// What was injected into its disk may have made calls fail since it was started.
     is_disk_faulty: bool,
     /// A call of it failed because of the disk: it has to be started again.
@@ -110,6 +114,7 @@ impl<E: Env> Group<E> {
                 db: None,
                 store: None,
                 local: None,
+                former: BTreeSet::new(),
                 is_disk_faulty: false,
                 is_broken: false,
                 backup: None,
@@ -292,7 +297,12 @@ impl<E: Env> Group<E> {
     /// Follows the whole view by its changes alone.
     async fn watch(self, env: E, db: Autobee<E>, replica: usize, life: u32) {
         let start = db.view();
-        let mut watch = db.watch(Range::all());
+        // Half of them are told of few changes at once.
+        let range = match replica % 2 {
+            0 => Range::all(),
+            _ => Range::all().limit(WATCHED_AT_ONCE),
+        };
+        let mut watch = db.watch(range);
         let Ok(first) = start.all().await else { return };
         self.see(replica, life, |seen| {
             seen.view = Some((
@@ -395,6 +405,24 @@ impl<E: Env> Group<E> {
 
     pub(super) fn database(&self) -> Option<CoreKey> {
         self.lock().database
+    }
+
+    /// Another log is a replica's writer's now.
+    pub(super) fn rotated(&self, replica: usize, to: CoreKey) {
+        let member = &mut self.lock().replicas[replica];
+        let from = member.local.replace(to);
+        member.former.extend(from.filter(|from| *from != to));
+        member.former.remove(&to);
+    }
+
+    /// Logs that were a replica's writer's before.
+    pub(super) fn former(&self, replica: usize) -> BTreeSet<CoreKey> {
+        self.lock().replicas[replica].former.clone()
+    }
+
+    /// The directory of a replica is gone, with what it wrote.
+    pub(super) fn forget_former(&self, replica: usize) {
+        self.lock().replicas[replica].former.clear();
     }
 
     /// The key of a replica's writer; none before it ran for the first time.

@@ -92,6 +92,7 @@ impl Looks {
         });
         Some(Look {
             local: db.local(),
+            former: group.former(replica),
             shown: set.own_durable,
             set: ready,
             known,

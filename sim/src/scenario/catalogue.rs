@@ -46,6 +46,7 @@ fn actions() -> Vec<Action> {
             replica,
             settings: settings(),
         },
+        Action::Rotate { replica },
         Action::Wipe { replica },
         Action::Backup { replica },
         Action::Restore { replica, told: true },

@@ -100,6 +100,11 @@ pub enum Action {
         #[serde(default)]
         settings: toml::Table,
     },
+    /// A replica makes a new log for its writer, adds it to the writers, if it is one, and goes on in it.
+    Rotate {
+        /// Which.
+        replica: usize,
+    },
     /// The directory of a replica is lost. It starts again with an empty one, as a newcomer with another key.
     Wipe {
         /// Which.
@@ -225,6 +230,7 @@ impl Action {
             | Self::Pause { replica }
             | Self::Resume { replica }
             | Self::Reopen { replica, .. }
+            | Self::Rotate { replica }
             | Self::Wipe { replica }
             | Self::Backup { replica }
             | Self::Restore { replica, .. }

@@ -83,6 +83,13 @@ pub enum Input<L> {
     },
     /// A peer sent all that it has of the own log, or it is known that none has more.
     Confirmed,
+    /// This log is the local writer's from now on. What was kept with the one of before is kept with this one.
+    SetLocal {
+        /// Open, and not followed yet, if it was not here before.
+        log: Arc<L>,
+        /// Whether peers may have more of it.
+        is_unconfirmed: bool,
+    },
     /// Who appended went away.
     Abandoned,
     /// Order and apply what is here.

@@ -227,6 +227,11 @@ impl<L: StoredLog> Logs<L> {
         self.open.get(key).map(|member| &member.log)
     }
 
+    /// Another log, which is open, is the local writer's.
+    pub(super) const fn set_local(&mut self, local: CoreKey) {
+        self.local = local;
+    }
+
     /// All that are open, for readers.
     pub(super) fn handles(&self) -> OrdMap<CoreKey, Arc<L>> {
         self.handles.clone()

@@ -236,6 +236,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 self.effects.push(Effect::Tell(Event::Confirmed));
                 self.effects.push(Effect::Drain);
             }
+            Input::SetLocal { log, is_unconfirmed } => self.set_local(log, is_unconfirmed, now),
             Input::Abandoned => self.abandon(),
             Input::Drain { applies_max } => self.drain(applies_max, now),
             Input::Written(written) => self.written(written, now),

@@ -68,6 +68,16 @@ impl News {
         self.told = heard;
     }
 
+    /// The local writer is another one, who may write or not.
+    pub(super) fn rotated(&mut self, is_writable: bool) -> Option<Event> {
+        let was_writable = std::mem::replace(&mut self.told.is_writable, is_writable);
+        (was_writable != is_writable).then_some(if is_writable {
+            Event::Writable
+        } else {
+            Event::Unwritable
+        })
+    }
+
     /// What a drain changed, and how it failed, if it did.
     pub(super) fn tell<V: Verify>(
         &mut self,

@@ -12,8 +12,11 @@
 //!
 //! Source: spec/autobee.md 4, 6 "Ack", 7.4.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::fetch::View;
 use super::log::StoredLog;
 use super::logs::Logs;
 use super::record::Write;
@@ -21,7 +24,7 @@ use super::{Effect, Machine, Now, Stalled};
 use crate::crypto::CoreKey;
 use crate::db::{Appended, Event};
 use crate::engine::{ComposeError, Outcome, OwnBatch};
-use crate::env::{Crypto, Point, Slip, TraceEvent};
+use crate::env::{Crypto, Point, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::CoreError;
 use crate::store::Seq;
@@ -90,13 +93,53 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         Ok(())
     }
 
+    /// Another log is the local writer's. The one of before stays what it is to the engine, and is fetched as those of
+    /// others are: its key pair may be used elsewhere.
+    pub(super) fn set_local(&mut self, log: Arc<L>, is_unconfirmed: bool, now: Now) {
+        let (from, to) = (self.logs.local(), log.key());
+        let is_new = match self.logs.add(log) {
+            Ok(is_new) => is_new,
+            Err(error) => return self.failed("the log of the local writer", &Error::from(error)),
+        };
+        self.logs.set_local(to);
+        self.own = Own {
+            is_unconfirmed,
+            ..Own::default()
+        };
+        self.engine.change_local(to);
+        self.effects.push(Effect::Tell(Event::Rotated { from, to }));
+        let is_writable = self.engine.is_writer(&to);
+        self.effects
+            .extend(self.news.rotated(is_writable).map(Effect::Tell));
+        self.released.remove(&to);
+        self.turns.remove(&to);
+        let Self {
+            engine, logs, wanted, ..
+        } = self;
+        let view = View {
+            engine,
+            logs,
+            planted: self.planted,
+        };
+        wanted.set_local(&to, &[from], &view, now.mono);
+        for core in [from, to] {
+            self.allow(&core);
+            self.download(&core);
+        }
+        if is_new {
+            self.effects.push(Effect::Follow(to));
+        }
+        self.note_stalled(&from);
+        self.note_stalled(&to);
+        self.effects.extend([Effect::Tend, Effect::Drain, Effect::Notify]);
+    }
+
     /// Nobody waits any longer for the own batch: it is on its way, or it was written.
     pub(super) fn abandon(&mut self) {
         if let Some(pending) = &mut self.own.pending {
             pending.is_awaited = false;
         }
         match self.own.outcome.take() {
-            Some(Ok(_)) if self.planted.has(Slip::AbandonedUnsynced) => {}
             Some(Ok((_, seq))) => self.effects.push(Effect::Sync(seq)),
             Some(Err(error)) => self.failed("an append that nobody waits for", &error),
             None => {}
@@ -157,6 +200,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     pub fn appended_at(&self, length: Length) -> Appended {
         let outcome = self.engine.outcome(length).cloned();
         Appended {
+            core: self.logs.local(),
             length,
             outcome: outcome.unwrap_or(Outcome::Waiting { until: None }),
         }

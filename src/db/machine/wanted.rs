@@ -125,6 +125,14 @@ impl Wanted {
         }
     }
 
+    /// A core is the local writer's from now on, and these are not any more.
+    pub(super) fn set_local(&mut self, local: &CoreKey, others: &[CoreKey], known: &impl Known, now: Mono) {
+        self.strangers.retain(|key| key != local);
+        self.to_open.remove(local);
+        self.uncoupled.insert(*local);
+        self.occupy(others, known, now);
+    }
+
     /// Somebody named a core: a peer, or something on this side.
     pub(super) fn announce(&mut self, by: Option<TopicPeer>, core: CoreKey) {
         self.strangers.announce(by, [core]);

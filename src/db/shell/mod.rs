@@ -5,6 +5,7 @@ mod append;
 mod drain;
 mod lock;
 mod own_log;
+mod rotate;
 pub(super) mod store;
 mod tasks;
 mod timer;
@@ -19,9 +20,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::machine::{
-    Effect, Input, Machine, Now, Parts, Published, StoredLog as _, TreeRecord, Write, Written,
-};
+use super::machine::{Effect, Input, Machine, Now, Parts, Published, TreeRecord, Write, Written};
 use super::own_log::Unconfirmed;
 use super::stats::Counters;
 use super::trees::DatabaseTrees;
@@ -54,7 +53,6 @@ pub(super) struct Shared<E: Env> {
     pub(super) store: Corestore<E>,
     pub(super) settings: Settings,
     pub(super) key: CoreKey,
-    pub(super) local: CoreKey,
     /// Why peers may have more of the own log than is here.
     unconfirmed: Mutex<Option<Unconfirmed>>,
     /// Of an encrypted database.
@@ -104,7 +102,7 @@ impl<E: Env> Shared<E> {
         let Opened {
             store,
             database: key,
-            local,
+            local: _,
             keys,
             logs,
             holds,
@@ -127,7 +125,6 @@ impl<E: Env> Shared<E> {
             door: Door::new(machine, knob::DB_EVENTS.size(&env, BACKLOG)),
             settings,
             key,
-            local: local.key(),
             unconfirmed: Mutex::new(unconfirmed),
             keys,
             trees,
@@ -246,6 +243,11 @@ impl<E: Env> Shared<E> {
         discovery_key(&self.key)
     }
 
+    /// The key of the local writer.
+    pub(super) fn local(&self) -> CoreKey {
+        self.read().local
+    }
+
     /// What was published last.
     pub(super) fn read(&self) -> Arc<Published<OpenLog<E>>> {
         self.door.read()
@@ -281,7 +283,7 @@ impl<E: Env> Shared<E> {
             return Ok(());
         }
         self.env
-            .trace(|| TraceEvent::DatabaseClosed { local: self.local });
+            .trace(|| TraceEvent::DatabaseClosed { local: self.local() });
         self.replication.close();
         self.timer.send_replace(Timer::Over);
         self.notify();
@@ -444,7 +446,8 @@ impl<E: Env> Shared<E> {
 
     /// Writes in one commit.
     fn commit(&self, machine: &MachineOf<E>, write: Write) -> Result<Written, CoreError> {
-        let local = machine.logs().get(&self.local).ok_or(CoreError::Closed)?.core();
+        let logs = machine.logs();
+        let local = logs.get(&logs.local()).ok_or(CoreError::Closed)?.core();
         let trees = &self.trees;
         let ((system, view, own), seq) = self.store.transact(|change| {
             let system = change.append_unsigned(&trees.system, write.system)?;

@@ -30,17 +30,18 @@ impl<E: Env> Shared<E> {
             let is_doubted = self.unconfirmed().is_some();
             let is_whole = {
                 let machine = self.door.enter().await;
-                let log = machine.logs().get(&self.local).ok_or(Error::Closed)?;
+                let (logs, local) = (machine.logs(), machine.logs().local());
+                let log = logs.get(&local).ok_or(Error::Closed)?;
                 // Of a log that is contradicted, or cannot be read, the append says so.
-                let is_stalled = machine.logs().stalled(&self.local).is_some();
-                let taken = machine.logs().taken(&self.local).0;
+                let is_stalled = logs.stalled(&local).is_some();
+                let taken = logs.taken(&local).0;
                 is_stalled || log.core().length().map_or(true, |length| length == taken)
             };
             if is_whole && (!is_doubted || self.has_heard_out()) {
                 return if is_doubted { self.confirm().await } else { Ok(()) };
             }
             if clock.now() >= deadline {
-                return Err(Error::Unconfirmed { local: self.local });
+                return Err(Error::Unconfirmed { local: self.local() });
             }
             let look = (clock.now() + LOOK).min(deadline);
             _ = unless(changed.changed(), clock.sleep_until(look)).await;
@@ -58,7 +59,8 @@ impl<E: Env> Shared<E> {
         // What was fetched is applied by the drain that comes next, and durable before anything stands on it.
         let seq = {
             let machine = self.door.enter().await;
-            let log = machine.logs().get(&self.local).ok_or(Error::Closed)?;
+            let logs = machine.logs();
+            let log = logs.get(&logs.local()).ok_or(Error::Closed)?;
             store::confirm(&self.store, log)?
         };
         self.store.synced(seq).await?;

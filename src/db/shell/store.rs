@@ -12,10 +12,10 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::crypto::{CoreKey, KeyPair};
-use crate::db::machine::{Logs, StoredLog};
+use crate::db::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, Logs, StoredLog};
 use crate::db::own_log::{Origin, Unconfirmed};
 use crate::engine::encryption::{DatabaseKeys, KeyMismatch};
-use crate::env::{Env, watch};
+use crate::env::{Env, Slip, watch};
 use crate::error::Error;
 use crate::hypercore::encryption::CoreCipher;
 use crate::hypercore::{
@@ -288,28 +288,88 @@ impl<E: Env> Opened<E> {
     }
 }
 
-impl<E: Env> Opened<E> {
-    /// Why peers may have more of the own log than is here. It is kept until a peer said otherwise.
-    pub(in crate::db) async fn doubt(&self, origin: Origin) -> Result<Option<Unconfirmed>, Error> {
-        let local = self.local.core();
-        let kept = local.user_data(UNCONFIRMED)?;
-        let found = match kept.as_deref().map(Unconfirmed::named) {
-            _ if origin.is_complete => None,
-            Some(kept) => Some(kept),
-            None if origin.is_restored => Some(Unconfirmed::Restored),
-            None if self.store.recovered().missing.is_some() => Some(Unconfirmed::CutOff),
-            None if origin.is_joined_as && local.length()? == 0 => Some(Unconfirmed::KeyPair),
-            None => None,
-        };
-        let name = found.map(|found| Bytes::from_static(found.name().as_bytes()));
-        if name != kept {
-            let ((), seq) = self
-                .store
-                .transact(|change| change.set_user_data(local, UNCONFIRMED, name))?;
-            self.store.synced(seq).await?;
-        }
-        Ok(found)
+/// Why peers may have more of the own log than is here. It is kept until a peer said otherwise.
+pub(in crate::db) async fn doubt<E: Env>(
+    store: &Corestore<E>,
+    local: &Core<E>,
+    origin: Origin,
+) -> Result<Option<Unconfirmed>, Error> {
+    let kept = local.user_data(UNCONFIRMED)?;
+    let found = match kept.as_deref().map(Unconfirmed::named) {
+        _ if origin.is_complete => None,
+        Some(kept) => Some(kept),
+        None if origin.is_restored => Some(Unconfirmed::Restored),
+        None if store.recovered().missing.is_some() => Some(Unconfirmed::CutOff),
+        None if origin.is_joined_as && local.length()? == 0 => Some(Unconfirmed::KeyPair),
+        None => None,
+    };
+    let name = found.map(|found| Bytes::from_static(found.name().as_bytes()));
+    if name != kept {
+        let ((), seq) = store.transact(|change| change.set_user_data(local, UNCONFIRMED, name))?;
+        store.synced(seq).await?;
     }
+    Ok(found)
+}
+
+/// Opens a core that is to be the local writer's.
+pub(super) async fn open_local<E: Env>(
+    store: &Corestore<E>,
+    database: CoreKey,
+    keys: Option<&DatabaseKeys>,
+    mut options: CoreOptions,
+) -> Result<OpenLog<E>, Error> {
+    options.manifest_version = MANIFEST_VERSION;
+    options.session.encryption = keys.map(encryption);
+    let core = store.get(options).await?;
+    let key = core.key();
+    if !core.is_writable() {
+        let what = format!("the store has no key pair of the log {key}");
+        return Err(Error::Invalid { what });
+    }
+    if let Some(other) = key_at(&core, REFERRER)?.filter(|known| *known != database) {
+        let what = format!("the log {key} belongs to the database {other}");
+        return Err(Error::Invalid { what });
+    }
+    if let Some(mismatch) = mismatch(&core, keys) {
+        return Err(Error::EncryptionKey { mismatch });
+    }
+    core.follow_own()?;
+    Ok(OpenLog::new(core, keys))
+}
+
+/// Takes note that a core is this database's. Gives the commit.
+pub(super) fn claim<E: Env>(
+    store: &Corestore<E>,
+    database: CoreKey,
+    log: &OpenLog<E>,
+) -> Result<Seq, CoreError> {
+    let database = Bytes::copy_from_slice(database.as_bytes());
+    let ((), seq) = store.transact(|change| change.set_user_data(&log.core, REFERRER, Some(database)))?;
+    Ok(seq)
+}
+
+/// Makes another log the local writer's, with all that was kept with the one of before. Gives the commit.
+pub(super) fn set_local<E: Env>(
+    store: &Corestore<E>,
+    database: CoreKey,
+    (bootstrap, old): (&OpenLog<E>, &OpenLog<E>),
+    new: &OpenLog<E>,
+) -> Result<Seq, CoreError> {
+    let key = |key: CoreKey| Some(Bytes::copy_from_slice(key.as_bytes()));
+    let kept = [ENCRYPTION, BOOT, FORKS, CHECKPOINTS, APPLY_VERSION];
+    let kept = kept.map(|name| old.core.user_data(name).map(|value| (name, value)));
+    let ((), seq) = store.transact(|change| {
+        for value in kept {
+            let (name, value) = value?;
+            change.set_user_data(&new.core, name, value)?;
+        }
+        change.set_user_data(&new.core, REFERRER, key(database))?;
+        if store.planted().has(Slip::RotationUnstored) {
+            return Ok(());
+        }
+        change.set_user_data(&bootstrap.core, LOCAL, key(new.core.key()))
+    })?;
+    Ok(seq)
 }
 
 /// Nothing speaks any more for entries of the own log elsewhere. Gives the commit that says so.
@@ -336,8 +396,13 @@ pub(super) async fn open_log<E: Env>(
 }
 
 /// Makes a core none of this database's when that is opened again, and forgets its blocks.
+///
+/// What this store wrote itself stays: the log was the local writer's once, and nobody else may have it.
 pub(super) fn release<E: Env>(store: &Corestore<E>, log: &OpenLog<E>) -> Result<(), CoreError> {
     log.download.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if log.core.is_writable() {
+        return Ok(());
+    }
     let length = log.core.length()?;
     if length > 0 {
         log.core.clear(0..length)?;

@@ -124,6 +124,15 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         let compare_ms = choices.pick(&[1_000_i64, 100, 0]);
         scenario.settings.insert("compare_ms".into(), compare_ms.into());
     }
+    if choices.once_in(8) {
+        for _ in 0..=choices.below(2) {
+            let replica = usize::try_from(choices.below(replicas as u64)).unwrap_or_default();
+            let at_ms = choices.below(span_ms);
+            let action = Action::Rotate { replica };
+            scenario.event.push(Event { at_ms, action });
+        }
+        scenario.event.sort_by_key(|event| event.at_ms);
+    }
     scenario
 }
 
