@@ -7,8 +7,8 @@
 use std::cell::Cell;
 
 use autobee::bee::{
-    BatchOptions, Bee, BeeError, Block, BlockEdit, BlockError, BlockKind, Blocks, CoreRecord, EditKind,
-    Fault, KeyRecord, MemoryBlocks, NodeLogs, Pointer, Previous, Range, Sameness, Settings, Tree,
+    BatchOptions, Bee, BeeError, BeeSettings, Block, BlockEdit, BlockError, BlockFault, BlockKind, Blocks,
+    CoreRecord, EditKind, KeyRecord, MemoryBlocks, NodeLogs, Pointer, Previous, Range, Sameness, Tree,
     ValuePointer, Watch,
 };
 use autobee::crypto::CoreKey;
@@ -181,10 +181,10 @@ prop_compose! {
 }
 
 fn family(cache_bytes_max: usize) -> Bee {
-    Bee::new(Settings {
+    Bee::new(BeeSettings {
         block_cache_bytes_max: cache_bytes_max,
         node_cache_bytes_max: cache_bytes_max,
-        ..Settings::default()
+        ..BeeSettings::default()
     })
     .unwrap()
 }
@@ -237,7 +237,7 @@ proptest! {
     ) {
         let local = core(0);
         let whole = MemoryBlocks::new();
-        let settings = Settings { degree: 2, value_inline_bytes_max: 1, ..Settings::default() };
+        let settings = BeeSettings { degree: 2, value_inline_bytes_max: 1, ..BeeSettings::default() };
         let mut tree = Bee::new(settings).unwrap().tree(Link { key: local, length: Length::ZERO });
         for batch_puts in &puts {
             let options = BatchOptions { block_bytes_preferred: Some(1 << 20), ..BatchOptions::default() };
@@ -294,7 +294,7 @@ fn a_node_that_is_its_own_child_is_too_deep() {
         matches!(
             error,
             BeeError::Corrupt {
-                what: Fault::TooDeep(64),
+                what: BlockFault::TooDeep(64),
                 ..
             }
         ),
@@ -326,7 +326,7 @@ fn versions_that_go_round_in_a_ring_are_corrupt() {
         matches!(
             error,
             BeeError::Corrupt {
-                what: Fault::Previous,
+                what: BlockFault::Previous,
                 ..
             }
         ),
@@ -364,7 +364,7 @@ fn a_cohort_that_is_run_too_often_is_corrupt() {
         matches!(
             error,
             BeeError::Corrupt {
-                what: Fault::LogTooLong,
+                what: BlockFault::LogTooLong,
                 ..
             }
         ),

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use autobee::bee::{
-    Batch, BatchOptions, Bee, BeeError, BlockError, Blocks, MemoryBlocks, Range, Sameness, Settings, Tree,
-    Watch,
+    BatchOptions, Bee, BeeError, BeeSettings, BlockError, Blocks, MemoryBlocks, Range, Sameness, Tree,
+    TreeBatch, Watch,
 };
 use autobee::crypto::CoreKey;
 use autobee::wire::{Index, Length, Link};
@@ -100,13 +100,13 @@ struct Writer {
 struct World {
     sparse: Sparse,
     writers: Vec<Writer>,
-    settings: Settings,
+    settings: BeeSettings,
     /// What every version holds, and what it was built on.
     versions: BTreeMap<Link, (Map, Option<Link>)>,
 }
 
 impl World {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: BeeSettings) -> Self {
         let writers = (0..3).map(|number| {
             let local = CoreKey::new([number; 32]);
             let head = Link {
@@ -221,7 +221,7 @@ impl World {
         self.check(writer);
     }
 
-    fn apply(&self, batch: &mut Batch, map: &mut Map, op: &Op) {
+    fn apply(&self, batch: &mut TreeBatch, map: &mut Map, op: &Op) {
         let sparse = &self.sparse;
         match op {
             Op::Put(key, value) => {
@@ -300,7 +300,7 @@ impl World {
         let found: Vec<_> = std::iter::from_fn(|| self.sparse.retry(|blocks| diff.next(blocks)))
             .map(|found| {
                 let value =
-                    |entry: Option<autobee::bee::Entry>| entry.map(|entry| entry.value.unwrap().to_vec());
+                    |entry: Option<autobee::bee::TreeEntry>| entry.map(|entry| entry.value.unwrap().to_vec());
                 (value(found.left), value(found.right))
             })
             .collect();
@@ -313,7 +313,8 @@ impl World {
         let mut map = before.clone();
         let mut events = watch.events(tree);
         while let Some(event) = self.sparse.retry(|blocks| events.next(blocks)) {
-            let value = |entry: Option<autobee::bee::Entry>| entry.map(|entry| entry.value.unwrap().to_vec());
+            let value =
+                |entry: Option<autobee::bee::TreeEntry>| entry.map(|entry| entry.value.unwrap().to_vec());
             let (old, new) = (value(event.old), value(event.new));
             assert_ne!(old, new);
             assert_eq!(map.remove(&event.key.to_vec()), old);
@@ -477,12 +478,12 @@ proptest! {
         cache_bytes_max in prop_oneof![Just(0_usize), Just(2000), Just(1 << 20)],
         steps in vec(any_step(), 1..24),
     ) {
-        let mut world = World::new(Settings {
+        let mut world = World::new(BeeSettings {
             degree,
             value_inline_bytes_max: 16,
             block_cache_bytes_max: cache_bytes_max,
             node_cache_bytes_max: cache_bytes_max,
-            ..Settings::default()
+            ..BeeSettings::default()
         });
         for step in &steps {
             world.step(step);

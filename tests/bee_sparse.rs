@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use autobee::bee::{
-    BatchOptions, Bee, BeeError, BlockError, Blocks, MemoryBlocks, Range, Sameness, Settings, Tree,
+    BatchOptions, Bee, BeeError, BeeSettings, BlockError, Blocks, MemoryBlocks, Range, Sameness, Tree,
 };
 use autobee::crypto::CoreKey;
 use autobee::wire::{Index, Length, Link};
@@ -75,10 +75,10 @@ fn key(number: u32) -> Vec<u8> {
 }
 
 fn family(cache_bytes_max: usize) -> Bee {
-    Bee::new(Settings {
+    Bee::new(BeeSettings {
         block_cache_bytes_max: cache_bytes_max,
         node_cache_bytes_max: cache_bytes_max,
-        ..Settings::default()
+        ..BeeSettings::default()
     })
     .unwrap()
 }

@@ -12,8 +12,8 @@ use autobee::hypercore::log::Log;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::hypercore::proof::{BlockRequest, HashRequest, Request, UpgradeRequest};
 use autobee::hypercore::{
-    AppendOptions, Core, CoreError, CoreOptions, Corestore, CorestoreOptions, DownloadRange, Encryption,
-    Event, NamedOptions, SessionOptions, Wait,
+    AppendOptions, Core, CoreError, CoreEvent, CoreOptions, Corestore, CorestoreOptions, DownloadRange,
+    Encryption, NamedOptions, SessionOptions, Wait,
 };
 use autobee::store::{Seglog, StoreHandle};
 use autobee::wire::{Index, Length};
@@ -266,9 +266,9 @@ fn a_sparse_copy_remembers_what_it_has() {
         assert!(!target.is_writable());
         let mut events = target.events().unwrap();
         copy(&source, &target, &[0, 1, 5, 2_099, 1_030]);
-        assert_eq!(events.next().await, Some(Event::Manifest));
-        assert_eq!(events.next().await, Some(Event::Append { length: 2_100 }));
-        assert_eq!(events.next().await, Some(Event::Download { index: 0 }));
+        assert_eq!(events.next().await, Some(CoreEvent::Manifest));
+        assert_eq!(events.next().await, Some(CoreEvent::Append { length: 2_100 }));
+        assert_eq!(events.next().await, Some(CoreEvent::Download { index: 0 }));
         assert_eq!(target.contiguous_length().unwrap(), 2);
         assert_eq!(target.get(2_099, LOCAL).await.unwrap(), "2099");
         let downloading = target.download(DownloadRange {
@@ -350,7 +350,7 @@ fn a_copy_follows_a_rewritten_log() {
         assert!(target.finish_reorg(reorg).unwrap());
         assert_eq!(
             events.next().await,
-            Some(Event::Truncate {
+            Some(CoreEvent::Truncate {
                 ancestors: 3,
                 fork: 1
             })

@@ -10,7 +10,7 @@ use autobee::crypto::CoreKey;
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::{CoreOptions, Wait};
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 
 type Db = Autobee<MemoryEnv>;
 
@@ -101,7 +101,7 @@ fn a_database_in_clear_stays_clear() {
 
 async fn open(env: &MemoryEnv, join: Option<CoreKey>, secret: Option<[u8; 32]>) -> Db {
     let store = Corestore::open_default(env.clone()).await.unwrap();
-    let mut builder = Autobee::builder(store).apply(Contract);
+    let mut builder = Autobee::builder(store).apply(JsonApply);
     if let Some(key) = join {
         builder = builder.key(key);
     }

@@ -36,7 +36,7 @@ use autobee::hypercore::CoreOptions;
 use autobee::wire::Encode as _;
 use autobee::wire::oplog::{BatchPosition, OplogBlock};
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
 /// ```text
@@ -201,7 +201,7 @@ async fn visible_appends_travel_once_they_are_durable() {
     let settings = Settings::with(|settings| settings.durability = Durability::Visible);
     let store = Corestore::open_default(a_dir.env()).await.unwrap();
     let a = Autobee::builder(store)
-        .apply(Contract)
+        .apply(JsonApply)
         .settings(settings)
         .open()
         .await
@@ -291,7 +291,7 @@ async fn a_heal_behind_the_window_ends_like_any_other() {
         settings.durability = Durability::Visible;
     });
     let store = Corestore::open_default(a_dir.env()).await.unwrap();
-    let a = Autobee::builder(store).apply(Contract).settings(settings);
+    let a = Autobee::builder(store).apply(JsonApply).settings(settings);
     let a = a.open().await.unwrap();
     let b = open(&b_dir, Some(&a)).await;
     a.append(Op::add_writer(b.local(), 2).to_value()).await.unwrap();
@@ -321,7 +321,7 @@ async fn memory_store(env: &MemoryEnv) -> Corestore<MemoryEnv> {
 
 async fn open(directory: &Directory, join: Option<&Autobee<NativeEnv>>) -> Autobee<NativeEnv> {
     let store = Corestore::open_default(directory.env()).await.unwrap();
-    let mut builder = Autobee::builder(store).apply(Contract);
+    let mut builder = Autobee::builder(store).apply(JsonApply);
     if let Some(db) = join {
         builder = builder.key(db.key());
     }

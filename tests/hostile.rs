@@ -20,7 +20,7 @@ use autobee::replication::session::{Replication, SessionSettings, Wakeup};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Encode as _, Length, Link, Timestamp};
 use autobee::{Autobee, ErrorKind, Role, Settings};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
 type Db = Autobee<MemoryEnv>;
@@ -345,7 +345,7 @@ impl World {
     }
 
     async fn open(&self, seed: u64, join: Option<&Db>, settings: Settings) -> Db {
-        let builder = Autobee::builder(self.store(seed).await).apply(Contract);
+        let builder = Autobee::builder(self.store(seed).await).apply(JsonApply);
         let builder = builder.settings(settings);
         let builder = match join {
             Some(db) => builder.key(db.key()),
@@ -417,7 +417,7 @@ impl Stranger {
         self.topic.couple(core.key(), length);
     }
 
-    fn connect(&self, db: &Db) -> autobee::replication::session::Session {
+    fn connect(&self, db: &Db) -> autobee::replication::session::ReplicationSession {
         let (near, far) = tokio::io::duplex(1 << 16);
         db.replicate(far, Role::Responder).unwrap();
         self.replication.start(near, Role::Initiator)

@@ -17,7 +17,7 @@ use autobee::hypercore::{
     Core, CoreOptions, Corestore, CorestoreOptions, Download, DownloadRange, Encryption, Wait,
 };
 use autobee::replication::Role;
-use autobee::replication::session::{End, Replication, Session, SessionSettings};
+use autobee::replication::session::{End, Replication, ReplicationSession, SessionSettings};
 use autobee::store::{Seglog, StoreHandle};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ impl Ours {
         }
     }
 
-    async fn dial(&self, port: &Value, role: Role) -> Session {
+    async fn dial(&self, port: &Value, role: Role) -> ReplicationSession {
         let to = PeerAddr::new(format!("127.0.0.1:{port}"));
         self.replication
             .start(self.env.network().dial(&to).await.unwrap(), role)

@@ -12,8 +12,8 @@ use autobee::env::memory::MemoryEnv;
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::proof::Head;
 use autobee::hypercore::{AppendOptions, Core, CoreOptions, Corestore, CorestoreOptions};
-use autobee::store::{Engine as _, Seglog, StoreHandle};
-use autobee_sim::disk::{Choose as _, Crash, Seeded, SimDisk};
+use autobee::store::{Seglog, StoreEngine as _, StoreHandle};
+use autobee_sim::disk::{Choose as _, DiskCrash, Seeded, SimDisk};
 use bytes::Bytes;
 
 const SEEDS: u64 = 60;
@@ -86,7 +86,7 @@ fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head, unsigned_too: 
                     }
                 }
                 _ => {
-                    let how = Crash::ALL[choice.below(6) as usize];
+                    let how = DiskCrash::ALL[choice.below(6) as usize];
                     drop((store, core));
                     disk = disk.crash(how, &mut choice);
                     (store, core) = open(&env, &disk).await;

@@ -13,7 +13,7 @@ use autobee::replication::session::{Replication, SessionSettings};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Encode as _, Length, Link};
 use autobee::{Autobee, Error, ErrorKind, Role, Settings};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 
 type Db = Autobee<MemoryEnv>;
 
@@ -97,7 +97,7 @@ fn strangers_are_looked_at_only_up_to_the_bound() {
     run(async |world| {
         let settings = Settings::with(|settings| settings.stranger_cores_max = 2);
         let store = world.store(1).await;
-        let a = Autobee::builder(store).apply(Contract).settings(settings);
+        let a = Autobee::builder(store).apply(JsonApply).settings(settings);
         let a = a.open().await.unwrap();
         put(&a, "before", "1").await;
         let mut strangers = Vec::new();
@@ -133,7 +133,7 @@ fn a_stranger_gets_its_turn_among_a_thousand_that_others_announce() {
             settings.window_batches = 2;
         });
         let open = async || {
-            let builder = Autobee::builder(world.store(1).await).apply(Contract);
+            let builder = Autobee::builder(world.store(1).await).apply(JsonApply);
             builder.settings(settings.clone()).open().await.unwrap()
         };
         let a = open().await;
@@ -277,7 +277,7 @@ fn closing_a_database_ends_its_sessions_and_lets_its_store_go() {
         drop(b);
 
         let store = Corestore::open_default(world.env(2)).await.unwrap();
-        let b = Autobee::builder(store).apply(Contract).open().await.unwrap();
+        let b = Autobee::builder(store).apply(JsonApply).open().await.unwrap();
         assert_eq!(b.order().unwrap(), a.order().unwrap());
         // Without a close: with the last handle.
         let (near, _far) = connect(&a, &b, 4096);
@@ -295,13 +295,13 @@ fn who_is_not_admitted_is_refused() {
         let store = world.store(2).await;
         let friend = Autobee::builder(store)
             .key(a.key())
-            .apply(Contract)
+            .apply(JsonApply)
             .identity(seed);
         let friend = friend.open().await.unwrap();
         let foe = world.join(3, &a).await;
         let known = friend.public_key();
         let store = world.store(4).await;
-        let strict = Autobee::builder(store).key(a.key()).apply(Contract);
+        let strict = Autobee::builder(store).key(a.key()).apply(JsonApply);
         let strict = strict.admit(move |key| *key == known).open().await.unwrap();
 
         let (near, far) = connect(&strict, &foe, 4096);
@@ -611,7 +611,7 @@ fn announced_lengths_are_durable_ones() {
         let store = world.store(2).await;
         let b = Autobee::builder(store)
             .key(a.key())
-            .apply(Contract)
+            .apply(JsonApply)
             .settings(settings);
         let b = b.open().await.unwrap();
         connect(&a, &b, 4096);
@@ -664,19 +664,19 @@ impl World {
 
     async fn create(&self, seed: u64) -> Db {
         let store = self.store(seed).await;
-        Autobee::builder(store).apply(Contract).open().await.unwrap()
+        Autobee::builder(store).apply(JsonApply).open().await.unwrap()
     }
 
     /// It holds so many batches.
     async fn create_with_window(&self, seed: u64, window_batches: usize) -> Db {
         let settings = Settings::with(|settings| settings.window_batches = window_batches);
-        let builder = Autobee::builder(self.store(seed).await).apply(Contract);
+        let builder = Autobee::builder(self.store(seed).await).apply(JsonApply);
         builder.settings(settings).open().await.unwrap()
     }
 
     async fn join(&self, seed: u64, other: &Db) -> Db {
         let store = self.store(seed).await;
-        let builder = Autobee::builder(store).key(other.key()).apply(Contract);
+        let builder = Autobee::builder(store).key(other.key()).apply(JsonApply);
         builder.open().await.unwrap()
     }
 
@@ -722,7 +722,7 @@ impl Raw {
         Self { store, replication }
     }
 
-    fn connect(&self, db: &Db) -> autobee::replication::session::Session {
+    fn connect(&self, db: &Db) -> autobee::replication::session::ReplicationSession {
         let (near, far) = tokio::io::duplex(4096);
         db.replicate(far, Role::Responder).unwrap();
         self.replication.start(near, Role::Initiator)

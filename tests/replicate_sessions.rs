@@ -11,11 +11,11 @@ use autobee::env::{Clock as _, Env as _};
 use autobee::hypercore::{CoreOptions, Corestore, CorestoreOptions, DownloadRange, Wait};
 use autobee::replication::Role;
 use autobee::replication::capability;
-use autobee::replication::connection::{Connection, ConnectionSettings, Event};
-use autobee::replication::message::{Handshake, PROTOCOL, RequestMessage};
-use autobee::replication::mux::{self, Open};
+use autobee::replication::connection::{Connection, ConnectionEvent, ConnectionSettings};
+use autobee::replication::message::{OpenMessage, PROTOCOL, RequestMessage};
+use autobee::replication::mux::{self, OpenChannel};
 use autobee::replication::noise::Keys;
-use autobee::replication::session::{End, Misbehaviour, Replication, Session, SessionSettings};
+use autobee::replication::session::{End, Misbehaviour, Replication, ReplicationSession, SessionSettings};
 use autobee::replication::stream::StreamKeys;
 use autobee::store::{Seglog, StoreHandle};
 use autobee::wire::compact::Encode as _;
@@ -49,7 +49,7 @@ impl Replica {
         }
     }
 
-    fn connect(&self, other: &Self, bytes: usize) -> (Session, Session) {
+    fn connect(&self, other: &Self, bytes: usize) -> (ReplicationSession, ReplicationSession) {
         let (near, far) = tokio::io::duplex(bytes);
         (
             self.replication.start(near, Role::Initiator),
@@ -258,8 +258,8 @@ fn who_is_not_admitted_is_refused() {
 /// A peer that speaks the protocol of streams and channels, and does with them what `act` wants.
 async fn hostile(
     replica: &Replica,
-    mut act: impl FnMut(&mut Connection, &Event, &mut Vec<u8>),
-) -> (Session, tokio::io::DuplexStream) {
+    mut act: impl FnMut(&mut Connection, &ConnectionEvent, &mut Vec<u8>),
+) -> (ReplicationSession, tokio::io::DuplexStream) {
     let (near, mut far) = tokio::io::duplex(1 << 20);
     let session = replica.replication.start(near, Role::Responder);
     let keys = StreamKeys {
@@ -289,12 +289,12 @@ async fn hostile(
 }
 
 fn offer(connection: &mut Connection, core: CoreKey, proven: CoreKey) -> mux::Channel {
-    let handshake = Handshake {
+    let handshake = OpenMessage {
         seeks: true,
         capability: capability::replication(connection.stream().unwrap(), Role::Initiator, &proven),
     };
     let name = autobee::crypto::discovery_key(&core);
-    let open = Open {
+    let open = OpenChannel {
         protocol: PROTOCOL,
         aliases: &[],
         id: name.as_bytes(),
@@ -306,7 +306,7 @@ fn offer(connection: &mut Connection, core: CoreKey, proven: CoreKey) -> mux::Ch
 
 /// Alice meets a hostile peer while Bob follows her core: she finds out, and Bob notices nothing.
 fn found_out(
-    act: impl FnMut(&mut Connection, &Event, &mut Vec<u8>, CoreKey),
+    act: impl FnMut(&mut Connection, &ConnectionEvent, &mut Vec<u8>, CoreKey),
     is_right: impl Fn(&Misbehaviour) -> bool,
 ) {
     let mut act = act;
@@ -364,7 +364,7 @@ fn writers_that_a_peer_lacks_are_announced_to_it() {
 fn who_does_not_know_the_key_is_found_out() {
     found_out(
         |connection, event, _, key| {
-            if let Event::Connected { .. } = event {
+            if let ConnectionEvent::Connected { .. } = event {
                 offer(connection, key, CoreKey::new([7; 32]));
             }
         },
@@ -376,7 +376,7 @@ fn who_does_not_know_the_key_is_found_out() {
 fn who_sends_bytes_that_do_not_open_is_found_out() {
     found_out(
         |_, event, raw, _| {
-            if let Event::Connected { .. } = event {
+            if let ConnectionEvent::Connected { .. } = event {
                 raw.extend([20, 0, 0]);
                 raw.extend([9; 20]);
             }
@@ -389,13 +389,13 @@ fn who_sends_bytes_that_do_not_open_is_found_out() {
 fn who_sends_garbage_about_a_core_is_found_out() {
     found_out(
         |connection, event, _, key| match event {
-            Event::Connected { .. } => {
+            ConnectionEvent::Connected { .. } => {
                 offer(connection, key, key);
             }
-            Event::Channel(mux::Event::Opened { channel, .. }) => {
+            ConnectionEvent::Channel(mux::MuxEvent::Opened { channel, .. }) => {
                 connection.send(*channel, 1, &[0xff; 30]).unwrap();
             }
-            Event::Channel(_) => {}
+            ConnectionEvent::Channel(_) => {}
         },
         |what| matches!(what, Misbehaviour::Message { .. }),
     );
@@ -405,10 +405,10 @@ fn who_sends_garbage_about_a_core_is_found_out() {
 fn who_floods_with_requests_is_found_out() {
     found_out(
         |connection, event, _, key| match event {
-            Event::Connected { .. } => {
+            ConnectionEvent::Connected { .. } => {
                 offer(connection, key, key);
             }
-            Event::Channel(mux::Event::Opened { channel, .. }) => {
+            ConnectionEvent::Channel(mux::MuxEvent::Opened { channel, .. }) => {
                 for id in 1..5_000_u64 {
                     let request = RequestMessage {
                         id,
@@ -419,7 +419,7 @@ fn who_floods_with_requests_is_found_out() {
                         .unwrap();
                 }
             }
-            Event::Channel(_) => {}
+            ConnectionEvent::Channel(_) => {}
         },
         |what| matches!(what, Misbehaviour::Replication { .. }),
     );
@@ -437,7 +437,7 @@ fn a_frame_above_the_bound_is_not_read() {
 }
 
 /// A peer that begins a frame of 16 MiB, and stops after so many bytes of it.
-async fn fat_frame(replica: &Replica, bytes: usize) -> (Session, tokio::io::DuplexStream) {
+async fn fat_frame(replica: &Replica, bytes: usize) -> (ReplicationSession, tokio::io::DuplexStream) {
     let (near, mut far) = tokio::io::duplex(1 << 16);
     let session = replica.replication.start(near, Role::Responder);
     let keys = StreamKeys {

@@ -15,7 +15,7 @@ use autobee::hypercore::{CoreOptions, Wait};
 use autobee::replication::session::{Replication, SessionSettings};
 use autobee::wire::{Index, Length, Link};
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 type Db = Autobee<MemoryEnv>;
@@ -221,7 +221,7 @@ fn the_update_hook_hears_of_each_round_and_a_given_key_pair_is_the_local_writer(
         let pair = env.crypto().key_pair(&Seed::new([5; 32]));
         let store = Corestore::open_default(env.sibling(2)).await.unwrap();
         let a = Autobee::builder(store)
-            .apply(Contract)
+            .apply(JsonApply)
             .key_pair(pair.clone())
             .update(move |view, update| listener.lock().unwrap().push((view.head(), *update)));
         let a = a.open().await.unwrap();
@@ -395,7 +395,7 @@ fn run(test: impl AsyncFnOnce(MemoryEnv)) {
 
 async fn open(env: &MemoryEnv, seed: u64, join: Option<&Db>, settings: Settings) -> Db {
     let store = Corestore::open_default(env.sibling(seed)).await.unwrap();
-    let mut builder = Autobee::builder(store).apply(Contract).settings(settings);
+    let mut builder = Autobee::builder(store).apply(JsonApply).settings(settings);
     if let Some(db) = join {
         builder = builder.key(db.key());
     }

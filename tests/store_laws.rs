@@ -8,7 +8,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use autobee::env::Disk;
-use autobee::store::{Batch, DataPointer, Engine, Key, MemoryEngine, Seglog, Snapshot, Store, StoreError};
+use autobee::store::{
+    DataPointer, Key, MemoryEngine, Seglog, Snapshot, Store, StoreBatch, StoreEngine, StoreError,
+};
 use autobee_sim::disk::{DiskFault, DiskStats, Seeded, SimDisk};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -23,7 +25,7 @@ fn small() -> Seglog {
         .salt(7)
 }
 
-fn engines() -> Vec<(&'static str, Box<dyn Engine>)> {
+fn engines() -> Vec<(&'static str, Box<dyn StoreEngine>)> {
     vec![
         ("memory", Box::new(MemoryEngine)),
         ("seglog", Box::new(small())),
@@ -32,7 +34,7 @@ fn engines() -> Vec<(&'static str, Box<dyn Engine>)> {
     ]
 }
 
-fn open(engine: &dyn Engine, disk: &SimDisk) -> Box<dyn Store> {
+fn open(engine: &dyn StoreEngine, disk: &SimDisk) -> Box<dyn Store> {
     engine.open(Arc::new(disk.clone())).unwrap()
 }
 
@@ -157,7 +159,7 @@ fn a_small_append_writes_little() {
     let mut store = open(&Seglog::default(), &disk);
     let before = disk.stats();
     for index in 0..1000 {
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         batch.put(Key::Block(DataPointer(1), index), vec![7; 100]);
         for depth in 0..=index.trailing_ones() {
             batch.put(
@@ -211,7 +213,7 @@ fn a_failed_change_fences_the_store() {
                 } else if let Err(error) = result {
                     assert!(matches!(error, StoreError::Io { .. }), "{name}: {error}");
                     // A failed read changes nothing, so it need not fence.
-                    failed = store.commit(&Batch::default()).is_err();
+                    failed = store.commit(&StoreBatch::default()).is_err();
                     fenced += u64::from(failed);
                     if failed {
                         let fenced = |error: &StoreError| matches!(error, StoreError::Fenced);
@@ -230,7 +232,7 @@ fn a_failed_change_fences_the_store() {
             }
             drop(store);
             // What was lost is for others to judge; it opens, and takes a commit.
-            open(&*engine, &disk).commit(&Batch::default()).unwrap();
+            open(&*engine, &disk).commit(&StoreBatch::default()).unwrap();
         }
         assert!(fenced >= 15, "{name}: only {fenced}");
     }
@@ -241,7 +243,7 @@ fn a_full_disk_is_told_apart() {
     for (name, engine) in engines().into_iter().skip(1) {
         let disk = SimDisk::new(1);
         let mut store = open(&*engine, &disk);
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         batch.put(Key::Block(DataPointer(1), 0), vec![1; 500]);
         store.commit(&batch).unwrap();
         store.sync().unwrap();
@@ -250,7 +252,7 @@ fn a_full_disk_is_told_apart() {
             quota_bytes,
             ..Default::default()
         });
-        let mut large = Batch::default();
+        let mut large = StoreBatch::default();
         large.put(Key::Block(DataPointer(1), 1), vec![2; 5_000_000]);
         let result = store.commit(&large).and_then(|_| store.sync());
         assert!(
@@ -274,14 +276,14 @@ fn space_comes_back() {
         let mut store = open(&*engine, &disk);
         let data = DataPointer(1);
         for index in 0..400 {
-            let mut batch = Batch::default();
+            let mut batch = StoreBatch::default();
             batch.put(Key::Block(data, index), vec![7; 300]);
             batch.put(Key::Tree(data, index * 2), vec![1; 40]);
             store.commit(&batch).unwrap();
         }
         store.sync().unwrap();
         let full = disk.used();
-        let mut clear = Batch::default();
+        let mut clear = StoreBatch::default();
         clear.delete_range(Key::Block(data, 10), Key::Block(data, 390));
         store.commit(&clear).unwrap();
         while store.maintain(10_000).unwrap() {}
@@ -314,13 +316,13 @@ fn a_snapshot_outlives_compaction() {
         let data = DataPointer(1);
         for index in 0..100 {
             store
-                .commit(Batch::default().put(Key::Block(data, index), vec![7; 300]))
+                .commit(StoreBatch::default().put(Key::Block(data, index), vec![7; 300]))
                 .unwrap();
         }
         let snapshot = store.snapshot().unwrap();
         let expected = contents(&*snapshot);
         store
-            .commit(Batch::default().delete_range(Key::Block(data, 0), Key::Block(data, 95)))
+            .commit(StoreBatch::default().delete_range(Key::Block(data, 0), Key::Block(data, 95)))
             .unwrap();
         for _ in 0..100 {
             store.maintain(2000).unwrap();
@@ -335,7 +337,7 @@ fn reads_of_the_trait_object_work_through_threads() {
     let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
     let mut store = small().open(disk).unwrap();
     store
-        .commit(Batch::default().put(Key::StoreHead, &b"head"[..]))
+        .commit(StoreBatch::default().put(Key::StoreHead, &b"head"[..]))
         .unwrap();
     let snapshot = store.snapshot().unwrap();
     let read = move || snapshot.get(&Key::StoreHead).unwrap().unwrap();

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Env as _, Spawn as _};
-use autobee::store::{Batch, Engine as _, Key, Seglog, Seq, StoreError, StoreHandle, Task};
-use autobee_sim::disk::{Crash, DiskFaults, Seeded, SimDisk};
+use autobee::store::{Key, Seglog, Seq, StoreBatch, StoreEngine as _, StoreError, StoreHandle, Task};
+use autobee_sim::disk::{DiskCrash, DiskFaults, Seeded, SimDisk};
 
-fn put(byte: u8) -> Batch {
-    let mut batch = Batch::default();
+fn put(byte: u8) -> StoreBatch {
+    let mut batch = StoreBatch::default();
     batch.put(Key::Ext(vec![byte].into()), vec![byte; 10]);
     batch
 }
@@ -84,7 +84,7 @@ fn what_was_acknowledged_survives_and_the_rest_may_not() {
     env.spawn().dedicated("store", owner);
     env.run(handle.commit_durable(&put(1))).unwrap().unwrap();
     handle.commit(&put(2)).unwrap();
-    let disk = disk.crash(Crash::Lost, &mut Seeded::new(1));
+    let disk = disk.crash(DiskCrash::Lost, &mut Seeded::new(1));
     let store = Seglog::default().open(Arc::new(disk)).unwrap();
     assert_eq!(store.seq(), Seq(1));
 }
@@ -142,7 +142,7 @@ fn visible_commits_are_synced_in_time() {
     let (handle, owner) = StoreHandle::new(engine.open(Arc::new(disk.clone())).unwrap());
     env.spawn().dedicated("store", owner);
     for _ in 0..40 {
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         batch.put(Key::StoreHead, vec![1; 500_000]);
         handle.commit(&batch).unwrap();
         env.run_until_idle();

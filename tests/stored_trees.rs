@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use autobee::bee::{Bee, Settings as BeeSettings, StoredBee};
+use autobee::bee::{Bee, BeeSettings, StoredBee};
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _};
 use autobee::db::Durability;
 use autobee::engine::WINDOW_BATCHES;
@@ -13,13 +13,13 @@ use autobee::env::memory::MemoryEnv;
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Wait};
 use autobee::replication::session::{Replication, SessionSettings};
-use autobee::store::{Engine as _, Seglog, StoreHandle};
+use autobee::store::{Seglog, StoreEngine as _, StoreHandle};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::system::SystemKey;
 use autobee::wire::{Decode as _, Encode as _, InfoRecord, Length, Link, Timestamp};
 use autobee::{Autobee, Role, Settings};
-use autobee_sim::disk::{Choose as _, Crash, Seeded, SimDisk};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::disk::{Choose as _, DiskCrash, Seeded, SimDisk};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
 const SEEDS: u64 = 40;
@@ -41,7 +41,7 @@ async fn database(store: Store, durability: Durability) -> Autobee<MemoryEnv> {
 }
 
 async fn database_with(store: Store, settings: Settings) -> Autobee<MemoryEnv> {
-    let builder = Autobee::builder(store).apply(Contract).settings(settings);
+    let builder = Autobee::builder(store).apply(JsonApply).settings(settings);
     builder.open().await.unwrap()
 }
 
@@ -119,7 +119,7 @@ async fn cut_power(env: MemoryEnv, seed: u64) -> (u64, u64) {
         if choice.below(3) == 0 {
             db.close().await.unwrap();
         }
-        let how = Crash::ALL[choice.below(6) as usize];
+        let how = DiskCrash::ALL[choice.below(6) as usize];
         drop(db);
         disk = disk.crash(how, &mut choice);
         let context = format!("seed {seed}, step {step}, {how:?}");
@@ -182,7 +182,7 @@ async fn replay(env: &MemoryEnv, pair: &KeyPair, log: &[Bytes]) -> Autobee<Memor
     let store = store_on(env, &SimDisk::new(0)).await;
     let core = writer(&store, pair.clone()).await;
     core.append(log.to_vec()).await.unwrap();
-    let builder = Autobee::builder(store).key(core.key()).apply(Contract);
+    let builder = Autobee::builder(store).key(core.key()).apply(JsonApply);
     builder.open().await.unwrap()
 }
 

@@ -4,7 +4,7 @@
 //! The first byte chooses the message.
 #![no_main]
 
-use autobee::replication::message::{Handshake, Message};
+use autobee::replication::message::{OpenMessage, Message};
 use autobee::replication::mux::Frame;
 use autobee::replication::wakeup;
 use autobee::wire::{Decode as _, Encode as _};
@@ -31,19 +31,19 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         32 => {
-            if let Ok(handshake) = Handshake::from_bytes(bytes) {
+            if let Ok(handshake) = OpenMessage::from_bytes(bytes) {
                 let written = handshake
                     .to_bytes()
                     .expect("a handshake that was read can be written");
-                assert_eq!(Handshake::from_bytes(&written), Ok(handshake));
+                assert_eq!(OpenMessage::from_bytes(&written), Ok(handshake));
             }
         }
         33 => {
-            if let Ok(handshake) = wakeup::Handshake::from_bytes(bytes) {
+            if let Ok(handshake) = wakeup::WakeupHandshake::from_bytes(bytes) {
                 let written = handshake
                     .to_bytes()
                     .expect("a handshake that was read can be written");
-                assert_eq!(wakeup::Handshake::from_bytes(&written), Ok(handshake));
+                assert_eq!(wakeup::WakeupHandshake::from_bytes(&written), Ok(handshake));
             }
         }
         _ => {

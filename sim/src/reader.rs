@@ -15,10 +15,10 @@ use autobee::replication::session::{Replication, SessionSettings};
 use bytes::Bytes;
 
 use crate::executor::lock;
-use crate::hostile::Known;
-use crate::lane::Lane;
+use crate::hostile::RunContext;
 use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Reader, Scenario};
+use crate::simulated_world::SimulatedWorld;
 use crate::world::NameError;
 
 /// How long a read waits for its block.
@@ -49,10 +49,10 @@ pub(crate) struct Readers {
 
 impl Readers {
     /// Starts all of them. They connect to nobody before [`Readers::begin`].
-    pub(crate) fn start<S: Lane>(
+    pub(crate) fn start<S: SimulatedWorld>(
         world: &S,
         scenario: &Scenario,
-        known: &Arc<dyn Known<S::Env>>,
+        known: &Arc<dyn RunContext<S::Env>>,
     ) -> Result<Self, NameError> {
         let gate = watch::Sender::new(false);
         let reads = Reads::default();
@@ -92,7 +92,7 @@ impl Readers {
     }
 
     /// Ends all of them.
-    pub(crate) fn end(&self, world: &impl Lane) {
+    pub(crate) fn end(&self, world: &impl SimulatedWorld) {
         for id in &self.ids {
             world.crash(*id, Crash::Kill);
         }
@@ -116,7 +116,7 @@ impl Process {
     async fn live<E: Env>(
         &self,
         env: E,
-        known: Arc<dyn Known<E>>,
+        known: Arc<dyn RunContext<E>>,
         mut gate: watch::Receiver<bool>,
     ) -> Result<(), CoreError> {
         if gate.wait_for(|is_open| *is_open).await.is_err() {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Settings;
 use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, TreeRecord};
 use super::shell::store::{MANIFEST_VERSION, Opened};
-use super::view::{Fetch, Source};
+use super::view::{Fetch, RemoteBlocks};
 use crate::bee::{BeeError, StoredBlocks};
 use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
@@ -200,7 +200,7 @@ impl<E: Env> Peers<E> {
     }
 }
 
-impl<E: Env> Source for Peers<E> {
+impl<E: Env> RemoteBlocks for Peers<E> {
     fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_> {
         Box::pin(async move {
             self.env.sometimes(Point::ReadWaited, true);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use super::stream::Steps;
-use crate::apply::Snapshot;
+use crate::apply::TreeSnapshot;
 use crate::bee::{BeeError, Range};
 use crate::crypto::CoreKey;
 use crate::error::Error;
@@ -53,12 +53,12 @@ use crate::wire::{Index, Link};
 /// ```
 #[derive(Debug, Clone)]
 pub struct View {
-    snapshot: Snapshot,
-    source: Arc<dyn Source>,
+    snapshot: TreeSnapshot,
+    source: Arc<dyn RemoteBlocks>,
 }
 
 /// Where blocks come from that are not on this machine: a part of the view may be in cores of other peers.
-pub(super) trait Source: fmt::Debug + Send + Sync {
+pub(super) trait RemoteBlocks: fmt::Debug + Send + Sync {
     /// Waits until a block is here.
     fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_>;
 }
@@ -77,7 +77,7 @@ pub struct ViewChange {
 }
 
 impl View {
-    pub(super) fn new(snapshot: Snapshot, source: Arc<dyn Source>) -> Self {
+    pub(super) fn new(snapshot: TreeSnapshot, source: Arc<dyn RemoteBlocks>) -> Self {
         Self { snapshot, source }
     }
 
@@ -185,7 +185,7 @@ impl View {
     }
 
     /// Reads, again from the start for each block that has to be fetched.
-    async fn read<T>(&self, read: impl Fn(&Snapshot) -> Result<T, BeeError>) -> Result<T, Error> {
+    async fn read<T>(&self, read: impl Fn(&TreeSnapshot) -> Result<T, BeeError>) -> Result<T, Error> {
         loop {
             match read(&self.snapshot) {
                 Err(BeeError::Unavailable { core, index }) => self.source.fetch(core, index).await?,
@@ -296,7 +296,7 @@ mod tests {
 
     use super::*;
     use crate::apply::LocalTree;
-    use crate::bee::{Blocks as _, MemoryBlocks, Settings};
+    use crate::bee::{BeeSettings, Blocks as _, MemoryBlocks};
     use crate::env::memory::MemoryEnv;
 
     /// A peer that has a tree, and gives one block after the other.
@@ -308,7 +308,7 @@ mod tests {
         blocks_max: usize,
     }
 
-    impl Source for Peer {
+    impl RemoteBlocks for Peer {
         fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_> {
             let mut asked = self.asked.lock().unwrap();
             asked.push(index);
@@ -327,13 +327,13 @@ mod tests {
     #[test]
     fn what_is_at_a_peer_is_fetched_within_bounds() {
         let key = |byte| CoreKey::new([byte; 32]);
-        let theirs = LocalTree::new(key(2), Settings::default(), MemoryBlocks::new()).unwrap();
-        let one = Snapshot::empty(&theirs)
+        let theirs = LocalTree::new(key(2), BeeSettings::default(), MemoryBlocks::new()).unwrap();
+        let one = TreeSnapshot::empty(&theirs)
             .write([("a".into(), Some("1".into()))])
             .unwrap();
         for (blocks_max, outcome) in [(1, Some("1".into())), (0, None)] {
             let here = Arc::new(MemoryBlocks::new());
-            let ours = LocalTree::new(key(1), Settings::default(), Arc::clone(&here)).unwrap();
+            let ours = LocalTree::new(key(1), BeeSettings::default(), Arc::clone(&here)).unwrap();
             let peer = Arc::new(Peer {
                 tree: theirs.clone(),
                 here,
@@ -341,8 +341,8 @@ mod tests {
                 blocks_max,
             });
             let view = View::new(
-                Snapshot::at(&ours, one.head()),
-                Arc::clone(&peer) as Arc<dyn Source>,
+                TreeSnapshot::at(&ours, one.head()),
+                Arc::clone(&peer) as Arc<dyn RemoteBlocks>,
             );
             let read = MemoryEnv::new(1).run(async { view.get(b"a").await }).unwrap();
             match (read, outcome) {

@@ -56,7 +56,7 @@ pub enum Frozen {
 
 /// The blocks of one writer, as far as they are here and not forgotten.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct WriterReader {
     key: CoreKey,
     /// Blocks that were forgotten. Batches begin behind them.
     base: u64,
@@ -72,7 +72,7 @@ pub(super) struct Reader {
     frozen: Option<Frozen>,
 }
 
-impl Reader {
+impl WriterReader {
     /// Of a writer whose blocks are forgotten up to `base`, and of which none is here. Batches up to `taken` took part in
     /// the order before.
     #[must_use]

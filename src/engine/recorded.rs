@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Trees;
-use super::linearizer::Step;
+use super::linearizer::PlacedBatch;
 use super::system::{Grant, System};
-use crate::apply::{LocalTree, Snapshot};
-use crate::bee::{BeeError, Fault};
+use crate::apply::{LocalTree, TreeSnapshot};
+use crate::bee::{BeeError, BlockFault};
 use crate::crypto::CoreKey;
 use crate::env::{Planted, Slip};
 use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
@@ -34,7 +34,7 @@ pub(super) struct Recorded {
 struct Version {
     head: Link,
     info: InfoRecord,
-    view: Snapshot,
+    view: TreeSnapshot,
     records: Vec<(CoreKey, WriterRecord)>,
 }
 
@@ -52,7 +52,7 @@ impl Recorded {
         to: Link,
     ) -> Result<(), BeeError> {
         let mut versions = BTreeMap::new();
-        let mut changes = Snapshot::at(tree, to).cursor().changes();
+        let mut changes = TreeSnapshot::at(tree, to).cursor().changes();
         let mut at = to;
         while at != from {
             let Some(change) = changes.next(tree)? else {
@@ -71,7 +71,7 @@ impl Recorded {
             let corrupt = |error| BeeError::Corrupt {
                 core: change.head.key,
                 seq: change.head.length.last().unwrap_or_default(),
-                what: Fault::Encoding(error),
+                what: BlockFault::Encoding(error),
             };
             for written in change.keys(tree)? {
                 let value = written.value.unwrap_or_default();
@@ -119,10 +119,10 @@ impl Recorded {
     /// The state behind a batch that was applied on `records` before; `bare` is what it is without apply.
     pub(super) fn behind(
         &self,
-        before: (&System, &Snapshot),
-        step: &Step<'_>,
+        before: (&System, &TreeSnapshot),
+        step: &PlacedBatch<'_>,
         bare: impl FnOnce() -> System,
-    ) -> Option<(System, Snapshot, Snapshot, Vec<Grant>)> {
+    ) -> Option<(System, TreeSnapshot, TreeSnapshot, Vec<Grant>)> {
         let (system, records) = before;
         let version = self.versions.get(&records.head())?;
         let info = &version.info;
@@ -157,7 +157,7 @@ impl Recorded {
         };
         let grants = version.records.iter().filter_map(raised).collect();
         let after = system.after(info, version.records.iter().copied());
-        let records = Snapshot::at(records.tree(), version.head);
+        let records = TreeSnapshot::at(records.tree(), version.head);
         Some((after, records, version.view.clone(), grants))
     }
 }

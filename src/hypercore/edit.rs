@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::authority::Authority;
-use super::change::{Appended, Place};
+use super::change::{LengthAndSize, LineSelector};
 use super::error::CoreError;
 use super::manifest::Manifest;
 use super::session::{Core, SessionOptions, line_of};
@@ -42,9 +42,9 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session may not write, a block is too large, or the store fails.
-    pub async fn append(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
+    pub async fn append(&self, blocks: Vec<Bytes>) -> Result<LengthAndSize, CoreError> {
         let (appended, seq) = self.append_visible(blocks, AppendOptions::default())?;
-        self.shared.settle(self.pointer(), seq).await?;
+        self.shared.wait_durable(self.pointer(), seq).await?;
         Ok(appended)
     }
 
@@ -57,7 +57,7 @@ impl<E: Env> Core<E> {
         &self,
         blocks: Vec<Bytes>,
         options: AppendOptions,
-    ) -> Result<(Appended, Seq), CoreError> {
+    ) -> Result<(LengthAndSize, Seq), CoreError> {
         let AppendOptions {
             key_pair,
             signature,
@@ -111,7 +111,7 @@ impl<E: Env> Core<E> {
             let (place, authority) = self.authority(change.cores, Authority::default())?;
             change.truncate(self.pointer(), &place, length, fork, &authority)
         })?;
-        self.shared.settle(self.pointer(), seq).await
+        self.shared.wait_durable(self.pointer(), seq).await
     }
 
     /// Drops blocks from the local store. Length, tree and signature stay, and peers may bring the blocks again.
@@ -129,7 +129,7 @@ impl<E: Env> Core<E> {
     /// what this error says. Only the main session's blocks are at peers.
     pub(crate) fn drop_rotten(&self, index: u64, error: &CoreError) -> bool {
         let is_rotten = matches!(error, CoreError::Store(StoreError::Corrupt(_)));
-        is_rotten && *self.place() == Place::Main && self.clear(index..index.saturating_add(1)).is_ok()
+        is_rotten && *self.place() == LineSelector::Main && self.clear(index..index.saturating_add(1)).is_ok()
     }
 
     /// Keeps a value with the core, or with the named session; none removes it. Durable when it returns.
@@ -142,7 +142,7 @@ impl<E: Env> Core<E> {
         let ((), seq) = self
             .shared
             .change(|change| change.set_user_data(self.pointer(), self.place(), key, value))?;
-        self.shared.settle(self.pointer(), seq).await
+        self.shared.wait_durable(self.pointer(), seq).await
     }
 
     /// Records the manifest of a core that was opened by key.
@@ -173,7 +173,7 @@ impl<E: Env> Core<E> {
     /// When this session is closed, or the store fails.
     pub async fn named(&self, name: &str, options: NamedOptions) -> Result<Self, CoreError> {
         self.look(|_, _| Ok(()))?;
-        let place = Place::Named(name.to_owned());
+        let place = LineSelector::Named(name.to_owned());
         let ((), seq) = self.shared.change(|change| {
             change.open_named(self.pointer(), name, self.place(), options.overwrite)?;
             if let Some(length) = options.checkout {
@@ -183,7 +183,7 @@ impl<E: Env> Core<E> {
             }
             Ok(())
         })?;
-        self.shared.settle(self.pointer(), seq).await?;
+        self.shared.wait_durable(self.pointer(), seq).await?;
         let options = SessionOptions {
             is_exclusive: false,
             is_read_only: false,
@@ -212,8 +212,8 @@ impl<E: Env> Core<E> {
         session: &Self,
         length: Option<u64>,
         signature: Option<Bytes>,
-    ) -> Result<Option<Appended>, CoreError> {
-        let Place::Named(name) = session.place() else {
+    ) -> Result<Option<LengthAndSize>, CoreError> {
+        let LineSelector::Named(name) = session.place() else {
             return Err(CoreError::NoCore);
         };
         let (appended, seq) = self.shared.change(|change| {
@@ -225,7 +225,7 @@ impl<E: Env> Core<E> {
             let (_, authority) = self.authority(change.cores, given)?;
             change.commit_named(self.pointer(), name, length, &authority)
         })?;
-        self.shared.settle(self.pointer(), seq).await?;
+        self.shared.wait_durable(self.pointer(), seq).await?;
         Ok(appended)
     }
 }

@@ -3,14 +3,14 @@
 //! Everything that leaves towards peers is made from [`Core::offered`]: the sole way out, and it shows own blocks only
 //! once they are durable.
 
-use super::change::Place;
+use super::change::LineSelector;
 use super::cores::{Demand, OpenCore};
 use super::error::CoreError;
-use super::event::Event;
+use super::event::CoreEvent;
 use super::line::{Line, LineNodes};
 use super::manifest::Manifest;
-use super::merkle::{Tree, TreeError};
-use super::proof::{Head, Proof, ProofError, Receiver, Reorg, Request, UpgradeProof};
+use super::merkle::{MerkleTree, TreeError};
+use super::proof::{Head, Proof, ProofError, ProofReceiver, Reorg, Request, UpgradeProof};
 use super::session::Core;
 use crate::crypto::CoreKey;
 use crate::env::{Env, Slip, watch};
@@ -20,7 +20,7 @@ use crate::store::Snapshot;
 const CHECKS_MAX: usize = 4;
 
 /// What is needed to check proofs without holding anything up.
-pub(super) struct Known {
+pub(super) struct CheckedAgainst {
     key: CoreKey,
     manifest: Option<Manifest>,
     line: Line,
@@ -44,7 +44,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the request makes no sense, a node that it needs is not here, or the store fails.
     pub fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Option<Proof>, CoreError> {
-        self.glance()?.prove(request, wants_manifest)
+        self.offered_snapshot()?.prove(request, wants_manifest)
     }
 
     /// The stored blocks of a page of [`super::bitfield::WIRE_PAGE_BLOCKS`] blocks, as far as they are offered.
@@ -207,7 +207,7 @@ impl<E: Env> Core<E> {
         let core = cores.get_mut(self.pointer())?;
         core.conflict = Some((length, fork));
         // Nobody listening is fine.
-        let _ = core.events.send(Event::Conflict { length, fork });
+        let _ = core.events.send(CoreEvent::Conflict { length, fork });
         core.bump();
         Ok(true)
     }
@@ -217,7 +217,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session is closed, or the store fails.
     pub fn missing_nodes(&self, node: u64) -> Result<u64, CoreError> {
-        self.glance()?.missing_nodes(node)
+        self.offered_snapshot()?.missing_nodes(node)
     }
 
     /// Bytes of a block, as far as a tree node that is stored here tells.
@@ -225,7 +225,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session is closed, or the store fails.
     pub fn stored_size(&self, index: u64) -> Result<Option<u64>, CoreError> {
-        self.glance()?.stored_size(index)
+        self.offered_snapshot()?.stored_size(index)
     }
 
     // Wanting.
@@ -314,13 +314,13 @@ impl<E: Env> Core<E> {
         if self.shared.planted.has(Slip::UnsyncedOffer) {
             return look(core, core.offer.newest());
         }
-        look(core, core.offer.shown())
+        look(core, core.offer.current())
     }
 
-    pub(super) fn known(&self) -> Result<Known, CoreError> {
-        debug_assert_eq!(*self.place(), Place::Main, "peers see the main line only");
+    pub(super) fn known(&self) -> Result<CheckedAgainst, CoreError> {
+        debug_assert_eq!(*self.place(), LineSelector::Main, "peers see the main line only");
         self.look(|core, _| {
-            Ok(Known {
+            Ok(CheckedAgainst {
                 key: *core.key(),
                 manifest: core.manifest().cloned(),
                 line: core.main.shadow(),
@@ -330,8 +330,8 @@ impl<E: Env> Core<E> {
     }
 }
 
-impl Known {
-    pub(super) const fn tree(&self) -> &Tree {
+impl CheckedAgainst {
+    pub(super) const fn tree(&self) -> &MerkleTree {
         &self.line.head.tree
     }
 
@@ -343,8 +343,8 @@ impl Known {
         &'a self,
         nodes: &'a LineNodes<'a>,
         verifier: &'a V,
-    ) -> Receiver<'a, LineNodes<'a>, V> {
-        Receiver {
+    ) -> ProofReceiver<'a, LineNodes<'a>, V> {
+        ProofReceiver {
             key: &self.key,
             manifest: self.manifest.as_ref(),
             tree: self.tree(),
@@ -379,8 +379,8 @@ impl Version {
 }
 
 /// The tree of an upgrade from nothing, without its additional nodes.
-fn first_tree(upgrade: &UpgradeProof, fork: u64) -> Option<Tree> {
-    let mut tree = Tree::empty(fork);
+fn first_tree(upgrade: &UpgradeProof, fork: u64) -> Option<MerkleTree> {
+    let mut tree = MerkleTree::empty(fork);
     let mut added = Vec::new();
     for node in &upgrade.nodes {
         if tree.length() < upgrade.length && !tree.append_root(*node, &mut added) {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::corestore::Shared;
-use super::download::Wanted;
+use super::corestore::CorestoreShared;
+use super::download::WantedBlock;
 use super::encryption::BlockCipher;
 use super::error::CoreError;
 use super::line::Line;
-use super::merkle::{Seek, Tree};
+use super::merkle::{MerkleTree, Seek};
 use super::session::open_block;
 use super::wait::{Wait, Woken, changed};
 use crate::crypto::Hash;
@@ -23,18 +23,18 @@ use crate::store::{CorePointer, Key, Snapshot};
 
 /// The blocks of a core at one moment. Read-only.
 pub struct CoreSnapshot<E: Env> {
-    shared: Arc<Shared<E>>,
+    shared: Arc<CorestoreShared<E>>,
     pointer: CorePointer,
     id: u64,
     line: Line,
-    tree: Tree,
+    tree: MerkleTree,
     store: Box<dyn Snapshot>,
     cipher: Option<Arc<dyn BlockCipher>>,
 }
 
 impl<E: Env> CoreSnapshot<E> {
     pub(super) fn start(
-        shared: Arc<Shared<E>>,
+        shared: Arc<CorestoreShared<E>>,
         pointer: CorePointer,
         line: Line,
         store: Box<dyn Snapshot>,
@@ -139,7 +139,7 @@ impl<E: Env> CoreSnapshot<E> {
                 return Err(CoreError::Unavailable(index));
             }
             if wanted.is_none() {
-                wanted = Some(Wanted::register(&self.shared, self.pointer, index)?);
+                wanted = Some(WantedBlock::register(&self.shared, self.pointer, index)?);
             }
             match changed(&mut changes, clock, deadline).await {
                 Woken::Changed => {}

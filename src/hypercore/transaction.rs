@@ -3,14 +3,14 @@
 use bytes::Bytes;
 
 use super::authority::Authority;
-use super::change::Change;
+use super::change::StoreChange;
 use super::error::CoreError;
 use super::session::Core;
 use crate::env::Env;
 
 /// Changes of many cores that happen together.
 pub struct Transaction<'a, 'b, E: Env> {
-    pub(super) change: &'a mut Change<'b, E::Crypto>,
+    pub(super) change: &'a mut StoreChange<'b, E::Crypto>,
 }
 
 impl<E: Env> Transaction<'_, '_, E> {

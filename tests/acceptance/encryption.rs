@@ -2,7 +2,7 @@
 
 use autobee::Autobee;
 use autobee::hypercore::{CoreOptions, Wait};
-use autobee_sim::workload::Contract;
+use autobee_sim::workload::JsonApply;
 
 use crate::world::{World, add, converged, get, put, run};
 
@@ -12,7 +12,7 @@ fn no_core_is_stored_in_clear() {
     run(async |world| {
         let open = async |seed, key: Option<_>| {
             let mut builder = Autobee::builder(world.store(seed).await)
-                .apply(Contract)
+                .apply(JsonApply)
                 .encryption_key([7; 32]);
             if let Some(key) = key {
                 builder = builder.key(key);

@@ -22,7 +22,7 @@ use autobee::replication::session::{Replication, SessionSettings};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Length, Link};
 use autobee::{Autobee, Role};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
 pub(crate) type Db = Autobee<MemoryEnv>;
@@ -69,11 +69,11 @@ impl World {
     }
 
     pub(crate) async fn create(&self, seed: u64) -> Db {
-        self.open(seed, None, Contract).await
+        self.open(seed, None, JsonApply).await
     }
 
     pub(crate) async fn join(&self, seed: u64, other: &Db) -> Db {
-        self.open(seed, Some(other.key()), Contract).await
+        self.open(seed, Some(other.key()), JsonApply).await
     }
 
     /// Opens what is on a machine, or something new.

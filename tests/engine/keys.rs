@@ -5,7 +5,7 @@ use autobee::db::{Event, Pending, Stalled};
 use autobee::engine::encryption::KeyMismatch;
 use autobee::env::memory::MemoryEnv;
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 
 type Db = Autobee<MemoryEnv>;
 type Key = Option<[u8; 32]>;
@@ -21,7 +21,7 @@ fn run<T>(test: impl AsyncFnOnce(&MemoryEnv) -> T) -> T {
 
 async fn open(env: &MemoryEnv, join: Option<CoreKey>, key: Key) -> Result<Db, Error> {
     let store = Corestore::open_default(env.clone()).await.unwrap();
-    let mut builder = Autobee::builder(store).apply(Contract);
+    let mut builder = Autobee::builder(store).apply(JsonApply);
     if let Some(join) = join {
         builder = builder.key(join);
     }

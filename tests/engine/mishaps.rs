@@ -10,14 +10,14 @@ use autobee::env::{Clock as _, Env as _, Open};
 use autobee::store::Recovered;
 use autobee::wire::Length;
 use autobee::{Autobee, Corestore, Error, ErrorKind, Settings};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
 use super::{Directory, memory_store, open};
 
 async fn in_namespace(store: &Corestore<MemoryEnv>, name: &str) -> Result<Autobee<MemoryEnv>, Error> {
     Autobee::builder(store.namespace(name))
-        .apply(Contract)
+        .apply(JsonApply)
         .open()
         .await
 }
@@ -54,16 +54,16 @@ fn a_database_is_opened_twice_on_clones_of_a_store() {
     run(async |env| {
         let store = memory_store(env).await;
         let db = Autobee::builder(store.clone())
-            .apply(Contract)
+            .apply(JsonApply)
             .open()
             .await
             .unwrap();
-        let second = Autobee::builder(store.clone()).apply(Contract).open().await;
+        let second = Autobee::builder(store.clone()).apply(JsonApply).open().await;
         assert!(matches!(second, Err(Error::InUse)), "{second:?}");
         db.append(Op::put("a", "1").to_value()).await.unwrap();
         drop(db);
         // What was dropped and not closed is not in the way.
-        let again = Autobee::builder(store).apply(Contract).open().await.unwrap();
+        let again = Autobee::builder(store).apply(JsonApply).open().await.unwrap();
         assert_eq!(again.view().get(b"a").await.unwrap().as_deref(), Some(&b"1"[..]));
     });
 }
@@ -108,7 +108,7 @@ fn who_waits_for_changes_of_a_closed_database_does_not_wait() {
 fn pages_of_a_prefix_come_to_an_end() {
     run(async |env| {
         let db = Autobee::builder(memory_store(env).await)
-            .apply(Contract)
+            .apply(JsonApply)
             .open()
             .await
             .unwrap();
@@ -132,7 +132,7 @@ fn pages_of_a_prefix_come_to_an_end() {
 fn a_watch_with_a_limit_tells_every_change() {
     run(async |env| {
         let db = Autobee::builder(memory_store(env).await)
-            .apply(Contract)
+            .apply(JsonApply)
             .open()
             .await
             .unwrap();
@@ -152,7 +152,7 @@ fn acknowledged_entries_that_somebody_cut_off_are_said() {
     run(async |env| {
         let db = async || {
             let store = memory_store(env).await;
-            Autobee::builder(store).apply(Contract).open().await.unwrap()
+            Autobee::builder(store).apply(JsonApply).open().await.unwrap()
         };
         let writer = db().await;
         assert_eq!(writer.status().recovered, Recovered::default());

@@ -12,7 +12,7 @@ use autobee::bee::Range;
 use autobee::env::Env as _;
 use autobee::env::memory::MemoryEnv;
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 
 use super::{Directory, connect, memory_store, open, until};
 
@@ -60,7 +60,7 @@ async fn what_is_stored_is_read_without_a_write_or_a_lock() {
         let store = Corestore::open_read_only(a_dir.env()).await.unwrap();
         let report = autobee::store::verify(&*store.env().disk()).unwrap();
         assert!(report.damages.is_empty() && report.values > 0, "{report:?}");
-        let db = Autobee::builder(store).apply(Contract).open().await.unwrap();
+        let db = Autobee::builder(store).apply(JsonApply).open().await.unwrap();
         assert_eq!((db.key(), db.local()), (a.key(), a.local()));
         assert_eq!(db.order().unwrap(), a.order().unwrap());
         // All that an export needs.
@@ -97,7 +97,7 @@ async fn what_is_stored_is_read_without_a_write_or_a_lock() {
     set_mode(&a_dir.0, (0o500, 0o400));
     let store = Corestore::open_read_only(a_dir.env()).await.unwrap();
     // With another version of apply everything is applied anew, in memory.
-    let db = Autobee::builder(store).apply(Contract).apply_version(2);
+    let db = Autobee::builder(store).apply(JsonApply).apply_version(2);
     let db = db.open().await.unwrap();
     assert_eq!(db.order().unwrap().len(), 32);
     assert!(db.view().get(b"later").await.unwrap().is_some());

@@ -8,7 +8,7 @@ use autobee::db::{Builder, Event, Stalled, Unconfirmed};
 use autobee::env::native::NativeEnv;
 use autobee::wire::Length;
 use autobee::{Autobee, Corestore, Error, Settings};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 
 use super::{Directory, connect, open, until};
 
@@ -21,7 +21,7 @@ fn pair() -> KeyPair {
 async fn builder(directory: &Directory, join: &Db) -> Builder<NativeEnv> {
     let settings = Settings::with(|settings| settings.read_wait_ms = 300);
     Autobee::builder(Corestore::open_default(directory.env()).await.unwrap())
-        .apply(Contract)
+        .apply(JsonApply)
         .key(join.key())
         .settings(settings)
 }

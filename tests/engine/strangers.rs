@@ -6,7 +6,7 @@ use autobee::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES, witness};
 use autobee::hypercore::manifest::Manifest;
 use autobee::wire::oplog::{Backer, OplogBlock, Witness};
 use autobee::wire::{Encode as _, Index, Length, Link, Timestamp, Weight};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
 /// An engine, its clock, and who writes here.
@@ -25,7 +25,7 @@ impl Local {
         let mut engine = Engine::new(EngineOptions {
             key,
             name: String::new(),
-            apply: ApplyFn::new(Contract),
+            apply: ApplyFn::new(JsonApply),
             optimistic: true,
             verify: Ed25519,
             trees: Trees::unshared(&key, 1 << 20).unwrap(),

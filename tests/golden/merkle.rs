@@ -10,7 +10,9 @@ use autobee::hypercore::keys::PrimaryKey;
 use autobee::hypercore::log::Log;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::hypercore::merkle::{Node, Seek, max_missing_nodes};
-use autobee::hypercore::{Appended, Core, CoreError, CoreOptions, Corestore, CorestoreOptions, NamedOptions};
+use autobee::hypercore::{
+    Core, CoreError, CoreOptions, Corestore, CorestoreOptions, LengthAndSize, NamedOptions,
+};
 use autobee::store::{MemoryEngine, StoreHandle};
 use autobee::wire::Length;
 use serde_json::Value;
@@ -201,7 +203,7 @@ async fn commit_step(
     core: &Core<MemoryEnv>,
     sessions: &mut BTreeMap<String, Core<MemoryEnv>>,
     step: &Value,
-) -> Result<Option<Appended>, CoreError> {
+) -> Result<Option<LengthAndSize>, CoreError> {
     if let Some(name) = step["open"].as_str() {
         sessions.insert(name.to_owned(), core.named(name, NamedOptions::default()).await?);
         return Ok(None);

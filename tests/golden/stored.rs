@@ -9,7 +9,7 @@ use autobee::env::{Env as _, Wall};
 use autobee::hypercore::keys::PrimaryKey;
 use autobee::hypercore::{CoreOptions, CorestoreOptions};
 use autobee::store::{Seglog, StoreHandle};
-use autobee_sim::workload::Contract;
+use autobee_sim::workload::JsonApply;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ async fn write(
     log.append(blocks.map(|block| Bytes::from(hex(block))).collect())
         .await
         .unwrap();
-    let builder = Autobee::builder(store.clone()).key(log.key()).apply(Contract);
+    let builder = Autobee::builder(store.clone()).key(log.key()).apply(JsonApply);
     let db = builder.open().await.unwrap();
     let [system, view, current] = db.views().unwrap();
     assert_eq!((current.key, current.length), (system.key, system.length));

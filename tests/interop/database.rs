@@ -6,7 +6,7 @@ use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::{Core, CoreOptions, Corestore};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Encode as _, Length, Link, Timestamp};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
 use crate::program::{Pair, Place};
@@ -31,7 +31,7 @@ pub(crate) fn write() -> Database {
 async fn write_in(env: &MemoryEnv) -> Database {
     let store = Corestore::open_default(env.clone()).await.unwrap();
     let db = Autobee::builder(store.clone())
-        .apply(Contract)
+        .apply(JsonApply)
         .open()
         .await
         .unwrap();
@@ -68,7 +68,7 @@ async fn write_in(env: &MemoryEnv) -> Database {
     drop(others);
 
     let store = Corestore::open_default(env.clone()).await.unwrap();
-    let db = Autobee::builder(store).apply(Contract).open().await.unwrap();
+    let db = Autobee::builder(store).apply(JsonApply).open().await.unwrap();
     let view = db.view();
     let (entries, writers) = (view.all().await.unwrap(), db.writers().len());
     let [_, _, current] = db.views().unwrap();

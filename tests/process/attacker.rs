@@ -14,7 +14,7 @@ use autobee::hypercore::{Core, CoreOptions};
 use autobee::replication::Role;
 use autobee::replication::connection::{Connection, ConnectionSettings};
 use autobee::replication::noise::Keys;
-use autobee::replication::session::{Replication, Session, SessionSettings, Wakeup};
+use autobee::replication::session::{Replication, ReplicationSession, SessionSettings, Wakeup};
 use autobee::replication::stream::StreamKeys;
 use autobee::wire::oplog::{Backer, OplogBlock, Witness};
 use autobee::wire::{Encode as _, Length, Link, Timestamp, Weight};
@@ -31,7 +31,7 @@ pub(crate) struct Attacker {
     topic: Wakeup,
     creator: Core<NativeEnv>,
     logs: RefCell<BTreeMap<String, Log>>,
-    sessions: RefCell<Vec<Session>>,
+    sessions: RefCell<Vec<ReplicationSession>>,
     written: Cell<u64>,
     dir: PathBuf,
 }

@@ -7,10 +7,10 @@ use autobee::crypto::Hash;
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::CoreError;
 use autobee::hypercore::proof::{BlockRequest, Proof, Request, UpgradeRequest};
-use autobee::replication::message::{DataMessage, Message, NoData, Range, RequestMessage, Sync};
-use autobee::replication::replicator::Fault;
+use autobee::replication::message::{DataMessage, Message, NoData, RangeMessage, RequestMessage, Sync};
+use autobee::replication::replicator::PeerFault;
 use autobee::replication::session::{End, Misbehaviour};
-use autobee_sim::hostile::Line;
+use autobee_sim::hostile::HostileStream;
 use bytes::Bytes;
 
 use crate::floods::request;
@@ -23,7 +23,7 @@ use crate::nodes::{NEAR, Net, Plan, key_of, lock, numbered, sized};
 struct Forger<F>(F);
 
 impl<F: Fn(&mut Proof) + Clone + Send + 'static> Attack for Forger<F> {
-    fn opened(&mut self, line: &mut Line) {
+    fn opened(&mut self, line: &mut HostileStream) {
         // Longer than what the victim has, so that it asks.
         let log = line.forge("log", numbered(0..5_000));
         line.serve(log);
@@ -41,7 +41,7 @@ fn is_wrong_proof(what: &Misbehaviour) -> bool {
     matches!(
         what,
         Misbehaviour::Replication {
-            fault: Fault::Proof(_),
+            fault: PeerFault::Proof(_),
             ..
         }
     )
@@ -104,7 +104,7 @@ fn the_manifest_of_another_core_is_found_out() {
     #[derive(Clone)]
     struct Other;
     impl Attack for Other {
-        fn opened(&mut self, line: &mut Line) {
+        fn opened(&mut self, line: &mut HostileStream) {
             let log = line.forge("log", numbered(0..10));
             line.serve(log);
         }
@@ -145,7 +145,7 @@ fn an_owner_that_contradicts_itself_ends_its_core() {
     #[derive(Clone)]
     struct Double;
     impl Attack for Double {
-        fn opened(&mut self, line: &mut Line) {
+        fn opened(&mut self, line: &mut HostileStream) {
             let log = line.forge("log", sized(7..67, 99));
             line.serve(log);
         }
@@ -170,13 +170,13 @@ struct Liar {
 }
 
 impl Attack for Liar {
-    fn opened(&mut self, line: &mut Line) {
+    fn opened(&mut self, line: &mut HostileStream) {
         for message in &self.says {
             line.send(message);
         }
     }
 
-    fn message(&mut self, line: &mut Line, message: &Message) {
+    fn message(&mut self, line: &mut HostileStream, message: &Message) {
         match message {
             Message::Sync(theirs) => {
                 // Longer than the victim, whatever it has.
@@ -202,7 +202,7 @@ impl Attack for Liar {
     }
 }
 
-const EVERYTHING: Message = Message::Range(Range {
+const EVERYTHING: Message = Message::Range(RangeMessage {
     drop: false,
     start: 0,
     length: 1 << 40,
@@ -239,10 +239,10 @@ fn lengths_that_shrink_and_grow_hold_nobody_up() {
     #[derive(Clone)]
     struct Wavering(u64);
     impl Attack for Wavering {
-        fn opened(&mut self, line: &mut Line) {
+        fn opened(&mut self, line: &mut HostileStream) {
             line.send(&EVERYTHING);
         }
-        fn message(&mut self, line: &mut Line, _: &Message) {
+        fn message(&mut self, line: &mut HostileStream, _: &Message) {
             self.0 = (self.0 * 7 + 3) % 1_000;
             line.send(&sync(0, self.0, self.0 / 2));
         }
@@ -256,7 +256,7 @@ fn data_that_nobody_asked_for_is_dropped() {
     #[derive(Clone)]
     struct Pusher(Option<Proof>);
     impl Attack for Pusher {
-        fn opened(&mut self, line: &mut Line) {
+        fn opened(&mut self, line: &mut HostileStream) {
             let log = line.forge("log", sized(0..900, 2_000));
             let upgrade = Some(UpgradeRequest {
                 start: 0,
@@ -271,7 +271,7 @@ fn data_that_nobody_asked_for_is_dropped() {
                 })
                 .unwrap();
         }
-        fn room(&mut self, line: &mut Line) -> bool {
+        fn room(&mut self, line: &mut HostileStream) -> bool {
             if let Some(proof) = &self.0 {
                 for id in 0..50 {
                     line.send(&Message::Data(Box::new(DataMessage {
@@ -300,7 +300,7 @@ struct Strict {
 }
 
 impl Attack for Strict {
-    fn opened(&mut self, line: &mut Line) {
+    fn opened(&mut self, line: &mut HostileStream) {
         let log = line.forge("log", numbered(0..200));
         line.serve(log);
     }
@@ -316,7 +316,7 @@ impl Attack for Strict {
         vec![message]
     }
 
-    fn message(&mut self, line: &mut Line, message: &Message) {
+    fn message(&mut self, line: &mut HostileStream, message: &Message) {
         let Message::Request(request) = message else {
             return;
         };

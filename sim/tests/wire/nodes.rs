@@ -8,7 +8,7 @@ use autobee::crypto::{CoreKey, KeyPair, Seed, Sign as _};
 use autobee::env::{Clock as _, Env as _, Listener as _, Network as _, PeerAddr, Spawn as _};
 use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Download, DownloadRange};
 use autobee::replication::Role;
-use autobee::replication::session::{Progress, Replication, Session, SessionSettings};
+use autobee::replication::session::{Progress, Replication, ReplicationSession, SessionSettings};
 use autobee::store::{Seglog, StoreHandle};
 use autobee_sim::{LatencyShape, PathConfig, ReplicaId, SimEnv, World, WorldConfig};
 use bytes::Bytes;
@@ -58,7 +58,7 @@ pub(crate) struct Life {
     pub(crate) logs: BTreeMap<&'static str, Log>,
     pub(crate) replication: Option<Replication<SimEnv>>,
     /// All sessions so far, with the name of the other side.
-    pub(crate) sessions: Vec<(String, Session)>,
+    pub(crate) sessions: Vec<(String, ReplicationSession)>,
     pub(crate) peak: Progress,
 
     downloads: Vec<Download<SimEnv>>,
@@ -179,7 +179,7 @@ impl Net {
     }
 
     /// The newest session of a node with another.
-    pub(crate) fn session(&self, node: &str, peer: &str) -> Option<Session> {
+    pub(crate) fn session(&self, node: &str, peer: &str) -> Option<ReplicationSession> {
         let life = self.life(node);
         let mut of_peer = life.sessions.iter().rev().filter(|(name, _)| name == peer);
         of_peer.next().map(|(_, session)| session.clone())
@@ -261,7 +261,7 @@ async fn live(env: SimEnv, plan: Plan, life: Arc<Mutex<Life>>) {
 }
 
 /// Remembers the session, and the most that it held at any time.
-fn watch(env: &SimEnv, peer: &str, session: &Session, life: &Arc<Mutex<Life>>) {
+fn watch(env: &SimEnv, peer: &str, session: &ReplicationSession, life: &Arc<Mutex<Life>>) {
     lock(life).sessions.push((peer.to_owned(), session.clone()));
     let (session, life) = (session.clone(), Arc::clone(life));
     env.spawn().spawn("watch", async move {

@@ -19,7 +19,7 @@ use crate::env::{Env, watch};
 use crate::error::Error;
 use crate::hypercore::encryption::CoreCipher;
 use crate::hypercore::{
-    Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Events, Hold,
+    Core, CoreError, CoreEvents, CoreOptions, Corestore, Download, DownloadRange, Encryption, Hold,
     SessionOptions,
 };
 use crate::store::Seq;
@@ -91,7 +91,7 @@ impl<E: Env> OpenLog<E> {
 }
 
 impl<E: Env> StoredLog for OpenLog<E> {
-    type Events = Events;
+    type Events = CoreEvents;
 
     fn key(&self) -> CoreKey {
         self.core.key()
@@ -153,7 +153,7 @@ impl<E: Env> StoredLog for OpenLog<E> {
         self.core.key_pair()
     }
 
-    fn events(&self) -> Result<Events, CoreError> {
+    fn events(&self) -> Result<CoreEvents, CoreError> {
         self.core.events()
     }
 }

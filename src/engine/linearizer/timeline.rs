@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::dag::{BatchId, Dag, Renumbered, WriterId};
 use crate::wire::Weight;
 
-use super::{Entry, Replay, Rules, Stats, Step, Suspended, Verdict};
+use super::{LinearizerStats, OrderEntry, PlacedBatch, Replay, Rules, Suspended, Verdict};
 
 /// A state: what was settled before, one batch, and the weight it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,7 +143,7 @@ impl<S: Clone> Timeline<S> {
         dag: &Dag,
         replay: &mut R,
         rules: &Rules,
-        stats: &mut Stats,
+        stats: &mut LinearizerStats,
         (id, weight): (BatchId, Weight),
     ) -> Result<bool, Suspended> {
         stats.steps += 1;
@@ -152,7 +152,7 @@ impl<S: Clone> Timeline<S> {
         let node = match known {
             Some(node) => node,
             None => {
-                let step = Step {
+                let step = PlacedBatch {
                     id,
                     batch: dag.batch(id),
                     weight,
@@ -225,9 +225,9 @@ impl<S: Clone> Timeline<S> {
 
     // ---- what is known of states
 
-    pub(super) fn entry(&self, node: NodeId) -> Entry {
+    pub(super) fn entry(&self, node: NodeId) -> OrderEntry {
         let node = self.get(node);
-        Entry {
+        OrderEntry {
             batch: node.batch,
             weight: node.pinned,
         }

@@ -9,16 +9,16 @@ use std::task::Poll;
 use super::mailbox::{Mailbox, Why};
 use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::env::{Clock as _, Env, Mono, Sights, Spawn as _, watch};
-use crate::hypercore::{self, CoreError, Demand, Events, Offered};
+use crate::hypercore::{self, CoreError, CoreEvents, Demand, OfferedState};
 use crate::replication::message::{DataMessage, Message};
-use crate::replication::replicator::{Event, PeerId, PeerStatus, Replicator};
+use crate::replication::replicator::{PeerId, PeerStatus, Replicator, ReplicatorEvent};
 use crate::replication::settings::ReplicatorSettings;
 
 /// A core that peers replicate, as long as one of them does.
 pub(super) struct SharedCore<E: Env> {
     pub(super) key: CoreKey,
     pub(super) discovery_key: DiscoveryKey,
-    state: Mutex<State<E>>,
+    state: Mutex<SharedCoreState<E>>,
     /// Messages that are taken under one lock.
     pull_messages: usize,
     /// Bytes of blocks after which no more are taken under one lock.
@@ -27,13 +27,13 @@ pub(super) struct SharedCore<E: Env> {
     timing: watch::Sender<()>,
 }
 
-struct State<E: Env> {
+struct SharedCoreState<E: Env> {
     core: hypercore::Core<E>,
     replicator: Replicator,
     peers: BTreeMap<PeerId, Arc<Mailbox>>,
     /// What the replicator was last told of.
     demand: Demand,
-    offered: Offered,
+    offered: OfferedState,
     /// The attendant knows that there is something to time.
     is_timed: bool,
 }
@@ -72,7 +72,7 @@ impl<E: Env> SharedCore<E> {
             pull_bytes,
             key: core.key(),
             discovery_key: core.discovery_key(),
-            state: Mutex::new(State {
+            state: Mutex::new(SharedCoreState {
                 core,
                 replicator,
                 peers: BTreeMap::new(),
@@ -153,18 +153,18 @@ impl<E: Env> SharedCore<E> {
     }
 
     /// After messages were received: others may have something to send now.
-    pub(super) fn settle(&self) {
+    pub(super) fn notify_peers(&self) {
         let mut state = self.lock();
-        state.settle();
+        state.pass_on_channels();
         state.wake();
     }
 
     pub(super) fn pull(&self, peer: PeerId, now: Mono) -> Result<Pulled, CoreError> {
         let state = &mut *self.lock();
         let (mut messages, mut bytes, mut is_drained) = (Vec::new(), 0, false);
-        let glance = state.core.glance()?;
+        let offered = state.core.offered_snapshot()?;
         while messages.len() < self.pull_messages && bytes < self.pull_bytes {
-            let Some(message) = state.replicator.pull(peer, &glance, now)? else {
+            let Some(message) = state.replicator.pull(peer, &offered, now)? else {
                 is_drained = true;
                 break;
             };
@@ -175,9 +175,9 @@ impl<E: Env> SharedCore<E> {
             };
             messages.push(message);
         }
-        drop(glance);
+        drop(offered);
         let sights = state.replicator.take_sights();
-        state.settle();
+        state.pass_on_channels();
         if !state.is_timed && state.replicator.has_timeouts() {
             state.is_timed = true;
             self.timing.send_modify(|()| {});
@@ -197,12 +197,12 @@ impl<E: Env> SharedCore<E> {
     }
 
     /// Also after a panic elsewhere: the replicator takes nothing for granted.
-    fn lock(&self) -> MutexGuard<'_, State<E>> {
+    fn lock(&self) -> MutexGuard<'_, SharedCoreState<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<E: Env> State<E> {
+impl<E: Env> SharedCoreState<E> {
     /// Looks at what changed, and ends the channels when the core cannot be read any more.
     fn refresh(&mut self, now: Mono) {
         if let Err(error) = self.notice(now) {
@@ -224,7 +224,7 @@ impl<E: Env> State<E> {
             self.demand = demand;
         }
         // Which blocks came from peers the replicator knows best.
-        let stable = |state: Offered| Offered {
+        let stable = |state: OfferedState| OfferedState {
             contiguous: 0,
             ..state
         };
@@ -234,22 +234,22 @@ impl<E: Env> State<E> {
             self.offered = offered;
         }
         if is_wanted || is_changed {
-            self.settle();
+            self.pass_on_channels();
             self.wake();
         }
         Ok(())
     }
 
     /// Passes on what the replicator says about channels.
-    fn settle(&mut self) {
+    fn pass_on_channels(&mut self) {
         while let Some(event) = self.replicator.poll_event() {
             let (peer, why) = match event {
-                Event::Close { peer, fault: None } => (peer, Why::Idle),
-                Event::Close {
+                ReplicatorEvent::Close { peer, fault: None } => (peer, Why::Idle),
+                ReplicatorEvent::Close {
                     peer,
                     fault: Some(fault),
                 } => (peer, Why::Blame(fault)),
-                Event::Paused { peer, fault } => (peer, Why::Paused(fault)),
+                ReplicatorEvent::Paused { peer, fault } => (peer, Why::Paused(fault)),
                 _ => continue,
             };
             if let Some(mailbox) = self.peers.get(&peer) {
@@ -281,7 +281,7 @@ struct Attendant<E: Env> {
     changes: watch::Receiver<u64>,
     wishes: watch::Receiver<u64>,
     timing: watch::Receiver<()>,
-    events: Events,
+    events: CoreEvents,
 }
 
 /// What there is to do.
@@ -311,7 +311,7 @@ impl<E: Env> Attendant<E> {
                 Woken::Closed => return state.refresh(now),
                 Woken::Time => {
                     state.replicator.tick(now);
-                    state.settle();
+                    state.pass_on_channels();
                     state.wake();
                 }
                 Woken::Timing => continue,
@@ -325,19 +325,19 @@ impl<E: Env> Attendant<E> {
     /// Tells of truncations before anything else looks at the new fork, and of blocks that were dropped here, so that peers
     /// do not ask for them. A peer that asks all the same, because so much happened that events were missed, is answered
     /// that the block is not here.
-    fn pass_events(&mut self, state: &mut State<E>) {
+    fn pass_events(&mut self, state: &mut SharedCoreState<E>) {
         while let Some(event) = self.events.try_next() {
-            let State {
+            let SharedCoreState {
                 core,
                 replicator,
                 offered,
                 ..
             } = &mut *state;
             let told = match event {
-                hypercore::Event::Truncate { ancestors, fork } if fork > offered.fork => {
+                hypercore::CoreEvent::Truncate { ancestors, fork } if fork > offered.fork => {
                     replicator.truncated(ancestors, core)
                 }
-                hypercore::Event::Clear { start, end } => replicator.cleared(start..end, core),
+                hypercore::CoreEvent::Clear { start, end } => replicator.cleared(start..end, core),
                 _ => Ok(()),
             };
             if told.is_err() {

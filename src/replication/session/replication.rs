@@ -16,7 +16,7 @@ use super::counts::{TrafficCounters, TrafficCounts, add};
 use super::driver::{Driver, UNFINISHED_BYTES};
 use super::mailbox::Mailbox;
 use super::topic::{SharedTopic, Wakeup};
-use super::{End, Progress, Session};
+use super::{End, Progress, ReplicationSession};
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey, Seed, discovery_key};
 use crate::env::{Clock as _, Entropy as _, Env, Mono, Slip, Spawn as _, TraceSpan, knob, watch};
 use crate::hypercore::{CoreError, CoreOptions, Corestore};
@@ -145,12 +145,12 @@ pub(super) struct Hub<E: Env> {
     identity: Seed,
     next_peer: AtomicU64,
     pub(super) counters: TrafficCounters,
-    state: Mutex<State<E>>,
+    state: Mutex<HubState<E>>,
     /// Ends the attendant with the hub.
     _alive: watch::Sender<()>,
 }
 
-struct State<E: Env> {
+struct HubState<E: Env> {
     cores: BTreeMap<DiscoveryKey, Weak<SharedCore<E>>>,
     topics: BTreeMap<DiscoveryKey, Weak<SharedTopic>>,
     sessions: BTreeMap<u64, Weak<Mailbox>>,
@@ -182,7 +182,7 @@ impl<E: Env> Replication<E> {
             identity,
             next_peer: AtomicU64::new(0),
             counters: TrafficCounters::default(),
-            state: Mutex::new(State {
+            state: Mutex::new(HubState {
                 cores: BTreeMap::new(),
                 topics: BTreeMap::new(),
                 sessions: BTreeMap::new(),
@@ -203,7 +203,7 @@ impl<E: Env> Replication<E> {
     }
 
     /// Replicates on a stream. The side that dialled is the initiator by habit; the two roles must differ.
-    pub fn start<S>(&self, stream: S, role: Role) -> Session
+    pub fn start<S>(&self, stream: S, role: Role) -> ReplicationSession
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
@@ -225,7 +225,7 @@ impl<E: Env> Replication<E> {
         }
         let (progress, ended) = (watch::Sender::new(Progress::default()), watch::Sender::new(None));
         let blame = watch::Sender::new(None);
-        let session = Session {
+        let session = ReplicationSession {
             role,
             mailbox: Arc::clone(&mailbox),
             progress: progress.subscribe(),
@@ -352,12 +352,12 @@ impl<E: Env> Hub<E> {
         state.unfinished.remove(&number);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<E>> {
+    fn lock(&self) -> MutexGuard<'_, HubState<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<E: Env> State<E> {
+impl<E: Env> HubState<E> {
     /// The number of the new session, and how many run with it.
     fn enter(&mut self, mailbox: &Arc<Mailbox>) -> (u64, usize) {
         let number = self.next_session;

@@ -1,11 +1,11 @@
 //! From a batch to the records of a frame: blocks find the nodes that they complete.
 
-use super::super::{Batch, DataPointer, Key, Op};
+use super::super::{DataPointer, Key, Op, StoreBatch};
 use super::record::{NODE_BYTES, encode_block, encode_delete, encode_delete_range, encode_put};
 use super::tree;
 
 /// Writes the changes of a batch as records.
-pub(super) fn encode_batch(out: &mut Vec<u8>, batch: &Batch) {
+pub(super) fn encode_batch(out: &mut Vec<u8>, batch: &StoreBatch) {
     let mut run = Run::default();
     for op in batch.ops() {
         match op {

@@ -1,4 +1,4 @@
-//! What was read of the log lately: nodes that many proofs need, and blocks that are read one after the other.
+//! The read cache of the log: nodes that many proofs need, and blocks that are read one after the other.
 //!
 //! A record never changes where it stands, and places are given out once only, so nothing here is ever out of date.
 //! What is kept is bounded, whatever is read: [`HEADS`] heads of records with their nodes, and [`RUNS`] pieces of
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::super::DataPointer;
-use super::page::Place;
+use super::page::RecordPlace;
 use super::record::BlockRecord;
 
 /// Heads of block records that are kept. One has two nodes on average.
@@ -25,9 +25,9 @@ pub(super) const AHEAD_BYTES: u64 = 64 * 1024;
 /// Records that are longer are read alone: little would be gained.
 pub(super) const AHEAD_RECORD_BYTES: u32 = 16 * 1024;
 
-/// What was read lately.
+/// The read cache of one log.
 #[derive(Debug, Default)]
-pub(super) struct Lately {
+pub(super) struct ReadCache {
     heads: Mutex<Vec<Option<Head>>>,
     runs: Mutex<Vec<Run>>,
 }
@@ -56,7 +56,7 @@ struct Run {
 
 /// What is known about a block that is to be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ahead {
+pub(super) enum ReadAhead {
     /// Its record was read already.
     Read(Bytes),
     /// The block before it was read last: those after it are likely to be next.
@@ -65,12 +65,12 @@ pub(super) enum Ahead {
     Alone,
 }
 
-impl Lately {
+impl ReadCache {
     /// The node `depth` levels above the leaf of a block, as far as the record of the block at `place` was read. The
     /// inner none: it is not in there.
     pub(super) fn node(
         &self,
-        place: Place,
+        place: RecordPlace,
         (data, index): (DataPointer, u64),
         depth: u32,
     ) -> Option<Option<Bytes>> {
@@ -90,7 +90,7 @@ impl Lately {
     }
 
     /// Keeps the nodes of a record that was checked.
-    pub(super) fn keep(&self, place: Place, record: &BlockRecord<'_>) {
+    pub(super) fn keep(&self, place: RecordPlace, record: &BlockRecord<'_>) {
         let mut heads = locked(&self.heads);
         if heads.is_empty() {
             heads.resize_with(HEADS, || None);
@@ -107,7 +107,7 @@ impl Lately {
     }
 
     /// Looks for the record of a block, and notes that the block is read.
-    pub(super) fn block(&self, place: Place, data: DataPointer, index: u64) -> Ahead {
+    pub(super) fn block(&self, place: RecordPlace, data: DataPointer, index: u64) -> ReadAhead {
         let mut runs = locked(&self.runs);
         let next = index.saturating_add(1);
         let Some(at) = runs.iter().position(|run| (run.data, run.next) == (data, index)) else {
@@ -122,7 +122,7 @@ impl Lately {
                 offset: 0,
                 bytes: Bytes::new(),
             });
-            return Ahead::Alone;
+            return ReadAhead::Alone;
         };
         let mut run = runs.remove(at);
         run.next = next;
@@ -130,16 +130,16 @@ impl Lately {
         let end = start.and_then(|start| start.checked_add(place.length as usize));
         let found = match (start, end) {
             (Some(start), Some(end)) if run.segment == place.segment() && end <= run.bytes.len() => {
-                Ahead::Read(run.bytes.slice(start..end))
+                ReadAhead::Read(run.bytes.slice(start..end))
             }
-            _ => Ahead::Next,
+            _ => ReadAhead::Next,
         };
         runs.push(run);
         found
     }
 
-    /// Keeps a piece that begins with the record of a block, which [`Lately::block`] noted.
-    pub(super) fn keep_ahead(&self, place: Place, data: DataPointer, index: u64, bytes: Bytes) {
+    /// Keeps a piece that begins with the record of a block, which [`ReadCache::block`] noted.
+    pub(super) fn keep_ahead(&self, place: RecordPlace, data: DataPointer, index: u64, bytes: Bytes) {
         let mut runs = locked(&self.runs);
         let next = index.saturating_add(1);
         if let Some(run) = runs.iter_mut().find(|run| (run.data, run.next) == (data, next)) {
@@ -148,7 +148,7 @@ impl Lately {
     }
 }
 
-fn spot(place: Place) -> (u32, u32) {
+fn spot(place: RecordPlace) -> (u32, u32) {
     (place.segment(), place.offset)
 }
 
@@ -168,7 +168,7 @@ mod tests {
 
     const DATA: DataPointer = DataPointer(3);
 
-    fn keep(lately: &Lately, place: Place, index: u64, fill: u8) {
+    fn keep(cache: &ReadCache, place: RecordPlace, index: u64, fill: u8) {
         let nodes = [fill; 40];
         let record = BlockRecord {
             data: DATA,
@@ -177,17 +177,17 @@ mod tests {
             nodes: &nodes,
             block: None,
         };
-        lately.keep(place, &record);
+        cache.keep(place, &record);
     }
 
     #[test]
     fn nodes_are_found_by_their_place_and_are_bounded() {
-        let lately = Lately::default();
-        let place = |index: u32| Place::new(1, index * 100, 90);
+        let cache = ReadCache::default();
+        let place = |index: u32| RecordPlace::new(1, index * 100, 90);
         for index in 0..3 * HEADS as u32 {
-            keep(&lately, place(index), u64::from(index), 1);
+            keep(&cache, place(index), u64::from(index), 1);
         }
-        let known = |index: u32| lately.node(place(index), (DATA, u64::from(index)), 0);
+        let known = |index: u32| cache.node(place(index), (DATA, u64::from(index)), 0);
         let found = (0..3 * HEADS as u32)
             .filter(|index| known(*index).is_some())
             .count();
@@ -195,41 +195,41 @@ mod tests {
         let last = 3 * HEADS as u32 - 1;
         assert_eq!(known(last).unwrap().unwrap(), [1; 40][..]);
         // The record stands elsewhere now.
-        let moved = Place::new(2, 50, 90);
-        assert_eq!(lately.node(moved, (DATA, u64::from(last)), 0), None);
-        keep(&lately, moved, u64::from(last), 2);
+        let moved = RecordPlace::new(2, 50, 90);
+        assert_eq!(cache.node(moved, (DATA, u64::from(last)), 0), None);
+        keep(&cache, moved, u64::from(last), 2);
         assert_eq!(
-            lately.node(moved, (DATA, u64::from(last)), 0).unwrap().unwrap(),
+            cache.node(moved, (DATA, u64::from(last)), 0).unwrap().unwrap(),
             [2; 40][..]
         );
-        assert_eq!(lately.node(moved, (DATA, u64::from(last)), 1), Some(None));
+        assert_eq!(cache.node(moved, (DATA, u64::from(last)), 1), Some(None));
     }
 
     #[test]
     fn blocks_in_a_row_are_read_ahead_and_readers_are_bounded() {
-        let lately = Lately::default();
-        let place = |index: u64| Place::new(1, u32::try_from(index).unwrap() * 10 + 5, 10);
-        assert_eq!(lately.block(place(7), DATA, 7), Ahead::Alone);
-        assert_eq!(lately.block(place(8), DATA, 8), Ahead::Next);
-        lately.keep_ahead(place(8), DATA, 8, Bytes::from((0..30).collect::<Vec<u8>>()));
+        let cache = ReadCache::default();
+        let place = |index: u64| RecordPlace::new(1, u32::try_from(index).unwrap() * 10 + 5, 10);
+        assert_eq!(cache.block(place(7), DATA, 7), ReadAhead::Alone);
+        assert_eq!(cache.block(place(8), DATA, 8), ReadAhead::Next);
+        cache.keep_ahead(place(8), DATA, 8, Bytes::from((0..30).collect::<Vec<u8>>()));
         assert_eq!(
-            lately.block(place(9), DATA, 9),
-            Ahead::Read((10..20).collect::<Vec<u8>>().into())
+            cache.block(place(9), DATA, 9),
+            ReadAhead::Read((10..20).collect::<Vec<u8>>().into())
         );
         assert_eq!(
-            lately.block(place(10), DATA, 10),
-            Ahead::Read((20..30).collect::<Vec<u8>>().into())
+            cache.block(place(10), DATA, 10),
+            ReadAhead::Read((20..30).collect::<Vec<u8>>().into())
         );
-        assert_eq!(lately.block(place(11), DATA, 11), Ahead::Next);
+        assert_eq!(cache.block(place(11), DATA, 11), ReadAhead::Next);
         assert_eq!(
-            lately.block(place(99), DATA, 12),
-            Ahead::Next,
+            cache.block(place(99), DATA, 12),
+            ReadAhead::Next,
             "it was rewritten elsewhere"
         );
         for other in 100..100 + RUNS as u64 {
-            lately.block(place(0), DataPointer(other), 0);
+            cache.block(place(0), DataPointer(other), 0);
         }
-        assert_eq!(locked(&lately.runs).len(), RUNS);
-        assert_eq!(lately.block(place(13), DATA, 13), Ahead::Alone);
+        assert_eq!(locked(&cache.runs).len(), RUNS);
+        assert_eq!(cache.block(place(13), DATA, 13), ReadAhead::Alone);
     }
 }

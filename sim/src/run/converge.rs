@@ -15,10 +15,10 @@ use super::look::at_once;
 use super::{CALL_LIMIT, SimError, Simulation};
 use crate::disk::DiskFaults;
 use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, reopened};
-use crate::lane::Lane;
 use crate::reader;
 use crate::replica::Crash;
 use crate::scenario::Action;
+use crate::simulated_world::SimulatedWorld;
 use crate::workload::{Op, SELF};
 
 /// How often, in virtual time, replicas are compared once everything is healed.
@@ -46,7 +46,7 @@ const QUIET: Duration = Duration::from_secs(20);
 /// Deliveries that one keep-alive may need on a path that chops.
 const KEEP_ALIVE_DELIVERIES: u64 = 8;
 
-impl<S: Lane> Simulation<'_, S> {
+impl<S: SimulatedWorld> Simulation<'_, S> {
     /// Ends all faults but those that last.
     pub(super) fn heal(&mut self) {
         self.healed = Some((self.world.now(), self.undos()));
@@ -68,7 +68,7 @@ impl<S: Lane> Simulation<'_, S> {
     }
 
     /// Waits until everybody agrees, then lets everybody write once more and agree again, then looks whether it is quiet.
-    pub(super) fn settle(&mut self) -> Result<(), SimError> {
+    pub(super) fn converge(&mut self) -> Result<(), SimError> {
         if !self.agree()? || !self.subject.is_reference() {
             return Ok(());
         }

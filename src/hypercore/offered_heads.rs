@@ -14,12 +14,12 @@ const WAITING_MAX: usize = 64;
 
 /// What peers may see of a log.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Offer {
-    shown: Head,
+pub(super) struct OfferedHeads {
+    current: Head,
     waiting: VecDeque<(Seq, Head)>,
 }
 
-impl Offer {
+impl OfferedHeads {
     /// A head that was signed here, with the commit that holds it.
     pub(super) fn signed_here(&mut self, head: Head, seq: Seq) {
         if self.waiting.len() == WAITING_MAX {
@@ -31,48 +31,48 @@ impl Offer {
     /// A head that came from a peer.
     pub(super) fn received(&mut self, head: Head) {
         self.waiting.clear();
-        self.shown = head;
+        self.current = head;
     }
 
     #[cfg(test)]
     fn head(&mut self, durable: Seq) -> &Head {
         self.advance(durable);
-        self.shown()
+        self.current()
     }
 
     /// Everything up to `durable` survives a power cut.
     pub(super) fn advance(&mut self, durable: Seq) {
         while let Some((_, head)) = self.waiting.pop_front_if(|(seq, _)| *seq <= durable) {
-            self.shown = head;
+            self.current = head;
         }
     }
 
     /// The head to show, as far as it has been advanced.
-    pub(super) const fn shown(&self) -> &Head {
-        &self.shown
+    pub(super) const fn current(&self) -> &Head {
+        &self.current
     }
 
     /// The newest head, durable or not: what the owner has signed. Peers are never shown it.
     pub(super) fn newest(&self) -> &Head {
-        self.waiting.back().map_or(&self.shown, |(_, head)| head)
+        self.waiting.back().map_or(&self.current, |(_, head)| head)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hypercore::merkle::Tree;
+    use crate::hypercore::merkle::MerkleTree;
 
     fn head(fork: u64) -> Head {
         Head {
-            tree: Tree::empty(fork),
+            tree: MerkleTree::empty(fork),
             signature: None,
         }
     }
 
     #[test]
     fn a_head_waits_for_its_sync() {
-        let mut offer = Offer::default();
+        let mut offer = OfferedHeads::default();
         for seq in 1..=200 {
             offer.signed_here(head(seq), Seq(seq));
         }

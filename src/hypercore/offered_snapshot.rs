@@ -11,16 +11,16 @@ use super::flat_tree;
 use super::line::{Line, LineNodes};
 use super::manifest::Manifest;
 use super::merkle::{Node, Nodes, ReadError};
-use super::proof::{Head, Proof, Request, Source};
+use super::offered_state::OfferedState;
+use super::proof::{Head, Proof, ProofSource, Request};
 use super::session::Core;
-use super::shown::Offered;
 use crate::env::Env;
 use crate::store::{Key, Snapshot};
 
 /// A core at one moment. To be dropped soon: it holds on to what the store would let go of.
-pub struct Glance<'a, E: Env> {
+pub struct OfferedSnapshot<'a, E: Env> {
     core: &'a Core<E>,
-    offered: Offered,
+    offered: OfferedState,
     head: Head,
     prologue_length: u64,
     manifest: Option<Manifest>,
@@ -37,11 +37,11 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed, or the store fails.
-    pub fn glance(&self) -> Result<Glance<'_, E>, CoreError> {
+    pub fn offered_snapshot(&self) -> Result<OfferedSnapshot<'_, E>, CoreError> {
         self.offer(|core, head| {
-            Ok(Glance {
+            Ok(OfferedSnapshot {
                 core: self,
-                offered: Offered::of(core, head),
+                offered: OfferedState::of(core, head),
                 head: head.clone(),
                 prologue_length: core.prologue_length(),
                 manifest: core.manifest().filter(|_| !core.is_compat()).cloned(),
@@ -54,7 +54,7 @@ impl<E: Env> Core<E> {
     }
 }
 
-impl<E: Env> Glance<'_, E> {
+impl<E: Env> OfferedSnapshot<'_, E> {
     /// The session that it is of.
     #[must_use]
     pub const fn core(&self) -> &Core<E> {
@@ -63,7 +63,7 @@ impl<E: Env> Glance<'_, E> {
 
     /// Where the core stood.
     #[must_use]
-    pub const fn offered(&self) -> Offered {
+    pub const fn offered(&self) -> OfferedState {
         self.offered
     }
 
@@ -77,7 +77,7 @@ impl<E: Env> Glance<'_, E> {
             nodes: self.line.nodes(&*self.snapshot),
             known: &self.proven,
         };
-        let source = Source {
+        let source = ProofSource {
             tree: &self.head.tree,
             nodes: &nodes,
             prologue_length: self.prologue_length,

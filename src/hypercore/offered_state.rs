@@ -13,7 +13,7 @@ use crate::env::Env;
 
 /// Where a core stands, as peers may see it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Offered {
+pub struct OfferedState {
     /// How often it was truncated.
     pub fork: u64,
     /// Its length in blocks: for an own core the durable one.
@@ -30,7 +30,7 @@ pub struct Offered {
     pub is_rewriting: bool,
 }
 
-impl Offered {
+impl OfferedState {
     pub(super) fn of(core: &OpenCore, head: &Head) -> Self {
         Self {
             fork: head.tree.fork(),
@@ -49,8 +49,8 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed.
-    pub fn offered_state(&self) -> Result<Offered, CoreError> {
-        self.offer(|core, head| Ok(Offered::of(core, head)))
+    pub fn offered_state(&self) -> Result<OfferedState, CoreError> {
+        self.offer(|core, head| Ok(OfferedState::of(core, head)))
     }
 
     /// The manifest, if peers cannot make it from the key.

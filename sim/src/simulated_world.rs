@@ -16,7 +16,7 @@ use crate::seed::Stream;
 use crate::world::{NameError, RunError, World, WorldConfig};
 
 /// A simulated world, whoever schedules it. What the calls mean stands at those of [`World`].
-pub trait Lane: Sized {
+pub trait SimulatedWorld: Sized {
     /// What programs get.
     type Env: Env;
 
@@ -114,10 +114,10 @@ pub trait Lane: Sized {
     fn finish_trace(&self) -> io::Result<()>;
 }
 
-/// Hands the calls of [`Lane`] to the methods of the same names.
-macro_rules! lane {
+/// Hands the calls of [`SimulatedWorld`] to the methods of the same names.
+macro_rules! simulated_world {
     ($world:ty, $env:ty) => {
-        impl Lane for $world {
+        impl SimulatedWorld for $world {
             type Env = $env;
 
             fn new(config: WorldConfig) -> Self {
@@ -279,6 +279,6 @@ macro_rules! lane {
     };
 }
 
-lane!(World, SimEnv);
+simulated_world!(World, SimEnv);
 #[cfg(madsim)]
-lane!(crate::madsim::MadsimWorld, crate::madsim::MadsimEnv);
+simulated_world!(crate::madsim::MadsimWorld, crate::madsim::MadsimEnv);

@@ -1,13 +1,18 @@
-//! What this peer owes to others, and what it heard about itself: attestations to sign, attestations to attach, and
-//! strangers to acknowledge.
+//! Attestations of the local writer: those that it has to sign, those about itself that it received, and whether it has to
+//! acknowledge a stranger.
+//!
+//! ```text
+//! a grants b weight 2 (an entry)  ->  a signs an attestation in its next own block with stamps   pending
+//! b reads that block              ->  b attaches it as witness to a block that claims the weight  received
+//! ```
 //!
 //! Source: spec/autobee.md 4, 5.7, 7.4, 10. The original keeps lists that grow while it applies, so that they depend
 //! on how often it reordered, and are lost by a restart. Here all of it is a function of the order and of one more
-//! thing, [`Testimony::told`]: what was applied when the last own block with stamps was written, which is how much of
-//! each log lies in the past of that block. Every entry of the order that is not in it owes what it granted. So a
-//! reorder makes nobody testify twice, an entry that leaves the order takes back what it asked for, and a restart
-//! finds again what a block without stamps left open. What entries say that are forgotten stays ([`Kept`]), and is
-//! stored with the checkpoint behind them.
+//! thing, [`Attestations::past`]: what was applied when the last own block with stamps was written, which is how much of
+//! each log lies in the past of that block. What an entry of the order granted is pending unless it lies in there. So a
+//! reorder makes nobody attest twice, an entry that leaves the order takes back what it asked for, and a restart
+//! finds again what a block without stamps left open. What entries say that are forgotten stays
+//! ([`StoredAttestations`]), and is stored with the checkpoint behind them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,12 +27,12 @@ use crate::wire::{Decode, DecodeError, Decoder, Encode, Encoder, Length, Link, W
 pub const ATTESTATIONS_MAX: usize = 4096;
 
 /// Most attestations about the local writer that are remembered of one backer, and of all.
-const HEARD_OF_ONE_MAX: usize = 16;
-const HEARD_MAX: usize = 1024;
+const RECEIVED_OF_ONE_MAX: usize = 16;
+const RECEIVED_MAX: usize = 1024;
 
 /// What applying one batch said about weights, besides the records. Most batches say nothing.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Said {
+pub(super) struct WeightEffects {
     /// Ceilings that it raised.
     pub(super) grants: Vec<Grant>,
     /// Attestations on its blocks, each with the length of its block.
@@ -42,15 +47,15 @@ pub(super) struct Said {
 
 /// What an entry of the order said.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spoken<'a> {
+pub(super) struct EntryEffects<'a> {
     /// The last block of its batch.
     pub(super) batch: Link,
-    pub(super) said: Option<&'a Said>,
+    pub(super) said: Option<&'a WeightEffects>,
 }
 
 /// An attestation about the local writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct ReceivedAttestation {
     at: u64,
     /// The block that carried it.
     pub(super) backer: Link,
@@ -59,7 +64,7 @@ pub(super) struct Heard {
 
 /// A grant that the next own block should attest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Duty {
+struct PendingAttestation {
     at: u64,
     /// The last block of the batch that granted.
     batch: Link,
@@ -68,14 +73,14 @@ struct Duty {
 
 /// What lies in the past of an own block with stamps.
 #[derive(Debug, Clone, Default)]
-struct Told {
+struct AttestedPast {
     /// All of this. As each log is applied from its start, lengths say it.
     system: System,
     /// And of these logs that much.
     lengths: BTreeMap<CoreKey, Length>,
 }
 
-impl Told {
+impl AttestedPast {
     fn has(&self, link: &Link) -> bool {
         self.system.has(link)
             || self
@@ -97,29 +102,29 @@ impl Told {
 
 /// What must be known of entries that are forgotten, and of how much of the order the local writer attested.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct StoredAttestations {
     local: CoreKey,
-    told: BTreeMap<CoreKey, Length>,
-    duties: Vec<Duty>,
-    heard: Vec<Heard>,
+    past: BTreeMap<CoreKey, Length>,
+    pending: Vec<PendingAttestation>,
+    received: Vec<ReceivedAttestation>,
 }
 
-/// Duties of the local writer. Positions are those of entries in the order.
+/// Attestations that are pending and received, of one local writer. Positions are those of entries in the order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Testimony {
+pub(super) struct Attestations {
     local: Option<CoreKey>,
     /// What lies in the past of the last own block with stamps.
-    told: Told,
-    duties: Vec<Duty>,
-    heard: Vec<Heard>,
+    past: AttestedPast,
+    pending: Vec<PendingAttestation>,
+    received: Vec<ReceivedAttestation>,
     wants_ack: bool,
     /// What own blocks attest tells what is owed, and not what lies in their past: another apply granted that.
-    is_anew: bool,
-    /// Of an earlier engine, until it is said whose duties are kept.
-    kept: Option<Kept>,
+    attests_again: bool,
+    /// Of an earlier engine, until it is said whose attestations are kept.
+    stored: Option<StoredAttestations>,
 }
 
-impl Said {
+impl WeightEffects {
     /// What the blocks of a batch say, the first of them at `first`.
     pub(super) fn by(first: Length, blocks: &[OplogBlock]) -> Self {
         let attestations = (first.0..).zip(blocks).flat_map(|(length, block)| {
@@ -146,62 +151,62 @@ impl Said {
     }
 }
 
-impl Testimony {
+impl Attestations {
     /// Goes on with what an earlier engine kept of the first `entries` entries, if it was about the same writer.
-    pub(super) fn resume(kept: Option<Kept>, entries: u64) -> Self {
+    pub(super) fn resume(kept: Option<StoredAttestations>, entries: u64) -> Self {
         let kept = kept.map(|mut kept| {
-            kept.duties.retain(|duty| duty.at < entries);
-            kept.heard.retain(|heard| heard.at < entries);
-            kept.duties.truncate(ATTESTATIONS_MAX);
-            kept.heard.truncate(HEARD_MAX);
+            kept.pending.retain(|pending| pending.at < entries);
+            kept.received.retain(|received| received.at < entries);
+            kept.pending.truncate(ATTESTATIONS_MAX);
+            kept.received.truncate(RECEIVED_MAX);
             kept
         });
         Self {
-            kept,
+            stored: kept,
             ..Self::default()
         }
     }
 
     /// What has to be known of the first `entries` entries once they are forgotten. None without a local writer.
-    pub(super) fn keep(&self, entries: u64) -> Option<Kept> {
-        Some(Kept {
+    pub(super) fn keep(&self, entries: u64) -> Option<StoredAttestations> {
+        Some(StoredAttestations {
             local: self.local?,
-            told: self.told.lengths(),
-            duties: self
-                .duties
+            past: self.past.lengths(),
+            pending: self
+                .pending
                 .iter()
-                .filter(|duty| duty.at < entries)
+                .filter(|pending| pending.at < entries)
                 .copied()
                 .collect(),
-            heard: self
-                .heard
+            received: self
+                .received
                 .iter()
-                .filter(|heard| heard.at < entries)
+                .filter(|received| received.at < entries)
                 .copied()
                 .collect(),
         })
     }
 
-    /// Whose duties are kept, beginning behind `told`, or where an earlier engine left off. What was owed and heard
+    /// Whose attestations are kept, beginning behind `past`, or where an earlier engine left off. What was pending and received
     /// before is forgotten.
-    pub(super) fn set_local(&mut self, local: CoreKey, told: System) {
-        let kept = self.kept.take().filter(|kept| kept.local == local);
+    pub(super) fn set_local(&mut self, local: CoreKey, past: System) {
+        let kept = self.stored.take().filter(|kept| kept.local == local);
         *self = match kept {
             Some(kept) => Self {
                 local: Some(local),
-                told: Told {
-                    lengths: kept.told,
-                    ..Told::default()
+                past: AttestedPast {
+                    lengths: kept.past,
+                    ..AttestedPast::default()
                 },
-                duties: kept.duties,
-                heard: kept.heard,
+                pending: kept.pending,
+                received: kept.received,
                 ..Self::default()
             },
             None => Self {
                 local: Some(local),
-                told: Told {
-                    system: told,
-                    ..Told::default()
+                past: AttestedPast {
+                    system: past,
+                    ..AttestedPast::default()
                 },
                 ..Self::default()
             },
@@ -209,60 +214,60 @@ impl Testimony {
     }
 
     /// Owes what is granted in the order and the own log does not attest, until the next own block with stamps.
-    pub(super) const fn attest_anew(&mut self) {
-        self.is_anew = true;
+    pub(super) const fn attest_again(&mut self) {
+        self.attests_again = true;
     }
 
     /// Forgets what others attested: a slip.
-    pub(super) fn forget_heard(&mut self) {
-        self.heard.clear();
+    pub(super) fn forget_received(&mut self) {
+        self.received.clear();
     }
 
-    /// Whose duties are kept.
+    /// Whose attestations are kept.
     pub(super) const fn local(&self) -> Option<CoreKey> {
         self.local
     }
 
     /// True for an own block that says where the views stand, and is not known to have been written.
-    pub(super) fn is_news(&self, entry: &Spoken<'_>) -> bool {
+    pub(super) fn is_unknown_stamp(&self, entry: &EntryEffects<'_>) -> bool {
         Some(entry.batch.key) == self.local
             && entry.said.is_some_and(|said| said.is_stamped)
-            && !self.told.has(&entry.batch)
+            && !self.past.has(&entry.batch)
     }
 
     /// Takes note of an own block with stamps that an earlier engine wrote: of what lies in its past, by the length of
     /// each log, and by a membership state that all of does.
-    pub(super) fn recall(&mut self, past: BTreeMap<CoreKey, Length>, system: Option<System>) {
-        let mut lengths = self.told.lengths();
+    pub(super) fn restore_past(&mut self, past: BTreeMap<CoreKey, Length>, system: Option<System>) {
+        let mut lengths = self.past.lengths();
         for (key, length) in past {
             let known = lengths.entry(key).or_default();
             *known = (*known).max(length);
         }
-        self.told = Told {
+        self.past = AttestedPast {
             system: system.unwrap_or_default(),
             lengths,
         };
-        if !self.is_anew {
-            self.duties.retain(|duty| !self.told.has(&duty.batch));
+        if !self.attests_again {
+            self.pending.retain(|pending| !self.past.has(&pending.batch));
         }
     }
 
     /// Follows a change of the order, of which the first `shared` entries stayed and `entries` came behind them.
-    pub(super) fn follow<'a>(&mut self, shared: u64, entries: impl Iterator<Item = Spoken<'a>>) {
+    pub(super) fn follow<'a>(&mut self, shared: u64, entries: impl Iterator<Item = EntryEffects<'a>>) {
         let Some(local) = self.local else { return };
-        self.duties.retain(|duty| duty.at < shared);
-        self.heard.retain(|heard| heard.at < shared);
+        self.pending.retain(|pending| pending.at < shared);
+        self.received.retain(|received| received.at < shared);
         self.wants_ack = false;
         for (at, entry) in (shared..).zip(entries) {
             if let Some(said) = entry.said {
-                self.hear(at, entry.batch.key, &said.attestations);
-                let is_told = self.told.has(&entry.batch);
-                if !is_told || self.is_anew {
-                    self.owe(at, entry.batch, &said.grants);
+                self.receive(at, entry.batch.key, &said.attestations);
+                let is_attested = self.past.has(&entry.batch);
+                if !is_attested || self.attests_again {
+                    self.add_pending(at, entry.batch, &said.grants);
                 }
-                self.wants_ack |= !is_told && said.wants_ack && entry.batch.key != local;
-                if self.is_anew && entry.batch.key == local {
-                    self.settle(&said.attestations);
+                self.wants_ack |= !is_attested && said.wants_ack && entry.batch.key != local;
+                if self.attests_again && entry.batch.key == local {
+                    self.remove_attested(&said.attestations);
                 }
             }
         }
@@ -275,31 +280,31 @@ impl Testimony {
     }
 
     /// What the next own block attests, with the state that its stamps are about.
-    pub(super) fn tell(&mut self, system: &System) -> impl Iterator<Item = Grant> {
-        self.told = Told {
+    pub(super) fn take_pending(&mut self, system: &System) -> impl Iterator<Item = Grant> {
+        self.past = AttestedPast {
             system: system.clone(),
-            ..Told::default()
+            ..AttestedPast::default()
         };
         self.wants_ack = false;
-        self.is_anew = false;
-        std::mem::take(&mut self.duties)
+        self.attests_again = false;
+        std::mem::take(&mut self.pending)
             .into_iter()
-            .map(|duty| duty.grant)
+            .map(|pending| pending.grant)
     }
 
     /// Attestations about the local writer, of the highest weight first, of the same weight as they stand in the
     /// order.
-    pub(super) fn heard(&self) -> Vec<Heard> {
-        let mut heard = self.heard.clone();
-        heard.sort_by_key(|heard| std::cmp::Reverse(heard.attestation.weight));
-        heard
+    pub(super) fn received(&self) -> Vec<ReceivedAttestation> {
+        let mut received = self.received.clone();
+        received.sort_by_key(|received| std::cmp::Reverse(received.attestation.weight));
+        received
     }
 
-    fn owe(&mut self, at: u64, batch: Link, grants: &[Grant]) {
+    fn add_pending(&mut self, at: u64, batch: Link, grants: &[Grant]) {
         for grant in grants {
-            let known = self.duties.iter().any(|duty| duty.grant == *grant);
-            if Some(grant.key) != self.local && !known && self.duties.len() < ATTESTATIONS_MAX {
-                self.duties.push(Duty {
+            let known = self.pending.iter().any(|pending| pending.grant == *grant);
+            if Some(grant.key) != self.local && !known && self.pending.len() < ATTESTATIONS_MAX {
+                self.pending.push(PendingAttestation {
                     at,
                     batch,
                     grant: *grant,
@@ -309,28 +314,31 @@ impl Testimony {
     }
 
     /// What an own block attests is not owed.
-    fn settle(&mut self, attestations: &[(Length, Attestation)]) {
-        self.duties.retain(|duty| {
+    fn remove_attested(&mut self, attestations: &[(Length, Attestation)]) {
+        self.pending.retain(|pending| {
             let mut attested = attestations.iter().map(|(_, attestation)| attestation);
-            !attested.any(|found| (found.key, found.weight) == (duty.grant.key, duty.grant.weight))
+            !attested.any(|found| (found.key, found.weight) == (pending.grant.key, pending.grant.weight))
         });
     }
 
-    fn hear(&mut self, at: u64, backer: CoreKey, attestations: &[(Length, Attestation)]) {
+    fn receive(&mut self, at: u64, backer: CoreKey, attestations: &[(Length, Attestation)]) {
         let about_us = |(_, attestation): &&(Length, Attestation)| Some(attestation.key) == self.local;
         let new: Vec<_> = attestations.iter().filter(about_us).copied().collect();
         for (length, attestation) in new {
-            if Some(backer) == self.local || self.heard.len() >= HEARD_MAX {
+            if Some(backer) == self.local || self.received.len() >= RECEIVED_MAX {
                 continue;
             }
-            let mut of_one = self.heard.iter().filter(|heard| heard.backer.key == backer);
+            let mut of_one = self
+                .received
+                .iter()
+                .filter(|received| received.backer.key == backer);
             let known = of_one
                 .clone()
-                .any(|heard| heard.attestation.weight == attestation.weight);
-            if known || of_one.nth(HEARD_OF_ONE_MAX - 1).is_some() {
+                .any(|received| received.attestation.weight == attestation.weight);
+            if known || of_one.nth(RECEIVED_OF_ONE_MAX - 1).is_some() {
                 continue;
             }
-            self.heard.push(Heard {
+            self.received.push(ReceivedAttestation {
                 at,
                 backer: Link { key: backer, length },
                 attestation,
@@ -339,31 +347,31 @@ impl Testimony {
     }
 }
 
-impl Encode for Kept {
+impl Encode for StoredAttestations {
     fn encode(&self, to: &mut Encoder) {
         self.local.encode(to);
-        pairs(to, &self.told);
-        to.array(&self.duties, |duty, to| {
-            to.uint(duty.at);
-            duty.batch.encode(to);
-            duty.grant.key.encode(to);
-            duty.grant.weight.encode(to);
+        pairs(to, &self.past);
+        to.array(&self.pending, |pending, to| {
+            to.uint(pending.at);
+            pending.batch.encode(to);
+            pending.grant.key.encode(to);
+            pending.grant.weight.encode(to);
         });
-        to.array(&self.heard, |heard, to| {
-            to.uint(heard.at);
-            heard.backer.encode(to);
-            heard.attestation.encode(to);
+        to.array(&self.received, |received, to| {
+            to.uint(received.at);
+            received.backer.encode(to);
+            received.attestation.encode(to);
         });
     }
 }
 
-impl Decode for Kept {
+impl Decode for StoredAttestations {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             local: CoreKey::decode(from)?,
-            told: map(from)?,
-            duties: from.array(|from| {
-                Ok(Duty {
+            past: map(from)?,
+            pending: from.array(|from| {
+                Ok(PendingAttestation {
                     at: from.uint()?,
                     batch: Link::decode(from)?,
                     grant: Grant {
@@ -372,8 +380,8 @@ impl Decode for Kept {
                     },
                 })
             })?,
-            heard: from.array(|from| {
-                Ok(Heard {
+            received: from.array(|from| {
+                Ok(ReceivedAttestation {
                     at: from.uint()?,
                     backer: Link::decode(from)?,
                     attestation: Attestation::decode(from)?,

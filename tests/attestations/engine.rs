@@ -8,7 +8,7 @@ use autobee::engine::{Checkpoint, ComposeError, Engine, EngineOptions, Trees, WI
 use autobee::hypercore::manifest::Manifest;
 use autobee::wire::oplog::{OplogBlock, ViewStamp};
 use autobee::wire::{Decode as _, Encode as _, Index, Length, Timestamp, Weight};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
 /// ```text
@@ -471,7 +471,7 @@ fn open(
     let options = EngineOptions {
         key: creator,
         name: String::new(),
-        apply: ApplyFn::new(Contract),
+        apply: ApplyFn::new(JsonApply),
         optimistic: true,
         verify: Ed25519,
         trees: trees.clone(),

@@ -96,9 +96,9 @@ impl Op {
 
 /// Applies [`Op`]s: counts entries under `n`, lists them under `#000000` and so on, and does what they say.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Contract;
+pub struct JsonApply;
 
-impl Apply for Contract {
+impl Apply for JsonApply {
     async fn apply(
         &self,
         entries: &[Entry],

@@ -1,4 +1,4 @@
-//! Tree nodes that were written lately, so that the next proof or append need not read them back from the disk.
+//! A cache of the tree nodes that were written last, so that the next proof or append need not read them back from the disk.
 //!
 //! A value, like the line that it belongs to: a copy is cheap, stays what it was, and is put back with the line when a
 //! change is refused. Memory is bounded by two generations; the older one goes when the younger is full.
@@ -18,7 +18,7 @@ pub(super) struct RecentNodes {
 }
 
 impl RecentNodes {
-    /// The node, if it was written lately.
+    /// The node, if it is in the cache.
     pub(super) fn get(&self, index: u64) -> Option<Node> {
         self.young.get(&index).or_else(|| self.old.get(&index)).copied()
     }

@@ -12,7 +12,7 @@ use autobee::hypercore::CoreOptions;
 use autobee::wire::oplog::{Backer, OplogBlock, Witness};
 use autobee::wire::{Decode as _, Encode as _, Length, Link, Timestamp, Weight};
 use autobee::{Autobee, Corestore, ErrorKind, Role, Settings};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 
 type Db = Autobee<MemoryEnv>;
 
@@ -275,7 +275,7 @@ fn a_log_that_cannot_be_written_stops_the_database() {
         let a = open(&env, None).await;
         let store = Corestore::open_default(x_env.clone()).await.unwrap();
         let settings = Settings::with(|settings| settings.drain_applies_max = 1);
-        let x = Autobee::builder(store.clone()).apply(Contract).key(a.key());
+        let x = Autobee::builder(store.clone()).apply(JsonApply).key(a.key());
         let x = x.settings(settings).open().await.unwrap();
         connect(&[&a, &x]);
         a.append(b"{}").await.unwrap();
@@ -337,7 +337,9 @@ async fn open(env: &MemoryEnv, join: Option<&Db>) -> Db {
 
 async fn open_with(env: &MemoryEnv, join: Option<&Db>, settings: &Settings) -> Db {
     let store = Corestore::open_default(env.clone()).await.unwrap();
-    let mut builder = Autobee::builder(store).apply(Contract).settings(settings.clone());
+    let mut builder = Autobee::builder(store)
+        .apply(JsonApply)
+        .settings(settings.clone());
     if let Some(db) = join {
         builder = builder.key(db.key());
     }
@@ -347,7 +349,7 @@ async fn open_with(env: &MemoryEnv, join: Option<&Db>, settings: &Settings) -> D
 async fn join(env: &MemoryEnv, key: autobee::crypto::CoreKey) -> Db {
     let store = Corestore::open_default(env.clone()).await.unwrap();
     Autobee::builder(store)
-        .apply(Contract)
+        .apply(JsonApply)
         .key(key)
         .open()
         .await
