@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use autobee::bee::{BatchOptions, Bee, BeeSettings, BlockError, Blocks, MemoryBlocks, Range, Tree};
 use autobee::crypto::CoreKey;
 use autobee::env::native::NativeEnv;
-use autobee::hypercore::{AppendOptions, Core, CoreOptions, Corestore};
+use autobee::hypercore::{Core, CoreAppendOptions, CoreOptions, Corestore};
 use autobee::wire::{Index, Length, Link};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -161,7 +161,7 @@ impl StoredTree {
             }
             let written = batch.finish(&self.blocks).unwrap();
             self.core
-                .append_visible(written.blocks().to_vec(), AppendOptions::default())
+                .append_visible(written.blocks().to_vec(), CoreAppendOptions::default())
                 .unwrap();
             self.blocks.append(LOCAL, written.blocks().iter().cloned());
             self.tree.commit(written);

@@ -12,7 +12,7 @@ use autobee::hypercore::log::Log;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::hypercore::proof::{BlockRequest, HashRequest, Request, UpgradeRequest};
 use autobee::hypercore::{
-    AppendOptions, Core, CoreError, CoreEvent, CoreOptions, Corestore, CorestoreOptions, DownloadRange,
+    Core, CoreAppendOptions, CoreError, CoreEvent, CoreOptions, Corestore, CorestoreOptions, DownloadRange,
     Encryption, NamedOptions, SessionOptions, Wait,
 };
 use autobee::store::{Seglog, StoreHandle};
@@ -61,7 +61,7 @@ async fn texts(core: &Core<MemoryEnv>) -> Vec<String> {
 /// Asks `source` for all its length, and for the blocks that are named.
 fn copy(source: &Core<MemoryEnv>, target: &Core<MemoryEnv>, wanted: &[u64]) {
     let start = target.length().unwrap();
-    let end = source.offered().unwrap().tree.length();
+    let end = source.peer_access().offered().unwrap().tree.length();
     if end > start {
         let request = Request {
             upgrade: Some(UpgradeRequest {
@@ -71,19 +71,20 @@ fn copy(source: &Core<MemoryEnv>, target: &Core<MemoryEnv>, wanted: &[u64]) {
             ..Request::default()
         };
         let proof = source
+            .peer_access()
             .prove(&request, target.manifest().unwrap().is_none())
             .unwrap()
             .unwrap();
-        assert!(target.receive(&proof).unwrap());
+        assert!(target.peer_access().receive(&proof).unwrap());
     }
     for &index in wanted {
-        let nodes = target.missing_nodes(2 * index).unwrap();
+        let nodes = target.peer_access().missing_nodes(2 * index).unwrap();
         let request = Request {
             block: Some(BlockRequest { index, nodes }),
             ..Request::default()
         };
-        let proof = source.prove(&request, false).unwrap().unwrap();
-        assert!(target.receive(&proof).unwrap());
+        let proof = source.peer_access().prove(&request, false).unwrap().unwrap();
+        assert!(target.peer_access().receive(&proof).unwrap());
     }
 }
 
@@ -103,7 +104,7 @@ fn a_head_is_signed_when_it_is_wanted() {
             .unwrap();
         store.synced(seq).await.unwrap();
         let lengths = || {
-            let offered = core.offered().unwrap().tree.length();
+            let offered = core.peer_access().offered().unwrap().tree.length();
             (core.length().unwrap(), core.signed_length().unwrap(), offered)
         };
         assert_eq!((length, lengths()), (3, (3, 1, 1)));
@@ -131,7 +132,7 @@ fn a_reopened_core_goes_on_from_an_unsigned_head() {
 
         let store = open(&env).await;
         let core = store.get(CoreOptions::name("lazy")).await.unwrap();
-        let offered = core.offered().unwrap().tree.length();
+        let offered = core.peer_access().offered().unwrap().tree.length();
         assert_eq!(
             (core.length().unwrap(), core.signed_length().unwrap(), offered),
             (2, 0, 0)
@@ -168,7 +169,7 @@ fn a_core_survives_a_reopening() {
         assert_eq!(texts(&core).await, ["a", "b", "d"]);
         assert_eq!(core.contiguous_length().unwrap(), 3);
         assert_eq!(core.user_data("title").unwrap().unwrap(), "x");
-        assert_eq!(core.offered().unwrap(), core.head().unwrap());
+        assert_eq!(core.peer_access().offered().unwrap(), core.head().unwrap());
         let session = core.named("draft", NamedOptions::default()).await.unwrap();
         assert_eq!(texts(&session).await, ["a", "b", "d", "e"]);
         let by_key = store.get(CoreOptions::key(key)).await.unwrap();
@@ -196,14 +197,20 @@ fn reads_wait_as_long_as_they_say() {
         let writing = async {
             env.clock().sleep(Duration::from_secs(1)).await;
             assert_eq!(
-                core.demand().unwrap().blocks.keys().copied().collect::<Vec<_>>(),
+                core.peer_access()
+                    .demand()
+                    .unwrap()
+                    .blocks
+                    .keys()
+                    .copied()
+                    .collect::<Vec<_>>(),
                 [2]
             );
             core.append(blocks(&["c"])).await.unwrap();
         };
         let (read, ()) = tokio::join!(reader.get(2, Wait::Forever), writing);
         assert_eq!(read.unwrap(), "c");
-        assert!(core.demand().unwrap().blocks.is_empty());
+        assert!(core.peer_access().demand().unwrap().blocks.is_empty());
 
         // A truncation below the block ends the wait, and so does the end of the session.
         core.clear(1..2).unwrap();
@@ -229,24 +236,34 @@ fn nothing_unsynced_is_offered() {
         let store = open(&env).await;
         let core = store.get(CoreOptions::name("log")).await.unwrap();
         let (_, first) = core
-            .append_visible(blocks(&["a"]), AppendOptions::default())
+            .append_visible(blocks(&["a"]), CoreAppendOptions::default())
             .unwrap();
         assert_eq!(
-            (core.length().unwrap(), core.offered().unwrap().tree.length()),
+            (
+                core.length().unwrap(),
+                core.peer_access().offered().unwrap().tree.length()
+            ),
             (1, 0)
         );
         let upgrade = Request {
             upgrade: Some(UpgradeRequest { start: 0, length: 1 }),
             ..Request::default()
         };
-        assert!(core.prove(&upgrade, true).unwrap().unwrap().upgrade.is_none());
+        assert!(
+            core.peer_access()
+                .prove(&upgrade, true)
+                .unwrap()
+                .unwrap()
+                .upgrade
+                .is_none()
+        );
         store.synced(first).await.unwrap();
-        assert_eq!(core.offered().unwrap(), core.head().unwrap());
-        core.append_visible(blocks(&["b"]), AppendOptions::default())
+        assert_eq!(core.peer_access().offered().unwrap(), core.head().unwrap());
+        core.append_visible(blocks(&["b"]), CoreAppendOptions::default())
             .unwrap();
-        assert_eq!(core.offered().unwrap().tree.length(), 1);
-        assert_eq!(core.offered_contiguous().unwrap(), 1);
-        let proof = core.prove(&upgrade, true).unwrap().unwrap();
+        assert_eq!(core.peer_access().offered().unwrap().tree.length(), 1);
+        assert_eq!(core.peer_access().offered_contiguous().unwrap(), 1);
+        let proof = core.peer_access().prove(&upgrade, true).unwrap().unwrap();
         assert!(proof.upgrade.unwrap().additional_nodes.is_empty());
     });
 }
@@ -282,7 +299,7 @@ fn a_sparse_copy_remembers_what_it_has() {
         assert!(downloading.done(Wait::Forever).await.unwrap());
         target.clear(1..2).unwrap();
         let pages = (
-            target.offered_page(0).unwrap(),
+            target.peer_access().offered_page(0).unwrap(),
             target.contiguous_length().unwrap(),
         );
         store.close().await.unwrap();
@@ -295,7 +312,7 @@ fn a_sparse_copy_remembers_what_it_has() {
             .unwrap();
         assert_eq!(
             (
-                target.offered_page(0).unwrap(),
+                target.peer_access().offered_page(0).unwrap(),
                 target.contiguous_length().unwrap()
             ),
             pages
@@ -332,9 +349,9 @@ fn a_copy_follows_a_rewritten_log() {
             upgrade: Some(UpgradeRequest { start: 0, length: 6 }),
             ..Request::default()
         };
-        let proof = source.prove(&request, false).unwrap().unwrap();
-        assert!(!target.receive(&proof).unwrap());
-        let mut reorg = target.start_reorg(&proof).unwrap();
+        let proof = source.peer_access().prove(&request, false).unwrap().unwrap();
+        assert!(!target.peer_access().receive(&proof).unwrap());
+        let mut reorg = target.peer_access().start_reorg(&proof).unwrap();
         while let Some(wanted) = reorg.wanted() {
             let request = Request {
                 hash: Some(HashRequest {
@@ -343,11 +360,11 @@ fn a_copy_follows_a_rewritten_log() {
                 }),
                 ..Request::default()
             };
-            let proof = source.prove(&request, false).unwrap().unwrap();
-            assert!(target.advance_reorg(&mut reorg, &proof).unwrap());
+            let proof = source.peer_access().prove(&request, false).unwrap().unwrap();
+            assert!(target.peer_access().advance_reorg(&mut reorg, &proof).unwrap());
         }
         let mut events = target.events().unwrap();
-        assert!(target.finish_reorg(reorg).unwrap());
+        assert!(target.peer_access().finish_reorg(reorg).unwrap());
         assert_eq!(
             events.next().await,
             Some(CoreEvent::Truncate {
@@ -430,7 +447,7 @@ fn a_block_that_comes_later_counts_for_a_snapshot_of_the_same_log() {
         let snapshot = target.snapshot().unwrap();
         let fetching = async {
             env.clock().sleep(Duration::from_secs(1)).await;
-            assert!(target.demand().unwrap().blocks.contains_key(&1));
+            assert!(target.peer_access().demand().unwrap().blocks.contains_key(&1));
             copy(&source, &target, &[1]);
         };
         let (read, ()) = tokio::join!(snapshot.get(1, Wait::Forever), fetching);
@@ -547,10 +564,10 @@ fn an_owner_that_contradicts_itself_is_found_out() {
             upgrade: Some(UpgradeRequest { start: 0, length: 2 }),
             ..Request::default()
         };
-        let honest = one.prove(&request, false).unwrap().unwrap();
-        assert!(!one.check_conflict(&honest).unwrap());
-        let proof = two.prove(&request, false).unwrap().unwrap();
-        assert!(one.check_conflict(&proof).unwrap());
+        let honest = one.peer_access().prove(&request, false).unwrap().unwrap();
+        assert!(!one.peer_access().check_conflict(&honest).unwrap());
+        let proof = two.peer_access().prove(&request, false).unwrap().unwrap();
+        assert!(one.peer_access().check_conflict(&proof).unwrap());
         assert!(matches!(
             one.length(),
             Err(CoreError::Signatures { length: 2, fork: 0 })
@@ -696,7 +713,7 @@ proptest! {
                         upgrade: Some(UpgradeRequest { start: 0, length: model.length().0 }),
                         ..Request::default()
                     };
-                    assert_eq!(core.prove(&request, false).unwrap(), model.prove(&request).unwrap());
+                    assert_eq!(core.peer_access().prove(&request, false).unwrap(), model.prove(&request).unwrap());
                 }
             }
         });

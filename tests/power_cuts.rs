@@ -11,7 +11,7 @@ use autobee::crypto::{Ed25519, Hash, Seed, Sign as _};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::proof::Head;
-use autobee::hypercore::{AppendOptions, Core, CoreOptions, Corestore, CorestoreOptions};
+use autobee::hypercore::{Core, CoreAppendOptions, CoreOptions, Corestore, CorestoreOptions};
 use autobee::store::{Seglog, StoreEngine as _, StoreHandle};
 use autobee_sim::disk::{Choose as _, DiskCrash, Seeded, SimDisk};
 use bytes::Bytes;
@@ -66,7 +66,7 @@ fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head, unsigned_too: 
                 .collect();
             match choice.below(10) {
                 0..=2 => {
-                    core.append_visible(blocks, AppendOptions::default()).unwrap();
+                    core.append_visible(blocks, CoreAppendOptions::default()).unwrap();
                 }
                 3..=4 => {
                     core.append(blocks).await.unwrap();
@@ -112,7 +112,7 @@ fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head, unsigned_too: 
 fn what_is_offered_is_never_contradicted() {
     for seed in 0..SEEDS {
         assert_eq!(
-            contradictions(seed, |core| core.offered().unwrap(), false),
+            contradictions(seed, |core| core.peer_access().offered().unwrap(), false),
             0,
             "seed {seed}"
         );

@@ -34,8 +34,8 @@ struct Pair {
 impl Pair {
     fn new(source: MemoryCore, copy: MemoryCore) -> Self {
         let sides = [source, copy].map(|core| {
-            let mut replicator = Replicator::new(&core, ReplicatorSettings::default()).unwrap();
-            replicator.open(PeerId(1), true, &core).unwrap();
+            let mut replicator = Replicator::new(&core.peer_access(), ReplicatorSettings::default()).unwrap();
+            replicator.open(PeerId(1), true, &core.peer_access()).unwrap();
             (core, replicator)
         });
         Self { sides }
@@ -47,10 +47,10 @@ impl Pair {
             let mut silent = true;
             for from in [0, 1] {
                 let (core, replicator) = &mut self.sides[from];
-                let demand = core.demand().unwrap();
-                replicator.set_demand(&demand, core, now).unwrap();
+                let demand = core.peer_access().demand().unwrap();
+                replicator.set_demand(&demand, &core.peer_access(), now).unwrap();
                 let mut said = Vec::new();
-                while let Some(message) = replicator.pull(PeerId(1), core, now).unwrap() {
+                while let Some(message) = replicator.pull(PeerId(1), &core.peer_access(), now).unwrap() {
                     said.push(message);
                 }
                 silent &= said.is_empty();
@@ -58,7 +58,9 @@ impl Pair {
                 for message in said {
                     let bytes = message.encode().unwrap();
                     let read = Message::decode(message.kind(), &bytes).unwrap().unwrap();
-                    replicator.receive(PeerId(1), read, core, now).unwrap();
+                    replicator
+                        .receive(PeerId(1), read, &mut core.peer_access(), now)
+                        .unwrap();
                 }
             }
             if silent {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Env as _, Spawn as _};
-use autobee::store::{Key, Seglog, Seq, StoreBatch, StoreEngine as _, StoreError, StoreHandle, Task};
+use autobee::store::{Key, OwnerTask, Seglog, Seq, StoreBatch, StoreEngine as _, StoreError, StoreHandle};
 use autobee_sim::disk::{DiskCrash, DiskFaults, Seeded, SimDisk};
 
 fn put(byte: u8) -> StoreBatch {
@@ -27,20 +27,20 @@ fn commits_go_on_while_a_sync_runs_and_the_next_one_serves_them() {
     handle.request_sync();
     assert!(owner.has_work());
     let syncs = disk.stats().syncs;
-    let Task::Sync(job) = owner.begin() else {
+    let OwnerTask::Sync(job) = owner.begin() else {
         panic!("there is something to sync");
     };
     let third = handle.commit(&put(3)).unwrap();
     handle.request_sync();
     owner.end(job.run());
     assert_eq!(handle.durable(), second);
-    let Task::Sync(job) = owner.begin() else {
+    let OwnerTask::Sync(job) = owner.begin() else {
         panic!("the third commit is not durable");
     };
     owner.end(job.run());
     assert_eq!(handle.durable(), third);
     assert_eq!(disk.stats().syncs - syncs, 2);
-    assert!(matches!(owner.begin(), Task::Nothing));
+    assert!(matches!(owner.begin(), OwnerTask::Nothing));
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub struct LocalTree(Arc<LocalTreeInner>);
 struct LocalTreeInner {
     bee: Bee,
     core: CoreKey,
-    own: Mutex<Own>,
+    own: Mutex<OwnBlocks>,
     /// Where all other blocks come from.
     blocks: Arc<dyn Blocks + Send + Sync>,
     /// New blocks go to a store.
@@ -50,7 +50,7 @@ impl LocalTreeInner {
 
 /// The local core, as far as it is in memory: what some version needs, or what is to be stored.
 #[derive(Default)]
-struct Own {
+struct OwnBlocks {
     blocks: BTreeMap<u64, Bytes>,
     length: u64,
     /// Some version stands on a core of others, so that blocks may list cores.
@@ -141,9 +141,9 @@ impl LocalTree {
         blocks: Arc<dyn Blocks + Send + Sync>,
         is_stored: bool,
     ) -> Result<Self, BeeError> {
-        let own = Own {
+        let own = OwnBlocks {
             length: end.length.0,
-            ..Own::default()
+            ..OwnBlocks::default()
         };
         Ok(Self(Arc::new(LocalTreeInner {
             bee: Bee::new(settings)?,
@@ -246,7 +246,7 @@ impl LocalTree {
         }
     }
 
-    fn own(&self) -> MutexGuard<'_, Own> {
+    fn own(&self) -> MutexGuard<'_, OwnBlocks> {
         self.0.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

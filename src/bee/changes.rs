@@ -18,7 +18,7 @@ use super::source::Blocks;
 
 /// A version and the one that it was built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub struct TreeVersion {
     /// The version.
     pub head: Link,
     /// What it was built on. None where a history begins.
@@ -91,7 +91,7 @@ impl History {
     /// # Errors
     ///
     /// When a block is missing or corrupt. The same version is tried again by the next call.
-    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<Version>, BeeError> {
+    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<TreeVersion>, BeeError> {
         let version = self.peek(blocks)?;
         if let Some(version) = version {
             self.pass(version);
@@ -99,7 +99,7 @@ impl History {
         Ok(version)
     }
 
-    fn peek(&self, blocks: &dyn Blocks) -> Result<Option<Version>, BeeError> {
+    fn peek(&self, blocks: &dyn Blocks) -> Result<Option<TreeVersion>, BeeError> {
         let Some((head, last)) = self.at.and_then(|head| Some((head, head.length.last()?))) else {
             return Ok(None);
         };
@@ -110,7 +110,7 @@ impl History {
         let core = self.bee.core_id(&head.key);
         let block = reader.block(core, last.0)?;
         let Some(previous) = block.previous else {
-            return Ok(Some(Version { head, tail: None }));
+            return Ok(Some(TreeVersion { head, tail: None }));
         };
         let below = reader.resolve(core, last.0, previous.core)?;
         let lowest = if below == core {
@@ -125,13 +125,13 @@ impl History {
             key: self.bee.core_key(below),
             length: Index(previous.seq).end(),
         };
-        Ok(Some(Version {
+        Ok(Some(TreeVersion {
             head,
             tail: Some(tail),
         }))
     }
 
-    fn pass(&mut self, version: Version) {
+    fn pass(&mut self, version: TreeVersion) {
         if let Some(last) = version.head.length.last() {
             self.lowest.insert(self.bee.core_id(&version.head.key), last.0);
         }

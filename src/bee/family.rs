@@ -18,7 +18,7 @@ use crate::wire::{Index, Link};
 use super::block::{Block, KeyRecord};
 use super::cache::{Cache, Cached, Charge, UsedMark};
 use super::error::{BeeError, BlockFault};
-use super::node::{self, Edit, KeyAt, KeySlot, KidAt, KidSlot, LIST_LENGTH_MAX, Node, Target, Text};
+use super::node::{self, BeeNode, Edit, KeyAt, KeySlot, KidAt, KidSlot, LIST_LENGTH_MAX, Target, Text};
 use super::numbers::Numbers;
 use super::place::{CoreId, ElementPlace, NamedCores};
 use super::pointer::{BlockEdit, EditKind, Pointer};
@@ -56,7 +56,7 @@ struct FamilyInner {
     cores: Mutex<NamedCores>,
     blocks: Mutex<Cache<(CoreId, u64), CachedBlock>>,
     block_gauge: Arc<AtomicUsize>,
-    nodes: Mutex<Cache<ElementPlace, Node>>,
+    nodes: Mutex<Cache<ElementPlace, BeeNode>>,
     node_gauge: Arc<AtomicUsize>,
     numbers: Mutex<BTreeMap<CoreId, Arc<Numbers>>>,
     planted: OnceLock<Planted>,
@@ -149,7 +149,7 @@ impl Bee {
 
     /// The node at `place`, to be worked on. When only the cache holds it too, it is taken from there as it is:
     /// whoever needs the old version again builds it from its blocks.
-    pub(super) fn own(&self, place: ElementPlace, node: Arc<Node>) -> Node {
+    pub(super) fn own(&self, place: ElementPlace, node: Arc<BeeNode>) -> BeeNode {
         if Arc::strong_count(&node) <= 2 {
             lock(&self.shared.nodes).remove(&place);
         }
@@ -159,7 +159,7 @@ impl Bee {
     }
 
     /// Puts a node in the cache.
-    pub(super) fn keep(&self, place: ElementPlace, mut node: Node) -> Arc<Node> {
+    pub(super) fn keep(&self, place: ElementPlace, mut node: BeeNode) -> Arc<BeeNode> {
         node.charge_to(Some(&self.shared.node_gauge));
         let node = Arc::new(node);
         lock(&self.shared.nodes).insert(place, Arc::clone(&node));
@@ -257,7 +257,7 @@ impl FamilyReader<'_> {
     // Keys and values.
 
     /// The bytes of a key of `node`.
-    pub(super) fn text<'n>(&self, node: &'n Node, slot: &'n KeySlot) -> Result<&'n Bytes, BeeError> {
+    pub(super) fn text<'n>(&self, node: &'n BeeNode, slot: &'n KeySlot) -> Result<&'n Bytes, BeeError> {
         match slot.text() {
             Some(text) => Ok(text.bytes()),
             None => self.fetch_text(node, slot).map(Text::bytes),
@@ -265,7 +265,7 @@ impl FamilyReader<'_> {
     }
 
     #[cold]
-    fn fetch_text<'n>(&self, node: &'n Node, slot: &'n KeySlot) -> Result<&'n Text, BeeError> {
+    fn fetch_text<'n>(&self, node: &'n BeeNode, slot: &'n KeySlot) -> Result<&'n Text, BeeError> {
         let KeyAt::Stored(place) = slot.at else {
             // Not reached: a fresh key record is made with its bytes.
             return Ok(node.remember(slot, Bytes::new()));
@@ -316,7 +316,7 @@ impl FamilyReader<'_> {
     }
 
     /// Binary search as every implementation does it: the first key that is equal is not necessarily the leftmost.
-    pub(super) fn search(&self, node: &Node, key: &[u8]) -> Result<Result<usize, usize>, BeeError> {
+    pub(super) fn search(&self, node: &BeeNode, key: &[u8]) -> Result<Result<usize, usize>, BeeError> {
         let head = node::head(key);
         let mut low = 0;
         let mut high = node.keys.len();
@@ -383,7 +383,7 @@ impl FamilyReader<'_> {
     }
 
     /// The keys that the next steps of a binary search may look at.
-    fn want_halves(&self, error: &BeeError, node: &Node, low: usize, high: usize) {
+    fn want_halves(&self, error: &BeeError, node: &BeeNode, low: usize, high: usize) {
         let eighth = |part: usize| low + (high - low) * part / 8;
         let slots = (1..8).filter_map(|part| node.keys.get(eighth(part)));
         self.want(error, slots.filter_map(KeySlot::wanted));
@@ -391,7 +391,7 @@ impl FamilyReader<'_> {
 
     // Nodes.
 
-    pub(super) fn node(&self, place: ElementPlace) -> Result<Arc<Node>, BeeError> {
+    pub(super) fn node(&self, place: ElementPlace) -> Result<Arc<BeeNode>, BeeError> {
         if let Some(node) = lock(&self.bee.shared.nodes).get(&place) {
             return Ok(node);
         }
@@ -399,7 +399,7 @@ impl FamilyReader<'_> {
     }
 
     /// The child of a node that came from a block.
-    pub(super) fn kid(&self, slot: &KidSlot, place: ElementPlace) -> Result<Arc<Node>, BeeError> {
+    pub(super) fn kid(&self, slot: &KidSlot, place: ElementPlace) -> Result<Arc<BeeNode>, BeeError> {
         if let Some(node) = slot.linked() {
             return Ok(node);
         }
@@ -408,7 +408,7 @@ impl FamilyReader<'_> {
         Ok(node)
     }
 
-    fn build(&self, place: ElementPlace) -> Result<Node, BeeError> {
+    fn build(&self, place: ElementPlace) -> Result<BeeNode, BeeError> {
         let block = self.block(place.core, place.seq)?;
         let logs = element(block.tree.as_deref(), place.offset)
             .ok_or_else(|| self.corrupt_at(place, dangling("node", place.offset)))?;
@@ -421,7 +421,7 @@ impl FamilyReader<'_> {
             };
             return Err(self.corrupt_at(place, what));
         }
-        let mut node = Node::empty(block.degree);
+        let mut node = BeeNode::empty(block.degree);
         node.keys = keys.into_iter().map(KeySlot::stored).collect();
         node.kids = kids
             .into_iter()
@@ -439,7 +439,7 @@ impl FamilyReader<'_> {
         block: &CachedBlock,
         log: &[BlockEdit],
     ) -> Result<(Vec<ElementPlace>, Vec<Edit>), BeeError> {
-        let mut replay = Replay {
+        let mut replay = LogReplay {
             list: Vec::new(),
             steps: 0,
         };
@@ -476,7 +476,7 @@ impl FamilyReader<'_> {
         &self,
         node: ElementPlace,
         cohort: ElementPlace,
-        replay: &mut Replay,
+        replay: &mut LogReplay,
     ) -> Result<(), BeeError> {
         let block = self.block(cohort.core, cohort.seq)?;
         let edits = element(block.cohorts.as_deref(), cohort.offset)
@@ -496,12 +496,12 @@ impl FamilyReader<'_> {
 }
 
 /// A list that is being rebuilt from its log.
-struct Replay {
+struct LogReplay {
     list: Vec<Option<ElementPlace>>,
     steps: usize,
 }
 
-impl Replay {
+impl LogReplay {
     fn step(&mut self, edit: &BlockEdit, element: Option<ElementPlace>) -> Result<(), BlockFault> {
         let list = &mut self.list;
         let index = usize::from(edit.index);

@@ -36,7 +36,7 @@ mod watch;
 
 pub use batch::{BatchOptions, Pair, TreeBatch, WrittenBatch};
 pub use block::{Block, BlockKind, CoreRecord, DEGREE_DEFAULT, KeyRecord, NodeLogs, Previous};
-pub use changes::{ChangedKey, History, TreeChange, TreeChanges, Version};
+pub use changes::{ChangedKey, History, TreeChange, TreeChanges, TreeVersion};
 pub use diff::{Diff, Difference, Sameness};
 pub use error::{BeeError, BlockFault};
 pub use family::{Bee, CacheUse};

@@ -17,7 +17,7 @@ pub(super) const LIST_LENGTH_MAX: usize = 1024;
 
 /// Keys, children, and how both came about.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct BeeNode {
     /// Half of the most children that it may have.
     pub(super) degree: u64,
     pub(super) keys: Vec<KeySlot>,
@@ -57,7 +57,7 @@ pub(super) enum KeyAt {
 pub(super) struct KidSlot {
     pub(super) at: KidAt,
     /// The node, as long as the cache keeps it.
-    link: Mutex<Weak<Node>>,
+    link: Mutex<Weak<BeeNode>>,
 }
 
 /// Where a child is.
@@ -91,7 +91,7 @@ pub(super) enum Target {
     Working(u32),
 }
 
-impl Node {
+impl BeeNode {
     /// A node without elements.
     pub(super) fn empty(degree: u64) -> Self {
         Self {
@@ -205,7 +205,7 @@ impl Node {
     }
 }
 
-impl Cached for Node {
+impl Cached for BeeNode {
     fn mark(&self) -> &UsedMark {
         &self.mark
     }
@@ -290,7 +290,7 @@ impl KidSlot {
     }
 
     /// The child, when the cache still has it.
-    pub(super) fn linked(&self) -> Option<Arc<Node>> {
+    pub(super) fn linked(&self) -> Option<Arc<BeeNode>> {
         let node = self
             .link
             .lock()
@@ -300,7 +300,7 @@ impl KidSlot {
         Some(node)
     }
 
-    pub(super) fn link(&self, node: &Arc<Node>) {
+    pub(super) fn link(&self, node: &Arc<BeeNode>) {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(node);
     }
 }

@@ -13,7 +13,7 @@ use super::changes::{History, TreeChanges};
 use super::diff::{Diff, Sameness};
 use super::error::{BeeError, BlockFault};
 use super::family::{Bee, DEPTH_MAX, FamilyReader};
-use super::node::{KeyAt, KidAt, Node};
+use super::node::{BeeNode, KeyAt, KidAt};
 use super::place::ElementPlace;
 use super::range::Range;
 use super::source::Blocks;
@@ -68,7 +68,7 @@ pub struct Tree {
     /// What "the newest" means, and where new nodes say they come from. Not always the core of the root.
     selected: CoreKey,
     root: Option<ElementPlace>,
-    node: OnceLock<Arc<Node>>,
+    node: OnceLock<Arc<BeeNode>>,
 }
 
 impl Tree {
@@ -202,8 +202,8 @@ impl Tree {
     pub fn get(&self, blocks: &dyn Blocks, key: &[u8]) -> Result<Option<TreeEntry>, BeeError> {
         let reader = self.reader(blocks);
         let Some(mut at) = self.root else { return Ok(None) };
-        let mut below: Arc<Node>;
-        let mut node: &Node = self.root_node(&reader, at)?;
+        let mut below: Arc<BeeNode>;
+        let mut node: &BeeNode = self.root_node(&reader, at)?;
         for _ in 0..DEPTH_MAX {
             let slot = match reader.search(node, key)? {
                 Ok(position) => match node.keys[position].at {
@@ -310,7 +310,7 @@ impl Tree {
     }
 
     /// The root node, when it was read before.
-    pub(super) fn root_cached(&self) -> Option<&Arc<Node>> {
+    pub(super) fn root_cached(&self) -> Option<&Arc<BeeNode>> {
         self.node.get()
     }
 
@@ -321,7 +321,7 @@ impl Tree {
         }
     }
 
-    fn root_node(&self, reader: &FamilyReader<'_>, place: ElementPlace) -> Result<&Arc<Node>, BeeError> {
+    fn root_node(&self, reader: &FamilyReader<'_>, place: ElementPlace) -> Result<&Arc<BeeNode>, BeeError> {
         if let Some(node) = self.node.get() {
             return Ok(node);
         }

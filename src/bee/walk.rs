@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::error::{BeeError, BlockFault};
 use super::family::{DEPTH_MAX, FamilyReader};
-use super::node::{KeyAt, KeySlot, KidAt, KidSlot, Node};
+use super::node::{BeeNode, KeyAt, KeySlot, KidAt, KidSlot};
 use super::place::ElementPlace;
 use super::range::Range;
 use crate::env::Slip;
@@ -30,7 +30,7 @@ pub(super) struct Walk {
 /// A node on the path. `position` counts the keys on the left of the position in it.
 #[derive(Debug, Clone)]
 struct PathNode {
-    node: Arc<Node>,
+    node: Arc<BeeNode>,
     place: ElementPlace,
     position: usize,
     /// The child at `position` is still to come.
@@ -205,7 +205,7 @@ impl Walk {
     }
 
     /// Where in a node the walk begins, and whether the child there can hold anything of the range.
-    fn start(&self, reader: &FamilyReader<'_>, node: &Node) -> Result<(usize, bool), BeeError> {
+    fn start(&self, reader: &FamilyReader<'_>, node: &BeeNode) -> Result<(usize, bool), BeeError> {
         let reverse = self.range.is_reverse();
         // After the first key, everything below is inside of the near bound.
         let Some(edge) = self.range.near().filter(|_| self.last.is_none()) else {

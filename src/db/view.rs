@@ -135,7 +135,7 @@ impl View {
     #[must_use]
     pub fn stream(&self, range: Range) -> ViewEntries {
         ViewEntries {
-            steps: Steps::new(Page {
+            steps: Steps::new(EntryPage {
                 view: self.clone(),
                 left: range.limit_count(),
                 range,
@@ -198,7 +198,7 @@ impl View {
 /// Entries of a view in the order of a range, see [`View::stream`]. As a [`Stream`] it ends behind the last entry.
 #[derive(Debug)]
 pub struct ViewEntries {
-    steps: Steps<Page, Result<Option<(Bytes, Bytes)>, Error>>,
+    steps: Steps<EntryPage, Result<Option<(Bytes, Bytes)>, Error>>,
 }
 
 /// Entries that are read at a time.
@@ -206,7 +206,7 @@ const PAGE: u64 = 256;
 
 /// A part of the entries, and what comes behind it.
 #[derive(Debug)]
-struct Page {
+struct EntryPage {
     view: View,
     /// What is not read yet.
     range: Range,
@@ -223,7 +223,7 @@ impl ViewEntries {
     ///
     /// As [`View::get`], and the next call tries again.
     pub async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
-        self.steps.step(Page::step).await
+        self.steps.step(EntryPage::step).await
     }
 }
 
@@ -231,12 +231,12 @@ impl Stream for ViewEntries {
     type Item = Result<(Bytes, Bytes), Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.get_mut().steps.poll_step(context, Page::step);
+        let polled = self.get_mut().steps.poll_step(context, EntryPage::step);
         polled.map(Result::transpose)
     }
 }
 
-impl Page {
+impl EntryPage {
     async fn step(mut self) -> (Self, Result<Option<(Bytes, Bytes)>, Error>) {
         let next = self.next().await;
         (self, next)

@@ -25,7 +25,7 @@ use super::dag::Dag;
 use super::linearizer::{Linearizer, Start};
 use super::outcome::Stamped;
 use super::reader::WriterReader;
-use super::replay::{ReplayState, Run};
+use super::replay::{ApplyRun, ReplayState};
 use super::system::System;
 use super::trees::Trees;
 use super::{Engine, EngineOptions};
@@ -361,7 +361,7 @@ impl<V: Verify> Engine<V> {
         }
         self.past.hold.clear();
         let window = self.window();
-        let run = Run {
+        let run = ApplyRun {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,
@@ -482,8 +482,8 @@ impl<V: Verify> Engine<V> {
         self.anchored = self.dag.base_lengths().collect();
     }
 
-    fn run(&self, budget: usize) -> Run<'_> {
-        Run {
+    fn run(&self, budget: usize) -> ApplyRun<'_> {
+        ApplyRun {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,

@@ -65,7 +65,7 @@ use local::Round;
 use outcome::Outcomes;
 use reader::WriterReader;
 use recorded::Recorded;
-use replay::{Pause, ReplayState, Run};
+use replay::{ApplyRun, Pause, ReplayState};
 use system::System;
 
 /// Entries that the order is moved over in a portion, for each call of apply that it may have.
@@ -345,7 +345,7 @@ impl<V: Verify> Engine<V> {
         self.begin_round();
         self.feed_own();
         let wake_at = self.collect(now);
-        let mut run = Run {
+        let mut run = ApplyRun {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,
@@ -360,7 +360,7 @@ impl<V: Verify> Engine<V> {
             planted: self.planted,
         };
         let updated = self.order.update(&self.dag, &mut run);
-        let Run { pause, refused, .. } = run;
+        let ApplyRun { pause, refused, .. } = run;
         self.note_refused(refused);
         match (updated, pause) {
             (Ok(update), _) => {

@@ -22,7 +22,7 @@ use crate::wire::{Decode as _, Length, Link};
 /// Versions of the system tree, by the one that each stands on.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
-    versions: BTreeMap<Link, Version>,
+    versions: BTreeMap<Link, RecordedVersion>,
     /// Whom they have records of.
     writers: BTreeSet<CoreKey>,
     /// How many were taken up.
@@ -31,7 +31,7 @@ pub(super) struct Recorded {
 }
 
 #[derive(Debug)]
-struct Version {
+struct RecordedVersion {
     head: Link,
     info: InfoRecord,
     view: TreeSnapshot,
@@ -86,7 +86,7 @@ impl Recorded {
                     _ => {}
                 }
             }
-            let version = Version {
+            let version = RecordedVersion {
                 head: change.head,
                 view: Trees::view_of(view, &info, change.head)?,
                 info,
@@ -94,7 +94,9 @@ impl Recorded {
             };
             versions.insert(at, version);
         }
-        let records = versions.values().flat_map(|version: &Version| &version.records);
+        let records = versions
+            .values()
+            .flat_map(|version: &RecordedVersion| &version.records);
         self.writers.extend(records.map(|(key, _)| *key));
         self.versions.extend(versions);
         Ok(())

@@ -93,7 +93,7 @@ pub(super) enum Pause {
 }
 
 /// What applying needs, for one run of the linearizer.
-pub(super) struct Run<'a> {
+pub(super) struct ApplyRun<'a> {
     pub(super) apply: &'a ApplyFn,
     pub(super) name: &'a str,
     pub(super) rules: Rules,
@@ -112,7 +112,7 @@ pub(super) struct Run<'a> {
     pub(super) planted: Planted,
 }
 
-impl Replay for Run<'_> {
+impl Replay for ApplyRun<'_> {
     type State = ReplayState;
 
     fn standing(&self, state: &ReplayState, writer: &CoreKey) -> Option<WriterStanding> {
@@ -207,7 +207,7 @@ impl Replay for Run<'_> {
     }
 }
 
-impl Run<'_> {
+impl ApplyRun<'_> {
     /// The state behind a batch that was applied before, if the system tree has it.
     fn reuse_recorded(&self, before: &ReplayState, step: &PlacedBatch<'_>) -> Option<ReplayState> {
         let bare = || self.begin(before, step).finish().system;
@@ -337,7 +337,7 @@ pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> &str {
 /// The engine, as apply sees it while one batch is applied.
 struct Hosted<'a, 'b> {
     flush: &'a mut Flush,
-    run: &'a Run<'b>,
+    run: &'a ApplyRun<'b>,
     batch: (CoreKey, Length, Length),
     interrupt: Option<String>,
     acknowledged: bool,

@@ -46,7 +46,7 @@ pub struct LengthAndSize {
 
 /// What others hear of after the commit.
 #[derive(Debug)]
-enum Effect {
+enum CommitEffect {
     Signed,
     Received,
     Happened(CoreEvent),
@@ -61,7 +61,7 @@ pub(super) struct StoreChange<'a, C> {
     wall_ms: u64,
     saved: BTreeMap<CorePointer, Option<Saved>>,
     saved_store: (u64, u64),
-    effects: Vec<(CorePointer, Effect)>,
+    effects: Vec<(CorePointer, CommitEffect)>,
     /// Cores that were looked up, and may have been loaded for it.
     found: BTreeSet<CorePointer>,
 }
@@ -282,7 +282,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         let signature = sign(self.crypto, core, &core.main.head.tree, authority)?;
         core.main.head.signature = signature;
         core.main.write_head(&mut self.batch)?;
-        self.effects.push((pointer, Effect::Signed));
+        self.effects.push((pointer, CommitEffect::Signed));
         Ok(())
     }
 
@@ -474,7 +474,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         }
         if let Some(length) = length {
             if !self.cores.planted.has(Slip::ReceivedUnoffered) {
-                self.effects.push((pointer, Effect::Received));
+                self.effects.push((pointer, CommitEffect::Received));
             }
             self.happened(pointer, CoreEvent::Append { length });
             self.note_group(pointer)?;
@@ -511,7 +511,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         }
         core.main.rewind(rewound, &view, &mut batch)?;
         self.batch.append(batch);
-        self.effects.push((pointer, Effect::Received));
+        self.effects.push((pointer, CommitEffect::Received));
         self.happened(pointer, event);
         self.note_group(pointer)?;
         Ok(true)
@@ -579,9 +579,9 @@ impl<'a, C: Sign> StoreChange<'a, C> {
                 continue;
             };
             match effect {
-                Effect::Signed => core.offer.signed_here(core.main.head.clone(), seq),
-                Effect::Received => core.offer.received(core.main.head.clone()),
-                Effect::Happened(event) => {
+                CommitEffect::Signed => core.offer.signed_here(core.main.head.clone(), seq),
+                CommitEffect::Received => core.offer.received(core.main.head.clone()),
+                CommitEffect::Happened(event) => {
                     if let CoreEvent::Truncate { ancestors, .. } = event {
                         for length in core.compatible.values_mut() {
                             *length = ancestors.min(*length);
@@ -669,7 +669,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
     ) -> Result<(), CoreError> {
         if *place == LineSelector::Main {
             if !self.cores.get(pointer)?.is_unsigned() {
-                self.effects.push((pointer, Effect::Signed));
+                self.effects.push((pointer, CommitEffect::Signed));
             }
             self.happened(pointer, event);
             self.note_group(pointer)?;
@@ -678,7 +678,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
     }
 
     fn happened(&mut self, pointer: CorePointer, event: CoreEvent) {
-        self.effects.push((pointer, Effect::Happened(event)));
+        self.effects.push((pointer, CommitEffect::Happened(event)));
     }
 
     /// Whoever follows the group of the core finds it in front.

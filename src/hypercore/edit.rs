@@ -26,7 +26,7 @@ pub struct NamedOptions {
 
 /// How to append.
 #[derive(Debug, Clone, Default)]
-pub struct AppendOptions {
+pub struct CoreAppendOptions {
     /// Sign with this key pair.
     pub key_pair: Option<KeyPair>,
     /// Do not sign, but use this signature. It must hold.
@@ -43,7 +43,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session may not write, a block is too large, or the store fails.
     pub async fn append(&self, blocks: Vec<Bytes>) -> Result<LengthAndSize, CoreError> {
-        let (appended, seq) = self.append_visible(blocks, AppendOptions::default())?;
+        let (appended, seq) = self.append_visible(blocks, CoreAppendOptions::default())?;
         self.shared.wait_durable(self.pointer(), seq).await?;
         Ok(appended)
     }
@@ -56,9 +56,9 @@ impl<E: Env> Core<E> {
     pub fn append_visible(
         &self,
         blocks: Vec<Bytes>,
-        options: AppendOptions,
+        options: CoreAppendOptions,
     ) -> Result<(LengthAndSize, Seq), CoreError> {
-        let AppendOptions {
+        let CoreAppendOptions {
             key_pair,
             signature,
             length_max,

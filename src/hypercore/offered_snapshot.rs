@@ -1,4 +1,4 @@
-//! A core at one moment, for many questions in a row.
+//! A core as peers may see it at one moment, for many questions in a row.
 //!
 //! A peer that downloads asks for hundreds of blocks at a time, and a peer that asks wants to know of hundreds of blocks
 //! how far it has to climb. What each of these questions needs of the core is fetched once for all of them.
@@ -11,16 +11,16 @@ use super::flat_tree;
 use super::line::{Line, LineNodes};
 use super::manifest::Manifest;
 use super::merkle::{Node, Nodes, ReadError};
-use super::offered_state::OfferedState;
+use super::offered_state::LogState;
+use super::peer_access::PeerAccess;
 use super::proof::{Head, Proof, ProofSource, Request};
-use super::session::Core;
 use crate::env::Env;
 use crate::store::{Key, Snapshot};
 
-/// A core at one moment. To be dropped soon: it holds on to what the store would let go of.
+/// A core as peers may see it at one moment. To be dropped soon: it holds on to what the store would let go of.
 pub struct OfferedSnapshot<'a, E: Env> {
-    core: &'a Core<E>,
-    offered: OfferedState,
+    core: PeerAccess<'a, E>,
+    offered: LogState,
     head: Head,
     prologue_length: u64,
     manifest: Option<Manifest>,
@@ -32,21 +32,21 @@ pub struct OfferedSnapshot<'a, E: Env> {
     climbed: Cell<Option<(u64, u64)>>,
 }
 
-impl<E: Env> Core<E> {
-    /// The core as it is now.
+impl<'a, E: Env> PeerAccess<'a, E> {
+    /// The core as peers may see it now.
     ///
     /// # Errors
     /// When the session is closed, or the store fails.
-    pub fn offered_snapshot(&self) -> Result<OfferedSnapshot<'_, E>, CoreError> {
+    pub fn offered_snapshot(self) -> Result<OfferedSnapshot<'a, E>, CoreError> {
         self.offer(|core, head| {
             Ok(OfferedSnapshot {
                 core: self,
-                offered: OfferedState::of(core, head),
+                offered: LogState::of(core, head),
                 head: head.clone(),
                 prologue_length: core.prologue_length(),
                 manifest: core.manifest().filter(|_| !core.is_compat()).cloned(),
                 line: core.main.shadow(),
-                snapshot: self.shared.store.snapshot()?,
+                snapshot: self.core().shared.store.snapshot()?,
                 proven: RefCell::default(),
                 climbed: Cell::new(None),
             })
@@ -54,16 +54,16 @@ impl<E: Env> Core<E> {
     }
 }
 
-impl<E: Env> OfferedSnapshot<'_, E> {
-    /// The session that it is of.
+impl<'a, E: Env> OfferedSnapshot<'a, E> {
+    /// The core that it is of, as it is now.
     #[must_use]
-    pub const fn core(&self) -> &Core<E> {
+    pub const fn access(&self) -> PeerAccess<'a, E> {
         self.core
     }
 
     /// Where the core stood.
     #[must_use]
-    pub const fn offered(&self) -> OfferedState {
+    pub const fn offered(&self) -> LogState {
         self.offered
     }
 
@@ -96,7 +96,7 @@ impl<E: Env> OfferedSnapshot<'_, E> {
                 Ok(None) => return Ok(None),
                 Err(error) => {
                     let error = error.into();
-                    if !self.core.drop_rotten(block.index, &error) {
+                    if !self.core.core().drop_rotten(block.index, &error) {
                         return Err(error);
                     }
                     return Ok(None);

@@ -1,4 +1,4 @@
-//! Small questions that replication asks about what is offered, often and for every message.
+//! The state of a core as peers may see it, and small questions that replication asks about it for every message.
 
 use std::ops::Range;
 
@@ -7,13 +7,13 @@ use super::error::CoreError;
 use super::flat_tree;
 use super::manifest::Manifest;
 use super::merkle::Seek;
+use super::peer_access::PeerAccess;
 use super::proof::Head;
-use super::session::Core;
 use crate::env::Env;
 
 /// Where a core stands, as peers may see it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OfferedState {
+pub struct LogState {
     /// How often it was truncated.
     pub fork: u64,
     /// Its length in blocks: for an own core the durable one.
@@ -30,7 +30,7 @@ pub struct OfferedState {
     pub is_rewriting: bool,
 }
 
-impl OfferedState {
+impl LogState {
     pub(super) fn of(core: &OpenCore, head: &Head) -> Self {
         Self {
             fork: head.tree.fork(),
@@ -44,13 +44,13 @@ impl OfferedState {
     }
 }
 
-impl<E: Env> Core<E> {
+impl<E: Env> PeerAccess<'_, E> {
     /// Where the core stands, as peers may see it.
     ///
     /// # Errors
     /// When the session is closed.
-    pub fn offered_state(&self) -> Result<OfferedState, CoreError> {
-        self.offer(|core, head| Ok(OfferedState::of(core, head)))
+    pub fn offered_state(&self) -> Result<LogState, CoreError> {
+        self.offer(|core, head| Ok(LogState::of(core, head)))
     }
 
     /// The manifest, if peers cannot make it from the key.
@@ -58,7 +58,8 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session is closed.
     pub fn offered_manifest(&self) -> Result<Option<Manifest>, CoreError> {
-        self.look(|core, _| Ok(core.manifest().filter(|_| !core.is_compat()).cloned()))
+        self.core()
+            .look(|core, _| Ok(core.manifest().filter(|_| !core.is_compat()).cloned()))
     }
 
     /// Whether a block is stored and offered.

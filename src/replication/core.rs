@@ -9,26 +9,9 @@ use crate::hypercore::log::Log;
 use crate::hypercore::manifest::Manifest;
 use crate::hypercore::merkle::{MerkleTree, Seek};
 use crate::hypercore::proof::{Proof, ProofError, Reorg, Request, RequestError};
-use crate::hypercore::{self, CoreError, OfferedSnapshot, OfferedState};
+use crate::hypercore::{CoreError, OfferedSnapshot, PeerAccess};
 
-/// Where a core stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LogState {
-    /// How often it was truncated.
-    pub fork: u64,
-    /// Its length in blocks.
-    pub length: u64,
-    /// All its bytes.
-    pub byte_length: u64,
-    /// Number of leading blocks that are here.
-    pub contiguous: u64,
-    /// The manifest is known here.
-    pub knows_manifest: bool,
-    /// The manifest is known, and one that peers cannot make from the key.
-    pub offers_manifest: bool,
-    /// It was cut, and what peers are shown is still what was before: nothing of that can be proven any more.
-    pub is_rewriting: bool,
-}
+pub use crate::hypercore::LogState;
 
 /// What a core makes of a request.
 #[derive(Debug)]
@@ -308,9 +291,9 @@ impl<V: Verify> ReplicatedLog for MemoryCore<V> {
     }
 }
 
-impl<E: Env> OfferedLog for hypercore::Core<E> {
+impl<E: Env> OfferedLog for PeerAccess<'_, E> {
     fn state(&self) -> Result<LogState, CoreError> {
-        self.offered_state().map(LogState::from)
+        self.offered_state()
     }
 
     fn offered_manifest(&self) -> Result<Option<Manifest>, CoreError> {
@@ -355,27 +338,27 @@ impl<E: Env> OfferedLog for hypercore::Core<E> {
 /// One moment, but for what is said of single blocks: those are here now.
 impl<E: Env> OfferedLog for OfferedSnapshot<'_, E> {
     fn state(&self) -> Result<LogState, CoreError> {
-        Ok(self.offered().into())
+        Ok(self.offered())
     }
 
     fn offered_manifest(&self) -> Result<Option<Manifest>, CoreError> {
-        self.core().offered_manifest()
+        self.access().offered_manifest()
     }
 
     fn has(&self, index: u64) -> Result<bool, CoreError> {
-        self.core().has_offered(index)
+        self.access().has_offered(index)
     }
 
     fn first_missing(&self, range: Range<u64>) -> Result<u64, CoreError> {
-        self.core().first_missing(range)
+        self.access().first_missing(range)
     }
 
     fn words(&self, range: Range<u64>) -> Result<Vec<u32>, CoreError> {
-        self.core().offered_words(range)
+        self.access().offered_words(range)
     }
 
     fn has_roots(&self, length: u64) -> Result<bool, CoreError> {
-        self.core().has_roots(length)
+        self.access().has_roots(length)
     }
 
     fn missing_nodes(&self, node: u64) -> Result<u64, CoreError> {
@@ -387,7 +370,7 @@ impl<E: Env> OfferedLog for OfferedSnapshot<'_, E> {
     }
 
     fn seek(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError> {
-        self.core().seek_stored(bytes, padding)
+        self.access().seek_stored(bytes, padding)
     }
 
     fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Answer, CoreError> {
@@ -395,21 +378,7 @@ impl<E: Env> OfferedLog for OfferedSnapshot<'_, E> {
     }
 }
 
-impl From<OfferedState> for LogState {
-    fn from(offered: OfferedState) -> Self {
-        Self {
-            fork: offered.fork,
-            length: offered.length,
-            byte_length: offered.byte_length,
-            contiguous: offered.contiguous,
-            knows_manifest: offered.knows_manifest,
-            offers_manifest: offered.offers_manifest,
-            is_rewriting: offered.is_rewriting,
-        }
-    }
-}
-
-impl<E: Env> ReplicatedLog for hypercore::Core<E> {
+impl<E: Env> ReplicatedLog for PeerAccess<'_, E> {
     fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<ProofOutcome<()>>, CoreError> {
         let received = match proofs {
             [] => Vec::new(),
@@ -423,7 +392,7 @@ impl<E: Env> ReplicatedLog for hypercore::Core<E> {
     }
 
     fn check_conflict(&mut self, proof: &Proof) -> Result<ProofOutcome<bool>, CoreError> {
-        outcome(hypercore::Core::check_conflict(self, proof).map(Some))
+        outcome(PeerAccess::check_conflict(self, proof).map(Some))
     }
 
     fn start_move(&mut self, proof: &Proof) -> Result<ProofOutcome<Reorg>, CoreError> {

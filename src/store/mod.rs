@@ -34,7 +34,7 @@ pub use batch::{Op, StoreBatch};
 pub use error::{Damage, StoreError};
 pub use key::{CorePointer, DataPointer, Key};
 pub use memory::MemoryEngine;
-pub use owner::{Housekeeping, Owner, StoreHandle, Task};
+pub use owner::{Housekeeping, Owner, OwnerTask, StoreHandle};
 #[cfg(feature = "redb")]
 pub use redb::RedbEngine;
 pub use seglog::{Seglog, salvage, verify};

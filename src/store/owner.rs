@@ -376,7 +376,7 @@ pub struct Owner {
 }
 
 /// What an owner has to do next.
-pub enum Task {
+pub enum OwnerTask {
     /// Run this, as long as it takes, and hand the outcome to [`Owner::end`].
     Sync(SyncJob),
     /// Nothing, until there is a new request.
@@ -392,7 +392,7 @@ impl Owner {
     }
 
     /// What to do now. Everything that was committed before is part of it.
-    pub fn begin(&mut self) -> Task {
+    pub fn begin(&mut self) -> OwnerTask {
         std::mem::take(&mut locked(&self.shared.inbox).sync);
         self.shared.unsynced_bytes.store(0, Ordering::Release);
         let begun = match locked(&self.shared.store).as_mut() {
@@ -400,11 +400,11 @@ impl Owner {
             None => Err(StoreError::Fenced),
         };
         match begun {
-            Ok((Some(job), _)) => return Task::Sync(job),
+            Ok((Some(job), _)) => return OwnerTask::Sync(job),
             Ok((None, durable)) => self.answer(&Ok(durable)),
             Err(error) => self.answer(&Err(error)),
         }
-        Task::Nothing
+        OwnerTask::Nothing
     }
 
     /// Takes the outcome of a sync, and answers everyone whom it serves.
@@ -486,7 +486,7 @@ impl Worker for Owner {
 
     fn start(&mut self) -> bool {
         let is_asked = locked(&self.shared.inbox).sync;
-        if is_asked && let Task::Sync(job) = self.begin() {
+        if is_asked && let OwnerTask::Sync(job) = self.begin() {
             self.started = Some(job);
         }
         self.started.is_some()

@@ -65,7 +65,11 @@ async fn write(
         let core = store.namespace(role).get(CoreOptions::name("bee")).await.unwrap();
         let length = core.length().unwrap();
         assert_eq!((core.key(), length), (expected.key, expected.length.0));
-        assert_eq!(core.offered().unwrap().tree.length(), length, "signed at the end");
+        assert_eq!(
+            core.peer_access().offered().unwrap().tree.length(),
+            length,
+            "signed at the end"
+        );
         let block = |index| to_hex(&core.get_local(index).unwrap().unwrap());
         found.push((role, core.key(), (0..length).map(block).collect()));
     }

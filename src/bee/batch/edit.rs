@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::super::error::{BeeError, BlockFault};
 use super::super::family::{DEPTH_MAX, FamilyReader};
-use super::super::node::{KeySlot, KidAt, Node};
+use super::super::node::{BeeNode, KeySlot, KidAt};
 use super::super::place::ElementPlace;
 use super::{FreshKey, TreeBatch, index};
 use crate::env::{Point, Slip};
@@ -18,7 +18,7 @@ use crate::env::{Point, Slip};
 #[derive(Debug)]
 pub(super) enum Loaded {
     /// As it is stored.
-    Stored(ElementPlace, Arc<Node>),
+    Stored(ElementPlace, Arc<BeeNode>),
     /// As the batch has it.
     Working(u32),
 }
@@ -188,7 +188,7 @@ impl TreeBatch {
     pub(super) fn load_kid(
         &self,
         reader: &FamilyReader<'_>,
-        node: &Node,
+        node: &BeeNode,
         position: usize,
     ) -> Result<Loaded, BeeError> {
         let slot = &node.kids[position];
@@ -198,7 +198,7 @@ impl TreeBatch {
         })
     }
 
-    pub(super) fn view<'a>(&'a self, loaded: &'a Loaded) -> &'a Node {
+    pub(super) fn view<'a>(&'a self, loaded: &'a Loaded) -> &'a BeeNode {
         match loaded {
             Loaded::Stored(_, node) => node,
             Loaded::Working(id) => &self.nodes[index(*id)].node,
@@ -255,7 +255,7 @@ impl TreeBatch {
         }
     }
 
-    pub(super) fn working(&mut self, id: u32) -> &mut Node {
+    pub(super) fn working(&mut self, id: u32) -> &mut BeeNode {
         &mut self.nodes[index(id)].node
     }
 

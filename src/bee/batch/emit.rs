@@ -23,7 +23,7 @@ const LOG_EDITS_MAX: usize = 16;
 
 /// The content of one block to be.
 #[derive(Debug, Default)]
-struct Group {
+struct BlockContent {
     size: usize,
     nodes: Vec<u32>,
     keys: Vec<u32>,
@@ -40,7 +40,7 @@ struct Slot {
 
 /// Everything about a batch that is known once its content is spread over groups.
 struct Layout {
-    groups: Vec<Group>,
+    groups: Vec<BlockContent>,
     /// Seq of the block before the first one.
     length: u64,
     nodes: Vec<Option<Slot>>,
@@ -79,7 +79,7 @@ impl TreeBatch {
     /// Spreads nodes and keys over groups: depth first, the last child first. Every rewritten child is noted in its
     /// parent's log.
     fn lay_out(&mut self, root: u32) -> Layout {
-        let mut groups = vec![Group::default()];
+        let mut groups = vec![BlockContent::default()];
         let mut nodes = vec![None; self.nodes.len()];
         let mut keys = vec![None; self.keys.len()];
         let mut values = vec![None; self.keys.len()];
@@ -88,7 +88,7 @@ impl TreeBatch {
         while let Some(id) = stack.pop() {
             let last = &groups[groups.len() - 1];
             if last.size >= self.block_bytes_preferred && !last.nodes.is_empty() {
-                groups.push(Group::default());
+                groups.push(BlockContent::default());
             }
             let at = groups.len() - 1;
             let group = &mut groups[at];
@@ -123,7 +123,7 @@ impl TreeBatch {
         let mut open = false;
         for key in external {
             if !open {
-                groups.push(Group::default());
+                groups.push(BlockContent::default());
             }
             let at = groups.len() - 1;
             let group = &mut groups[at];

@@ -24,7 +24,7 @@ use crate::wire::{Length, Link};
 
 use super::error::BeeError;
 use super::family::{Bee, DEPTH_MAX, FamilyReader};
-use super::node::{KeyAt, KidAt, Node};
+use super::node::{BeeNode, KeyAt, KidAt};
 use super::place::{CoreId, ElementPlace};
 use super::range::{Edge, Range};
 use super::source::Blocks;
@@ -63,7 +63,7 @@ pub struct TreeBatch {
     previous: Option<ElementPlace>,
     root: KidAt,
     /// The root, when the tree has it in memory.
-    root_node: Option<Arc<Node>>,
+    root_node: Option<Arc<BeeNode>>,
     nodes: Vec<Working>,
     keys: Vec<FreshKey>,
     applied: u64,
@@ -75,7 +75,7 @@ pub struct TreeBatch {
 /// A node of the batch.
 #[derive(Debug)]
 struct Working {
-    node: Node,
+    node: BeeNode,
     /// The place of its pointer as long as it has no new one: of the stored version, or a placeholder.
     origin: ElementPlace,
 }
@@ -232,7 +232,7 @@ impl TreeBatch {
             seq: 0,
             offset: 0,
         };
-        self.root = KidAt::Working(self.add(Node::empty(degree), origin));
+        self.root = KidAt::Working(self.add(BeeNode::empty(degree), origin));
     }
 
     /// How many operations have changed something.
@@ -324,7 +324,7 @@ impl TreeBatch {
         self.sights.take()
     }
 
-    fn add(&mut self, node: Node, origin: ElementPlace) -> u32 {
+    fn add(&mut self, node: BeeNode, origin: ElementPlace) -> u32 {
         let id = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         self.nodes.push(Working { node, origin });
         id
@@ -334,7 +334,7 @@ impl TreeBatch {
 /// The key of a node that is nearest to the start of a range, and the child that may hold a nearer one.
 fn nearest_in(
     reader: &FamilyReader<'_>,
-    node: &Node,
+    node: &BeeNode,
     range: &Range,
 ) -> Result<(Option<usize>, Option<usize>), BeeError> {
     let reverse = range.is_reverse();

@@ -2,7 +2,7 @@
 
 use super::super::error::{BeeError, BlockFault};
 use super::super::family::FamilyReader;
-use super::super::node::{KeySlot, KidAt, KidSlot, Node};
+use super::super::node::{BeeNode, KeySlot, KidAt, KidSlot};
 use super::super::place::ElementPlace;
 use super::TreeBatch;
 use super::edit::{Loaded, PathStep};
@@ -49,7 +49,7 @@ impl TreeBatch {
                 parent.insert_key(position, median);
                 parent.insert_kid(position + 1, right, origin);
             } else {
-                let mut top = Node::empty(self.working(id).degree);
+                let mut top = BeeNode::empty(self.working(id).degree);
                 top.push_key(median);
                 top.push_kid(KidSlot::new(self.root), self.place_of(self.root));
                 top.push_kid(right, origin);
@@ -59,10 +59,10 @@ impl TreeBatch {
     }
 
     /// Moves the upper half of a node to a new one. The key between the two halves belongs to the parent.
-    fn split(&mut self, id: u32) -> (KeySlot, Node) {
+    fn split(&mut self, id: u32) -> (KeySlot, BeeNode) {
         let is_kept = self.bee.has(Slip::MedianTwice);
         let left = self.working(id);
-        let mut right = Node::empty(left.degree);
+        let mut right = BeeNode::empty(left.degree);
         let half = left.keys.len() >> 1;
         let mut keys: Vec<_> = (0..half).map(|_| left.remove_key(left.keys.len() - 1)).collect();
         while let Some(key) = keys.pop() {

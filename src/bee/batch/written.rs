@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::wire::{Index, Length, Link};
 
 use super::super::family::Bee;
-use super::super::node::{KeyAt, KidAt, Node};
+use super::super::node::{BeeNode, KeyAt, KidAt};
 use super::super::numbers::Numbers;
 use super::super::place::{CoreId, ElementPlace};
 use super::index;
@@ -37,7 +37,7 @@ pub(super) struct WrittenNode {
     /// Its number in the batch.
     pub(super) id: u32,
     pub(super) place: ElementPlace,
-    pub(super) node: Node,
+    pub(super) node: BeeNode,
 }
 
 impl WrittenBatch {
@@ -107,9 +107,9 @@ impl WrittenBatch {
     }
 
     /// Puts the nodes in the cache under their places. Gives the root.
-    pub(in crate::bee) fn into_cache(self) -> (Option<ElementPlace>, Option<Arc<Node>>) {
+    pub(in crate::bee) fn into_cache(self) -> (Option<ElementPlace>, Option<Arc<BeeNode>>) {
         let count = self.nodes.iter().map(|node| index(node.id) + 1).max();
-        let mut kept: Vec<Option<(ElementPlace, Arc<Node>)>> = vec![None; count.unwrap_or(0)];
+        let mut kept: Vec<Option<(ElementPlace, Arc<BeeNode>)>> = vec![None; count.unwrap_or(0)];
         let mut root = None;
         for WrittenNode { id, place, mut node } in self.nodes {
             for slot in &mut node.keys {

@@ -49,7 +49,7 @@ impl<E: Env> Shell<E> {
                 None => break,
             }
         }
-        let mut unfinished = Unfinished {
+        let mut unfinished = UnfinishedAppend {
             shared: self,
             is_over: false,
         };
@@ -102,12 +102,12 @@ impl<E: Env> Shell<E> {
 }
 
 /// Sees to it that a batch is written whose caller went away.
-struct Unfinished<'a, E: Env> {
+struct UnfinishedAppend<'a, E: Env> {
     shared: &'a Arc<Shell<E>>,
     is_over: bool,
 }
 
-impl<E: Env> Drop for Unfinished<'_, E> {
+impl<E: Env> Drop for UnfinishedAppend<'_, E> {
     fn drop(&mut self) {
         if self.is_over {
             return;

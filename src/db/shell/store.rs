@@ -110,7 +110,7 @@ impl<E: Env> StoredLog for OpenLog<E> {
     }
 
     fn offered_length(&self) -> Result<u64, CoreError> {
-        self.core.offered_contiguous()
+        self.core.peer_access().offered_contiguous()
     }
 
     fn fork(&self) -> Result<u64, CoreError> {

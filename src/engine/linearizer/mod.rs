@@ -256,7 +256,7 @@ pub struct Linearizer<S> {
     parked: Parked,
     /// Writers whose batches left the set.
     left: BTreeMap<CoreKey, Left>,
-    published: Published,
+    published: PublishedOrder,
     stats: LinearizerStats,
     marks: Marks,
     planted: Planted,
@@ -264,7 +264,7 @@ pub struct Linearizer<S> {
 
 /// The last complete order.
 #[derive(Debug, Clone, Default)]
-struct Published {
+struct PublishedOrder {
     /// Everything settled, also what was refused.
     path: Vec<NodeId>,
     /// Accepted entries alone.
@@ -296,7 +296,7 @@ impl<S: Clone> Linearizer<S> {
             unsettled: Vec::new(),
             parked: Parked::default(),
             left: BTreeMap::new(),
-            published: Published::default(),
+            published: PublishedOrder::default(),
             stats: LinearizerStats::default(),
             marks: Marks::default(),
             planted: Planted::default(),

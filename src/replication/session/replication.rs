@@ -155,11 +155,11 @@ struct HubState<E: Env> {
     topics: BTreeMap<DiscoveryKey, Weak<SharedTopic>>,
     sessions: BTreeMap<u64, Weak<Mailbox>>,
     next_session: u64,
-    unfinished: BTreeMap<u64, Unfinished>,
+    unfinished: BTreeMap<u64, UnfinishedFrame>,
 }
 
 /// A large frame of a session that has not come to its end.
-struct Unfinished {
+struct UnfinishedFrame {
     frame: u64,
     since: Mono,
     bytes: usize,
@@ -340,7 +340,7 @@ impl<E: Env> Hub<E> {
             .get(&session)
             .filter(|known| known.frame == frame);
         let since = same.map_or(now, |known| known.since);
-        let noted = Unfinished { frame, since, bytes };
+        let noted = UnfinishedFrame { frame, since, bytes };
         state.unfinished.insert(session, noted);
         state.make_room(bytes_max);
     }
@@ -389,7 +389,7 @@ impl<E: Env> HubState<E> {
 }
 
 /// What the attendant woke for.
-enum Woken {
+enum HubWake {
     Opened,
     Durable(Seq),
     End,
@@ -405,23 +405,23 @@ async fn attend<E: Env>(env: E, hub: Weak<Hub<E>>, store: Corestore<E>, mut end:
             let mut durable = pin!(store.durable_past(seq));
             poll_fn(|context| {
                 if end.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Woken::End);
+                    return Poll::Ready(HubWake::End);
                 }
                 match opened.as_mut().poll(context) {
-                    Poll::Ready(Ok(())) => return Poll::Ready(Woken::Opened),
-                    Poll::Ready(Err(_)) => return Poll::Ready(Woken::End),
+                    Poll::Ready(Ok(())) => return Poll::Ready(HubWake::Opened),
+                    Poll::Ready(Err(_)) => return Poll::Ready(HubWake::End),
                     Poll::Pending => {}
                 }
                 let durable = durable.as_mut().poll(context);
-                durable.map(|seq| seq.map_or(Woken::End, Woken::Durable))
+                durable.map(|seq| seq.map_or(HubWake::End, HubWake::Durable))
             })
             .await
         };
         let Some(hub) = hub.upgrade() else { return };
         match woken {
-            Woken::Opened if store.planted().has(Slip::OpeningsUnseen) => {}
-            Woken::Opened => hub.look(),
-            Woken::Durable(now) => {
+            HubWake::Opened if store.planted().has(Slip::OpeningsUnseen) => {}
+            HubWake::Opened => hub.look(),
+            HubWake::Durable(now) => {
                 seq = now;
                 if store.planted().has(Slip::DurableUntold) {
                     continue;
@@ -431,7 +431,7 @@ async fn attend<E: Env>(env: E, hub: Weak<Hub<E>>, store: Corestore<E>, mut end:
                     core.durable(env.clock().now());
                 }
             }
-            Woken::End => return,
+            HubWake::End => return,
         }
     }
 }

@@ -110,10 +110,10 @@ pub(super) struct SharedTopic {
 struct TopicState {
     topic: Topic,
     coupler: Coupler,
-    peers: BTreeMap<TopicPeer, Peer>,
+    peers: BTreeMap<TopicPeer, SubscribedPeer>,
 }
 
-struct Peer {
+struct SubscribedPeer {
     mailbox: Arc<Mailbox>,
     /// The bootstrap core is replicated with it.
     has_bootstrap: bool,
@@ -166,7 +166,7 @@ impl SharedTopic {
                 let has_bootstrap = false;
                 state.peers.insert(
                     peer,
-                    Peer {
+                    SubscribedPeer {
                         mailbox,
                         has_bootstrap,
                         is_asking: false,

@@ -53,14 +53,14 @@ pub enum TopicEvent {
 pub struct Topic {
     key: CoreKey,
     active: bool,
-    peers: BTreeMap<TopicPeer, Peer>,
+    peers: BTreeMap<TopicPeer, AnnouncedPeer>,
     events: VecDeque<TopicEvent>,
     /// Cores in one announcement at most.
     announced: usize,
 }
 
 #[derive(Debug, Default)]
-struct Peer {
+struct AnnouncedPeer {
     active: bool,
     info_due: bool,
     lookup_due: bool,
@@ -136,9 +136,9 @@ impl Topic {
         let active = theirs.active;
         self.peers.insert(
             id,
-            Peer {
+            AnnouncedPeer {
                 active,
-                ..Peer::default()
+                ..AnnouncedPeer::default()
             },
         );
         self.events.push_back(TopicEvent::Joined(id));

@@ -28,13 +28,13 @@ pub(super) const AHEAD_RECORD_BYTES: u32 = 16 * 1024;
 /// The read cache of one log.
 #[derive(Debug, Default)]
 pub(super) struct ReadCache {
-    heads: Mutex<Vec<Option<Head>>>,
-    runs: Mutex<Vec<Run>>,
+    heads: Mutex<Vec<Option<CachedHead>>>,
+    runs: Mutex<Vec<SequentialRead>>,
 }
 
 /// The nodes of one block record.
 #[derive(Debug)]
-struct Head {
+struct CachedHead {
     place: (u32, u32),
     data: DataPointer,
     index: u64,
@@ -44,7 +44,7 @@ struct Head {
 
 /// A reader that goes through a line.
 #[derive(Debug)]
-struct Run {
+struct SequentialRead {
     data: DataPointer,
     /// The block that would come next.
     next: u64,
@@ -96,7 +96,7 @@ impl ReadCache {
             heads.resize_with(HEADS, || None);
         }
         if let Some(kept) = heads.get_mut(slot(record.data, record.index)) {
-            *kept = Some(Head {
+            *kept = Some(CachedHead {
                 place: spot(place),
                 data: record.data,
                 index: record.index,
@@ -115,7 +115,7 @@ impl ReadCache {
             if runs.len() >= RUNS {
                 runs.remove(0);
             }
-            runs.push(Run {
+            runs.push(SequentialRead {
                 data,
                 next,
                 segment: 0,

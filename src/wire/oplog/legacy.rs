@@ -94,7 +94,7 @@ fn decode_version_0(from: &mut Decoder<'_>) -> Result<OplogBlock, DecodeError> {
         skip_digest_0(from)?;
         legacy.checkpoint = Some(decode_checkpoint(from)?);
     }
-    let node = Node::decode(from)?;
+    let node = LegacyNode::decode(from)?;
     skip_additional(from)?;
     if from.remaining() > 0 {
         legacy.max_supported = from.uint()?;
@@ -112,11 +112,11 @@ fn decode_version_1(from: &mut Decoder<'_>) -> Result<OplogBlock, DecodeError> {
         legacy.checkpoint = Some(decode_checkpoint(from)?);
         legacy.digest = Some(decode_digest_1(from)?);
     }
-    Ok(Node::decode(from)?.into_block(1, flags & 2 != 0, legacy))
+    Ok(LegacyNode::decode(from)?.into_block(1, flags & 2 != 0, legacy))
 }
 
 fn decode_version_2(from: &mut Decoder<'_>) -> Result<OplogBlock, DecodeError> {
-    let node = Node::decode(from)?;
+    let node = LegacyNode::decode(from)?;
     let mut legacy = Legacy::default();
     let flags = from.uint()?;
     if flags & 1 != 0 {
@@ -131,13 +131,13 @@ fn decode_version_2(from: &mut Decoder<'_>) -> Result<OplogBlock, DecodeError> {
     Ok(node.into_block(2, flags & 4 != 0, legacy))
 }
 
-struct Node {
+struct LegacyNode {
     heads: Vec<Link>,
     batch: u64,
     value: Option<Bytes>,
 }
 
-impl Node {
+impl LegacyNode {
     fn into_block(self, version: u64, optimistic: bool, legacy: Legacy) -> OplogBlock {
         OplogBlock {
             version,
@@ -157,7 +157,7 @@ impl Node {
     }
 }
 
-impl Decode for Node {
+impl Decode for LegacyNode {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             heads: from.array(Link::decode)?,

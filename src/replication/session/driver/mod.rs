@@ -98,7 +98,7 @@ struct JoinedTopic {
 
 /// What the task woke for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Woken {
+enum DriverWake {
     Mail,
     Input,
     PeerEnded,
@@ -184,7 +184,7 @@ impl<E: Env> Driver<E> {
             self.take_mail().await?;
             self.pull()?;
             self.report();
-            if self.wait(stream, &mut room, is_more).await? == Woken::PeerEnded {
+            if self.wait(stream, &mut room, is_more).await? == DriverWake::PeerEnded {
                 return Err(End::PeerEnded);
             }
             // Also while bytes come without a pause.
@@ -540,7 +540,7 @@ impl<E: Env> Driver<E> {
         stream: &mut Pin<Box<S>>,
         room: &mut Room,
         is_more: bool,
-    ) -> Result<Woken, End>
+    ) -> Result<DriverWake, End>
     where
         S: AsyncRead + AsyncWrite,
     {
@@ -564,31 +564,31 @@ impl<E: Env> Driver<E> {
             let is_due = !due.is_empty() || !due_topics.is_empty();
             let is_room = is_due && connection.is_writable();
             if wrote > 0 && (is_room || !connection.is_readable()) {
-                return Poll::Ready(Ok(Woken::Room));
+                return Poll::Ready(Ok(DriverWake::Room));
             }
             if is_more {
                 if !std::mem::take(&mut is_others_turn) {
-                    return Poll::Ready(Ok(Woken::Room));
+                    return Poll::Ready(Ok(DriverWake::Room));
                 }
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
             if mail.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Ok(Woken::Mail));
+                return Poll::Ready(Ok(DriverWake::Mail));
             }
             if connection.is_readable()
                 && let Poll::Ready(bytes) = room.read(stream, connection.input(), context)
             {
                 let bytes = bytes.map_err(failed)?;
                 if bytes == 0 {
-                    return Poll::Ready(Ok(Woken::PeerEnded));
+                    return Poll::Ready(Ok(DriverWake::PeerEnded));
                 }
                 connection.received(clock.now());
                 now.received = now.received.saturating_add(bytes as u64);
                 add(&counters.received_bytes, bytes as u64);
-                return Poll::Ready(Ok(Woken::Input));
+                return Poll::Ready(Ok(DriverWake::Input));
             }
-            sleep.as_mut().poll(context).map(|()| Ok(Woken::Time))
+            sleep.as_mut().poll(context).map(|()| Ok(DriverWake::Time))
         })
         .await
     }

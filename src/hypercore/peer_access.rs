@@ -1,7 +1,7 @@
-//! What replication needs of a core: what to offer, proofs made and checked, moves to new forks, and what is wanted.
+//! A core as replication uses it: what to offer, proofs made and checked, moves to new forks, and what is wanted.
 //!
-//! Everything that leaves towards peers is made from [`Core::offered`]: the sole way out, and it shows own blocks only
-//! once they are durable.
+//! Whoever only reads and writes a log needs [`Core`] alone. Everything that leaves towards peers is made from
+//! [`PeerAccess::offered`]: the sole way out, and it shows own blocks only once they are durable.
 
 use super::change::LineSelector;
 use super::cores::{Demand, OpenCore};
@@ -27,7 +27,64 @@ pub(super) struct CheckedAgainst {
     snapshot: Box<dyn Snapshot>,
 }
 
+/// A core as replication uses it, see [`Core::peer_access`].
+pub struct PeerAccess<'a, E: Env> {
+    core: &'a Core<E>,
+}
+
+impl<E: Env> Clone for PeerAccess<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Env> Copy for PeerAccess<'_, E> {}
+
 impl<E: Env> Core<E> {
+    /// The core as replication uses it.
+    #[must_use]
+    pub const fn peer_access(&self) -> PeerAccess<'_, E> {
+        PeerAccess { core: self }
+    }
+
+    /// Has a core that is written here take over what peers have beyond it, from the next connection on: a log of which
+    /// this may be an older copy. Others that are written here are what they are here, whatever peers say.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn follow_own(&self) -> Result<(), CoreError> {
+        let mut cores = self.shared.lock();
+        self.open_core(&cores)?;
+        cores.get_mut(self.pointer())?.is_followed = true;
+        Ok(())
+    }
+
+    /// Whether what peers have beyond a core is taken over.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn is_followed(&self) -> Result<bool, CoreError> {
+        let signers = self.manifest()?.map_or(0, |manifest| manifest.signers().len());
+        let is_own = self.is_writable() && signers <= 1;
+        self.look(|core, _| Ok(!is_own || core.is_followed))
+    }
+
+    /// Wakes whenever the core changed.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub fn changes(&self) -> Result<watch::Receiver<u64>, CoreError> {
+        self.look(|core, _| Ok(core.changes.subscribe()))
+    }
+}
+
+impl<'a, E: Env> PeerAccess<'a, E> {
+    /// The session that this is of.
+    #[must_use]
+    pub const fn core(self) -> &'a Core<E> {
+        self.core
+    }
+
     // Sending.
 
     /// The head that peers may see: for an own core the newest durable one.
@@ -76,7 +133,10 @@ impl<E: Env> Core<E> {
             let known = self.known()?;
             let accepted = {
                 let nodes = known.nodes();
-                match known.receiver(&nodes, self.shared.env.crypto()).check(proof)? {
+                match known
+                    .receiver(&nodes, self.core.shared.env.crypto())
+                    .check(proof)?
+                {
                     Some(accepted) => accepted,
                     None => return Ok(false),
                 }
@@ -84,12 +144,12 @@ impl<E: Env> Core<E> {
             let version = known.version();
             // Else the change would have to copy what it is about to write to.
             drop(known);
-            let is_done = self.shared.change(|change| {
-                let core = change.cores.get(self.pointer())?;
+            let is_done = self.core.shared.change(|change| {
+                let core = change.cores.get(self.core.pointer())?;
                 if !version.is_current(core) {
                     return Ok(false);
                 }
-                change.accept(self.pointer(), accepted)?;
+                change.accept(self.core.pointer(), accepted)?;
                 Ok(true)
             })?;
             if is_done.0 {
@@ -108,12 +168,14 @@ impl<E: Env> Core<E> {
         let known = self.known()?;
         let checked = {
             let nodes = known.nodes();
-            known.receiver(&nodes, self.shared.env.crypto()).check_all(proofs)
+            known
+                .receiver(&nodes, self.core.shared.env.crypto())
+                .check_all(proofs)
         };
         let version = known.version();
         drop(known);
-        let is_current = self.shared.change(|change| {
-            let core = change.cores.get(self.pointer())?;
+        let is_current = self.core.shared.change(|change| {
+            let core = change.cores.get(self.core.pointer())?;
             if !version.is_current(core) {
                 return Ok(None);
             }
@@ -121,7 +183,7 @@ impl<E: Env> Core<E> {
             for checked in checked {
                 done.push(match checked {
                     Ok(Some(accepted)) => {
-                        change.accept(self.pointer(), accepted)?;
+                        change.accept(self.core.pointer(), accepted)?;
                         Ok(true)
                     }
                     Ok(None) => Ok(false),
@@ -145,7 +207,7 @@ impl<E: Env> Core<E> {
         let known = self.known()?;
         let nodes = known.nodes();
         Ok(Reorg::start(
-            &known.receiver(&nodes, self.shared.env.crypto()),
+            &known.receiver(&nodes, self.core.shared.env.crypto()),
             proof,
         )?)
     }
@@ -157,7 +219,7 @@ impl<E: Env> Core<E> {
     pub fn advance_reorg(&self, reorg: &mut Reorg, proof: &Proof) -> Result<bool, CoreError> {
         let known = self.known()?;
         let nodes = known.nodes();
-        Ok(reorg.advance(&known.receiver(&nodes, self.shared.env.crypto()), proof)?)
+        Ok(reorg.advance(&known.receiver(&nodes, self.core.shared.env.crypto()), proof)?)
     }
 
     /// Applies a finished move. False, and nothing done, when it is not finished or the core changed meanwhile.
@@ -169,8 +231,9 @@ impl<E: Env> Core<E> {
             return Ok(false);
         };
         Ok(self
+            .core
             .shared
-            .change(|change| change.rewind(self.pointer(), rewound))?
+            .change(|change| change.rewind(self.core.pointer(), rewound))?
             .0)
     }
 
@@ -189,7 +252,7 @@ impl<E: Env> Core<E> {
         if proof.fork != known.tree().fork() || upgrade.start != 0 || length > known.tree().length() {
             return Ok(false);
         }
-        let receiver = known.receiver(&nodes, self.shared.env.crypto());
+        let receiver = known.receiver(&nodes, self.core.shared.env.crypto());
         let other = Reorg::start(&receiver, proof)?;
         // The signature covers the additional nodes too; what counts is the common length.
         let theirs = first_tree(upgrade, proof.fork).ok_or(ProofError::Roots { length })?;
@@ -203,8 +266,8 @@ impl<E: Env> Core<E> {
             return Ok(false);
         }
         let fork = proof.fork;
-        let mut cores = self.shared.lock();
-        let core = cores.get_mut(self.pointer())?;
+        let mut cores = self.core.shared.lock();
+        let core = cores.get_mut(self.core.pointer())?;
         core.conflict = Some((length, fork));
         // Nobody listening is fine.
         let _ = core.events.send(CoreEvent::Conflict { length, fork });
@@ -230,24 +293,13 @@ impl<E: Env> Core<E> {
 
     // Wanting.
 
-    /// Has a core that is written here take over what peers have beyond it, from the next connection on: a log of which
-    /// this may be an older copy. Others that are written here are what they are here, whatever peers say.
-    ///
-    /// # Errors
-    /// When the session is closed.
-    pub fn follow_own(&self) -> Result<(), CoreError> {
-        let mut cores = self.shared.lock();
-        self.open_core(&cores)?;
-        cores.get_mut(self.pointer())?.is_followed = true;
-        Ok(())
-    }
-
     /// How often the core was let go; none while a session uses it.
     ///
     /// # Errors
     /// When the session is closed.
     pub(crate) fn unused_since(&self) -> Result<Option<u64>, CoreError> {
-        self.look(|core, _| Ok((!core.is_used()).then_some(core.let_go)))
+        self.core
+            .look(|core, _| Ok((!core.is_used()).then_some(core.let_go)))
     }
 
     /// How often the core was let go.
@@ -255,17 +307,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session is closed.
     pub(crate) fn times_let_go(&self) -> Result<u64, CoreError> {
-        self.look(|core, _| Ok(core.let_go))
-    }
-
-    /// Whether what peers have beyond a core is taken over.
-    ///
-    /// # Errors
-    /// When the session is closed.
-    pub fn is_followed(&self) -> Result<bool, CoreError> {
-        let signers = self.manifest()?.map_or(0, |manifest| manifest.signers().len());
-        let is_own = self.is_writable() && signers <= 1;
-        self.look(|core, _| Ok(!is_own || core.is_followed))
+        self.core.look(|core, _| Ok(core.let_go))
     }
 
     /// What sessions of the core wait for.
@@ -273,7 +315,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session is closed.
     pub fn demand(&self) -> Result<Demand, CoreError> {
-        self.look(|core, _| Ok(core.demand.clone()))
+        self.core.look(|core, _| Ok(core.demand.clone()))
     }
 
     /// The first block at or after `from` that is not stored here.
@@ -281,7 +323,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session is closed.
     pub fn next_missing(&self, from: u64) -> Result<u64, CoreError> {
-        self.look(|core, _| Ok(core.main.blocks.next_missing(from)))
+        self.core.look(|core, _| Ok(core.main.blocks.next_missing(from)))
     }
 
     /// Wakes whenever something is wanted or no longer wanted.
@@ -289,15 +331,7 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When the session is closed.
     pub fn demand_changes(&self) -> Result<watch::Receiver<u64>, CoreError> {
-        self.look(|core, _| Ok(core.wishes.subscribe()))
-    }
-
-    /// Wakes whenever the core changed.
-    ///
-    /// # Errors
-    /// When the session is closed.
-    pub fn changes(&self) -> Result<watch::Receiver<u64>, CoreError> {
-        self.look(|core, _| Ok(core.changes.subscribe()))
+        self.core.look(|core, _| Ok(core.wishes.subscribe()))
     }
 
     /// The one place where it is decided what peers see.
@@ -305,26 +339,30 @@ impl<E: Env> Core<E> {
         &self,
         look: impl FnOnce(&OpenCore, &Head) -> Result<T, CoreError>,
     ) -> Result<T, CoreError> {
-        let durable = self.shared.store.durable();
-        let mut cores = self.shared.lock();
+        let durable = self.core.shared.store.durable();
+        let mut cores = self.core.shared.lock();
         // Also finds out whether the session is open.
-        self.open_core(&cores)?;
-        let core = cores.get_mut(self.pointer())?;
+        self.core.open_core(&cores)?;
+        let core = cores.get_mut(self.core.pointer())?;
         core.offer.advance(durable);
-        if self.shared.planted.has(Slip::UnsyncedOffer) {
+        if self.core.shared.planted.has(Slip::UnsyncedOffer) {
             return look(core, core.offer.newest());
         }
         look(core, core.offer.current())
     }
 
     pub(super) fn known(&self) -> Result<CheckedAgainst, CoreError> {
-        debug_assert_eq!(*self.place(), LineSelector::Main, "peers see the main line only");
-        self.look(|core, _| {
+        debug_assert_eq!(
+            *self.core.place(),
+            LineSelector::Main,
+            "peers see the main line only"
+        );
+        self.core.look(|core, _| {
             Ok(CheckedAgainst {
                 key: *core.key(),
                 manifest: core.manifest().cloned(),
                 line: core.main.shadow(),
-                snapshot: self.shared.store.snapshot()?,
+                snapshot: self.core.shared.store.snapshot()?,
             })
         })
     }
@@ -353,8 +391,8 @@ impl CheckedAgainst {
         }
     }
 
-    const fn version(&self) -> Version {
-        Version {
+    const fn version(&self) -> CheckedVersion {
+        CheckedVersion {
             length: self.tree().length(),
             fork: self.tree().fork(),
             knows_manifest: self.manifest.is_some(),
@@ -363,13 +401,13 @@ impl CheckedAgainst {
 }
 
 /// What a proof was checked against.
-struct Version {
+struct CheckedVersion {
     length: u64,
     fork: u64,
     knows_manifest: bool,
 }
 
-impl Version {
+impl CheckedVersion {
     fn is_current(&self, core: &OpenCore) -> bool {
         let tree = &core.main.head.tree;
         tree.length() == self.length
