@@ -51,8 +51,8 @@ fn pair(seed: u8) -> KeyPair {
 
 async fn texts(core: &Core<MemoryEnv>) -> Vec<String> {
     let mut texts = Vec::new();
-    for index in 0..core.length().unwrap() {
-        let block = core.get(index, LOCAL).await;
+    for index in 0..core.length().unwrap().0 {
+        let block = core.get(Index(index), LOCAL).await;
         texts.push(block.map_or("-".into(), |block| String::from_utf8_lossy(&block).into_owned()));
     }
     texts
@@ -60,7 +60,7 @@ async fn texts(core: &Core<MemoryEnv>) -> Vec<String> {
 
 /// Asks `source` for all its length, and for the blocks that are named.
 fn copy(source: &Core<MemoryEnv>, target: &Core<MemoryEnv>, wanted: &[u64]) {
-    let start = target.length().unwrap();
+    let start = target.length().unwrap().0;
     let end = source.peer_access().offered().unwrap().tree.length();
     if end > start {
         let request = Request {
@@ -105,9 +105,9 @@ fn a_head_is_signed_when_it_is_wanted() {
         store.synced(seq).await.unwrap();
         let lengths = || {
             let offered = core.peer_access().offered().unwrap().tree.length();
-            (core.length().unwrap(), core.signed_length().unwrap(), offered)
+            (core.length().unwrap().0, core.signed_length().unwrap().0, offered)
         };
-        assert_eq!((length, lengths()), (3, (3, 1, 1)));
+        assert_eq!((length.0, lengths()), (3, (3, 1, 1)));
         assert_eq!(texts(&core).await, ["a", "b", "c"]);
 
         let seq = core.sign_head().unwrap().unwrap();
@@ -134,7 +134,7 @@ fn a_reopened_core_goes_on_from_an_unsigned_head() {
         let core = store.get(CoreOptions::name("lazy")).await.unwrap();
         let offered = core.peer_access().offered().unwrap().tree.length();
         assert_eq!(
-            (core.length().unwrap(), core.signed_length().unwrap(), offered),
+            (core.length().unwrap().0, core.signed_length().unwrap().0, offered),
             (2, 0, 0)
         );
         core.append(blocks(&["c"])).await.unwrap();
@@ -152,7 +152,7 @@ fn a_core_survives_a_reopening() {
         let store = open(&env).await;
         let core = store.get(CoreOptions::name("log")).await.unwrap();
         core.append(blocks(&["a", "b", "c"])).await.unwrap();
-        core.truncate(2, None).await.unwrap();
+        core.truncate(Length(2), None).await.unwrap();
         core.append(blocks(&["d"])).await.unwrap();
         core.set_user_data("title", Some("x".into())).await.unwrap();
         let session = core.named("draft", NamedOptions::default()).await.unwrap();
@@ -167,7 +167,7 @@ fn a_core_survives_a_reopening() {
         let core = store.get(options).await.unwrap();
         assert_eq!((core.key(), core.head().unwrap()), (key, head));
         assert_eq!(texts(&core).await, ["a", "b", "d"]);
-        assert_eq!(core.contiguous_length().unwrap(), 3);
+        assert_eq!(core.contiguous_length().unwrap(), Length(3));
         assert_eq!(core.user_data("title").unwrap().unwrap(), "x");
         assert_eq!(core.peer_access().offered().unwrap(), core.head().unwrap());
         let session = core.named("draft", NamedOptions::default()).await.unwrap();
@@ -186,9 +186,12 @@ fn reads_wait_as_long_as_they_say() {
         let store = open(&env).await;
         let core = store.get(CoreOptions::name("log")).await.unwrap();
         core.append(blocks(&["a", "b"])).await.unwrap();
-        assert!(matches!(core.get(2, LOCAL).await, Err(CoreError::Unavailable(2))));
+        assert!(matches!(
+            core.get(Index(2), LOCAL).await,
+            Err(CoreError::Unavailable(2))
+        ));
         let before = env.clock().now();
-        let late = core.get(2, Wait::For(Duration::from_secs(3))).await;
+        let late = core.get(Index(2), Wait::For(Duration::from_secs(3))).await;
         assert!(matches!(late, Err(CoreError::Timeout(2))));
         assert_eq!(env.clock().now().since(before), Duration::from_secs(3));
 
@@ -208,23 +211,23 @@ fn reads_wait_as_long_as_they_say() {
             );
             core.append(blocks(&["c"])).await.unwrap();
         };
-        let (read, ()) = tokio::join!(reader.get(2, Wait::Forever), writing);
+        let (read, ()) = tokio::join!(reader.get(Index(2), Wait::Forever), writing);
         assert_eq!(read.unwrap(), "c");
         assert!(core.peer_access().demand().unwrap().blocks.is_empty());
 
         // A truncation below the block ends the wait, and so does the end of the session.
-        core.clear(1..2).unwrap();
+        core.clear(Index(1)..Index(2)).unwrap();
         let cutting = async {
             env.clock().sleep(Duration::from_secs(1)).await;
-            core.truncate(1, None).await.unwrap();
+            core.truncate(Length(1), None).await.unwrap();
         };
-        let (read, ()) = tokio::join!(reader.get(1, Wait::Forever), cutting);
+        let (read, ()) = tokio::join!(reader.get(Index(1), Wait::Forever), cutting);
         assert!(matches!(read, Err(CoreError::Truncated(1))));
         let closing = async {
             env.clock().sleep(Duration::from_secs(1)).await;
             reader.close();
         };
-        let (read, ()) = tokio::join!(reader.get(7, Wait::Forever), closing);
+        let (read, ()) = tokio::join!(reader.get(Index(7), Wait::Forever), closing);
         assert!(matches!(read, Err(CoreError::Closed)));
     });
 }
@@ -240,7 +243,7 @@ fn nothing_unsynced_is_offered() {
             .unwrap();
         assert_eq!(
             (
-                core.length().unwrap(),
+                core.length().unwrap().0,
                 core.peer_access().offered().unwrap().tree.length()
             ),
             (1, 0)
@@ -286,8 +289,8 @@ fn a_sparse_copy_remembers_what_it_has() {
         assert_eq!(events.next().await, Some(CoreEvent::Manifest));
         assert_eq!(events.next().await, Some(CoreEvent::Append { length: 2_100 }));
         assert_eq!(events.next().await, Some(CoreEvent::Download { index: 0 }));
-        assert_eq!(target.contiguous_length().unwrap(), 2);
-        assert_eq!(target.get(2_099, LOCAL).await.unwrap(), "2099");
+        assert_eq!(target.contiguous_length().unwrap(), Length(2));
+        assert_eq!(target.get(Index(2_099), LOCAL).await.unwrap(), "2099");
         let downloading = target.download(DownloadRange {
             start: 0,
             end: Some(6),
@@ -297,7 +300,7 @@ fn a_sparse_copy_remembers_what_it_has() {
         assert!(!downloading.is_done().unwrap());
         copy(&source, &target, &[3, 4, 2]);
         assert!(downloading.done(Wait::Forever).await.unwrap());
-        target.clear(1..2).unwrap();
+        target.clear(Index(1)..Index(2)).unwrap();
         let pages = (
             target.peer_access().offered_page(0).unwrap(),
             target.contiguous_length().unwrap(),
@@ -317,10 +320,10 @@ fn a_sparse_copy_remembers_what_it_has() {
             ),
             pages
         );
-        assert!(target.has(2..6).unwrap() && !target.has(0..2).unwrap());
+        assert!(target.has(Index(2)..Index(6)).unwrap() && !target.has(Index(0)..Index(2)).unwrap());
         // The tree is still whole: the cleared block comes again, and others can be proven.
         copy(&source, &target, &[1]);
-        assert_eq!(target.contiguous_length().unwrap(), 6);
+        assert_eq!(target.contiguous_length().unwrap(), Length(6));
         let third = open(&env.sibling(3))
             .await
             .get(CoreOptions::key(source.key()))
@@ -343,7 +346,7 @@ fn a_copy_follows_a_rewritten_log() {
         source.append(blocks(&["a", "b", "c", "d", "e"])).await.unwrap();
         copy(&source, &target, &[0, 1, 2, 3, 4]);
         let snapshot = target.snapshot().unwrap();
-        source.truncate(3, None).await.unwrap();
+        source.truncate(Length(3), None).await.unwrap();
         source.append(blocks(&["x", "y", "z"])).await.unwrap();
         let request = Request {
             upgrade: Some(UpgradeRequest { start: 0, length: 6 }),
@@ -373,7 +376,7 @@ fn a_copy_follows_a_rewritten_log() {
             })
         );
         assert_eq!(texts(&target).await, ["a", "b", "c", "-", "-", "-"]);
-        assert_eq!(snapshot.get(4, LOCAL).await.unwrap(), "e");
+        assert_eq!(snapshot.get(Index(4), LOCAL).await.unwrap(), "e");
         copy(&source, &target, &[3, 4, 5]);
         assert_eq!(target.head().unwrap(), source.head().unwrap());
     });
@@ -393,7 +396,7 @@ fn snapshots_and_named_sessions_keep_their_blocks() {
             .named(
                 "early",
                 NamedOptions {
-                    checkout: Some(2),
+                    checkout: Some(Length(2)),
                     ..NamedOptions::default()
                 },
             )
@@ -402,7 +405,7 @@ fn snapshots_and_named_sessions_keep_their_blocks() {
         let child = session.named("child", NamedOptions::default()).await.unwrap();
         let head = session.tree_hash().unwrap();
 
-        core.truncate(1, None).await.unwrap();
+        core.truncate(Length(1), None).await.unwrap();
         core.append(blocks(&["x"])).await.unwrap();
         assert_eq!(texts(&core).await, ["a", "x"]);
         assert_eq!(texts(&session).await, ["a", "b", "c", "d", "e", "f"]);
@@ -410,9 +413,9 @@ fn snapshots_and_named_sessions_keep_their_blocks() {
         assert_eq!(texts(&child).await, ["a", "b", "c", "d", "e", "f"]);
         assert_eq!(session.tree_hash().unwrap(), head);
         for (index, text) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
-            assert_eq!(snapshot.get(index as u64, LOCAL).await.unwrap(), text);
+            assert_eq!(snapshot.get(Index(index as u64), LOCAL).await.unwrap(), text);
         }
-        assert_eq!(snapshot.checkout(3).unwrap().length(), 3);
+        assert_eq!(snapshot.checkout(Length(3)).unwrap().length(), Length(3));
         // The core went another way: the session cannot go into it any more.
         assert_eq!(core.commit(&session, None, None).await.unwrap(), None);
         let fresh = core.named(
@@ -425,7 +428,10 @@ fn snapshots_and_named_sessions_keep_their_blocks() {
         let fresh = fresh.await.unwrap();
         assert_eq!(texts(&fresh).await, ["a", "x"]);
         fresh.append(blocks(&["y"])).await.unwrap();
-        assert_eq!(core.commit(&fresh, None, None).await.unwrap().unwrap().length, 3);
+        assert_eq!(
+            core.commit(&fresh, None, None).await.unwrap().unwrap().length,
+            Length(3)
+        );
         assert_eq!(texts(&core).await, ["a", "x", "y"]);
         core.remove_named("early").unwrap();
         assert!(matches!(early.length(), Err(CoreError::Closed)));
@@ -450,7 +456,7 @@ fn a_block_that_comes_later_counts_for_a_snapshot_of_the_same_log() {
             assert!(target.peer_access().demand().unwrap().blocks.contains_key(&1));
             copy(&source, &target, &[1]);
         };
-        let (read, ()) = tokio::join!(snapshot.get(1, Wait::Forever), fetching);
+        let (read, ()) = tokio::join!(snapshot.get(Index(1), Wait::Forever), fetching);
         assert_eq!(read.unwrap(), "b");
     });
 }
@@ -466,7 +472,7 @@ fn many_cores_change_together_or_not_at_all() {
         one.append(blocks(&["a", "b"])).await.unwrap();
         let head = one.head().unwrap();
         let refused = store.transact(|change| {
-            change.truncate(&one, 1)?;
+            change.truncate(&one, Length(1))?;
             change.append(&one, blocks(&["c"]))?;
             change.append(&reader, blocks(&["d"]))
         });
@@ -477,7 +483,7 @@ fn many_cores_change_together_or_not_at_all() {
         );
         let (lengths, seq) = store
             .transact(|change| {
-                change.truncate(&one, 1)?;
+                change.truncate(&one, Length(1))?;
                 change.set_user_data(&one, "k", Some("v".into()))?;
                 Ok((
                     change.append(&one, blocks(&["c"]))?,
@@ -485,7 +491,7 @@ fn many_cores_change_together_or_not_at_all() {
                 ))
             })
             .unwrap();
-        assert_eq!(lengths, (2, 1));
+        assert_eq!(lengths, (Length(2), Length(1)));
         store.synced(seq).await.unwrap();
         assert_eq!(
             (texts(&one).await, texts(&two).await),
@@ -585,17 +591,20 @@ fn encrypted_cores_are_readable_with_the_key_alone() {
         let core = store.get(options).await.unwrap();
         let appended = core.append(blocks(&["hello", "world"])).await.unwrap();
         assert_eq!((appended.byte_length, core.byte_length().unwrap()), (26, 10));
-        assert_eq!(core.get(1, LOCAL).await.unwrap(), "world");
-        assert_eq!(core.snapshot().unwrap().get(0, LOCAL).await.unwrap(), "hello");
+        assert_eq!(core.get(Index(1), LOCAL).await.unwrap(), "world");
+        assert_eq!(
+            core.snapshot().unwrap().get(Index(0), LOCAL).await.unwrap(),
+            "hello"
+        );
         let plain = store.get(CoreOptions::name("secret")).await.unwrap();
-        assert_ne!(plain.get(1, LOCAL).await.unwrap().slice(8..), "world");
+        assert_ne!(plain.get(Index(1), LOCAL).await.unwrap().slice(8..), "world");
 
         // The copy learns only from the manifest how the keys are derived.
         let mut options = CoreOptions::key(core.key());
         options.session.encryption = Some(Encryption::Key([9; 32]));
         let target = open(&env.sibling(2)).await.get(options).await.unwrap();
         copy(&core, &target, &[0, 1]);
-        assert_eq!(target.get(0, LOCAL).await.unwrap(), "hello");
+        assert_eq!(target.get(Index(0), LOCAL).await.unwrap(), "hello");
     });
 }
 
@@ -619,7 +628,7 @@ fn what_cannot_be_verified_is_not_written() {
             both.append(blocks(&["a"])).await,
             Err(CoreError::Signature(_))
         ));
-        assert_eq!(both.length().unwrap(), 0);
+        assert_eq!(both.length().unwrap(), Length::ZERO);
         let mut options = CoreOptions::manifest(of_two(1));
         options.key_pair = Some(pair(2));
         let either = store.get(options).await.unwrap();
@@ -644,7 +653,7 @@ fn what_cannot_be_verified_is_not_written() {
             Err(CoreError::BlockTooLarge(_))
         ));
         assert!(matches!(
-            core.truncate(1, None).await,
+            core.truncate(Length(1), None).await,
             Err(CoreError::Beyond { .. })
         ));
     });
@@ -688,12 +697,12 @@ proptest! {
                     Step::Truncate(to) => {
                         let to = to % (length + 1);
                         model.truncate(&Ed25519, Length(to), None).unwrap();
-                        core.truncate(to, None).await.unwrap();
+                        core.truncate(Length(to), None).await.unwrap();
                     }
                     Step::Clear(start, count) => {
                         let start = start % (length + 1);
                         model.clear(Index(start), Index(start + count));
-                        core.clear(start..start + count).unwrap();
+                        core.clear(Index(start)..Index(start + count)).unwrap();
                     }
                     Step::Reopen => {
                         store.close().await.unwrap();
@@ -703,9 +712,9 @@ proptest! {
                     }
                 }
                 assert_eq!(&core.head().unwrap(), model.head());
-                assert_eq!(core.contiguous_length().unwrap(), model.contiguous_length().0);
+                assert_eq!(core.contiguous_length().unwrap(), model.contiguous_length());
                 for index in 0..model.length().0 {
-                    let stored = core.get(index, LOCAL).await.ok();
+                    let stored = core.get(Index(index), LOCAL).await.ok();
                     assert_eq!(stored.as_ref(), model.get(Index(index)));
                     let nodes = 0;
                     let request = Request {

@@ -158,8 +158,8 @@ fn a_view_or_system_that_is_shorter_than_the_other_says_is_made_anew() {
         let (found, applies) = reopened(async |store| {
             let core = tree_core(store, namespace).await;
             let length = core.length().unwrap();
-            assert!(length > lost);
-            core.truncate(length - lost, None).await.unwrap();
+            assert!(length > Length(lost));
+            core.truncate(Length(length.0 - lost), None).await.unwrap();
         })
         .unwrap();
         let context = format!("{lost} blocks of the {namespace}");

@@ -9,6 +9,7 @@
 use autobee::crypto::CoreKey;
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::{CoreOptions, Wait};
+use autobee::wire::Index;
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
 use autobee_sim::workload::{JsonApply, Op};
 
@@ -44,8 +45,8 @@ fn peers_with_the_key_agree_and_nothing_is_stored_in_clear() {
             let store = Corestore::open_default(env.clone()).await.unwrap();
             for key in keys {
                 let core = store.get(CoreOptions::key(key)).await.unwrap();
-                for index in 0..core.length().unwrap() {
-                    let block = core.get_stored(index, Wait::Local).await.unwrap();
+                for index in 0..core.length().unwrap().0 {
+                    let block = core.get_stored(Index(index), Wait::Local).await.unwrap();
                     let is_clear = block.windows(5).any(|window| window == b"plain");
                     assert!(!is_clear && block[0] == 1, "block {index} of {key}");
                 }

@@ -34,6 +34,7 @@ use autobee::env::native::NativeEnv;
 use autobee::env::{Env, Listener as _, Network as _, PeerAddr};
 use autobee::hypercore::CoreOptions;
 use autobee::wire::Encode as _;
+use autobee::wire::Length;
 use autobee::wire::oplog::{BatchPosition, OplogBlock};
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{JsonApply, Op};
@@ -140,7 +141,7 @@ fn a_store_remembers_its_database_and_its_writer() {
             key.unwrap().as_bytes()[..]
         );
         assert_eq!(core.manifest().unwrap().unwrap().version(), 2);
-        assert_eq!(core.length().unwrap(), 1);
+        assert_eq!(core.length().unwrap(), Length(1));
         let again = Autobee::builder(store).open().await.unwrap();
         assert_eq!((again.key(), again.local()), (joined.key(), local));
     });

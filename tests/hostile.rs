@@ -18,7 +18,7 @@ use autobee::env::{Clock as _, Env as _};
 use autobee::hypercore::{Core, CoreOptions, Corestore};
 use autobee::replication::session::{Replication, SessionSettings, Wakeup};
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Encode as _, Length, Link, Timestamp};
+use autobee::wire::{Encode as _, Index, Length, Link, Timestamp};
 use autobee::{Autobee, ErrorKind, Role, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
@@ -185,7 +185,7 @@ fn what_closed_logs_of_strangers_had_is_forgotten() {
         let mut kept = 0;
         for key in &keys {
             let core = store.get(CoreOptions::key(*key)).await.unwrap();
-            kept += usize::from(core.get_local(0).unwrap().is_some());
+            kept += usize::from(core.get_local(Index(0)).unwrap().is_some());
         }
         assert!(kept <= 8, "{kept} of {} logs are stored", keys.len());
     });
@@ -413,7 +413,7 @@ impl Stranger {
             Bytes::from(block.to_bytes().unwrap())
         };
         core.append((0..blocks).map(block).collect()).await.unwrap();
-        let length = Length(core.length().unwrap());
+        let length = core.length().unwrap();
         self.topic.couple(core.key(), length);
     }
 

@@ -13,6 +13,7 @@ use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::proof::Head;
 use autobee::hypercore::{Core, CoreAppendOptions, CoreOptions, Corestore, CorestoreOptions};
 use autobee::store::{Seglog, StoreEngine as _, StoreHandle};
+use autobee::wire::Length;
 use autobee_sim::disk::{Choose as _, DiskCrash, Seeded, SimDisk};
 use bytes::Bytes;
 
@@ -73,8 +74,8 @@ fn contradictions(seed: u64, shown: fn(&Core<MemoryEnv>) -> Head, unsigned_too: 
                     acknowledged = core.head().unwrap();
                 }
                 5 => {
-                    let length = u64::from(choice.below(20)).min(core.length().unwrap());
-                    core.truncate(length, None).await.unwrap();
+                    let length = u64::from(choice.below(20)).min(core.length().unwrap().0);
+                    core.truncate(Length(length), None).await.unwrap();
                     acknowledged = core.head().unwrap();
                 }
                 6..=7 => {

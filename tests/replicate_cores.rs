@@ -11,6 +11,7 @@ use autobee::replication::message::Message;
 use autobee::replication::replicator::{PeerId, Replicator};
 use autobee::replication::settings::ReplicatorSettings;
 use autobee::store::{Seglog, StoreHandle};
+use autobee::wire::{Index, Length};
 use bytes::Bytes;
 
 type MemoryCore = Core<MemoryEnv>;
@@ -86,8 +87,8 @@ fn a_core_is_copied_followed_and_moved_to_a_fork() {
             copy.session(session()).await.unwrap(),
         );
         pair.talk();
-        assert_eq!(copy.length().unwrap(), 100);
-        assert_eq!(copy.contiguous_length().unwrap(), 0);
+        assert_eq!(copy.length().unwrap(), Length(100));
+        assert_eq!(copy.contiguous_length().unwrap(), Length::ZERO);
 
         let all = DownloadRange {
             start: 0,
@@ -96,19 +97,22 @@ fn a_core_is_copied_followed_and_moved_to_a_fork() {
         };
         let download = copy.download(all).unwrap();
         pair.talk();
-        assert_eq!(copy.contiguous_length().unwrap(), 100);
-        assert_eq!(copy.get(7, Wait::Local).await.unwrap(), "block 7");
+        assert_eq!(copy.contiguous_length().unwrap(), Length(100));
+        assert_eq!(copy.get(Index(7), Wait::Local).await.unwrap(), "block 7");
 
         source.append(numbered(100..103)).await.unwrap();
         pair.talk();
-        assert_eq!(copy.contiguous_length().unwrap(), 103);
+        assert_eq!(copy.contiguous_length().unwrap(), Length(103));
 
-        source.truncate(50, None).await.unwrap();
+        source.truncate(Length(50), None).await.unwrap();
         source.append(numbered(200..210)).await.unwrap();
         pair.talk();
         assert_eq!(copy.head().unwrap(), source.head().unwrap());
-        assert_eq!((copy.fork().unwrap(), copy.contiguous_length().unwrap()), (1, 60));
-        assert_eq!(copy.get(55, Wait::Local).await.unwrap(), "block 205");
+        assert_eq!(
+            (copy.fork().unwrap(), copy.contiguous_length().unwrap().0),
+            (1, 60)
+        );
+        assert_eq!(copy.get(Index(55), Wait::Local).await.unwrap(), "block 205");
         drop(download);
     });
     assert!(done.is_some(), "the test waits for something that cannot happen");
@@ -130,8 +134,10 @@ fn a_request_that_meets_a_truncation_blames_nobody() {
             copy.session(session()).await.unwrap(),
         );
         pair.talk();
-        assert_eq!(copy.length().unwrap(), 300);
-        let ((), cut) = store.transact(|change| change.truncate(&source, 50)).unwrap();
+        assert_eq!(copy.length().unwrap(), Length(300));
+        let ((), cut) = store
+            .transact(|change| change.truncate(&source, Length(50)))
+            .unwrap();
         let (_, grown) = store
             .transact(|change| change.append(&source, numbered(500..700)))
             .unwrap();
@@ -144,14 +150,14 @@ fn a_request_that_meets_a_truncation_blames_nobody() {
         };
         let _download = copy.download(all).unwrap();
         pair.talk();
-        assert_eq!((copy.fork().unwrap(), copy.length().unwrap()), (0, 300));
-        assert_eq!(copy.contiguous_length().unwrap(), 0);
+        assert_eq!((copy.fork().unwrap(), copy.length().unwrap().0), (0, 300));
+        assert_eq!(copy.contiguous_length().unwrap(), Length::ZERO);
 
         store.synced(grown).await.unwrap();
         pair.talk();
         assert_eq!(copy.head().unwrap(), source.head().unwrap());
         assert_eq!(
-            (copy.fork().unwrap(), copy.contiguous_length().unwrap()),
+            (copy.fork().unwrap(), copy.contiguous_length().unwrap().0),
             (1, 250)
         );
         for (_, replicator) in &mut pair.sides {

@@ -11,7 +11,7 @@ use autobee::env::{Clock as _, Env as _};
 use autobee::hypercore::{CoreOptions, Corestore, DownloadRange, Wait};
 use autobee::replication::session::{Replication, SessionSettings};
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Encode as _, Length, Link};
+use autobee::wire::{Decode as _, Encode as _, Index, Length, Link};
 use autobee::{Autobee, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 
@@ -363,15 +363,15 @@ fn a_peer_of_cores_reads_the_bootstrap_core() {
         let _download = copy.download(ALL).unwrap();
         let session = raw.connect(&a);
         assert_eq!(
-            copy.get(29, Wait::Forever).await.unwrap(),
+            copy.get(Index(29), Wait::Forever).await.unwrap(),
             a.blocks(&a.key())[29],
             "as it was appended"
         );
         session.reached(|progress| progress.have == 30).await;
         put(&a, "live", "1").await;
-        copy.get(30, Wait::Forever).await.unwrap();
+        copy.get(Index(30), Wait::Forever).await.unwrap();
         let blocks: Vec<_> = (0..31)
-            .filter_map(|index| copy.get_local(index).unwrap())
+            .filter_map(|index| copy.get_local(Index(index)).unwrap())
             .collect();
         assert_eq!(blocks, a.blocks(&a.key()));
     });
@@ -402,7 +402,10 @@ fn a_peer_of_cores_hears_of_writers_and_tells_of_them() {
 
         let copy = raw.store.get(CoreOptions::key(b.local())).await.unwrap();
         let _download = copy.download(ALL).unwrap();
-        assert_eq!(copy.get(0, Wait::Forever).await.unwrap(), b.blocks(&b.local())[0]);
+        assert_eq!(
+            copy.get(Index(0), Wait::Forever).await.unwrap(),
+            b.blocks(&b.local())[0]
+        );
 
         // A stranger that lives at that peer only.
         let stranger = raw.store.get(CoreOptions::name("stranger")).await.unwrap();
@@ -471,9 +474,9 @@ fn a_rewritten_log_is_reported_and_the_others_go_on() {
 
         let raw = Raw::open(&world, 2).await;
         let log = raw.store.get(CoreOptions::key(local)).await.unwrap();
-        let mut block = OplogBlock::from_bytes(&log.get(1, Wait::Local).await.unwrap()).unwrap();
+        let mut block = OplogBlock::from_bytes(&log.get(Index(1), Wait::Local).await.unwrap()).unwrap();
         block.value = Some(Op::put("x", "3").to_value().into());
-        log.truncate(1, None).await.unwrap();
+        log.truncate(Length(1), None).await.unwrap();
         let block = block.to_bytes().unwrap();
         log.append(vec![block.clone().into(), block.into()])
             .await
@@ -523,7 +526,7 @@ fn going_back_finds_what_an_opening_finds_also_when_a_log_was_rewritten_or_contr
 
             let raw = Raw::open(&world, 2).await;
             let log = raw.store.get(CoreOptions::key(local)).await.unwrap();
-            let mut block = OplogBlock::from_bytes(&log.get(0, Wait::Local).await.unwrap()).unwrap();
+            let mut block = OplogBlock::from_bytes(&log.get(Index(0), Wait::Local).await.unwrap()).unwrap();
             block.views = None;
             block.attestations = None;
             let mut more = |value: &str| {
@@ -552,7 +555,7 @@ fn going_back_finds_what_an_opening_finds_also_when_a_log_was_rewritten_or_contr
                 }
                 other.connect(&a);
             } else {
-                log.truncate(0, None).await.unwrap();
+                log.truncate(Length::ZERO, None).await.unwrap();
                 for value in ["3", "4", "5"] {
                     log.append(more(value)).await.unwrap();
                 }

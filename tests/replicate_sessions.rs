@@ -19,7 +19,7 @@ use autobee::replication::session::{End, Misbehaviour, Replication, ReplicationS
 use autobee::replication::stream::StreamKeys;
 use autobee::store::{Seglog, StoreHandle};
 use autobee::wire::compact::Encode as _;
-use autobee::wire::{Length, Link};
+use autobee::wire::{Index, Length, Link};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -81,8 +81,8 @@ fn a_core_is_downloaded_followed_and_moved_to_a_fork_through_a_pipe_of_one_byte(
         let (near, far) = alice.connect(&bob, 1);
         // Opened only after the peers met.
         let copy = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
-        assert_eq!(copy.get(33, Wait::Forever).await.unwrap(), "block 33");
-        assert_eq!(copy.contiguous_length().unwrap(), 0);
+        assert_eq!(copy.get(Index(33), Wait::Forever).await.unwrap(), "block 33");
+        assert_eq!(copy.contiguous_length().unwrap(), Length::ZERO);
 
         let _download = copy.download(ALL).unwrap();
         assert!(
@@ -90,14 +90,14 @@ fn a_core_is_downloaded_followed_and_moved_to_a_fork_through_a_pipe_of_one_byte(
                 .await
         );
         source.append(numbered(70..75)).await.unwrap();
-        assert_eq!(copy.get(74, Wait::Forever).await.unwrap(), "block 74");
-        source.truncate(40, None).await.unwrap();
+        assert_eq!(copy.get(Index(74), Wait::Forever).await.unwrap(), "block 74");
+        source.truncate(Length(40), None).await.unwrap();
         source.append(numbered(100..110)).await.unwrap();
-        while copy.contiguous_length().unwrap() != 50 || copy.fork().unwrap() != 1 {
+        while copy.contiguous_length().unwrap() != Length(50) || copy.fork().unwrap() != 1 {
             bob.env.clock().sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(copy.head().unwrap(), source.head().unwrap());
-        assert_eq!(copy.get(45, Wait::Local).await.unwrap(), "block 105");
+        assert_eq!(copy.get(Index(45), Wait::Local).await.unwrap(), "block 105");
 
         near.close();
         assert!(matches!(far.ended().await, End::PeerEnded));
@@ -113,16 +113,16 @@ fn cleared_blocks_are_withdrawn_from_peers() {
         source.append(numbered(0..300)).await.unwrap();
         let (_near, far) = alice.connect(&bob, 1 << 16);
         let copy = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
-        assert_eq!(copy.get(3, Wait::Forever).await.unwrap(), "block 3");
+        assert_eq!(copy.get(Index(3), Wait::Forever).await.unwrap(), "block 3");
 
-        source.clear(100..200).unwrap();
+        source.clear(Index(100)..Index(200)).unwrap();
         bob.env.clock().sleep(Duration::from_secs(1)).await;
         let _download = copy.download(ALL).unwrap();
         bob.env.clock().sleep(Duration::from_secs(10)).await;
-        assert!(copy.has(0..100).unwrap() && copy.has(200..300).unwrap());
-        assert!(!copy.has(100..101).unwrap());
+        assert!(copy.has(Index(0)..Index(100)).unwrap() && copy.has(Index(200)..Index(300)).unwrap());
+        assert!(!copy.has(Index(100)..Index(101)).unwrap());
         source.append(numbered(300..301)).await.unwrap();
-        assert_eq!(copy.get(300, Wait::Forever).await.unwrap(), "block 300");
+        assert_eq!(copy.get(Index(300), Wait::Forever).await.unwrap(), "block 300");
         assert!(far.blame().is_none());
     });
 }
@@ -136,7 +136,7 @@ fn a_core_that_nobody_uses_any_more_leaves_its_channel() {
         source.append(numbered(0..70)).await.unwrap();
         let (near, far) = alice.connect(&bob, 1 << 16);
         let copy = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
-        assert_eq!(copy.get(33, Wait::Forever).await.unwrap(), "block 33");
+        assert_eq!(copy.get(Index(33), Wait::Forever).await.unwrap(), "block 33");
         assert!(far.progress().cores == 1 && !far.progress().is_synced);
         drop(copy);
         assert!(far.reached(|progress| progress.cores == 0).await);
@@ -144,7 +144,7 @@ fn a_core_that_nobody_uses_any_more_leaves_its_channel() {
         // Not a second session of the two that are there.
         let copy = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
         let second = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
-        assert_eq!(copy.get(34, Wait::Forever).await.unwrap(), "block 34");
+        assert_eq!(copy.get(Index(34), Wait::Forever).await.unwrap(), "block 34");
         drop(second);
         bob.env.clock().sleep(Duration::from_secs(1)).await;
         assert_eq!((near.progress().cores, far.progress().cores), (1, 1));
@@ -152,14 +152,14 @@ fn a_core_that_nobody_uses_any_more_leaves_its_channel() {
         let carol = Replica::new(env, SessionSettings::default()).await;
         bob.connect(&carol, 1 << 16);
         let third = carol.store.get(CoreOptions::key(source.key())).await.unwrap();
-        assert_eq!(third.get(33, Wait::Forever).await.unwrap(), "block 33");
-        let mut missing = Box::pin(third.get(34, Wait::Forever));
+        assert_eq!(third.get(Index(33), Wait::Forever).await.unwrap(), "block 33");
+        let mut missing = Box::pin(third.get(Index(34), Wait::Forever));
         drop(copy);
         assert_eq!(missing.as_mut().await.unwrap(), "block 34");
         assert!(near.reached(|progress| progress.cores == 0).await);
         carol.env.clock().sleep(Duration::from_secs(1)).await;
-        assert_eq!(third.get(34, Wait::Local).await.unwrap(), "block 34");
-        let wanted = third.get(35, Wait::For(Duration::from_secs(1))).await;
+        assert_eq!(third.get(Index(34), Wait::Local).await.unwrap(), "block 34");
+        let wanted = third.get(Index(35), Wait::For(Duration::from_secs(1))).await;
         assert!(wanted.is_err(), "bob has no block 35, and asks nobody for it");
     });
 }
@@ -178,20 +178,20 @@ fn heads_are_signed_for_whoever_wants_them() {
         append(0..3);
         let (_near, far) = alice.connect(&bob, 1 << 16);
         bob.env.clock().sleep(Duration::from_secs(1)).await;
-        assert_eq!(source.signed_length().unwrap(), 0);
+        assert_eq!(source.signed_length().unwrap(), Length::ZERO);
 
         let copy = bob.store.get(CoreOptions::key(source.key())).await.unwrap();
-        assert_eq!(copy.get(2, Wait::Forever).await.unwrap(), "block 2");
-        assert_eq!(source.signed_length().unwrap(), 3);
+        assert_eq!(copy.get(Index(2), Wait::Forever).await.unwrap(), "block 2");
+        assert_eq!(source.signed_length().unwrap(), Length(3));
         append(3..5);
-        assert_eq!(copy.get(4, Wait::Forever).await.unwrap(), "block 4");
-        assert_eq!(source.signed_length().unwrap(), 5);
+        assert_eq!(copy.get(Index(4), Wait::Forever).await.unwrap(), "block 4");
+        assert_eq!(source.signed_length().unwrap(), Length(5));
 
         far.close();
         bob.env.clock().sleep(Duration::from_secs(1)).await;
         append(5..6);
         bob.env.clock().sleep(Duration::from_secs(1)).await;
-        assert_eq!(source.signed_length().unwrap(), 5, "nobody looks");
+        assert_eq!(source.signed_length().unwrap(), Length(5), "nobody looks");
     });
 }
 
@@ -214,8 +214,11 @@ fn a_third_one_gets_what_the_second_got() {
             }
         }
         two.append(numbered(0..9)).await.unwrap();
-        assert_eq!(copies[3].0.get(8, Wait::Forever).await.unwrap(), "block 8");
-        assert_eq!(copies[1].0.get(19, Wait::Forever).await.unwrap(), "block 19");
+        assert_eq!(copies[3].0.get(Index(8), Wait::Forever).await.unwrap(), "block 8");
+        assert_eq!(
+            copies[1].0.get(Index(19), Wait::Forever).await.unwrap(),
+            "block 19"
+        );
     });
 }
 
@@ -323,7 +326,7 @@ fn found_out(
             other => panic!("{other}"),
         }
         source.append(numbered(50..60)).await.unwrap();
-        assert_eq!(copy.get(59, Wait::Forever).await.unwrap(), "block 59");
+        assert_eq!(copy.get(Index(59), Wait::Forever).await.unwrap(), "block 59");
         assert!(far.reached(|progress| progress.have == 60).await);
         assert!(near.end().is_none());
     });
@@ -486,7 +489,7 @@ fn unfinished_frames_of_all_peers_together_are_bounded() {
         let copy = carol.store.get(CoreOptions::key(source.key())).await.unwrap();
         source.append(vec![Bytes::from(vec![7; 9 << 20])]).await.unwrap();
         let (_near, far) = alice.connect(&carol, 1 << 20);
-        assert_eq!(copy.get(0, Wait::Forever).await.unwrap().len(), 9 << 20);
+        assert_eq!(copy.get(Index(0), Wait::Forever).await.unwrap().len(), 9 << 20);
         assert!(far.end().is_none());
         drop(bob);
     });

@@ -86,7 +86,7 @@ fn a_flush_waits_for_what_is_known_to_exist_and_names_it_when_it_does_not_come()
         replication.start(near, Role::Initiator);
         a.replicate(far, Role::Responder).unwrap();
         for index in 0..2 {
-            log.get(index, Wait::Forever).await.unwrap();
+            log.get(Index(index), Wait::Forever).await.unwrap();
         }
         assert!(c.flush().await.is_ok(), "nothing is known to be missing");
         let (near, far) = tokio::io::duplex(1 << 16);

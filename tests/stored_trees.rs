@@ -16,7 +16,7 @@ use autobee::replication::session::{Replication, SessionSettings};
 use autobee::store::{Seglog, StoreEngine as _, StoreHandle};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::system::SystemKey;
-use autobee::wire::{Decode as _, Encode as _, InfoRecord, Length, Link, Timestamp};
+use autobee::wire::{Decode as _, Encode as _, Index, InfoRecord, Length, Link, Timestamp};
 use autobee::{Autobee, Role, Settings};
 use autobee_sim::disk::{Choose as _, DiskCrash, Seeded, SimDisk};
 use autobee_sim::workload::{JsonApply, Op};
@@ -61,7 +61,7 @@ async fn booted(store: &Store) -> Option<(InfoRecord, Vec<(Bytes, Bytes)>)> {
     let bee = Bee::new(BeeSettings::default()).unwrap();
     let open = async |namespace: &str, head: Link| {
         let core = tree_core(store, namespace).await;
-        assert!(head.key == core.key() && head.length.0 <= core.length().unwrap());
+        assert!(head.key == core.key() && head.length <= core.length().unwrap());
         StoredBee::open(&bee, store.clone(), core, Some(head)).unwrap()
     };
     if boot.length == Length::ZERO {
@@ -128,15 +128,15 @@ async fn cut_power(env: MemoryEnv, seed: u64) -> (u64, u64) {
         let local = store.get(CoreOptions::name("local")).await.unwrap();
         let pair = local.key_pair().unwrap().unwrap();
         let length = local.length().unwrap();
-        let log: Vec<Bytes> = (0..length)
-            .map(|index| local.get_local(index).unwrap().unwrap())
+        let log: Vec<Bytes> = (0..length.0)
+            .map(|index| local.get_local(Index(index)).unwrap().unwrap())
             .collect();
         let applied = booted(&store).await.map_or(0, |(info, _)| {
             assert_eq!(info.heads.len(), 1, "{context}");
             info.heads[0].length.0
         });
         // What is written here is written together with what it led to.
-        assert_eq!(applied, length, "{context}");
+        assert_eq!(applied, length.0, "{context}");
         if let Some((_, entries)) = booted(&store).await {
             let replayed = replay(&env, &pair, &log[..usize::try_from(applied).unwrap()]).await;
             assert_eq!(entries, replayed.view().all().await.unwrap(), "{context}");
@@ -156,9 +156,9 @@ async fn cut_power(env: MemoryEnv, seed: u64) -> (u64, u64) {
             before,
             "{context}: nothing is written again"
         );
-        taken_up += length;
-        lost += appended - length;
-        appended = length;
+        taken_up += length.0;
+        lost += appended - length.0;
+        appended = length.0;
         let replayed = replay(&env, &pair, &log).await;
         assert_eq!(db.order().unwrap(), replayed.order().unwrap(), "{context}");
         assert_eq!(db.writers(), replayed.writers(), "{context}");
@@ -174,7 +174,7 @@ async fn cut_power(env: MemoryEnv, seed: u64) -> (u64, u64) {
 
 async fn lengths(store: &Store) -> [u64; 2] {
     let [system, view] = [tree_core(store, "system").await, tree_core(store, "view").await];
-    [system, view].map(|core| core.length().unwrap())
+    [system, view].map(|core| core.length().unwrap().0)
 }
 
 /// A database of this log alone, in a store that has nothing else.
@@ -328,10 +328,10 @@ fn a_peer_can_fetch_the_trees() {
             let [system, view, _] = db.views().unwrap();
             for tree in [system, view] {
                 let copy = store.get(CoreOptions::key(tree.key)).await.unwrap();
-                copy.get(tree.length.0 - 1, Wait::For(Duration::from_secs(60)))
+                copy.get(Index(tree.length.0 - 1), Wait::For(Duration::from_secs(60)))
                     .await
                     .unwrap();
-                assert!(copy.length().unwrap() >= tree.length.0);
+                assert!(copy.length().unwrap() >= tree.length);
             }
         }
         let [system, view, current] = db.views().unwrap();
@@ -386,7 +386,7 @@ fn what_was_applied_of_a_rewritten_log_is_not_taken_up() {
             let store = store_on(&env, &disk.kill()).await;
             if rewrites {
                 let log = writer(&store, Ed25519.key_pair(&Seed::new([5; 32]))).await;
-                log.truncate(0, None).await.unwrap();
+                log.truncate(Length::ZERO, None).await.unwrap();
                 log.append(vec![block("new")]).await.unwrap();
             }
             let db = database(store, Durability::Durable).await;

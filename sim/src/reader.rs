@@ -12,6 +12,7 @@ use autobee::env::{Clock as _, Entropy as _, Env, Network as _, PeerAddr, Spawn 
 use autobee::hypercore::{Core, CoreError, CoreOptions, Wait};
 use autobee::replication::Role;
 use autobee::replication::session::{Replication, SessionSettings};
+use autobee::wire::Index;
 use bytes::Bytes;
 
 use crate::executor::lock;
@@ -151,12 +152,12 @@ impl Process {
 
     /// Reads a drawn block. One that nobody gives in time, or that fails, is no read.
     async fn read<E: Env>(&self, env: &E, core: &Core<E>) {
-        let length = core.length().unwrap_or(0);
+        let length = core.length().unwrap_or_default().0;
         if length == 0 {
             return;
         }
         let index = u64::from_le_bytes(env.entropy().array()) % length;
-        if let Ok(block) = core.get_stored(index, Wait::For(READ_LIMIT)).await {
+        if let Ok(block) = core.get_stored(Index(index), Wait::For(READ_LIMIT)).await {
             lock(&self.reads).push(Read {
                 reader: self.number,
                 core: core.key(),

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::{BatchOptions, BeeError, Blocks, Range, StoredBlocks, Tree, TreeEntry};
 use crate::env::Env;
 use crate::hypercore::{Core, CoreError, Corestore, Wait};
-use crate::wire::{Length, Link};
+use crate::wire::Link;
 
 /// A read or a write of a stored tree failed.
 #[derive(Debug, Error)]
@@ -68,7 +68,7 @@ impl<E: Env> StoredBee<E> {
     ) -> Result<Self, StoredBeeError> {
         let newest = Link {
             key: core.key(),
-            length: Length(core.length()?),
+            length: core.length()?,
         };
         let tree = Mutex::new(bee.tree(head.unwrap_or(newest)));
         let turn = tokio::sync::Mutex::new(());
@@ -142,7 +142,7 @@ impl<E: Env> StoredBee<E> {
     ) -> Result<T, StoredBeeError> {
         let _turn = self.turn.lock().await;
         loop {
-            let length = Length(self.core.length()?);
+            let length = self.core.length()?;
             let mut batch = self
                 .snapshot()
                 .batch(&self.core.key(), length, BatchOptions::default());

@@ -125,7 +125,7 @@ impl<E: Env> DatabaseTrees<E> {
                 Ok(CoreLength {
                     key: core.key(),
                     length: tree.length(),
-                    signed_length: Length(core.signed_length()?),
+                    signed_length: core.signed_length()?,
                 })
             },
         );
@@ -225,7 +225,7 @@ impl<E: Env> fmt::Debug for Peers<E> {
 fn end<E: Env>(core: &Core<E>) -> Result<Link, CoreError> {
     Ok(Link {
         key: core.key(),
-        length: Length(core.length()?),
+        length: core.length()?,
     })
 }
 

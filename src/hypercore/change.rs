@@ -26,6 +26,7 @@ use super::staged::Staged;
 use crate::crypto::{DiscoveryKey, Sign};
 use crate::env::Slip;
 use crate::store::{CorePointer, DataPointer, Key, Read as _, Seq, Snapshot, StoreBatch};
+use crate::wire::Length;
 use crate::wire::compact::{Encode as _, UINT_MAX};
 
 /// Which blocks of a core are meant.
@@ -39,7 +40,7 @@ pub(super) enum LineSelector {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LengthAndSize {
     /// Number of blocks.
-    pub length: u64,
+    pub length: Length,
     /// Bytes of all blocks as stored, padding included.
     pub byte_length: u64,
 }
@@ -266,7 +267,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             pointer,
             place,
             CoreEvent::Append {
-                length: appended.length,
+                length: appended.length.0,
             },
         )?;
         Ok(appended)
@@ -412,7 +413,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             pointer,
             &LineSelector::Main,
             CoreEvent::Append {
-                length: appended.length,
+                length: appended.length.0,
             },
         )?;
         Ok(Some(appended))
@@ -701,7 +702,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
 impl LengthAndSize {
     fn of(tree: &MerkleTree) -> Self {
         Self {
-            length: tree.length(),
+            length: Length(tree.length()),
             byte_length: tree.byte_length(),
         }
     }

@@ -46,6 +46,7 @@ const READ_TRIES: u32 = 5;
 /// use autobee::env::memory::MemoryEnv;
 /// use autobee::hypercore::{CoreOptions, Corestore, CorestoreOptions, Wait};
 /// use autobee::store::{Seglog, StoreHandle};
+/// use autobee::wire::Index;
 ///
 /// let env = MemoryEnv::new(1);
 /// let block = env.run(async {
@@ -53,7 +54,7 @@ const READ_TRIES: u32 = 5;
 ///     let store = Corestore::open(env.clone(), store, CorestoreOptions::default()).await?;
 ///     let core = store.get(CoreOptions::name("notes")).await?;
 ///     core.append(vec!["hello".into(), "world".into()]).await?; // durable now
-///     core.get(1, Wait::Local).await
+///     core.get(Index(1), Wait::Local).await
 /// });
 /// assert_eq!(block.unwrap()?, "world");
 /// # Ok::<(), autobee::hypercore::CoreError>(())
@@ -668,6 +669,7 @@ mod tests {
     use super::*;
     use crate::crypto::{Ed25519, Seed, Sign as _};
     use crate::env::memory::MemoryEnv;
+    use crate::wire::Length;
 
     #[test]
     fn a_refused_core_does_not_stay_loaded() {
@@ -690,7 +692,7 @@ mod tests {
             mixed.key_pair = Some(Ed25519.key_pair(&Seed::new([3; 32])));
             assert!(store.get(mixed).await.is_err());
             core.append(vec!["a".into()]).await.unwrap();
-            assert_eq!(core.length().unwrap(), 1);
+            assert_eq!(core.length().unwrap(), Length(1));
         });
         assert!(done.is_some());
     }

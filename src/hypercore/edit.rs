@@ -14,6 +14,7 @@ use super::session::{Core, SessionOptions, line_of};
 use crate::crypto::KeyPair;
 use crate::env::Env;
 use crate::store::{Seq, StoreError};
+use crate::wire::{Index, Length};
 
 /// How to open a named session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct NamedOptions {
     /// Start over if it exists.
     pub overwrite: bool,
     /// Begin with only so many blocks.
-    pub checkout: Option<u64>,
+    pub checkout: Option<Length>,
 }
 
 /// How to append.
@@ -32,7 +33,7 @@ pub struct CoreAppendOptions {
     /// Do not sign, but use this signature. It must hold.
     pub signature: Option<Bytes>,
     /// Append nothing if the core would become longer than this.
-    pub length_max: Option<u64>,
+    pub length_max: Option<Length>,
 }
 
 impl<E: Env> Core<E> {
@@ -76,7 +77,7 @@ impl<E: Env> Core<E> {
                 .tree
                 .length();
             let end = length.saturating_add(blocks.len() as u64);
-            let blocks = if length_max.is_some_and(|most| end > most) {
+            let blocks = if length_max.is_some_and(|most| end > most.0) {
                 Vec::new()
             } else {
                 blocks
@@ -106,10 +107,10 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session may not write, `length` is beyond the end, or the store fails.
-    pub async fn truncate(&self, length: u64, fork: Option<u64>) -> Result<(), CoreError> {
+    pub async fn truncate(&self, length: Length, fork: Option<u64>) -> Result<(), CoreError> {
         let ((), seq) = self.shared.change(|change| {
             let (place, authority) = self.authority(change.cores, Authority::default())?;
-            change.truncate(self.pointer(), &place, length, fork, &authority)
+            change.truncate(self.pointer(), &place, length.0, fork, &authority)
         })?;
         self.shared.wait_durable(self.pointer(), seq).await
     }
@@ -118,7 +119,8 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed, or the store fails.
-    pub fn clear(&self, range: Range<u64>) -> Result<(), CoreError> {
+    pub fn clear(&self, range: Range<Index>) -> Result<(), CoreError> {
+        let range = range.start.0..range.end.0;
         self.look(|_, _| Ok(()))?;
         self.shared
             .change(|change| change.clear(self.pointer(), self.place(), range))
@@ -129,7 +131,9 @@ impl<E: Env> Core<E> {
     /// what this error says. Only the main session's blocks are at peers.
     pub(crate) fn drop_rotten(&self, index: u64, error: &CoreError) -> bool {
         let is_rotten = matches!(error, CoreError::Store(StoreError::Corrupt(_)));
-        is_rotten && *self.place() == LineSelector::Main && self.clear(index..index.saturating_add(1)).is_ok()
+        is_rotten
+            && *self.place() == LineSelector::Main
+            && self.clear(Index(index)..Index(index.saturating_add(1))).is_ok()
     }
 
     /// Keeps a value with the core, or with the named session; none removes it. Durable when it returns.
@@ -176,7 +180,7 @@ impl<E: Env> Core<E> {
         let place = LineSelector::Named(name.to_owned());
         let ((), seq) = self.shared.change(|change| {
             change.open_named(self.pointer(), name, self.place(), options.overwrite)?;
-            if let Some(length) = options.checkout {
+            if let Some(Length(length)) = options.checkout {
                 let core = change.cores.get(self.pointer())?;
                 let fork = line_of(core, &place)?.head.tree.fork();
                 change.truncate(self.pointer(), &place, length, Some(fork), &Authority::default())?;

@@ -29,6 +29,7 @@ use super::wait::{Wait, Woken, changed};
 use crate::crypto::{CoreKey, DiscoveryKey, Hash, KeyPair};
 use crate::env::{Env, Planted};
 use crate::store::{CorePointer, Key, Snapshot};
+use crate::wire::{Index, Length};
 
 /// How a session behaves.
 #[derive(Debug, Clone, Default)]
@@ -190,8 +191,8 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed.
-    pub fn length(&self) -> Result<u64, CoreError> {
-        self.look(|_, line| Ok(line.head.tree.length()))
+    pub fn length(&self) -> Result<Length, CoreError> {
+        self.look(|_, line| Ok(Length(line.head.tree.length())))
     }
 
     /// How often it was truncated.
@@ -220,14 +221,14 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed.
-    pub fn contiguous_length(&self) -> Result<u64, CoreError> {
+    pub fn contiguous_length(&self) -> Result<Length, CoreError> {
         self.look(|core, line| {
             let main = core.main.blocks.contiguous_length();
-            Ok(match line.parent {
+            let length = match line.parent {
                 Some(parent) if main >= parent.length => line.head.tree.length(),
                 _ => main,
-            }
-            .min(line.head.tree.length()))
+            };
+            Ok(Length(length.min(line.head.tree.length())))
         })
     }
 
@@ -236,10 +237,12 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed.
-    pub fn signed_length(&self) -> Result<u64, CoreError> {
+    pub fn signed_length(&self) -> Result<Length, CoreError> {
         self.look(|core, line| {
             let length = core.offer.newest().tree.length();
-            Ok(line.parent.map_or(length, |parent| parent.length.min(length)))
+            Ok(Length(
+                line.parent.map_or(length, |parent| parent.length.min(length)),
+            ))
         })
     }
 
@@ -263,7 +266,8 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed, or the store fails.
-    pub fn has(&self, range: Range<u64>) -> Result<bool, CoreError> {
+    pub fn has(&self, range: Range<Index>) -> Result<bool, CoreError> {
+        let range = range.start.0..range.end.0;
         self.look(|core, line| {
             let base = line.base();
             if line.parent.is_none() {
@@ -288,16 +292,16 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When it is not here in time, was truncated meanwhile, or the session is closed.
-    pub async fn get(&self, index: u64, wait: Wait) -> Result<Bytes, CoreError> {
+    pub async fn get(&self, index: Index, wait: Wait) -> Result<Bytes, CoreError> {
         let block = self.get_stored(index, wait).await?;
-        self.opened(index, block)
+        self.opened(index.0, block)
     }
 
     /// A block, decrypted, if it is stored here.
     ///
     /// # Errors
     /// When the session is closed, or the store fails.
-    pub fn get_local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+    pub fn get_local(&self, Index(index): Index) -> Result<Option<Bytes>, CoreError> {
         let block = self.local(index)?;
         block.map(|block| self.opened(index, block)).transpose()
     }
@@ -337,7 +341,7 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// As [`Core::get`].
-    pub async fn get_stored(&self, index: u64, wait: Wait) -> Result<Bytes, CoreError> {
+    pub async fn get_stored(&self, Index(index): Index, wait: Wait) -> Result<Bytes, CoreError> {
         if let Some(block) = self.local(index)? {
             return Ok(block);
         }

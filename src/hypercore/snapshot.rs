@@ -20,6 +20,7 @@ use super::wait::{Wait, Woken, changed};
 use crate::crypto::Hash;
 use crate::env::Env;
 use crate::store::{CorePointer, Key, Snapshot};
+use crate::wire::{Index, Length};
 
 /// The blocks of a core at one moment. Read-only.
 pub struct CoreSnapshot<E: Env> {
@@ -63,16 +64,16 @@ impl<E: Env> CoreSnapshot<E> {
     ///
     /// # Errors
     /// When there are fewer, or the tree is not complete here.
-    pub fn checkout(mut self, length: u64) -> Result<Self, CoreError> {
+    pub fn checkout(mut self, length: Length) -> Result<Self, CoreError> {
         let nodes = self.line.nodes(&*self.store);
-        self.tree = self.tree.truncated(length, self.tree.fork(), &nodes)?;
+        self.tree = self.tree.truncated(length.0, self.tree.fork(), &nodes)?;
         Ok(self)
     }
 
     /// Number of blocks.
     #[must_use]
-    pub const fn length(&self) -> u64 {
-        self.tree.length()
+    pub const fn length(&self) -> Length {
+        Length(self.tree.length())
     }
 
     /// Fork of the core at that moment.
@@ -98,8 +99,8 @@ impl<E: Env> CoreSnapshot<E> {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn has(&self, index: u64) -> Result<bool, CoreError> {
-        Ok(self.local(index)?.is_some())
+    pub fn has(&self, index: Index) -> Result<bool, CoreError> {
+        Ok(self.local(index.0)?.is_some())
     }
 
     /// Finds the block that holds a byte, as far as the tree is known here.
@@ -116,7 +117,7 @@ impl<E: Env> CoreSnapshot<E> {
     ///
     /// # Errors
     /// When it is not here in time, beyond the end, or was truncated before it came.
-    pub async fn get(&self, index: u64, wait: Wait) -> Result<Bytes, CoreError> {
+    pub async fn get(&self, Index(index): Index, wait: Wait) -> Result<Bytes, CoreError> {
         if index >= self.tree.length() {
             return Err(CoreError::Beyond {
                 asked: index,

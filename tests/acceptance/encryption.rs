@@ -2,6 +2,7 @@
 
 use autobee::Autobee;
 use autobee::hypercore::{CoreOptions, Wait};
+use autobee::wire::Index;
 use autobee_sim::workload::JsonApply;
 
 use crate::world::{World, add, converged, get, put, run};
@@ -43,8 +44,8 @@ async fn assert_no_block_is_clear(world: &World, seed: u64, view: autobee::wire:
     for name in store.list().unwrap() {
         let core = store.get(CoreOptions::discovery_key(name)).await.unwrap();
         keys.push(core.key());
-        for index in 0..core.length().unwrap() {
-            let block = core.get_stored(index, Wait::Local).await.unwrap();
+        for index in 0..core.length().unwrap().0 {
+            let block = core.get_stored(Index(index), Wait::Local).await.unwrap();
             let is_clear = block.windows(5).any(|window| window == b"plain");
             assert!(!is_clear, "block {index} of {}", core.key());
             blocks += 1;

@@ -320,7 +320,7 @@ pub(crate) async fn carry(world: &World, seed: u64, from: &Db, to: &Db) {
     let _download = log.download(ALL).unwrap();
     let session = raw.connect(from);
     world
-        .until(|| log.contiguous_length().unwrap() == length(from))
+        .until(|| log.contiguous_length().unwrap() == Length(length(from)))
         .await;
     session.close();
     session.ended().await;

@@ -2,6 +2,7 @@
 
 use autobee::db::{Event, Pending};
 use autobee::hypercore::{CoreOptions, Wait};
+use autobee::wire::Index;
 use autobee_sim::workload::Op;
 
 use crate::world::{Raw, add, connect, get, have, is_removed, length, put, remove, run};
@@ -272,7 +273,7 @@ fn a_writer_of_whom_more_is_known_to_exist_is_pending() {
         let raw = Raw::open(&world, 9).await;
         let log = raw.store.get(CoreOptions::key(all[1].local())).await.unwrap();
         let session = raw.connect(&all[1]);
-        log.get(0, Wait::Forever).await.unwrap();
+        log.get(Index(0), Wait::Forever).await.unwrap();
         session.close();
         session.ended().await;
         let session = raw.connect(&all[0]);

@@ -181,7 +181,7 @@ fn commit(case: &Value) {
                     let expected = &step["result"];
                     assert_eq!(result.is_some(), !expected.is_null(), "{step}");
                     if let Some(appended) = result {
-                        assert_eq!(appended.length, uint(&expected["length"]), "{step}");
+                        assert_eq!(appended.length, Length(uint(&expected["length"])), "{step}");
                         assert_eq!(appended.byte_length, uint(&expected["byteLength"]), "{step}");
                     }
                 }
@@ -217,7 +217,7 @@ async fn commit_step(
     };
     if step["append"].is_null() {
         target
-            .truncate(uint(&step["truncate"]), step["fork"].as_u64())
+            .truncate(Length(uint(&step["truncate"])), step["fork"].as_u64())
             .await?;
         return Ok(None);
     }
@@ -226,13 +226,13 @@ async fn commit_step(
 }
 
 fn assert_session(core: &Core<MemoryEnv>, state: &Value) {
-    assert_eq!(core.length().unwrap(), uint(&state["length"]), "{state}");
+    assert_eq!(core.length().unwrap(), Length(uint(&state["length"])), "{state}");
     assert_eq!(core.byte_length().unwrap(), uint(&state["byteLength"]), "{state}");
     assert_eq!(core.fork().unwrap(), uint(&state["fork"]), "{state}");
     assert_eq!(core.tree_hash().unwrap().to_hex(), state["treeHash"], "{state}");
     assert_eq!(
         core.signed_length().unwrap(),
-        uint(&state["signedLength"]),
+        Length(uint(&state["signedLength"])),
         "{state}"
     );
 }

@@ -9,6 +9,7 @@ use autobee::env::{Env as _, Wall};
 use autobee::hypercore::keys::PrimaryKey;
 use autobee::hypercore::{CoreOptions, CorestoreOptions};
 use autobee::store::{Seglog, StoreHandle};
+use autobee::wire::Index;
 use autobee_sim::workload::JsonApply;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -64,14 +65,14 @@ async fn write(
     for (role, expected) in [("system", system), ("view", view)] {
         let core = store.namespace(role).get(CoreOptions::name("bee")).await.unwrap();
         let length = core.length().unwrap();
-        assert_eq!((core.key(), length), (expected.key, expected.length.0));
+        assert_eq!((core.key(), length), (expected.key, expected.length));
         assert_eq!(
             core.peer_access().offered().unwrap().tree.length(),
-            length,
+            length.0,
             "signed at the end"
         );
-        let block = |index| to_hex(&core.get_local(index).unwrap().unwrap());
-        found.push((role, core.key(), (0..length).map(block).collect()));
+        let block = |index| to_hex(&core.get_local(Index(index)).unwrap().unwrap());
+        found.push((role, core.key(), (0..length.0).map(block).collect()));
     }
     found
 }

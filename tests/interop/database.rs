@@ -5,7 +5,7 @@ use autobee::crypto::{Ed25519, KeyPair, Seed, Sign as _};
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::{Core, CoreOptions, Corestore};
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Encode as _, Length, Link, Timestamp};
+use autobee::wire::{Decode as _, Encode as _, Index, Length, Link, Timestamp};
 use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
@@ -106,7 +106,7 @@ async fn write_in(env: &MemoryEnv) -> Database {
 
 fn blocks(core: &Core<MemoryEnv>) -> Vec<Bytes> {
     let length = core.length().unwrap();
-    (0..length)
-        .map(|index| core.get_local(index).unwrap().unwrap())
+    (0..length.0)
+        .map(|index| core.get_local(Index(index)).unwrap().unwrap())
         .collect()
 }

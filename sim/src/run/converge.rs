@@ -8,7 +8,7 @@ use autobee::db::sim_hooks;
 use autobee::env::Env as _;
 use autobee::hypercore::{CoreOptions, Wait};
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Link};
+use autobee::wire::{Decode as _, Index, Link};
 use bytes::Bytes;
 
 use super::look::at_once;
@@ -257,7 +257,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             let is_open = self.group.db(replica)?.cores().contains(core);
             let store = self.group.store(replica).filter(|_| is_open)?;
             let core = at_once(store.get(CoreOptions::key(*core)))?.ok()?;
-            at_once(core.get_stored(index, Wait::Local))?.ok()
+            at_once(core.get_stored(Index(index), Wait::Local))?.ok()
         })
     }
 

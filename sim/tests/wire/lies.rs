@@ -10,6 +10,7 @@ use autobee::hypercore::proof::{BlockRequest, Proof, Request, UpgradeRequest};
 use autobee::replication::message::{DataMessage, Message, NoData, RangeMessage, RequestMessage, Sync};
 use autobee::replication::replicator::PeerFault;
 use autobee::replication::session::{End, Misbehaviour};
+use autobee::wire::{Index, Length};
 use autobee_sim::hostile::HostileStream;
 use bytes::Bytes;
 
@@ -137,7 +138,7 @@ fn the_manifest_of_another_core_is_found_out() {
     );
     net.world.run_for(Duration::from_secs(5)).unwrap();
     assert!(matches!(ending(&net, "carol"), Some(End::Misbehaved(what)) if is_wrong_proof(&what)));
-    assert_eq!(net.log("carol", "log").length().unwrap(), 0);
+    assert_eq!(net.log("carol", "log").length().unwrap(), Length::ZERO);
 }
 
 #[test]
@@ -157,9 +158,9 @@ fn an_owner_that_contradicts_itself_ends_its_core() {
         .iter()
         .any(|message| matches!(message, Message::Request(request) if request.id == 0));
     assert!(checked, "bob asks for the signature over what both have");
-    let error = net.log("bob", "log").get_local(0).unwrap_err();
+    let error = net.log("bob", "log").get_local(Index(0)).unwrap_err();
     assert!(matches!(error, CoreError::Signatures { .. }), "{error}");
-    assert!(net.log("alice", "log").get_local(0).is_ok());
+    assert!(net.log("alice", "log").get_local(Index(0)).is_ok());
 }
 
 /// Says something when the channel opens, and then answers nothing, or that it has no data.
@@ -285,7 +286,7 @@ fn data_that_nobody_asked_for_is_dropped() {
     }
     let (net, account) = limited("bob", Duration::from_secs(4), || Pusher(None));
     assert!(lock(&account).sent > 100_000);
-    assert!(net.log("bob", "log").length().unwrap() < 900);
+    assert!(net.log("bob", "log").length().unwrap() < Length(900));
 }
 
 // Traps of the original.
@@ -392,7 +393,7 @@ fn the_original_is_never_asked_what_would_break_it() {
             assert!(so_far <= 48, "what was under way: {so_far}");
             net.world.run_for(Duration::from_secs(60)).unwrap();
         }
-        assert_eq!(net.log("carol", "log").contiguous_length().unwrap(), 200);
+        assert_eq!(net.log("carol", "log").contiguous_length().unwrap(), Length(200));
         assert!(
             !lock(&account)
                 .got

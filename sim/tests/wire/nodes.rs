@@ -10,6 +10,7 @@ use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Downloa
 use autobee::replication::Role;
 use autobee::replication::session::{Progress, Replication, ReplicationSession, SessionSettings};
 use autobee::store::{Seglog, StoreHandle};
+use autobee::wire::{Index, Length};
 use autobee_sim::{LatencyShape, PathConfig, ReplicaId, SimEnv, World, WorldConfig};
 use bytes::Bytes;
 
@@ -126,7 +127,10 @@ impl Net {
     pub(crate) fn truncate(&self, node: &str, name: &str, length: u64) {
         let log = self.log(node, name);
         self.world
-            .block_on(self.id(node), async move { log.truncate(length, None).await })
+            .block_on(
+                self.id(node),
+                async move { log.truncate(Length(length), None).await },
+            )
             .unwrap()
             .unwrap();
     }
@@ -138,7 +142,9 @@ impl Net {
         if log.contiguous_length().ok()? != length {
             return None;
         }
-        (0..length).map(|index| log.get_local(index).ok()?).collect()
+        (0..length.0)
+            .map(|index| log.get_local(Index(index)).ok()?)
+            .collect()
     }
 
     /// True when the node has what the writer has, of the same fork.

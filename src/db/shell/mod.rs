@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore, Hold};
 use crate::replication::Role;
 use crate::replication::session::{Replication, SessionSettings, Wakeup};
-use crate::wire::{Length, Timestamp};
+use crate::wire::Timestamp;
 use lock::{Inside, MachineLock};
 use store::{OpenLog, Opened};
 use timer::Timer;
@@ -455,7 +455,7 @@ impl<E: Env> Shell<E> {
             }
             let has_own = !write.own.is_empty();
             let own = has_own.then(|| change.append(local, write.own)).transpose()?;
-            Ok((Length(system), Length(view), own.map(Length)))
+            Ok((system, view, own))
         })?;
         Ok(TreeLengths {
             system,

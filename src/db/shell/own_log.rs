@@ -8,6 +8,7 @@ use crate::db::machine::Input;
 use crate::db::own_log::Unconfirmed;
 use crate::env::{Clock as _, Env, Point};
 use crate::error::Error;
+use crate::wire::Length;
 
 /// How long at most nothing is heard before it is looked again: a peer that had sent all that it has may have got more, and
 /// nobody says when it sent that, too.
@@ -34,7 +35,7 @@ impl<E: Env> Shell<E> {
                 // Of a log that is contradicted, or cannot be read, the append says so.
                 let is_stalled = machine.logs().stalled(&self.local).is_some();
                 let taken = machine.logs().taken(&self.local).0;
-                is_stalled || log.core().length().map_or(true, |length| length == taken)
+                is_stalled || log.core().length().map_or(true, |length| length == Length(taken))
             };
             if is_whole && (!is_doubted || self.has_heard_out()) {
                 return if is_doubted { self.confirm().await } else { Ok(()) };

@@ -109,6 +109,7 @@ impl Default for SessionSettings {
 /// use autobee::replication::Role;
 /// use autobee::replication::session::{Replication, SessionSettings};
 /// use autobee::store::{Seglog, StoreHandle};
+/// use autobee::wire::Index;
 ///
 /// let alice = MemoryEnv::new(1);
 /// let bob = alice.sibling(2);
@@ -125,7 +126,7 @@ impl Default for SessionSettings {
 ///     let (near, far) = tokio::io::duplex(4096);
 ///     let near = Replication::new(&alice, &ours, SessionSettings::default()).start(near, Role::Initiator);
 ///     let far = Replication::new(&bob, &theirs, SessionSettings::default()).start(far, Role::Responder);
-///     let block = copy.get(0, Wait::Forever).await?;
+///     let block = copy.get(Index(0), Wait::Forever).await?;
 ///     near.close();
 ///     far.ended().await;
 ///     Ok::<_, autobee::hypercore::CoreError>(block)
