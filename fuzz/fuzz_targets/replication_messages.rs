@@ -4,7 +4,7 @@
 //! The first byte chooses the message.
 #![no_main]
 
-use autobee::replication::message::{OpenMessage, Message};
+use autobee::replication::message::{Message, OpenMessage};
 use autobee::replication::mux::Frame;
 use autobee::replication::wakeup;
 use autobee::wire::{Decode as _, Encode as _};
@@ -22,10 +22,10 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         16..=19 => {
-            if let Ok(Some(message)) = wakeup::Message::decode(u64::from(*kind) - 16, bytes) {
+            if let Ok(Some(message)) = wakeup::WakeupMessage::decode(u64::from(*kind) - 16, bytes) {
                 let written = message.encode().expect("a message that was read can be written");
                 assert_eq!(
-                    wakeup::Message::decode(message.kind(), &written),
+                    wakeup::WakeupMessage::decode(message.kind(), &written),
                     Ok(Some(message))
                 );
             }
