@@ -5,7 +5,7 @@
 //! async. Engines here: [`Seglog`], one segmented log for all cores, the default; [`MemoryEngine`], which is also the
 //! oracle of the tests; `redb` behind a feature of its name.
 //!
-//! Laws that every engine keeps (`tests/store_laws.rs` runs them, `tests/crash_points.rs` cuts the power after every
+//! Laws that every engine keeps (`tests/logs/laws.rs` runs them, `tests/crash_points.rs` cuts the power after every
 //! call of the disk):
 //!
 //! 1. A snapshot never changes.

@@ -12,12 +12,12 @@ async fn heard_of_by_wakeup(world: &World) -> (Db, Db) {
     let (a, x) = (&all[0], &all[1]);
     let raw = Raw::open(world, 9).await;
     let log = raw.store.get(CoreOptions::key(x.local())).await.unwrap();
-    let session = raw.connect(x);
+    let session = raw.connect(x).1;
     log.get(Index(0), Wait::Forever).await.unwrap();
     session.close();
     session.ended().await;
 
-    let session = raw.connect(a);
+    let session = raw.connect(a).1;
     world.wait(5).await;
     assert_eq!(
         (a.order().unwrap().len(), have(a, &x.local())),

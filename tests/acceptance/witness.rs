@@ -1,5 +1,5 @@
 //! Weights, and the attestations that prove them. A claim above every grant (21.105) needs faulty writers:
-//! tests/attestations/database.rs has it.
+//! tests/database/attestations/database.rs has it.
 
 use crate::world::{last_block, run, weights};
 

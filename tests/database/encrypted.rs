@@ -1,19 +1,14 @@
 //! Databases whose logs are encrypted, in a world in memory.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
-
 use autobee::crypto::CoreKey;
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::{CoreOptions, Wait};
 use autobee::wire::Index;
-use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
+use autobee::{Autobee, Corestore, Error, ErrorKind};
 use autobee_sim::workload::{JsonApply, Op};
 
-type Db = Autobee<MemoryEnv>;
+use crate::support::{Db, connect};
+use crate::{run, until};
 
 const SECRET: [u8; 32] = [7; 32];
 
@@ -24,7 +19,7 @@ const SECRET: [u8; 32] = [7; 32];
 fn peers_with_the_key_agree_and_nothing_is_stored_in_clear() {
     run(async |env| {
         let b_env = env.sibling(2);
-        let a = open(&env, None, Some(SECRET)).await;
+        let a = open(env, None, Some(SECRET)).await;
         let b = open(&b_env, Some(a.key()), Some(SECRET)).await;
         connect(&a, &b);
         a.append(Op::add_writer(b.local(), 2).to_value()).await.unwrap();
@@ -41,7 +36,7 @@ fn peers_with_the_key_agree_and_nothing_is_stored_in_clear() {
         let (order, keys) = (a.order().unwrap(), [a.local(), b.local()]);
         a.close().await.unwrap();
         b.close().await.unwrap();
-        for env in [&env, &b_env] {
+        for env in [env, &b_env] {
             let store = Corestore::open_default(env.clone()).await.unwrap();
             for key in keys {
                 let core = store.get(CoreOptions::key(key)).await.unwrap();
@@ -68,7 +63,7 @@ fn peers_with_the_key_agree_and_nothing_is_stored_in_clear() {
 #[test]
 fn who_lacks_the_key_or_has_another_one_sees_nothing_and_disturbs_nobody() {
     run(async |env| {
-        let a = open(&env, None, Some(SECRET)).await;
+        let a = open(env, None, Some(SECRET)).await;
         a.append(Op::put("x", "1").to_value()).await.unwrap();
         for (seed, key) in [(2, None), (3, Some([8; 32]))] {
             let outsider = open(&env.sibling(seed), Some(a.key()), key).await;
@@ -91,7 +86,7 @@ fn who_lacks_the_key_or_has_another_one_sees_nothing_and_disturbs_nobody() {
 #[test]
 fn a_database_in_clear_stays_clear() {
     run(async |env| {
-        let db = open(&env, None, None).await;
+        let db = open(env, None, None).await;
         db.append(Op::put("x", "1").to_value()).await.unwrap();
         db.close().await.unwrap();
         let store = Corestore::open_default(env.clone()).await.unwrap();
@@ -110,22 +105,4 @@ async fn open(env: &MemoryEnv, join: Option<CoreKey>, secret: Option<[u8; 32]>) 
         builder = builder.encryption_key(secret);
     }
     builder.open().await.unwrap()
-}
-
-fn connect(a: &Db, b: &Db) {
-    let (near, far) = tokio::io::duplex(1 << 16);
-    a.replicate(near, Role::Initiator).unwrap();
-    b.replicate(far, Role::Responder).unwrap();
-}
-
-async fn until(db: &Db, done: impl Fn(&Db) -> bool) {
-    let mut changes = Default::default();
-    while !done(db) {
-        db.changed(&mut changes).await;
-    }
-}
-
-fn run(test: impl AsyncFnOnce(MemoryEnv)) {
-    let env = MemoryEnv::new(1);
-    env.clone().run(test(env)).expect("the test waits for ever");
 }

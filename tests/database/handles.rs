@@ -7,7 +7,6 @@
     reason = "a test fails by panicking, and an apply is slow by sleeping"
 )]
 
-#[path = "handles/streams.rs"]
 mod streams;
 
 use std::future::Future;

@@ -1,28 +1,13 @@
 //! The public handle on real sockets and files, and what it answers when it cannot do what it is asked.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "engine/diverged.rs"]
 mod diverged;
-#[path = "engine/keys.rs"]
 mod keys;
-#[path = "engine/mishaps.rs"]
 mod mishaps;
-#[path = "engine/older.rs"]
 mod older;
-#[path = "engine/outcomes.rs"]
 mod outcomes;
-#[path = "engine/read_only.rs"]
 mod read_only;
-#[path = "engine/restore.rs"]
 mod restore;
-#[path = "engine/rot.rs"]
 mod rot;
-#[path = "engine/versions.rs"]
 mod versions;
 
 use std::path::PathBuf;
@@ -39,6 +24,8 @@ use autobee::wire::oplog::{BatchPosition, OplogBlock};
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
+
+use crate::memory_store;
 
 /// ```text
 /// a: create, add b, put x ---- TCP ---- b: join, put y
@@ -314,10 +301,6 @@ async fn a_heal_behind_the_window_ends_like_any_other() {
     assert_eq!(a.order().unwrap(), b.order().unwrap());
     assert_eq!(a.view().all().await.unwrap(), b.view().all().await.unwrap());
     assert!(a.writers() == b.writers());
-}
-
-async fn memory_store(env: &MemoryEnv) -> Corestore<MemoryEnv> {
-    Corestore::open_default(env.clone()).await.unwrap()
 }
 
 async fn open(directory: &Directory, join: Option<&Autobee<NativeEnv>>) -> Autobee<NativeEnv> {

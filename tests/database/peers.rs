@@ -1,6 +1,5 @@
 //! The example `db_peer` as users run it: processes that talk over TCP on this machine.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -8,7 +7,7 @@
 )]
 #![cfg(feature = "tokio")]
 
-#[path = "process/peer.rs"]
+#[path = "../process/peer.rs"]
 mod peer;
 
 use std::time::{Duration, Instant};

@@ -1,21 +1,16 @@
 //! Databases on the wire protocol of the original: two and three of them, strangers, relays, cuts, and peers that are none.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::time::Duration;
 
 use autobee::crypto::{CoreKey, Seed};
-use autobee::db::{AppendOptions, CloseReason, Misbehaviour, Session, Stalled};
-use autobee::env::memory::MemoryEnv;
-use autobee::env::{Clock as _, Env as _};
+use autobee::db::{AppendOptions, CloseReason, Misbehaviour, Stalled};
 use autobee::hypercore::{CoreOptions, Corestore, DownloadRange, Wait};
-use autobee::replication::session::{Replication, SessionSettings};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Encode as _, Index, Length, Link};
 use autobee::{Autobee, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 
-type Db = Autobee<MemoryEnv>;
+use crate::support::{Db, Raw, World, add, connect_through, in_world, put};
 
 const ALL: DownloadRange = DownloadRange {
     start: 0,
@@ -27,21 +22,21 @@ const ALL: DownloadRange = DownloadRange {
 
 #[test]
 fn who_has_the_key_joins_and_both_sides_append() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         put(&a, "before", "1").await;
         let b = world.join(2, &a).await;
-        let (near, far) = connect(&a, &b, 1 << 16);
+        let (near, far) = connect_through(&a, &b, 1 << 16);
         world.until(|| b.order().unwrap().len() == 1).await;
         assert_eq!(b.append(b"x").await.unwrap_err().kind(), ErrorKind::Denied);
 
-        add(&a, &b).await;
+        add(&a, &b, 2).await;
         world.until(|| b.writable()).await;
         for number in 0..20 {
             put(&b, &format!("b{number}"), "x").await;
             put(&a, &format!("a{number}"), "x").await;
         }
-        world.agree(&[&a, &b], 42).await;
+        agree(&world, &[&a, &b], 42).await;
 
         assert!(near.synced().await && far.synced().await);
         assert_eq!(near.remote(), Some(b.public_key()));
@@ -54,47 +49,47 @@ fn who_has_the_key_joins_and_both_sides_append() {
 
 #[test]
 fn a_batch_larger_than_any_window_goes_through_a_pipe_of_one_byte() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let values = (0..100).map(|number| Op::put(format!("k{number}"), "v").to_value().into());
         a.append_batch(values.collect()).await.unwrap();
         let b = world.join(2, &a).await;
-        connect(&a, &b, 1);
-        world.agree(&[&a, &b], 100).await;
+        connect_through(&a, &b, 1);
+        agree(&world, &[&a, &b], 100).await;
     });
 }
 
 /// The core of a stranger is one that nobody else has a reason to know: only its announcement makes it be fetched.
 #[test]
 fn a_stranger_is_heard_of_and_becomes_a_member() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         put(&a, "before", "1").await;
         let b = world.join(2, &a).await;
-        connect(&a, &b, 4096);
+        connect_through(&a, &b, 4096);
         world.until(|| b.order().unwrap().len() == 1).await;
         b.append_optimistic(Op::put("hello", "there").to_value())
             .await
             .unwrap();
-        world.agree(&[&a, &b], 2).await;
+        agree(&world, &[&a, &b], 2).await;
         assert!(b.writable());
         put(&b, "and", "more").await;
-        world.agree(&[&a, &b], 3).await;
+        agree(&world, &[&a, &b], 3).await;
 
         // Written before anybody is met.
         let c = world.join(3, &a).await;
         c.append_optimistic(Op::put("c", "1").to_value()).await.unwrap();
-        connect(&c, &a, 4096);
+        connect_through(&c, &a, 4096);
         world
             .until(|| a.writers().iter().any(|writer| writer.key == c.local()))
             .await;
-        world.agree(&[&a, &b, &c], 4).await;
+        agree(&world, &[&a, &b, &c], 4).await;
     });
 }
 
 #[test]
 fn strangers_are_looked_at_only_up_to_the_bound() {
-    run(async |world| {
+    in_world(async |world| {
         let settings = Settings::with(|settings| settings.stranger_cores_max = 2);
         let store = world.store(1).await;
         let a = Autobee::builder(store).apply(JsonApply).settings(settings);
@@ -106,7 +101,7 @@ fn strangers_are_looked_at_only_up_to_the_bound() {
             let mut refused = Op::put("x", "y");
             refused.reject = true;
             stranger.append_optimistic(refused.to_value()).await.unwrap();
-            connect(&stranger, &a, 4096);
+            connect_through(&stranger, &a, 4096);
             strangers.push(stranger);
         }
         world.wait(Duration::from_secs(20)).await;
@@ -115,18 +110,18 @@ fn strangers_are_looked_at_only_up_to_the_bound() {
 
         // Members are none of them.
         let member = world.join(9, &a).await;
-        connect(&member, &a, 4096);
-        add(&a, &member).await;
+        connect_through(&member, &a, 4096);
+        add(&a, &member, 2).await;
         world.until(|| member.writable()).await;
         put(&member, "m", "1").await;
-        world.agree(&[&a, &member], 3).await;
+        agree(&world, &[&a, &member], 3).await;
     });
 }
 
 /// Others announce cores that nobody serves, or serve ones that nobody wants, without end.
 #[test]
 fn a_stranger_gets_its_turn_among_a_thousand_that_others_announce() {
-    run(async |world| {
+    in_world(async |world| {
         let settings = Settings::with(|settings| {
             settings.stranger_cores_max = 2;
             settings.stranger_quiet_ms = 500;
@@ -153,12 +148,12 @@ fn a_stranger_gets_its_turn_among_a_thousand_that_others_announce() {
             let mut op = Op::put("x", "y");
             op.reject = true;
             refused.append_optimistic(op.to_value()).await.unwrap();
-            connect(&refused, &a, 4096);
+            connect_through(&refused, &a, 4096);
             served.push(refused);
         }
         world.wait(Duration::from_secs(5)).await;
         let honest = world.join(3, &a).await;
-        connect(&honest, &a, 4096);
+        connect_through(&honest, &a, 4096);
         world.until(|| honest.order().unwrap().len() == 1).await;
         honest
             .append_optimistic(Op::put("hello", "there").to_value())
@@ -191,33 +186,33 @@ fn a_stranger_gets_its_turn_among_a_thousand_that_others_announce() {
 
 #[test]
 fn what_one_wrote_reaches_a_third_through_a_second() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let (b, c) = (world.join(2, &a).await, world.join(3, &a).await);
-        connect(&a, &b, 4096);
-        connect(&b, &c, 4096);
-        add(&a, &c).await;
+        connect_through(&a, &b, 4096);
+        connect_through(&b, &c, 4096);
+        add(&a, &c, 2).await;
         world.until(|| c.writable()).await;
         put(&c, "far", "away").await;
-        world.agree(&[&a, &b, &c], 2).await;
+        agree(&world, &[&a, &b, &c], 2).await;
 
         // A stranger at the far end, of whom the first hears once the second took it.
         let d = world.join(4, &a).await;
-        connect(&c, &d, 4096);
+        connect_through(&c, &d, 4096);
         d.append_optimistic(Op::put("d", "1").to_value()).await.unwrap();
-        world.agree(&[&a, &b, &c, &d], 3).await;
+        agree(&world, &[&a, &b, &c, &d], 3).await;
     });
 }
 
 #[test]
 fn a_joiner_gets_all_writers_from_one_peer() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let mut writers = Vec::new();
         for seed in 2..8 {
             let writer = world.join(seed, &a).await;
-            connect(&a, &writer, 4096);
-            add(&a, &writer).await;
+            connect_through(&a, &writer, 4096);
+            add(&a, &writer, 2).await;
             world.until(|| writer.writable()).await;
             put(&writer, &format!("w{seed}"), "1").await;
             writers.push(writer);
@@ -227,8 +222,8 @@ fn a_joiner_gets_all_writers_from_one_peer() {
             writer.close().await.unwrap();
         }
         let joiner = world.join(9, &a).await;
-        connect(&joiner, &a, 4096);
-        world.agree(&[&a, &joiner], 12).await;
+        connect_through(&joiner, &a, 4096);
+        agree(&world, &[&a, &joiner], 12).await;
     });
 }
 
@@ -236,12 +231,12 @@ fn a_joiner_gets_all_writers_from_one_peer() {
 
 #[test]
 fn a_cut_connection_is_resumed() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let b = world.join(2, &a).await;
-        add(&a, &b).await;
+        add(&a, &b, 2).await;
         for number in 0..5 {
-            let (near, far) = connect(&a, &b, 512);
+            let (near, far) = connect_through(&a, &b, 512);
             world.until(|| b.order().unwrap().len() > number).await;
             put(&a, &format!("a{number}"), "x").await;
             near.close();
@@ -251,22 +246,22 @@ fn a_cut_connection_is_resumed() {
             put(&a, &format!("a{number}"), "y").await;
             put(&b, &format!("b{number}"), "y").await;
         }
-        connect(&b, &a, 512);
-        world.agree(&[&a, &b], 16).await;
+        connect_through(&b, &a, 512);
+        agree(&world, &[&a, &b], 16).await;
         // Two streams at a time do no harm.
-        connect(&a, &b, 512);
+        connect_through(&a, &b, 512);
         put(&a, "last", "1").await;
-        world.agree(&[&a, &b], 17).await;
+        agree(&world, &[&a, &b], 17).await;
     });
 }
 
 #[test]
 fn closing_a_database_ends_its_sessions_and_lets_its_store_go() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         put(&a, "x", "1").await;
         let b = world.join(2, &a).await;
-        let (near, far) = connect(&a, &b, 4096);
+        let (near, far) = connect_through(&a, &b, 4096);
         world.until(|| b.order().unwrap().len() == 1).await;
         b.close().await.unwrap();
         b.close().await.unwrap();
@@ -280,7 +275,7 @@ fn closing_a_database_ends_its_sessions_and_lets_its_store_go() {
         let b = Autobee::builder(store).apply(JsonApply).open().await.unwrap();
         assert_eq!(b.order().unwrap(), a.order().unwrap());
         // Without a close: with the last handle.
-        let (near, _far) = connect(&a, &b, 4096);
+        let (near, _far) = connect_through(&a, &b, 4096);
         world.until(|| near.progress().cores > 0).await;
         drop(b);
         assert!(matches!(near.ended().await, CloseReason::PeerEnded));
@@ -289,7 +284,7 @@ fn closing_a_database_ends_its_sessions_and_lets_its_store_go() {
 
 #[test]
 fn who_is_not_admitted_is_refused() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let seed = Seed::new([7; 32]);
         let store = world.store(2).await;
@@ -304,10 +299,10 @@ fn who_is_not_admitted_is_refused() {
         let strict = Autobee::builder(store).key(a.key()).apply(JsonApply);
         let strict = strict.admit(move |key| *key == known).open().await.unwrap();
 
-        let (near, far) = connect(&strict, &foe, 4096);
+        let (near, far) = connect_through(&strict, &foe, 4096);
         assert!(matches!(near.ended().await, CloseReason::Refused(key) if key == foe.public_key()));
         far.ended().await;
-        let (near, _far) = connect(&strict, &friend, 4096);
+        let (near, _far) = connect_through(&strict, &friend, 4096);
         assert!(near.reached(|progress| progress.cores > 0).await);
     });
 }
@@ -316,11 +311,11 @@ fn who_is_not_admitted_is_refused() {
 
 #[test]
 fn peers_of_two_databases_have_nothing_to_tell_each_other() {
-    run(async |world| {
+    in_world(async |world| {
         let (a, b) = (world.create(1).await, world.create(2).await);
         put(&a, "a", "1").await;
         put(&b, "b", "1").await;
-        let (near, far) = connect(&a, &b, 4096);
+        let (near, far) = connect_through(&a, &b, 4096);
         assert!(near.reached(|progress| progress.stream.is_some()).await);
         world.wait(Duration::from_secs(40)).await;
         assert_eq!((near.progress().cores, far.progress().cores), (0, 0));
@@ -328,14 +323,14 @@ fn peers_of_two_databases_have_nothing_to_tell_each_other() {
         assert_eq!((a.cores(), b.cores()), (vec![a.key()], vec![b.key()]));
         // The stream is as good as any other: whoever joins one of them later, on another stream, gets it.
         let c = world.join(3, &a).await;
-        connect(&a, &c, 4096);
-        world.agree(&[&a, &c], 1).await;
+        connect_through(&a, &c, 4096);
+        agree(&world, &[&a, &c], 1).await;
     });
 }
 
 #[test]
 fn who_speaks_something_else_is_blamed_and_who_says_nothing_is_left() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let (near, mut far) = tokio::io::duplex(4096);
         let session = a.replicate(near, Role::Responder).unwrap();
@@ -353,7 +348,7 @@ fn who_speaks_something_else_is_blamed_and_who_says_nothing_is_left() {
 
 #[test]
 fn a_peer_of_cores_reads_the_bootstrap_core() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         for number in 0..30 {
             put(&a, &format!("k{number}"), "v").await;
@@ -361,7 +356,7 @@ fn a_peer_of_cores_reads_the_bootstrap_core() {
         let raw = Raw::open(&world, 2).await;
         let copy = raw.store.get(CoreOptions::key(a.key())).await.unwrap();
         let _download = copy.download(ALL).unwrap();
-        let session = raw.connect(&a);
+        let session = raw.connect(&a).0;
         assert_eq!(
             copy.get(Index(29), Wait::Forever).await.unwrap(),
             a.blocks(&a.key())[29],
@@ -380,14 +375,14 @@ fn a_peer_of_cores_reads_the_bootstrap_core() {
 /// Who knows the key of the database takes part in its topic: is told of writers, and may tell of them.
 #[test]
 fn a_peer_of_cores_hears_of_writers_and_tells_of_them() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let b = world.join(2, &a).await;
-        let wire = connect(&a, &b, 4096);
-        add(&a, &b).await;
+        let wire = connect_through(&a, &b, 4096);
+        add(&a, &b, 2).await;
         world.until(|| b.writable()).await;
         put(&b, "b", "1").await;
-        world.agree(&[&a, &b], 2).await;
+        agree(&world, &[&a, &b], 2).await;
         wire.0.close();
 
         let raw = Raw::open(&world, 3).await;
@@ -426,21 +421,21 @@ fn a_peer_of_cores_hears_of_writers_and_tells_of_them() {
 /// What a member's batch links is fetched though nobody announced it; what a stranger's links counts as a stranger.
 #[test]
 fn what_batches_link_is_fetched() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let b = world.join(2, &a).await;
-        let (near, _) = connect(&a, &b, 4096);
-        add(&a, &b).await;
+        let (near, _) = connect_through(&a, &b, 4096);
+        add(&a, &b, 2).await;
         world.until(|| b.writable()).await;
         near.close();
         near.ended().await;
         // B takes a stranger in while nobody else is there, links it, and is gone. What it has is at a peer of cores.
         let c = world.join(3, &a).await;
-        connect(&b, &c, 4096);
+        connect_through(&b, &c, 4096);
         c.append_optimistic(Op::put("c", "1").to_value()).await.unwrap();
         world.until(|| b.order().unwrap().len() == 2).await;
         put(&b, "b", "1").await;
-        world.agree(&[&b, &c], 3).await;
+        agree(&world, &[&b, &c], 3).await;
         b.close().await.unwrap();
         c.close().await.unwrap();
 
@@ -458,15 +453,15 @@ fn what_batches_link_is_fetched() {
 /// goes on.
 #[test]
 fn a_rewritten_log_is_reported_and_the_others_go_on() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let b = world.join(2, &a).await;
-        connect(&a, &b, 4096);
-        add(&a, &b).await;
+        connect_through(&a, &b, 4096);
+        add(&a, &b, 2).await;
         world.until(|| b.writable()).await;
         put(&b, "x", "1").await;
         put(&b, "x", "2").await;
-        world.agree(&[&a, &b], 3).await;
+        agree(&world, &[&a, &b], 3).await;
         let order = a.order().unwrap();
         let local = b.local();
         b.close().await.unwrap();
@@ -492,7 +487,7 @@ fn a_rewritten_log_is_reported_and_the_others_go_on() {
         assert_eq!(a.order().unwrap(), order);
 
         let c = world.join(3, &a).await;
-        connect(&a, &c, 4096);
+        connect_through(&a, &c, 4096);
         put(&a, "y", "1").await;
         assert_eq!(a.view().get(b"y").await.unwrap().unwrap(), "1");
         world.until(|| c.cores().contains(&local)).await;
@@ -507,15 +502,15 @@ fn a_rewritten_log_is_reported_and_the_others_go_on() {
 #[test]
 fn going_back_finds_what_an_opening_finds_also_when_a_log_was_rewritten_or_contradicted() {
     for contradicts in [false, true] {
-        run(async |world| {
-            let a = world.create_with_window(1, 2).await;
+        in_world(async |world| {
+            let a = create_with_window(&world, 1, 2).await;
             let [b, c] = [world.join(2, &a).await, world.join(3, &a).await];
-            let lines = [connect(&a, &b, 4096), connect(&a, &c, 4096)];
-            add(&a, &b).await;
-            add(&a, &c).await;
+            let lines = [connect_through(&a, &b, 4096), connect_through(&a, &c, 4096)];
+            add(&a, &b, 2).await;
+            add(&a, &c, 2).await;
             world.until(|| b.writable() && c.writable()).await;
             put(&b, "b", "1").await;
-            world.agree(&[&a, &b, &c], 3).await;
+            agree(&world, &[&a, &b, &c], 3).await;
             for (near, far) in lines {
                 near.close();
                 far.ended().await;
@@ -534,7 +529,7 @@ fn going_back_finds_what_an_opening_finds_also_when_a_log_was_rewritten_or_contr
                 vec![block.to_bytes().unwrap().into()]
             };
             log.append(more("2")).await.unwrap();
-            let session = raw.connect(&a);
+            let session = raw.connect(&a).0;
             world.until(|| a.order().unwrap().len() == 4).await;
             session.close();
             session.ended().await;
@@ -564,7 +559,7 @@ fn going_back_finds_what_an_opening_finds_also_when_a_log_was_rewritten_or_contr
             world.until(|| !a.stalled().is_empty()).await;
             assert_eq!(a.order().unwrap(), order);
 
-            connect(&a, &c, 4096);
+            connect_through(&a, &c, 4096);
             let has_c = |order: &[autobee::db::OrderedEntry]| {
                 let of_c = |entry: &&autobee::db::OrderedEntry| entry.key == c.local();
                 order.iter().filter(of_c).count() == 1
@@ -576,7 +571,7 @@ fn going_back_finds_what_an_opening_finds_also_when_a_log_was_rewritten_or_contr
             assert_eq!(of_b, if contradicts { 2 } else { 3 });
             assert_eq!(a.stalled().len(), usize::from(contradicts));
             a.close().await.unwrap();
-            let a = world.create_with_window(1, 2).await;
+            let a = create_with_window(&world, 1, 2).await;
             assert_eq!(found(&a).await, before);
             assert_eq!(a.stalled(), []);
         });
@@ -585,7 +580,7 @@ fn going_back_finds_what_an_opening_finds_also_when_a_log_was_rewritten_or_contr
 
 #[test]
 fn a_core_of_garbage_is_reported_and_the_others_go_on() {
-    run(async |world| {
+    in_world(async |world| {
         let a = world.create(1).await;
         let raw = Raw::open(&world, 2).await;
         let garbage = raw.store.get(CoreOptions::name("garbage")).await.unwrap();
@@ -607,7 +602,7 @@ fn a_core_of_garbage_is_reported_and_the_others_go_on() {
 /// Peers see an own log only as far as it is durable, also when appends do not wait for that.
 #[test]
 fn announced_lengths_are_durable_ones() {
-    run(async |world| {
+    in_world(async |world| {
         let settings = Settings::with(|settings| settings.durability = autobee::db::Durability::Visible);
         let a = world.create(1).await;
         put(&a, "x", "1").await;
@@ -617,134 +612,39 @@ fn announced_lengths_are_durable_ones() {
             .apply(JsonApply)
             .settings(settings);
         let b = b.open().await.unwrap();
-        connect(&a, &b, 4096);
+        connect_through(&a, &b, 4096);
         let options = AppendOptions { optimistic: true };
         for number in 0..10 {
             let value = Op::put("b", number.to_string()).to_value().into();
             b.append_with(vec![value], options).await.unwrap();
         }
-        world.agree(&[&a, &b], 11).await;
+        agree(&world, &[&a, &b], 11).await;
     });
 }
 
 // Around them.
 
-/// Makes databases in one world in memory.
-struct World {
-    env: MemoryEnv,
-    replicas: std::cell::RefCell<std::collections::BTreeMap<u64, MemoryEnv>>,
+/// A database that holds so many batches.
+async fn create_with_window(world: &World, seed: u64, window_batches: usize) -> Db {
+    let settings = Settings::with(|settings| settings.window_batches = window_batches);
+    world.open(seed, None, JsonApply, settings).await
 }
 
-/// A store that replicates its cores and is no database.
-struct Raw {
-    store: Corestore<MemoryEnv>,
-    replication: Replication<MemoryEnv>,
-}
-
-fn run(test: impl AsyncFnOnce(World)) {
-    let env = MemoryEnv::new(1);
-    let world = World {
-        env: env.clone(),
-        replicas: Default::default(),
-    };
-    assert!(
-        env.run(test(world)).is_some(),
-        "the test waits for something that cannot happen"
-    );
-}
-
-impl World {
-    /// The replica with this seed, with its disk.
-    fn env(&self, seed: u64) -> MemoryEnv {
-        let mut replicas = self.replicas.borrow_mut();
-        let made = || self.env.sibling(seed);
-        replicas.entry(seed).or_insert_with(made).clone()
-    }
-
-    async fn store(&self, seed: u64) -> Corestore<MemoryEnv> {
-        Corestore::open_default(self.env(seed)).await.unwrap()
-    }
-
-    async fn create(&self, seed: u64) -> Db {
-        let store = self.store(seed).await;
-        Autobee::builder(store).apply(JsonApply).open().await.unwrap()
-    }
-
-    /// It holds so many batches.
-    async fn create_with_window(&self, seed: u64, window_batches: usize) -> Db {
-        let settings = Settings::with(|settings| settings.window_batches = window_batches);
-        let builder = Autobee::builder(self.store(seed).await).apply(JsonApply);
-        builder.settings(settings).open().await.unwrap()
-    }
-
-    async fn join(&self, seed: u64, other: &Db) -> Db {
-        let store = self.store(seed).await;
-        let builder = Autobee::builder(store).key(other.key()).apply(JsonApply);
-        builder.open().await.unwrap()
-    }
-
-    async fn wait(&self, time: Duration) {
-        self.env.clock().sleep(time).await;
-    }
-
-    /// Waits until something is so, for two minutes at most.
-    async fn until(&self, done: impl Fn() -> bool) {
-        for _ in 0..12_000 {
-            if done() {
-                return;
-            }
-            self.wait(Duration::from_millis(10)).await;
+/// Waits until all have the same order of `entries` entries, and compares what else they have.
+async fn agree(world: &World, all: &[&Db], entries: usize) {
+    let orders = || all.iter().map(|db| db.order().unwrap()).collect::<Vec<_>>();
+    let is_done = || orders().iter().all(|order| order.len() >= entries);
+    for _ in 0..12_000 {
+        if is_done() {
+            break;
         }
-        panic!("it did not happen within two minutes");
+        world.wait(Duration::from_millis(10)).await;
     }
-
-    /// Waits until all have the same order of `entries` entries, and compares what else they have.
-    async fn agree(&self, all: &[&Db], entries: usize) {
-        let orders = || all.iter().map(|db| db.order().unwrap()).collect::<Vec<_>>();
-        let is_done = || orders().iter().all(|order| order.len() >= entries);
-        for _ in 0..12_000 {
-            if is_done() {
-                break;
-            }
-            self.wait(Duration::from_millis(10)).await;
-        }
-        let lengths: Vec<usize> = orders().iter().map(Vec::len).collect();
-        assert_eq!(lengths, vec![entries; all.len()]);
-        for db in all {
-            assert_eq!(db.order().unwrap(), all[0].order().unwrap());
-            assert_eq!(db.writers(), all[0].writers());
-            assert_eq!(db.view().all().await.unwrap(), all[0].view().all().await.unwrap());
-        }
+    let lengths: Vec<usize> = orders().iter().map(Vec::len).collect();
+    assert_eq!(lengths, vec![entries; all.len()]);
+    for db in all {
+        assert_eq!(db.order().unwrap(), all[0].order().unwrap());
+        assert_eq!(db.writers(), all[0].writers());
+        assert_eq!(db.view().all().await.unwrap(), all[0].view().all().await.unwrap());
     }
-}
-
-impl Raw {
-    async fn open(world: &World, seed: u64) -> Self {
-        let store = world.store(seed).await;
-        let replication = Replication::new(&world.env(seed), &store, SessionSettings::default());
-        Self { store, replication }
-    }
-
-    fn connect(&self, db: &Db) -> autobee::replication::session::ReplicationSession {
-        let (near, far) = tokio::io::duplex(4096);
-        db.replicate(far, Role::Responder).unwrap();
-        self.replication.start(near, Role::Initiator)
-    }
-}
-
-fn connect(a: &Db, b: &Db, bytes: usize) -> (Session, Session) {
-    let (near, far) = tokio::io::duplex(bytes);
-    (
-        a.replicate(near, Role::Initiator).unwrap(),
-        b.replicate(far, Role::Responder).unwrap(),
-    )
-}
-
-async fn put(db: &Db, key: &str, value: &str) {
-    db.append(Op::put(key, value).to_value()).await.unwrap();
-}
-
-async fn add(db: &Db, writer: &Db) {
-    let key: CoreKey = writer.local();
-    db.append(Op::add_writer(key, 2).to_value()).await.unwrap();
 }

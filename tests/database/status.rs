@@ -1,7 +1,5 @@
 //! What a database tells of itself: how far it is, what it waits for, what happens to it; and what a slow heal costs.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,14 +16,15 @@ use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
-type Db = Autobee<MemoryEnv>;
+use crate::run;
+use crate::support::{Db, add, connect_through, put, until_in};
 
 #[test]
 fn the_status_names_writers_peers_and_what_is_missing() {
     run(async |env| {
-        let a = open(&env, 2, None, Settings::default()).await;
-        let b = open(&env, 3, Some(&a), Settings::default()).await;
-        put(&a, "x").await;
+        let a = open(env, 2, None, Settings::default()).await;
+        let b = open(env, 3, Some(&a), Settings::default()).await;
+        put(&a, "x", "v").await;
         let status = a.status();
         assert!(status.is_writable && status.peers.is_empty() && status.stopped.is_none());
         assert_eq!(status.writers.len(), 1);
@@ -35,9 +34,9 @@ fn the_status_names_writers_peers_and_what_is_missing() {
         );
         assert_eq!(status.writers[0].pending, None);
 
-        let (near, far) = connect(&a, &b);
+        let (near, far) = connect_through(&a, &b, 1 << 20);
         assert!(far.synced().await);
-        until(&env, || b.order().unwrap().len() == 1).await;
+        until_in(env, || b.order().unwrap().len() == 1).await;
         let status = b.status();
         assert!(!status.is_writable);
         assert_eq!(status.peers.len(), 1);
@@ -57,7 +56,7 @@ fn the_status_names_writers_peers_and_what_is_missing() {
 
         near.close();
         far.ended().await;
-        until(&env, || b.status().peers.is_empty()).await;
+        until_in(env, || b.status().peers.is_empty()).await;
     });
 }
 
@@ -65,17 +64,17 @@ fn the_status_names_writers_peers_and_what_is_missing() {
 fn a_flush_waits_for_what_is_known_to_exist_and_names_it_when_it_does_not_come() {
     run(async |env| {
         let settings = Settings::with(|settings| settings.read_wait_ms = 500);
-        let a = open(&env, 2, None, Settings::default()).await;
-        let b = open(&env, 3, Some(&a), Settings::default()).await;
-        let c = open(&env, 4, Some(&a), settings).await;
-        let ab = connect(&a, &b);
-        add(&a, &b).await;
-        until(&env, || b.writable()).await;
-        put(&b, "b").await;
-        until(&env, || a.order().unwrap().len() == 2).await;
+        let a = open(env, 2, None, Settings::default()).await;
+        let b = open(env, 3, Some(&a), Settings::default()).await;
+        let c = open(env, 4, Some(&a), settings).await;
+        let ab = connect_through(&a, &b, 1 << 20);
+        add(&a, &b, 2).await;
+        until_in(env, || b.writable()).await;
+        put(&b, "b", "v").await;
+        until_in(env, || a.order().unwrap().len() == 2).await;
         ab.0.close();
         ab.1.ended().await;
-        put(&a, "behind b").await;
+        put(&a, "behind b", "v").await;
 
         // Somebody who has the log of a alone: its last entry links the one of b.
         let raw = env.sibling(9);
@@ -92,7 +91,7 @@ fn a_flush_waits_for_what_is_known_to_exist_and_names_it_when_it_does_not_come()
         let (near, far) = tokio::io::duplex(1 << 16);
         replication.start(near, Role::Initiator);
         c.replicate(far, Role::Responder).unwrap();
-        until(&env, || c.status().missing.len() == 1).await;
+        until_in(env, || c.status().missing.len() == 1).await;
         let missing = Link {
             key: b.local(),
             length: Length(1),
@@ -105,8 +104,8 @@ fn a_flush_waits_for_what_is_known_to_exist_and_names_it_when_it_does_not_come()
         }
         assert!(env.clock().now().since(before) >= Duration::from_millis(500));
 
-        connect(&b, &c);
-        until(&env, || c.status().missing.is_empty()).await;
+        connect_through(&b, &c, 1 << 20);
+        until_in(env, || c.status().missing.is_empty()).await;
         c.flush().await.unwrap();
         assert_eq!(c.order().unwrap().len(), 3);
     });
@@ -115,14 +114,14 @@ fn a_flush_waits_for_what_is_known_to_exist_and_names_it_when_it_does_not_come()
 #[test]
 fn events_come_in_the_order_of_what_happened() {
     run(async |env| {
-        let a = open(&env, 2, None, Settings::default()).await;
-        let b = open(&env, 3, Some(&a), Settings::default()).await;
+        let a = open(env, 2, None, Settings::default()).await;
+        let b = open(env, 3, Some(&a), Settings::default()).await;
         let mut events = b.events();
-        connect(&a, &b);
-        put(&a, "x").await;
+        connect_through(&a, &b, 1 << 20);
+        put(&a, "x", "v").await;
         assert_eq!(events.next().await.unwrap(), Event::Writer(a.local()));
         assert!(matches!(events.next().await.unwrap(), Event::Update { .. }));
-        add(&a, &b).await;
+        add(&a, &b, 2).await;
         assert_eq!(events.next().await.unwrap(), Event::Writer(b.local()));
         assert_eq!(events.next().await.unwrap(), Event::Writable);
         let Event::Update { from, to } = events.next().await.unwrap() else {
@@ -140,10 +139,10 @@ fn events_come_in_the_order_of_what_happened() {
 #[test]
 fn a_slow_listener_is_told_how_much_it_missed() {
     run(async |env| {
-        let a = open(&env, 2, None, Settings::default()).await;
+        let a = open(env, 2, None, Settings::default()).await;
         let mut events = a.events();
         for number in 0..300 {
-            put(&a, &number.to_string()).await;
+            put(&a, &number.to_string(), "v").await;
         }
         assert!(matches!(events.next().await.unwrap(), Event::Missed(count) if count > 0));
         assert!(matches!(events.next().await.unwrap(), Event::Update { .. }));
@@ -188,8 +187,8 @@ fn an_interrupt_is_told_once_and_shows_in_the_status() {
 #[test]
 fn a_hint_makes_a_writer_be_looked_for() {
     run(async |env| {
-        let a = open(&env, 2, None, Settings::default()).await;
-        put(&a, "x").await;
+        let a = open(env, 2, None, Settings::default()).await;
+        put(&a, "x", "v").await;
         let stranger = CoreKey::new([7; 32]);
         a.wakeup(Link {
             key: stranger,
@@ -197,7 +196,7 @@ fn a_hint_makes_a_writer_be_looked_for() {
         })
         .await
         .unwrap();
-        until(&env, || {
+        until_in(env, || {
             a.status().writers.iter().any(|writer| writer.key == stranger)
         })
         .await;
@@ -226,8 +225,8 @@ fn the_update_hook_hears_of_each_round_and_a_given_key_pair_is_the_local_writer(
             .update(move |view, update| listener.lock().unwrap().push((view.head(), *update)));
         let a = a.open().await.unwrap();
         assert_eq!(a.key(), a.local());
-        put(&a, "x").await;
-        put(&a, "y").await;
+        put(&a, "x", "v").await;
+        put(&a, "y", "v").await;
         // Another store, the same pair: the same writer.
         let store = Corestore::open_default(env.sibling(3)).await.unwrap();
         let again = Autobee::builder(store).key_pair(pair).open().await.unwrap();
@@ -251,22 +250,22 @@ fn heal_slowly(heal_gather: HealGather) -> (u64, Duration) {
     let found = std::cell::Cell::new((0, Duration::ZERO));
     run(async |env| {
         let settings = Settings::with(|settings| settings.heal_gather = heal_gather);
-        let a = open(&env, 2, None, settings.clone()).await;
-        let b = open(&env, 3, Some(&a), settings).await;
-        let (near, far) = connect(&a, &b);
-        add(&a, &b).await;
-        until(&env, || b.writable()).await;
+        let a = open(env, 2, None, settings.clone()).await;
+        let b = open(env, 3, Some(&a), settings).await;
+        let (near, far) = connect_through(&a, &b, 1 << 20);
+        add(&a, &b, 2).await;
+        until_in(env, || b.writable()).await;
         near.close();
         far.ended().await;
         for number in 0..150 {
-            put(&a, &format!("a{number}")).await;
+            put(&a, &format!("a{number}"), "v").await;
             env.clock().sleep(Duration::from_millis(2)).await;
-            put(&b, &format!("b{number}")).await;
+            put(&b, &format!("b{number}"), "v").await;
         }
         let before = [a.stats(), b.stats()];
         let start = env.clock().now();
-        let _link = connect_slowly(&env, &a, &b);
-        until(&env, || {
+        let _link = connect_slowly(env, &a, &b);
+        until_in(env, || {
             a.order().unwrap().len() == 301 && b.order().unwrap().len() == 301
         })
         .await;
@@ -301,14 +300,14 @@ fn a_slow_heal_undoes_at_most_once_each_time_that_it_gathered() {
 fn a_new_peer_applies_the_history_of_one_writer_while_it_comes_in() {
     run(async |env| {
         let settings = Settings::default();
-        let a = open(&env, 2, None, settings.clone()).await;
+        let a = open(env, 2, None, settings.clone()).await;
         for number in 0..600 {
-            put(&a, &format!("a{number}")).await;
+            put(&a, &format!("a{number}"), "v").await;
         }
-        let b = open(&env, 3, Some(&a), settings).await;
-        let _link = connect_slowly(&env, &a, &b);
+        let b = open(env, 3, Some(&a), settings).await;
+        let _link = connect_slowly(env, &a, &b);
         let seen = std::cell::RefCell::new(BTreeSet::new());
-        until(&env, || {
+        until_in(env, || {
             let applied = b.order().unwrap().len();
             seen.borrow_mut().insert(applied);
             applied == 600
@@ -322,20 +321,20 @@ fn a_new_peer_applies_the_history_of_one_writer_while_it_comes_in() {
 #[test]
 fn a_heal_whose_blocks_come_at_once_undoes_twice_at_most_and_applies_each_entry_once() {
     run(async |env| {
-        let a = open(&env, 2, None, Settings::default()).await;
-        let b = open(&env, 3, Some(&a), Settings::default()).await;
-        let (near, far) = connect(&a, &b);
-        add(&a, &b).await;
-        until(&env, || b.writable()).await;
+        let a = open(env, 2, None, Settings::default()).await;
+        let b = open(env, 3, Some(&a), Settings::default()).await;
+        let (near, far) = connect_through(&a, &b, 1 << 20);
+        add(&a, &b, 2).await;
+        until_in(env, || b.writable()).await;
         near.close();
         far.ended().await;
         for number in 0..200 {
-            put(&a, &format!("a{number}")).await;
-            put(&b, &format!("b{number}")).await;
+            put(&a, &format!("a{number}"), "v").await;
+            put(&b, &format!("b{number}"), "v").await;
         }
         let before = [a.stats(), b.stats()];
-        connect(&a, &b);
-        until(&env, || {
+        connect_through(&a, &b, 1 << 20);
+        until_in(env, || {
             a.order().unwrap().len() == 401 && b.order().unwrap().len() == 401
         })
         .await;
@@ -352,29 +351,29 @@ fn a_heal_whose_blocks_come_at_once_undoes_twice_at_most_and_applies_each_entry_
 #[test]
 fn what_several_peers_bring_at_once_is_ordered_once() {
     run(async |env| {
-        let meeting = open(&env, 2, None, Settings::default()).await;
+        let meeting = open(env, 2, None, Settings::default()).await;
         let mut writers = Vec::new();
         for seed in 3..7 {
-            let writer = open(&env, seed, Some(&meeting), Settings::default()).await;
-            let (near, far) = connect(&meeting, &writer);
-            add(&meeting, &writer).await;
-            until(&env, || writer.writable()).await;
+            let writer = open(env, seed, Some(&meeting), Settings::default()).await;
+            let (near, far) = connect_through(&meeting, &writer, 1 << 20);
+            add(&meeting, &writer, 2).await;
+            until_in(env, || writer.writable()).await;
             near.close();
             far.ended().await;
             writers.push(writer);
         }
         for number in 0..50 {
             for (name, writer) in writers.iter().enumerate() {
-                put(writer, &format!("{name}-{number}")).await;
+                put(writer, &format!("{name}-{number}"), "v").await;
             }
             env.clock().sleep(Duration::from_millis(1)).await;
         }
         let before = meeting.stats();
-        connect(&meeting, &writers[0]);
+        connect_through(&meeting, &writers[0], 1 << 20);
         for writer in &writers[1..] {
-            connect_slowly(&env, &meeting, writer);
+            connect_slowly(env, &meeting, writer);
         }
-        until(&env, || meeting.order().unwrap().len() == 4 + 4 * 50).await;
+        until_in(env, || meeting.order().unwrap().len() == 4 + 4 * 50).await;
         let after = meeting.stats();
         assert_eq!(
             (after.applies - before.applies, after.undos - before.undos),
@@ -385,14 +384,6 @@ fn what_several_peers_bring_at_once_is_ordered_once() {
 
 // The world.
 
-fn run(test: impl AsyncFnOnce(MemoryEnv)) {
-    let env = MemoryEnv::new(1);
-    assert!(
-        env.run(test(env.clone())).is_some(),
-        "the test waits for something that cannot happen"
-    );
-}
-
 async fn open(env: &MemoryEnv, seed: u64, join: Option<&Db>, settings: Settings) -> Db {
     let store = Corestore::open_default(env.sibling(seed)).await.unwrap();
     let mut builder = Autobee::builder(store).apply(JsonApply).settings(settings);
@@ -400,24 +391,6 @@ async fn open(env: &MemoryEnv, seed: u64, join: Option<&Db>, settings: Settings)
         builder = builder.key(db.key());
     }
     builder.open().await.unwrap()
-}
-
-async fn until(env: &MemoryEnv, done: impl Fn() -> bool) {
-    for _ in 0..12_000 {
-        if done() {
-            return;
-        }
-        env.clock().sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it did not happen within two minutes");
-}
-
-fn connect(a: &Db, b: &Db) -> (Session, Session) {
-    let (near, far) = tokio::io::duplex(1 << 20);
-    (
-        a.replicate(near, Role::Initiator).unwrap(),
-        b.replicate(far, Role::Responder).unwrap(),
-    )
 }
 
 fn connect_slowly(env: &MemoryEnv, a: &Db, b: &Db) -> (Session, Session) {
@@ -450,14 +423,4 @@ async fn carry(
             return;
         }
     }
-}
-
-async fn put(db: &Db, key: &str) {
-    db.append(Op::put(key, "v").to_value()).await.unwrap();
-}
-
-async fn add(db: &Db, writer: &Db) {
-    db.append(Op::add_writer(writer.local(), 2).to_value())
-        .await
-        .unwrap();
 }

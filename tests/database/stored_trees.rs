@@ -1,7 +1,5 @@
 //! The trees of a database in cores of its store: what a crash leaves, and what the format can hold.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! Cores, sessions and corestores over the real storage engine, in a world in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::future::Future;
 use std::time::Duration;
 

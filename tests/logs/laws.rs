@@ -1,7 +1,5 @@
 //! What every storage engine keeps, whatever it is made of. The laws are listed in `autobee::store`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "store/workload.rs"]
+#[path = "../store/workload.rs"]
 mod workload;
 
 use std::ops::ControlFlow;

@@ -2,8 +2,6 @@
 //!
 //! A writer appends, with and without signing at once, truncates and reopens after power cuts; a peer takes what is offered after every step. The second
 //! test lets the peer see more than is offered, to prove that the rule is needed and that this test would notice.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! Replicators over the cores of a store, in a world in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use autobee::env::Mono;
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::{

@@ -1,7 +1,5 @@
 //! Whole sessions between stores, in a world in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

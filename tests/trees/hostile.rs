@@ -2,8 +2,6 @@
 //!
 //! Pointers of these blocks lead to one of a few places, so that nearly all of them lead somewhere, and most trees have
 //! cycles: among children, among earlier versions, within one core and across cores.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::cell::Cell;
 
 use autobee::bee::{

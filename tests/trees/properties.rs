@@ -3,8 +3,6 @@
 //!
 //! Three writers share one set of cores and build on each other's versions. Every block is missing the first time
 //! that it is read, so every operation is interrupted and run again.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 

@@ -1,6 +1,4 @@
 //! What reading costs: in blocks, in round trips to a peer that has them, and in memory.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 

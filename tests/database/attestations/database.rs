@@ -11,15 +11,16 @@ use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::CoreOptions;
 use autobee::wire::oplog::{Backer, OplogBlock, Witness};
 use autobee::wire::{Decode as _, Encode as _, Length, Link, Timestamp, Weight};
-use autobee::{Autobee, Corestore, ErrorKind, Role, Settings};
+use autobee::{Autobee, Corestore, ErrorKind, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 
-type Db = Autobee<MemoryEnv>;
+use crate::support::{Db, connect, weights};
+use crate::{run, until};
 
 #[test]
 fn a_granted_writer_proves_its_weight_with_its_first_block() {
     run(async |env| {
-        let [a, b, c] = three(&env).await;
+        let [a, b, c] = three(env).await;
         a.append(Op::add_writer(b.local(), 2).to_value()).await.unwrap();
         until(&b, |db| db.writable()).await;
         b.append(Op::put("x", "b").to_value()).await.unwrap();
@@ -37,7 +38,7 @@ fn a_granted_writer_proves_its_weight_with_its_first_block() {
 #[test]
 fn a_bystander_vouches_for_whom_a_removed_writer_granted() {
     run(async |env| {
-        let [a, b, c] = three(&env).await;
+        let [a, b, c] = three(env).await;
         a.append(Op::add_writer(c.local(), 2).to_value()).await.unwrap();
         a.append(Op::add_writer(b.local(), 2).to_value()).await.unwrap();
         until(&c, |db| db.order().unwrap().len() == 2).await;
@@ -61,7 +62,7 @@ fn a_claim_above_every_grant_changes_nothing_though_it_is_signed() {
         let [a_env, b_env, c_env] = [env.clone(), env.sibling(2), env.sibling(3)];
         let a = open(&a_env, None).await;
         let [b, c] = [open(&b_env, Some(&a)).await, open(&c_env, Some(&a)).await];
-        connect(&[&a, &b, &c]);
+        connect_all(&[&a, &b, &c]);
         a.append(Op::add_writer(b.local(), 2).to_value()).await.unwrap();
         a.append(Op::add_writer(c.local(), 2).to_value()).await.unwrap();
         until(&c, |db| db.writable()).await;
@@ -89,7 +90,7 @@ fn a_claim_above_every_grant_changes_nothing_though_it_is_signed() {
         let core = store.get(CoreOptions::name("local")).await.unwrap();
         assert_eq!(core.key(), b_key);
         let bogus = OplogBlock {
-            timestamp: Timestamp(wall(&env)),
+            timestamp: Timestamp(wall(env)),
             value: Some(Op::put("x", "inflated").to_value().into()),
             witness: Some(Witness {
                 weight,
@@ -108,7 +109,7 @@ fn a_claim_above_every_grant_changes_nothing_though_it_is_signed() {
 
         let b = join(&b_env, database).await;
         let c = join(&c_env, database).await;
-        connect(&[&a, &b, &c]);
+        connect_all(&[&a, &b, &c]);
         for db in [&a, &b, &c] {
             until(db, |db| db.order().unwrap().len() == 5).await;
             assert_eq!(weights(db, &b), [2, 2]);
@@ -124,7 +125,7 @@ fn a_claim_above_every_grant_changes_nothing_though_it_is_signed() {
 #[test]
 fn an_acknowledged_stranger_gets_one_block_of_each_member_and_no_more() {
     run(async |env| {
-        let [a, b, x] = three(&env).await;
+        let [a, b, x] = three(env).await;
         a.append(Op::add_writer(b.local(), 2).to_value()).await.unwrap();
         until(&b, |db| db.writable()).await;
         until(&x, |db| db.order().unwrap().len() == 1).await;
@@ -164,7 +165,7 @@ fn an_acknowledged_stranger_gets_one_block_of_each_member_and_no_more() {
 #[test]
 fn appends_that_start_together_take_their_turns() {
     run(async |env| {
-        let db = open(&env, None).await;
+        let db = open(env, None).await;
         let appends = (0..100).map(|number| {
             let db = db.clone();
             async move {
@@ -200,9 +201,9 @@ fn appends_that_start_together_take_their_turns() {
 fn an_append_that_nobody_waits_for_any_more_is_written() {
     run(async |env| {
         let settings = Settings::with(|settings| settings.drain_applies_max = 1);
-        let a = open(&env, None).await;
+        let a = open(env, None).await;
         let x = open_with(&env.sibling(2), Some(&a), &settings).await;
-        connect(&[&a, &x]);
+        connect_all(&[&a, &x]);
         a.append(b"{}").await.unwrap();
         until(&x, |db| db.order().unwrap().len() == 1).await;
         let refused = Op {
@@ -272,12 +273,12 @@ fn what_apply_stops_at_is_not_in_the_log() {
 fn a_log_that_cannot_be_written_stops_the_database() {
     run(async |env| {
         let x_env = env.sibling(2);
-        let a = open(&env, None).await;
+        let a = open(env, None).await;
         let store = Corestore::open_default(x_env.clone()).await.unwrap();
         let settings = Settings::with(|settings| settings.drain_applies_max = 1);
         let x = Autobee::builder(store.clone()).apply(JsonApply).key(a.key());
         let x = x.settings(settings).open().await.unwrap();
-        connect(&[&a, &x]);
+        connect_all(&[&a, &x]);
         a.append(b"{}").await.unwrap();
         until(&x, |db| db.order().unwrap().len() == 1).await;
         let refused = Op {
@@ -308,7 +309,7 @@ fn a_log_that_cannot_be_written_stops_the_database() {
 fn a_value_that_no_block_can_hold_is_refused_before_it_is_in_the_order() {
     run(async |env| {
         let settings = Settings::with(|settings| settings.value_bytes_max = 1 << 30);
-        let db = open_with(&env, None, &settings).await;
+        let db = open_with(env, None, &settings).await;
         let error = db.append(vec![0; 16 << 20]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
         assert_eq!(
@@ -318,16 +319,11 @@ fn a_value_that_no_block_can_hold_is_refused_before_it_is_in_the_order() {
     });
 }
 
-fn run(test: impl AsyncFnOnce(MemoryEnv)) {
-    let env = MemoryEnv::new(1);
-    env.clone().run(test(env)).expect("the test waits for ever");
-}
-
 async fn three(env: &MemoryEnv) -> [Db; 3] {
     let a = open(env, None).await;
     let b = open(&env.sibling(2), Some(&a)).await;
     let c = open(&env.sibling(3), Some(&a)).await;
-    connect(&[&a, &b, &c]);
+    connect_all(&[&a, &b, &c]);
     [a, b, c]
 }
 
@@ -357,20 +353,11 @@ async fn join(env: &MemoryEnv, key: autobee::crypto::CoreKey) -> Db {
 }
 
 /// Connects everybody with everybody.
-fn connect(peers: &[&Db]) {
+fn connect_all(peers: &[&Db]) {
     for (at, left) in peers.iter().enumerate() {
         for right in &peers[at + 1..] {
-            let (near, far) = tokio::io::duplex(1 << 16);
-            left.replicate(near, Role::Initiator).unwrap();
-            right.replicate(far, Role::Responder).unwrap();
+            connect(left, right);
         }
-    }
-}
-
-async fn until(db: &Db, done: impl Fn(&Db) -> bool) {
-    let mut changes = Default::default();
-    while !done(db) {
-        db.changed(&mut changes).await;
     }
 }
 
@@ -389,13 +376,6 @@ async fn yield_now() {
 fn wall(env: &MemoryEnv) -> u64 {
     use autobee::env::{Clock as _, Env as _};
     env.clock().wall().0
-}
-
-/// The weights of all entries of a writer, as `db` sees them.
-fn weights(db: &Db, writer: &Db) -> Vec<u64> {
-    let order = db.order().unwrap();
-    let of = order.iter().filter(|entry| entry.key == writer.local());
-    of.map(|entry| entry.weight.0).collect()
 }
 
 /// A block of a writer, as `db` has it.

@@ -9,9 +9,8 @@ use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _};
 use autobee::{Autobee, Role, Settings};
 
-use super::memory_store;
-
-type Db = Autobee<MemoryEnv>;
+use crate::support::Db;
+use crate::{memory_store, run};
 
 /// Puts each value as a key, with what this peer is called where the value begins with `name`; deletes the key behind `del `,
 /// but not at peers that are called `keeper`. `add` before 32 bytes lets a writer in.
@@ -42,12 +41,6 @@ impl Apply for Named {
         }
         Ok(())
     }
-}
-
-fn run<T>(test: impl AsyncFnOnce(&MemoryEnv) -> T) -> T {
-    let env = MemoryEnv::new(1);
-    let ended = env.run(test(&env));
-    ended.expect("the test waits for something that cannot happen")
 }
 
 async fn open(env: &MemoryEnv, join: Option<&Db>, name: &'static str, secret: Option<[u8; 32]>) -> Db {

@@ -4,20 +4,16 @@ use autobee::crypto::CoreKey;
 use autobee::db::{Event, Pending, Stalled};
 use autobee::engine::encryption::KeyMismatch;
 use autobee::env::memory::MemoryEnv;
-use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
+use autobee::{Autobee, Corestore, Error, ErrorKind};
 use autobee_sim::workload::{JsonApply, Op};
 
-type Db = Autobee<MemoryEnv>;
+use crate::support::{Db, connect};
+use crate::{run, until};
+
 type Key = Option<[u8; 32]>;
 
 const RIGHT: [u8; 32] = [7; 32];
 const WRONG: [u8; 32] = [8; 32];
-
-fn run<T>(test: impl AsyncFnOnce(&MemoryEnv) -> T) -> T {
-    let env = MemoryEnv::new(1);
-    let ended = env.run(test(&env));
-    ended.expect("the test waits for something that cannot happen")
-}
 
 async fn open(env: &MemoryEnv, join: Option<CoreKey>, key: Key) -> Result<Db, Error> {
     let store = Corestore::open_default(env.clone()).await.unwrap();
@@ -29,19 +25,6 @@ async fn open(env: &MemoryEnv, join: Option<CoreKey>, key: Key) -> Result<Db, Er
         builder = builder.encryption_key(key);
     }
     builder.open().await
-}
-
-fn connect(a: &Db, b: &Db) {
-    let (near, far) = tokio::io::duplex(1 << 16);
-    a.replicate(near, Role::Initiator).unwrap();
-    b.replicate(far, Role::Responder).unwrap();
-}
-
-async fn until(db: &Db, done: impl Fn(&Db) -> bool) {
-    let mut changes = Default::default();
-    while !done(db) {
-        db.changed(&mut changes).await;
-    }
 }
 
 #[track_caller]

@@ -13,19 +13,15 @@ use autobee::{Autobee, Corestore, Error, ErrorKind, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
-use super::{Directory, memory_store, open};
+use super::{Directory, open};
+
+use crate::{memory_store, run};
 
 async fn in_namespace(store: &Corestore<MemoryEnv>, name: &str) -> Result<Autobee<MemoryEnv>, Error> {
     Autobee::builder(store.namespace(name))
         .apply(JsonApply)
         .open()
         .await
-}
-
-fn run<T>(test: impl AsyncFnOnce(&MemoryEnv) -> T) -> T {
-    let env = MemoryEnv::new(1);
-    let ended = env.run(test(&env));
-    ended.expect("the test waits for something that cannot happen")
 }
 
 #[test]

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
+use autobee::Autobee;
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
 use autobee::db::{AppendOptions, Appended, Event, Events, Outcome};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _, Wall};
 use autobee::wire::{Length, Timestamp};
-use autobee::{Autobee, Role};
 
-use super::memory_store;
-
-type Db = Autobee<MemoryEnv>;
+use crate::support::{Db, connect};
+use crate::{memory_store, until};
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
@@ -64,22 +63,9 @@ async fn open(env: &MemoryEnv, join: Option<&Db>) -> Db {
     builder.open().await.unwrap()
 }
 
-fn connect(a: &Db, b: &Db) -> autobee::db::Session {
-    let (near, far) = tokio::io::duplex(1 << 16);
-    b.replicate(far, Role::Responder).unwrap();
-    a.replicate(near, Role::Initiator).unwrap()
-}
-
 async fn append(db: &Db, value: &str) -> Appended {
     let values = vec![value.to_owned().into()];
     db.append_with(values, AppendOptions::default()).await.unwrap()
-}
-
-async fn until(db: &Db, done: impl Fn(&Db) -> bool) {
-    let mut changes = Default::default();
-    while !done(db) {
-        db.changed(&mut changes).await;
-    }
 }
 
 async fn next_outcome(events: &mut Events) -> (u64, Outcome) {
@@ -132,7 +118,7 @@ fn who_loses_by_a_reorder_is_told() {
     run(async |env| {
         let a = open(env, None).await;
         let b = open(&env.sibling(2), Some(&a)).await;
-        let session = connect(&a, &b);
+        let session = connect(&a, &b).0;
         append(&a, "").await;
         a.append([b"add ", &b.local().as_bytes()[..]].concat())
             .await

@@ -14,7 +14,9 @@ use autobee::env::memory::MemoryEnv;
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
 use autobee_sim::workload::{JsonApply, Op};
 
-use super::{Directory, connect, memory_store, open, until};
+use super::{Directory, connect, open, until};
+
+use crate::memory_store;
 
 /// All files, with what is in them.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {

@@ -9,9 +9,8 @@ use autobee::wire::oplog::{Attestation, OplogBlock};
 use autobee::{Autobee, Corestore, ErrorKind, Role, Settings};
 use bytes::Bytes;
 
-use super::memory_store;
-
-type Db = Autobee<MemoryEnv>;
+use crate::support::Db;
+use crate::{memory_store, run};
 
 const OTHER: CoreKey = CoreKey::new([7; 32]);
 
@@ -42,12 +41,6 @@ impl Apply for Numbered {
         }
         Ok(())
     }
-}
-
-fn run<T>(test: impl AsyncFnOnce(&MemoryEnv) -> T) -> T {
-    let env = MemoryEnv::new(1);
-    let ended = env.run(test(&env));
-    ended.expect("the test waits for something that cannot happen")
 }
 
 fn settings() -> Settings {
