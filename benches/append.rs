@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use autobee::db::Durability;
 use autobee::env::native::NativeEnv;
-use autobee::hypercore::{AppendOptions, Core, CoreOptions, Corestore, CorestoreOptions};
+use autobee::hypercore::{Core, CoreAppendOptions, CoreOptions, Corestore, CorestoreOptions};
 use autobee::store::{Seglog, StoreHandle};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -75,7 +75,7 @@ fn append(criterion: &mut Criterion) {
         let blocks = blocks(count);
         group.bench_function(format!("visible/{count}"), |bencher| {
             bencher.iter(|| {
-                core.append_visible(black_box(blocks.clone()), AppendOptions::default())
+                core.append_visible(black_box(blocks.clone()), CoreAppendOptions::default())
                     .unwrap()
             });
         });
@@ -96,7 +96,8 @@ fn append(criterion: &mut Criterion) {
     let before = directory.bytes();
     const APPENDS: u64 = 20_000;
     for _ in 0..APPENDS {
-        core.append_visible(blocks(1), AppendOptions::default()).unwrap();
+        core.append_visible(blocks(1), CoreAppendOptions::default())
+            .unwrap();
     }
     println!(
         "append/bytes written for one append of 100 bytes: {}",

@@ -10,10 +10,10 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use autobee::bee::{BatchOptions, Bee, BlockError, Blocks, MemoryBlocks, Range, Settings, Tree};
+use autobee::bee::{BatchOptions, Bee, BeeSettings, BlockError, Blocks, MemoryBlocks, Range, Tree};
 use autobee::crypto::CoreKey;
 use autobee::env::native::NativeEnv;
-use autobee::hypercore::{AppendOptions, Core, CoreOptions, Corestore};
+use autobee::hypercore::{Core, CoreAppendOptions, CoreOptions, Corestore};
 use autobee::wire::{Index, Length, Link};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -40,7 +40,7 @@ fn value(number: u32) -> [u8; 100] {
 }
 
 fn empty() -> (MemoryBlocks, Tree) {
-    let bee = Bee::new(Settings::default()).unwrap();
+    let bee = Bee::new(BeeSettings::default()).unwrap();
     let head = Link {
         key: LOCAL,
         length: Length::ZERO,
@@ -161,7 +161,7 @@ impl StoredTree {
             }
             let written = batch.finish(&self.blocks).unwrap();
             self.core
-                .append_visible(written.blocks().to_vec(), AppendOptions::default())
+                .append_visible(written.blocks().to_vec(), CoreAppendOptions::default())
                 .unwrap();
             self.blocks.append(LOCAL, written.blocks().iter().cloned());
             self.tree.commit(written);
@@ -222,7 +222,7 @@ fn cold(criterion: &mut Criterion) {
             blocks: &blocks,
             reads: Cell::new(0),
         };
-        let cold = Bee::new(Settings::default()).unwrap().tree(tree.head());
+        let cold = Bee::new(BeeSettings::default()).unwrap().tree(tree.head());
         let mut entries = cold.range(Range::all());
         while let Some(entry) = entries.next(&counted).unwrap() {
             black_box(entry);

@@ -12,7 +12,7 @@
     reason = "the bench takes the time"
 )]
 
-#[path = "../tests/engine/strangers.rs"]
+#[path = "../tests/database/hostile/strangers.rs"]
 mod strangers;
 
 use std::collections::BTreeSet;

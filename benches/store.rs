@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use autobee::env::native::NativeDisk;
-use autobee::store::{Batch, DataPointer, Engine, Key, Seglog, Store};
+use autobee::store::{DataPointer, Key, Seglog, Store, StoreBatch, StoreEngine};
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const DATA: DataPointer = DataPointer(1);
 
-fn engines() -> Vec<(&'static str, Box<dyn Engine>)> {
+fn engines() -> Vec<(&'static str, Box<dyn StoreEngine>)> {
     vec![
         ("seglog", Box::new(Seglog::default())),
         #[cfg(feature = "redb")]
@@ -28,10 +28,10 @@ fn engines() -> Vec<(&'static str, Box<dyn Engine>)> {
 }
 
 /// The batch of one append: blocks, the nodes that they complete, a head.
-fn append(from: u64, count: u64) -> Batch {
+fn append(from: u64, count: u64) -> StoreBatch {
     let block = Bytes::from_static(&[7; 100]);
     let node = Bytes::from_static(&[1; 40]);
-    let mut batch = Batch::default();
+    let mut batch = StoreBatch::default();
     for index in from..from + count {
         batch.put(Key::Block(DATA, index), block.clone());
         for depth in 0..=index.trailing_ones() {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use autobee::env::native::NativeStream;
 use autobee::env::{Entropy as _, Env as _, Listener as _, Network as _, PeerAddr};
+use autobee::wire::Index;
 use autobee::{
     Core, CoreKey, CoreOptions, Corestore, CorestoreOptions, DownloadRange, NativeEnv, Replication,
     ReplicationSession, Role, Seglog, SessionSettings, StoreHandle, Wait,
@@ -70,7 +71,7 @@ async fn serve(
     options: &Options,
 ) -> Result<()> {
     let core = store.get(CoreOptions::name("core_peer")).await?;
-    let missing = core.length()?..options.blocks.unwrap_or(0);
+    let missing = core.length()?.0..options.blocks.unwrap_or(0);
     if !missing.is_empty() {
         let blocks = missing.map(|index| Bytes::from(format!("block {index}")));
         core.append(blocks.collect()).await?;
@@ -79,7 +80,7 @@ async fn serve(
     let mut listener = env.network().listen(&at).await?;
     let local = listener.local_addr();
     let port: u16 = local.as_str().rsplit(':').next().unwrap_or_default().parse()?;
-    let ready = json!({ "event": "ready", "port": port, "key": hex(core.key().as_bytes()), "length": core.length()? });
+    let ready = json!({ "event": "ready", "port": port, "key": hex(core.key().as_bytes()), "length": core.length()?.0 });
     println!("{ready}");
 
     let replication = replication.clone();
@@ -113,7 +114,7 @@ async fn get(
 ) -> Result<()> {
     let index = options.index.ok_or(USAGE)?;
     let (core, session) = connect(env, store, replication, options).await?;
-    let block = unless_ended(&session, core.get(index, Wait::Forever)).await??;
+    let block = unless_ended(&session, core.get(Index(index), Wait::Forever)).await??;
     show(index, &block);
     Ok(())
 }
@@ -136,8 +137,8 @@ async fn download(
         return Err(session.ended().await.into());
     }
     drop(all);
-    for index in 0..core.length()? {
-        show(index, &core.get(index, Wait::Local).await?);
+    for index in 0..core.length()?.0 {
+        show(index, &core.get(Index(index), Wait::Local).await?);
     }
     Ok(())
 }

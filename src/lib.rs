@@ -106,7 +106,7 @@ pub use hypercore::{
     Encryption, SessionOptions, Transaction, Wait,
 };
 #[doc(inline)]
-pub use replication::session::{Replication, Session as ReplicationSession, SessionSettings};
+pub use replication::session::{Replication, ReplicationSession, SessionSettings};
 #[doc(inline)]
 pub use store::{Recovered, Seglog, StoreHandle};
 

@@ -4,7 +4,7 @@
 //! "Converge" there is `World::exchange` here: whoever meets has, when they part, the same listing of the view, the
 //! same order with the same weights, and the same records.
 //!
-//! Elsewhere: a signed claim above every grant (105), in `tests/testimony/database.rs`.
+//! Elsewhere: a signed claim above every grant (105), in `tests/database/attestations/database.rs`.
 //!
 //! Not here, because there is no such thing here yet:
 //!
@@ -38,6 +38,7 @@ mod generated;
 mod links;
 #[path = "acceptance/optimistic.rs"]
 mod optimistic;
+mod support;
 #[path = "acceptance/updates.rs"]
 mod updates;
 #[path = "acceptance/wakeup.rs"]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use autobee::Corestore;
-use autobee::bee::{Bee, Range, Settings, StoredBee};
+use autobee::bee::{Bee, BeeSettings, Range, StoredBee};
 use autobee::env::Env;
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::{CoreOptions, Wait};
@@ -96,7 +96,7 @@ fn what_is_at_no_peer_is_waited_for_within_bounds() {
         .block_on(near, async move {
             let store = Corestore::open_default(env).await.unwrap();
             let core = store.get(CoreOptions::key(head.key)).await.unwrap();
-            let bee = Bee::new(Settings::default()).unwrap();
+            let bee = Bee::new(BeeSettings::default()).unwrap();
             let bee = StoredBee::open(&bee, store, core, Some(head)).unwrap();
             bee.get(b"a", Wait::For(Duration::from_secs(3)))
                 .await
@@ -113,5 +113,11 @@ fn what_is_at_no_peer_is_waited_for_within_bounds() {
 
 async fn open<E: Env>(store: &Corestore<E>) -> StoredBee<E> {
     let core = store.get(CoreOptions::name("bee")).await.unwrap();
-    StoredBee::open(&Bee::new(Settings::default()).unwrap(), store.clone(), core, None).unwrap()
+    StoredBee::open(
+        &Bee::new(BeeSettings::default()).unwrap(),
+        store.clone(),
+        core,
+        None,
+    )
+    .unwrap()
 }

@@ -13,9 +13,9 @@ mod workload;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use autobee::store::{Batch, Engine, Key, Seglog, Seq, Store, StoreError, verify};
+use autobee::store::{Key, Seglog, Seq, Store, StoreBatch, StoreEngine, StoreError, verify};
 use autobee_sim::disk::{
-    Choose as _, Crash, DiskFault, DiskFaults, DiskOp, DiskSnapshot, Odometer, Seeded, SimDisk,
+    Choose as _, DiskCrash, DiskFault, DiskFaults, DiskOp, DiskSnapshot, Odometer, Seeded, SimDisk,
 };
 
 use recording::{Moment, Oracle, Recording, States};
@@ -50,7 +50,7 @@ fn every_crash_of_redb_leaves_the_state_after_some_commit() {
 }
 
 /// Two threads take one workload after the other until there were enough images.
-fn try_crashes(engine: &dyn Engine, wanted: u64) -> u64 {
+fn try_crashes(engine: &dyn StoreEngine, wanted: u64) -> u64 {
     let (next_seed, tried) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -66,14 +66,14 @@ fn try_crashes(engine: &dyn Engine, wanted: u64) -> u64 {
 }
 
 /// All moments of one workload, several fates each.
-fn try_crashes_of(engine: &dyn Engine, seed: u64) -> u64 {
+fn try_crashes_of(engine: &dyn StoreEngine, seed: u64) -> u64 {
     let recording = Recording::new(engine, seed, 60, seed.is_multiple_of(3));
     let mut tried = 0;
     for (number, moment) in recording.moments.iter().enumerate() {
-        let fates: &[Crash] = if moment.disk.is_synced() {
-            &[Crash::Kept]
+        let fates: &[DiskCrash] = if moment.disk.is_synced() {
+            &[DiskCrash::Kept]
         } else {
-            &Crash::ALL
+            &DiskCrash::ALL
         };
         for how in fates {
             let context = format!("workload {seed}, moment {number}, {how:?}");
@@ -84,7 +84,7 @@ fn try_crashes_of(engine: &dyn Engine, seed: u64) -> u64 {
                 tried += crash_in_recovery(engine, &recording.states, moment, &disk, &mut choice, &context);
             }
             let least = match *how {
-                Crash::Kept if engine.keeps_visible() => moment.visible,
+                DiskCrash::Kept if engine.keeps_visible() => moment.visible,
                 _ => moment.durable,
             };
             check_found(
@@ -100,7 +100,7 @@ fn try_crashes_of(engine: &dyn Engine, seed: u64) -> u64 {
 }
 
 /// Opens, compares, commits, syncs, and opens again.
-fn check_found(engine: &dyn Engine, states: &States, disk: &SimDisk, range: (Seq, Seq), context: &str) {
+fn check_found(engine: &dyn StoreEngine, states: &States, disk: &SimDisk, range: (Seq, Seq), context: &str) {
     let mut store = match engine.open(Arc::new(disk.clone())) {
         Ok(store) => store,
         Err(error) => panic!("{context}: {error}"),
@@ -109,14 +109,14 @@ fn check_found(engine: &dyn Engine, states: &States, disk: &SimDisk, range: (Seq
     let found = contents(&*store);
     let key = Key::Ext(b"after".to_vec().into());
     store
-        .commit(Batch::default().put(key.clone(), &b"the crash"[..]))
+        .commit(StoreBatch::default().put(key.clone(), &b"the crash"[..]))
         .unwrap();
     store.sync().unwrap();
     drop(store);
-    let disk = disk.crash(Crash::Lost, &mut Seeded::new(0));
+    let disk = disk.crash(DiskCrash::Lost, &mut Seeded::new(0));
     let mut store = engine.open(Arc::new(disk)).unwrap();
     assert_eq!(store.get(&key).unwrap().unwrap(), "the crash", "{context}");
-    store.commit(Batch::default().delete(key)).unwrap();
+    store.commit(StoreBatch::default().delete(key)).unwrap();
     let old = found
         .iter()
         .filter(|(key, _)| *key != Key::Ext(b"after".to_vec().into()));
@@ -150,7 +150,7 @@ fn check_state(store: &dyn Store, states: &States, (least, most): (Seq, Seq), co
 
 /// The power is cut again at some moment while the store is being opened.
 fn crash_in_recovery(
-    engine: &dyn Engine,
+    engine: &dyn StoreEngine,
     states: &States,
     moment: &Moment,
     disk: &SimDisk,
@@ -158,12 +158,12 @@ fn crash_in_recovery(
     context: &str,
 ) -> u64 {
     let before = disk.snapshot();
-    let disk = before.crash(Crash::Kept, choice);
+    let disk = before.crash(DiskCrash::Kept, choice);
     let shots = shots_of(&disk, || drop(engine.open(Arc::new(disk.clone())).unwrap()));
     let Some(shot) = shots.get(choice.below(shots.len() as u32) as usize) else {
         return 0;
     };
-    let how = Crash::ALL[choice.below(6) as usize];
+    let how = DiskCrash::ALL[choice.below(6) as usize];
     let context = format!("{context}, then {how:?} in recovery");
     let disk = shot.crash(how, choice);
     let store = match engine.open(Arc::new(disk)) {
@@ -191,7 +191,7 @@ fn shots_of(disk: &SimDisk, work: impl FnOnce()) -> Vec<DiskSnapshot> {
 
 /// Runs a workload on a disk with faults until it fails or ends. Gives what was acknowledged, and all states.
 fn run_until_failure(
-    engine: &dyn Engine,
+    engine: &dyn StoreEngine,
     disk: &SimDisk,
     seed: u64,
 ) -> (Seq, Seq, States, Option<StoreError>) {
@@ -246,7 +246,7 @@ fn every_failing_call_loses_nothing_acknowledged() {
                 };
                 *count += 1;
                 assert!(!matches!(error, StoreError::Corrupt(_)), "call {call}: {error}");
-                for how in [Crash::Kept, Crash::Lost, Crash::Sectors] {
+                for how in [DiskCrash::Kept, DiskCrash::Lost, DiskCrash::Sectors] {
                     let context = format!("workload {seed}, call {call}, {fault:?}, then {how:?}");
                     let image = disk.snapshot().crash(how, &mut Seeded::new(call));
                     check_found(&engine, &states, &image, (durable, most), &context);
@@ -257,7 +257,7 @@ fn every_failing_call_loses_nothing_acknowledged() {
                 let store = engine.open(Arc::new(disk.clone())).unwrap();
                 let durable = store.durable();
                 drop(store);
-                let disk = disk.crash(Crash::Lost, &mut Seeded::new(call));
+                let disk = disk.crash(DiskCrash::Lost, &mut Seeded::new(call));
                 check_found(&engine, &states, &disk, (durable, most), &context);
             }
         }
@@ -279,7 +279,7 @@ fn a_lying_disk_is_consistent_or_caught() {
         let (durable, most, states, error) = run_until_failure(&engine, &disk, seed);
         assert!(error.is_none(), "{error:?}");
         let mut choice = Seeded::new(seed);
-        let how = Crash::ALL[choice.below(6) as usize];
+        let how = DiskCrash::ALL[choice.below(6) as usize];
         let disk = disk.snapshot().crash(how, &mut choice);
         match engine.open(Arc::new(disk)) {
             Ok(store) => match read_all(&*store) {
@@ -323,7 +323,9 @@ fn bit_rot_is_never_silent() {
         let disk = closed_store(&engine, seed);
         let expected = read_all(
             &*engine
-                .open(Arc::new(disk.snapshot().crash(Crash::Kept, &mut Seeded::new(0))))
+                .open(Arc::new(
+                    disk.snapshot().crash(DiskCrash::Kept, &mut Seeded::new(0)),
+                ))
                 .unwrap(),
         )
         .unwrap();
@@ -338,7 +340,7 @@ fn bit_rot_is_never_silent() {
                 let offset = u64::from(choice.below(length as u32));
                 let bit = choice.below(8) as u8;
                 let context = format!("workload {seed}, bit {bit} of byte {offset} of {name}");
-                let disk = disk.snapshot().crash(Crash::Kept, &mut choice);
+                let disk = disk.snapshot().crash(DiskCrash::Kept, &mut choice);
                 assert!(disk.rot(&name, offset, bit));
                 assert!(
                     !verify(&disk).unwrap().is_sound(),
@@ -379,9 +381,9 @@ fn damage_is_not_taken_for_a_torn_tail() {
         let recording = Recording::new(&engine, seed, 40, true);
         let last = recording.moments.last().unwrap();
         let mut choice = Seeded::new(seed);
-        let files = files(&last.disk.crash(Crash::Kept, &mut choice));
+        let files = files(&last.disk.crash(DiskCrash::Kept, &mut choice));
         for _ in 0..200 {
-            let disk = last.disk.crash(Crash::Kept, &mut choice);
+            let disk = last.disk.crash(DiskCrash::Kept, &mut choice);
             let (name, length) = &files[choice.below(files.len() as u32) as usize];
             assert!(disk.rot(name, u64::from(choice.below(*length as u32)), 3));
             match engine.open(Arc::new(disk)) {
@@ -406,7 +408,7 @@ fn damage_is_not_taken_for_a_torn_tail() {
 fn a_torn_tail_never_comes_back() {
     let engine = small();
     let put = |byte| {
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         batch.put(Key::Ext(vec![byte].into()), vec![byte; 50]);
         batch
     };
@@ -419,7 +421,7 @@ fn a_torn_tail_never_comes_back() {
     let mut odometer = Odometer::default();
     let mut images = 0;
     loop {
-        let disk = moment.crash(Crash::Calls, &mut odometer);
+        let disk = moment.crash(DiskCrash::Calls, &mut odometer);
         let mut store = engine.open(Arc::new(disk.clone())).unwrap();
         store.commit(&put(9)).unwrap();
         let expected = contents(&*store);
@@ -443,7 +445,7 @@ fn missing_bytes_are_never_silent() {
         let disk = closed_store(&engine, seed);
         for (name, length) in files(&disk) {
             for cut in [0, 1, length / 2, length - 1] {
-                let disk = disk.snapshot().crash(Crash::Kept, &mut Seeded::new(0));
+                let disk = disk.snapshot().crash(DiskCrash::Kept, &mut Seeded::new(0));
                 assert!(disk.shorten(&name, cut));
                 assert!(
                     !verify(&disk).unwrap().is_sound(),
@@ -456,7 +458,7 @@ fn missing_bytes_are_never_silent() {
                 );
                 caught += 1;
             }
-            let disk = disk.snapshot().crash(Crash::Kept, &mut Seeded::new(0));
+            let disk = disk.snapshot().crash(DiskCrash::Kept, &mut Seeded::new(0));
             autobee::env::Disk::remove(&disk, &name).unwrap();
             match engine.open(Arc::new(disk)) {
                 Err(StoreError::Corrupt(_)) => caught += 1,
@@ -521,7 +523,7 @@ fn salvage_copies_what_is_sound() {
     assert!(lost > 5, "{lost}");
 }
 
-fn closed_store(engine: &dyn Engine, seed: u64) -> SimDisk {
+fn closed_store(engine: &dyn StoreEngine, seed: u64) -> SimDisk {
     let disk = SimDisk::new(seed);
     let mut store = engine.open(Arc::new(disk.clone())).unwrap();
     for step in Workload::new(seed).take(80) {
@@ -564,7 +566,7 @@ fn a_sync_that_does_nothing_is_noticed() {
         });
         let (durable, ..) = run_until_failure(&engine, &disk, seed);
         assert!(disk.stats().calls > seen);
-        let disk = disk.snapshot().crash(Crash::Lost, &mut Seeded::new(seed));
+        let disk = disk.snapshot().crash(DiskCrash::Lost, &mut Seeded::new(seed));
         match engine.open(Arc::new(disk)) {
             Ok(store) => noticed += u64::from(store.seq() < durable),
             Err(_) => noticed += 1,

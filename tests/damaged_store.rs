@@ -7,19 +7,19 @@
 
 use std::sync::{Arc, OnceLock};
 
-use autobee::bee::{Bee, Settings as BeeSettings, StoredBee};
+use autobee::bee::{Bee, BeeSettings, StoredBee};
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _, hash};
 use autobee::db::{Durability, OrderedEntry, WriterStatus};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Wait};
-use autobee::store::{Engine as _, Seglog, StoreHandle};
+use autobee::store::{Seglog, StoreEngine as _, StoreHandle};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::system::SystemKey;
 use autobee::wire::{Decode as _, Encode as _, InfoRecord, Length, Link, Timestamp, Weight, WriterRecord};
 use autobee::{Autobee, Error, ErrorKind, Settings};
-use autobee_sim::disk::{Crash, DiskSnapshot, Seeded, SimDisk};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::disk::{DiskCrash, DiskSnapshot, Seeded, SimDisk};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -94,7 +94,7 @@ async fn open(store: Store) -> Result<Autobee<MemoryEnv>, Error> {
         settings.window_batches = WINDOW;
     });
     Autobee::builder(store)
-        .apply(Contract)
+        .apply(JsonApply)
         .settings(settings)
         .open()
         .await
@@ -125,7 +125,7 @@ fn reopened(damage: impl AsyncFnOnce(&Store)) -> Result<(Found, u64), Error> {
     let (disk, _) = written();
     let env = MemoryEnv::new(2);
     let ended = env.run(async {
-        let disk = disk.crash(Crash::Kept, &mut Seeded::new(0));
+        let disk = disk.crash(DiskCrash::Kept, &mut Seeded::new(0));
         let store = store_on(&env, &disk).await;
         damage(&store).await;
         let db = open(store).await?;
@@ -158,8 +158,8 @@ fn a_view_or_system_that_is_shorter_than_the_other_says_is_made_anew() {
         let (found, applies) = reopened(async |store| {
             let core = tree_core(store, namespace).await;
             let length = core.length().unwrap();
-            assert!(length > lost);
-            core.truncate(length - lost, None).await.unwrap();
+            assert!(length > Length(lost));
+            core.truncate(Length(length.0 - lost), None).await.unwrap();
         })
         .unwrap();
         let context = format!("{lost} blocks of the {namespace}");

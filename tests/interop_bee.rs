@@ -16,7 +16,7 @@ mod program;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use autobee::bee::{BatchOptions, Bee, BeeError, MemoryBlocks, Range, Sameness, Settings, Tree};
+use autobee::bee::{BatchOptions, Bee, BeeError, BeeSettings, MemoryBlocks, Range, Sameness, Tree};
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _};
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::manifest::Manifest;
@@ -306,9 +306,9 @@ impl<'a> Side<'a> {
     }
 
     fn bee(&self) -> Bee {
-        Bee::new(Settings {
+        Bee::new(BeeSettings {
             degree: self.degree,
-            ..Settings::default()
+            ..BeeSettings::default()
         })
         .unwrap()
     }

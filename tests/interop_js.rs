@@ -17,8 +17,9 @@ use autobee::hypercore::{
     Core, CoreOptions, Corestore, CorestoreOptions, Download, DownloadRange, Encryption, Wait,
 };
 use autobee::replication::Role;
-use autobee::replication::session::{End, Replication, Session, SessionSettings};
+use autobee::replication::session::{End, Replication, ReplicationSession, SessionSettings};
 use autobee::store::{Seglog, StoreHandle};
+use autobee::wire::{Index, Length};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -131,7 +132,7 @@ impl Ours {
         }
     }
 
-    async fn dial(&self, port: &Value, role: Role) -> Session {
+    async fn dial(&self, port: &Value, role: Role) -> ReplicationSession {
         let to = PeerAddr::new(format!("127.0.0.1:{port}"));
         self.replication
             .start(self.env.network().dial(&to).await.unwrap(), role)
@@ -167,19 +168,19 @@ impl Ours {
         let length = blocks.len() as u64;
         for _ in 0..2_000 {
             if core.fork().unwrap() == fork
-                && core.length().unwrap() == length
-                && core.contiguous_length().unwrap() == length
+                && core.length().unwrap() == Length(length)
+                && core.contiguous_length().unwrap() == Length(length)
             {
                 break;
             }
             self.env.clock().sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(
-            (core.fork().unwrap(), core.contiguous_length().unwrap()),
+            (core.fork().unwrap(), core.contiguous_length().unwrap().0),
             (fork, length)
         );
         for (index, block) in (0..).zip(blocks) {
-            assert_eq!(core.get(index, Wait::Local).await.unwrap(), block);
+            assert_eq!(core.get(Index(index), Wait::Local).await.unwrap(), block);
         }
     }
 }
@@ -236,8 +237,8 @@ async fn exchange(name: &str, role: Role, is_dialling: bool) {
         .get(CoreOptions::key(their_key.parse().unwrap()))
         .await
         .unwrap();
-    assert_eq!(copy.get(130, PATIENCE).await.unwrap(), "theirs 130");
-    assert!(!copy.has(129..130).unwrap());
+    assert_eq!(copy.get(Index(130), PATIENCE).await.unwrap(), "theirs 130");
+    assert!(!copy.has(Index(129)..Index(130)).unwrap());
     let got = node.ask(&json!({ "do": "get", "core": "ours", "index": 130 }));
     assert_eq!(got["text"], "ours 130");
     let other = node.ask(&json!({ "do": "missing", "core": "ours", "index": 100 }));
@@ -263,7 +264,7 @@ async fn exchange(name: &str, role: Role, is_dialling: bool) {
     // Another fork.
     our_blocks.truncate(250);
     their_blocks.truncate(140);
-    log.truncate(250, None).await.unwrap();
+    log.truncate(Length(250), None).await.unwrap();
     node.ask(&json!({ "do": "truncate", "core": "theirs", "length": 140 }));
     let (new, theirs) = (texts("new of ours", 0..7), texts("new of theirs", 0..9));
     log.append(bytes(&new)).await.unwrap();
@@ -337,7 +338,7 @@ async fn encrypted_blocks_are_read_on_both_sides() {
     let mut options = CoreOptions::key(their_key.parse().unwrap());
     options.session.encryption = Some(Encryption::Key(key));
     let copy = ours.store.get(options).await.unwrap();
-    assert_eq!(copy.get(3, PATIENCE).await.unwrap(), "theirs 3");
+    assert_eq!(copy.get(Index(3), PATIENCE).await.unwrap(), "theirs 3");
     let how = json!({ "key": hex(log.key().as_bytes()), "encryption": hex(&key) });
     node.open("ours", &how);
     let got = node.ask(&json!({ "do": "get", "core": "ours", "index": 3 }));

@@ -13,7 +13,7 @@
 use std::cell::Cell;
 
 use autobee::bee::{
-    BatchOptions, Bee, Block, BlockError, Blocks, MemoryBlocks, Range, Sameness, Settings, Tree,
+    BatchOptions, Bee, BeeSettings, Block, BlockError, Blocks, MemoryBlocks, Range, Sameness, Tree,
 };
 use autobee::crypto::CoreKey;
 use autobee::wire::{Index, Link};
@@ -56,10 +56,10 @@ fuzz_target!(|bytes: &[u8]| {
         rest = tail;
     }
     let tree = |number| {
-        let settings = Settings {
+        let settings = BeeSettings {
             block_cache_bytes_max: 1 << 20,
             node_cache_bytes_max: 1 << 20,
-            ..Settings::default()
+            ..BeeSettings::default()
         };
         let key = core(number);
         let length = source.blocks.length(&key);

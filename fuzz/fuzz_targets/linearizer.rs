@@ -13,7 +13,7 @@ use autobee::crypto::CoreKey;
 use autobee::engine::dag::{Claim, Dag};
 use autobee::engine::linearizer::{self, Linearizer};
 use autobee::wire::{Length, Link, Timestamp, Weight};
-use autobee_sim::model::{Batch, Node, Play, Player, Rules, canonical};
+use autobee_sim::model::{ModelBatch, ModelBlock, ModelRules, Play, Player, canonical};
 use autobee_sim::workload::Op;
 use libfuzzer_sys::fuzz_target;
 
@@ -41,7 +41,7 @@ impl Choices<'_> {
     }
 
     /// Something that was written, or is now.
-    fn link(&mut self, batches: &[Batch]) -> Link {
+    fn link(&mut self, batches: &[ModelBatch]) -> Link {
         match batches.get(self.below(batches.len() + 1)) {
             Some(batch) => Link {
                 key: batch.writer,
@@ -79,8 +79,8 @@ impl Choices<'_> {
         }
     }
 
-    fn batches(&mut self) -> Vec<Batch> {
-        let mut batches: Vec<Batch> = Vec::new();
+    fn batches(&mut self) -> Vec<ModelBatch> {
+        let mut batches: Vec<ModelBatch> = Vec::new();
         let mut lengths = [0; WRITERS];
         for _ in 0..=self.below(BATCHES_MAX) {
             let name = if batches.is_empty() {
@@ -95,16 +95,16 @@ impl Choices<'_> {
                 backer: self.link(&batches),
                 valid: self.below(8) != 7,
             });
-            let nodes = (0..=self.below(3)).map(|_| Node {
+            let nodes = (0..=self.below(3)).map(|_| ModelBlock {
                 timestamp,
                 links: (0..self.below(3)).map(|_| self.link(&batches)).collect(),
                 optimistic,
                 value: self.op().to_value(),
             });
-            let nodes: Vec<Node> = nodes.collect();
+            let nodes: Vec<ModelBlock> = nodes.collect();
             let first = Length(lengths[name] + 1);
             lengths[name] += nodes.len() as u64;
-            batches.push(Batch {
+            batches.push(ModelBatch {
                 writer: writer(name),
                 first,
                 nodes,
@@ -122,7 +122,7 @@ fn writer(name: usize) -> CoreKey {
 fuzz_target!(|bytes: &[u8]| {
     let mut choices = Choices(bytes);
     let batches = choices.batches();
-    let rules = Rules {
+    let rules = ModelRules {
         bootstrap: writer(0),
         optimistic: true,
         // No operation here makes an anchor.
@@ -135,7 +135,7 @@ fuzz_target!(|bytes: &[u8]| {
         optimistic: true,
     };
     let mut linearizer = Linearizer::new(order, Play::default());
-    let mut left: Vec<&Batch> = batches.iter().collect();
+    let mut left: Vec<&ModelBatch> = batches.iter().collect();
     while !left.is_empty() {
         let at = choices.below(left.len());
         let next = left.iter().position(|batch| batch.writer == left[at].writer);

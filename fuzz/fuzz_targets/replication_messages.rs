@@ -4,7 +4,7 @@
 //! The first byte chooses the message.
 #![no_main]
 
-use autobee::replication::message::{Handshake, Message};
+use autobee::replication::message::{Message, OpenMessage};
 use autobee::replication::mux::Frame;
 use autobee::replication::wakeup;
 use autobee::wire::{Decode as _, Encode as _};
@@ -22,28 +22,28 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         16..=19 => {
-            if let Ok(Some(message)) = wakeup::Message::decode(u64::from(*kind) - 16, bytes) {
+            if let Ok(Some(message)) = wakeup::WakeupMessage::decode(u64::from(*kind) - 16, bytes) {
                 let written = message.encode().expect("a message that was read can be written");
                 assert_eq!(
-                    wakeup::Message::decode(message.kind(), &written),
+                    wakeup::WakeupMessage::decode(message.kind(), &written),
                     Ok(Some(message))
                 );
             }
         }
         32 => {
-            if let Ok(handshake) = Handshake::from_bytes(bytes) {
+            if let Ok(handshake) = OpenMessage::from_bytes(bytes) {
                 let written = handshake
                     .to_bytes()
                     .expect("a handshake that was read can be written");
-                assert_eq!(Handshake::from_bytes(&written), Ok(handshake));
+                assert_eq!(OpenMessage::from_bytes(&written), Ok(handshake));
             }
         }
         33 => {
-            if let Ok(handshake) = wakeup::Handshake::from_bytes(bytes) {
+            if let Ok(handshake) = wakeup::WakeupHandshake::from_bytes(bytes) {
                 let written = handshake
                     .to_bytes()
                     .expect("a handshake that was read can be written");
-                assert_eq!(wakeup::Handshake::from_bytes(&written), Ok(handshake));
+                assert_eq!(wakeup::WakeupHandshake::from_bytes(&written), Ok(handshake));
             }
         }
         _ => {

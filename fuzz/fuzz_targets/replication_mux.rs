@@ -4,7 +4,7 @@
 //! that the application does.
 #![no_main]
 
-use autobee::replication::mux::{Channel, Event, Mux, MuxSettings, Open};
+use autobee::replication::mux::{Channel, Mux, MuxEvent, MuxSettings, OpenChannel};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -25,7 +25,7 @@ fuzz_target!(|input: &[u8]| {
             rest = tail;
         } else {
             let id = [step >> 3 & 3];
-            let open = Open {
+            let open = OpenChannel {
                 protocol: if step & 0x20 == 0 { "p" } else { "q" },
                 aliases: &["r"],
                 id: &id[..usize::from(step >> 3 & 1)],
@@ -44,7 +44,7 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         while let Ok(Some(event)) = mux.poll() {
-            if let Event::Opened { channel, .. } = event {
+            if let MuxEvent::Opened { channel, .. } = event {
                 assert!(mux.is_open(channel));
             }
         }

@@ -7,7 +7,7 @@
 use autobee::crypto::Seed;
 use autobee::env::Mono;
 use autobee::replication::Role;
-use autobee::replication::connection::{Connection, ConnectionSettings, Event};
+use autobee::replication::connection::{Connection, ConnectionEvent, ConnectionSettings};
 use autobee::replication::noise::Keys;
 use autobee::replication::stream::StreamKeys;
 use libfuzzer_sys::fuzz_target;
@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
         side.receive(piece, Mono(0));
         while let Ok(Some(event)) = side.poll() {
             assert!(
-                !matches!(event, Event::Channel(_)),
+                !matches!(event, ConnectionEvent::Channel(_)),
                 "a message that nobody sealed"
             );
         }

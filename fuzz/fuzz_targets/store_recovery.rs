@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use autobee::env::memory::MemoryDisk;
 use autobee::env::{Disk as _, Open};
-use autobee::store::{Batch, DataPointer, Engine as _, Key, Seglog, verify};
+use autobee::store::{DataPointer, Key, Seglog, StoreBatch, StoreEngine as _, verify};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -45,7 +45,7 @@ fn write_store(disk: &Arc<MemoryDisk>, close: bool) {
     let mut store = small().open(disk.clone()).expect("a directory in memory");
     let data = DataPointer(1);
     for index in 0..20_u64 {
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         batch.put(Key::Block(data, index), vec![7; 60]);
         for depth in 0..=index.trailing_ones() {
             batch.put(Key::Tree(data, 2 * index + 1 - (1 << depth)), vec![1; 40]);
@@ -96,7 +96,7 @@ fn use_all(disk: &Arc<MemoryDisk>) {
         false,
         &mut |_, _| ControlFlow::Continue(()),
     );
-    let mut batch = Batch::default();
+    let mut batch = StoreBatch::default();
     batch.delete_range(Key::Block(DataPointer(0), 0), Key::Mark(DataPointer(9), 0));
     batch.put(Key::Block(DataPointer(1), 3), vec![1; 3000]);
     if store.commit(&batch).is_ok() {

@@ -133,7 +133,7 @@ impl Env for SimEnv {
 
 impl SimClock {
     /// Runs `step` on the world, if this incarnation lives.
-    fn with<T>(&self, step: impl FnOnce(&mut crate::world::State) -> T) -> Option<T> {
+    fn with<T>(&self, step: impl FnOnce(&mut crate::world::WorldState) -> T) -> Option<T> {
         let world = self.world.upgrade()?;
         let mut state = lock(&world.state);
         state.lives(self.owner).then(|| step(&mut state))

@@ -14,7 +14,7 @@ use crate::schedule::{Runnable, Schedule, Scheduler};
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A task of one incarnation of a replica.
-pub(crate) struct Task {
+pub(crate) struct ReplicaTask {
     pub(crate) id: u64,
     pub(crate) name: &'static str,
     pub(crate) owner: Owner,
@@ -29,7 +29,7 @@ pub(crate) struct Task {
 
 /// Tasks that want to be polled.
 #[derive(Default)]
-pub(crate) struct Ready(Mutex<Vec<Arc<Task>>>);
+pub(crate) struct Ready(Mutex<Vec<Arc<ReplicaTask>>>);
 
 /// Who sleeps until when. Equal times fire in the order of their creation.
 #[derive(Default)]
@@ -38,7 +38,7 @@ pub(crate) struct Timers {
     created: u64,
 }
 
-impl Task {
+impl ReplicaTask {
     /// A task that is ready.
     pub(crate) fn start(
         id: u64,
@@ -89,7 +89,7 @@ impl Task {
     }
 }
 
-impl Runnable for Arc<Task> {
+impl Runnable for Arc<ReplicaTask> {
     fn priority(&self) -> Option<u64> {
         let priority = self.priority.load(Ordering::Relaxed);
         (priority != 0).then_some(priority)
@@ -100,7 +100,7 @@ impl Runnable for Arc<Task> {
     }
 }
 
-impl Wake for Task {
+impl Wake for ReplicaTask {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -114,7 +114,7 @@ impl Wake for Task {
 
 impl Ready {
     /// Takes one of the ready tasks.
-    pub(crate) fn pick(&self, scheduler: &mut Scheduler) -> Option<Arc<Task>> {
+    pub(crate) fn pick(&self, scheduler: &mut Scheduler) -> Option<Arc<ReplicaTask>> {
         let mut tasks = lock(&self.0);
         let at = scheduler.choose(&tasks)?;
         Some(if scheduler.schedule() == Schedule::Fifo {
@@ -125,12 +125,12 @@ impl Ready {
     }
 
     /// Adds a task that counts as queued.
-    pub(crate) fn push(&self, task: Arc<Task>) {
+    pub(crate) fn push(&self, task: Arc<ReplicaTask>) {
         lock(&self.0).push(task);
     }
 
     /// Takes all of them.
-    pub(crate) fn drain(&self) -> Vec<Arc<Task>> {
+    pub(crate) fn drain(&self) -> Vec<Arc<ReplicaTask>> {
         std::mem::take(&mut *lock(&self.0))
     }
 }

@@ -12,13 +12,14 @@ use autobee::env::{Clock as _, Entropy as _, Env, Network as _, PeerAddr, Spawn 
 use autobee::hypercore::{Core, CoreError, CoreOptions, Wait};
 use autobee::replication::Role;
 use autobee::replication::session::{Replication, SessionSettings};
+use autobee::wire::Index;
 use bytes::Bytes;
 
 use crate::executor::lock;
-use crate::hostile::Known;
-use crate::lane::Lane;
+use crate::hostile::RunContext;
 use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Reader, Scenario};
+use crate::simulated_world::SimulatedWorld;
 use crate::world::NameError;
 
 /// How long a read waits for its block.
@@ -49,10 +50,10 @@ pub(crate) struct Readers {
 
 impl Readers {
     /// Starts all of them. They connect to nobody before [`Readers::begin`].
-    pub(crate) fn start<S: Lane>(
+    pub(crate) fn start<S: SimulatedWorld>(
         world: &S,
         scenario: &Scenario,
-        known: &Arc<dyn Known<S::Env>>,
+        known: &Arc<dyn RunContext<S::Env>>,
     ) -> Result<Self, NameError> {
         let gate = watch::Sender::new(false);
         let reads = Reads::default();
@@ -92,7 +93,7 @@ impl Readers {
     }
 
     /// Ends all of them.
-    pub(crate) fn end(&self, world: &impl Lane) {
+    pub(crate) fn end(&self, world: &impl SimulatedWorld) {
         for id in &self.ids {
             world.crash(*id, Crash::Kill);
         }
@@ -116,7 +117,7 @@ impl Process {
     async fn live<E: Env>(
         &self,
         env: E,
-        known: Arc<dyn Known<E>>,
+        known: Arc<dyn RunContext<E>>,
         mut gate: watch::Receiver<bool>,
     ) -> Result<(), CoreError> {
         if gate.wait_for(|is_open| *is_open).await.is_err() {
@@ -151,12 +152,12 @@ impl Process {
 
     /// Reads a drawn block. One that nobody gives in time, or that fails, is no read.
     async fn read<E: Env>(&self, env: &E, core: &Core<E>) {
-        let length = core.length().unwrap_or(0);
+        let length = core.length().unwrap_or_default().0;
         if length == 0 {
             return;
         }
         let index = u64::from_le_bytes(env.entropy().array()) % length;
-        if let Ok(block) = core.get_stored(index, Wait::For(READ_LIMIT)).await {
+        if let Ok(block) = core.get_stored(Index(index), Wait::For(READ_LIMIT)).await {
             lock(&self.reads).push(Read {
                 reader: self.number,
                 core: core.key(),

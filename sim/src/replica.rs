@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::disk::SimDisk;
 use crate::env::SimEnv;
-use crate::executor::Task;
+use crate::executor::ReplicaTask;
 
 /// A replica of a world. Ids count from 0, in the order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,9 +43,9 @@ pub(crate) struct Replica {
     pub(crate) disk: SimDisk,
     pub(crate) program: Option<Program>,
     pub(crate) env: Option<SimEnv>,
-    pub(crate) tasks: BTreeMap<u64, Arc<Task>>,
+    pub(crate) tasks: BTreeMap<u64, Arc<ReplicaTask>>,
     /// Tasks that are ready, but the replica is paused.
-    pub(crate) parked: Vec<Arc<Task>>,
+    pub(crate) parked: Vec<Arc<ReplicaTask>>,
 }
 
 /// What the clocks of a replica show.

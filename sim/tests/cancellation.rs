@@ -14,7 +14,7 @@ use autobee::env::{Clock as _, Env as _, Listener as _, Network as _, PeerAddr, 
 use autobee::wire::Length;
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
 use autobee_sim::disk::{DiskFaults, DiskSnapshot, Latency};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::{JsonApply, Op};
 use autobee_sim::{Crash, ReplicaId, SimEnv, World, WorldConfig};
 use bytes::Bytes;
 
@@ -70,7 +70,7 @@ struct Pair {
 
 async fn open(env: SimEnv, key: Option<CoreKey>) -> Result<Db, Error> {
     let store = Corestore::open_default(env).await?;
-    let mut builder = Autobee::builder(store).apply(Contract);
+    let mut builder = Autobee::builder(store).apply(JsonApply);
     if let Some(key) = key {
         builder = builder.key(key);
     }

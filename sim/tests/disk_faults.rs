@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use autobee::env::{Disk as _, DiskFile, Open};
-use autobee_sim::disk::{Crash, DiskFault, DiskFaults, Latency, Odometer, Seeded, SimDisk};
+use autobee_sim::disk::{DiskCrash, DiskFault, DiskFaults, Latency, Odometer, Seeded, SimDisk};
 
 const ALWAYS: u16 = u16::MAX;
 
 #[test]
 fn without_faults_a_synced_write_survives_every_crash() {
-    for how in Crash::ALL {
+    for how in DiskCrash::ALL {
         for seed in 0..50 {
             let disk = SimDisk::new(seed);
             let file = created(&disk, "log");
@@ -41,25 +41,27 @@ fn crashes_lose_keep_tear_and_reorder_unsynced_writes() {
         images.collect()
     };
     let whole: Vec<u8> = (1..=4).flat_map(|byte| [byte; 512]).collect();
-    assert_eq!(seen(Crash::Lost), BTreeSet::from([Vec::new()]));
-    assert_eq!(seen(Crash::Kept), BTreeSet::from([whole.clone()]));
-    for image in seen(Crash::Prefix) {
+    assert_eq!(seen(DiskCrash::Lost), BTreeSet::from([Vec::new()]));
+    assert_eq!(seen(DiskCrash::Kept), BTreeSet::from([whole.clone()]));
+    for image in seen(DiskCrash::Prefix) {
         assert!(whole.starts_with(&image));
     }
     assert!(
-        seen(Crash::Prefix).iter().any(|image| image.len() % 512 != 0),
+        seen(DiskCrash::Prefix).iter().any(|image| image.len() % 512 != 0),
         "torn at a byte"
     );
     let reordered =
         |image: &Vec<u8>| image.len() == 2048 && image[..512] == [0; 512] && image[1536..] == [4; 512];
-    assert!(seen(Crash::Calls).iter().any(reordered));
-    assert!(seen(Crash::Sectors).iter().any(reordered));
+    assert!(seen(DiskCrash::Calls).iter().any(reordered));
+    assert!(seen(DiskCrash::Sectors).iter().any(reordered));
     assert!(
-        seen(Crash::Sectors).iter().any(|image| image.len() % 512 != 0),
+        seen(DiskCrash::Sectors)
+            .iter()
+            .any(|image| image.len() % 512 != 0),
         "a torn sector"
     );
     assert_eq!(
-        seen(Crash::Pages),
+        seen(DiskCrash::Pages),
         BTreeSet::from([whole, vec![0; 2048]]),
         "one page: all or zeros"
     );
@@ -79,12 +81,21 @@ fn names_are_not_durable_before_the_directory_is() {
     let mut choice = Seeded::new(3);
     let mut seen = BTreeSet::new();
     for _ in 0..200 {
-        seen.insert(moment.crash(Crash::Calls, &mut choice).list().unwrap().join(" "));
+        seen.insert(
+            moment
+                .crash(DiskCrash::Calls, &mut choice)
+                .list()
+                .unwrap()
+                .join(" "),
+        );
     }
     let expected = ["new old", "new renamed", "old", "renamed"].map(String::from);
     assert_eq!(seen, BTreeSet::from(expected));
     disk.sync_dir().unwrap();
-    assert_eq!(disk.crash(Crash::Lost, &mut choice).list().unwrap(), ["renamed"]);
+    assert_eq!(
+        disk.crash(DiskCrash::Lost, &mut choice).list().unwrap(),
+        ["renamed"]
+    );
 }
 
 #[test]
@@ -95,7 +106,7 @@ fn a_killed_process_loses_nothing_and_a_later_crash_does() {
     let disk = disk.kill();
     assert_eq!(file.len().unwrap_err().kind(), ErrorKind::NotConnected);
     assert_eq!(contents(&disk, "log"), b"written");
-    let disk = disk.crash(Crash::Lost, &mut Seeded::new(1));
+    let disk = disk.crash(DiskCrash::Lost, &mut Seeded::new(1));
     assert_eq!(contents(&disk, "log"), b"");
 }
 
@@ -121,7 +132,7 @@ fn the_odometer_enumerates_every_crash() {
     let mut odometer = Odometer::default();
     let mut lengths = Vec::new();
     loop {
-        lengths.push(contents(&moment.crash(Crash::Prefix, &mut odometer), "log").len());
+        lengths.push(contents(&moment.crash(DiskCrash::Prefix, &mut odometer), "log").len());
         if !odometer.advance() {
             break;
         }
@@ -174,7 +185,7 @@ fn a_failed_sync_is_never_made_good_by_the_next() {
     disk.plan(disk.stats().calls + 1, DiskFault::Error);
     assert!(file.sync().is_err());
     file.sync().unwrap();
-    let after = contents(&disk.crash(Crash::Lost, &mut Seeded::new(1)), "log");
+    let after = contents(&disk.crash(DiskCrash::Lost, &mut Seeded::new(1)), "log");
     assert_ne!(after, [1; 4096], "what the failed sync dropped stays dropped");
 }
 
@@ -190,7 +201,7 @@ fn a_lying_sync_keeps_nothing() {
     file.sync().unwrap();
     assert_eq!(contents(&disk, "log"), b"abc");
     assert_eq!(
-        contents(&disk.crash(Crash::Lost, &mut Seeded::new(1)), "log"),
+        contents(&disk.crash(DiskCrash::Lost, &mut Seeded::new(1)), "log"),
         b""
     );
 }
@@ -223,7 +234,7 @@ fn rot_flips_one_bit_for_good() {
     let mut first = [0; 100];
     file.read_at(0, &mut first).unwrap();
     assert_eq!(first.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
-    let disk = disk.crash(Crash::Lost, &mut Seeded::new(1));
+    let disk = disk.crash(DiskCrash::Lost, &mut Seeded::new(1));
     assert_eq!(contents(&disk, "log"), first);
     assert!(disk.rot("log", 99, 3));
     assert!(!disk.rot("log", 100, 3), "no such byte");
@@ -252,7 +263,7 @@ fn files_shrink_without_a_word() {
         short_file: ALWAYS,
         ..DiskFaults::default()
     });
-    let disk = disk.crash(Crash::Kept, &mut Seeded::new(1));
+    let disk = disk.crash(DiskCrash::Kept, &mut Seeded::new(1));
     assert!(contents(&disk, "log").len() < 20_000);
     assert!(disk.shorten("log", 5));
     assert_eq!(contents(&disk, "log"), [7; 5]);
@@ -293,9 +304,9 @@ fn a_sync_keeps_what_there_was_at_its_begin_and_not_before_its_end() {
     write(&*file, 6, b", meanwhile");
     let during = disk.snapshot();
     let mut choice = Seeded::new(1);
-    assert_eq!(contents(&during.crash(Crash::Lost, &mut choice), "log"), b"");
+    assert_eq!(contents(&during.crash(DiskCrash::Lost, &mut choice), "log"), b"");
     let images: BTreeSet<Vec<u8>> = (0..200)
-        .map(|_| contents(&during.crash(Crash::Calls, &mut choice), "log"))
+        .map(|_| contents(&during.crash(DiskCrash::Calls, &mut choice), "log"))
         .collect();
     let later = b"\0\0\0\0\0\0, meanwhile";
     let any = [&b""[..], b"before", later, b"before, meanwhile"].map(<[u8]>::to_vec);
@@ -303,7 +314,7 @@ fn a_sync_keeps_what_there_was_at_its_begin_and_not_before_its_end() {
     disk.end_sync(begun, || file.sync()).unwrap();
     assert_eq!(contents(&disk, "log"), b"before, meanwhile");
     assert_eq!(
-        contents(&disk.snapshot().crash(Crash::Lost, &mut choice), "log"),
+        contents(&disk.snapshot().crash(DiskCrash::Lost, &mut choice), "log"),
         b"before"
     );
     file.sync().unwrap();
@@ -323,7 +334,7 @@ fn a_whole_sync_may_fall_within_another() {
     file.sync().unwrap();
     write(&*file, 8, b", three");
     disk.end_sync(begun, || file.sync()).unwrap();
-    let disk = disk.crash(Crash::Lost, &mut Seeded::new(1));
+    let disk = disk.crash(DiskCrash::Lost, &mut Seeded::new(1));
     assert_eq!(contents(&disk, "log"), b"one, two");
 }
 
@@ -341,7 +352,7 @@ fn a_failed_sync_takes_nothing_that_was_written_since_it_began() {
         kept.insert(contents(&disk, "log")[0]);
         assert_eq!(contents(&disk, "log")[512..], [2; 512]);
         file.sync().unwrap();
-        let disk = disk.crash(Crash::Lost, &mut Seeded::new(seed));
+        let disk = disk.crash(DiskCrash::Lost, &mut Seeded::new(seed));
         assert_eq!(contents(&disk, "log")[512..], [2; 512]);
     }
     assert_eq!(
@@ -360,7 +371,7 @@ fn a_sync_of_a_process_that_is_gone_ends_nothing() {
     let next = disk.kill();
     assert!(disk.end_sync(begun, || file.sync()).is_err());
     assert_eq!(
-        contents(&next.crash(Crash::Lost, &mut Seeded::new(1)), "log"),
+        contents(&next.crash(DiskCrash::Lost, &mut Seeded::new(1)), "log"),
         b""
     );
 }

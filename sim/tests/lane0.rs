@@ -11,8 +11,8 @@ use autobee::db::{OrderedEntry, Stalled};
 use autobee::engine::{WINDOW_BATCHES, anchor};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Length};
-use autobee_sim::lane0::{Block, Group, Reading, leading, orders};
-use autobee_sim::model::{Rules, State, batches, canonical};
+use autobee_sim::lane0::{HistoryBlock, PeerGroup, Reading, leading, orders};
+use autobee_sim::model::{ModelRules, ModelState, batches, canonical};
 use autobee_sim::workload::Op;
 
 /// ```text
@@ -20,18 +20,18 @@ use autobee_sim::workload::Op;
 /// b:         |     \--- put ------------\--- put
 /// c:               \----- put --- put            the second one and the removal do not know each other
 /// ```
-fn a_removal_and_what_it_meets() -> Group {
-    let mut group = Group::new(3);
+fn a_removal_and_what_it_meets() -> PeerGroup {
+    let mut group = PeerGroup::new(3);
     let [b, c] = [1, 2].map(|peer| group.key(peer));
     group.append(0, &[Op::add_writer(b, 2)]);
     group.append(0, &[Op::add_writer(c, 1)]);
-    group.hear(1, 0);
-    group.hear(2, 0);
+    group.receive_all(1, 0);
+    group.receive_all(2, 0);
     group.append(1, &[Op::put("x", "b")]);
     group.append(2, &[Op::put("x", "c")]);
     group.append(0, &[Op::remove_writer(c)]);
     group.append(2, &[Op::put("y", "c")]);
-    group.hear(1, 0);
+    group.receive_all(1, 0);
     group.append(1, &[Op::put("y", "b")]);
     group
 }
@@ -41,19 +41,19 @@ fn a_removal_and_what_it_meets() -> Group {
 /// b:                             +-- put (claims 2) ---- remove c /
 /// c:                             +-- put (claims 1) --/-- put
 /// ```
-fn claims_and_a_writer_that_comes_back() -> Group {
-    let mut group = Group::new(3);
+fn claims_and_a_writer_that_comes_back() -> PeerGroup {
+    let mut group = PeerGroup::new(3);
     let [b, c] = [1, 2].map(|peer| group.key(peer));
     group.append(0, &[Op::add_writer(b, 2), Op::add_writer(c, 1)]);
-    group.hear(1, 0);
-    group.hear(2, 0);
+    group.receive_all(1, 0);
+    group.receive_all(2, 0);
     group.append(2, &[Op::put("x", "c")]);
     group.append(1, &[Op::put("x", "b")]);
-    group.hear(1, 2);
+    group.receive_all(1, 2);
     group.append(1, &[Op::remove_writer(c)]);
     group.append(2, &[Op::put("y", "c")]);
-    group.hear(0, 2);
-    group.hear(0, 1);
+    group.receive_all(0, 2);
+    group.receive_all(0, 1);
     group.append(0, &[Op::add_writer(c, 2)]);
     group
 }
@@ -63,23 +63,23 @@ fn claims_and_a_writer_that_comes_back() -> Group {
 /// c:         +-- put, optimistic --\--------- put
 /// b:         +----------------------+-- ack --/      the acknowledgement is written by itself
 /// ```
-fn a_stranger_who_is_let_in() -> Group {
-    let mut group = Group::new(3);
+fn a_stranger_who_is_let_in() -> PeerGroup {
+    let mut group = PeerGroup::new(3);
     let [b, c] = [1, 2].map(|peer| group.key(peer));
     group.append(0, &[Op::add_writer(b, 2)]);
-    group.hear(2, 0);
-    group.hear(1, 0);
+    group.receive_all(2, 0);
+    group.receive_all(1, 0);
     let op = Op {
         put: Some(("x".into(), "c".into())),
         ..Op::ack(c)
     };
     group.append_optimistic(2, &[op]);
-    group.hear(1, 2);
+    group.receive_all(1, 2);
     assert_eq!(group.log(1).len(), 1, "nobody acknowledged it");
     group.append(0, &[Op::put("x", "a")]);
-    group.hear(2, 1);
+    group.receive_all(2, 1);
     group.append(2, &[Op::put("y", "c")]);
-    group.hear(1, 0);
+    group.receive_all(1, 0);
     group.append(1, &[Op::remove_writer(c)]);
     group
 }
@@ -89,12 +89,12 @@ fn a_stranger_who_is_let_in() -> Group {
 /// b:                             +-- put -- put               light
 /// c:                             +-- add b 1 -- put, del      heavy, late: moves in front
 /// ```
-fn light_ones_that_heavy_ones_overtake() -> Group {
-    let mut group = Group::new(3);
+fn light_ones_that_heavy_ones_overtake() -> PeerGroup {
+    let mut group = PeerGroup::new(3);
     let [b, c] = [1, 2].map(|peer| group.key(peer));
     group.append(0, &[Op::add_writer(b, 0), Op::add_writer(c, 2)]);
-    group.hear(1, 0);
-    group.hear(2, 0);
+    group.receive_all(1, 0);
+    group.receive_all(2, 0);
     group.append(1, &[Op::put("x", "b1")]);
     group.append(1, &[Op::put("x", "b2")]);
     group.append(0, &[Op::put("x", "a")]);
@@ -105,13 +105,13 @@ fn light_ones_that_heavy_ones_overtake() -> Group {
 
 /// What the model makes of the leading blocks of each log.
 struct Expected<'a> {
-    blocks: &'a [Block],
+    blocks: &'a [HistoryBlock],
     database: CoreKey,
-    known: BTreeMap<Vec<Length>, (Vec<OrderedEntry>, State)>,
+    known: BTreeMap<Vec<Length>, (Vec<OrderedEntry>, ModelState)>,
 }
 
 impl Expected<'_> {
-    fn of(&mut self, lengths: &BTreeMap<CoreKey, Length>) -> &(Vec<OrderedEntry>, State) {
+    fn of(&mut self, lengths: &BTreeMap<CoreKey, Length>) -> &(Vec<OrderedEntry>, ModelState) {
         let name: Vec<Length> = lengths.values().copied().collect();
         let (blocks, database) = (self.blocks, self.database);
         self.known.entry(name).or_insert_with(|| {
@@ -125,7 +125,7 @@ impl Expected<'_> {
                 })
                 .collect();
             let name = |key, length| anchor(key, length).unwrap().key;
-            let rules = Rules {
+            let rules = ModelRules {
                 bootstrap: database,
                 optimistic: true,
                 anchor: &name,
@@ -146,7 +146,7 @@ impl Expected<'_> {
 
 /// Hands a history over in every order there is, in several ways. Gives the number of orders, and of those that are not
 /// the same to a machine.
-fn every_order(group: &Group) -> (usize, usize) {
+fn every_order(group: &PeerGroup) -> (usize, usize) {
     let blocks = group.blocks();
     assert!((6..=7).contains(&blocks.len()), "{} blocks", blocks.len());
     let mut expected = Expected {
@@ -200,7 +200,7 @@ fn every_order(group: &Group) -> (usize, usize) {
 }
 
 /// A history with its name.
-type History = (&'static str, fn() -> Group);
+type History = (&'static str, fn() -> PeerGroup);
 
 #[test]
 fn every_delivery_order_of_small_histories_comes_to_what_the_model_says() {
@@ -238,7 +238,7 @@ fn writers_agree_with_readers() {
     ] {
         let mut group = history();
         for (peer, from) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
-            group.hear(peer, from);
+            group.receive_all(peer, from);
         }
         let mut reader = group.reader(&Reading::default());
         for block in group.blocks() {
@@ -280,7 +280,7 @@ fn a_log_that_cannot_be_read_is_shown_and_others_go_on() {
 
 #[test]
 fn a_batch_that_cannot_be_written_stops_the_peer_and_was_never_acknowledged() {
-    let mut group = Group::new(2);
+    let mut group = PeerGroup::new(2);
     let b = group.key(1);
     group.append(0, &[Op::add_writer(b, 2)]);
     let (log, state) = (group.log(0), group.peer(0).state());

@@ -23,7 +23,7 @@ use thiserror::Error;
 
 pub use entry::Entry;
 pub use host::{Host, HostError, WriterOptions};
-pub use tree::{LocalTree, Snapshot};
+pub use tree::{LocalTree, TreeSnapshot};
 pub use view::{ApplyView, ApplyWrite, KEYS_BYTES_MAX, PUT_BYTES_MAX};
 
 /// Why apply did not take a batch.

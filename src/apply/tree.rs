@@ -8,7 +8,7 @@
 //!
 //! A tree does no I/O. Of one that is stored, new blocks wait in memory until whoever owns the store took them
 //! ([`LocalTree::unsaved`]) and said so ([`LocalTree::saved`]); from then on they are read like any other block. A tree
-//! in memory keeps its blocks itself, and those of a version go when the last [`Snapshot`] of it and of what was
+//! in memory keeps its blocks itself, and those of a version go when the last [`TreeSnapshot`] of it and of what was
 //! built on it goes.
 
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::bee::{
-    Batch, BatchOptions, Bee, BeeError, Block, BlockError, Blocks, Difference, Range, Sameness, Settings,
-    Tree,
+    BatchOptions, Bee, BeeError, BeeSettings, Block, BlockError, Blocks, Difference, Range, Sameness, Tree,
+    TreeBatch,
 };
 use crate::crypto::CoreKey;
 use crate::env::{Planted, Sights};
@@ -27,12 +27,12 @@ use crate::wire::{Index, Length, Link};
 /// A tree that this peer writes: caches, the blocks of its own core, and the way to those of other cores. Cloning
 /// gives another handle.
 #[derive(Clone)]
-pub struct LocalTree(Arc<Shared>);
+pub struct LocalTree(Arc<LocalTreeInner>);
 
-struct Shared {
+struct LocalTreeInner {
     bee: Bee,
     core: CoreKey,
-    own: Mutex<Own>,
+    own: Mutex<OwnBlocks>,
     /// Where all other blocks come from.
     blocks: Arc<dyn Blocks + Send + Sync>,
     /// New blocks go to a store.
@@ -42,7 +42,7 @@ struct Shared {
     sights: Mutex<Sights>,
 }
 
-impl Shared {
+impl LocalTreeInner {
     fn sights(&self) -> MutexGuard<'_, Sights> {
         self.sights.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,7 +50,7 @@ impl Shared {
 
 /// The local core, as far as it is in memory: what some version needs, or what is to be stored.
 #[derive(Default)]
-struct Own {
+struct OwnBlocks {
     blocks: BTreeMap<u64, Bytes>,
     length: u64,
     /// Some version stands on a core of others, so that blocks may list cores.
@@ -72,7 +72,7 @@ struct Own {
 /// # Ok::<(), autobee::bee::BeeError>(())
 /// ```
 #[derive(Clone)]
-pub struct Snapshot(Arc<Version>);
+pub struct TreeSnapshot(Arc<Version>);
 
 struct Version {
     tree: LocalTree,
@@ -81,7 +81,7 @@ struct Version {
     /// stored.
     first: u64,
     end: u64,
-    parent: Option<Snapshot>,
+    parent: Option<TreeSnapshot>,
 }
 
 impl LocalTree {
@@ -92,7 +92,7 @@ impl LocalTree {
     /// [`BeeError::Setting`] when the settings contradict the format.
     pub fn new(
         core: CoreKey,
-        settings: Settings,
+        settings: BeeSettings,
         others: impl Blocks + Send + Sync + 'static,
     ) -> Result<Self, BeeError> {
         let end = Link {
@@ -129,7 +129,7 @@ impl LocalTree {
     /// As [`LocalTree::new`].
     pub fn stored(
         end: Link,
-        settings: Settings,
+        settings: BeeSettings,
         blocks: impl Blocks + Send + Sync + 'static,
     ) -> Result<Self, BeeError> {
         Self::make(end, settings, Arc::new(blocks), true)
@@ -137,15 +137,15 @@ impl LocalTree {
 
     fn make(
         end: Link,
-        settings: Settings,
+        settings: BeeSettings,
         blocks: Arc<dyn Blocks + Send + Sync>,
         is_stored: bool,
     ) -> Result<Self, BeeError> {
-        let own = Own {
+        let own = OwnBlocks {
             length: end.length.0,
-            ..Own::default()
+            ..OwnBlocks::default()
         };
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(LocalTreeInner {
             bee: Bee::new(settings)?,
             core: end.key,
             own: Mutex::new(own),
@@ -246,7 +246,7 @@ impl LocalTree {
         }
     }
 
-    fn own(&self) -> MutexGuard<'_, Own> {
+    fn own(&self) -> MutexGuard<'_, OwnBlocks> {
         self.0.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -268,7 +268,7 @@ impl Blocks for LocalTree {
     }
 }
 
-impl Snapshot {
+impl TreeSnapshot {
     /// The version without keys, on which a tree is begun.
     #[must_use]
     pub fn empty(tree: &LocalTree) -> Self {
@@ -306,7 +306,7 @@ impl Snapshot {
         &self.0.tree
     }
 
-    /// A cursor on this version, to be read with [`Snapshot::tree`] as its blocks, while this snapshot lives.
+    /// A cursor on this version, to be read with [`TreeSnapshot::tree`] as its blocks, while this snapshot lives.
     #[must_use]
     pub fn cursor(&self) -> Tree {
         self.tree().0.bee.tree(self.head())
@@ -328,7 +328,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// As [`Snapshot::get`].
+    /// As [`TreeSnapshot::get`].
     pub fn range(&self, range: Range) -> Result<Vec<(Bytes, Bytes)>, BeeError> {
         entries(&self.cursor(), self.tree(), range)
     }
@@ -338,7 +338,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// As [`Snapshot::get`].
+    /// As [`TreeSnapshot::get`].
     pub fn diff(&self, other: &Self, range: Range) -> Result<Vec<Difference>, BeeError> {
         let mut diff = self.cursor().diff(&other.cursor(), range, Sameness::Value);
         let mut found = Vec::new();
@@ -360,7 +360,7 @@ impl Snapshot {
         self.write_with(&mut self.cursor(), &writes)
     }
 
-    /// As [`Snapshot::write`], for puts of values that no key has yet: what keys have is not read.
+    /// As [`TreeSnapshot::write`], for puts of values that no key has yet: what keys have is not read.
     pub(crate) fn write_other(
         &self,
         writes: impl IntoIterator<Item = (Bytes, Option<Bytes>)>,
@@ -376,7 +376,7 @@ impl Snapshot {
         })
     }
 
-    /// As [`Snapshot::write`], with a cursor that is on this version and moves to the new one.
+    /// As [`TreeSnapshot::write`], with a cursor that is on this version and moves to the new one.
     pub(super) fn write_with(
         &self,
         cursor: &mut Tree,
@@ -396,7 +396,7 @@ impl Snapshot {
     fn write_batch(
         &self,
         cursor: &mut Tree,
-        write: impl FnOnce(&mut Batch, &LocalTree) -> Result<(), BeeError>,
+        write: impl FnOnce(&mut TreeBatch, &LocalTree) -> Result<(), BeeError>,
     ) -> Result<Self, BeeError> {
         let tree = self.tree();
         let shared = &tree.0;
@@ -451,7 +451,7 @@ impl Drop for Version {
         }
         // A history is long: it must not be unwound by recursion.
         let mut parent = self.parent.take();
-        while let Some(Snapshot(version)) = parent {
+        while let Some(TreeSnapshot(version)) = parent {
             parent = Arc::into_inner(version).and_then(|mut version| version.parent.take());
         }
     }
@@ -466,7 +466,7 @@ impl std::fmt::Debug for LocalTree {
     }
 }
 
-impl std::fmt::Debug for Snapshot {
+impl std::fmt::Debug for TreeSnapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Snapshot")
             .field("head", &self.head())
@@ -479,12 +479,12 @@ mod tests {
     use super::*;
     use crate::bee::MemoryBlocks;
 
-    fn empty() -> Snapshot {
-        let tree = LocalTree::new(CoreKey::new([7; 32]), Settings::default(), MemoryBlocks::new());
-        Snapshot::empty(&tree.unwrap())
+    fn empty() -> TreeSnapshot {
+        let tree = LocalTree::new(CoreKey::new([7; 32]), BeeSettings::default(), MemoryBlocks::new());
+        TreeSnapshot::empty(&tree.unwrap())
     }
 
-    fn put(snapshot: &Snapshot, key: &str, value: &str) -> Snapshot {
+    fn put(snapshot: &TreeSnapshot, key: &str, value: &str) -> TreeSnapshot {
         let write = (
             Bytes::copy_from_slice(key.as_bytes()),
             Some(Bytes::copy_from_slice(value.as_bytes())),
@@ -533,10 +533,10 @@ mod tests {
         let store = Arc::new(MemoryBlocks::new());
         let open = |length| {
             let end = Link { key: core, length };
-            LocalTree::stored(end, Settings::default(), Arc::clone(&store)).unwrap()
+            LocalTree::stored(end, BeeSettings::default(), Arc::clone(&store)).unwrap()
         };
         let tree = open(Length::ZERO);
-        let one = put(&Snapshot::empty(&tree), "a", "1");
+        let one = put(&TreeSnapshot::empty(&tree), "a", "1");
         drop(put(&one, "b", "lost"));
         let taken = tree.unsaved();
         assert_eq!((taken.len(), tree.length()), (2, Length(2)));
@@ -546,7 +546,7 @@ mod tests {
         assert_eq!(tree.kept(), 1);
 
         let again = open(Length(2));
-        let read = Snapshot::at(&again, one.head());
+        let read = TreeSnapshot::at(&again, one.head());
         assert_eq!(
             read.range(Range::all()).unwrap(),
             one.range(Range::all()).unwrap()
@@ -559,16 +559,16 @@ mod tests {
         store.append(core, again.unsaved());
         again.saved(again.length());
         assert_eq!((again.kept(), again.unsaved().len()), (0, 0));
-        let last = Snapshot::at(&open(Length(3)), other.head());
+        let last = TreeSnapshot::at(&open(Length(3)), other.head());
         assert_eq!(last.get(b"b").unwrap().as_deref(), Some(&b"3"[..]));
     }
 
     #[test]
     fn a_long_history_is_dropped_without_recursion() {
         let tree = empty().tree().clone();
-        let mut snapshot = Snapshot::empty(&tree);
+        let mut snapshot = TreeSnapshot::empty(&tree);
         for _ in 0..1 << 20 {
-            snapshot = Snapshot(Arc::new(Version {
+            snapshot = TreeSnapshot(Arc::new(Version {
                 tree: tree.clone(),
                 head: snapshot.head(),
                 first: 0,

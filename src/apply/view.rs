@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::ApplyError;
-use super::tree::{Snapshot, entries};
+use super::tree::{TreeSnapshot, entries};
 use crate::bee::{BeeError, Range, Tree};
 
 /// The longest value, in bytes, that one put may write. A block of the tree holds it beside what else is in it, and no peer
@@ -45,7 +45,7 @@ pub const KEYS_BYTES_MAX: usize = 8 << 20;
 /// ```
 #[derive(Debug)]
 pub struct ApplyView {
-    snapshot: Snapshot,
+    snapshot: TreeSnapshot,
     /// On the version of the snapshot. Has the root in memory.
     cursor: Tree,
     stall: OnceLock<BeeError>,
@@ -54,7 +54,7 @@ pub struct ApplyView {
 impl ApplyView {
     /// Starts on a version of the tree.
     #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
+    pub fn new(snapshot: TreeSnapshot) -> Self {
         Self {
             cursor: snapshot.cursor(),
             snapshot,
@@ -99,13 +99,13 @@ impl ApplyView {
 
     /// What the view is by now, with what this apply wrote.
     #[must_use]
-    pub fn snapshot(&self) -> &Snapshot {
+    pub fn snapshot(&self) -> &TreeSnapshot {
         &self.snapshot
     }
 
     /// What the view became.
     #[must_use]
-    pub fn into_snapshot(self) -> Snapshot {
+    pub fn into_snapshot(self) -> TreeSnapshot {
         self.snapshot
     }
 
@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::apply::LocalTree;
-    use crate::bee::{MemoryBlocks, Settings};
+    use crate::bee::{BeeSettings, MemoryBlocks};
     use crate::crypto::CoreKey;
     use crate::wire::{Index, Length, Link};
 
@@ -187,13 +187,13 @@ mod tests {
     #[test]
     fn a_block_that_is_elsewhere_suspends_and_is_named() {
         let [ours, theirs] = [1, 2].map(|byte| CoreKey::new([byte; 32]));
-        let their_tree = LocalTree::new(theirs, Settings::default(), MemoryBlocks::new()).unwrap();
-        let written = Snapshot::empty(&their_tree)
+        let their_tree = LocalTree::new(theirs, BeeSettings::default(), MemoryBlocks::new()).unwrap();
+        let written = TreeSnapshot::empty(&their_tree)
             .write([("a".into(), Some("1".into()))])
             .unwrap();
         let fetched = Arc::new(MemoryBlocks::new());
-        let tree = LocalTree::new(ours, Settings::default(), Arc::clone(&fetched)).unwrap();
-        let snapshot = Snapshot::at(
+        let tree = LocalTree::new(ours, BeeSettings::default(), Arc::clone(&fetched)).unwrap();
+        let snapshot = TreeSnapshot::at(
             &tree,
             Link {
                 key: theirs,

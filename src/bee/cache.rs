@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Something that can be kept in a [`Cache`].
 pub(super) trait Cached {
     /// The mark that says that the entry was used.
-    fn mark(&self) -> &Mark;
+    fn mark(&self) -> &UsedMark;
 }
 
 /// Set by readers, cleared by the hand that looks for something to evict.
 #[derive(Debug, Default)]
-pub(super) struct Mark(AtomicBool);
+pub(super) struct UsedMark(AtomicBool);
 
-impl Mark {
+impl UsedMark {
     /// Says that the entry was used.
     pub(super) fn set(&self) {
         if !self.0.load(Ordering::Relaxed) {
@@ -133,16 +133,19 @@ impl<K: Copy + Ord, V: Cached> Cache<K, V> {
 mod tests {
     use super::*;
 
-    struct Entry(Mark, #[expect(dead_code, reason = "held for its drop")] Charge);
+    struct Entry(
+        UsedMark,
+        #[expect(dead_code, reason = "held for its drop")] Charge,
+    );
 
     impl Cached for Entry {
-        fn mark(&self) -> &Mark {
+        fn mark(&self) -> &UsedMark {
             &self.0
         }
     }
 
     fn entry(cache: &Cache<u32, Entry>, bytes: usize) -> Arc<Entry> {
-        Arc::new(Entry(Mark::default(), Charge::new(&cache.gauge(), bytes)))
+        Arc::new(Entry(UsedMark::default(), Charge::new(&cache.gauge(), bytes)))
     }
 
     #[test]

@@ -11,14 +11,14 @@ use bytes::Bytes;
 use crate::wire::{Index, Length, Link};
 
 use super::block::Block;
-use super::error::{BeeError, Fault};
-use super::family::{Bee, CachedBlock, Reader};
-use super::place::{CoreId, Place};
+use super::error::{BeeError, BlockFault};
+use super::family::{Bee, CachedBlock, FamilyReader};
+use super::place::{CoreId, ElementPlace};
 use super::source::Blocks;
 
 /// A version and the one that it was built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub struct TreeVersion {
     /// The version.
     pub head: Link,
     /// What it was built on. None where a history begins.
@@ -38,13 +38,13 @@ pub struct History {
 
 /// Batches, newest first.
 #[derive(Debug, Clone)]
-pub struct Changes {
+pub struct TreeChanges {
     history: History,
 }
 
 /// One batch: what it was built on, and its blocks.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct TreeChange {
     /// The version that the batch made.
     pub head: Link,
     /// The version that it was built on. None where a history begins.
@@ -91,7 +91,7 @@ impl History {
     /// # Errors
     ///
     /// When a block is missing or corrupt. The same version is tried again by the next call.
-    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<Version>, BeeError> {
+    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<TreeVersion>, BeeError> {
         let version = self.peek(blocks)?;
         if let Some(version) = version {
             self.pass(version);
@@ -99,18 +99,18 @@ impl History {
         Ok(version)
     }
 
-    fn peek(&self, blocks: &dyn Blocks) -> Result<Option<Version>, BeeError> {
+    fn peek(&self, blocks: &dyn Blocks) -> Result<Option<TreeVersion>, BeeError> {
         let Some((head, last)) = self.at.and_then(|head| Some((head, head.length.last()?))) else {
             return Ok(None);
         };
-        let reader = Reader {
+        let reader = FamilyReader {
             bee: &self.bee,
             blocks,
         };
         let core = self.bee.core_id(&head.key);
         let block = reader.block(core, last.0)?;
         let Some(previous) = block.previous else {
-            return Ok(Some(Version { head, tail: None }));
+            return Ok(Some(TreeVersion { head, tail: None }));
         };
         let below = reader.resolve(core, last.0, previous.core)?;
         let lowest = if below == core {
@@ -119,19 +119,19 @@ impl History {
             self.lowest.get(&below).copied()
         };
         if lowest.is_some_and(|lowest| previous.seq >= lowest) {
-            return Err(reader.corrupt(core, last.0, Fault::Previous));
+            return Err(reader.corrupt(core, last.0, BlockFault::Previous));
         }
         let tail = Link {
             key: self.bee.core_key(below),
             length: Index(previous.seq).end(),
         };
-        Ok(Some(Version {
+        Ok(Some(TreeVersion {
             head,
             tail: Some(tail),
         }))
     }
 
-    fn pass(&mut self, version: Version) {
+    fn pass(&mut self, version: TreeVersion) {
         if let Some(last) = version.head.length.last() {
             self.lowest.insert(self.bee.core_id(&version.head.key), last.0);
         }
@@ -140,7 +140,7 @@ impl History {
     }
 }
 
-impl Changes {
+impl TreeChanges {
     pub(super) const fn new(history: History) -> Self {
         Self { history }
     }
@@ -150,7 +150,7 @@ impl Changes {
     /// # Errors
     ///
     /// When a block is missing or corrupt. The same batch is tried again by the next call.
-    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<Change>, BeeError> {
+    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<TreeChange>, BeeError> {
         let Some(version) = self.history.peek(blocks)? else {
             return Ok(None);
         };
@@ -158,25 +158,25 @@ impl Changes {
             return Ok(None);
         };
         let bee = self.history.bee.clone();
-        let reader = Reader { bee: &bee, blocks };
+        let reader = FamilyReader { bee: &bee, blocks };
         let core = bee.core_id(&version.head.key);
         let count = reader.block(core, last.0)?.batch_start;
         let start = last
             .0
             .checked_sub(count)
-            .ok_or_else(|| reader.corrupt(core, last.0, Fault::BatchStart { start: count }))?;
+            .ok_or_else(|| reader.corrupt(core, last.0, BlockFault::BatchStart { start: count }))?;
         let mut batch = Vec::new();
         for seq in start..=last.0 {
             let block = reader.block(core, seq)?;
             // Blocks that do not agree where the batch begins are not one batch, however many they claim to be.
             if block.batch_start != seq - start {
                 let start = block.batch_start;
-                return Err(reader.corrupt(core, seq, Fault::BatchStart { start }));
+                return Err(reader.corrupt(core, seq, BlockFault::BatchStart { start }));
             }
             batch.push(block);
         }
         self.history.pass(version);
-        Ok(Some(Change {
+        Ok(Some(TreeChange {
             head: version.head,
             tail: version.tail,
             bee,
@@ -187,7 +187,7 @@ impl Changes {
     }
 }
 
-impl Change {
+impl TreeChange {
     /// The blocks of the batch in the order of their core.
     pub fn blocks(&self) -> impl ExactSizeIterator<Item = &Block> {
         self.blocks.iter().map(|block| &***block)
@@ -199,14 +199,14 @@ impl Change {
     ///
     /// When a block is missing or corrupt.
     pub fn keys(&self, blocks: &dyn Blocks) -> Result<Vec<ChangedKey>, BeeError> {
-        let reader = Reader {
+        let reader = FamilyReader {
             bee: &self.bee,
             blocks,
         };
         let mut keys = Vec::new();
         for (seq, block) in (self.start..).zip(&self.blocks) {
             for (offset, record) in (0..).zip(block.keys.iter().flatten()) {
-                let place = Place {
+                let place = ElementPlace {
                     core: self.core,
                     seq,
                     offset,

@@ -7,12 +7,12 @@
 use std::cmp::Ordering;
 
 use super::error::BeeError;
-use super::family::{Bee, DEPTH_MAX, Reader};
-use super::place::Place;
+use super::family::{Bee, DEPTH_MAX, FamilyReader};
+use super::place::ElementPlace;
 use super::range::Range;
 use super::source::Blocks;
-use super::tree::Entry;
-use super::walk::{Step, Walk};
+use super::tree::TreeEntry;
+use super::walk::{Walk, WalkStep};
 use crate::env::Slip;
 
 /// When two entries of one key count as the same.
@@ -28,9 +28,9 @@ pub enum Sameness {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The entry in the tree that was asked.
-    pub left: Option<Entry>,
+    pub left: Option<TreeEntry>,
     /// The entry in the tree that it was compared with.
-    pub right: Option<Entry>,
+    pub right: Option<TreeEntry>,
 }
 
 /// Differences in the order of the range.
@@ -49,8 +49,8 @@ pub struct Diff {
 impl Diff {
     pub(super) fn new(
         bee: &Bee,
-        left: Option<Place>,
-        right: Option<Place>,
+        left: Option<ElementPlace>,
+        right: Option<ElementPlace>,
         range: Range,
         sameness: Sameness,
     ) -> Self {
@@ -74,11 +74,11 @@ impl Diff {
             return Ok(None);
         }
         let bee = self.bee.clone();
-        let reader = Reader { bee: &bee, blocks };
+        let reader = FamilyReader { bee: &bee, blocks };
         loop {
             self.left.skip_same(&mut self.right);
             match (self.left.peek(&reader)?, self.right.peek(&reader)?) {
-                (Step::Subtree(left), Step::Subtree(right))
+                (WalkStep::Subtree(left), WalkStep::Subtree(right))
                     if left == right
                         || bee.has(Slip::DiffSameBlock)
                             && (left.core, left.seq) == (right.core, right.seq) =>
@@ -86,12 +86,12 @@ impl Diff {
                     self.left.skip();
                     self.right.skip();
                 }
-                (Step::Subtree(_), Step::Subtree(_)) => self.enter_higher(&reader)?,
-                (Step::Subtree(_), _) => self.left.enter(&reader)?,
-                (_, Step::Subtree(_)) => self.right.enter(&reader)?,
-                (Step::End, Step::End) => return Ok(None),
-                (Step::Key(..), Step::End) if bee.has(Slip::DiffEndsEarly) => return Ok(None),
-                (Step::Key(left, text), Step::End) => {
+                (WalkStep::Subtree(_), WalkStep::Subtree(_)) => self.enter_higher(&reader)?,
+                (WalkStep::Subtree(_), _) => self.left.enter(&reader)?,
+                (_, WalkStep::Subtree(_)) => self.right.enter(&reader)?,
+                (WalkStep::End, WalkStep::End) => return Ok(None),
+                (WalkStep::Key(..), WalkStep::End) if bee.has(Slip::DiffEndsEarly) => return Ok(None),
+                (WalkStep::Key(left, text), WalkStep::End) => {
                     let found = Difference {
                         left: Some(reader.entry(left)?),
                         right: None,
@@ -99,7 +99,7 @@ impl Diff {
                     self.left.pass(text);
                     return Ok(Some(self.found(found)));
                 }
-                (Step::End, Step::Key(right, text)) => {
+                (WalkStep::End, WalkStep::Key(right, text)) => {
                     let found = Difference {
                         left: None,
                         right: Some(reader.entry(right)?),
@@ -107,7 +107,7 @@ impl Diff {
                     self.right.pass(text);
                     return Ok(Some(self.found(found)));
                 }
-                (Step::Key(left, left_text), Step::Key(right, right_text)) => {
+                (WalkStep::Key(left, left_text), WalkStep::Key(right, right_text)) => {
                     let order = left_text.cmp(&right_text);
                     let order = if self.left.range().is_reverse() && !bee.has(Slip::ReverseDiffForward) {
                         order.reverse()
@@ -134,9 +134,9 @@ impl Diff {
     /// The difference between two records of one key, if there is one.
     fn compare(
         &self,
-        reader: &Reader<'_>,
-        left: Option<Place>,
-        right: Option<Place>,
+        reader: &FamilyReader<'_>,
+        left: Option<ElementPlace>,
+        right: Option<ElementPlace>,
     ) -> Result<Option<Difference>, BeeError> {
         if left == right {
             return Ok(None);
@@ -157,7 +157,7 @@ impl Diff {
     }
 
     /// Goes a level down on the side that is higher up, so that the two meet at subtrees of one level.
-    fn enter_higher(&mut self, reader: &Reader<'_>) -> Result<(), BeeError> {
+    fn enter_higher(&mut self, reader: &FamilyReader<'_>) -> Result<(), BeeError> {
         let (left, right) = match self.heights {
             Some(heights) => heights,
             None => *self
@@ -177,10 +177,10 @@ impl Diff {
 }
 
 /// How many levels lie below the start of a walk.
-fn height(walk: &Walk, reader: &Reader<'_>) -> Result<usize, BeeError> {
+fn height(walk: &Walk, reader: &FamilyReader<'_>) -> Result<usize, BeeError> {
     let mut probe = walk.clone();
     for _ in 0..DEPTH_MAX {
-        let Step::Subtree(_) = probe.peek(reader)? else {
+        let WalkStep::Subtree(_) = probe.peek(reader)? else {
             break;
         };
         probe.enter(reader)?;

@@ -42,7 +42,7 @@ pub enum BeeError {
         /// The block.
         seq: Index,
         /// What is wrong with it.
-        what: Fault,
+        what: BlockFault,
     },
     /// The block is well formed but uses a part of the format that nobody can read.
     #[error("block {seq} of core {core} is not supported: {what}")]
@@ -65,7 +65,7 @@ pub enum BeeError {
 /// What is wrong with a corrupt block.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum BlockFault {
     /// The bytes are no block.
     #[error("{0}")]
     Encoding(#[from] DecodeError),

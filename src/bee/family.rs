@@ -16,13 +16,13 @@ use crate::env::{Planted, Slip};
 use crate::wire::{Index, Link};
 
 use super::block::{Block, KeyRecord};
-use super::cache::{Cache, Cached, Charge, Mark};
-use super::error::{BeeError, Fault};
-use super::node::{self, Edit, KeyAt, KeySlot, KidAt, KidSlot, LIST_LENGTH_MAX, Node, Target, Text};
+use super::cache::{Cache, Cached, Charge, UsedMark};
+use super::error::{BeeError, BlockFault};
+use super::node::{self, BeeNode, Edit, KeyAt, KeySlot, KidAt, KidSlot, LIST_LENGTH_MAX, Target, Text};
 use super::numbers::Numbers;
-use super::place::{CoreId, Cores, Place};
+use super::place::{CoreId, ElementPlace, NamedCores};
 use super::pointer::{BlockEdit, EditKind, Pointer};
-use super::settings::Settings;
+use super::settings::BeeSettings;
 use super::source::Blocks;
 use super::tree::Tree;
 
@@ -38,7 +38,7 @@ const WANTED_MAX: usize = 128;
 /// A family of trees: caches and settings that any number of [`Tree`]s share. Cloning gives another handle to it.
 #[derive(Debug, Clone)]
 pub struct Bee {
-    shared: Arc<Shared>,
+    shared: Arc<FamilyInner>,
 }
 
 /// Memory that a family takes at the moment, in bytes.
@@ -51,12 +51,12 @@ pub struct CacheUse {
 }
 
 #[derive(Debug)]
-struct Shared {
-    settings: Settings,
-    cores: Mutex<Cores>,
+struct FamilyInner {
+    settings: BeeSettings,
+    cores: Mutex<NamedCores>,
     blocks: Mutex<Cache<(CoreId, u64), CachedBlock>>,
     block_gauge: Arc<AtomicUsize>,
-    nodes: Mutex<Cache<Place, Node>>,
+    nodes: Mutex<Cache<ElementPlace, BeeNode>>,
     node_gauge: Arc<AtomicUsize>,
     numbers: Mutex<BTreeMap<CoreId, Arc<Numbers>>>,
     planted: OnceLock<Planted>,
@@ -68,12 +68,12 @@ impl Bee {
     /// # Errors
     ///
     /// [`BeeError::Setting`] when the settings contradict the format.
-    pub fn new(settings: Settings) -> Result<Self, BeeError> {
+    pub fn new(settings: BeeSettings) -> Result<Self, BeeError> {
         settings.check()?;
         let blocks = Cache::new(settings.block_cache_bytes_max);
         let nodes = Cache::new(settings.node_cache_bytes_max);
         Ok(Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(FamilyInner {
                 settings,
                 cores: Mutex::default(),
                 block_gauge: blocks.gauge(),
@@ -105,7 +105,7 @@ impl Bee {
 
     /// The settings.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &BeeSettings {
         &self.shared.settings
     }
 
@@ -131,8 +131,8 @@ impl Bee {
     }
 
     /// The root of a version. None for the empty tree.
-    pub(super) fn place(&self, head: Link) -> Option<Place> {
-        head.length.last().map(|last| Place {
+    pub(super) fn place(&self, head: Link) -> Option<ElementPlace> {
+        head.length.last().map(|last| ElementPlace {
             core: self.core_id(&head.key),
             seq: last.0,
             offset: 0,
@@ -149,7 +149,7 @@ impl Bee {
 
     /// The node at `place`, to be worked on. When only the cache holds it too, it is taken from there as it is:
     /// whoever needs the old version again builds it from its blocks.
-    pub(super) fn own(&self, place: Place, node: Arc<Node>) -> Node {
+    pub(super) fn own(&self, place: ElementPlace, node: Arc<BeeNode>) -> BeeNode {
         if Arc::strong_count(&node) <= 2 {
             lock(&self.shared.nodes).remove(&place);
         }
@@ -159,7 +159,7 @@ impl Bee {
     }
 
     /// Puts a node in the cache.
-    pub(super) fn keep(&self, place: Place, mut node: Node) -> Arc<Node> {
+    pub(super) fn keep(&self, place: ElementPlace, mut node: BeeNode) -> Arc<BeeNode> {
         node.charge_to(Some(&self.shared.node_gauge));
         let node = Arc::new(node);
         lock(&self.shared.nodes).insert(place, Arc::clone(&node));
@@ -184,12 +184,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct CachedBlock {
     block: Block,
     pub(super) core: CoreKey,
-    mark: Mark,
+    mark: UsedMark,
     _charge: Charge,
 }
 
 impl Cached for CachedBlock {
-    fn mark(&self) -> &Mark {
+    fn mark(&self) -> &UsedMark {
         &self.mark
     }
 }
@@ -204,12 +204,12 @@ impl Deref for CachedBlock {
 
 /// A family together with where its blocks come from, for the time of one operation.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(super) struct FamilyReader<'a> {
     pub(super) bee: &'a Bee,
     pub(super) blocks: &'a dyn Blocks,
 }
 
-impl Reader<'_> {
+impl FamilyReader<'_> {
     // Blocks.
 
     pub(super) fn block(&self, core: CoreId, seq: u64) -> Result<Arc<CachedBlock>, BeeError> {
@@ -223,20 +223,20 @@ impl Reader<'_> {
             .blocks
             .block(&key, index)
             .map_err(|error| error.at(key, index))?;
-        let block =
-            Block::decode(&bytes, index).map_err(|error| self.corrupt(core, seq, Fault::Encoding(error)))?;
+        let block = Block::decode(&bytes, index)
+            .map_err(|error| self.corrupt(core, seq, BlockFault::Encoding(error)))?;
         let charge = Charge::new(&shared.block_gauge, bytes.len() + block.footprint());
         let block = Arc::new(CachedBlock {
             block,
             core: key,
-            mark: Mark::default(),
+            mark: UsedMark::default(),
             _charge: charge,
         });
         lock(&shared.blocks).insert((core, seq), Arc::clone(&block));
         Ok(block)
     }
 
-    pub(super) fn corrupt(&self, core: CoreId, seq: u64, what: Fault) -> BeeError {
+    pub(super) fn corrupt(&self, core: CoreId, seq: u64, what: BlockFault) -> BeeError {
         BeeError::Corrupt {
             core: self.bee.core_key(core),
             seq: Index(seq),
@@ -244,7 +244,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn corrupt_at(&self, place: Place, what: Fault) -> BeeError {
+    pub(super) fn corrupt_at(&self, place: ElementPlace, what: BlockFault) -> BeeError {
         self.corrupt(place.core, place.seq, what)
     }
 
@@ -257,7 +257,7 @@ impl Reader<'_> {
     // Keys and values.
 
     /// The bytes of a key of `node`.
-    pub(super) fn text<'n>(&self, node: &'n Node, slot: &'n KeySlot) -> Result<&'n Bytes, BeeError> {
+    pub(super) fn text<'n>(&self, node: &'n BeeNode, slot: &'n KeySlot) -> Result<&'n Bytes, BeeError> {
         match slot.text() {
             Some(text) => Ok(text.bytes()),
             None => self.fetch_text(node, slot).map(Text::bytes),
@@ -265,7 +265,7 @@ impl Reader<'_> {
     }
 
     #[cold]
-    fn fetch_text<'n>(&self, node: &'n Node, slot: &'n KeySlot) -> Result<&'n Text, BeeError> {
+    fn fetch_text<'n>(&self, node: &'n BeeNode, slot: &'n KeySlot) -> Result<&'n Text, BeeError> {
         let KeyAt::Stored(place) = slot.at else {
             // Not reached: a fresh key record is made with its bytes.
             return Ok(node.remember(slot, Bytes::new()));
@@ -276,7 +276,11 @@ impl Reader<'_> {
         Ok(node.remember(slot, Bytes::copy_from_slice(&record.key)))
     }
 
-    pub(super) fn record<'b>(&self, block: &'b CachedBlock, place: Place) -> Result<&'b KeyRecord, BeeError> {
+    pub(super) fn record<'b>(
+        &self,
+        block: &'b CachedBlock,
+        place: ElementPlace,
+    ) -> Result<&'b KeyRecord, BeeError> {
         element(block.keys.as_deref(), place.offset)
             .ok_or_else(|| self.corrupt_at(place, dangling("key", place.offset)))
     }
@@ -285,7 +289,7 @@ impl Reader<'_> {
     pub(super) fn value(
         &self,
         block: &CachedBlock,
-        place: Place,
+        place: ElementPlace,
         record: &KeyRecord,
     ) -> Result<Option<Bytes>, BeeError> {
         if record.value.is_some() {
@@ -312,7 +316,7 @@ impl Reader<'_> {
     }
 
     /// Binary search as every implementation does it: the first key that is equal is not necessarily the leftmost.
-    pub(super) fn search(&self, node: &Node, key: &[u8]) -> Result<Result<usize, usize>, BeeError> {
+    pub(super) fn search(&self, node: &BeeNode, key: &[u8]) -> Result<Result<usize, usize>, BeeError> {
         let head = node::head(key);
         let mut low = 0;
         let mut high = node.keys.len();
@@ -353,7 +357,7 @@ impl Reader<'_> {
     }
 
     /// The blocks that a node and its keys are in, as far as is known: what is not here hides what it refers to.
-    pub(super) fn wanted_for(&self, place: Place) -> Vec<(CoreId, u64)> {
+    pub(super) fn wanted_for(&self, place: ElementPlace) -> Vec<(CoreId, u64)> {
         if let Ok(node) = self.node(place) {
             return node.keys.iter().filter_map(KeySlot::wanted).collect();
         }
@@ -379,7 +383,7 @@ impl Reader<'_> {
     }
 
     /// The keys that the next steps of a binary search may look at.
-    fn want_halves(&self, error: &BeeError, node: &Node, low: usize, high: usize) {
+    fn want_halves(&self, error: &BeeError, node: &BeeNode, low: usize, high: usize) {
         let eighth = |part: usize| low + (high - low) * part / 8;
         let slots = (1..8).filter_map(|part| node.keys.get(eighth(part)));
         self.want(error, slots.filter_map(KeySlot::wanted));
@@ -387,7 +391,7 @@ impl Reader<'_> {
 
     // Nodes.
 
-    pub(super) fn node(&self, place: Place) -> Result<Arc<Node>, BeeError> {
+    pub(super) fn node(&self, place: ElementPlace) -> Result<Arc<BeeNode>, BeeError> {
         if let Some(node) = lock(&self.bee.shared.nodes).get(&place) {
             return Ok(node);
         }
@@ -395,7 +399,7 @@ impl Reader<'_> {
     }
 
     /// The child of a node that came from a block.
-    pub(super) fn kid(&self, slot: &KidSlot, place: Place) -> Result<Arc<Node>, BeeError> {
+    pub(super) fn kid(&self, slot: &KidSlot, place: ElementPlace) -> Result<Arc<BeeNode>, BeeError> {
         if let Some(node) = slot.linked() {
             return Ok(node);
         }
@@ -404,20 +408,20 @@ impl Reader<'_> {
         Ok(node)
     }
 
-    fn build(&self, place: Place) -> Result<Node, BeeError> {
+    fn build(&self, place: ElementPlace) -> Result<BeeNode, BeeError> {
         let block = self.block(place.core, place.seq)?;
         let logs = element(block.tree.as_deref(), place.offset)
             .ok_or_else(|| self.corrupt_at(place, dangling("node", place.offset)))?;
         let (keys, key_log) = self.replay(place, &block, &logs.keys)?;
         let (kids, kid_log) = self.replay(place, &block, &logs.children)?;
         if !kids.is_empty() && kids.len() != keys.len() + 1 {
-            let what = Fault::ChildCount {
+            let what = BlockFault::ChildCount {
                 keys: keys.len(),
                 children: kids.len(),
             };
             return Err(self.corrupt_at(place, what));
         }
-        let mut node = Node::empty(block.degree);
+        let mut node = BeeNode::empty(block.degree);
         node.keys = keys.into_iter().map(KeySlot::stored).collect();
         node.kids = kids
             .into_iter()
@@ -431,11 +435,11 @@ impl Reader<'_> {
     /// Runs a log: the list that it makes, and the log with absolute places.
     fn replay(
         &self,
-        place: Place,
+        place: ElementPlace,
         block: &CachedBlock,
         log: &[BlockEdit],
-    ) -> Result<(Vec<Place>, Vec<Edit>), BeeError> {
-        let mut replay = Replay {
+    ) -> Result<(Vec<ElementPlace>, Vec<Edit>), BeeError> {
+        let mut replay = LogReplay {
             list: Vec::new(),
             steps: 0,
         };
@@ -448,7 +452,8 @@ impl Reader<'_> {
                 .transpose()?;
             let mut index = u16::from(edit.index);
             if edit.kind == EditKind::Cohort {
-                let cohort = pointer.ok_or_else(|| self.corrupt_at(place, Fault::CohortWithoutPointer))?;
+                let cohort =
+                    pointer.ok_or_else(|| self.corrupt_at(place, BlockFault::CohortWithoutPointer))?;
                 index = 0;
                 self.run_cohort(place, cohort, &mut replay)?;
             } else {
@@ -462,12 +467,17 @@ impl Reader<'_> {
                 target: pointer.map_or(Target::Nothing, Target::Stored),
             });
         }
-        let list: Option<Vec<Place>> = replay.list.into_iter().collect();
-        let list = list.ok_or_else(|| self.corrupt_at(place, Fault::Placeholder))?;
+        let list: Option<Vec<ElementPlace>> = replay.list.into_iter().collect();
+        let list = list.ok_or_else(|| self.corrupt_at(place, BlockFault::Placeholder))?;
         Ok((list, edits))
     }
 
-    fn run_cohort(&self, node: Place, cohort: Place, replay: &mut Replay) -> Result<(), BeeError> {
+    fn run_cohort(
+        &self,
+        node: ElementPlace,
+        cohort: ElementPlace,
+        replay: &mut LogReplay,
+    ) -> Result<(), BeeError> {
         let block = self.block(cohort.core, cohort.seq)?;
         let edits = element(block.cohorts.as_deref(), cohort.offset)
             .ok_or_else(|| self.corrupt_at(cohort, dangling("cohort", cohort.offset)))?;
@@ -486,13 +496,13 @@ impl Reader<'_> {
 }
 
 /// A list that is being rebuilt from its log.
-struct Replay {
-    list: Vec<Option<Place>>,
+struct LogReplay {
+    list: Vec<Option<ElementPlace>>,
     steps: usize,
 }
 
-impl Replay {
-    fn step(&mut self, edit: &BlockEdit, element: Option<Place>) -> Result<(), Fault> {
+impl LogReplay {
+    fn step(&mut self, edit: &BlockEdit, element: Option<ElementPlace>) -> Result<(), BlockFault> {
         let list = &mut self.list;
         let index = usize::from(edit.index);
         match edit.kind {
@@ -506,7 +516,7 @@ impl Replay {
         }
         self.steps += 1;
         if self.steps > LOG_STEPS_MAX || list.len() > LIST_LENGTH_MAX {
-            return Err(Fault::LogTooLong);
+            return Err(BlockFault::LogTooLong);
         }
         Ok(())
     }
@@ -533,23 +543,23 @@ impl<'b> Numbering<'b> {
         }
     }
 
-    fn place(&mut self, reader: &Reader<'_>, pointer: Pointer) -> Result<Place, BeeError> {
+    fn place(&mut self, reader: &FamilyReader<'_>, pointer: Pointer) -> Result<ElementPlace, BeeError> {
         let core = self.core(reader, pointer.core)?;
         let offset = u32::try_from(pointer.offset).map_err(|_| {
-            let what = Fault::Dangling {
+            let what = BlockFault::Dangling {
                 what: "element",
                 offset: pointer.offset,
             };
             reader.corrupt(self.core, self.seq, what)
         })?;
-        Ok(Place {
+        Ok(ElementPlace {
             core,
             seq: pointer.seq,
             offset,
         })
     }
 
-    fn core(&mut self, reader: &Reader<'_>, number: u64) -> Result<CoreId, BeeError> {
+    fn core(&mut self, reader: &FamilyReader<'_>, number: u64) -> Result<CoreId, BeeError> {
         let Some(position) = number.checked_sub(1) else {
             return Ok(self.core);
         };
@@ -569,7 +579,7 @@ impl<'b> Numbering<'b> {
             .and_then(|position| listed?.get(position))
             .ok_or_else(|| {
                 let listed = listed.map_or(0, <[_]>::len);
-                reader.corrupt(self.core, self.seq, Fault::CoreNumber { number, listed })
+                reader.corrupt(self.core, self.seq, BlockFault::CoreNumber { number, listed })
             })?;
         let core = reader.bee.core_id(&record.key);
         self.last = Some((number, core));
@@ -581,8 +591,8 @@ fn element<T>(list: Option<&[T]>, offset: u32) -> Option<&T> {
     list?.get(usize::try_from(offset).ok()?)
 }
 
-fn dangling(what: &'static str, offset: u32) -> Fault {
-    Fault::Dangling {
+fn dangling(what: &'static str, offset: u32) -> BlockFault {
+    BlockFault::Dangling {
         what,
         offset: u64::from(offset),
     }

@@ -72,7 +72,7 @@ pub(super) fn hyperbee1(whole: &Bytes, seq: Index) -> Result<Block, DecodeError>
         let mut index = None;
         let mut key = None;
         let mut value = None;
-        let mut fields = Fields::new(whole);
+        let mut fields = LegacyFields::new(whole);
         while let Some(field) = fields.next(3)? {
             // A field that claims to go past the end is cut short here, and only here.
             let body = &whole[field.start..field.end.min(whole.len())];
@@ -90,7 +90,7 @@ pub(super) fn hyperbee1(whole: &Bytes, seq: Index) -> Result<Block, DecodeError>
             value: value.map(|value| whole.slice_ref(value)),
             value_pointer: None,
         });
-        let mut levels = Fields::new(index);
+        let mut levels = LegacyFields::new(index);
         while let Some(level) = levels.next(1)? {
             tree.push(node(level.body(index)?, &mut cohorts)?);
         }
@@ -106,9 +106,9 @@ pub(super) fn hyperbee1(whole: &Bytes, seq: Index) -> Result<Block, DecodeError>
 fn node(level: &[u8], cohorts: &mut Cohorts) -> Result<NodeLogs, DecodeError> {
     let mut keys = Vec::new();
     let mut numbers = Vec::new();
-    let mut fields = Fields::new(level);
+    let mut fields = LegacyFields::new(level);
     while let Some(field) = fields.next(2)? {
-        let mut packed = Fields::new(field.body(level)?);
+        let mut packed = LegacyFields::new(field.body(level)?);
         let list = if field.tag == 1 { &mut keys } else { &mut numbers };
         while packed.position < packed.bytes.len() {
             list.push(packed.number()?);
@@ -190,19 +190,19 @@ const TOO_WIDE: DecodeErrorKind = DecodeErrorKind::Invalid {
 };
 
 /// A cursor over the fields of a protobuf message.
-struct Fields<'a> {
+struct LegacyFields<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 /// One field that is read as bytes, whatever its wire type says.
-struct Field {
+struct LegacyField {
     tag: u64,
     start: usize,
     end: usize,
 }
 
-impl Field {
+impl LegacyField {
     fn body<'a>(&self, message: &'a [u8]) -> Result<&'a [u8], DecodeError> {
         message
             .get(self.start..self.end)
@@ -210,13 +210,13 @@ impl Field {
     }
 }
 
-impl<'a> Fields<'a> {
+impl<'a> LegacyFields<'a> {
     const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
     }
 
     /// The next field with a tag from 1 to `known`; the others are skipped by their wire type.
-    fn next(&mut self, known: u64) -> Result<Option<Field>, DecodeError> {
+    fn next(&mut self, known: u64) -> Result<Option<LegacyField>, DecodeError> {
         while self.position < self.bytes.len() {
             let head = self.varint()?;
             let tag = head >> 3;
@@ -225,7 +225,7 @@ impl<'a> Fields<'a> {
                 let start = self.position;
                 let end = start.saturating_add(size);
                 self.position = end;
-                return Ok(Some(Field { tag, start, end }));
+                return Ok(Some(LegacyField { tag, start, end }));
             }
             let skipped = match head & 7 {
                 0 => self.varint().map(|_| 0)?,

@@ -1,7 +1,7 @@
 //! The B-tree over cores: the original's Hyperbee 2, byte for byte (package `hyperbee2` 2.14; spec/hyperbee.md).
 //!
 //! A [`Tree`] is one version of a tree that may be spread over many cores: its nodes lie in blocks, and blocks are never
-//! changed, so a version is named by its head and stays readable for ever. A [`Batch`] turns operations into the
+//! changed, so a version is named by its head and stays readable for ever. A [`TreeBatch`] turns operations into the
 //! blocks of a new version. A [`Bee`] is what all versions share: caches, bounded in bytes, and settings.
 //!
 //! Nothing here waits or writes. Blocks are read through [`Blocks`]; one that is not on this machine makes the
@@ -34,20 +34,20 @@ mod tree;
 mod walk;
 mod watch;
 
-pub use batch::{Batch, BatchOptions, Pair, Written};
+pub use batch::{BatchOptions, Pair, TreeBatch, WrittenBatch};
 pub use block::{Block, BlockKind, CoreRecord, DEGREE_DEFAULT, KeyRecord, NodeLogs, Previous};
-pub use changes::{Change, ChangedKey, Changes, History, Version};
+pub use changes::{ChangedKey, History, TreeChange, TreeChanges, TreeVersion};
 pub use diff::{Diff, Difference, Sameness};
-pub use error::{BeeError, Fault};
+pub use error::{BeeError, BlockFault};
 pub use family::{Bee, CacheUse};
 pub use pointer::{BlockEdit, EditKind, Pointer, ValuePointer};
 pub use range::Range;
 pub use sealed::{Ciphers, Unsealed};
-pub use settings::Settings;
+pub use settings::BeeSettings;
 pub use source::{BlockError, Blocks, MemoryBlocks};
 pub use stored::{StoredBee, StoredBeeError};
 pub use stored_blocks::StoredBlocks;
-pub use tree::{Entries, Entry, Tree};
+pub use tree::{Entries, Tree, TreeEntry};
 pub use watch::{Watch, WatchEvent, WatchEvents};
 
 #[cfg(test)]
@@ -60,10 +60,10 @@ mod tests {
         fn check<T: Send + Sync + 'static>() {}
         check::<Bee>();
         check::<Tree>();
-        check::<Batch>();
-        check::<Written>();
+        check::<TreeBatch>();
+        check::<WrittenBatch>();
         check::<Entries>();
-        check::<Changes>();
+        check::<TreeChanges>();
         check::<Diff>();
         check::<Watch>();
         check::<BeeError>();

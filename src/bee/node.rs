@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 
-use super::cache::{Cached, Charge, Mark};
-use super::place::{CoreId, Place};
+use super::cache::{Cached, Charge, UsedMark};
+use super::place::{CoreId, ElementPlace};
 use super::pointer::EditKind;
 
 /// No list of a node is longer, also in old trees whose degree nobody wrote down.
@@ -17,14 +17,14 @@ pub(super) const LIST_LENGTH_MAX: usize = 1024;
 
 /// Keys, children, and how both came about.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct BeeNode {
     /// Half of the most children that it may have.
     pub(super) degree: u64,
     pub(super) keys: Vec<KeySlot>,
     pub(super) kids: Vec<KidSlot>,
     pub(super) key_log: Vec<Edit>,
     pub(super) kid_log: Vec<Edit>,
-    mark: Mark,
+    mark: UsedMark,
     /// Only nodes that are, or were, in the cache count.
     charge: Option<Charge>,
 }
@@ -47,7 +47,7 @@ pub(super) struct Text {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyAt {
     /// In a block.
-    Stored(Place),
+    Stored(ElementPlace),
     /// In the batch at work, by its position there.
     Fresh(u32),
 }
@@ -57,14 +57,14 @@ pub(super) enum KeyAt {
 pub(super) struct KidSlot {
     pub(super) at: KidAt,
     /// The node, as long as the cache keeps it.
-    link: Mutex<Weak<Node>>,
+    link: Mutex<Weak<BeeNode>>,
 }
 
 /// Where a child is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KidAt {
     /// In a block.
-    Stored(Place),
+    Stored(ElementPlace),
     /// In the batch at work, by its position there.
     Working(u32),
 }
@@ -84,14 +84,14 @@ pub(super) enum Target {
     /// Nothing: a removal, or a placeholder.
     Nothing,
     /// Something in a block. Stays what it is, also when that thing is written again elsewhere.
-    Stored(Place),
+    Stored(ElementPlace),
     /// A key record of the batch at work.
     Fresh(u32),
     /// The place that a node of the batch at work will get.
     Working(u32),
 }
 
-impl Node {
+impl BeeNode {
     /// A node without elements.
     pub(super) fn empty(degree: u64) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Node {
             kids: Vec::new(),
             key_log: Vec::new(),
             kid_log: Vec::new(),
-            mark: Mark::default(),
+            mark: UsedMark::default(),
             charge: None,
         }
     }
@@ -113,7 +113,7 @@ impl Node {
             kids: self.kids.iter().map(KidSlot::fork).collect(),
             key_log: self.key_log.clone(),
             kid_log: self.kid_log.clone(),
-            mark: Mark::default(),
+            mark: UsedMark::default(),
             charge: None,
         }
     }
@@ -185,12 +185,12 @@ impl Node {
 
     // Edits of the child list. `target` is the place that the child's pointer has at this moment.
 
-    pub(super) fn insert_kid(&mut self, index: usize, slot: KidSlot, target: Place) {
+    pub(super) fn insert_kid(&mut self, index: usize, slot: KidSlot, target: ElementPlace) {
         self.log_kid(EditKind::Insert, index, Target::Stored(target));
         self.kids.insert(index, slot);
     }
 
-    pub(super) fn push_kid(&mut self, slot: KidSlot, target: Place) {
+    pub(super) fn push_kid(&mut self, slot: KidSlot, target: ElementPlace) {
         self.insert_kid(self.kids.len(), slot, target);
     }
 
@@ -205,15 +205,15 @@ impl Node {
     }
 }
 
-impl Cached for Node {
-    fn mark(&self) -> &Mark {
+impl Cached for BeeNode {
+    fn mark(&self) -> &UsedMark {
         &self.mark
     }
 }
 
 impl KeySlot {
     /// A key whose bytes are still only in its block.
-    pub(super) const fn stored(place: Place) -> Self {
+    pub(super) const fn stored(place: ElementPlace) -> Self {
         Self {
             at: KeyAt::Stored(place),
             text: OnceLock::new(),
@@ -290,7 +290,7 @@ impl KidSlot {
     }
 
     /// The child, when the cache still has it.
-    pub(super) fn linked(&self) -> Option<Arc<Node>> {
+    pub(super) fn linked(&self) -> Option<Arc<BeeNode>> {
         let node = self
             .link
             .lock()
@@ -300,7 +300,7 @@ impl KidSlot {
         Some(node)
     }
 
-    pub(super) fn link(&self, node: &Arc<Node>) {
+    pub(super) fn link(&self, node: &Arc<BeeNode>) {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(node);
     }
 }

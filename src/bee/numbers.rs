@@ -6,7 +6,7 @@ use crate::crypto::CoreKey;
 
 use super::block::CoreRecord;
 use super::error::BeeError;
-use super::family::Reader;
+use super::family::FamilyReader;
 use super::place::CoreId;
 
 /// The list of one core, as its last block says. Grows in memory only together with the append that writes it.
@@ -24,7 +24,7 @@ pub(super) struct Numbers {
 
 impl Numbers {
     /// The list that the last block of the core names.
-    pub(super) fn read(reader: &Reader<'_>, local: CoreId, length: u64) -> Result<Self, BeeError> {
+    pub(super) fn read(reader: &FamilyReader<'_>, local: CoreId, length: u64) -> Result<Self, BeeError> {
         let mut numbers = Self {
             local,
             length,
@@ -49,7 +49,7 @@ impl Numbers {
     }
 
     /// The number of a core, which is listed now if it was not before.
-    pub(super) fn number(&mut self, reader: &Reader<'_>, core: CoreId) -> u64 {
+    pub(super) fn number(&mut self, reader: &FamilyReader<'_>, core: CoreId) -> u64 {
         if core == self.local {
             return 0;
         }
@@ -66,7 +66,7 @@ impl Numbers {
     }
 
     /// The list as it is once blocks up to `length` are appended.
-    pub(super) fn settle(&mut self, length: u64, checkpoint: u64) {
+    pub(super) fn commit(&mut self, length: u64, checkpoint: u64) {
         self.length = length;
         self.checkpoint = checkpoint;
         self.grown = false;

@@ -5,14 +5,14 @@ use std::num::NonZeroU32;
 
 use crate::crypto::CoreKey;
 
-/// A core that some pointer named, as an index into [`Cores`] plus one. The zero that is left over keeps enums over
+/// A core that some pointer named, as an index into [`NamedCores`] plus one. The zero that is left over keeps enums over
 /// places as small as the place itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CoreId(NonZeroU32);
 
 /// An element of a list of a block: a node, a key record, a value or a cohort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct ElementPlace {
     /// The block.
     pub(super) seq: u64,
     /// The core of the block.
@@ -23,12 +23,12 @@ pub(super) struct Place {
 
 /// All cores that pointers of this family have named. Grows only by cores that are really referred to.
 #[derive(Debug, Default)]
-pub(super) struct Cores {
+pub(super) struct NamedCores {
     ids: BTreeMap<CoreKey, CoreId>,
     keys: Vec<CoreKey>,
 }
 
-impl Cores {
+impl NamedCores {
     pub(super) fn id(&mut self, key: &CoreKey) -> CoreId {
         if let Some(id) = self.ids.get(key) {
             return *id;

@@ -11,7 +11,7 @@ use crate::crypto::CoreKey;
 use crate::hypercore::encryption::{BlockCipher, CipherError};
 use crate::wire::Index;
 
-use super::batch::Written;
+use super::batch::WrittenBatch;
 use super::source::{BlockError, Blocks};
 
 /// Finds the cipher of a core; none for a core that is not encrypted.
@@ -62,7 +62,7 @@ impl<B: Blocks, C: Ciphers> Blocks for Unsealed<B, C> {
     }
 }
 
-impl Written {
+impl WrittenBatch {
     /// The blocks as an encrypted core stores them, padding included.
     ///
     /// # Errors

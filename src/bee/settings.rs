@@ -7,7 +7,7 @@ use super::error::BeeError;
 /// Sizes and bounds of a family of trees. The first three decide the bytes that are written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct BeeSettings {
     /// Half of the most children of a node, 2 to 128. Only for batches that start from the empty tree: a tree keeps
     /// the degree that it was begun with.
     pub degree: u8,
@@ -21,7 +21,7 @@ pub struct Settings {
     pub node_cache_bytes_max: usize,
 }
 
-impl Default for Settings {
+impl Default for BeeSettings {
     fn default() -> Self {
         Self {
             degree: 128,
@@ -33,7 +33,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl BeeSettings {
     pub(super) fn check(&self) -> Result<(), BeeError> {
         if !(2..=128).contains(&self.degree) {
             return Err(BeeError::Setting("degree is not from 2 to 128"));

@@ -9,7 +9,7 @@ use crate::crypto::CoreKey;
 use crate::hypercore::encryption::CipherError;
 use crate::wire::{Index, Length};
 
-use super::error::{BeeError, Fault};
+use super::error::{BeeError, BlockFault};
 
 /// Blocks by core and index, already decrypted and without padding.
 ///
@@ -62,7 +62,7 @@ impl BlockError {
             Self::Cipher(error) => BeeError::Corrupt {
                 core,
                 seq: index,
-                what: Fault::Cipher(error),
+                what: BlockFault::Cipher(error),
             },
         }
     }

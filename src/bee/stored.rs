@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
-use super::{BatchOptions, BeeError, Blocks, Entry, Range, StoredBlocks, Tree};
+use super::{BatchOptions, BeeError, Blocks, Range, StoredBlocks, Tree, TreeEntry};
 use crate::env::Env;
 use crate::hypercore::{Core, CoreError, Corestore, Wait};
-use crate::wire::{Length, Link};
+use crate::wire::Link;
 
 /// A read or a write of a stored tree failed.
 #[derive(Debug, Error)]
@@ -68,7 +68,7 @@ impl<E: Env> StoredBee<E> {
     ) -> Result<Self, StoredBeeError> {
         let newest = Link {
             key: core.key(),
-            length: Length(core.length()?),
+            length: core.length()?,
         };
         let tree = Mutex::new(bee.tree(head.unwrap_or(newest)));
         let turn = tokio::sync::Mutex::new(());
@@ -94,7 +94,7 @@ impl<E: Env> StoredBee<E> {
     /// # Errors
     ///
     /// `Unavailable` when a block did not come; what the disk says.
-    pub async fn get(&self, key: &[u8], wait: Wait) -> Result<Option<Entry>, StoredBeeError> {
+    pub async fn get(&self, key: &[u8], wait: Wait) -> Result<Option<TreeEntry>, StoredBeeError> {
         self.read(wait, |tree, blocks| tree.get(blocks, key)).await
     }
 
@@ -103,7 +103,7 @@ impl<E: Env> StoredBee<E> {
     /// # Errors
     ///
     /// As [`StoredBee::get`].
-    pub async fn range(&self, range: Range, wait: Wait) -> Result<Vec<Entry>, StoredBeeError> {
+    pub async fn range(&self, range: Range, wait: Wait) -> Result<Vec<TreeEntry>, StoredBeeError> {
         self.read(wait, |tree, blocks| {
             tree.range(range.clone()).iter(blocks).collect()
         })
@@ -138,11 +138,11 @@ impl<E: Env> StoredBee<E> {
     pub async fn write<T>(
         &self,
         wait: Wait,
-        mut fill: impl FnMut(&mut super::Batch, &dyn Blocks) -> Result<T, BeeError>,
+        mut fill: impl FnMut(&mut super::TreeBatch, &dyn Blocks) -> Result<T, BeeError>,
     ) -> Result<T, StoredBeeError> {
         let _turn = self.turn.lock().await;
         loop {
-            let length = Length(self.core.length()?);
+            let length = self.core.length()?;
             let mut batch = self
                 .snapshot()
                 .batch(&self.core.key(), length, BatchOptions::default());

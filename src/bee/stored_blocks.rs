@@ -52,7 +52,7 @@ impl<E: Env> StoredBlocks<E> {
                 core
             }
         };
-        core.get(index.0, wait).await?;
+        core.get(index, wait).await?;
         Ok(())
     }
 
@@ -72,7 +72,7 @@ impl<E: Env> StoredBlocks<E> {
     pub(crate) fn forget(&self, key: &CoreKey, index: Index) {
         if let Some(core) = self.session(key) {
             // It can be fetched again, and is in nobody's way if it stays.
-            let _ = core.clear(index.0..index.0.saturating_add(1));
+            let _ = core.clear(index..Index(index.0.saturating_add(1)));
         }
     }
 
@@ -89,7 +89,7 @@ impl<E: Env> StoredBlocks<E> {
 impl<E: Env> Blocks for StoredBlocks<E> {
     fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
         let session = self.session(core).ok_or(BlockError::Missing)?;
-        match session.get_local(index.0) {
+        match session.get_local(index) {
             Ok(block) => block.ok_or(BlockError::Missing),
             Err(CoreError::Closed) => Err(BlockError::Closed),
             Err(error) => Err(BlockError::Failed(error.to_string())),

@@ -8,20 +8,20 @@ use bytes::Bytes;
 use crate::crypto::CoreKey;
 use crate::wire::{Index, Length, Link};
 
-use super::batch::{Batch, BatchOptions, Written};
-use super::changes::{Changes, History};
+use super::batch::{BatchOptions, TreeBatch, WrittenBatch};
+use super::changes::{History, TreeChanges};
 use super::diff::{Diff, Sameness};
-use super::error::{BeeError, Fault};
-use super::family::{Bee, DEPTH_MAX, Reader};
-use super::node::{KeyAt, KidAt, Node};
-use super::place::Place;
+use super::error::{BeeError, BlockFault};
+use super::family::{Bee, DEPTH_MAX, FamilyReader};
+use super::node::{BeeNode, KeyAt, KidAt};
+use super::place::ElementPlace;
 use super::range::Range;
 use super::source::Blocks;
-use super::walk::{Step, Walk};
+use super::walk::{Walk, WalkStep};
 
 /// A key, its value, and where the record of the two is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TreeEntry {
     /// The key.
     pub key: Bytes,
     /// The value. A record made by others may have none, which differs from an empty one.
@@ -67,8 +67,8 @@ pub struct Tree {
     bee: Bee,
     /// What "the newest" means, and where new nodes say they come from. Not always the core of the root.
     selected: CoreKey,
-    root: Option<Place>,
-    node: OnceLock<Arc<Node>>,
+    root: Option<ElementPlace>,
+    node: OnceLock<Arc<BeeNode>>,
 }
 
 impl Tree {
@@ -168,8 +168,8 @@ impl Tree {
 
     /// The batches that led to this version, newest first.
     #[must_use]
-    pub fn changes(&self) -> Changes {
-        Changes::new(self.history())
+    pub fn changes(&self) -> TreeChanges {
+        TreeChanges::new(self.history())
     }
 
     /// Other cores that the selected one lists when it has `length` blocks, itself first.
@@ -199,11 +199,11 @@ impl Tree {
     /// # Errors
     ///
     /// When a block is missing or corrupt.
-    pub fn get(&self, blocks: &dyn Blocks, key: &[u8]) -> Result<Option<Entry>, BeeError> {
+    pub fn get(&self, blocks: &dyn Blocks, key: &[u8]) -> Result<Option<TreeEntry>, BeeError> {
         let reader = self.reader(blocks);
         let Some(mut at) = self.root else { return Ok(None) };
-        let mut below: Arc<Node>;
-        let mut node: &Node = self.root_node(&reader, at)?;
+        let mut below: Arc<BeeNode>;
+        let mut node: &BeeNode = self.root_node(&reader, at)?;
         for _ in 0..DEPTH_MAX {
             let slot = match reader.search(node, key)? {
                 Ok(position) => match node.keys[position].at {
@@ -220,7 +220,7 @@ impl Tree {
             below = reader.kid(slot, place)?;
             node = &below;
         }
-        Err(reader.corrupt_at(at, Fault::TooDeep(DEPTH_MAX)))
+        Err(reader.corrupt_at(at, BlockFault::TooDeep(DEPTH_MAX)))
     }
 
     /// The first entry of a range, in its direction.
@@ -228,7 +228,7 @@ impl Tree {
     /// # Errors
     ///
     /// When a block is missing or corrupt.
-    pub fn peek(&self, blocks: &dyn Blocks, range: Range) -> Result<Option<Entry>, BeeError> {
+    pub fn peek(&self, blocks: &dyn Blocks, range: Range) -> Result<Option<TreeEntry>, BeeError> {
         self.range(range.limit(1)).next(blocks)
     }
 
@@ -255,15 +255,15 @@ impl Tree {
     /// Begins a batch on this version. `local` is the core that the blocks will be appended to, and `length` its
     /// length then.
     #[must_use]
-    pub fn batch(&self, local: &CoreKey, length: Length, options: BatchOptions) -> Batch {
-        Batch::new(self, local, length, options)
+    pub fn batch(&self, local: &CoreKey, length: Length, options: BatchOptions) -> TreeBatch {
+        TreeBatch::new(self, local, length, options)
     }
 
     /// Moves to what a batch wrote, once its blocks are appended.
-    pub fn commit(&mut self, written: Written) {
+    pub fn commit(&mut self, written: WrittenBatch) {
         let head = written.head();
         if written.is_of(&self.bee) {
-            let (root, node) = written.settle();
+            let (root, node) = written.into_cache();
             self.root = root;
             self.node = node.map_or_else(OnceLock::new, OnceLock::from);
         } else {
@@ -281,16 +281,16 @@ impl Tree {
         let reader = self.reader(blocks);
         let mut seen = BTreeSet::new();
         let mut levels = Vec::new();
-        let mut level: Vec<Place> = self.root.into_iter().collect();
+        let mut level: Vec<ElementPlace> = self.root.into_iter().collect();
         while let Some(first) = level.first() {
             if levels.len() >= DEPTH_MAX {
-                return Err(reader.corrupt_at(*first, Fault::TooDeep(DEPTH_MAX)));
+                return Err(reader.corrupt_at(*first, BlockFault::TooDeep(DEPTH_MAX)));
             }
             let mut counts = Vec::new();
             let mut below = Vec::new();
             for place in level {
                 if !seen.insert(place) {
-                    return Err(reader.corrupt_at(place, Fault::KeyOrder));
+                    return Err(reader.corrupt_at(place, BlockFault::KeyOrder));
                 }
                 let node = reader.node(place)?;
                 counts.push(node.keys.len());
@@ -305,23 +305,23 @@ impl Tree {
         Ok(levels)
     }
 
-    pub(super) const fn root(&self) -> Option<Place> {
+    pub(super) const fn root(&self) -> Option<ElementPlace> {
         self.root
     }
 
     /// The root node, when it was read before.
-    pub(super) fn root_cached(&self) -> Option<&Arc<Node>> {
+    pub(super) fn root_cached(&self) -> Option<&Arc<BeeNode>> {
         self.node.get()
     }
 
-    fn reader<'a>(&'a self, blocks: &'a dyn Blocks) -> Reader<'a> {
-        Reader {
+    fn reader<'a>(&'a self, blocks: &'a dyn Blocks) -> FamilyReader<'a> {
+        FamilyReader {
             bee: &self.bee,
             blocks,
         }
     }
 
-    fn root_node(&self, reader: &Reader<'_>, place: Place) -> Result<&Arc<Node>, BeeError> {
+    fn root_node(&self, reader: &FamilyReader<'_>, place: ElementPlace) -> Result<&Arc<BeeNode>, BeeError> {
         if let Some(node) = self.node.get() {
             return Ok(node);
         }
@@ -335,12 +335,12 @@ impl Tree {
     }
 }
 
-impl Reader<'_> {
+impl FamilyReader<'_> {
     /// The entry whose key record is at `place`.
-    pub(super) fn entry(&self, place: Place) -> Result<Entry, BeeError> {
+    pub(super) fn entry(&self, place: ElementPlace) -> Result<TreeEntry, BeeError> {
         let block = self.block(place.core, place.seq)?;
         let record = self.record(&block, place)?;
-        Ok(Entry {
+        Ok(TreeEntry {
             key: record.key.clone(),
             value: self.value(&block, place, record)?,
             core: block.core,
@@ -364,11 +364,11 @@ impl Entries {
     /// # Errors
     ///
     /// When a block is missing or corrupt. The same entry is tried again by the next call.
-    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<Entry>, BeeError> {
+    pub fn next(&mut self, blocks: &dyn Blocks) -> Result<Option<TreeEntry>, BeeError> {
         if self.left == Some(0) {
             return Ok(None);
         }
-        let reader = Reader {
+        let reader = FamilyReader {
             bee: &self.bee,
             blocks,
         };
@@ -384,7 +384,7 @@ impl Entries {
     pub fn iter<'a>(
         &'a mut self,
         blocks: &'a dyn Blocks,
-    ) -> impl Iterator<Item = Result<Entry, BeeError>> + 'a {
+    ) -> impl Iterator<Item = Result<TreeEntry, BeeError>> + 'a {
         let mut failed = false;
         std::iter::from_fn(move || {
             if failed {
@@ -398,16 +398,16 @@ impl Entries {
 }
 
 /// The next entry of a walk.
-fn advance(walk: &mut Walk, reader: &Reader<'_>) -> Result<Option<Entry>, BeeError> {
+fn advance(walk: &mut Walk, reader: &FamilyReader<'_>) -> Result<Option<TreeEntry>, BeeError> {
     loop {
         match walk.peek(reader)? {
-            Step::Subtree(_) => walk.enter(reader)?,
-            Step::Key(place, text) => {
+            WalkStep::Subtree(_) => walk.enter(reader)?,
+            WalkStep::Key(place, text) => {
                 let entry = reader.entry(place)?;
                 walk.pass(text);
                 return Ok(Some(entry));
             }
-            Step::End => return Ok(None),
+            WalkStep::End => return Ok(None),
         }
     }
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::error::{BeeError, Fault};
-use super::family::{DEPTH_MAX, Reader};
-use super::node::{KeyAt, KeySlot, KidAt, KidSlot, Node};
-use super::place::Place;
+use super::error::{BeeError, BlockFault};
+use super::family::{DEPTH_MAX, FamilyReader};
+use super::node::{BeeNode, KeyAt, KeySlot, KidAt, KidSlot};
+use super::place::ElementPlace;
 use super::range::Range;
 use crate::env::Slip;
 
@@ -20,35 +20,35 @@ use crate::env::Slip;
 pub(super) struct Walk {
     range: Range,
     /// The root, until it is entered or passed over.
-    root: Option<Place>,
+    root: Option<ElementPlace>,
     /// The path to the position, the root first.
-    frames: Vec<Frame>,
+    frames: Vec<PathNode>,
     /// The key that was last passed.
     last: Option<Bytes>,
 }
 
 /// A node on the path. `position` counts the keys on the left of the position in it.
 #[derive(Debug, Clone)]
-struct Frame {
-    node: Arc<Node>,
-    place: Place,
+struct PathNode {
+    node: Arc<BeeNode>,
+    place: ElementPlace,
     position: usize,
     /// The child at `position` is still to come.
     enter: bool,
 }
 
 /// What comes next.
-pub(super) enum Step {
+pub(super) enum WalkStep {
     /// A subtree that may be entered or passed over.
-    Subtree(Place),
+    Subtree(ElementPlace),
     /// A key.
-    Key(Place, Bytes),
+    Key(ElementPlace, Bytes),
     /// Nothing.
     End,
 }
 
 impl Walk {
-    pub(super) const fn new(root: Option<Place>, range: Range) -> Self {
+    pub(super) const fn new(root: Option<ElementPlace>, range: Range) -> Self {
         Self {
             range,
             root,
@@ -67,16 +67,16 @@ impl Walk {
     }
 
     /// What comes next, without going there.
-    pub(super) fn peek(&mut self, reader: &Reader<'_>) -> Result<Step, BeeError> {
+    pub(super) fn peek(&mut self, reader: &FamilyReader<'_>) -> Result<WalkStep, BeeError> {
         if let Some(root) = self.root {
-            return Ok(Step::Subtree(root));
+            return Ok(WalkStep::Subtree(root));
         }
         loop {
             let Some(frame) = self.frames.last() else {
-                return Ok(Step::End);
+                return Ok(WalkStep::End);
             };
             if frame.enter {
-                return Ok(Step::Subtree(frame.kid()));
+                return Ok(WalkStep::Subtree(frame.kid()));
             }
             let Some(index) = frame.key(self.range.is_reverse()) else {
                 self.frames.pop();
@@ -85,21 +85,21 @@ impl Walk {
             let slot = &frame.node.keys[index];
             let text = reader.text(&frame.node, slot)?.clone();
             if self.last.as_ref().is_some_and(|last| !self.follows(last, &text)) {
-                return Err(reader.corrupt_at(frame.place, Fault::KeyOrder));
+                return Err(reader.corrupt_at(frame.place, BlockFault::KeyOrder));
             }
             let KeyAt::Stored(place) = slot.at else {
-                return Ok(Step::End);
+                return Ok(WalkStep::End);
             };
             if self.range.is_past(&text) {
                 self.stop();
-                return Ok(Step::End);
+                return Ok(WalkStep::End);
             }
-            return Ok(Step::Key(place, text));
+            return Ok(WalkStep::Key(place, text));
         }
     }
 
     /// Goes into the subtree that is next.
-    pub(super) fn enter(&mut self, reader: &Reader<'_>) -> Result<(), BeeError> {
+    pub(super) fn enter(&mut self, reader: &FamilyReader<'_>) -> Result<(), BeeError> {
         let (node, place) = match (self.root, self.frames.last()) {
             (Some(root), _) => (reader.node(root)?, root),
             (None, Some(frame)) if frame.enter => {
@@ -109,12 +109,12 @@ impl Walk {
             _ => return Ok(()),
         };
         if self.frames.len() >= DEPTH_MAX {
-            return Err(reader.corrupt_at(place, Fault::TooDeep(DEPTH_MAX)));
+            return Err(reader.corrupt_at(place, BlockFault::TooDeep(DEPTH_MAX)));
         }
         let (position, below) = self.start(reader, &node)?;
         let enter = below && !node.is_leaf();
         self.skip();
-        self.frames.push(Frame {
+        self.frames.push(PathNode {
             node,
             place,
             position,
@@ -170,14 +170,14 @@ impl Walk {
     }
 
     /// The node at the position, when it is a leaf that was entered.
-    fn leaf(&self) -> Option<&Frame> {
+    fn leaf(&self) -> Option<&PathNode> {
         let frame = self.frames.last().filter(|_| self.root.is_none())?;
         (frame.node.is_leaf() && !frame.enter).then_some(frame)
     }
 
     /// Asks for the blocks that come next, after one was missing: of the keys at hand, and of the nodes after them.
     /// `count` entries are still wanted.
-    pub(super) fn want_ahead(&self, reader: &Reader<'_>, error: &BeeError, count: Option<u64>) {
+    pub(super) fn want_ahead(&self, reader: &FamilyReader<'_>, error: &BeeError, count: Option<u64>) {
         let count = count
             .and_then(|count| usize::try_from(count).ok())
             .unwrap_or(usize::MAX);
@@ -205,7 +205,7 @@ impl Walk {
     }
 
     /// Where in a node the walk begins, and whether the child there can hold anything of the range.
-    fn start(&self, reader: &Reader<'_>, node: &Node) -> Result<(usize, bool), BeeError> {
+    fn start(&self, reader: &FamilyReader<'_>, node: &BeeNode) -> Result<(usize, bool), BeeError> {
         let reverse = self.range.is_reverse();
         // After the first key, everything below is inside of the near bound.
         let Some(edge) = self.range.near().filter(|_| self.last.is_none()) else {
@@ -235,7 +235,7 @@ fn in_order<T>(mut items: impl DoubleEndedIterator<Item = T>, reverse: bool) -> 
     std::iter::from_fn(move || if reverse { items.next_back() } else { items.next() })
 }
 
-impl Frame {
+impl PathNode {
     /// Passes over so many keys.
     const fn advance(&mut self, count: usize, reverse: bool) {
         self.position = if reverse {
@@ -270,7 +270,7 @@ impl Frame {
     }
 
     /// The child at the position. Nodes from blocks have one more child than keys, and all of them stored.
-    fn kid(&self) -> Place {
+    fn kid(&self) -> ElementPlace {
         match self.node.kids.get(self.position).map(|slot| slot.at) {
             Some(KidAt::Stored(place)) => place,
             _ => self.place,

@@ -12,7 +12,7 @@ use super::diff::{Diff, Sameness};
 use super::error::BeeError;
 use super::range::Range;
 use super::source::Blocks;
-use super::tree::{Entry, Tree};
+use super::tree::{Tree, TreeEntry};
 
 /// A subscription to a key, a prefix or a range.
 ///
@@ -50,9 +50,9 @@ pub struct WatchEvent {
     /// The key.
     pub key: Bytes,
     /// Its entry in `from`.
-    pub old: Option<Entry>,
+    pub old: Option<TreeEntry>,
     /// Its entry in `to`.
-    pub new: Option<Entry>,
+    pub new: Option<TreeEntry>,
     /// The version that was seen before.
     pub from: Link,
     /// The version that it is compared with.

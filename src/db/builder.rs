@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::own_log::Origin;
-use super::shell::Shared;
+use super::shell::Shell;
 use super::shell::store::{Opened, doubt};
 use super::trees::DatabaseTrees;
 use super::update::{Update, UpdateHook};
@@ -279,7 +279,7 @@ impl<E: Env> Builder<E> {
         if let Some(keys) = &opened.keys {
             engine.set_keys(keys.clone());
         }
-        record.take_up(&mut engine, opened.logs.forks(), skipped == 0);
+        record.resume(&mut engine, opened.logs.forks(), skipped == 0);
         let mut sights = Sights::default();
         sights.note_if(Point::CheckpointUsed, skipped == 0 && !checkpoints.is_empty());
         sights.note_if(Point::CheckpointOlder, skipped > 0 && skipped < checkpoints.len());
@@ -303,7 +303,7 @@ impl<E: Env> Builder<E> {
             admit: self.admit,
             ..self.settings.sessions(opened.store.env())
         };
-        let shared = Shared::new(
+        let shared = Shell::new(
             self.settings,
             sessions,
             engine,

@@ -167,7 +167,7 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn events(&self) -> Events {
         Events {
-            steps: Steps::new(self.shared.door.listen()),
+            steps: Steps::new(self.shared.machine.listen()),
         }
     }
 }

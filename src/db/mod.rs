@@ -50,7 +50,7 @@ pub use crate::engine::{Held, OrderedEntry, Outcome, WriterStatus};
 pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
-use crate::apply::Snapshot;
+use crate::apply::TreeSnapshot;
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};
 use crate::engine::ResumeError;
 use crate::env::{Env, TraceEvent};
@@ -58,7 +58,7 @@ use crate::error::Error;
 use crate::hypercore::Corestore;
 use crate::wire::{Length, Link};
 use machine::{Known, StoredLog as _};
-use shell::Shared;
+use shell::Shell;
 
 /// An open database. Clones are handles to the same one.
 ///
@@ -92,7 +92,7 @@ use shell::Shared;
 /// assert_eq!(read.unwrap().unwrap().as_deref(), Some(&b"hello"[..]));
 /// ```
 pub struct Autobee<E: Env> {
-    shared: Arc<Shared<E>>,
+    shared: Arc<Shell<E>>,
 }
 
 /// How to append.
@@ -302,7 +302,7 @@ impl<E: Env> Autobee<E> {
             let what = format!("the view has {} versions, not {}", tree.length().0, head.length.0);
             return Err(Error::Invalid { what });
         }
-        Ok(View::new(Snapshot::at(tree, head), self.shared.trees.peers()))
+        Ok(View::new(TreeSnapshot::at(tree, head), self.shared.trees.peers()))
     }
 
     /// All entries in their order, with the weight that each batch has there. Those before the window are read from the
@@ -313,7 +313,7 @@ impl<E: Env> Autobee<E> {
     ///
     /// When the system tree cannot be read: `Unavailable`, `Corrupt`, `Closed`, `Internal`.
     pub fn order(&self) -> Result<Vec<OrderedEntry>, Error> {
-        let in_memory = self.shared.door.look(|machine| machine.order());
+        let in_memory = self.shared.machine.look(|machine| machine.order());
         let order = in_memory.unwrap_or_else(|| self.shared.read().order());
         order.map_err(history_error)
     }
@@ -479,13 +479,13 @@ pub struct Changes {
 
 impl Changes {
     /// Everything up to now was seen.
-    fn now<E: Env>(shared: &Shared<E>) -> Self {
+    fn now<E: Env>(shared: &Shell<E>) -> Self {
         Self {
             seen: *shared.changed.subscribe().borrow(),
         }
     }
 
-    async fn wait<E: Env>(&mut self, shared: &Shared<E>) {
+    async fn wait<E: Env>(&mut self, shared: &Shell<E>) {
         // Nothing changes any more: who waits finds out by what it does next.
         if shared.is_closed() {
             return;

@@ -45,11 +45,11 @@ pub enum CloseReason {
 /// with the database.
 #[derive(Debug, Clone)]
 pub struct Session {
-    session: session::Session,
+    session: session::ReplicationSession,
 }
 
 impl Session {
-    pub(super) const fn new(session: session::Session) -> Self {
+    pub(super) const fn new(session: session::ReplicationSession) -> Self {
         Self { session }
     }
 

@@ -17,15 +17,15 @@ use crate::wire::{Index, Length, Link, Timestamp};
 /// The machine of a database, to be stepped by hand, without executor or network.
 pub mod machine {
     pub use crate::db::machine::{
-        Effect, Heard, Input, LogEvents, Logs, Machine, Now, Parts, Published, StoredLog, TreeRecord, Write,
-        Written,
+        Effect, Input, ListenerState, LogEvents, Logs, Machine, MachineParts, Now, Published, StoredLog,
+        TreeCommit, TreeLengths, TreeRecord,
     };
 }
 
 /// Looks at the machine of a database.
 fn look<E: Env, T>(db: &Autobee<E>, look: impl FnOnce(&MachineOf<E>) -> T) -> Result<T, Error> {
     db.shared.check_open()?;
-    let seen = db.shared.door.look(look);
+    let seen = db.shared.machine.look(look);
     seen.ok_or_else(|| Error::Internal {
         what: "the machine is being stepped".into(),
     })
@@ -100,7 +100,7 @@ pub struct Sizes {
 ///
 /// `Closed`.
 pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
-    let sessions = db.shared.door.sessions();
+    let sessions = db.shared.machine.sessions();
     let progress: Vec<_> = sessions.iter().map(super::Session::progress).collect();
     look(db, |machine| {
         let engine = machine.engine();

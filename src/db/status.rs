@@ -131,7 +131,7 @@ impl<E: Env> Autobee<E> {
     pub fn status(&self) -> Status {
         let peers = self
             .shared
-            .door
+            .machine
             .sessions()
             .into_iter()
             .map(|session| PeerProgress {

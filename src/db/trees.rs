@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Settings;
 use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, TreeRecord};
 use super::shell::store::{MANIFEST_VERSION, Opened};
-use super::view::{Fetch, Source};
+use super::view::{Fetch, RemoteBlocks};
 use crate::bee::{BeeError, StoredBlocks};
 use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
@@ -125,7 +125,7 @@ impl<E: Env> DatabaseTrees<E> {
                 Ok(CoreLength {
                     key: core.key(),
                     length: tree.length(),
-                    signed_length: Length(core.signed_length()?),
+                    signed_length: core.signed_length()?,
                 })
             },
         );
@@ -200,7 +200,7 @@ impl<E: Env> Peers<E> {
     }
 }
 
-impl<E: Env> Source for Peers<E> {
+impl<E: Env> RemoteBlocks for Peers<E> {
     fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_> {
         Box::pin(async move {
             self.env.sometimes(Point::ReadWaited, true);
@@ -225,7 +225,7 @@ impl<E: Env> fmt::Debug for Peers<E> {
 fn end<E: Env>(core: &Core<E>) -> Result<Link, CoreError> {
     Ok(Link {
         key: core.key(),
-        length: Length(core.length()?),
+        length: core.length()?,
     })
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use super::stream::Steps;
-use crate::apply::Snapshot;
+use crate::apply::TreeSnapshot;
 use crate::bee::{BeeError, Range};
 use crate::crypto::CoreKey;
 use crate::error::Error;
@@ -53,12 +53,12 @@ use crate::wire::{Index, Link};
 /// ```
 #[derive(Debug, Clone)]
 pub struct View {
-    snapshot: Snapshot,
-    source: Arc<dyn Source>,
+    snapshot: TreeSnapshot,
+    source: Arc<dyn RemoteBlocks>,
 }
 
 /// Where blocks come from that are not on this machine: a part of the view may be in cores of other peers.
-pub(super) trait Source: fmt::Debug + Send + Sync {
+pub(super) trait RemoteBlocks: fmt::Debug + Send + Sync {
     /// Waits until a block is here.
     fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_>;
 }
@@ -77,7 +77,7 @@ pub struct ViewChange {
 }
 
 impl View {
-    pub(super) fn new(snapshot: Snapshot, source: Arc<dyn Source>) -> Self {
+    pub(super) fn new(snapshot: TreeSnapshot, source: Arc<dyn RemoteBlocks>) -> Self {
         Self { snapshot, source }
     }
 
@@ -135,7 +135,7 @@ impl View {
     #[must_use]
     pub fn stream(&self, range: Range) -> ViewEntries {
         ViewEntries {
-            steps: Steps::new(Page {
+            steps: Steps::new(EntryPage {
                 view: self.clone(),
                 left: range.limit_count(),
                 range,
@@ -185,7 +185,7 @@ impl View {
     }
 
     /// Reads, again from the start for each block that has to be fetched.
-    async fn read<T>(&self, read: impl Fn(&Snapshot) -> Result<T, BeeError>) -> Result<T, Error> {
+    async fn read<T>(&self, read: impl Fn(&TreeSnapshot) -> Result<T, BeeError>) -> Result<T, Error> {
         loop {
             match read(&self.snapshot) {
                 Err(BeeError::Unavailable { core, index }) => self.source.fetch(core, index).await?,
@@ -198,7 +198,7 @@ impl View {
 /// Entries of a view in the order of a range, see [`View::stream`]. As a [`Stream`] it ends behind the last entry.
 #[derive(Debug)]
 pub struct ViewEntries {
-    steps: Steps<Page, Result<Option<(Bytes, Bytes)>, Error>>,
+    steps: Steps<EntryPage, Result<Option<(Bytes, Bytes)>, Error>>,
 }
 
 /// Entries that are read at a time.
@@ -206,7 +206,7 @@ const PAGE: u64 = 256;
 
 /// A part of the entries, and what comes behind it.
 #[derive(Debug)]
-struct Page {
+struct EntryPage {
     view: View,
     /// What is not read yet.
     range: Range,
@@ -223,7 +223,7 @@ impl ViewEntries {
     ///
     /// As [`View::get`], and the next call tries again.
     pub async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
-        self.steps.step(Page::step).await
+        self.steps.step(EntryPage::step).await
     }
 }
 
@@ -231,12 +231,12 @@ impl Stream for ViewEntries {
     type Item = Result<(Bytes, Bytes), Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.get_mut().steps.poll_step(context, Page::step);
+        let polled = self.get_mut().steps.poll_step(context, EntryPage::step);
         polled.map(Result::transpose)
     }
 }
 
-impl Page {
+impl EntryPage {
     async fn step(mut self) -> (Self, Result<Option<(Bytes, Bytes)>, Error>) {
         let next = self.next().await;
         (self, next)
@@ -296,7 +296,7 @@ mod tests {
 
     use super::*;
     use crate::apply::LocalTree;
-    use crate::bee::{Blocks as _, MemoryBlocks, Settings};
+    use crate::bee::{BeeSettings, Blocks as _, MemoryBlocks};
     use crate::env::memory::MemoryEnv;
 
     /// A peer that has a tree, and gives one block after the other.
@@ -308,7 +308,7 @@ mod tests {
         blocks_max: usize,
     }
 
-    impl Source for Peer {
+    impl RemoteBlocks for Peer {
         fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_> {
             let mut asked = self.asked.lock().unwrap();
             asked.push(index);
@@ -327,13 +327,13 @@ mod tests {
     #[test]
     fn what_is_at_a_peer_is_fetched_within_bounds() {
         let key = |byte| CoreKey::new([byte; 32]);
-        let theirs = LocalTree::new(key(2), Settings::default(), MemoryBlocks::new()).unwrap();
-        let one = Snapshot::empty(&theirs)
+        let theirs = LocalTree::new(key(2), BeeSettings::default(), MemoryBlocks::new()).unwrap();
+        let one = TreeSnapshot::empty(&theirs)
             .write([("a".into(), Some("1".into()))])
             .unwrap();
         for (blocks_max, outcome) in [(1, Some("1".into())), (0, None)] {
             let here = Arc::new(MemoryBlocks::new());
-            let ours = LocalTree::new(key(1), Settings::default(), Arc::clone(&here)).unwrap();
+            let ours = LocalTree::new(key(1), BeeSettings::default(), Arc::clone(&here)).unwrap();
             let peer = Arc::new(Peer {
                 tree: theirs.clone(),
                 here,
@@ -341,8 +341,8 @@ mod tests {
                 blocks_max,
             });
             let view = View::new(
-                Snapshot::at(&ours, one.head()),
-                Arc::clone(&peer) as Arc<dyn Source>,
+                TreeSnapshot::at(&ours, one.head()),
+                Arc::clone(&peer) as Arc<dyn RemoteBlocks>,
             );
             let read = MemoryEnv::new(1).run(async { view.get(b"a").await }).unwrap();
             match (read, outcome) {

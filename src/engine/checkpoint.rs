@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::attestations::StoredAttestations;
 use super::linearizer::{Prefix, map, pairs};
-use super::testimony::Kept;
 use crate::crypto::CoreKey;
 use crate::wire::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder, Length, Link};
 
@@ -21,7 +21,7 @@ pub struct Checkpoint {
     /// checkpoint alone: the others are gone back to from there.
     pub considered: BTreeMap<CoreKey, Length>,
     /// What the local writer owes, and what it heard, from before. Of the newest checkpoint alone.
-    pub(super) testimony: Option<Kept>,
+    pub(super) attestations: Option<StoredAttestations>,
 }
 
 impl Checkpoint {
@@ -29,7 +29,7 @@ impl Checkpoint {
 
     /// Takes over what is kept with the newest checkpoint only, when that cannot be gone on from.
     pub fn replace(&mut self, newer: &Self) {
-        self.testimony.clone_from(&newer.testimony);
+        self.attestations.clone_from(&newer.attestations);
     }
 }
 
@@ -39,8 +39,8 @@ impl Encode for Checkpoint {
         self.head.encode(to);
         self.prefix.encode(to);
         pairs(to, &self.considered);
-        to.bool(self.testimony.is_some());
-        if let Some(kept) = &self.testimony {
+        to.bool(self.attestations.is_some());
+        if let Some(kept) = &self.attestations {
             kept.encode(to);
         }
     }
@@ -60,7 +60,10 @@ impl Decode for Checkpoint {
             head: Link::decode(from)?,
             prefix: Prefix::decode(from)?,
             considered: map(from)?,
-            testimony: from.bool()?.then(|| Kept::decode(from)).transpose()?,
+            attestations: from
+                .bool()?
+                .then(|| StoredAttestations::decode(from))
+                .transpose()?,
         })
     }
 }

@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use super::Engine;
 use super::system::System;
-use crate::apply::{LocalTree, Snapshot};
-use crate::bee::{BeeError, Blocks, Range, Settings};
+use crate::apply::{LocalTree, TreeSnapshot};
+use crate::bee::{BeeError, BeeSettings, Blocks, Range};
 use crate::crypto::{CoreKey, Verify};
 use crate::env::Slip;
 use crate::wire::oplog::{ViewStamp, ViewStamps};
@@ -33,7 +33,7 @@ pub struct ViewClaim {
     stamps: ViewStamps,
     system: System,
     /// The view here, before the batch and behind it.
-    views: (Snapshot, Snapshot),
+    views: (TreeSnapshot, TreeSnapshot),
     /// It is compared whatever is behind it there; see [`Slip::ComparedUnequal`].
     is_careless: bool,
 }
@@ -60,7 +60,7 @@ impl ViewClaim {
             return Ok(None);
         };
         let head = end(&self.stamps.system);
-        let records = Snapshot::at(&LocalTree::stored(head, Settings::default(), system)?, head);
+        let records = TreeSnapshot::at(&LocalTree::stored(head, BeeSettings::default(), system)?, head);
         let info = records.get(&SystemKey::Info.to_bytes())?;
         let info = info.and_then(|info| InfoRecord::from_bytes(&info).ok());
         let Some(info) = info.filter(|info| {
@@ -72,7 +72,7 @@ impl ViewClaim {
         let Some(theirs) = info.view.filter(|view| view.key == stamp.key) else {
             return Ok(None);
         };
-        let theirs = Snapshot::at(&LocalTree::stored(theirs, Settings::default(), view)?, theirs);
+        let theirs = TreeSnapshot::at(&LocalTree::stored(theirs, BeeSettings::default(), view)?, theirs);
         let (before, ours) = &self.views;
 
         // What they put, the last value of each key.
@@ -122,7 +122,7 @@ impl<V: Verify> Engine<V> {
 
     /// Looks for a batch that can be compared, when the first `shared` entries of the order are as they were.
     pub(super) fn note_claim(&mut self, shared: usize) {
-        let local = self.testimony.local();
+        let local = self.attestations.local();
         // What an earlier engine applied is no news.
         if !self.outcomes.has_begun() {
             return;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::encryption::DatabaseKeys;
-use super::reader::Reader;
+use super::reader::WriterReader;
 use super::{Anchor, Engine};
 use crate::crypto::{CoreKey, Verify};
 use crate::wire::{Encode as _, Length, Timestamp};
@@ -75,7 +75,7 @@ impl<V: Verify> Engine<V> {
     /// since.
     #[must_use]
     pub fn waits_until(&self) -> Option<Timestamp> {
-        self.readers.values().filter_map(Reader::due).min()
+        self.readers.values().filter_map(WriterReader::due).min()
     }
 
     /// The keys of anchors, as they are in this database.
@@ -87,7 +87,7 @@ impl<V: Verify> Engine<V> {
     /// Blocks that are held and in no batch of the set: of batches that are not whole, or that wait for the clock.
     #[must_use]
     pub fn unready_blocks(&self) -> u64 {
-        let beyond = |(core, reader): (&CoreKey, &Reader)| {
+        let beyond = |(core, reader): (&CoreKey, &WriterReader)| {
             let known = self.dag.known_length(core);
             reader.length().0.saturating_sub(known.0)
         };

@@ -19,14 +19,14 @@ use thiserror::Error;
 
 use super::anchor::Anchor;
 use super::anchor_search::{AnchorPace, AnchorSearch};
+use super::attestations::Attestations;
 use super::checkpoint::Checkpoint;
 use super::dag::Dag;
 use super::linearizer::{Linearizer, Start};
 use super::outcome::Stamped;
-use super::reader::Reader;
-use super::replay::{Run, State};
+use super::reader::WriterReader;
+use super::replay::{ApplyRun, ReplayState};
 use super::system::System;
-use super::testimony::Testimony;
 use super::trees::Trees;
 use super::{Engine, EngineOptions};
 use crate::bee::BeeError;
@@ -118,7 +118,7 @@ pub(super) struct Past {
     window_batches: usize,
     blocks_of_a_batch: usize,
     /// The states at checkpoints, by number of entries.
-    states: BTreeMap<u64, Place>,
+    states: BTreeMap<u64, BatchSource>,
     /// Nothing is forgotten before this much of each core is here again: or it would be behind at once.
     pub(super) hold: BTreeMap<CoreKey, Length>,
     /// How much of each core took part in the order before the engine went back, or was closed.
@@ -130,9 +130,9 @@ pub(super) struct Past {
     pub(super) own: Option<(CoreKey, Index, Vec<Bytes>)>,
 }
 
-enum Place {
+enum BatchSource {
     /// Also keeps the blocks of trees that are not stored.
-    Here(Box<State>),
+    Here(Box<ReplayState>),
     Stored(Link),
 }
 
@@ -157,11 +157,11 @@ impl Past {
         sights
     }
 
-    fn state(&self, entries: u64) -> Result<State, ResumeError> {
+    fn state(&self, entries: u64) -> Result<ReplayState, ResumeError> {
         match self.states.get(&entries) {
-            Some(Place::Here(state)) => Ok((**state).clone()),
-            Some(Place::Stored(head)) => {
-                let state = State::from(self.trees.restore(*head)?);
+            Some(BatchSource::Here(state)) => Ok((**state).clone()),
+            Some(BatchSource::Stored(head)) => {
+                let state = ReplayState::from(self.trees.restore(*head)?);
                 let found = state.system.flushes();
                 if found != entries {
                     return Err(ResumeError::Place {
@@ -171,7 +171,7 @@ impl Past {
                 }
                 Ok(state)
             }
-            None => Ok(State::empty(&self.trees)),
+            None => Ok(ReplayState::empty(&self.trees)),
         }
     }
 }
@@ -190,14 +190,14 @@ impl<V: Verify> Engine<V> {
         };
         let places = checkpoints
             .iter()
-            .map(|at| (at.prefix.entries(), Place::Stored(at.head)));
+            .map(|at| (at.prefix.entries(), BatchSource::Stored(at.head)));
         engine.past.states = places.collect();
         engine.past.hold = newest.considered.clone();
         engine.past.taken = newest.considered.clone();
         engine
             .sights
-            .note_if(Point::AttestationKept, newest.testimony.is_some());
-        engine.testimony = Testimony::resume(newest.testimony.clone(), newest.prefix.entries());
+            .note_if(Point::AttestationKept, newest.attestations.is_some());
+        engine.attestations = Attestations::resume(newest.attestations.clone(), newest.prefix.entries());
         engine.begin(Start {
             prefix: newest.prefix.clone(),
             ladder: older.iter().rev().map(|at| at.prefix.clone()).collect(),
@@ -235,7 +235,7 @@ impl<V: Verify> Engine<V> {
         self.past.hold.extend(lengths);
         self.past.taken.extend(taken);
         // Up to where the orders part nothing has to be applied again. What cannot be read is.
-        let _ = self.take_up(reached);
+        let _ = self.resume_from(reached);
         Ok(())
     }
 
@@ -252,8 +252,8 @@ impl<V: Verify> Engine<V> {
         self.sights.note(Point::StartedOver);
         self.begin(Start::default())?;
         self.recorded.clear();
-        if let Some(local) = self.testimony.local() {
-            self.testimony.set_local(local, System::default());
+        if let Some(local) = self.attestations.local() {
+            self.attestations.set_local(local, System::default());
         }
         Ok(())
     }
@@ -261,13 +261,13 @@ impl<V: Verify> Engine<V> {
     /// Where the next block of a core is awaited: all before is known, or forgotten.
     #[must_use]
     pub fn fed_from(&self, core: &CoreKey) -> Length {
-        let reader = self.readers.get(core).map(Reader::length);
+        let reader = self.readers.get(core).map(WriterReader::length);
         reader.unwrap_or_else(|| self.dag.base_length(core))
     }
 
     /// Says how much of each core there is to be fed, after going back or resuming: nothing more is waited for before the
     /// start of the order is forgotten again.
-    pub fn expect(&mut self, there_is: impl Fn(&CoreKey) -> Length) {
+    pub fn set_available(&mut self, there_is: impl Fn(&CoreKey) -> Length) {
         for (core, length) in &mut self.past.hold {
             *length = there_is(core).min(*length);
         }
@@ -308,18 +308,18 @@ impl<V: Verify> Engine<V> {
             return Vec::new();
         }
         let mut considered = Some(considered);
-        let mut testimony = self.testimony.keep(prefix.entries());
+        let mut attestations = self.attestations.keep(prefix.entries());
         let newest_first = std::iter::once(prefix).chain(ladder.into_iter().rev());
         let checkpoint = |prefix: super::linearizer::Prefix| {
             let head = match self.past.states.get(&prefix.entries())? {
-                Place::Here(state) => state.records.head(),
-                Place::Stored(head) => *head,
+                BatchSource::Here(state) => state.records.head(),
+                BatchSource::Stored(head) => *head,
             };
             Some(Checkpoint {
                 head,
                 prefix,
                 considered: considered.take().unwrap_or_default(),
-                testimony: testimony.take(),
+                attestations: attestations.take(),
             })
         };
         newest_first.filter_map(checkpoint).collect()
@@ -361,7 +361,7 @@ impl<V: Verify> Engine<V> {
         }
         self.past.hold.clear();
         let window = self.window();
-        let run = Run {
+        let run = ApplyRun {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,
@@ -390,7 +390,9 @@ impl<V: Verify> Engine<V> {
         self.know_anchors(&state.system);
         let Start { prefix, ladder, .. } = self.order.start(&self.dag);
         let entries = prefix.entries();
-        self.past.states.insert(entries, Place::Here(Box::new(state)));
+        self.past
+            .states
+            .insert(entries, BatchSource::Here(Box::new(state)));
         self.past
             .states
             .retain(|at, _| *at == entries || ladder.iter().any(|prefix| prefix.entries() == *at));
@@ -432,7 +434,10 @@ impl<V: Verify> Engine<V> {
     fn window(&self) -> usize {
         let window = self.past.window_batches;
         let blocks = self.blocks;
-        debug_assert_eq!(blocks, self.readers.values().map(Reader::held).sum::<usize>());
+        debug_assert_eq!(
+            blocks,
+            self.readers.values().map(WriterReader::held).sum::<usize>()
+        );
         let blocks_max = window.saturating_mul(self.past.blocks_of_a_batch);
         if blocks <= blocks_max {
             return window;
@@ -461,7 +466,7 @@ impl<V: Verify> Engine<V> {
         if entries > 0 {
             self.past
                 .states
-                .insert(entries, Place::Here(Box::new(root.clone())));
+                .insert(entries, BatchSource::Here(Box::new(root.clone())));
         }
         let order = Linearizer::resume(self.rules, root, start);
         self.order = order.counting_on(&self.order).remembering(&self.order);
@@ -477,8 +482,8 @@ impl<V: Verify> Engine<V> {
         self.anchored = self.dag.base_lengths().collect();
     }
 
-    fn run(&self, budget: usize) -> Run<'_> {
-        Run {
+    fn run(&self, budget: usize) -> ApplyRun<'_> {
+        ApplyRun {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,

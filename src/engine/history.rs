@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::forget::ResumeError;
 use super::{Engine, OrderedEntry, witness};
-use crate::apply::Snapshot;
+use crate::apply::TreeSnapshot;
 use crate::crypto::{CoreKey, Verify};
 use crate::wire::system::{SystemKey, WriterRecord};
 use crate::wire::{Decode as _, Length};
@@ -45,7 +45,7 @@ impl<V: Verify> Engine<V> {
 ///
 /// As [`Engine::history`].
 pub(crate) fn history_of(
-    records: &Snapshot,
+    records: &TreeSnapshot,
     before: impl Fn(&CoreKey, Length) -> Option<u64>,
 ) -> Result<Vec<OrderedEntry>, ResumeError> {
     read(records, before, |_| Length(u64::MAX))
@@ -53,7 +53,7 @@ pub(crate) fn history_of(
 
 /// Reads the order from the versions of a tree, which has at most `most` of each writer's log.
 fn read(
-    records: &Snapshot,
+    records: &TreeSnapshot,
     before: impl Fn(&CoreKey, Length) -> Option<u64>,
     most: impl Fn(&CoreKey) -> Length,
 ) -> Result<Vec<OrderedEntry>, ResumeError> {

@@ -13,12 +13,13 @@
 
 use bytes::Bytes;
 
+use super::attestations::WeightEffects;
 use super::compose::{self, ComposeError, OWN_BLOCK_BYTES_MAX};
 use super::linearizer::MAX_OPTIMISTIC_NODES;
 use super::outcome::Outcomes;
-use super::replay::State;
+use super::replay::ReplayState;
 use super::{Engine, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX, witness};
-use crate::apply::Snapshot;
+use crate::apply::TreeSnapshot;
 use crate::crypto::{CoreKey, SecretKey, Sign, Verify};
 use crate::env::{Point, Slip};
 use crate::wire::oplog::{Attestation, Backer, OplogBlock, ViewStamp, ViewStamps, Witness};
@@ -60,31 +61,45 @@ impl<V: Verify> Engine<V> {
     /// about this writer counts.
     pub fn set_local(&mut self, local: CoreKey) {
         if self.planted.has(Slip::OwedForgotten) {
-            self.testimony = super::Testimony::default();
+            self.attestations = super::Attestations::default();
         }
-        self.testimony.set_local(local, self.system().clone());
+        self.attestations.set_local(local, self.system().clone());
         if self.planted.has(Slip::HeardForgotten) {
-            self.testimony.forget_heard();
+            self.attestations.forget_received();
         }
         self.listen(0);
     }
 
-    /// Another log is the local writer's from now on: what the one of before owed to others it owes no more, and what became
-    /// of its batches is nobody's business any more.
+    /// Another log is the local writer's from now on. It attests what the one of before owed to others, and what that one
+    /// attested counts for it; what became of the batches of before is told no more.
     pub fn change_local(&mut self, local: CoreKey) {
         self.outcomes = Outcomes::default();
+        let former = self.attestations.local().filter(|former| *former != local);
+        let pending = self.attestations.take_pending_of_others(&local);
         self.set_local(local);
+        self.attestations.restore_pending(pending);
+        let Some(former) = former else { return };
+        // A batch was applied before its last block attested anything, and nobody needed that here.
+        for (at, (entry, _)) in (self.forgotten() as u64..).zip(self.order.entries_since(0)) {
+            let batch = self.dag.batch(entry.batch);
+            if batch.writer == former
+                && let Some(reader) = self.readers.get(&former)
+            {
+                let said = WeightEffects::by(batch.first, reader.blocks_of(batch.first, batch.last));
+                self.attestations.receive_of(at, former, &said);
+            }
+        }
     }
 
     /// Has everything attested with the next own batch that is granted in the order and that the own log does not attest
     /// yet, also what lies in the past of own batches: the apply that wrote those may not have granted it. After
     /// [`Engine::set_local`], before anything is ingested.
     pub fn attest_anew(&mut self) {
-        self.testimony.attest_anew();
+        self.attestations.attest_again();
     }
 
     /// Begins a batch of the local writer: links to everything that is applied, a time that is not before theirs,
-    /// and, while its ceiling is above its standing, the best testimony for that. Drain, then write what
+    /// and, while its ceiling is above its standing, the best attestation for that. Drain, then write what
     /// [`Engine::stamp`] gives.
     ///
     /// `manifests` are those of other writers' cores.
@@ -100,7 +115,7 @@ impl<V: Verify> Engine<V> {
         now: Timestamp,
         manifests: impl Fn(&CoreKey) -> Option<Bytes>,
     ) -> Result<OwnBatch, ComposeError> {
-        let local = self.testimony.local().ok_or(ComposeError::NoWriter)?;
+        let local = self.attestations.local().ok_or(ComposeError::NoWriter)?;
         let batch = self.compose_blocks(local, values, optimistic, now)?;
         if self.system().record(&local).is_none() && !self.is_writer(&local) {
             self.check_room(&local, &batch)?;
@@ -136,7 +151,7 @@ impl<V: Verify> Engine<V> {
         now: Timestamp,
         manifests: impl Fn(&CoreKey) -> Option<Bytes>,
     ) -> Result<Option<OwnBatch>, ComposeError> {
-        let Some(local) = self.testimony.local().filter(|_| self.owes_ack()) else {
+        let Some(local) = self.attestations.local().filter(|_| self.owes_ack()) else {
             return Ok(None);
         };
         let system = self.system();
@@ -157,8 +172,8 @@ impl<V: Verify> Engine<V> {
     pub fn owes_ack(&self) -> bool {
         let is_writer = |local: CoreKey| self.is_writer(&local);
         !self.planted.has(Slip::AckNotBegun)
-            && self.testimony.wants_ack()
-            && self.testimony.local().is_some_and(is_writer)
+            && self.attestations.wants_ack()
+            && self.attestations.local().is_some_and(is_writer)
     }
 
     /// The blocks of a batch as its log gets them, at the end of the round that applied it. The last one says where
@@ -181,7 +196,7 @@ impl<V: Verify> Engine<V> {
         let OwnBatch {
             mut last, mut blocks, ..
         } = batch;
-        let Some(local) = self.testimony.local() else {
+        let Some(local) = self.attestations.local() else {
             return Ok(blocks);
         };
         if !self.round_over || self.dag.ready_length(&local) < end {
@@ -195,7 +210,7 @@ impl<V: Verify> Engine<V> {
         }));
         last.trusted = None;
         let system = self.order.state().system.clone();
-        let attestations = self.testimony.tell(&system).map(|grant| {
+        let attestations = self.attestations.take_pending(&system).map(|grant| {
             Ok(Attestation {
                 key: grant.key,
                 weight: grant.weight,
@@ -209,6 +224,9 @@ impl<V: Verify> Engine<V> {
         if let Some(block) = blocks.last_mut() {
             *block = last.to_bytes()?.into();
         }
+        if let Some(reader) = self.readers.get_mut(&local) {
+            reader.replace_last(end, last);
+        }
         Ok(blocks)
     }
 
@@ -220,7 +238,7 @@ impl<V: Verify> Engine<V> {
     /// Notes where the trees stand, once for each round.
     pub(super) fn begin_round(&mut self) {
         if std::mem::take(&mut self.round_over) {
-            let State {
+            let ReplayState {
                 system,
                 records,
                 view,
@@ -277,10 +295,10 @@ impl<V: Verify> Engine<V> {
         mut batch: Vec<OplogBlock>,
         manifests: impl Fn(&CoreKey) -> Option<Bytes>,
     ) -> Result<OwnBatch, ComposeError> {
-        let length = self
-            .readers
-            .get(&local)
-            .map_or_else(|| Some(self.fed_from(&local).0), super::reader::Reader::boundary);
+        let length = self.readers.get(&local).map_or_else(
+            || Some(self.fed_from(&local).0),
+            super::reader::WriterReader::boundary,
+        );
         let length = length.ok_or(ComposeError::BrokenLog(local))?;
         if let Some(first) = batch.first_mut() {
             first.witness = self.witness(&local, manifests);
@@ -303,7 +321,7 @@ impl<V: Verify> Engine<V> {
         })
     }
 
-    /// The best testimony that raises the weight of the next own batch; none when there is none, or nothing to raise.
+    /// The best attestation that raises the weight of the next own batch; none when there is none, or nothing to raise.
     fn witness(&self, local: &CoreKey, manifests: impl Fn(&CoreKey) -> Option<Bytes>) -> Option<Witness> {
         let record = self.system().record(local)?;
         let ceiling = record.max_weight.unwrap_or_default();
@@ -311,8 +329,8 @@ impl<V: Verify> Engine<V> {
         if ceiling <= standing {
             return None;
         }
-        self.testimony.heard().iter().find_map(|heard| {
-            let (backer, attestation) = (heard.backer, heard.attestation);
+        self.attestations.received().iter().find_map(|received| {
+            let (backer, attestation) = (received.backer, received.attestation);
             let is_usable = attestation.weight <= ceiling
                 && self.system().is_writer(&backer.key)
                 && self.system().has(&backer);
@@ -326,7 +344,7 @@ impl<V: Verify> Engine<V> {
                     manifest,
                 },
             };
-            // A faulty backer must not keep a good one's testimony out.
+            // A faulty backer must not keep a good one's attestation out.
             witness::verify(&self.verify, local, &witness).then_some(witness)
         })
     }
@@ -336,7 +354,7 @@ impl<V: Verify> Engine<V> {
         let state = self.order.state();
         // What apply refused left no trace: the views are where the round found them.
         let behind = state.system.has(&own).then(|| self.own_state(own)).flatten();
-        let stamp = |tree: &Snapshot, head: Option<Link>, start: Length| {
+        let stamp = |tree: &TreeSnapshot, head: Option<Link>, start: Length| {
             let key = tree.tree().core();
             // A tree that moved onto a core of others has no position in ours until something is written.
             let end = head
@@ -364,7 +382,7 @@ impl<V: Verify> Engine<V> {
     }
 
     /// The state behind the batch that ends at `own`.
-    fn own_state(&self, own: Link) -> Option<&State> {
+    fn own_state(&self, own: Link) -> Option<&ReplayState> {
         self.order.entries_since(0).rev().find_map(|(entry, state)| {
             let batch = self.dag.batch(entry.batch);
             (batch.writer == own.key && batch.last == own.length).then_some(state)

@@ -8,6 +8,7 @@
 
 pub mod anchor;
 mod anchor_search;
+mod attestations;
 mod checkpoint;
 mod compare;
 mod compose;
@@ -24,7 +25,6 @@ mod reader;
 mod recorded;
 mod replay;
 pub mod system;
-mod testimony;
 mod trees;
 pub mod witness;
 
@@ -34,6 +34,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 pub use anchor::anchor;
+pub use attestations::ATTESTATIONS_MAX;
 pub use checkpoint::Checkpoint;
 pub use compare::ViewClaim;
 pub use compose::ComposeError;
@@ -46,27 +47,26 @@ pub(crate) use outcome::Stamped;
 pub use outside::{LetGo, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub(crate) use replay::panic_words;
-pub use testimony::ATTESTATIONS_MAX;
 pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
 
-use crate::apply::{ApplyFn, Snapshot};
+use crate::apply::{ApplyFn, TreeSnapshot};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, Verify};
 use crate::env::{Planted, Point, Sights, Slip};
 use crate::wire::oplog::VERSION;
 use crate::wire::{Index, Length, Link, Timestamp, Weight, WriterRecord};
 use anchor::Anchor;
+use attestations::{Attestations, EntryEffects};
 use dag::Dag;
 use encryption::DatabaseKeys;
 use forget::Past;
 use linearizer::{Linearizer, Rules};
 use local::Round;
 use outcome::Outcomes;
-use reader::Reader;
+use reader::WriterReader;
 use recorded::Recorded;
-use replay::{Pause, Run, State};
+use replay::{ApplyRun, Pause, ReplayState};
 use system::System;
-use testimony::{Spoken, Testimony};
 
 /// Entries that the order is moved over in a portion, for each call of apply that it may have.
 const STEPS_OF_A_CALL: u64 = 16;
@@ -123,9 +123,9 @@ pub struct Engine<V> {
     name: String,
     apply: ApplyFn,
     verify: V,
-    readers: BTreeMap<CoreKey, Reader>,
+    readers: BTreeMap<CoreKey, WriterReader>,
     dag: Dag,
-    order: Linearizer<State>,
+    order: Linearizer<ReplayState>,
     /// Up to which length the anchors of a writer's entries are known to the set.
     anchored: BTreeMap<CoreKey, Length>,
     /// The entries of those who are no members that those anchors are of.
@@ -134,7 +134,7 @@ pub struct Engine<V> {
     needed: BTreeMap<CoreKey, Length>,
     past: Past,
     keys: Option<DatabaseKeys>,
-    testimony: Testimony,
+    attestations: Attestations,
     round: Round,
     /// The last drain applied all there was: the next one begins a round.
     round_over: bool,
@@ -245,13 +245,13 @@ impl<V: Verify> Engine<V> {
             verify: options.verify,
             readers: BTreeMap::new(),
             dag: Dag::new(),
-            order: Linearizer::new(rules, State::empty(&options.trees)),
+            order: Linearizer::new(rules, ReplayState::empty(&options.trees)),
             anchored: BTreeMap::new(),
             anchor_of: BTreeMap::new(),
             needed: BTreeMap::new(),
             past: Past::new(options.trees, options.window_batches),
             keys: None,
-            testimony: Testimony::default(),
+            attestations: Attestations::default(),
             round: Round::default(),
             round_over: true,
             recorded: Recorded::default(),
@@ -289,8 +289,8 @@ impl<V: Verify> Engine<V> {
     /// # Errors
     ///
     /// When the system tree cannot be read. Then everything is applied anew.
-    pub fn take_up(&mut self, head: Link) -> Result<(), BeeError> {
-        let State { records, view, .. } = self.order.state();
+    pub fn resume_from(&mut self, head: Link) -> Result<(), BeeError> {
+        let ReplayState { records, view, .. } = self.order.state();
         self.recorded
             .read((records.tree(), view.tree()), records.head(), head)
     }
@@ -302,7 +302,7 @@ impl<V: Verify> Engine<V> {
         let reader = self
             .readers
             .entry(core)
-            .or_insert_with(|| Reader::new(core, base, taken));
+            .or_insert_with(|| WriterReader::new(core, base, taken));
         let before = reader.held();
         for (index, block) in (from.0..).zip(blocks) {
             reader.take(Index(index), block, &self.verify);
@@ -345,14 +345,14 @@ impl<V: Verify> Engine<V> {
         self.begin_round();
         self.feed_own();
         let wake_at = self.collect(now);
-        let mut run = Run {
+        let mut run = ApplyRun {
             apply: &self.apply,
             name: &self.name,
             rules: self.rules,
             keys: self.keys.as_ref(),
             readers: &self.readers,
             recorded: &self.recorded,
-            local: self.testimony.local(),
+            local: self.attestations.local(),
             refused: Vec::new(),
             budget: applies_max,
             steps_max: STEPS_MIN.max((applies_max as u64).saturating_mul(STEPS_OF_A_CALL)),
@@ -360,7 +360,7 @@ impl<V: Verify> Engine<V> {
             planted: self.planted,
         };
         let updated = self.order.update(&self.dag, &mut run);
-        let Run { pause, refused, .. } = run;
+        let ApplyRun { pause, refused, .. } = run;
         self.note_refused(refused);
         match (updated, pause) {
             (Ok(update), _) => {
@@ -436,13 +436,13 @@ impl<V: Verify> Engine<V> {
 
     /// The membership behind the last entry, as the tree that other peers read.
     #[must_use]
-    pub fn records(&self) -> Snapshot {
+    pub fn records(&self) -> TreeSnapshot {
         self.order.state().records.clone()
     }
 
     /// The view behind the last entry.
     #[must_use]
-    pub fn view(&self) -> Snapshot {
+    pub fn view(&self) -> TreeSnapshot {
         self.order.state().view.clone()
     }
 
@@ -555,7 +555,7 @@ impl<V: Verify> Engine<V> {
     /// Why nothing more is taken of a core; none when all is well with it.
     #[must_use]
     pub fn frozen(&self, core: &CoreKey) -> Option<&Frozen> {
-        self.readers.get(core).and_then(Reader::frozen)
+        self.readers.get(core).and_then(WriterReader::frozen)
     }
 
     /// Why nothing more is applied; none when all is well.
@@ -584,7 +584,7 @@ impl<V: Verify> Engine<V> {
         let (dag, order) = (&self.dag, &self.order);
         let entries = order.entries_since(shared).map(|(entry, state)| {
             let batch = dag.batch(entry.batch);
-            let spoken = Spoken {
+            let spoken = EntryEffects {
                 batch: Link {
                     key: batch.writer,
                     length: batch.last,
@@ -596,15 +596,17 @@ impl<V: Verify> Engine<V> {
         let entries: Vec<_> = entries.collect();
         let from = (order.len() - entries.len()) as u64;
         // An earlier engine wrote it.
-        let own = entries.iter().rfind(|(_, spoken)| self.testimony.is_news(spoken));
+        let own = entries
+            .iter()
+            .rfind(|(_, spoken)| self.attestations.is_unknown_stamp(spoken));
         if let Some((own, _)) = own {
             let behind = order
                 .has_forgotten_in_past(*own)
                 .then(|| order.state_at(order.forgotten()).system.clone());
-            self.testimony.recall(dag.past_of(*own), behind);
+            self.attestations.restore_past(dag.past_of(*own), behind);
         }
         let entries = entries.into_iter().map(|(_, spoken)| spoken);
-        self.testimony.follow(from, entries);
+        self.attestations.follow(from, entries);
     }
 
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.

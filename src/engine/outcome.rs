@@ -9,7 +9,7 @@ use std::sync::Arc;
 use im::OrdMap;
 
 use super::reader::AHEAD_MS_MAX;
-use super::{Engine, Reader};
+use super::{Engine, WriterReader};
 use crate::crypto::{CoreKey, Verify};
 use crate::env::{Point, Slip};
 use crate::wire::{Length, Timestamp};
@@ -83,7 +83,7 @@ pub(crate) struct Stamped {
 
 impl Stamped {
     /// Takes note of what a reader gave, and of what it holds back.
-    pub(super) fn look(&mut self, key: &CoreKey, reader: &Reader) {
+    pub(super) fn look(&mut self, key: &CoreKey, reader: &WriterReader) {
         match reader.held_back() {
             Some(first) => _ = self.held_back.insert(*key, first),
             None if self.held_back.contains_key(key) => _ = self.held_back.remove(key),
@@ -132,7 +132,7 @@ impl<V: Verify> Engine<V> {
             return;
         }
         let held_back = self
-            .testimony
+            .attestations
             .local()
             .and_then(|local| self.readers.get(&local)?.held_back());
         let until = held_back.map(|(_, until)| until);
@@ -146,7 +146,7 @@ impl<V: Verify> Engine<V> {
 
     /// Takes note of what became of own batches, when the first `shared` entries of the order are as they were.
     pub(super) fn note_outcomes(&mut self, shared: usize) {
-        let Some(local) = self.testimony.local() else {
+        let Some(local) = self.attestations.local() else {
             return;
         };
         let shared = shared.max(self.forgotten());
@@ -173,7 +173,11 @@ impl<V: Verify> Engine<V> {
                 Outcome::Rejected(reason.map_or(NOT_LET_IN, |reason| &**reason).to_owned())
             });
         }
-        let waiting = self.readers.get(&local).into_iter().flat_map(Reader::waiting);
+        let waiting = self
+            .readers
+            .get(&local)
+            .into_iter()
+            .flat_map(WriterReader::waiting);
         found.extend(waiting.map(|(last, until)| (last, Outcome::Waiting { until: Some(until) })));
         let base = Length(self.dag.base_length(&local).0 + 1);
         let is_told = !self.planted.has(Slip::OutcomeUntold);

@@ -154,7 +154,7 @@ impl<V: Verify> Engine<V> {
 
     /// True when a log is that of a member, or the local one.
     fn is_ours(&self, core: &CoreKey) -> bool {
-        self.is_member(core) || self.testimony.local() == Some(*core)
+        self.is_member(core) || self.attestations.local() == Some(*core)
     }
 
     /// Up to where each log that no member wrote has to stay in the set, as far as it is not settled.
@@ -171,7 +171,7 @@ impl<V: Verify> Engine<V> {
         for writer in stuck.iter().filter(|writer| self.is_ours(writer)) {
             next.extend(self.dag.waiting_for(writer).map(|(_, _, link)| link));
         }
-        if let Some(local) = self.testimony.local() {
+        if let Some(local) = self.attestations.local() {
             next.push(Link {
                 key: local,
                 length: self.dag.known_length(&local),

@@ -56,7 +56,7 @@ pub enum Frozen {
 
 /// The blocks of one writer, as far as they are here and not forgotten.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct WriterReader {
     key: CoreKey,
     /// Blocks that were forgotten. Batches begin behind them.
     base: u64,
@@ -72,7 +72,7 @@ pub(super) struct Reader {
     frozen: Option<Frozen>,
 }
 
-impl Reader {
+impl WriterReader {
     /// Of a writer whose blocks are forgotten up to `base`, and of which none is here. Batches up to `taken` took part in
     /// the order before.
     #[must_use]
@@ -209,6 +209,15 @@ impl Reader {
     fn newest(&self, batch: &NewBatch) -> Timestamp {
         let blocks = self.blocks_of(batch.first, batch.last).iter();
         blocks.map(|block| block.timestamp).max().unwrap_or_default()
+    }
+
+    /// The last block of an own batch got its stamps and attestations.
+    pub(super) fn replace_last(&mut self, length: Length, block: OplogBlock) {
+        if length == self.length()
+            && let Some(last) = self.blocks.last_mut()
+        {
+            *last = block;
+        }
     }
 
     /// Blocks by length, both ends included.

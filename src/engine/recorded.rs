@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Trees;
-use super::linearizer::Step;
+use super::linearizer::PlacedBatch;
 use super::system::{Grant, System};
-use crate::apply::{LocalTree, Snapshot};
-use crate::bee::{BeeError, Fault};
+use crate::apply::{LocalTree, TreeSnapshot};
+use crate::bee::{BeeError, BlockFault};
 use crate::crypto::CoreKey;
 use crate::env::{Planted, Slip};
 use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
@@ -22,7 +22,7 @@ use crate::wire::{Decode as _, Length, Link};
 /// Versions of the system tree, by the one that each stands on.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
-    versions: BTreeMap<Link, Version>,
+    versions: BTreeMap<Link, RecordedVersion>,
     /// Whom they have records of.
     writers: BTreeSet<CoreKey>,
     /// How many were taken up.
@@ -31,10 +31,10 @@ pub(super) struct Recorded {
 }
 
 #[derive(Debug)]
-struct Version {
+struct RecordedVersion {
     head: Link,
     info: InfoRecord,
-    view: Snapshot,
+    view: TreeSnapshot,
     records: Vec<(CoreKey, WriterRecord)>,
 }
 
@@ -52,7 +52,7 @@ impl Recorded {
         to: Link,
     ) -> Result<(), BeeError> {
         let mut versions = BTreeMap::new();
-        let mut changes = Snapshot::at(tree, to).cursor().changes();
+        let mut changes = TreeSnapshot::at(tree, to).cursor().changes();
         let mut at = to;
         while at != from {
             let Some(change) = changes.next(tree)? else {
@@ -71,7 +71,7 @@ impl Recorded {
             let corrupt = |error| BeeError::Corrupt {
                 core: change.head.key,
                 seq: change.head.length.last().unwrap_or_default(),
-                what: Fault::Encoding(error),
+                what: BlockFault::Encoding(error),
             };
             for written in change.keys(tree)? {
                 let value = written.value.unwrap_or_default();
@@ -86,7 +86,7 @@ impl Recorded {
                     _ => {}
                 }
             }
-            let version = Version {
+            let version = RecordedVersion {
                 head: change.head,
                 view: Trees::view_of(view, &info, change.head)?,
                 info,
@@ -94,7 +94,9 @@ impl Recorded {
             };
             versions.insert(at, version);
         }
-        let records = versions.values().flat_map(|version: &Version| &version.records);
+        let records = versions
+            .values()
+            .flat_map(|version: &RecordedVersion| &version.records);
         self.writers.extend(records.map(|(key, _)| *key));
         self.versions.extend(versions);
         Ok(())
@@ -119,10 +121,10 @@ impl Recorded {
     /// The state behind a batch that was applied on `records` before; `bare` is what it is without apply.
     pub(super) fn behind(
         &self,
-        before: (&System, &Snapshot),
-        step: &Step<'_>,
+        before: (&System, &TreeSnapshot),
+        step: &PlacedBatch<'_>,
         bare: impl FnOnce() -> System,
-    ) -> Option<(System, Snapshot, Snapshot, Vec<Grant>)> {
+    ) -> Option<(System, TreeSnapshot, TreeSnapshot, Vec<Grant>)> {
         let (system, records) = before;
         let version = self.versions.get(&records.head())?;
         let info = &version.info;
@@ -157,7 +159,7 @@ impl Recorded {
         };
         let grants = version.records.iter().filter_map(raised).collect();
         let after = system.after(info, version.records.iter().copied());
-        let records = Snapshot::at(records.tree(), version.head);
+        let records = TreeSnapshot::at(records.tree(), version.head);
         Some((after, records, version.view.clone(), grants))
     }
 }

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::anchor::Anchor;
+use super::attestations::WeightEffects;
 use super::encryption::DatabaseKeys;
-use super::linearizer::{Replay, Rules, Standing, Step, Suspended, Verdict};
+use super::linearizer::{PlacedBatch, Replay, Rules, Suspended, Verdict, WriterStanding};
 use super::outcome;
-use super::reader::Reader;
+use super::reader::WriterReader;
 use super::recorded::Recorded;
-use super::system::{Flush, System, Write};
-use super::testimony::Said;
+use super::system::{Flush, System, SystemWrite};
 use super::trees::{MissingBlock, Restored, Trees};
-use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, Snapshot, WriterOptions};
+use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, TreeSnapshot, WriterOptions};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::env::{Planted, Slip};
@@ -27,33 +27,33 @@ use crate::wire::{Length, Link, Weight, WriterRecord};
 
 /// Membership and view behind an entry. A copy costs nothing.
 #[derive(Debug, Clone)]
-pub(super) struct State {
+pub(super) struct ReplayState {
     pub(super) system: System,
     /// The same, as the tree that other peers can read.
-    pub(super) records: Snapshot,
-    pub(super) view: Snapshot,
+    pub(super) records: TreeSnapshot,
+    pub(super) view: TreeSnapshot,
     /// What the batch before it said about weights.
-    pub(super) said: Option<Arc<Said>>,
+    pub(super) said: Option<Arc<WeightEffects>>,
 }
 
-impl State {
+impl ReplayState {
     /// Nothing applied, nothing written.
     pub(super) fn empty(trees: &Trees) -> Self {
         Self {
             system: System::default(),
-            records: Snapshot::empty(&trees.system),
-            view: Snapshot::empty(&trees.view),
+            records: TreeSnapshot::empty(&trees.system),
+            view: TreeSnapshot::empty(&trees.view),
             said: None,
         }
     }
 
     /// The state behind a flush that left the view at `view`.
-    fn behind(&self, flush: Flush, view: Snapshot, mut said: Said) -> Result<Self, BeeError> {
+    fn behind(&self, flush: Flush, view: TreeSnapshot, mut said: WeightEffects) -> Result<Self, BeeError> {
         let flushed = flush.finish();
         said.grants.clone_from(&flushed.grants);
         let writes = flushed.writes(view.head())?.into_iter().map(|write| match write {
-            Write::Put { key, value } => (key.into(), Some(value.into())),
-            Write::Delete { key } => (key.into(), None),
+            SystemWrite::Put { key, value } => (key.into(), Some(value.into())),
+            SystemWrite::Delete { key } => (key.into(), None),
         });
         Ok(Self {
             system: flushed.system,
@@ -65,7 +65,7 @@ impl State {
     }
 }
 
-impl From<Restored> for State {
+impl From<Restored> for ReplayState {
     fn from(restored: Restored) -> Self {
         let Restored {
             system,
@@ -93,13 +93,13 @@ pub(super) enum Pause {
 }
 
 /// What applying needs, for one run of the linearizer.
-pub(super) struct Run<'a> {
+pub(super) struct ApplyRun<'a> {
     pub(super) apply: &'a ApplyFn,
     pub(super) name: &'a str,
     pub(super) rules: Rules,
     /// Of an encrypted database.
     pub(super) keys: Option<&'a DatabaseKeys>,
-    pub(super) readers: &'a BTreeMap<CoreKey, Reader>,
+    pub(super) readers: &'a BTreeMap<CoreKey, WriterReader>,
     pub(super) recorded: &'a Recorded,
     /// Whose batches are to be told about.
     pub(super) local: Option<CoreKey>,
@@ -112,10 +112,10 @@ pub(super) struct Run<'a> {
     pub(super) planted: Planted,
 }
 
-impl Replay for Run<'_> {
-    type State = State;
+impl Replay for ApplyRun<'_> {
+    type State = ReplayState;
 
-    fn standing(&self, state: &State, writer: &CoreKey) -> Option<Standing> {
+    fn standing(&self, state: &ReplayState, writer: &CoreKey) -> Option<WriterStanding> {
         state.system.standing(writer)
     }
 
@@ -123,13 +123,17 @@ impl Replay for Run<'_> {
         steps >= self.steps_max
     }
 
-    fn apply(&mut self, state: &State, step: Step<'_>) -> Result<Verdict<State>, Suspended> {
+    fn apply(
+        &mut self,
+        state: &ReplayState,
+        step: PlacedBatch<'_>,
+    ) -> Result<Verdict<ReplayState>, Suspended> {
         let Some(budget) = self.budget.checked_sub(1) else {
             self.pause = Some(Pause::Budget);
             return Err(Suspended);
         };
         self.budget = budget;
-        if let Some(state) = self.take_up(state, &step) {
+        if let Some(state) = self.reuse_recorded(state, &step) {
             return Ok(Verdict::Accepted(state));
         }
         let batch = step.batch;
@@ -203,9 +207,9 @@ impl Replay for Run<'_> {
     }
 }
 
-impl Run<'_> {
+impl ApplyRun<'_> {
     /// The state behind a batch that was applied before, if the system tree has it.
-    fn take_up(&self, before: &State, step: &Step<'_>) -> Option<State> {
+    fn reuse_recorded(&self, before: &ReplayState, step: &PlacedBatch<'_>) -> Option<ReplayState> {
         let bare = || self.begin(before, step).finish().system;
         let trees = (&before.system, &before.records);
         let (system, records, view, grants) = self.recorded.behind(trees, step, bare)?;
@@ -213,7 +217,7 @@ impl Run<'_> {
         said.grants = grants;
         // Nobody but apply lets a stranger in.
         said.wants_ack = step.batch.optimistic && before.system.record(&step.batch.writer).is_none();
-        Some(State {
+        Some(ReplayState {
             system,
             records,
             view,
@@ -222,7 +226,7 @@ impl Run<'_> {
     }
 
     /// The flush of a batch with its blocks recorded, before apply.
-    fn begin(&self, state: &State, step: &Step<'_>) -> Flush {
+    fn begin(&self, state: &ReplayState, step: &PlacedBatch<'_>) -> Flush {
         let batch = step.batch;
         let mut flush = Flush::new(&state.system, batch.writer, step.weight);
         if batch.writer == self.rules.bootstrap && batch.first == Length(1) {
@@ -234,18 +238,18 @@ impl Run<'_> {
         flush
     }
 
-    fn said(&self, step: &Step<'_>) -> Said {
-        Said::by(step.batch.first, self.blocks(step))
+    fn said(&self, step: &PlacedBatch<'_>) -> WeightEffects {
+        WeightEffects::by(step.batch.first, self.blocks(step))
     }
 
     /// What a batch says that has no effect.
-    fn rejected(&self, step: &Step<'_>, reason: &str) -> Said {
+    fn rejected(&self, step: &PlacedBatch<'_>, reason: &str) -> WeightEffects {
         let mut said = self.said(step);
         said.rejected = (self.local == Some(step.batch.writer)).then(|| reason.into());
         said
     }
 
-    fn entries(&self, step: &Step<'_>) -> Vec<Entry> {
+    fn entries(&self, step: &PlacedBatch<'_>) -> Vec<Entry> {
         let blocks = (step.batch.first.0..).zip(self.blocks(step));
         blocks
             .filter_map(|(length, block)| {
@@ -264,16 +268,16 @@ impl Run<'_> {
             .collect()
     }
 
-    fn blocks(&self, step: &Step<'_>) -> &[crate::wire::oplog::OplogBlock] {
+    fn blocks(&self, step: &PlacedBatch<'_>) -> &[crate::wire::oplog::OplogBlock] {
         let reader = self.readers.get(&step.batch.writer);
         reader.map_or(&[], |reader| reader.blocks_of(step.batch.first, step.batch.last))
     }
 
     fn accept(
         &mut self,
-        before: &State,
-        behind: Result<State, BeeError>,
-    ) -> Result<Verdict<State>, Suspended> {
+        before: &ReplayState,
+        behind: Result<ReplayState, BeeError>,
+    ) -> Result<Verdict<ReplayState>, Suspended> {
         match behind {
             Ok(state) => Ok(Verdict::Accepted(state)),
             Err(error) => self.suspend(before, &error),
@@ -282,7 +286,7 @@ impl Run<'_> {
 
     /// Ends the run at what could not be read behind `state`: to go on when it is here, or not at all. Nobody else has
     /// what we write.
-    fn suspend(&mut self, state: &State, error: &BeeError) -> Result<Verdict<State>, Suspended> {
+    fn suspend(&mut self, state: &ReplayState, error: &BeeError) -> Result<Verdict<ReplayState>, Suspended> {
         let BeeError::Unavailable { core, index } = *error else {
             return self.stop(error.to_string());
         };
@@ -296,7 +300,7 @@ impl Run<'_> {
         Err(Suspended)
     }
 
-    fn stop(&mut self, reason: String) -> Result<Verdict<State>, Suspended> {
+    fn stop(&mut self, reason: String) -> Result<Verdict<ReplayState>, Suspended> {
         self.pause = Some(Pause::Stopped(reason));
         Err(Suspended)
     }
@@ -333,7 +337,7 @@ pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> &str {
 /// The engine, as apply sees it while one batch is applied.
 struct Hosted<'a, 'b> {
     flush: &'a mut Flush,
-    run: &'a Run<'b>,
+    run: &'a ApplyRun<'b>,
     batch: (CoreKey, Length, Length),
     interrupt: Option<String>,
     acknowledged: bool,
@@ -415,7 +419,7 @@ mod tests {
 
     use super::*;
     use crate::apply::{Apply, LocalTree};
-    use crate::bee::{Blocks as _, MemoryBlocks, Settings};
+    use crate::bee::{BeeSettings, Blocks as _, MemoryBlocks};
     use crate::crypto::{Ed25519, Seed, Sign as _};
     use crate::engine::linearizer::Linearizer;
     use crate::engine::{Drained, Engine, EngineOptions, OwnBatch};
@@ -470,8 +474,8 @@ mod tests {
     fn a_block_that_is_not_here_is_named_and_apply_runs_again_once_it_is() {
         for apply in [Copy::Properly, Copy::Impatiently] {
             let theirs =
-                LocalTree::new(CoreKey::new([2; 32]), Settings::default(), MemoryBlocks::new()).unwrap();
-            let before = Snapshot::empty(&theirs)
+                LocalTree::new(CoreKey::new([2; 32]), BeeSettings::default(), MemoryBlocks::new()).unwrap();
+            let before = TreeSnapshot::empty(&theirs)
                 .write([("a".into(), Some("1".into()))])
                 .unwrap();
             let fetched = Arc::new(MemoryBlocks::new());
@@ -529,10 +533,10 @@ mod tests {
     fn engine(apply: Copy, others: Arc<MemoryBlocks>, view: Option<Link>) -> (Engine<Ed25519>, OwnBatch) {
         let creator = CoreKey::new([1; 32]);
         let mut trees = Trees::unshared(&creator, 1 << 20).unwrap();
-        trees.view = LocalTree::new(trees.view.core(), Settings::default(), others).unwrap();
-        let mut start = State::empty(&trees);
+        trees.view = LocalTree::new(trees.view.core(), BeeSettings::default(), others).unwrap();
+        let mut start = ReplayState::empty(&trees);
         if let Some(head) = view {
-            start.view = Snapshot::at(&trees.view, head);
+            start.view = TreeSnapshot::at(&trees.view, head);
         }
         let mut engine = Engine::new(EngineOptions {
             key: creator,

@@ -4,8 +4,8 @@
 //! the system tree, whose info record names the head of the view behind it.
 
 use super::system::System;
-use crate::apply::{LocalTree, Snapshot};
-use crate::bee::{BeeError, Blocks, Fault, MemoryBlocks, Range, Settings};
+use crate::apply::{LocalTree, TreeSnapshot};
+use crate::bee::{BeeError, BeeSettings, BlockFault, Blocks, MemoryBlocks, Range};
 use crate::crypto::{CoreKey, hash};
 use crate::env::{Env, knob};
 use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
@@ -86,9 +86,9 @@ impl Trees {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeSettings {
     /// Of the user's view.
-    pub view: Settings,
+    pub view: BeeSettings,
     /// Of the system tree.
-    pub system: Settings,
+    pub system: BeeSettings,
 }
 
 impl TreeSettings {
@@ -128,9 +128,9 @@ pub struct Restored {
     /// The membership.
     pub system: System,
     /// The same, as the tree.
-    pub records: Snapshot,
+    pub records: TreeSnapshot,
     /// The view behind it.
-    pub view: Snapshot,
+    pub view: TreeSnapshot,
 }
 
 impl Trees {
@@ -146,15 +146,15 @@ impl Trees {
     ///
     /// `Corrupt`, with the version of the system tree that has the record, when it is beyond the end of the own core:
     /// what is written next would be taken for it.
-    pub(super) fn view_of(view: &LocalTree, info: &InfoRecord, head: Link) -> Result<Snapshot, BeeError> {
+    pub(super) fn view_of(view: &LocalTree, info: &InfoRecord, head: Link) -> Result<TreeSnapshot, BeeError> {
         match info.view {
-            Some(found) if view.reaches(found) => Ok(Snapshot::at(view, found)),
+            Some(found) if view.reaches(found) => Ok(TreeSnapshot::at(view, found)),
             Some(found) => Err(BeeError::Corrupt {
                 core: head.key,
                 seq: head.length.last().unwrap_or_default(),
-                what: Fault::Beyond(found.length.0),
+                what: BlockFault::Beyond(found.length.0),
             }),
-            None => Ok(Snapshot::empty(view)),
+            None => Ok(TreeSnapshot::empty(view)),
         }
     }
 
@@ -166,18 +166,18 @@ impl Trees {
     /// `Unavailable` when a block is not here: run it again once it is. Else when the tree is corrupt, or was written
     /// by newer software.
     pub fn restore(&self, head: Link) -> Result<Restored, BeeError> {
-        let records = Snapshot::at(&self.system, head);
+        let records = TreeSnapshot::at(&self.system, head);
         let Some(last) = head.length.last() else {
             return Ok(Restored {
                 system: System::default(),
-                view: Snapshot::empty(&self.view),
+                view: TreeSnapshot::empty(&self.view),
                 records,
             });
         };
         let corrupt = |error| BeeError::Corrupt {
             core: head.key,
             seq: last,
-            what: Fault::Encoding(error),
+            what: BlockFault::Encoding(error),
         };
         let info = match records.get(&SystemKey::Info.to_bytes())? {
             Some(info) => info,
@@ -201,19 +201,19 @@ impl Trees {
     }
 }
 
-fn view_settings(cache_bytes_max: usize) -> Settings {
+fn view_settings(cache_bytes_max: usize) -> BeeSettings {
     cached(cache_bytes_max / 2)
 }
 
-fn system_settings() -> Settings {
+fn system_settings() -> BeeSettings {
     cached(SYSTEM_CACHE_BYTES_MAX)
 }
 
-fn cached(bytes_max: usize) -> Settings {
-    Settings {
+fn cached(bytes_max: usize) -> BeeSettings {
+    BeeSettings {
         block_cache_bytes_max: bytes_max,
         node_cache_bytes_max: bytes_max,
-        ..Settings::default()
+        ..BeeSettings::default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Weights of writers, and the testimony that raises them (spec/autobee.md 10; package `autobee`).
+//! Weights of writers, and the attestations that raise them (spec/autobee.md 10; package `autobee`).
 //!
 //! ```text
 //! record     a flush raises a writer's ceiling
@@ -131,7 +131,7 @@ mod tests {
     use crate::crypto::{Ed25519, Seed};
     use crate::wire::oplog::Backer;
 
-    fn testimony(writer: &CoreKey, length: Length, weight: Weight) -> Witness {
+    fn attestation(writer: &CoreKey, length: Length, weight: Weight) -> Witness {
         let pair = Ed25519.key_pair(&Seed::new([1; 32]));
         let manifest = Manifest::single(pair.public);
         let key = manifest.key();
@@ -151,9 +151,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
         #[test]
-        fn testimony_holds_for_what_it_says_only(writer: [u8; 32], length in 0..1000u64, weight in 1..9u64) {
+        fn an_attestation_holds_for_what_it_says_only(writer: [u8; 32], length in 0..1000u64, weight in 1..9u64) {
             let writer = CoreKey::new(writer);
-            let witness = testimony(&writer, Length(length), Weight(weight));
+            let witness = attestation(&writer, Length(length), Weight(weight));
             prop_assert!(verify(&Ed25519, &writer, &witness));
             let mut other = witness.clone();
             other.weight = Weight(weight + 1);
@@ -169,7 +169,7 @@ mod tests {
             (weight, ceiling, claim, applied) in (0..4u64, 0..4u64, 0..4u64, 0..4u64),
         ) {
             let writer = CoreKey::new([7; 32]);
-            let witness = testimony(&writer, Length(2), Weight(claim));
+            let witness = attestation(&writer, Length(2), Weight(claim));
             let own = WriterRecord {
                 weight: Weight(weight),
                 max_weight: Some(Weight(ceiling)),

@@ -1,4 +1,4 @@
-//! Randomness.
+//! Randomness: the trait through which keys and salts are drawn, so that a simulation can repeat them.
 
 /// The random source of a world: the operating system's, or a named stream of a simulation's seed.
 pub trait Entropy: Clone + Send + Sync + 'static {

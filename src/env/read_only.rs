@@ -190,10 +190,10 @@ const PAGE: usize = 4096;
 
 /// A file: pages that were written, over one that is read.
 #[derive(Clone, Default)]
-struct OverlayFile(Arc<Mutex<Overlay>>);
+struct OverlayFile(Arc<Mutex<FileOverlay>>);
 
 #[derive(Default)]
-struct Overlay {
+struct FileOverlay {
     below: Option<Box<dyn DiskFile>>,
     /// Up to here the file below counts.
     reaches: u64,
@@ -204,7 +204,7 @@ struct Overlay {
 impl OverlayFile {
     fn over(below: Box<dyn DiskFile>) -> io::Result<Self> {
         let length = below.len()?;
-        Ok(Self(Arc::new(Mutex::new(Overlay {
+        Ok(Self(Arc::new(Mutex::new(FileOverlay {
             below: Some(below),
             reaches: length,
             length,
@@ -213,7 +213,7 @@ impl OverlayFile {
     }
 }
 
-impl Overlay {
+impl FileOverlay {
     /// Reads what is below, and zeros behind it.
     fn read_below(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let there = self.reaches.saturating_sub(offset);

@@ -1,4 +1,4 @@
-//! Tasks.
+//! Tasks: the trait through which everything is started that runs beside its caller.
 
 use std::fmt;
 use std::future::Future;

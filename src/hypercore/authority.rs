@@ -8,7 +8,7 @@ use super::cores::OpenCore;
 use super::encryption::BlockCipher;
 use super::error::CoreError;
 use super::manifest::{Manifest, MultiSignature, MultiSignatureV0, PartialSignature};
-use super::merkle::Tree;
+use super::merkle::MerkleTree;
 use crate::crypto::{KeyPair, Sign, Signature};
 use crate::wire::compact::Encode as _;
 
@@ -41,7 +41,7 @@ pub(super) fn sealed(
 }
 
 /// Refuses blocks in front of the end of a prologue that are not its own; all peers would.
-pub(super) fn check_prologue(core: &OpenCore, blocks: &[Bytes], grown: &Tree) -> Result<(), CoreError> {
+pub(super) fn check_prologue(core: &OpenCore, blocks: &[Bytes], grown: &MerkleTree) -> Result<(), CoreError> {
     let Some(prologue) = core.manifest().and_then(Manifest::prologue) else {
         return Ok(());
     };
@@ -71,7 +71,7 @@ pub(super) fn check_prologue(core: &OpenCore, blocks: &[Bytes], grown: &Tree) ->
 pub(super) fn sign(
     crypto: &impl Sign,
     core: &OpenCore,
-    tree: &Tree,
+    tree: &MerkleTree,
     authority: &Authority,
 ) -> Result<Option<Bytes>, CoreError> {
     let manifest = core.manifest().ok_or(CoreError::NotWritable)?;

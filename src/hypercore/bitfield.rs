@@ -37,13 +37,13 @@ pub struct Bitfield {
     /// All blocks before this are there, and this one is not.
     contiguous: u64,
     /// Bits at or behind `contiguous`; never an empty page.
-    pages: BTreeMap<u64, Page>,
+    pages: BTreeMap<u64, BitfieldPage>,
     /// Pages that differ from what was stored.
     changed: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Page {
+enum BitfieldPage {
     Full,
     Some(Box<[u64; PAGE_WORDS]>),
 }
@@ -73,8 +73,8 @@ impl Bitfield {
         block < self.contiguous
             || match self.pages.get(&(block / PAGE_BLOCKS)) {
                 None => false,
-                Some(Page::Full) => true,
-                Some(Page::Some(words)) => {
+                Some(BitfieldPage::Full) => true,
+                Some(BitfieldPage::Some(words)) => {
                     let (word, bit) = place(block % PAGE_BLOCKS);
                     words[word] & (1 << bit) != 0
                 }
@@ -93,7 +93,7 @@ impl Bitfield {
         let mut at = from.max(self.contiguous);
         while let Some(page) = self.pages.get(&(at / PAGE_BLOCKS)) {
             let start = at - at % PAGE_BLOCKS;
-            if let Page::Some(words) = page
+            if let BitfieldPage::Some(words) = page
                 && let Some(missing) = first(at % PAGE_BLOCKS, |word| !words[word])
             {
                 return start + missing;
@@ -116,8 +116,8 @@ impl Bitfield {
             let start = page * PAGE_BLOCKS;
             let within = from.saturating_sub(start);
             match bits {
-                Page::Full => return Some(start + within),
-                Page::Some(words) => {
+                BitfieldPage::Full => return Some(start + within),
+                BitfieldPage::Some(words) => {
                     if let Some(present) = first(within, |word| words[word]) {
                         return Some(start + present);
                     }
@@ -226,7 +226,7 @@ impl Bitfield {
         let changed = std::mem::take(&mut self.changed);
         changed
             .into_iter()
-            .map(|page| (page, self.pages.get(&page).map(Page::to_bytes)))
+            .map(|page| (page, self.pages.get(&page).map(BitfieldPage::to_bytes)))
             .collect()
     }
 
@@ -239,13 +239,13 @@ impl Bitfield {
             return Err(error);
         }
         let page_bits = if bytes.is_empty() {
-            Page::Full
+            BitfieldPage::Full
         } else {
             let mut words = Box::new([0; PAGE_WORDS]);
             for (at, byte) in bytes.iter().enumerate() {
                 words[at / 8] |= u64::from(*byte) << (at % 8 * 8);
             }
-            Page::Some(words)
+            BitfieldPage::Some(words)
         };
         self.pages.insert(page, page_bits);
         Ok(())
@@ -277,8 +277,8 @@ impl Bitfield {
     fn fill_page(&mut self, page: u64, bits: Range<u64>, value: bool) {
         let before = match self.pages.get(&page) {
             None => [0; PAGE_WORDS],
-            Some(Page::Full) => [u64::MAX; PAGE_WORDS],
-            Some(Page::Some(words)) => **words,
+            Some(BitfieldPage::Full) => [u64::MAX; PAGE_WORDS],
+            Some(BitfieldPage::Some(words)) => **words,
         };
         let mut words = before;
         for (word, mask) in masks(bits) {
@@ -295,9 +295,9 @@ impl Bitfield {
         if words == [0; PAGE_WORDS] {
             self.pages.remove(&page);
         } else if words == [u64::MAX; PAGE_WORDS] {
-            self.pages.insert(page, Page::Full);
+            self.pages.insert(page, BitfieldPage::Full);
         } else {
-            self.pages.insert(page, Page::Some(Box::new(words)));
+            self.pages.insert(page, BitfieldPage::Some(Box::new(words)));
         }
     }
 
@@ -313,7 +313,7 @@ impl Bitfield {
     }
 }
 
-impl Page {
+impl BitfieldPage {
     /// Empty for a full page, else the bytes up to the last set bit.
     fn to_bytes(&self) -> Vec<u8> {
         match self {

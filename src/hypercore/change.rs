@@ -1,7 +1,7 @@
 //! Changes of any number of cores that take effect together or not at all.
 //!
-//! A [`Change`] works under the lock of the store: it checks and signs, changes the lines in memory, collects the
-//! records of one [`Batch`], and puts everything back when a later step of it is refused. Only after the commit do
+//! A [`StoreChange`] works under the lock of the store: it checks and signs, changes the lines in memory, collects the
+//! records of one [`StoreBatch`], and puts everything back when a later step of it is refused. Only after the commit do
 //! others hear of it.
 //!
 //! Source: spec/hypercore.md 9.
@@ -12,56 +12,57 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::authority::{Authority, check_prologue, sealed, sign};
-use super::cores::{Cores, OpenCore};
+use super::cores::{OpenCore, OpenCores};
 use super::encryption::BlockCipher;
 use super::error::CoreError;
-use super::event::Event;
+use super::event::CoreEvent;
 use super::line::Line;
 use super::log::BLOCK_SIZE_MAX;
 use super::manifest::Manifest;
-use super::merkle::Tree;
+use super::merkle::MerkleTree;
 use super::proof::{Accepted, Head, Rewound};
 use super::record::{AuthRecord, GroupRecord, LinesRecord};
 use super::staged::Staged;
 use crate::crypto::{DiscoveryKey, Sign};
 use crate::env::Slip;
-use crate::store::{Batch, CorePointer, DataPointer, Key, Read as _, Seq, Snapshot};
+use crate::store::{CorePointer, DataPointer, Key, Read as _, Seq, Snapshot, StoreBatch};
+use crate::wire::Length;
 use crate::wire::compact::{Encode as _, UINT_MAX};
 
 /// Which blocks of a core are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LineSelector {
     Main,
     Named(String),
 }
 
 /// Length and size after an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
+pub struct LengthAndSize {
     /// Number of blocks.
-    pub length: u64,
+    pub length: Length,
     /// Bytes of all blocks as stored, padding included.
     pub byte_length: u64,
 }
 
 /// What others hear of after the commit.
 #[derive(Debug)]
-enum Effect {
+enum CommitEffect {
     Signed,
     Received,
-    Happened(Event),
+    Happened(CoreEvent),
 }
 
 /// Changes that are being made.
-pub(super) struct Change<'a, C> {
-    pub(super) cores: &'a mut Cores,
+pub(super) struct StoreChange<'a, C> {
+    pub(super) cores: &'a mut OpenCores,
     crypto: &'a C,
     snapshot: Box<dyn Snapshot>,
-    batch: Batch,
+    batch: StoreBatch,
     wall_ms: u64,
     saved: BTreeMap<CorePointer, Option<Saved>>,
     saved_store: (u64, u64),
-    effects: Vec<(CorePointer, Effect)>,
+    effects: Vec<(CorePointer, CommitEffect)>,
     /// Cores that were looked up, and may have been loaded for it.
     found: BTreeSet<CorePointer>,
 }
@@ -74,9 +75,9 @@ struct Saved {
     named: BTreeMap<String, Line>,
 }
 
-impl<'a, C: Sign> Change<'a, C> {
+impl<'a, C: Sign> StoreChange<'a, C> {
     pub(super) fn new(
-        cores: &'a mut Cores,
+        cores: &'a mut OpenCores,
         crypto: &'a C,
         snapshot: Box<dyn Snapshot>,
         wall_ms: u64,
@@ -86,7 +87,7 @@ impl<'a, C: Sign> Change<'a, C> {
             cores,
             crypto,
             snapshot,
-            batch: Batch::default(),
+            batch: StoreBatch::default(),
             wall_ms,
             saved: BTreeMap::new(),
             effects: Vec::new(),
@@ -142,7 +143,7 @@ impl<'a, C: Sign> Change<'a, C> {
         &mut self,
         pointer: CorePointer,
         name: &str,
-        from: &Place,
+        from: &LineSelector,
         overwrite: bool,
     ) -> Result<(), CoreError> {
         self.save(pointer)?;
@@ -153,19 +154,19 @@ impl<'a, C: Sign> Change<'a, C> {
             return Ok(());
         }
         let source = match from {
-            Place::Main => core.main.clone(),
-            Place::Named(other) => core.named_line(other, &view)?.ok_or(CoreError::Unknown)?.clone(),
+            LineSelector::Main => core.main.clone(),
+            LineSelector::Named(other) => core.named_line(other, &view)?.ok_or(CoreError::Unknown)?.clone(),
         };
         if existing.is_some() {
             if let Some(line) = core.named.remove(name) {
-                let mut erased = Batch::default();
+                let mut erased = StoreBatch::default();
                 line.erase(&mut erased);
                 self.batch.append(erased);
             }
             core.lines.named.retain(|(other, _)| other != name);
         }
         let data = self.next_data();
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         let line = source.fork(data, &Staged::new(&self.snapshot, &self.batch), &mut batch)?;
         self.batch.append(batch);
         let core = self.cores.get_mut(pointer)?;
@@ -207,7 +208,7 @@ impl<'a, C: Sign> Change<'a, C> {
         let is_learnt = !knew_manifest && core.auth.manifest.is_some();
         self.batch.put(Key::Auth(pointer), core.auth.to_bytes()?);
         if is_learnt {
-            self.happened(pointer, Event::Manifest);
+            self.happened(pointer, CoreEvent::Manifest);
         }
         Ok(())
     }
@@ -218,17 +219,17 @@ impl<'a, C: Sign> Change<'a, C> {
     pub(super) fn append(
         &mut self,
         pointer: CorePointer,
-        place: &Place,
+        place: &LineSelector,
         blocks: Vec<Bytes>,
         cipher: Option<&dyn BlockCipher>,
         authority: &Authority,
-    ) -> Result<Appended, CoreError> {
+    ) -> Result<LengthAndSize, CoreError> {
         self.save(pointer)?;
         let fork = self.cores.get(pointer)?.main.head.tree.fork();
         let planted = self.cores.planted;
         let line = self.line(pointer, place)?;
         if blocks.is_empty() {
-            return Ok(Appended::of(&line.head.tree));
+            return Ok(LengthAndSize::of(&line.head.tree));
         }
         let start = line.head.tree.length();
         let blocks = match cipher {
@@ -244,8 +245,8 @@ impl<'a, C: Sign> Change<'a, C> {
         }
         let (tree, added) = line.grown(&blocks);
         let signature = match place {
-            Place::Named(_) => None,
-            Place::Main => {
+            LineSelector::Named(_) => None,
+            LineSelector::Main => {
                 let core = self.cores.get(pointer)?;
                 check_prologue(core, &blocks, &tree)?;
                 let signs = core
@@ -259,14 +260,14 @@ impl<'a, C: Sign> Change<'a, C> {
             }
         };
         let head = Head { tree, signature };
-        let appended = Appended::of(&head.tree);
+        let appended = LengthAndSize::of(&head.tree);
         let line = line_mut(self.cores, pointer, place)?;
         line.grow(blocks, &added, head, &mut self.batch)?;
         self.changed(
             pointer,
             place,
-            Event::Append {
-                length: appended.length,
+            CoreEvent::Append {
+                length: appended.length.0,
             },
         )?;
         Ok(appended)
@@ -282,7 +283,7 @@ impl<'a, C: Sign> Change<'a, C> {
         let signature = sign(self.crypto, core, &core.main.head.tree, authority)?;
         core.main.head.signature = signature;
         core.main.write_head(&mut self.batch)?;
-        self.effects.push((pointer, Effect::Signed));
+        self.effects.push((pointer, CommitEffect::Signed));
         Ok(())
     }
 
@@ -290,7 +291,7 @@ impl<'a, C: Sign> Change<'a, C> {
     pub(super) fn truncate(
         &mut self,
         pointer: CorePointer,
-        place: &Place,
+        place: &LineSelector,
         length: u64,
         fork: Option<u64>,
         authority: &Authority,
@@ -300,15 +301,15 @@ impl<'a, C: Sign> Change<'a, C> {
         let view = Staged::new(&self.snapshot, &self.batch);
         let core = self.cores.get_mut(pointer)?;
         let line = match place {
-            Place::Main => &core.main,
-            Place::Named(name) => core.named.get(name).ok_or(CoreError::Unknown)?,
+            LineSelector::Main => &core.main,
+            LineSelector::Named(name) => core.named.get(name).ok_or(CoreError::Unknown)?,
         };
         let fork = fork.unwrap_or_else(|| line.head.tree.fork().saturating_add(1));
         let tree = line.head.tree.truncated(length, fork, &line.nodes(&view))?;
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         let signature = match place {
-            Place::Named(_) => None,
-            Place::Main => {
+            LineSelector::Named(_) => None,
+            LineSelector::Main => {
                 if length < core.prologue_length() {
                     return Err(CoreError::Prologue(core.prologue_length()));
                 }
@@ -329,7 +330,7 @@ impl<'a, C: Sign> Change<'a, C> {
         self.changed(
             pointer,
             place,
-            Event::Truncate {
+            CoreEvent::Truncate {
                 ancestors: length,
                 fork,
             },
@@ -340,17 +341,17 @@ impl<'a, C: Sign> Change<'a, C> {
     pub(super) fn clear(
         &mut self,
         pointer: CorePointer,
-        place: &Place,
+        place: &LineSelector,
         range: Range<u64>,
     ) -> Result<(), CoreError> {
         self.save(pointer)?;
         self.line(pointer, place)?;
         let line = line_mut(self.cores, pointer, place)?;
         let cleared = line.clear(range, &mut self.batch)?;
-        if *place == Place::Main && !cleared.is_empty() {
+        if *place == LineSelector::Main && !cleared.is_empty() {
             self.happened(
                 pointer,
-                Event::Clear {
+                CoreEvent::Clear {
                     start: cleared.start,
                     end: cleared.end,
                 },
@@ -367,9 +368,9 @@ impl<'a, C: Sign> Change<'a, C> {
         name: &str,
         length: Option<u64>,
         authority: &Authority,
-    ) -> Result<Option<Appended>, CoreError> {
+    ) -> Result<Option<LengthAndSize>, CoreError> {
         self.save(pointer)?;
-        self.line(pointer, &Place::Named(name.to_owned()))?;
+        self.line(pointer, &LineSelector::Named(name.to_owned()))?;
         let view = Staged::new(&self.snapshot, &self.batch);
         let core = self.cores.get_mut(pointer)?;
         let session = core.named.get(name).ok_or(CoreError::Unknown)?.clone();
@@ -388,7 +389,7 @@ impl<'a, C: Sign> Change<'a, C> {
             }
         }
         if length == ours {
-            return Ok(Some(Appended::of(&core.main.head.tree)));
+            return Ok(Some(LengthAndSize::of(&core.main.head.tree)));
         }
         let fork = core.main.head.tree.fork();
         if session.head.tree.fork() != fork {
@@ -399,20 +400,20 @@ impl<'a, C: Sign> Change<'a, C> {
         }
         let tree = session.head.tree.truncated(length, fork, &nodes)?;
         let signature = sign(self.crypto, core, &tree, authority)?;
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         core.main.copy_from(&session, ours..length, &view, &mut batch)?;
         core.main.head = Head { tree, signature };
         core.main.write_head(&mut batch)?;
-        let appended = Appended::of(&core.main.head.tree);
+        let appended = LengthAndSize::of(&core.main.head.tree);
         if let Some(session) = core.named.get_mut(name) {
             session.rebase(length, &mut batch)?;
         }
         self.batch.append(batch);
         self.changed(
             pointer,
-            &Place::Main,
-            Event::Append {
-                length: appended.length,
+            &LineSelector::Main,
+            CoreEvent::Append {
+                length: appended.length.0,
             },
         )?;
         Ok(Some(appended))
@@ -431,7 +432,7 @@ impl<'a, C: Sign> Change<'a, C> {
         if prologue.is_none_or(|prologue| prologue.hash != source.head.tree.hash()) {
             return Err(CoreError::Conflict("content"));
         }
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         let view = Staged::new(&self.snapshot, &self.batch);
         core.main.copy_from(&source, 0..length, &view, &mut batch)?;
         core.main.head = Head {
@@ -440,7 +441,7 @@ impl<'a, C: Sign> Change<'a, C> {
         };
         core.main.write_head(&mut batch)?;
         self.batch.append(batch);
-        self.changed(target, &Place::Main, Event::Append { length })
+        self.changed(target, &LineSelector::Main, CoreEvent::Append { length })
     }
 
     // From peers. Everything was checked before, so nothing here is refused.
@@ -452,7 +453,7 @@ impl<'a, C: Sign> Change<'a, C> {
             && let Some(manifest) = accepted.manifest.take()
         {
             self.cores.get_mut(pointer)?.auth.manifest = Some(manifest);
-            self.happened(pointer, Event::Manifest);
+            self.happened(pointer, CoreEvent::Manifest);
         }
         if let Some(manifest) = accepted.manifest.take() {
             self.edit_auth(pointer, |auth| {
@@ -470,13 +471,13 @@ impl<'a, C: Sign> Change<'a, C> {
         }
         core.main.accept(accepted, &mut self.batch)?;
         if let Some(index) = block {
-            self.happened(pointer, Event::Download { index });
+            self.happened(pointer, CoreEvent::Download { index });
         }
         if let Some(length) = length {
             if !self.cores.planted.has(Slip::ReceivedUnoffered) {
-                self.effects.push((pointer, Effect::Received));
+                self.effects.push((pointer, CommitEffect::Received));
             }
-            self.happened(pointer, Event::Append { length });
+            self.happened(pointer, CoreEvent::Append { length });
             self.note_group(pointer)?;
         }
         Ok(())
@@ -496,12 +497,12 @@ impl<'a, C: Sign> Change<'a, C> {
                 Ok(())
             })?;
         }
-        let event = Event::Truncate {
+        let event = CoreEvent::Truncate {
             ancestors: rewound.ancestors,
             fork: rewound.head.tree.fork(),
         };
         let view = Staged::new(&self.snapshot, &self.batch);
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         let core = self.cores.get_mut(pointer)?;
         for (name, _) in core.lines.named.clone() {
             let main = core.main.clone();
@@ -511,7 +512,7 @@ impl<'a, C: Sign> Change<'a, C> {
         }
         core.main.rewind(rewound, &view, &mut batch)?;
         self.batch.append(batch);
-        self.effects.push((pointer, Effect::Received));
+        self.effects.push((pointer, CommitEffect::Received));
         self.happened(pointer, event);
         self.note_group(pointer)?;
         Ok(true)
@@ -523,7 +524,7 @@ impl<'a, C: Sign> Change<'a, C> {
     pub(super) fn set_user_data(
         &mut self,
         pointer: CorePointer,
-        place: &Place,
+        place: &LineSelector,
         key: Bytes,
         value: Option<Bytes>,
     ) -> Result<(), CoreError> {
@@ -558,7 +559,7 @@ impl<'a, C: Sign> Change<'a, C> {
     }
 
     /// What to commit.
-    pub(super) const fn batch(&self) -> &Batch {
+    pub(super) const fn batch(&self) -> &StoreBatch {
         &self.batch
     }
 
@@ -579,15 +580,15 @@ impl<'a, C: Sign> Change<'a, C> {
                 continue;
             };
             match effect {
-                Effect::Signed => core.offer.signed_here(core.main.head.clone(), seq),
-                Effect::Received => core.offer.received(core.main.head.clone()),
-                Effect::Happened(event) => {
-                    if let Event::Truncate { ancestors, .. } = event {
+                CommitEffect::Signed => core.offer.signed_here(core.main.head.clone(), seq),
+                CommitEffect::Received => core.offer.received(core.main.head.clone()),
+                CommitEffect::Happened(event) => {
+                    if let CoreEvent::Truncate { ancestors, .. } = event {
                         for length in core.compatible.values_mut() {
                             *length = ancestors.min(*length);
                         }
                     }
-                    let is_untold = matches!(event, Event::Download { .. })
+                    let is_untold = matches!(event, CoreEvent::Download { .. })
                         && self.cores.planted.has(Slip::DownloadUntold);
                     // Nobody listening is fine.
                     let _ = core.events.send(event);
@@ -628,11 +629,11 @@ impl<'a, C: Sign> Change<'a, C> {
     }
 
     /// The line, loaded if it is a named one.
-    fn line(&mut self, pointer: CorePointer, place: &Place) -> Result<&Line, CoreError> {
+    fn line(&mut self, pointer: CorePointer, place: &LineSelector) -> Result<&Line, CoreError> {
         let core = self.cores.get_mut(pointer)?;
         match place {
-            Place::Main => Ok(&core.main),
-            Place::Named(name) => {
+            LineSelector::Main => Ok(&core.main),
+            LineSelector::Named(name) => {
                 let view = Staged::new(&self.snapshot, &self.batch);
                 core.named_line(name, &view)?
                     .map(|line| &*line)
@@ -661,10 +662,15 @@ impl<'a, C: Sign> Change<'a, C> {
         data
     }
 
-    fn changed(&mut self, pointer: CorePointer, place: &Place, event: Event) -> Result<(), CoreError> {
-        if *place == Place::Main {
+    fn changed(
+        &mut self,
+        pointer: CorePointer,
+        place: &LineSelector,
+        event: CoreEvent,
+    ) -> Result<(), CoreError> {
+        if *place == LineSelector::Main {
             if !self.cores.get(pointer)?.is_unsigned() {
-                self.effects.push((pointer, Effect::Signed));
+                self.effects.push((pointer, CommitEffect::Signed));
             }
             self.happened(pointer, event);
             self.note_group(pointer)?;
@@ -672,8 +678,8 @@ impl<'a, C: Sign> Change<'a, C> {
         Ok(())
     }
 
-    fn happened(&mut self, pointer: CorePointer, event: Event) {
-        self.effects.push((pointer, Effect::Happened(event)));
+    fn happened(&mut self, pointer: CorePointer, event: CoreEvent) {
+        self.effects.push((pointer, CommitEffect::Happened(event)));
     }
 
     /// Whoever follows the group of the core finds it in front.
@@ -693,10 +699,10 @@ impl<'a, C: Sign> Change<'a, C> {
     }
 }
 
-impl Appended {
-    fn of(tree: &Tree) -> Self {
+impl LengthAndSize {
+    fn of(tree: &MerkleTree) -> Self {
         Self {
-            length: tree.length(),
+            length: Length(tree.length()),
             byte_length: tree.byte_length(),
         }
     }
@@ -708,13 +714,13 @@ pub(super) fn group_key(topic: &[u8; 32], core: &[u8]) -> Key {
 }
 
 fn line_mut<'a>(
-    cores: &'a mut Cores,
+    cores: &'a mut OpenCores,
     pointer: CorePointer,
-    place: &Place,
+    place: &LineSelector,
 ) -> Result<&'a mut Line, CoreError> {
     let core = cores.get_mut(pointer)?;
     match place {
-        Place::Main => Ok(&mut core.main),
-        Place::Named(name) => core.named.get_mut(name).ok_or(CoreError::Unknown),
+        LineSelector::Main => Ok(&mut core.main),
+        LineSelector::Named(name) => core.named.get_mut(name).ok_or(CoreError::Unknown),
     }
 }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 use super::error::CoreError;
-use super::event::Event;
+use super::event::CoreEvent;
 use super::line::Line;
 use super::manifest::Manifest;
-use super::offer::Offer;
+use super::offered_heads::OfferedHeads;
 use super::record::{AuthRecord, LinesRecord, RecordError, StoreRecord};
 use crate::crypto::{self, CoreKey, DiscoveryKey};
 use crate::env::{Planted, watch};
@@ -22,7 +22,7 @@ use crate::wire::compact::Decode as _;
 
 /// All open cores.
 #[derive(Debug)]
-pub(super) struct Cores {
+pub(super) struct OpenCores {
     pub(super) store: StoreRecord,
     pub(super) open: BTreeMap<CorePointer, OpenCore>,
     pub(super) next_session: u64,
@@ -49,7 +49,7 @@ pub(super) struct OpenCore {
     pub(super) main: Line,
     /// Named lines that a session uses.
     pub(super) named: BTreeMap<String, Line>,
-    pub(super) offer: Offer,
+    pub(super) offer: OfferedHeads,
     pub(super) sessions: BTreeSet<u64>,
     /// Those that only serve peers.
     pub(super) serving: BTreeSet<u64>,
@@ -64,7 +64,7 @@ pub(super) struct OpenCore {
     pub(super) wishes: watch::Sender<u64>,
     /// For each snapshot how many leading blocks the main line still shares with it.
     pub(super) compatible: BTreeMap<u64, u64>,
-    pub(super) events: broadcast::Sender<Event>,
+    pub(super) events: broadcast::Sender<CoreEvent>,
     /// Two signatures of the owner contradict each other at this length and fork.
     pub(super) conflict: Option<(u64, u64)>,
     /// An own core that peers may have more of, see [`super::Core::follow_own`].
@@ -101,7 +101,7 @@ impl DownloadRange {
     }
 }
 
-impl Cores {
+impl OpenCores {
     /// The core that is called `name` in public, loaded if it is stored.
     pub(super) fn find(
         &mut self,
@@ -165,7 +165,7 @@ impl OpenCore {
             lines,
             main,
             named: BTreeMap::new(),
-            offer: Offer::default(),
+            offer: OfferedHeads::default(),
             sessions: BTreeSet::new(),
             serving: BTreeSet::new(),
             let_go: 0,

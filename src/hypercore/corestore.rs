@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use super::change::{Change, Place, group_key};
-use super::cores::{Cores, Demand, OpenCore, scan};
+use super::change::{LineSelector, StoreChange, group_key};
+use super::cores::{Demand, OpenCore, OpenCores, scan};
 use super::error::CoreError;
 use super::event::{BACKLOG, GroupEvent, GroupEvents};
 use super::keys::{Namespace, PrimaryKey};
@@ -26,7 +26,9 @@ use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
 use crate::env::{Clock as _, Entropy as _, Env, Planted, ReadOnlyEnv, knob, watch};
-use crate::store::{Batch, CorePointer, Housekeeping, Key, Recovered, Seglog, Seq, StoreError, StoreHandle};
+use crate::store::{
+    CorePointer, Housekeeping, Key, Recovered, Seglog, Seq, StoreBatch, StoreError, StoreHandle,
+};
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// How long to wait before a directory that is in use is tried again.
@@ -44,6 +46,7 @@ const READ_TRIES: u32 = 5;
 /// use autobee::env::memory::MemoryEnv;
 /// use autobee::hypercore::{CoreOptions, Corestore, CorestoreOptions, Wait};
 /// use autobee::store::{Seglog, StoreHandle};
+/// use autobee::wire::Index;
 ///
 /// let env = MemoryEnv::new(1);
 /// let block = env.run(async {
@@ -51,14 +54,14 @@ const READ_TRIES: u32 = 5;
 ///     let store = Corestore::open(env.clone(), store, CorestoreOptions::default()).await?;
 ///     let core = store.get(CoreOptions::name("notes")).await?;
 ///     core.append(vec!["hello".into(), "world".into()]).await?; // durable now
-///     core.get(1, Wait::Local).await
+///     core.get(Index(1), Wait::Local).await
 /// });
 /// assert_eq!(block.unwrap()?, "world");
 /// # Ok::<(), autobee::hypercore::CoreError>(())
 /// ```
 #[derive(Clone)]
 pub struct Corestore<E: Env> {
-    pub(super) shared: Arc<Shared<E>>,
+    pub(super) shared: Arc<CorestoreShared<E>>,
     namespace: Namespace,
     is_writable: bool,
 }
@@ -73,10 +76,10 @@ pub struct CorestoreOptions {
 }
 
 /// What all handles of a store share.
-pub(super) struct Shared<E: Env> {
+pub(super) struct CorestoreShared<E: Env> {
     pub(super) env: E,
     pub(super) store: StoreHandle,
-    cores: Mutex<Cores>,
+    cores: Mutex<OpenCores>,
     groups: broadcast::Sender<GroupEvent>,
     /// What of this store somebody has alone.
     held: Mutex<BTreeSet<[u8; 32]>>,
@@ -86,7 +89,7 @@ pub(super) struct Shared<E: Env> {
 
 /// Something of a store that one user has alone, see [`Corestore::hold`].
 pub struct Hold<E: Env> {
-    shared: Arc<Shared<E>>,
+    shared: Arc<CorestoreShared<E>>,
     what: [u8; 32],
 }
 
@@ -190,18 +193,18 @@ impl<E: Env> Corestore<E> {
                     next_data: 1,
                 };
                 store
-                    .commit_durable(Batch::default().put(Key::StoreHead, record.to_bytes()?))
+                    .commit_durable(StoreBatch::default().put(Key::StoreHead, record.to_bytes()?))
                     .await?;
                 record
             }
         };
         let backlog = knob::CORE_EVENTS.size(&env, BACKLOG);
         let planted = Planted::of(&env);
-        let shared = Shared {
+        let shared = CorestoreShared {
             env,
             store,
             primary_key: record.primary_key.clone(),
-            cores: Mutex::new(Cores {
+            cores: Mutex::new(OpenCores {
                 store: record,
                 open: std::collections::BTreeMap::new(),
                 next_session: 0,
@@ -294,7 +297,13 @@ impl<E: Env> Corestore<E> {
             }
             Ticket::take(change.cores, pointer, &session)
         })?;
-        let core = Core::with_ticket(Arc::clone(&self.shared), ticket, Place::Main, session, key_pair);
+        let core = Core::with_ticket(
+            Arc::clone(&self.shared),
+            ticket,
+            LineSelector::Main,
+            session,
+            key_pair,
+        );
         core.wait_for_turn().await?;
         Ok(core)
     }
@@ -320,7 +329,7 @@ impl<E: Env> Corestore<E> {
         let copy = self.get(CoreOptions::manifest(manifest)).await?;
         let (source, target) = (source.pointer(), copy.pointer());
         let ((), seq) = self.shared.change(|change| change.copy_main(source, target))?;
-        self.shared.settle(target, seq).await?;
+        self.shared.wait_durable(target, seq).await?;
         Ok(copy)
     }
 
@@ -541,19 +550,19 @@ impl<E: Env> Corestore<E> {
     }
 }
 
-impl<E: Env> Shared<E> {
+impl<E: Env> CorestoreShared<E> {
     fn held(&self) -> MutexGuard<'_, BTreeSet<[u8; 32]>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Cores> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, OpenCores> {
         self.cores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a change and commits it: the only way in which anything is written.
     pub(super) fn change<T>(
         &self,
-        run: impl FnOnce(&mut Change<'_, E::Crypto>) -> Result<T, CoreError>,
+        run: impl FnOnce(&mut StoreChange<'_, E::Crypto>) -> Result<T, CoreError>,
     ) -> Result<(T, Seq), CoreError> {
         let mut cores = self.lock();
         if cores.is_closed {
@@ -564,7 +573,7 @@ impl<E: Env> Shared<E> {
         }
         let snapshot = self.store.snapshot()?;
         let wall_ms = self.env.clock().wall().0;
-        let mut change = Change::new(&mut cores, self.env.crypto(), snapshot, wall_ms);
+        let mut change = StoreChange::new(&mut cores, self.env.crypto(), snapshot, wall_ms);
         let value = run(&mut change);
         let touched = change.touched();
         let value = match value {
@@ -605,7 +614,7 @@ impl<E: Env> Shared<E> {
     }
 
     /// Waits until a commit survives a power cut. Then peers may see more of the core, so whoever serves them is woken.
-    pub(super) async fn settle(&self, pointer: CorePointer, seq: Seq) -> Result<(), CoreError> {
+    pub(super) async fn wait_durable(&self, pointer: CorePointer, seq: Seq) -> Result<(), CoreError> {
         self.store.synced(seq).await?;
         if let Some(core) = self.lock().open.get(&pointer) {
             core.bump();
@@ -627,7 +636,7 @@ impl<E: Env> fmt::Debug for Corestore<E> {
 
 /// A core has one group for good.
 fn join_group<C: crypto::Sign>(
-    change: &mut Change<'_, C>,
+    change: &mut StoreChange<'_, C>,
     pointer: CorePointer,
     topic: [u8; 32],
 ) -> Result<(), CoreError> {
@@ -660,6 +669,7 @@ mod tests {
     use super::*;
     use crate::crypto::{Ed25519, Seed, Sign as _};
     use crate::env::memory::MemoryEnv;
+    use crate::wire::Length;
 
     #[test]
     fn a_refused_core_does_not_stay_loaded() {
@@ -682,7 +692,7 @@ mod tests {
             mixed.key_pair = Some(Ed25519.key_pair(&Seed::new([3; 32])));
             assert!(store.get(mixed).await.is_err());
             core.append(vec!["a".into()]).await.unwrap();
-            assert_eq!(core.length().unwrap(), 1);
+            assert_eq!(core.length().unwrap(), Length(1));
         });
         assert!(done.is_some());
     }

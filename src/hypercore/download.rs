@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cores::{Demand, DownloadRange};
-use super::corestore::Shared;
+use super::corestore::CorestoreShared;
 use super::error::CoreError;
 use super::wait::{Wait, Woken, changed};
 use crate::env::Env;
@@ -11,7 +11,7 @@ use crate::store::CorePointer;
 
 /// A range of blocks that is asked for, as long as this lives.
 pub struct Download<E: Env> {
-    shared: Arc<Shared<E>>,
+    shared: Arc<CorestoreShared<E>>,
     pointer: CorePointer,
     id: u64,
     range: DownloadRange,
@@ -19,7 +19,7 @@ pub struct Download<E: Env> {
 
 impl<E: Env> Download<E> {
     pub(super) fn start(
-        shared: Arc<Shared<E>>,
+        shared: Arc<CorestoreShared<E>>,
         pointer: CorePointer,
         range: DownloadRange,
         block_bytes_max: Option<u64>,
@@ -88,15 +88,15 @@ impl<E: Env> Drop for Download<E> {
 }
 
 /// Tells peers that somebody waits for a block, as long as it lives.
-pub(super) struct Wanted<'a, E: Env> {
-    shared: &'a Shared<E>,
+pub(super) struct WantedBlock<'a, E: Env> {
+    shared: &'a CorestoreShared<E>,
     pointer: CorePointer,
     index: u64,
 }
 
-impl<'a, E: Env> Wanted<'a, E> {
+impl<'a, E: Env> WantedBlock<'a, E> {
     pub(super) fn register(
-        shared: &'a Shared<E>,
+        shared: &'a CorestoreShared<E>,
         pointer: CorePointer,
         index: u64,
     ) -> Result<Self, CoreError> {
@@ -110,7 +110,7 @@ impl<'a, E: Env> Wanted<'a, E> {
     }
 }
 
-impl<E: Env> Drop for Wanted<'_, E> {
+impl<E: Env> Drop for WantedBlock<'_, E> {
     fn drop(&mut self) {
         if let Some(core) = self.shared.lock().open.get_mut(&self.pointer) {
             core.unwant(self.index);

@@ -7,13 +7,14 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::authority::Authority;
-use super::change::{Appended, Place};
+use super::change::{LengthAndSize, LineSelector};
 use super::error::CoreError;
 use super::manifest::Manifest;
 use super::session::{Core, SessionOptions, line_of};
 use crate::crypto::KeyPair;
 use crate::env::Env;
 use crate::store::{Seq, StoreError};
+use crate::wire::{Index, Length};
 
 /// How to open a named session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,18 +22,18 @@ pub struct NamedOptions {
     /// Start over if it exists.
     pub overwrite: bool,
     /// Begin with only so many blocks.
-    pub checkout: Option<u64>,
+    pub checkout: Option<Length>,
 }
 
 /// How to append.
 #[derive(Debug, Clone, Default)]
-pub struct AppendOptions {
+pub struct CoreAppendOptions {
     /// Sign with this key pair.
     pub key_pair: Option<KeyPair>,
     /// Do not sign, but use this signature. It must hold.
     pub signature: Option<Bytes>,
     /// Append nothing if the core would become longer than this.
-    pub length_max: Option<u64>,
+    pub length_max: Option<Length>,
 }
 
 impl<E: Env> Core<E> {
@@ -42,9 +43,9 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session may not write, a block is too large, or the store fails.
-    pub async fn append(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
-        let (appended, seq) = self.append_visible(blocks, AppendOptions::default())?;
-        self.shared.settle(self.pointer(), seq).await?;
+    pub async fn append(&self, blocks: Vec<Bytes>) -> Result<LengthAndSize, CoreError> {
+        let (appended, seq) = self.append_visible(blocks, CoreAppendOptions::default())?;
+        self.shared.wait_durable(self.pointer(), seq).await?;
         Ok(appended)
     }
 
@@ -56,9 +57,9 @@ impl<E: Env> Core<E> {
     pub fn append_visible(
         &self,
         blocks: Vec<Bytes>,
-        options: AppendOptions,
-    ) -> Result<(Appended, Seq), CoreError> {
-        let AppendOptions {
+        options: CoreAppendOptions,
+    ) -> Result<(LengthAndSize, Seq), CoreError> {
+        let CoreAppendOptions {
             key_pair,
             signature,
             length_max,
@@ -76,7 +77,7 @@ impl<E: Env> Core<E> {
                 .tree
                 .length();
             let end = length.saturating_add(blocks.len() as u64);
-            let blocks = if length_max.is_some_and(|most| end > most) {
+            let blocks = if length_max.is_some_and(|most| end > most.0) {
                 Vec::new()
             } else {
                 blocks
@@ -106,19 +107,20 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session may not write, `length` is beyond the end, or the store fails.
-    pub async fn truncate(&self, length: u64, fork: Option<u64>) -> Result<(), CoreError> {
+    pub async fn truncate(&self, length: Length, fork: Option<u64>) -> Result<(), CoreError> {
         let ((), seq) = self.shared.change(|change| {
             let (place, authority) = self.authority(change.cores, Authority::default())?;
-            change.truncate(self.pointer(), &place, length, fork, &authority)
+            change.truncate(self.pointer(), &place, length.0, fork, &authority)
         })?;
-        self.shared.settle(self.pointer(), seq).await
+        self.shared.wait_durable(self.pointer(), seq).await
     }
 
     /// Drops blocks from the local store. Length, tree and signature stay, and peers may bring the blocks again.
     ///
     /// # Errors
     /// When the session is closed, or the store fails.
-    pub fn clear(&self, range: Range<u64>) -> Result<(), CoreError> {
+    pub fn clear(&self, range: Range<Index>) -> Result<(), CoreError> {
+        let range = range.start.0..range.end.0;
         self.look(|_, _| Ok(()))?;
         self.shared
             .change(|change| change.clear(self.pointer(), self.place(), range))
@@ -129,7 +131,9 @@ impl<E: Env> Core<E> {
     /// what this error says. Only the main session's blocks are at peers.
     pub(crate) fn drop_rotten(&self, index: u64, error: &CoreError) -> bool {
         let is_rotten = matches!(error, CoreError::Store(StoreError::Corrupt(_)));
-        is_rotten && *self.place() == Place::Main && self.clear(index..index.saturating_add(1)).is_ok()
+        is_rotten
+            && *self.place() == LineSelector::Main
+            && self.clear(Index(index)..Index(index.saturating_add(1))).is_ok()
     }
 
     /// Keeps a value with the core, or with the named session; none removes it. Durable when it returns.
@@ -142,7 +146,7 @@ impl<E: Env> Core<E> {
         let ((), seq) = self
             .shared
             .change(|change| change.set_user_data(self.pointer(), self.place(), key, value))?;
-        self.shared.settle(self.pointer(), seq).await
+        self.shared.wait_durable(self.pointer(), seq).await
     }
 
     /// Records the manifest of a core that was opened by key.
@@ -173,17 +177,17 @@ impl<E: Env> Core<E> {
     /// When this session is closed, or the store fails.
     pub async fn named(&self, name: &str, options: NamedOptions) -> Result<Self, CoreError> {
         self.look(|_, _| Ok(()))?;
-        let place = Place::Named(name.to_owned());
+        let place = LineSelector::Named(name.to_owned());
         let ((), seq) = self.shared.change(|change| {
             change.open_named(self.pointer(), name, self.place(), options.overwrite)?;
-            if let Some(length) = options.checkout {
+            if let Some(Length(length)) = options.checkout {
                 let core = change.cores.get(self.pointer())?;
                 let fork = line_of(core, &place)?.head.tree.fork();
                 change.truncate(self.pointer(), &place, length, Some(fork), &Authority::default())?;
             }
             Ok(())
         })?;
-        self.shared.settle(self.pointer(), seq).await?;
+        self.shared.wait_durable(self.pointer(), seq).await?;
         let options = SessionOptions {
             is_exclusive: false,
             is_read_only: false,
@@ -212,8 +216,8 @@ impl<E: Env> Core<E> {
         session: &Self,
         length: Option<u64>,
         signature: Option<Bytes>,
-    ) -> Result<Option<Appended>, CoreError> {
-        let Place::Named(name) = session.place() else {
+    ) -> Result<Option<LengthAndSize>, CoreError> {
+        let LineSelector::Named(name) = session.place() else {
             return Err(CoreError::NoCore);
         };
         let (appended, seq) = self.shared.change(|change| {
@@ -225,7 +229,7 @@ impl<E: Env> Core<E> {
             let (_, authority) = self.authority(change.cores, given)?;
             change.commit_named(self.pointer(), name, length, &authority)
         })?;
-        self.shared.settle(self.pointer(), seq).await?;
+        self.shared.wait_durable(self.pointer(), seq).await?;
         Ok(appended)
     }
 }

@@ -11,7 +11,7 @@ pub(super) const BACKLOG: usize = 1_024;
 /// A change of a core's main line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum CoreEvent {
     /// It is longer.
     Append {
         /// The new length.
@@ -64,7 +64,7 @@ pub struct GroupEvent {
 
 /// Listens to one core.
 #[derive(Debug)]
-pub struct Events(pub(super) broadcast::Receiver<Event>);
+pub struct CoreEvents(pub(super) broadcast::Receiver<CoreEvent>);
 
 /// Listens to the groups of a store.
 #[derive(Debug)]
@@ -73,21 +73,21 @@ pub struct GroupEvents {
     pub(super) receiver: broadcast::Receiver<GroupEvent>,
 }
 
-impl Events {
+impl CoreEvents {
     /// Waits for the next event. None when nobody can change the core any more.
-    pub async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<CoreEvent> {
         match self.0.recv().await {
             Ok(event) => Some(event),
-            Err(RecvError::Lagged(count)) => Some(Event::Missed(count)),
+            Err(RecvError::Lagged(count)) => Some(CoreEvent::Missed(count)),
             Err(RecvError::Closed) => None,
         }
     }
 
     /// The next event, if there is one already.
-    pub fn try_next(&mut self) -> Option<Event> {
+    pub fn try_next(&mut self) -> Option<CoreEvent> {
         match self.0.try_recv() {
             Ok(event) => Some(event),
-            Err(TryRecvError::Lagged(count)) => Some(Event::Missed(count)),
+            Err(TryRecvError::Lagged(count)) => Some(CoreEvent::Missed(count)),
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
     }

@@ -117,25 +117,25 @@ pub const fn contains(node: u64, other: u64) -> bool {
 }
 
 /// The roots of a log of `length` blocks: one complete subtree for each set bit of `length`, largest first.
-pub fn full_roots(length: u64) -> Cover {
+pub fn full_roots(length: u64) -> CoveringNodes {
     cover(0, length)
 }
 
 /// The fewest complete subtrees that together hold exactly the blocks from `start` up to `end`, left to right.
 ///
 /// Appended as roots to a log of `start` blocks, they give the log of `end` blocks.
-pub fn cover(start: u64, end: u64) -> Cover {
-    Cover { at: start, end }
+pub fn cover(start: u64, end: u64) -> CoveringNodes {
+    CoveringNodes { at: start, end }
 }
 
 /// Iterator of [`cover`] and [`full_roots`].
 #[derive(Debug, Clone)]
-pub struct Cover {
+pub struct CoveringNodes {
     at: u64,
     end: u64,
 }
 
-impl Iterator for Cover {
+impl Iterator for CoveringNodes {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {

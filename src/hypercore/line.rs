@@ -1,7 +1,7 @@
 //! One line of blocks in a store: the main one of a core, or that of a named session, which begins with blocks of the
 //! main one.
 //!
-//! A line turns changes into records of a [`Batch`] and follows them in memory; the caller commits. If a commit
+//! A line turns changes into records of a [`StoreBatch`] and follows them in memory; the caller commits. If a commit
 //! fails, it puts back the copy that it took before.
 //!
 //! Source: spec/hypercore.md 6.3, 8 and 9.3.
@@ -13,11 +13,11 @@ use bytes::Bytes;
 use super::bitfield::Bitfield;
 use super::error::CoreError;
 use super::flat_tree;
-use super::merkle::{self, Node, Nodes, ReadError, Tree, TreeError};
+use super::merkle::{self, MerkleTree, Node, Nodes, ReadError, TreeError};
 use super::proof::{Accepted, Head, Rewound};
-use super::recent::RecentNodes;
+use super::recent_nodes::RecentNodes;
 use super::record::{Dependency, HeadRecord, NODE_BYTES, RecordError, node_bytes, node_from};
-use crate::store::{Batch, DataPointer, Key, Read};
+use crate::store::{DataPointer, Key, Read, StoreBatch};
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// One line of blocks.
@@ -66,7 +66,7 @@ impl Line {
         &self,
         data: DataPointer,
         read: &dyn Read,
-        batch: &mut Batch,
+        batch: &mut StoreBatch,
     ) -> Result<Self, CoreError> {
         let mut line = Self {
             data,
@@ -107,7 +107,7 @@ impl Line {
             recent: None,
             read,
         };
-        let tree = Tree::read(record.length, record.fork, &nodes).map_err(|error| match error {
+        let tree = MerkleTree::read(record.length, record.fork, &nodes).map_err(|error| match error {
             TreeError::Read(error) => CoreError::Read(error),
             _ => RecordError::Inconsistent("a root of the tree is missing").into(),
         })?;
@@ -194,7 +194,7 @@ impl Line {
     // Writing.
 
     /// The tree with more blocks, and the nodes that they add.
-    pub(super) fn grown(&self, blocks: &[Bytes]) -> (Tree, Vec<Node>) {
+    pub(super) fn grown(&self, blocks: &[Bytes]) -> (MerkleTree, Vec<Node>) {
         let mut tree = self.head.tree.clone();
         let mut added = Vec::new();
         tree.append_all(blocks.iter().map(Bytes::as_ref), &mut added);
@@ -207,7 +207,7 @@ impl Line {
         blocks: Vec<Bytes>,
         added: &[Node],
         head: Head,
-        batch: &mut Batch,
+        batch: &mut StoreBatch,
     ) -> Result<(), CoreError> {
         let start = self.head.tree.length();
         let end = head.tree.length();
@@ -221,7 +221,7 @@ impl Line {
     }
 
     /// Takes over another head of fewer blocks.
-    pub(super) fn shrink(&mut self, head: Head, batch: &mut Batch) -> Result<(), CoreError> {
+    pub(super) fn shrink(&mut self, head: Head, batch: &mut StoreBatch) -> Result<(), CoreError> {
         let length = head.tree.length();
         self.forget_from(length, batch)?;
         self.head = head;
@@ -229,7 +229,7 @@ impl Line {
     }
 
     /// Stores what a checked proof brings.
-    pub(super) fn accept(&mut self, accepted: Accepted, batch: &mut Batch) -> Result<(), CoreError> {
+    pub(super) fn accept(&mut self, accepted: Accepted, batch: &mut StoreBatch) -> Result<(), CoreError> {
         self.put_nodes(&accepted.nodes, batch);
         if let Some((index, block)) = accepted.block {
             batch.put(Key::Block(self.data, index), block);
@@ -248,7 +248,7 @@ impl Line {
         &mut self,
         rewound: Rewound,
         read: &dyn Read,
-        batch: &mut Batch,
+        batch: &mut StoreBatch,
     ) -> Result<(), CoreError> {
         // What lies in the part that is kept stays as it is: sizes that a peer lists are not better than stored ones.
         let stored = self.nodes(read);
@@ -266,7 +266,11 @@ impl Line {
     }
 
     /// Drops blocks, but keeps length, tree and signature. Gives the range of which none is left.
-    pub(super) fn clear(&mut self, range: Range<u64>, batch: &mut Batch) -> Result<Range<u64>, CoreError> {
+    pub(super) fn clear(
+        &mut self,
+        range: Range<u64>,
+        batch: &mut StoreBatch,
+    ) -> Result<Range<u64>, CoreError> {
         let end = range.end.min(self.head.tree.length());
         let range = range.start.max(self.base())..end;
         if range.is_empty() {
@@ -289,7 +293,7 @@ impl Line {
         main: &Self,
         length: u64,
         read: &dyn Read,
-        batch: &mut Batch,
+        batch: &mut StoreBatch,
     ) -> Result<(), CoreError> {
         let Some(parent) = &mut self.parent else {
             return Ok(());
@@ -304,7 +308,7 @@ impl Line {
     }
 
     /// Forgets own copies of the first blocks: the main line has them now.
-    pub(super) fn rebase(&mut self, length: u64, batch: &mut Batch) -> Result<(), CoreError> {
+    pub(super) fn rebase(&mut self, length: u64, batch: &mut StoreBatch) -> Result<(), CoreError> {
         let Some(parent) = &mut self.parent else {
             return Ok(());
         };
@@ -328,7 +332,7 @@ impl Line {
         other: &Self,
         range: Range<u64>,
         read: &dyn Read,
-        batch: &mut Batch,
+        batch: &mut StoreBatch,
     ) -> Result<(), CoreError> {
         let nodes = other.nodes(read);
         for index in range.clone() {
@@ -346,7 +350,7 @@ impl Line {
     }
 
     /// Removes everything that this line holds itself.
-    pub(super) fn erase(&self, batch: &mut Batch) {
+    pub(super) fn erase(&self, batch: &mut StoreBatch) {
         batch.delete_range(
             Key::Head(self.data),
             Key::Head(DataPointer(self.data.0.saturating_add(1))),
@@ -354,7 +358,7 @@ impl Line {
     }
 
     /// Writes the head, and what changed of the set of stored blocks.
-    pub(super) fn write_head(&mut self, batch: &mut Batch) -> Result<(), CoreError> {
+    pub(super) fn write_head(&mut self, batch: &mut StoreBatch) -> Result<(), CoreError> {
         self.recorded = self.blocks.contiguous_length();
         let record = HeadRecord {
             length: self.head.tree.length(),
@@ -370,14 +374,14 @@ impl Line {
         self.write_blocks(batch)
     }
 
-    fn write_dependency(&self, batch: &mut Batch) -> Result<(), CoreError> {
+    fn write_dependency(&self, batch: &mut StoreBatch) -> Result<(), CoreError> {
         if let Some(parent) = &self.parent {
             batch.put(Key::Dependency(self.data), parent.to_bytes()?);
         }
         Ok(())
     }
 
-    fn put_nodes(&mut self, nodes: &[Node], batch: &mut Batch) {
+    fn put_nodes(&mut self, nodes: &[Node], batch: &mut StoreBatch) {
         self.recent.add(nodes);
         // One allocation for all of them: a large batch has two nodes a block.
         let bytes: Bytes = nodes.iter().flat_map(node_bytes).collect::<Vec<u8>>().into();
@@ -394,7 +398,7 @@ impl Line {
     }
 
     /// Writes what changed of the set of stored blocks.
-    fn write_blocks(&mut self, batch: &mut Batch) -> Result<(), CoreError> {
+    fn write_blocks(&mut self, batch: &mut StoreBatch) -> Result<(), CoreError> {
         for (page, bytes) in self.blocks.take_changes() {
             match bytes {
                 Some(bytes) => batch.put(Key::Bitfield(self.data, page), bytes),
@@ -410,7 +414,7 @@ impl Line {
         Ok(())
     }
 
-    fn forget_from(&mut self, length: u64, batch: &mut Batch) -> Result<(), CoreError> {
+    fn forget_from(&mut self, length: u64, batch: &mut StoreBatch) -> Result<(), CoreError> {
         let old = self.head.tree.length();
         if let Some(parent) = self.parent.as_mut().filter(|parent| parent.length > length) {
             parent.length = length;

@@ -11,8 +11,10 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::manifest::{Manifest, Prologue, SignError};
-use super::merkle::{self, Node, Tree, TreeError};
-use super::proof::{Accepted, Head, Proof, ProofError, Receiver, Request, RequestError, Rewound, Source};
+use super::merkle::{self, MerkleTree, Node, TreeError};
+use super::proof::{
+    Accepted, Head, Proof, ProofError, ProofReceiver, ProofSource, Request, RequestError, Rewound,
+};
 use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair, Sign, Verify};
 use crate::wire::{Index, Length};
 
@@ -46,7 +48,7 @@ pub struct Log {
 
 /// A run of blocks up to the end of a log, with what a replica needs to check them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
+pub struct LogRange {
     /// The manifest. None for compat cores, whose manifest follows from the key.
     pub manifest: Option<Manifest>,
     /// Fork of the log.
@@ -275,12 +277,12 @@ impl Log {
     /// The blocks from `start` on, for a replica that has those before. The signature covers the whole log, so the
     /// range always reaches its end; a replica refuses one with holes.
     #[must_use]
-    pub fn export(&self, start: Length) -> Range {
+    pub fn export(&self, start: Length) -> LogRange {
         let is_compat = self
             .manifest
             .as_ref()
             .is_some_and(|manifest| manifest.is_compat(&self.key));
-        Range {
+        LogRange {
             manifest: self.manifest.clone().filter(|_| !is_compat),
             fork: self.fork(),
             start,
@@ -298,7 +300,7 @@ impl Log {
     ///
     /// # Errors
     /// When the range does not join what is here, or is not signed by the owner.
-    pub fn accept(&mut self, verifier: &impl Verify, range: Range) -> Result<Length, RangeError> {
+    pub fn accept(&mut self, verifier: &impl Verify, range: LogRange) -> Result<Length, RangeError> {
         let local = &self.head.tree;
         let is_rewound = range.fork > local.fork() && range.start == Length::ZERO;
         if !is_rewound && (range.fork != local.fork() || range.start.0 > local.length()) {
@@ -309,7 +311,7 @@ impl Log {
             });
         }
         let mut tree = if is_rewound {
-            Tree::empty(range.fork)
+            MerkleTree::empty(range.fork)
         } else {
             local.clone()
         };
@@ -362,8 +364,8 @@ impl Log {
 
     /// What proofs are made from.
     #[must_use]
-    pub fn source(&self) -> Source<'_, BTreeMap<u64, Node>> {
-        Source {
+    pub fn source(&self) -> ProofSource<'_, BTreeMap<u64, Node>> {
+        ProofSource {
             tree: &self.head.tree,
             nodes: &self.nodes,
             prologue_length: self.prologue().map_or(0, |prologue| prologue.length),
@@ -372,8 +374,11 @@ impl Log {
     }
 
     /// What proofs are checked against.
-    pub const fn receiver<'a, V: Verify>(&'a self, verifier: &'a V) -> Receiver<'a, BTreeMap<u64, Node>, V> {
-        Receiver {
+    pub const fn receiver<'a, V: Verify>(
+        &'a self,
+        verifier: &'a V,
+    ) -> ProofReceiver<'a, BTreeMap<u64, Node>, V> {
+        ProofReceiver {
             key: &self.key,
             manifest: self.manifest.as_ref(),
             tree: &self.head.tree,
@@ -428,7 +433,7 @@ impl Log {
     }
 
     /// The reference appends anything in front of the end of a prologue; all its peers then refuse the log.
-    fn check_prologue(&self, tree: &Tree) -> Result<(), LogError> {
+    fn check_prologue(&self, tree: &MerkleTree) -> Result<(), LogError> {
         match self.prologue() {
             Some(prologue)
                 if tree.length() < prologue.length
@@ -440,7 +445,7 @@ impl Log {
         }
     }
 
-    fn sign(&self, crypto: &impl Sign, tree: &Tree) -> Result<Option<Bytes>, LogError> {
+    fn sign(&self, crypto: &impl Sign, tree: &MerkleTree) -> Result<Option<Bytes>, LogError> {
         let manifest = self.manifest.as_ref().ok_or(LogError::NotWritable)?;
         match &self.key_pair {
             Some(pair) => {

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::change::Change;
+use super::change::StoreChange;
 use super::corestore::Corestore;
 use super::error::CoreError;
 use super::manifest::{Manifest, ManifestOptions, Signer};
@@ -100,7 +100,7 @@ impl<E: Env> Corestore<E> {
     pub(super) fn resolve(
         &self,
         options: &CoreOptions,
-        change: &mut Change<'_, E::Crypto>,
+        change: &mut StoreChange<'_, E::Crypto>,
     ) -> Result<CorePointer, CoreError> {
         let seq = self.shared.store.seq()?;
         let name = options.name.as_ref().filter(|name| !name.is_empty());

@@ -1,6 +1,6 @@
 //! The Merkle tree over the blocks of a log: roots, hashes, byte offsets.
 //!
-//! A [`Tree`] is only the list of roots of one length; all other nodes are read through [`Nodes`] when they are
+//! A [`MerkleTree`] is only the list of roots of one length; all other nodes are read through [`Nodes`] when they are
 //! needed, so a log of a hundred million blocks costs at most 27 nodes of memory. Lookups stay inside the tree of the
 //! current length: a node that an earlier, longer tree left behind in a store is never taken for one of this tree.
 //!
@@ -141,7 +141,7 @@ pub enum TreeError {
 /// assert_eq!(nodes.len(), 3);
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Tree {
+pub struct MerkleTree {
     roots: Vec<Node>,
     length: u64,
     byte_length: u64,
@@ -169,7 +169,7 @@ pub enum Seek {
     Past,
 }
 
-impl Tree {
+impl MerkleTree {
     /// The empty log at a fork.
     #[must_use]
     pub const fn empty(fork: u64) -> Self {
@@ -302,7 +302,7 @@ impl Tree {
         required(nodes, index)
     }
 
-    /// As [`Tree::node`], but a node that is not stored is no error.
+    /// As [`MerkleTree::node`], but a node that is not stored is no error.
     ///
     /// # Errors
     /// When the store fails.
@@ -434,7 +434,7 @@ impl Tree {
     }
 }
 
-impl fmt::Debug for Tree {
+impl fmt::Debug for MerkleTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

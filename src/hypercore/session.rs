@@ -13,13 +13,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::authority::Authority;
-use super::change::Place;
-use super::cores::{Cores, Demand, DownloadRange, OpenCore};
-use super::corestore::Shared;
-use super::download::{Download, Wanted};
+use super::change::LineSelector;
+use super::cores::{Demand, DownloadRange, OpenCore, OpenCores};
+use super::corestore::CorestoreShared;
+use super::download::{Download, WantedBlock};
 use super::encryption::{BlockCipher, CoreCipher};
 use super::error::CoreError;
-use super::event::Events;
+use super::event::CoreEvents;
 use super::line::Line;
 use super::manifest::Manifest;
 use super::merkle::Seek;
@@ -29,6 +29,7 @@ use super::wait::{Wait, Woken, changed};
 use crate::crypto::{CoreKey, DiscoveryKey, Hash, KeyPair};
 use crate::env::{Env, Planted};
 use crate::store::{CorePointer, Key, Snapshot};
+use crate::wire::{Index, Length};
 
 /// How a session behaves.
 #[derive(Debug, Clone, Default)]
@@ -61,9 +62,9 @@ pub type ChooseCipher = Arc<dyn Fn(&CoreKey, &Manifest) -> Arc<dyn BlockCipher> 
 
 /// A handle to a core. Dropping it closes the session; a core without sessions is unloaded.
 pub struct Core<E: Env> {
-    pub(super) shared: Arc<Shared<E>>,
+    pub(super) shared: Arc<CorestoreShared<E>>,
     pointer: CorePointer,
-    place: Place,
+    place: LineSelector,
     id: u64,
     options: SessionOptions,
     /// Signs instead of the key pair that is stored with the core.
@@ -83,7 +84,7 @@ pub(super) struct Ticket {
 
 impl Ticket {
     pub(super) fn take(
-        cores: &mut Cores,
+        cores: &mut OpenCores,
         pointer: CorePointer,
         options: &SessionOptions,
     ) -> Result<Self, CoreError> {
@@ -112,9 +113,9 @@ impl Ticket {
 
 impl<E: Env> Core<E> {
     pub(super) fn start(
-        shared: Arc<Shared<E>>,
+        shared: Arc<CorestoreShared<E>>,
         pointer: CorePointer,
-        place: Place,
+        place: LineSelector,
         options: SessionOptions,
         key_pair: Option<KeyPair>,
     ) -> Result<Self, CoreError> {
@@ -124,9 +125,9 @@ impl<E: Env> Core<E> {
 
     /// The session of a ticket that was taken in the change that opened the core.
     pub(super) const fn with_ticket(
-        shared: Arc<Shared<E>>,
+        shared: Arc<CorestoreShared<E>>,
         ticket: Ticket,
-        place: Place,
+        place: LineSelector,
         options: SessionOptions,
         key_pair: Option<KeyPair>,
     ) -> Self {
@@ -190,8 +191,8 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed.
-    pub fn length(&self) -> Result<u64, CoreError> {
-        self.look(|_, line| Ok(line.head.tree.length()))
+    pub fn length(&self) -> Result<Length, CoreError> {
+        self.look(|_, line| Ok(Length(line.head.tree.length())))
     }
 
     /// How often it was truncated.
@@ -220,14 +221,14 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed.
-    pub fn contiguous_length(&self) -> Result<u64, CoreError> {
+    pub fn contiguous_length(&self) -> Result<Length, CoreError> {
         self.look(|core, line| {
             let main = core.main.blocks.contiguous_length();
-            Ok(match line.parent {
+            let length = match line.parent {
                 Some(parent) if main >= parent.length => line.head.tree.length(),
                 _ => main,
-            }
-            .min(line.head.tree.length()))
+            };
+            Ok(Length(length.min(line.head.tree.length())))
         })
     }
 
@@ -236,10 +237,12 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed.
-    pub fn signed_length(&self) -> Result<u64, CoreError> {
+    pub fn signed_length(&self) -> Result<Length, CoreError> {
         self.look(|core, line| {
             let length = core.offer.newest().tree.length();
-            Ok(line.parent.map_or(length, |parent| parent.length.min(length)))
+            Ok(Length(
+                line.parent.map_or(length, |parent| parent.length.min(length)),
+            ))
         })
     }
 
@@ -263,7 +266,8 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed, or the store fails.
-    pub fn has(&self, range: Range<u64>) -> Result<bool, CoreError> {
+    pub fn has(&self, range: Range<Index>) -> Result<bool, CoreError> {
+        let range = range.start.0..range.end.0;
         self.look(|core, line| {
             let base = line.base();
             if line.parent.is_none() {
@@ -288,16 +292,16 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When it is not here in time, was truncated meanwhile, or the session is closed.
-    pub async fn get(&self, index: u64, wait: Wait) -> Result<Bytes, CoreError> {
+    pub async fn get(&self, index: Index, wait: Wait) -> Result<Bytes, CoreError> {
         let block = self.get_stored(index, wait).await?;
-        self.opened(index, block)
+        self.opened(index.0, block)
     }
 
     /// A block, decrypted, if it is stored here.
     ///
     /// # Errors
     /// When the session is closed, or the store fails.
-    pub fn get_local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+    pub fn get_local(&self, Index(index): Index) -> Result<Option<Bytes>, CoreError> {
         let block = self.local(index)?;
         block.map(|block| self.opened(index, block)).transpose()
     }
@@ -337,7 +341,7 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// As [`Core::get`].
-    pub async fn get_stored(&self, index: u64, wait: Wait) -> Result<Bytes, CoreError> {
+    pub async fn get_stored(&self, Index(index): Index, wait: Wait) -> Result<Bytes, CoreError> {
         if let Some(block) = self.local(index)? {
             return Ok(block);
         }
@@ -348,7 +352,7 @@ impl<E: Env> Core<E> {
         let deadline = wait.deadline(clock);
         let mut changes = self.shared.changes(self.pointer)?;
         let (length, fork) = self.look(|_, line| Ok((line.head.tree.length(), line.head.tree.fork())))?;
-        let _wanted = Wanted::register(&self.shared, self.pointer, index)?;
+        let _wanted = WantedBlock::register(&self.shared, self.pointer, index)?;
         loop {
             // A change that comes after this look is not missed.
             changes.mark_unchanged();
@@ -388,7 +392,7 @@ impl<E: Env> Core<E> {
                 return Ok(found);
             }
             // Any block of the range brings the nodes.
-            wanted.replace(Wanted::register(&self.shared, self.pointer, start)?);
+            wanted.replace(WantedBlock::register(&self.shared, self.pointer, start)?);
             match changed(&mut changes, clock, deadline).await {
                 Woken::Changed => {}
                 Woken::TimedOut => return Err(CoreError::Timeout(start)),
@@ -467,8 +471,8 @@ impl<E: Env> Core<E> {
     ///
     /// # Errors
     /// When the session is closed.
-    pub fn events(&self) -> Result<Events, CoreError> {
-        self.look(|core, _| Ok(Events(core.events.subscribe())))
+    pub fn events(&self) -> Result<CoreEvents, CoreError> {
+        self.look(|core, _| Ok(CoreEvents(core.events.subscribe())))
     }
 
     /// Ends the session: whoever waits in it is told so.
@@ -491,7 +495,7 @@ impl<E: Env> Core<E> {
         &self.options
     }
 
-    pub(super) const fn place(&self) -> &Place {
+    pub(super) const fn place(&self) -> &LineSelector {
         &self.place
     }
 
@@ -513,7 +517,11 @@ impl<E: Env> Core<E> {
     }
 
     /// Where this session writes, and in whose name.
-    pub(super) fn authority(&self, cores: &Cores, given: Authority) -> Result<(Place, Authority), CoreError> {
+    pub(super) fn authority(
+        &self,
+        cores: &OpenCores,
+        given: Authority,
+    ) -> Result<(LineSelector, Authority), CoreError> {
         let core = self.open_core(cores)?;
         if self.options.is_read_only {
             return Err(CoreError::NotWritable);
@@ -526,7 +534,7 @@ impl<E: Env> Core<E> {
         let is_fixed = core
             .manifest()
             .is_some_and(|manifest| manifest.signers().is_empty());
-        if self.place == Place::Main && key_pair.is_none() && given.signature.is_none() && !is_fixed {
+        if self.place == LineSelector::Main && key_pair.is_none() && given.signature.is_none() && !is_fixed {
             return Err(CoreError::NotWritable);
         }
         let authority = Authority { key_pair, ..given };
@@ -534,7 +542,7 @@ impl<E: Env> Core<E> {
     }
 
     /// How blocks of this session are encrypted. Nothing while the manifest is unknown: it decides about the keys.
-    pub(super) fn cipher(&self, cores: &Cores) -> Result<Option<Arc<dyn BlockCipher>>, CoreError> {
+    pub(super) fn cipher(&self, cores: &OpenCores) -> Result<Option<Arc<dyn BlockCipher>>, CoreError> {
         Ok(self.cipher_of(self.open_core(cores)?))
     }
 
@@ -566,7 +574,7 @@ impl<E: Env> Core<E> {
         self.look(|_, line| Ok((line.shadow(), self.shared.store.snapshot()?)))
     }
 
-    pub(super) fn open_core<'a>(&self, cores: &'a Cores) -> Result<&'a OpenCore, CoreError> {
+    pub(super) fn open_core<'a>(&self, cores: &'a OpenCores) -> Result<&'a OpenCore, CoreError> {
         let core = cores.get(self.pointer)?;
         if let Some((length, fork)) = core.conflict {
             return Err(CoreError::Signatures { length, fork });
@@ -578,7 +586,7 @@ impl<E: Env> Core<E> {
         }
     }
 
-    pub(super) fn child(&self, place: Place, mut options: SessionOptions) -> Result<Self, CoreError> {
+    pub(super) fn child(&self, place: LineSelector, mut options: SessionOptions) -> Result<Self, CoreError> {
         options.is_read_only |= self.options.is_read_only;
         options.encryption = self.options.encryption.clone().or(options.encryption);
         let shared = Arc::clone(&self.shared);
@@ -667,9 +675,9 @@ pub(super) fn open_block(
     Ok(Bytes::from(bytes).slice(padding..))
 }
 
-pub(super) fn line_of<'a>(core: &'a OpenCore, place: &Place) -> Result<&'a Line, CoreError> {
+pub(super) fn line_of<'a>(core: &'a OpenCore, place: &LineSelector) -> Result<&'a Line, CoreError> {
     match place {
-        Place::Main => Ok(&core.main),
-        Place::Named(name) => core.named.get(name).ok_or(CoreError::Closed),
+        LineSelector::Main => Ok(&core.main),
+        LineSelector::Named(name) => core.named.get(name).ok_or(CoreError::Closed),
     }
 }

@@ -9,32 +9,33 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::corestore::Shared;
-use super::download::Wanted;
+use super::corestore::CorestoreShared;
+use super::download::WantedBlock;
 use super::encryption::BlockCipher;
 use super::error::CoreError;
 use super::line::Line;
-use super::merkle::{Seek, Tree};
+use super::merkle::{MerkleTree, Seek};
 use super::session::open_block;
 use super::wait::{Wait, Woken, changed};
 use crate::crypto::Hash;
 use crate::env::Env;
 use crate::store::{CorePointer, Key, Snapshot};
+use crate::wire::{Index, Length};
 
 /// The blocks of a core at one moment. Read-only.
 pub struct CoreSnapshot<E: Env> {
-    shared: Arc<Shared<E>>,
+    shared: Arc<CorestoreShared<E>>,
     pointer: CorePointer,
     id: u64,
     line: Line,
-    tree: Tree,
+    tree: MerkleTree,
     store: Box<dyn Snapshot>,
     cipher: Option<Arc<dyn BlockCipher>>,
 }
 
 impl<E: Env> CoreSnapshot<E> {
     pub(super) fn start(
-        shared: Arc<Shared<E>>,
+        shared: Arc<CorestoreShared<E>>,
         pointer: CorePointer,
         line: Line,
         store: Box<dyn Snapshot>,
@@ -63,16 +64,16 @@ impl<E: Env> CoreSnapshot<E> {
     ///
     /// # Errors
     /// When there are fewer, or the tree is not complete here.
-    pub fn checkout(mut self, length: u64) -> Result<Self, CoreError> {
+    pub fn checkout(mut self, length: Length) -> Result<Self, CoreError> {
         let nodes = self.line.nodes(&*self.store);
-        self.tree = self.tree.truncated(length, self.tree.fork(), &nodes)?;
+        self.tree = self.tree.truncated(length.0, self.tree.fork(), &nodes)?;
         Ok(self)
     }
 
     /// Number of blocks.
     #[must_use]
-    pub const fn length(&self) -> u64 {
-        self.tree.length()
+    pub const fn length(&self) -> Length {
+        Length(self.tree.length())
     }
 
     /// Fork of the core at that moment.
@@ -98,8 +99,8 @@ impl<E: Env> CoreSnapshot<E> {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn has(&self, index: u64) -> Result<bool, CoreError> {
-        Ok(self.local(index)?.is_some())
+    pub fn has(&self, index: Index) -> Result<bool, CoreError> {
+        Ok(self.local(index.0)?.is_some())
     }
 
     /// Finds the block that holds a byte, as far as the tree is known here.
@@ -116,7 +117,7 @@ impl<E: Env> CoreSnapshot<E> {
     ///
     /// # Errors
     /// When it is not here in time, beyond the end, or was truncated before it came.
-    pub async fn get(&self, index: u64, wait: Wait) -> Result<Bytes, CoreError> {
+    pub async fn get(&self, Index(index): Index, wait: Wait) -> Result<Bytes, CoreError> {
         if index >= self.tree.length() {
             return Err(CoreError::Beyond {
                 asked: index,
@@ -139,7 +140,7 @@ impl<E: Env> CoreSnapshot<E> {
                 return Err(CoreError::Unavailable(index));
             }
             if wanted.is_none() {
-                wanted = Some(Wanted::register(&self.shared, self.pointer, index)?);
+                wanted = Some(WantedBlock::register(&self.shared, self.pointer, index)?);
             }
             match changed(&mut changes, clock, deadline).await {
                 Woken::Changed => {}

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::store::{Batch, Key, Op, Read, Snapshot, StoreError};
+use crate::store::{Key, Op, Read, Snapshot, StoreBatch, StoreError};
 
 /// A state with the changes of a batch on top. A scan does not show the changes: lines are scanned when they are
 /// loaded, and what the batch changes is loaded already.
@@ -18,7 +18,7 @@ impl<'a> Staged<'a> {
         clippy::borrowed_box,
         reason = "the box of the change is what there is to borrow"
     )]
-    pub(super) fn new(base: &'a Box<dyn Snapshot>, batch: &'a Batch) -> Self {
+    pub(super) fn new(base: &'a Box<dyn Snapshot>, batch: &'a StoreBatch) -> Self {
         Self {
             base: &**base,
             ops: batch.ops(),

@@ -3,14 +3,15 @@
 use bytes::Bytes;
 
 use super::authority::Authority;
-use super::change::Change;
+use super::change::StoreChange;
 use super::error::CoreError;
 use super::session::Core;
 use crate::env::Env;
+use crate::wire::Length;
 
 /// Changes of many cores that happen together.
 pub struct Transaction<'a, 'b, E: Env> {
-    pub(super) change: &'a mut Change<'b, E::Crypto>,
+    pub(super) change: &'a mut StoreChange<'b, E::Crypto>,
 }
 
 impl<E: Env> Transaction<'_, '_, E> {
@@ -18,7 +19,7 @@ impl<E: Env> Transaction<'_, '_, E> {
     ///
     /// # Errors
     /// As [`Core::append`].
-    pub fn append(&mut self, core: &Core<E>, blocks: Vec<Bytes>) -> Result<u64, CoreError> {
+    pub fn append(&mut self, core: &Core<E>, blocks: Vec<Bytes>) -> Result<Length, CoreError> {
         self.append_as(core, blocks, Authority::default())
     }
 
@@ -27,7 +28,7 @@ impl<E: Env> Transaction<'_, '_, E> {
     ///
     /// # Errors
     /// As [`Core::append`].
-    pub fn append_unsigned(&mut self, core: &Core<E>, blocks: Vec<Bytes>) -> Result<u64, CoreError> {
+    pub fn append_unsigned(&mut self, core: &Core<E>, blocks: Vec<Bytes>) -> Result<Length, CoreError> {
         let deferred = Authority {
             is_deferred: true,
             ..Authority::default()
@@ -48,10 +49,10 @@ impl<E: Env> Transaction<'_, '_, E> {
     ///
     /// # Errors
     /// As [`Core::truncate`].
-    pub fn truncate(&mut self, core: &Core<E>, length: u64) -> Result<(), CoreError> {
+    pub fn truncate(&mut self, core: &Core<E>, length: Length) -> Result<(), CoreError> {
         let (place, authority) = core.authority(self.change.cores, Authority::default())?;
         self.change
-            .truncate(core.pointer(), &place, length, None, &authority)
+            .truncate(core.pointer(), &place, length.0, None, &authority)
     }
 
     /// Keeps a value with the core of a session; none removes it.
@@ -69,7 +70,12 @@ impl<E: Env> Transaction<'_, '_, E> {
             .set_user_data(core.pointer(), core.place(), key, value)
     }
 
-    fn append_as(&mut self, core: &Core<E>, blocks: Vec<Bytes>, given: Authority) -> Result<u64, CoreError> {
+    fn append_as(
+        &mut self,
+        core: &Core<E>,
+        blocks: Vec<Bytes>,
+        given: Authority,
+    ) -> Result<Length, CoreError> {
         let (place, authority) = core.authority(self.change.cores, given)?;
         let cipher = core.cipher(self.change.cores)?;
         let appended = self

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::Role;
 use super::capability::HandshakeHash;
-use super::mux::{self, Channel, Mux, MuxError, MuxSettings, Open, OpenError};
+use super::mux::{self, Channel, Mux, MuxError, MuxSettings, OpenChannel, OpenChannelError};
 use super::stream::{SecretStream, StreamError, StreamEvent, StreamKeys};
 use crate::crypto::PublicKey;
 use crate::env::{Mono, Planted, Slip};
@@ -84,7 +84,7 @@ pub enum ConnectionError {
 
 /// What happened on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum ConnectionEvent {
     /// The peer is known, and channels can be opened.
     Connected {
         /// Names the stream in capabilities.
@@ -93,7 +93,7 @@ pub enum Event {
         remote: PublicKey,
     },
     /// Something on a channel.
-    Channel(mux::Event),
+    Channel(mux::MuxEvent),
 }
 
 /// One stream.
@@ -255,7 +255,7 @@ impl Connection {
     /// # Errors
     ///
     /// The stream is over, and why. After it only the closing of the channels is reported.
-    pub fn poll(&mut self) -> Result<Option<Event>, ConnectionError> {
+    pub fn poll(&mut self) -> Result<Option<ConnectionEvent>, ConnectionError> {
         if self.stream.output().is_empty() {
             self.mux.written();
         }
@@ -267,10 +267,10 @@ impl Connection {
         polled
     }
 
-    fn advance(&mut self) -> Result<Option<Event>, ConnectionError> {
+    fn advance(&mut self) -> Result<Option<ConnectionEvent>, ConnectionError> {
         loop {
             if let Some(event) = self.mux.poll()? {
-                return Ok(Some(Event::Channel(event)));
+                return Ok(Some(ConnectionEvent::Channel(event)));
             }
             if self.is_over || self.mux.is_waiting() {
                 return Ok(None);
@@ -286,7 +286,7 @@ impl Connection {
                 Some(StreamEvent::Connected { stream, remote }) => {
                     self.connected = Some((stream, remote));
                     self.last_write = self.now;
-                    return Ok(Some(Event::Connected { stream, remote }));
+                    return Ok(Some(ConnectionEvent::Connected { stream, remote }));
                 }
                 None => return Ok(None),
             }
@@ -300,7 +300,7 @@ impl Connection {
     /// # Errors
     ///
     /// It is open already, or does not fit.
-    pub fn open(&mut self, open: &Open<'_>) -> Result<Channel, OpenError> {
+    pub fn open(&mut self, open: &OpenChannel<'_>) -> Result<Channel, OpenChannelError> {
         let channel = self.mux.open(open);
         self.flush();
         channel
@@ -317,7 +317,7 @@ impl Connection {
     /// # Errors
     ///
     /// The channel is closed, or the message does not fit.
-    pub fn send(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), mux::SendError> {
+    pub fn send(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), mux::MuxSendError> {
         let sent = self.mux.send(channel, kind, payload);
         self.flush();
         sent
@@ -460,7 +460,7 @@ mod tests {
     }
 
     /// Lets both sides talk, and gives what the second one saw.
-    fn talk(a: &mut Connection, b: &mut Connection, now: Mono) -> Vec<Event> {
+    fn talk(a: &mut Connection, b: &mut Connection, now: Mono) -> Vec<ConnectionEvent> {
         let mut events = Vec::new();
         for _ in 0..4 {
             b.receive(&a.output().split(), now);
@@ -471,7 +471,7 @@ mod tests {
         events
     }
 
-    const CHAT: Open<'_> = Open {
+    const CHAT: OpenChannel<'_> = OpenChannel {
         protocol: "chat",
         aliases: &[],
         id: b"",
@@ -485,12 +485,15 @@ mod tests {
         let channel = a.open(&CHAT).unwrap();
         a.send(channel, 3, b"early").unwrap();
         let events = talk(&mut a, &mut b, Mono(0));
-        assert!(matches!(events[0], Event::Connected { .. }));
-        assert!(matches!(events[1], Event::Channel(mux::Event::Offered { .. })));
+        assert!(matches!(events[0], ConnectionEvent::Connected { .. }));
+        assert!(matches!(
+            events[1],
+            ConnectionEvent::Channel(mux::MuxEvent::Offered { .. })
+        ));
         b.open(&CHAT).unwrap();
         let events = talk(&mut a, &mut b, Mono(0));
         assert!(
-            matches!(&events[1], Event::Channel(mux::Event::Message { payload, .. }) if payload == "early")
+            matches!(&events[1], ConnectionEvent::Channel(mux::MuxEvent::Message { payload, .. }) if payload == "early")
         );
         assert!(a.channels().is_open(channel));
     }
@@ -548,7 +551,7 @@ mod tests {
         let answer = vec![0; ConnectionSettings::default().output_bytes / 4];
         let mut answered = 0;
         while let Some(event) = b.poll().unwrap() {
-            if matches!(event, Event::Channel(mux::Event::Message { .. })) && b.is_writable() {
+            if matches!(event, ConnectionEvent::Channel(mux::MuxEvent::Message { .. })) && b.is_writable() {
                 b.send(to, 1, &answer).unwrap();
                 answered += 1;
             }
@@ -573,11 +576,11 @@ mod tests {
         talk(&mut a, &mut b, Mono(0));
         a.receive(&[0, 0, 0], Mono(0));
         assert!(matches!(a.poll(), Err(ConnectionError::Stream(_))));
-        let closed = mux::Event::Closed {
+        let closed = mux::MuxEvent::Closed {
             channel,
             rejected: true,
         };
-        assert_eq!(a.poll(), Ok(Some(Event::Channel(closed))));
+        assert_eq!(a.poll(), Ok(Some(ConnectionEvent::Channel(closed))));
         assert_eq!(a.poll(), Ok(None));
         assert!(!a.is_readable() && !a.is_writable());
     }

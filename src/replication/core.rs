@@ -7,28 +7,11 @@ use crate::env::Env;
 use crate::hypercore::flat_tree;
 use crate::hypercore::log::Log;
 use crate::hypercore::manifest::Manifest;
-use crate::hypercore::merkle::{Seek, Tree};
+use crate::hypercore::merkle::{MerkleTree, Seek};
 use crate::hypercore::proof::{Proof, ProofError, Reorg, Request, RequestError};
-use crate::hypercore::{self, CoreError, Glance, Offered};
+use crate::hypercore::{CoreError, OfferedSnapshot, PeerAccess};
 
-/// Where a core stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct State {
-    /// How often it was truncated.
-    pub fork: u64,
-    /// Its length in blocks.
-    pub length: u64,
-    /// All its bytes.
-    pub byte_length: u64,
-    /// Number of leading blocks that are here.
-    pub contiguous: u64,
-    /// The manifest is known here.
-    pub knows_manifest: bool,
-    /// The manifest is known, and one that peers cannot make from the key.
-    pub offers_manifest: bool,
-    /// It was cut, and what peers are shown is still what was before: nothing of that can be proven any more.
-    pub is_rewriting: bool,
-}
+pub use crate::hypercore::LogState;
 
 /// What a core makes of a request.
 #[derive(Debug)]
@@ -46,7 +29,7 @@ pub enum Answer {
 
 /// What became of a proof.
 #[derive(Debug)]
-pub enum Outcome<T> {
+pub enum ProofOutcome<T> {
     /// It was right.
     Done(T),
     /// It is about another fork, or the core changed meanwhile.
@@ -59,12 +42,12 @@ pub enum Outcome<T> {
 ///
 /// An own core shows only what is durable: a peer that has seen a signed length must never see another log of that
 /// length. Errors are those of the store, and never the fault of a peer.
-pub trait Look {
+pub trait OfferedLog {
     /// Where it stands.
     ///
     /// # Errors
     /// When the core is closed.
-    fn state(&self) -> Result<State, CoreError>;
+    fn state(&self) -> Result<LogState, CoreError>;
 
     /// The manifest, if it is one that peers cannot make from the key.
     ///
@@ -126,32 +109,32 @@ pub trait Look {
 ///
 /// Everything is synchronous; a store that waits for its disk stages what is stored here, and answers reads from what it
 /// staged. Errors are those of the store, and never the fault of a peer.
-pub trait Core: Look {
+pub trait ReplicatedLog: OfferedLog {
     /// Checks proofs, each by itself, and stores what they bring. Several at once are only blocks, without upgrades.
     /// Gives as many outcomes.
     ///
     /// # Errors
     /// When the store failed.
-    fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<Outcome<()>>, CoreError>;
+    fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<ProofOutcome<()>>, CoreError>;
 
     /// Compares the proof of a length that is here too, from the first block on. True when the owner signed two logs of
     /// this length and fork: from then on the core cannot be used.
     ///
     /// # Errors
     /// When the store failed.
-    fn check_conflict(&mut self, proof: &Proof) -> Result<Outcome<bool>, CoreError>;
+    fn check_conflict(&mut self, proof: &Proof) -> Result<ProofOutcome<bool>, CoreError>;
 
     /// Starts a move to another fork with the proof of the whole of it.
     ///
     /// # Errors
     /// When the store failed.
-    fn start_move(&mut self, proof: &Proof) -> Result<Outcome<Reorg>, CoreError>;
+    fn start_move(&mut self, proof: &Proof) -> Result<ProofOutcome<Reorg>, CoreError>;
 
     /// Takes a hash proof that a move wanted. False when it is of no use.
     ///
     /// # Errors
     /// When the store failed.
-    fn advance_move(&mut self, reorg: &mut Reorg, proof: &Proof) -> Result<Outcome<bool>, CoreError>;
+    fn advance_move(&mut self, reorg: &mut Reorg, proof: &Proof) -> Result<ProofOutcome<bool>, CoreError>;
 
     /// Applies a finished move. False, and nothing done, when the core changed meanwhile.
     ///
@@ -182,7 +165,7 @@ impl<V: Verify> MemoryCore<V> {
         }
     }
 
-    fn tree(&self) -> &Tree {
+    fn tree(&self) -> &MerkleTree {
         &self.log.head().tree
     }
 
@@ -191,8 +174,8 @@ impl<V: Verify> MemoryCore<V> {
     }
 }
 
-impl<V: Verify> Look for MemoryCore<V> {
-    fn state(&self) -> Result<State, CoreError> {
+impl<V: Verify> OfferedLog for MemoryCore<V> {
+    fn state(&self) -> Result<LogState, CoreError> {
         let tree = self.tree();
         // Counted on from the last time: a log in memory would count from the start.
         let mut contiguous = self.contiguous.get().min(tree.length());
@@ -204,7 +187,7 @@ impl<V: Verify> Look for MemoryCore<V> {
         }
         self.contiguous.set(contiguous);
         let manifest = self.log.manifest();
-        Ok(State {
+        Ok(LogState {
             fork: tree.fork(),
             length: tree.length(),
             byte_length: tree.byte_length(),
@@ -267,8 +250,8 @@ impl<V: Verify> Look for MemoryCore<V> {
     }
 }
 
-impl<V: Verify> Core for MemoryCore<V> {
-    fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<Outcome<()>>, CoreError> {
+impl<V: Verify> ReplicatedLog for MemoryCore<V> {
+    fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<ProofOutcome<()>>, CoreError> {
         let mut accept = |proof: &Proof| {
             let done = self.log.verify(&self.verifier, proof);
             outcome(done.map_err(CoreError::Proof).map(|done| done.then_some(())))
@@ -277,23 +260,23 @@ impl<V: Verify> Core for MemoryCore<V> {
     }
 
     /// Only says so: nothing here would end.
-    fn check_conflict(&mut self, proof: &Proof) -> Result<Outcome<bool>, CoreError> {
+    fn check_conflict(&mut self, proof: &Proof) -> Result<ProofOutcome<bool>, CoreError> {
         let reorg = match self.start_move(proof)? {
-            Outcome::Done(reorg) => reorg,
-            Outcome::Stale => return Ok(Outcome::Stale),
-            Outcome::Refused(error) => return Ok(Outcome::Refused(error)),
+            ProofOutcome::Done(reorg) => reorg,
+            ProofOutcome::Stale => return Ok(ProofOutcome::Stale),
+            ProofOutcome::Refused(error) => return Ok(ProofOutcome::Refused(error)),
         };
         let (ours, theirs) = (self.tree(), &reorg.head().tree);
         let is_same = (theirs.fork(), theirs.length()) == (ours.fork(), ours.length());
-        Ok(Outcome::Done(is_same && theirs.hash() != ours.hash()))
+        Ok(ProofOutcome::Done(is_same && theirs.hash() != ours.hash()))
     }
 
-    fn start_move(&mut self, proof: &Proof) -> Result<Outcome<Reorg>, CoreError> {
+    fn start_move(&mut self, proof: &Proof) -> Result<ProofOutcome<Reorg>, CoreError> {
         let receiver = self.log.receiver(&self.verifier);
         outcome(Reorg::start(&receiver, proof).map_err(CoreError::Proof).map(Some))
     }
 
-    fn advance_move(&mut self, reorg: &mut Reorg, proof: &Proof) -> Result<Outcome<bool>, CoreError> {
+    fn advance_move(&mut self, reorg: &mut Reorg, proof: &Proof) -> Result<ProofOutcome<bool>, CoreError> {
         let receiver = self.log.receiver(&self.verifier);
         outcome(
             reorg
@@ -308,9 +291,9 @@ impl<V: Verify> Core for MemoryCore<V> {
     }
 }
 
-impl<E: Env> Look for hypercore::Core<E> {
-    fn state(&self) -> Result<State, CoreError> {
-        self.offered_state().map(State::from)
+impl<E: Env> OfferedLog for PeerAccess<'_, E> {
+    fn state(&self) -> Result<LogState, CoreError> {
+        self.offered_state()
     }
 
     fn offered_manifest(&self) -> Result<Option<Manifest>, CoreError> {
@@ -353,29 +336,29 @@ impl<E: Env> Look for hypercore::Core<E> {
 }
 
 /// One moment, but for what is said of single blocks: those are here now.
-impl<E: Env> Look for Glance<'_, E> {
-    fn state(&self) -> Result<State, CoreError> {
-        Ok(self.offered().into())
+impl<E: Env> OfferedLog for OfferedSnapshot<'_, E> {
+    fn state(&self) -> Result<LogState, CoreError> {
+        Ok(self.offered())
     }
 
     fn offered_manifest(&self) -> Result<Option<Manifest>, CoreError> {
-        self.core().offered_manifest()
+        self.access().offered_manifest()
     }
 
     fn has(&self, index: u64) -> Result<bool, CoreError> {
-        self.core().has_offered(index)
+        self.access().has_offered(index)
     }
 
     fn first_missing(&self, range: Range<u64>) -> Result<u64, CoreError> {
-        self.core().first_missing(range)
+        self.access().first_missing(range)
     }
 
     fn words(&self, range: Range<u64>) -> Result<Vec<u32>, CoreError> {
-        self.core().offered_words(range)
+        self.access().offered_words(range)
     }
 
     fn has_roots(&self, length: u64) -> Result<bool, CoreError> {
-        self.core().has_roots(length)
+        self.access().has_roots(length)
     }
 
     fn missing_nodes(&self, node: u64) -> Result<u64, CoreError> {
@@ -387,7 +370,7 @@ impl<E: Env> Look for Glance<'_, E> {
     }
 
     fn seek(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError> {
-        self.core().seek_stored(bytes, padding)
+        self.access().seek_stored(bytes, padding)
     }
 
     fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Answer, CoreError> {
@@ -395,22 +378,8 @@ impl<E: Env> Look for Glance<'_, E> {
     }
 }
 
-impl From<Offered> for State {
-    fn from(offered: Offered) -> Self {
-        Self {
-            fork: offered.fork,
-            length: offered.length,
-            byte_length: offered.byte_length,
-            contiguous: offered.contiguous,
-            knows_manifest: offered.knows_manifest,
-            offers_manifest: offered.offers_manifest,
-            is_rewriting: offered.is_rewriting,
-        }
-    }
-}
-
-impl<E: Env> Core for hypercore::Core<E> {
-    fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<Outcome<()>>, CoreError> {
+impl<E: Env> ReplicatedLog for PeerAccess<'_, E> {
+    fn accept(&mut self, proofs: &[&Proof]) -> Result<Vec<ProofOutcome<()>>, CoreError> {
         let received = match proofs {
             [] => Vec::new(),
             [proof] => vec![self.receive(proof)],
@@ -422,15 +391,15 @@ impl<E: Env> Core for hypercore::Core<E> {
             .collect()
     }
 
-    fn check_conflict(&mut self, proof: &Proof) -> Result<Outcome<bool>, CoreError> {
-        outcome(hypercore::Core::check_conflict(self, proof).map(Some))
+    fn check_conflict(&mut self, proof: &Proof) -> Result<ProofOutcome<bool>, CoreError> {
+        outcome(PeerAccess::check_conflict(self, proof).map(Some))
     }
 
-    fn start_move(&mut self, proof: &Proof) -> Result<Outcome<Reorg>, CoreError> {
+    fn start_move(&mut self, proof: &Proof) -> Result<ProofOutcome<Reorg>, CoreError> {
         outcome(self.start_reorg(proof).map(Some))
     }
 
-    fn advance_move(&mut self, reorg: &mut Reorg, proof: &Proof) -> Result<Outcome<bool>, CoreError> {
+    fn advance_move(&mut self, reorg: &mut Reorg, proof: &Proof) -> Result<ProofOutcome<bool>, CoreError> {
         outcome(self.advance_reorg(reorg, proof).map(Some))
     }
 
@@ -454,11 +423,11 @@ fn answer_of(result: Result<Option<Proof>, impl Into<CoreError>>) -> Result<Answ
 }
 
 /// Sorts what went wrong with a proof by who is to blame.
-fn outcome<T>(result: Result<Option<T>, CoreError>) -> Result<Outcome<T>, CoreError> {
+fn outcome<T>(result: Result<Option<T>, CoreError>) -> Result<ProofOutcome<T>, CoreError> {
     match result {
-        Ok(Some(done)) => Ok(Outcome::Done(done)),
-        Ok(None) => Ok(Outcome::Stale),
-        Err(CoreError::Proof(error)) if error.blames_peer() => Ok(Outcome::Refused(error)),
+        Ok(Some(done)) => Ok(ProofOutcome::Done(done)),
+        Ok(None) => Ok(ProofOutcome::Stale),
+        Err(CoreError::Proof(error)) if error.blames_peer() => Ok(ProofOutcome::Refused(error)),
         Err(error) => Err(error),
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
 
-use super::message::Bitfield;
+use super::message::BitfieldMessage;
 
 /// Blocks in a page.
 const PAGE: u64 = 4096;
@@ -132,7 +132,7 @@ impl Have {
     }
 
     /// The truth for whole words from `start` on. A start that is no multiple of 32 is ignored.
-    pub fn write(&mut self, bitfield: &Bitfield) {
+    pub fn write(&mut self, bitfield: &BitfieldMessage) {
         let count = u64::try_from(bitfield.words.len()).unwrap_or(u64::MAX);
         let Some(end) = count
             .checked_mul(32)
@@ -242,7 +242,7 @@ mod tests {
     enum Change {
         Set(Range<u64>),
         Clear(Range<u64>),
-        Write(Bitfield),
+        Write(BitfieldMessage),
     }
 
     fn change() -> impl Strategy<Value = Change> {
@@ -254,7 +254,7 @@ mod tests {
                 0u64..300,
                 proptest::collection::vec(prop_oneof![Just(0), Just(u32::MAX), any::<u32>()], 0..40)
             )
-                .prop_map(|(word, words)| Change::Write(Bitfield {
+                .prop_map(|(word, words)| Change::Write(BitfieldMessage {
                     start: word * 32,
                     words
                 })),
@@ -300,7 +300,7 @@ mod tests {
             let mut have = Have::new(4);
             for (start, end, set) in ranges {
                 if set { have.set(start..end); } else { have.clear(start..end); }
-                have.write(&Bitfield { start: start & !31, words: vec![end as u32; 8] });
+                have.write(&BitfieldMessage { start: start & !31, words: vec![end as u32; 8] });
                 prop_assert!(have.pages.len() <= 4);
             }
         }

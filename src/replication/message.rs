@@ -10,7 +10,9 @@ use bytes::Bytes;
 
 pub use crate::hypercore::proof::{DataMessage, RequestMessage};
 use crate::wire::compact::{Decode as _, DecodeError, Decoder, Encode as _, EncodeError, Encoder};
-pub use crate::wire::replication::{Bitfield, Extension, NoData, Open as Handshake, Range, Sync, Want};
+pub use crate::wire::replication::{
+    BitfieldMessage, Extension, NoData, OpenMessage, RangeMessage, Sync, Want,
+};
 
 /// The name of the protocol.
 pub const PROTOCOL: &str = "hypercore/alpha";
@@ -39,9 +41,9 @@ pub enum Message {
     /// It does not any more.
     Unwant(Want),
     /// Which blocks the sender has.
-    Bitfield(Bitfield),
+    Bitfield(BitfieldMessage),
     /// The same for one run of blocks.
-    Range(Range),
+    Range(RangeMessage),
     /// Something outside of the protocol.
     Extension(Extension),
 }
@@ -123,8 +125,8 @@ impl Message {
             4 => Self::NoData(NoData::decode(from)?),
             5 => Self::Want(Want::decode(from)?),
             6 => Self::Unwant(Want::decode(from)?),
-            7 => Self::Bitfield(Bitfield::decode(from)?),
-            8 => Self::Range(Range::decode(from)?),
+            7 => Self::Bitfield(BitfieldMessage::decode(from)?),
+            8 => Self::Range(RangeMessage::decode(from)?),
             9 => Self::Extension(Extension::decode(from)?),
             _ => return Ok(None),
         }))

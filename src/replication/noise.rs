@@ -136,7 +136,7 @@ pub struct Handshake {
 
 /// What a finished handshake leaves.
 #[derive(Debug)]
-pub struct Session {
+pub struct HandshakeResult {
     /// Key of what we send.
     pub send: SessionKey,
     /// Key of what we receive.
@@ -297,7 +297,7 @@ impl Handshake {
     /// # Errors
     ///
     /// Out of turn: messages are missing.
-    pub fn finish(self) -> Result<Session, NoiseError> {
+    pub fn finish(self) -> Result<HandshakeResult, NoiseError> {
         let remote = self.remote_identity.filter(|_| self.is_finished());
         let remote = remote.ok_or(NoiseError::OutOfTurn)?;
         let (first, second) = hkdf(&self.symmetric.chaining_key, &[]);
@@ -306,7 +306,7 @@ impl Handshake {
             Role::Initiator => (first, second),
             Role::Responder => (second, first),
         };
-        Ok(Session {
+        Ok(HandshakeResult {
             send,
             receive,
             hash: self.symmetric.hash,

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::Role;
 use super::capability::{self, HandshakeHash};
 use super::frame::{self, FRAME_MAX, FrameReader, FrameTooLarge};
-use super::noise::{Handshake, Keys, NoiseError, Session};
+use super::noise::{Handshake, HandshakeResult, Keys, NoiseError};
 use super::secretstream::{Cipher, HEADER_SIZE, OVERHEAD, OpenError, Tag};
 use crate::crypto::PublicKey;
 
@@ -118,17 +118,17 @@ pub enum StreamEvent {
 pub struct SecretStream {
     role: Role,
     header: [u8; HEADER_SIZE],
-    state: State,
+    state: StreamState,
     reader: FrameReader,
     output: BytesMut,
 }
 
 #[derive(Debug)]
-enum State {
+enum StreamState {
     Handshake(Box<Handshake>),
     /// Ours is sent; theirs must come before anything else.
     AwaitingHeader {
-        session: Box<Session>,
+        session: Box<HandshakeResult>,
         send: Cipher,
     },
     Sealed {
@@ -145,15 +145,15 @@ impl SecretStream {
         let mut stream = Self {
             role,
             header: keys.header,
-            state: State::Handshake(Box::new(Handshake::xx(role, keys.noise, &[]))),
+            state: StreamState::Handshake(Box::new(Handshake::xx(role, keys.noise, &[]))),
             reader: FrameReader::new(HANDSHAKE_FRAME_MAX),
             output: BytesMut::new(),
         };
-        if let State::Handshake(handshake) = &mut stream.state
+        if let StreamState::Handshake(handshake) = &mut stream.state
             && role.is_initiator()
             && write_handshake(handshake, &mut stream.output).is_err()
         {
-            stream.state = State::Over;
+            stream.state = StreamState::Over;
         }
         stream
     }
@@ -191,7 +191,10 @@ impl SecretStream {
     /// True once messages can be sent.
     #[must_use]
     pub const fn is_connected(&self) -> bool {
-        matches!(self.state, State::AwaitingHeader { .. } | State::Sealed { .. })
+        matches!(
+            self.state,
+            StreamState::AwaitingHeader { .. } | StreamState::Sealed { .. }
+        )
     }
 
     /// Seals a message into the output. An empty one is a keep alive, and is not answered.
@@ -201,7 +204,8 @@ impl SecretStream {
     /// It does not fit, or the handshake is not done.
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         let size = message.len();
-        let (State::AwaitingHeader { send, .. } | State::Sealed { send, .. }) = &mut self.state else {
+        let (StreamState::AwaitingHeader { send, .. } | StreamState::Sealed { send, .. }) = &mut self.state
+        else {
             return Err(SendError::TooEarly);
         };
         self.output.reserve(size + OVERHEAD + 3);
@@ -221,7 +225,7 @@ impl SecretStream {
         loop {
             let event = match self.reader.next_frame() {
                 Ok(Some(frame)) => self.handle(frame),
-                Ok(None) if matches!(self.state, State::Over) => Err(StreamError::Over),
+                Ok(None) if matches!(self.state, StreamState::Over) => Err(StreamError::Over),
                 Ok(None) => return Ok(None),
                 Err(error) => Err(error.into()),
             };
@@ -229,7 +233,7 @@ impl SecretStream {
                 Ok(None) => {}
                 Ok(Some(event)) => return Ok(Some(event)),
                 Err(error) => {
-                    self.state = State::Over;
+                    self.state = StreamState::Over;
                     return Err(error);
                 }
             }
@@ -238,7 +242,7 @@ impl SecretStream {
 
     fn handle(&mut self, mut frame: BytesMut) -> Result<Option<StreamEvent>, StreamError> {
         match &mut self.state {
-            State::Handshake(handshake) => {
+            StreamState::Handshake(handshake) => {
                 // Payloads are ignored, as in the original.
                 handshake.read(&frame)?;
                 if handshake.is_our_turn() {
@@ -250,7 +254,7 @@ impl SecretStream {
                     Ok(None)
                 }
             }
-            State::AwaitingHeader { session, .. } => {
+            StreamState::AwaitingHeader { session, .. } => {
                 let size = frame.len();
                 let (id, header) = frame
                     .split_first_chunk::<STREAM_ID_SIZE>()
@@ -261,24 +265,26 @@ impl SecretStream {
                     return Err(StreamError::HeaderId);
                 }
                 let receive = Cipher::new(&session.receive, &header);
-                if let State::AwaitingHeader { send, .. } = std::mem::replace(&mut self.state, State::Over) {
-                    self.state = State::Sealed { send, receive };
+                if let StreamState::AwaitingHeader { send, .. } =
+                    std::mem::replace(&mut self.state, StreamState::Over)
+                {
+                    self.state = StreamState::Sealed { send, receive };
                 }
                 Ok(None)
             }
-            State::Sealed { receive, .. } => {
+            StreamState::Sealed { receive, .. } => {
                 let plain = receive.open(&mut frame, &[])?.1.len();
                 // The plain text stands between the tag byte and the authenticator.
                 frame.advance(1);
                 frame.truncate(plain);
                 Ok(Some(StreamEvent::Message(frame.freeze())))
             }
-            State::Over => Err(StreamError::Over),
+            StreamState::Over => Err(StreamError::Over),
         }
     }
 
     fn connect(&mut self) -> Result<StreamEvent, StreamError> {
-        let State::Handshake(handshake) = std::mem::replace(&mut self.state, State::Over) else {
+        let StreamState::Handshake(handshake) = std::mem::replace(&mut self.state, StreamState::Over) else {
             return Err(StreamError::Over);
         };
         let session = Box::new(handshake.finish()?);
@@ -289,7 +295,7 @@ impl SecretStream {
             self.output.extend_from_slice(&self.header);
         }
         let send = Cipher::new(&session.send, &self.header);
-        self.state = State::AwaitingHeader { session, send };
+        self.state = StreamState::AwaitingHeader { session, send };
         self.reader.set_limit(FRAME_MAX);
         Ok(StreamEvent::Connected { stream, remote })
     }

@@ -26,12 +26,12 @@ pub enum Op {
 /// assert_eq!(batch.ops().len(), 2);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
+pub struct StoreBatch {
     ops: Vec<Op>,
     bytes: usize,
 }
 
-impl Batch {
+impl StoreBatch {
     /// Sets a value.
     pub fn put(&mut self, key: Key, value: impl Into<Bytes>) -> &mut Self {
         let value = value.into();

@@ -64,17 +64,17 @@ pub enum Key {
 
 /// The key taken apart, in the order of comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Parts<'a> {
-    pub(super) prefix: Prefix,
+pub(super) struct KeyParts<'a> {
+    pub(super) prefix: KeyPrefix,
     pub(super) index: u64,
     rest: &'a [u8],
 }
 
 /// What groups keys: space, pointer, kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Prefix(u8, u64, u8);
+pub(super) struct KeyPrefix(u8, u64, u8);
 
-impl Prefix {
+impl KeyPrefix {
     pub(super) const fn blocks(data: DataPointer) -> Self {
         Self(DATA, data.0, BLOCK)
     }
@@ -124,7 +124,7 @@ impl Key {
 
     pub(super) fn encode_into(&self, out: &mut Vec<u8>) {
         let parts = self.parts();
-        let Prefix(space, pointer, kind) = parts.prefix;
+        let KeyPrefix(space, pointer, kind) = parts.prefix;
         out.push(space);
         match self {
             Self::StoreHead | Self::CoreByDiscovery(_) | Self::Ext(_) => out.extend_from_slice(parts.rest),
@@ -195,26 +195,26 @@ impl Key {
         }
     }
 
-    pub(super) fn parts(&self) -> Parts<'_> {
+    pub(super) fn parts(&self) -> KeyParts<'_> {
         let (prefix, index, rest) = match self {
-            Self::StoreHead => (Prefix(STORE, 0, 0), 0, &[][..]),
-            Self::CoreByDiscovery(key) => (Prefix(DISCOVERY, 0, 0), 0, &key.as_bytes()[..]),
+            Self::StoreHead => (KeyPrefix(STORE, 0, 0), 0, &[][..]),
+            Self::CoreByDiscovery(key) => (KeyPrefix(DISCOVERY, 0, 0), 0, &key.as_bytes()[..]),
             // The namespace goes first; comparing it is left to `cmp`.
-            Self::CoreByAlias(_, name) => (Prefix(ALIAS, 0, 0), 0, &name[..]),
-            Self::Auth(core) => (Prefix(CORE, core.0, AUTH), 0, &[][..]),
-            Self::Sessions(core) => (Prefix(CORE, core.0, SESSIONS), 0, &[][..]),
-            Self::Head(data) => (Prefix(DATA, data.0, HEAD), 0, &[][..]),
-            Self::Dependency(data) => (Prefix(DATA, data.0, DEPENDENCY), 0, &[][..]),
-            Self::Hints(data) => (Prefix(DATA, data.0, HINTS), 0, &[][..]),
-            Self::Block(data, index) => (Prefix(DATA, data.0, BLOCK), *index, &[][..]),
-            Self::Tree(data, index) => (Prefix(DATA, data.0, TREE), *index, &[][..]),
-            Self::Bitfield(data, index) => (Prefix(DATA, data.0, BITFIELD), *index, &[][..]),
-            Self::UserData(data, name) => (Prefix(DATA, data.0, USER_DATA), 0, &name[..]),
-            Self::Local(data, name) => (Prefix(DATA, data.0, LOCAL), 0, &name[..]),
-            Self::Mark(data, index) => (Prefix(DATA, data.0, MARK), *index, &[][..]),
-            Self::Ext(name) => (Prefix(EXT, 0, 0), 0, &name[..]),
+            Self::CoreByAlias(_, name) => (KeyPrefix(ALIAS, 0, 0), 0, &name[..]),
+            Self::Auth(core) => (KeyPrefix(CORE, core.0, AUTH), 0, &[][..]),
+            Self::Sessions(core) => (KeyPrefix(CORE, core.0, SESSIONS), 0, &[][..]),
+            Self::Head(data) => (KeyPrefix(DATA, data.0, HEAD), 0, &[][..]),
+            Self::Dependency(data) => (KeyPrefix(DATA, data.0, DEPENDENCY), 0, &[][..]),
+            Self::Hints(data) => (KeyPrefix(DATA, data.0, HINTS), 0, &[][..]),
+            Self::Block(data, index) => (KeyPrefix(DATA, data.0, BLOCK), *index, &[][..]),
+            Self::Tree(data, index) => (KeyPrefix(DATA, data.0, TREE), *index, &[][..]),
+            Self::Bitfield(data, index) => (KeyPrefix(DATA, data.0, BITFIELD), *index, &[][..]),
+            Self::UserData(data, name) => (KeyPrefix(DATA, data.0, USER_DATA), 0, &name[..]),
+            Self::Local(data, name) => (KeyPrefix(DATA, data.0, LOCAL), 0, &name[..]),
+            Self::Mark(data, index) => (KeyPrefix(DATA, data.0, MARK), *index, &[][..]),
+            Self::Ext(name) => (KeyPrefix(EXT, 0, 0), 0, &name[..]),
         };
-        Parts { prefix, index, rest }
+        KeyParts { prefix, index, rest }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use im::OrdMap;
 
-use super::{Batch, Engine, Key, Op, Read, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
+use super::{Key, Op, Read, Seq, Snapshot, Store, StoreBatch, StoreEngine, StoreError, SyncDone, SyncJob};
 use crate::env::Disk;
 
 /// Keeps everything in memory and nothing on disk.
@@ -25,9 +25,9 @@ use crate::env::Disk;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MemoryEngine;
 
-impl Engine for MemoryEngine {
+impl StoreEngine for MemoryEngine {
     fn open(&self, _disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError> {
-        Ok(Box::new(State::default()))
+        Ok(Box::new(MemoryState::default()))
     }
 
     fn keeps_visible(&self) -> bool {
@@ -36,12 +36,12 @@ impl Engine for MemoryEngine {
 }
 
 #[derive(Clone, Default)]
-struct State {
+struct MemoryState {
     values: OrdMap<Key, Bytes>,
     seq: Seq,
 }
 
-impl Read for State {
+impl Read for MemoryState {
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         Ok(self.values.get(key).cloned())
     }
@@ -66,12 +66,12 @@ impl Read for State {
     }
 }
 
-impl Store for State {
+impl Store for MemoryState {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         Ok(Box::new(self.clone()))
     }
 
-    fn commit(&mut self, batch: &Batch) -> Result<Seq, StoreError> {
+    fn commit(&mut self, batch: &StoreBatch) -> Result<Seq, StoreError> {
         for op in batch.ops() {
             match op {
                 Op::Put(key, value) => {
@@ -125,7 +125,7 @@ impl Store for State {
     }
 }
 
-impl Snapshot for State {
+impl Snapshot for MemoryState {
     fn seq(&self) -> Seq {
         self.seq
     }

@@ -1,16 +1,16 @@
 //! Where cores keep their bytes: one ordered map, changed in atomic batches over any number of cores.
 //!
-//! Two layers of traits. [`crate::env::Disk`] knows the operating system and is the only place of faults; [`Engine`],
+//! Two layers of traits. [`crate::env::Disk`] knows the operating system and is the only place of faults; [`StoreEngine`],
 //! [`Store`] and [`Snapshot`] are what another storage engine implements. Neither has threads, clocks, randomness or
 //! async. Engines here: [`Seglog`], one segmented log for all cores, the default; [`MemoryEngine`], which is also the
 //! oracle of the tests; `redb` behind a feature of its name.
 //!
-//! Laws that every engine keeps (`tests/store_laws.rs` runs them, `tests/crash_points.rs` cuts the power after every
+//! Laws that every engine keeps (`tests/logs/laws.rs` runs them, `tests/crash_points.rs` cuts the power after every
 //! call of the disk):
 //!
 //! 1. A snapshot never changes.
 //! 2. A crash leaves exactly the state after some commit, at or after the last durable one, over all cores at once.
-//! 3. The death of the process keeps every commit, where [`Engine::keeps_visible`] says so.
+//! 3. The death of the process keeps every commit, where [`StoreEngine::keeps_visible`] says so.
 //! 4. The same calls cause the same calls of the disk, in every process.
 //! 5. After a failed write or sync every change answers [`StoreError::Fenced`], and nothing of it is visible. Reads go on, of
 //!    what was committed before, or answer the same.
@@ -30,11 +30,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use batch::{Batch, Op};
+pub use batch::{Op, StoreBatch};
 pub use error::{Damage, StoreError};
 pub use key::{CorePointer, DataPointer, Key};
 pub use memory::MemoryEngine;
-pub use owner::{Housekeeping, Owner, StoreHandle, Task};
+pub use owner::{Housekeeping, Owner, OwnerTask, StoreHandle};
 #[cfg(feature = "redb")]
 pub use redb::RedbEngine;
 pub use seglog::{Seglog, salvage, verify};
@@ -70,7 +70,7 @@ pub struct Recovered {
 }
 
 /// A kind of store.
-pub trait Engine: Send + Sync {
+pub trait StoreEngine: Send + Sync {
     /// Opens the store of a directory, and creates it when the directory is empty.
     ///
     /// # Errors
@@ -78,11 +78,11 @@ pub trait Engine: Send + Sync {
     /// [`StoreError::Locked`], [`StoreError::Newer`], [`StoreError::Corrupt`], or what the disk says.
     fn open(&self, disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError>;
 
-    /// As [`Engine::open`], with what an environment draws for the store.
+    /// As [`StoreEngine::open`], with what an environment draws for the store.
     ///
     /// # Errors
     ///
-    /// As [`Engine::open`].
+    /// As [`StoreEngine::open`].
     #[doc(hidden)]
     fn open_in(&self, disk: Arc<dyn Disk>, _drawn: Drawn) -> Result<Box<dyn Store>, StoreError> {
         self.open(disk)
@@ -139,7 +139,7 @@ pub trait Store: Read + Send {
     /// # Errors
     ///
     /// Nothing of the batch is visible after an error.
-    fn commit(&mut self, batch: &Batch) -> Result<Seq, StoreError>;
+    fn commit(&mut self, batch: &StoreBatch) -> Result<Seq, StoreError>;
 
     /// Prepares a sync of all commits so far; none when there is nothing to sync. The job runs without the store, so
     /// that commits go on meanwhile; its outcome comes back with [`Store::end_sync`].

@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Batch, Drawn, Engine, Key, Recovered, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
+use super::{
+    Drawn, Key, Recovered, Seq, Snapshot, Store, StoreBatch, StoreEngine, StoreError, SyncDone, SyncJob,
+};
 use crate::env::{Entropy as _, Env, Planted, Point, Sights, Slip, Spawn as _, TraceEvent, Worker, knob};
 
 /// A store that many share. Clones are handles to the same one; the last one that goes ends its owner.
@@ -35,11 +37,11 @@ use crate::env::{Entropy as _, Env, Planted, Point, Sights, Slip, Spawn as _, Tr
 /// ```
 #[derive(Clone)]
 pub struct StoreHandle {
-    shared: Arc<Shared>,
+    shared: Arc<OwnerShared>,
     _alive: Arc<Alive>,
 }
 
-struct Shared {
+struct OwnerShared {
     /// None after the store was closed.
     store: Mutex<Option<Box<dyn Store>>>,
     inbox: Mutex<Inbox>,
@@ -56,7 +58,7 @@ struct Shared {
     recovered: Recovered,
 }
 
-impl Shared {
+impl OwnerShared {
     fn report(&self) {
         let sights = locked(&self.store).as_mut().map(|store| store.take_sights());
         let sights = sights.unwrap_or_default();
@@ -148,7 +150,7 @@ impl Inbox {
 type Answer = oneshot::Sender<Result<Seq, StoreError>>;
 
 /// Ends the owner when the last handle is gone.
-struct Alive(Arc<Shared>);
+struct Alive(Arc<OwnerShared>);
 
 impl Drop for Alive {
     fn drop(&mut self) {
@@ -162,8 +164,8 @@ impl StoreHandle {
     ///
     /// # Errors
     ///
-    /// As [`Engine::open`].
-    pub fn open<E: Env>(env: &E, engine: &dyn Engine) -> Result<Self, StoreError> {
+    /// As [`StoreEngine::open`].
+    pub fn open<E: Env>(env: &E, engine: &dyn StoreEngine) -> Result<Self, StoreError> {
         let usual = Limits::default();
         let limits = Limits {
             unsynced_bytes: knob::STORE_UNSYNCED_BYTES.of(env, usual.unsynced_bytes),
@@ -185,7 +187,7 @@ impl StoreHandle {
     }
 
     fn with_limits(store: Box<dyn Store>, limits: Limits, planted: Planted, report: Report) -> (Self, Owner) {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(OwnerShared {
             durable: AtomicU64::new(store.durable().0),
             recovered: store.recovered().clone(),
             store: Mutex::new(Some(store)),
@@ -216,7 +218,7 @@ impl StoreHandle {
     /// # Errors
     ///
     /// As [`Store::commit`].
-    pub fn commit(&self, batch: &Batch) -> Result<Seq, StoreError> {
+    pub fn commit(&self, batch: &StoreBatch) -> Result<Seq, StoreError> {
         let seq = self.with(|store| store.commit(batch))?;
         let bytes = batch.value_bytes() as u64;
         let before = self.shared.unsynced_bytes.fetch_add(bytes, Ordering::AcqRel);
@@ -257,7 +259,7 @@ impl StoreHandle {
     /// # Errors
     ///
     /// As [`StoreHandle::commit`] and [`StoreHandle::synced`]. After an error of the latter the batch may be visible.
-    pub async fn commit_durable(&self, batch: &Batch) -> Result<Seq, StoreError> {
+    pub async fn commit_durable(&self, batch: &StoreBatch) -> Result<Seq, StoreError> {
         let seq = self.commit(batch)?;
         self.synced(seq).await?;
         Ok(seq)
@@ -368,13 +370,13 @@ impl StoreHandle {
 
 /// The machine that syncs a shared store, and answers who waits for it.
 pub struct Owner {
-    shared: Arc<Shared>,
+    shared: Arc<OwnerShared>,
     /// The sync that was started as half a step.
     started: Option<SyncJob>,
 }
 
 /// What an owner has to do next.
-pub enum Task {
+pub enum OwnerTask {
     /// Run this, as long as it takes, and hand the outcome to [`Owner::end`].
     Sync(SyncJob),
     /// Nothing, until there is a new request.
@@ -390,7 +392,7 @@ impl Owner {
     }
 
     /// What to do now. Everything that was committed before is part of it.
-    pub fn begin(&mut self) -> Task {
+    pub fn begin(&mut self) -> OwnerTask {
         std::mem::take(&mut locked(&self.shared.inbox).sync);
         self.shared.unsynced_bytes.store(0, Ordering::Release);
         let begun = match locked(&self.shared.store).as_mut() {
@@ -398,11 +400,11 @@ impl Owner {
             None => Err(StoreError::Fenced),
         };
         match begun {
-            Ok((Some(job), _)) => return Task::Sync(job),
+            Ok((Some(job), _)) => return OwnerTask::Sync(job),
             Ok((None, durable)) => self.answer(&Ok(durable)),
             Err(error) => self.answer(&Err(error)),
         }
-        Task::Nothing
+        OwnerTask::Nothing
     }
 
     /// Takes the outcome of a sync, and answers everyone whom it serves.
@@ -484,7 +486,7 @@ impl Worker for Owner {
 
     fn start(&mut self) -> bool {
         let is_asked = locked(&self.shared.inbox).sync;
-        if is_asked && let Task::Sync(job) = self.begin() {
+        if is_asked && let OwnerTask::Sync(job) = self.begin() {
             self.started = Some(job);
         }
         self.started.is_some()

@@ -2,7 +2,7 @@
 //!
 //! Two things it does not do by itself are done here. A crash while its file is created leaves one that never opens
 //! again: the file is made under another name, and renamed when it is whole. And commits that are not synced live in
-//! the memory of the process alone ([`Engine::keeps_visible`] says so).
+//! the memory of the process alone ([`StoreEngine::keeps_visible`] says so).
 
 use std::fmt;
 use std::io::{ErrorKind, IoSlice};
@@ -15,7 +15,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{Batch, Engine, Key, Op, Read, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob};
+use super::{Key, Op, Read, Seq, Snapshot, Store, StoreBatch, StoreEngine, StoreError, SyncDone, SyncJob};
 use crate::env::{Disk, DiskFile, DiskLock, Open};
 
 const NAME: &str = "store.redb";
@@ -30,7 +30,7 @@ const SEQ: &str = "seq";
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RedbEngine;
 
-impl Engine for RedbEngine {
+impl StoreEngine for RedbEngine {
     fn open(&self, disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError> {
         let lock = super::lock(&*disk)?;
         let there = disk
@@ -138,13 +138,13 @@ impl RedbStore {
         }
     }
 
-    fn view(&self) -> Result<View, StoreError> {
+    fn view(&self) -> Result<RedbView, StoreError> {
         self.check_fence()?;
         let read = self.database.begin_read().map_err(failed)?;
-        Ok(View { read, seq: self.seq })
+        Ok(RedbView { read, seq: self.seq })
     }
 
-    fn write(&self, batch: &Batch, seq: Seq) -> Result<(), StoreError> {
+    fn write(&self, batch: &StoreBatch, seq: Seq) -> Result<(), StoreError> {
         let mut write = self.database.begin_write().map_err(failed)?;
         write.set_durability(Durability::None).map_err(failed)?;
         apply(&write, batch, seq)?;
@@ -152,7 +152,7 @@ impl RedbStore {
     }
 }
 
-fn apply(write: &WriteTransaction, batch: &Batch, seq: Seq) -> Result<(), StoreError> {
+fn apply(write: &WriteTransaction, batch: &StoreBatch, seq: Seq) -> Result<(), StoreError> {
     let mut values = write.open_table(VALUES).map_err(failed)?;
     for op in batch.ops() {
         match op {
@@ -193,7 +193,7 @@ impl Store for RedbStore {
         Ok(Box::new(self.view()?))
     }
 
-    fn commit(&mut self, batch: &Batch) -> Result<Seq, StoreError> {
+    fn commit(&mut self, batch: &StoreBatch) -> Result<Seq, StoreError> {
         self.check_fence()?;
         let seq = Seq(self.seq.0 + 1);
         let written = self.write(batch, seq);
@@ -252,12 +252,12 @@ impl Store for RedbStore {
     }
 }
 
-struct View {
+struct RedbView {
     read: ReadTransaction,
     seq: Seq,
 }
 
-impl Read for View {
+impl Read for RedbView {
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         let values = self.read.open_table(VALUES).map_err(failed)?;
         let value = values.get(&key.encode()[..]).map_err(failed)?;
@@ -287,7 +287,7 @@ impl Read for View {
     }
 }
 
-impl Snapshot for View {
+impl Snapshot for RedbView {
     fn seq(&self) -> Seq {
         self.seq
     }

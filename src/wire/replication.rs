@@ -10,7 +10,7 @@ use crate::crypto::Hash;
 
 /// Opens the channel of a core: the proof that this side knows its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Open {
+pub struct OpenMessage {
     /// This side understands seeks in requests.
     pub seeks: bool,
     /// The proof that this side knows the key of the core: `capability::replication` of the replication module.
@@ -74,7 +74,7 @@ pub struct Want {
 
 /// This side has blocks `start..start + length`, or has them no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub struct RangeMessage {
     /// It has them no longer.
     pub drop: bool,
     /// First block.
@@ -85,7 +85,7 @@ pub struct Range {
 
 /// Which blocks this side has, from `start` on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bitfield {
+pub struct BitfieldMessage {
     /// First block: a multiple of 32.
     pub start: u64,
     /// Bit `i mod 32` of word `i div 32` stands for block `start + i`.
@@ -112,14 +112,14 @@ pub struct Extension {
     pub message: Bytes,
 }
 
-impl Encode for Open {
+impl Encode for OpenMessage {
     fn encode(&self, to: &mut Encoder) {
         to.uint(u64::from(self.seeks));
         self.capability.encode(to);
     }
 }
 
-impl Decode for Open {
+impl Decode for OpenMessage {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             seeks: from.uint()? & 1 != 0,
@@ -220,12 +220,12 @@ impl Decode for Want {
     }
 }
 
-impl Range {
+impl RangeMessage {
     const DROP: u64 = 1;
     const SINGLE: u64 = 2;
 }
 
-impl Encode for Range {
+impl Encode for RangeMessage {
     fn encode(&self, to: &mut Encoder) {
         let drop = if self.drop { Self::DROP } else { 0 };
         if self.length == 1 {
@@ -236,7 +236,7 @@ impl Encode for Range {
     }
 }
 
-impl Decode for Range {
+impl Decode for RangeMessage {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let flags = from.uint()?;
         Ok(Self {
@@ -251,13 +251,13 @@ impl Decode for Range {
     }
 }
 
-impl Encode for Bitfield {
+impl Encode for BitfieldMessage {
     fn encode(&self, to: &mut Encoder) {
         to.uint(self.start).words(&self.words);
     }
 }
 
-impl Decode for Bitfield {
+impl Decode for BitfieldMessage {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             start: from.uint()?,
@@ -323,7 +323,7 @@ mod tests {
             name in "\\PC{0,9}",
             message in vec(any::<u8>(), 0..9),
         ) {
-            survives(&Open { seeks: flags[0], capability: Hash::new(capability) });
+            survives(&OpenMessage { seeks: flags[0], capability: Hash::new(capability) });
             survives(&Sync {
                 fork: a,
                 length: b,
@@ -337,21 +337,21 @@ mod tests {
             survives(&Cancel { request: a });
             survives(&NoData { request: a, reason: c });
             survives(&Want { start: a, length: b, any: flags[0] });
-            survives(&Range { drop: flags[0], start: a, length: c });
-            survives(&Bitfield { start: a, words });
+            survives(&RangeMessage { drop: flags[0], start: a, length: c });
+            survives(&BitfieldMessage { start: a, words });
             survives(&ReorgHint { from: a, to: b, ancestors: c });
             survives(&Extension { name, message: message.into() });
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..64)) {
-            let _ = Open::from_bytes(&bytes);
+            let _ = OpenMessage::from_bytes(&bytes);
             let _ = Sync::from_bytes(&bytes);
             let _ = Cancel::from_bytes(&bytes);
             let _ = NoData::from_bytes(&bytes);
             let _ = Want::from_bytes(&bytes);
-            let _ = Range::from_bytes(&bytes);
-            let _ = Bitfield::from_bytes(&bytes);
+            let _ = RangeMessage::from_bytes(&bytes);
+            let _ = BitfieldMessage::from_bytes(&bytes);
             let _ = ReorgHint::from_bytes(&bytes);
             let _ = Extension::from_bytes(&bytes);
         }

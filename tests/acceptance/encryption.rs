@@ -2,7 +2,8 @@
 
 use autobee::Autobee;
 use autobee::hypercore::{CoreOptions, Wait};
-use autobee_sim::workload::Contract;
+use autobee::wire::Index;
+use autobee_sim::workload::JsonApply;
 
 use crate::world::{World, add, converged, get, put, run};
 
@@ -12,7 +13,7 @@ fn no_core_is_stored_in_clear() {
     run(async |world| {
         let open = async |seed, key: Option<_>| {
             let mut builder = Autobee::builder(world.store(seed).await)
-                .apply(Contract)
+                .apply(JsonApply)
                 .encryption_key([7; 32]);
             if let Some(key) = key {
                 builder = builder.key(key);
@@ -43,8 +44,8 @@ async fn assert_no_block_is_clear(world: &World, seed: u64, view: autobee::wire:
     for name in store.list().unwrap() {
         let core = store.get(CoreOptions::discovery_key(name)).await.unwrap();
         keys.push(core.key());
-        for index in 0..core.length().unwrap() {
-            let block = core.get_stored(index, Wait::Local).await.unwrap();
+        for index in 0..core.length().unwrap().0 {
+            let block = core.get_stored(Index(index), Wait::Local).await.unwrap();
             let is_clear = block.windows(5).any(|window| window == b"plain");
             assert!(!is_clear, "block {index} of {}", core.key());
             blocks += 1;

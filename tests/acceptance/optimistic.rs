@@ -1,6 +1,7 @@
 //! Strangers.
 
 use crate::world::{Db, Raw, World, get, have, head, length, run};
+use autobee::wire::Index;
 
 /// A stranger that wrote before anybody heard of it, and whose log is at a peer that announces nothing.
 async fn heard_of_by_wakeup(world: &World) -> (Db, Db) {
@@ -11,12 +12,12 @@ async fn heard_of_by_wakeup(world: &World) -> (Db, Db) {
     let (a, x) = (&all[0], &all[1]);
     let raw = Raw::open(world, 9).await;
     let log = raw.store.get(CoreOptions::key(x.local())).await.unwrap();
-    let session = raw.connect(x);
-    log.get(0, Wait::Forever).await.unwrap();
+    let session = raw.connect(x).1;
+    log.get(Index(0), Wait::Forever).await.unwrap();
     session.close();
     session.ended().await;
 
-    let session = raw.connect(a);
+    let session = raw.connect(a).1;
     world.wait(5).await;
     assert_eq!(
         (a.order().unwrap().len(), have(a, &x.local())),

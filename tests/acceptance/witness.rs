@@ -1,5 +1,5 @@
-//! Weights, and the testimony that proves them. A claim above every grant (21.105) needs faulty writers:
-//! tests/testimony/database.rs has it.
+//! Weights, and the attestations that prove them. A claim above every grant (21.105) needs faulty writers:
+//! tests/database/attestations/database.rs has it.
 
 use crate::world::{last_block, run, weights};
 

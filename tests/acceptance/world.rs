@@ -9,41 +9,43 @@
 //! ```
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::time::Duration;
 
+use autobee::Settings;
 use autobee::apply::Apply;
 use autobee::crypto::CoreKey;
-use autobee::db::Session;
-use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _};
-use autobee::hypercore::{CoreOptions, Corestore, DownloadRange};
-use autobee::replication::session::{Replication, SessionSettings};
+use autobee::hypercore::{CoreOptions, DownloadRange};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Length, Link};
-use autobee::{Autobee, Role};
-use autobee_sim::workload::{Contract, Op};
+use autobee_sim::workload::Op;
 use bytes::Bytes;
 
-pub(crate) type Db = Autobee<MemoryEnv>;
+use crate::support;
+pub(crate) use crate::support::{Db, Raw, add, connect, have, put, weights};
 
 /// Makes databases, each on a machine of its own.
 pub(crate) struct World {
-    env: MemoryEnv,
-    machines: RefCell<BTreeMap<u64, MemoryEnv>>,
+    world: support::World,
     /// Counts values, so that no two are equal.
     values: RefCell<u64>,
 }
 
+impl Deref for World {
+    type Target = support::World;
+
+    fn deref(&self) -> &support::World {
+        &self.world
+    }
+}
+
 pub(crate) fn run(test: impl AsyncFnOnce(World)) {
-    let env = MemoryEnv::new(1);
-    let world = World {
-        env: env.clone(),
-        machines: RefCell::default(),
-        values: RefCell::default(),
-    };
-    let ended = env.run(test(world));
-    assert!(ended.is_some(), "the test waits for something that cannot happen");
+    support::in_world(async |world| {
+        let values = RefCell::default();
+        test(World { world, values }).await;
+    });
 }
 
 /// Plays a script among as many peers as it names, of whom `a` made the database and added the others. In the end all
@@ -64,25 +66,9 @@ fn peers_of(script: &str) -> usize {
 impl World {
     // Databases.
 
-    pub(crate) async fn store(&self, seed: u64) -> Corestore<MemoryEnv> {
-        Corestore::open_default(self.machine(seed)).await.unwrap()
-    }
-
-    pub(crate) async fn create(&self, seed: u64) -> Db {
-        self.open(seed, None, Contract).await
-    }
-
-    pub(crate) async fn join(&self, seed: u64, other: &Db) -> Db {
-        self.open(seed, Some(other.key()), Contract).await
-    }
-
     /// Opens what is on a machine, or something new.
     pub(crate) async fn open(&self, seed: u64, key: Option<CoreKey>, apply: impl Apply) -> Db {
-        let mut builder = Autobee::builder(self.store(seed).await).apply(apply);
-        if let Some(key) = key {
-            builder = builder.key(key);
-        }
-        builder.open().await.unwrap()
+        self.world.open(seed, key, apply, Settings::default()).await
     }
 
     /// One that makes the database on machine 1, and others on machines 2 and so on that join it.
@@ -103,14 +89,6 @@ impl World {
         self.exchange(&all.iter().collect::<Vec<_>>()).await;
         assert!(all[1..].iter().all(Db::writable));
         all
-    }
-
-    fn machine(&self, seed: u64) -> MemoryEnv {
-        let mut machines = self.machines.borrow_mut();
-        machines
-            .entry(seed)
-            .or_insert_with(|| self.env.sibling(seed))
-            .clone()
     }
 
     // What happens to them.
@@ -173,39 +151,16 @@ impl World {
     }
 
     pub(crate) async fn wait(&self, seconds: u64) {
-        self.env.clock().sleep(Duration::from_secs(seconds)).await;
+        self.world.wait(Duration::from_secs(seconds)).await;
     }
 
+    /// Milliseconds since 1970; all machines have the same clock.
     pub(crate) fn millis(&self) -> u64 {
-        self.env.clock().wall().0
-    }
-
-    /// Waits until something is so, for two minutes at most.
-    #[track_caller]
-    pub(crate) fn until(&self, done: impl Fn() -> bool) -> impl Future<Output = ()> {
-        let caller = std::panic::Location::caller();
-        async move {
-            for _ in 0..12_000 {
-                if done() {
-                    return;
-                }
-                self.env.clock().sleep(Duration::from_millis(10)).await;
-            }
-            panic!("{caller}: it did not happen within two minutes");
-        }
+        self.env(1).clock().wall().0
     }
 }
 
 // One peer.
-
-pub(crate) async fn put(db: &Db, key: &str, value: &str) {
-    db.append(Op::put(key, value).to_value()).await.unwrap();
-}
-
-pub(crate) async fn add(db: &Db, writer: &Db, weight: u64) {
-    let op = Op::add_writer(writer.local(), weight);
-    db.append(op.to_value()).await.unwrap();
-}
 
 pub(crate) async fn remove(db: &Db, writer: CoreKey) {
     db.append(Op::remove_writer(writer).to_value()).await.unwrap();
@@ -220,23 +175,9 @@ pub(crate) async fn listing(db: &Db) -> Vec<(Bytes, Bytes)> {
     db.view().all().await.unwrap()
 }
 
-/// How much of the log of a writer is here.
-pub(crate) fn have(db: &Db, writer: &CoreKey) -> u64 {
-    let writers = db.status().writers;
-    let progress = writers.iter().find(|progress| progress.key == *writer);
-    progress.map_or(0, |progress| progress.have.0)
-}
-
 /// How long the own log is.
 pub(crate) fn length(db: &Db) -> u64 {
     have(db, &db.local())
-}
-
-/// The weights of all entries of a writer.
-pub(crate) fn weights(db: &Db, writer: &Db) -> Vec<u64> {
-    let order = db.order().unwrap();
-    let of = order.iter().filter(|entry| entry.key == writer.local());
-    of.map(|entry| entry.weight.0).collect()
 }
 
 /// The last entry of the own log.
@@ -256,14 +197,6 @@ pub(crate) fn is_removed(db: &Db, writer: &Db) -> bool {
 }
 
 // Several.
-
-pub(crate) fn connect(a: &Db, b: &Db) -> (Session, Session) {
-    let (near, far) = tokio::io::duplex(1 << 16);
-    (
-        a.replicate(near, Role::Initiator).unwrap(),
-        b.replicate(far, Role::Responder).unwrap(),
-    )
-}
 
 /// All show the same: the full listing of the view, the order with its weights, the records.
 pub(crate) async fn converged(all: &[&Db]) {
@@ -286,28 +219,6 @@ fn is_alike(all: &[&Db]) -> bool {
             .all(|db| db.order().unwrap() == all[0].order().unwrap())
 }
 
-// A peer of cores.
-
-/// A store that replicates the cores that it is told to, announces none, and is no database.
-pub(crate) struct Raw {
-    pub(crate) store: Corestore<MemoryEnv>,
-    pub(crate) replication: Replication<MemoryEnv>,
-}
-
-impl Raw {
-    pub(crate) async fn open(world: &World, seed: u64) -> Self {
-        let store = world.store(seed).await;
-        let replication = Replication::new(&world.machine(seed), &store, SessionSettings::default());
-        Self { store, replication }
-    }
-
-    pub(crate) fn connect(&self, db: &Db) -> Session {
-        let (near, far) = tokio::io::duplex(1 << 16);
-        self.replication.start(near, Role::Initiator);
-        db.replicate(far, Role::Responder).unwrap()
-    }
-}
-
 /// Hands the log of one writer, and nothing else, from its owner to somebody.
 pub(crate) async fn carry(world: &World, seed: u64, from: &Db, to: &Db) {
     const ALL: DownloadRange = DownloadRange {
@@ -318,13 +229,13 @@ pub(crate) async fn carry(world: &World, seed: u64, from: &Db, to: &Db) {
     let raw = Raw::open(world, seed).await;
     let log = raw.store.get(CoreOptions::key(from.local())).await.unwrap();
     let _download = log.download(ALL).unwrap();
-    let session = raw.connect(from);
+    let session = raw.connect(from).1;
     world
-        .until(|| log.contiguous_length().unwrap() == length(from))
+        .until(|| log.contiguous_length().unwrap() == Length(length(from)))
         .await;
     session.close();
     session.ended().await;
-    let session = raw.connect(to);
+    let session = raw.connect(to).1;
     world.until(|| have(to, &from.local()) == length(from)).await;
     world.wait(1).await;
     session.close();

@@ -1,6 +1,6 @@
 //! Histories that once were hard, by hand. `A` is the creator.
 
-use autobee_sim::model::Batch;
+use autobee_sim::model::ModelBatch;
 use autobee_sim::workload::Op;
 
 use super::history::{Peer, RULES, batch, claim, deliver, optimistic, writer};
@@ -11,7 +11,7 @@ const C: u8 = 2;
 const S: u8 = 3;
 
 /// All orders in which each writer's batches stay in theirs give the same, and it is this.
-fn always(batches: &[Batch], expected: &[usize]) {
+fn always(batches: &[ModelBatch], expected: &[usize]) {
     let mut deliveries = vec![Vec::new()];
     for _ in batches {
         let mut longer = Vec::new();
@@ -178,7 +178,7 @@ fn a_removal_a_lighter_return_and_a_claim_have_no_fixpoint_but_an_order() {
     always(&batches, &[0, 1, 2, 3, 4]);
 }
 
-/// A backer orders like a link, also when its testimony is garbage, and also for those who pull the batch.
+/// A backer orders like a link, also when its attestation is garbage, and also for those who pull the batch.
 #[test]
 fn a_backer_is_followed_by_descendants() {
     let mut bogus = claim(batch(B, 1, 1, &[], &Op::put("b", "1")), 2, (C, 1));

@@ -8,8 +8,8 @@ use autobee::crypto::{CoreKey, Ed25519};
 use autobee::engine::{Checkpoint, Engine, EngineOptions, Trees, WINDOW_BATCHES};
 use autobee::wire::oplog::{BatchPosition, OplogBlock};
 use autobee::wire::{Decode as _, Encode as _, Index, Length, Link, Timestamp};
-use autobee_sim::model::Batch;
-use autobee_sim::workload::Contract;
+use autobee_sim::model::ModelBatch;
+use autobee_sim::workload::JsonApply;
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample;
@@ -24,7 +24,7 @@ fn options(trees: &Trees, window_batches: usize) -> EngineOptions<Ed25519> {
     EngineOptions {
         key: RULES.bootstrap,
         name: String::new(),
-        apply: ApplyFn::new(Contract),
+        apply: ApplyFn::new(JsonApply),
         optimistic: RULES.optimistic,
         verify: Ed25519,
         trees: trees.clone(),
@@ -36,10 +36,10 @@ fn trees() -> Trees {
     Trees::unshared(&RULES.bootstrap, 1 << 20).unwrap()
 }
 
-/// What its writer publishes; without its testimony, which would need signatures.
-fn blocks(batch: &Batch) -> Vec<Bytes> {
+/// What its writer publishes; without its attestation, which would need signatures.
+fn blocks(batch: &ModelBatch) -> Vec<Bytes> {
     let count = batch.nodes.len() as u64;
-    let block = |(before, node): (u64, &autobee_sim::model::Node)| OplogBlock {
+    let block = |(before, node): (u64, &autobee_sim::model::ModelBlock)| OplogBlock {
         timestamp: node.timestamp,
         links: node.links.clone(),
         batch: BatchPosition {
@@ -78,7 +78,7 @@ impl Peer {
         }
     }
 
-    fn receive(&mut self, batch: &Batch) {
+    fn receive(&mut self, batch: &ModelBatch) {
         let log = self.logs.entry(batch.writer).or_default();
         log.extend(blocks(batch));
         self.feed(batch.writer);
@@ -133,7 +133,7 @@ impl Peer {
     }
 }
 
-fn play(batches: &[Batch], order: &[usize], window: usize, turns: &[Turn]) {
+fn play(batches: &[ModelBatch], order: &[usize], window: usize, turns: &[Turn]) {
     let mut at_once = Peer::new(WINDOW_BATCHES);
     let mut peer = Peer::new(window);
     let mut turns = turns.iter().cycle();
@@ -170,7 +170,7 @@ fn play(batches: &[Batch], order: &[usize], window: usize, turns: &[Turn]) {
     assert_eq!(all(found), all(expected));
 }
 
-fn without_claims(mut batches: Vec<Batch>) -> Vec<Batch> {
+fn without_claims(mut batches: Vec<ModelBatch>) -> Vec<ModelBatch> {
     for batch in &mut batches {
         batch.claim = None;
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use autobee::engine::dag::{Claim, Dag};
 use autobee::engine::linearizer::{self, Linearizer, Prefix, Start};
 use autobee::wire::{Decode as _, Encode as _, Length, Link, Timestamp, Weight};
-use autobee_sim::model::{Batch, Node, Play, Player, canonical};
+use autobee_sim::model::{ModelBatch, ModelBlock, Play, Player, canonical};
 use autobee_sim::workload::Op;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -16,7 +16,7 @@ use super::order::{OpSpec, WRITERS, build, cases, delivery, op, spec, value};
 
 /// A replica that holds about `keep` batches, and what it needs to go back.
 struct Forgetful<'a> {
-    batches: &'a [Batch],
+    batches: &'a [ModelBatch],
     keep: usize,
     dag: Dag,
     linearizer: Linearizer<Play>,
@@ -37,7 +37,7 @@ fn rules() -> linearizer::Rules {
 }
 
 impl<'a> Forgetful<'a> {
-    fn new(batches: &'a [Batch], keep: usize) -> Self {
+    fn new(batches: &'a [ModelBatch], keep: usize) -> Self {
         Self {
             batches,
             keep,
@@ -129,7 +129,7 @@ impl<'a> Forgetful<'a> {
     }
 
     fn order(&self) -> Vec<(usize, Weight)> {
-        let place = |entry: linearizer::Entry| {
+        let place = |entry: linearizer::OrderEntry| {
             let batch = self.dag.batch(entry.batch);
             let of = |at: &&usize| {
                 (self.batches[**at].writer, self.batches[**at].first) == (batch.writer, batch.first)
@@ -141,7 +141,7 @@ impl<'a> Forgetful<'a> {
     }
 
     fn check(&self) {
-        let held: Vec<Batch> = self.received.iter().map(|at| self.batches[*at].clone()).collect();
+        let held: Vec<ModelBatch> = self.received.iter().map(|at| self.batches[*at].clone()).collect();
         let expected = canonical(&RULES, &held);
         let order: Vec<_> = expected
             .order
@@ -187,7 +187,7 @@ pub(crate) fn honest() -> impl Strategy<Value = Turns> {
 }
 
 /// As in a real database: what differs from batch to batch is who has heard of what.
-pub(crate) fn build_honest(turns: &[Turns]) -> Vec<Batch> {
+pub(crate) fn build_honest(turns: &[Turns]) -> Vec<ModelBatch> {
     let mut batches = vec![super::history::batch(0, 1, 3, &[], &Op::add_writer(writer(1), 2))];
     // Of each writer how much it knows of each.
     let mut known = [[0_u64; WRITERS]; WRITERS];
@@ -224,10 +224,10 @@ pub(crate) fn build_honest(turns: &[Turns]) -> Vec<Batch> {
         lengths[name] += 1;
         known[name][name] = lengths[name];
         clocks.insert((name, lengths[name]), known[name]);
-        batches.push(Batch {
+        batches.push(ModelBatch {
             writer: writer(u8::try_from(name).unwrap()),
             first: Length(lengths[name]),
-            nodes: vec![Node {
+            nodes: vec![ModelBlock {
                 timestamp: Timestamp(now.saturating_sub(turn.late)),
                 links,
                 optimistic: turn.optimistic,
@@ -262,7 +262,7 @@ pub(crate) fn turn() -> impl Strategy<Value = Turn> {
 
 /// Plays a delivery.
 fn play<'a>(
-    batches: &'a [Batch],
+    batches: &'a [ModelBatch],
     keep: usize,
     order: &[usize],
     turns: &[Turn],

@@ -1,12 +1,12 @@
 //! What healing costs: one undo, and every entry behind the shared prefix applied once.
 
-use autobee_sim::model::Batch;
+use autobee_sim::model::ModelBatch;
 use autobee_sim::workload::Op;
 
 use super::history::{Peer, RULES, batch, claim, writer};
 
 /// Two groups of two writers, `per_group` batches each; within a group each batch links the one before.
-fn partition(per_group: usize) -> (Vec<Batch>, usize) {
+fn partition(per_group: usize) -> (Vec<ModelBatch>, usize) {
     let mut batches = Vec::new();
     for name in 1..4 {
         let length = u64::from(name);

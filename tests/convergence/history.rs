@@ -2,9 +2,9 @@
 
 use autobee::crypto::CoreKey;
 use autobee::engine::dag::{Claim, Dag};
-use autobee::engine::linearizer::{self, Linearizer, Update};
+use autobee::engine::linearizer::{self, Linearizer, OrderUpdate};
 use autobee::wire::{Length, Link, Timestamp, Weight};
-use autobee_sim::model::{Batch, Canonical, Node, Play, Player, Rules, canonical};
+use autobee_sim::model::{Canonical, ModelBatch, ModelBlock, ModelRules, Play, Player, canonical};
 use autobee_sim::workload::Op;
 
 /// A writer. The first one is the creator.
@@ -25,21 +25,21 @@ pub(crate) fn anchor(key: CoreKey, length: Length) -> CoreKey {
     autobee::engine::anchor::anchor(key, length).map_or(key, |link| link.key)
 }
 
-pub(crate) const RULES: Rules<'static> = Rules {
+pub(crate) const RULES: ModelRules<'static> = ModelRules {
     bootstrap: CoreKey::new([1; 32]),
     optimistic: true,
     anchor: &anchor,
 };
 
 /// A batch of one node that links these.
-pub(crate) fn batch(name: u8, length: u64, timestamp: u64, links: &[(u8, u64)], op: &Op) -> Batch {
-    let node = Node {
+pub(crate) fn batch(name: u8, length: u64, timestamp: u64, links: &[(u8, u64)], op: &Op) -> ModelBatch {
+    let node = ModelBlock {
         timestamp: Timestamp(timestamp),
         links: links.iter().map(|(name, length)| link(*name, *length)).collect(),
         optimistic: false,
         value: op.to_value(),
     };
-    Batch {
+    ModelBatch {
         writer: writer(name),
         first: Length(length),
         nodes: vec![node],
@@ -48,15 +48,15 @@ pub(crate) fn batch(name: u8, length: u64, timestamp: u64, links: &[(u8, u64)], 
 }
 
 /// Such a batch with a flag.
-pub(crate) fn optimistic(mut batch: Batch) -> Batch {
+pub(crate) fn optimistic(mut batch: ModelBatch) -> ModelBatch {
     for node in &mut batch.nodes {
         node.optimistic = true;
     }
     batch
 }
 
-/// Such a batch with a testimony that verifies.
-pub(crate) fn claim(mut batch: Batch, weight: u64, backer: (u8, u64)) -> Batch {
+/// Such a batch with an attestation that verifies.
+pub(crate) fn claim(mut batch: ModelBatch, weight: u64, backer: (u8, u64)) -> ModelBatch {
     let backer = link(backer.0, backer.1);
     batch.claim = Some(Claim {
         weight: Weight(weight),
@@ -68,8 +68,8 @@ pub(crate) fn claim(mut batch: Batch, weight: u64, backer: (u8, u64)) -> Batch {
 
 /// A replica as far as the order goes.
 pub(crate) struct Peer<'a> {
-    rules: &'a Rules<'a>,
-    batches: &'a [Batch],
+    rules: &'a ModelRules<'a>,
+    batches: &'a [ModelBatch],
     pub(crate) dag: Dag,
     pub(crate) linearizer: Linearizer<Play>,
     pub(crate) player: Player<'a>,
@@ -77,7 +77,7 @@ pub(crate) struct Peer<'a> {
 }
 
 impl<'a> Peer<'a> {
-    pub(crate) fn new(rules: &'a Rules<'a>, batches: &'a [Batch]) -> Self {
+    pub(crate) fn new(rules: &'a ModelRules<'a>, batches: &'a [ModelBatch]) -> Self {
         let order = linearizer::Rules {
             bootstrap: rules.bootstrap,
             optimistic: rules.optimistic,
@@ -103,7 +103,7 @@ impl<'a> Peer<'a> {
     }
 
     /// Orders what it has.
-    pub(crate) fn update(&mut self) -> Update {
+    pub(crate) fn update(&mut self) -> OrderUpdate {
         loop {
             if let Ok(update) = self.linearizer.update(&self.dag, &mut self.player) {
                 return update;
@@ -113,7 +113,7 @@ impl<'a> Peer<'a> {
 
     /// The order, as positions in the set.
     pub(crate) fn order(&self) -> Vec<(usize, Weight)> {
-        let place = |entry: linearizer::Entry| {
+        let place = |entry: linearizer::OrderEntry| {
             let batch = self.dag.batch(entry.batch);
             let of = |at: &&usize| {
                 (self.batches[**at].writer, self.batches[**at].first) == (batch.writer, batch.first)
@@ -125,7 +125,7 @@ impl<'a> Peer<'a> {
 
     /// Compares order, weights and state with what follows from the batches that it holds.
     pub(crate) fn check(&self) {
-        let held: Vec<Batch> = self.held.iter().map(|at| self.batches[*at].clone()).collect();
+        let held: Vec<ModelBatch> = self.held.iter().map(|at| self.batches[*at].clone()).collect();
         let expected = canonical(self.rules, &held);
         let order = expected
             .order
@@ -147,7 +147,7 @@ impl<'a> Peer<'a> {
 }
 
 /// Delivers all batches in this order, with an update after each, and gives the last order.
-pub(crate) fn deliver(batches: &[Batch], delivery: &[usize]) -> Vec<usize> {
+pub(crate) fn deliver(batches: &[ModelBatch], delivery: &[usize]) -> Vec<usize> {
     let mut peer = Peer::new(&RULES, batches);
     for at in delivery {
         peer.receive(*at);

@@ -2,7 +2,7 @@
 
 use autobee::engine::dag::Claim;
 use autobee::wire::{Length, Timestamp, Weight};
-use autobee_sim::model::{Batch, Node};
+use autobee_sim::model::{ModelBatch, ModelBlock};
 use autobee_sim::workload::Op;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -111,21 +111,21 @@ pub(crate) fn value(op: &OpSpec, name: usize) -> Op {
 }
 
 /// The creator's first batch grants one more writer; the rest is as the specs say.
-pub(crate) fn build(specs: &[Spec]) -> Vec<Batch> {
+pub(crate) fn build(specs: &[Spec]) -> Vec<ModelBatch> {
     let mut batches = vec![super::history::batch(0, 1, 3, &[], &Op::add_writer(writer(1), 2))];
     let mut lengths = [0_u64; WRITERS];
     lengths[0] = 1;
     for spec in specs {
         let name = spec.writer.index(WRITERS);
         let pick = |index: &Index| {
-            let batch: &Batch = index.get(&batches);
+            let batch: &ModelBatch = index.get(&batches);
             Link {
                 key: batch.writer,
                 length: batch.last(),
             }
         };
         let op = value(&spec.op, name);
-        let node = |links, value| Node {
+        let node = |links, value| ModelBlock {
             timestamp: Timestamp(spec.timestamp),
             links,
             optimistic: spec.optimistic,
@@ -153,7 +153,7 @@ pub(crate) fn build(specs: &[Spec]) -> Vec<Batch> {
         });
         let first = Length(lengths[name] + 1);
         lengths[name] += nodes.len() as u64;
-        batches.push(Batch {
+        batches.push(ModelBatch {
             writer: writer(u8::try_from(name).unwrap()),
             first,
             nodes,
@@ -164,7 +164,7 @@ pub(crate) fn build(specs: &[Spec]) -> Vec<Batch> {
 }
 
 /// A delivery that keeps each writer's batches in order.
-pub(crate) fn delivery(batches: &[Batch], choices: &[Index]) -> Vec<usize> {
+pub(crate) fn delivery(batches: &[ModelBatch], choices: &[Index]) -> Vec<usize> {
     let mut queues: Vec<Vec<usize>> = Vec::new();
     for name in 0..WRITERS {
         let of = writer(u8::try_from(name).unwrap());

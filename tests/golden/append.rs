@@ -15,7 +15,7 @@ use autobee::engine::{Engine, EngineOptions, OwnBatch, Trees};
 use autobee::hypercore::manifest::Manifest;
 use autobee::wire::oplog::{Attestation, OplogBlock, Witness};
 use autobee::wire::{Decode as _, Encode as _, Index, Timestamp};
-use autobee_sim::workload::Contract;
+use autobee_sim::workload::JsonApply;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -118,7 +118,7 @@ impl Peer {
         let mut engine = Engine::new(EngineOptions {
             key: CoreKey::new(fixed(&case["bootstrap"])),
             name: String::new(),
-            apply: ApplyFn::new(Contract),
+            apply: ApplyFn::new(JsonApply),
             optimistic: case["options"]["optimistic"] != false,
             verify: Ed25519,
             trees: trees.unwrap(),

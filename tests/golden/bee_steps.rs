@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use autobee::bee::{
-    BatchOptions, Bee, Block, BlockKind, Change, Entry, KeyRecord, MemoryBlocks, Range, Sameness, Settings,
-    Tree, Unsealed,
+    BatchOptions, Bee, BeeSettings, Block, BlockKind, KeyRecord, MemoryBlocks, Range, Sameness, Tree,
+    TreeChange, TreeEntry, Unsealed,
 };
 use autobee::crypto::CoreKey;
 use autobee::hypercore::encryption::{BlockCipher, CoreCipher};
@@ -94,11 +94,11 @@ impl<'a> World<'a> {
     fn open(&mut self, degree: &Value) {
         self.views.clear();
         for (key, name) in &self.names {
-            let settings = Settings {
+            let settings = BeeSettings {
                 degree: u8::try_from(uint(degree)).unwrap(),
                 block_cache_bytes_max: self.cache_bytes_max,
                 node_cache_bytes_max: self.cache_bytes_max,
-                ..Settings::default()
+                ..BeeSettings::default()
             };
             let length = self.blocks.length(key);
             let tree = Bee::new(settings).unwrap().tree(Link { key: *key, length });
@@ -175,8 +175,9 @@ impl<'a> World<'a> {
                     // What is stored reads the same, given the key.
                     let stored = Unsealed::new(&self.sealed, |core: &CoreKey| self.cipher(core));
                     let head = self.view(&step["bee"]).tree.head();
-                    let fresh = Bee::new(Settings::default()).unwrap().tree(head);
-                    let unsealed: Result<Vec<Entry>, _> = fresh.range(Range::all()).iter(&stored).collect();
+                    let fresh = Bee::new(BeeSettings::default()).unwrap().tree(head);
+                    let unsealed: Result<Vec<TreeEntry>, _> =
+                        fresh.range(Range::all()).iter(&stored).collect();
                     assert_eq!(unsealed.unwrap(), entries, "{about}");
                 }
                 if step["entries"].is_null() {
@@ -301,7 +302,7 @@ impl<'a> World<'a> {
 
     // Reads.
 
-    fn entries(&self, name: &Value, range: Range) -> Vec<Entry> {
+    fn entries(&self, name: &Value, range: Range) -> Vec<TreeEntry> {
         let mut entries = self.view(name).tree.range(range);
         entries.iter(&self.blocks).map(Result::unwrap).collect()
     }
@@ -321,7 +322,7 @@ impl<'a> World<'a> {
         items.into()
     }
 
-    fn change_json(&self, change: &Change) -> Value {
+    fn change_json(&self, change: &TreeChange) -> Value {
         json!({
             "head": self.link_json(change.head),
             "tail": change.tail.map(|tail| self.link_json(tail)),
@@ -396,7 +397,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn entry_json(&self, entry: Option<&Entry>) -> Value {
+    fn entry_json(&self, entry: Option<&TreeEntry>) -> Value {
         let Some(entry) = entry else { return Value::Null };
         let value = match &entry.value {
             Some(value) if value.len() > 80 => {
@@ -563,7 +564,7 @@ fn range(query: &Value) -> Result<Range, String> {
     Ok(range)
 }
 
-fn hash_entries(entries: &[Entry], values: bool) -> String {
+fn hash_entries(entries: &[TreeEntry], values: bool) -> String {
     let mut hash = Sha256::new();
     for entry in entries {
         hash.update(u32::try_from(entry.key.len()).unwrap().to_le_bytes());
@@ -580,7 +581,7 @@ fn hash_entries(entries: &[Entry], values: bool) -> String {
     to_hex(&hash.finalize())
 }
 
-fn value_json(entry: &Entry) -> Value {
+fn value_json(entry: &TreeEntry) -> Value {
     json!(entry.value.as_ref().map(|value| to_hex(value)))
 }
 

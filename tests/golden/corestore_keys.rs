@@ -5,6 +5,7 @@ use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::keys::{Namespace, PrimaryKey};
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::hypercore::{Core, CoreError, CoreOptions, Corestore, Wait};
+use autobee::wire::{Index, Length};
 use serde_json::Value;
 
 use super::merkle::memory_store;
@@ -107,7 +108,7 @@ async fn staticify(case: &Value, env: MemoryEnv) {
     source.append(blocks).await.unwrap();
     let copy = store.staticify(&source).await.unwrap();
     assert_core(&copy, &case["out"]);
-    let first = copy.get(0, Wait::Local).await.unwrap();
+    let first = copy.get(Index(0), Wait::Local).await.unwrap();
     assert_eq!(to_hex(&first), case["firstBlock"], "{case}");
 }
 
@@ -141,7 +142,7 @@ fn assert_core(core: &Core<MemoryEnv>, out: &Value) {
         out["publicKey"].as_str(),
         "{out}"
     );
-    assert_eq!(core.length().unwrap(), uint(&out["length"]), "{out}");
+    assert_eq!(core.length().unwrap(), Length(uint(&out["length"])), "{out}");
     assert_eq!(is_compat, out["compat"].as_bool().unwrap(), "{out}");
     // Content that the manifest fixes can be filled in by anybody: we call that writable.
     assert_eq!(

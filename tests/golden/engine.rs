@@ -10,7 +10,7 @@ use autobee::engine::{Engine, EngineOptions, Trees};
 use autobee::hypercore::encryption::BlockCipher as _;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::wire::{Index, Timestamp};
-use autobee_sim::workload::Contract;
+use autobee_sim::workload::JsonApply;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ pub(crate) fn check(
             let mut engine = Engine::new(EngineOptions {
                 key: CoreKey::new(fixed(&case["bootstrap"])),
                 name: String::new(),
-                apply: ApplyFn::new(Contract),
+                apply: ApplyFn::new(JsonApply),
                 optimistic,
                 verify: Ed25519,
                 trees: trees.clone(),
@@ -79,7 +79,7 @@ pub(crate) fn check(
         drop(restored);
 
         let mut again = open();
-        again.take_up(engine.records().head()).unwrap();
+        again.resume_from(engine.records().head()).unwrap();
         for (key, length) in &fed {
             let length = usize::try_from(*length).unwrap();
             again.ingest(*key, Index(0), &blocks[key][..length]);

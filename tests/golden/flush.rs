@@ -1,7 +1,7 @@
 //! The `flush` cases of `system_records.json`: batches and membership calls, and what each flush writes.
 
 use autobee::crypto::CoreKey;
-use autobee::engine::system::{Flush, System, Write};
+use autobee::engine::system::{Flush, System, SystemWrite};
 use autobee::wire::{Length, Link, Timestamp, Weight};
 use serde_json::{Value, json};
 
@@ -76,9 +76,9 @@ fn key(value: &Value) -> CoreKey {
     CoreKey::new(fixed(value))
 }
 
-fn write_to_json(write: &Write) -> Value {
+fn write_to_json(write: &SystemWrite) -> Value {
     match write {
-        Write::Put { key, value } => json!(["put", to_hex(key), to_hex(value)]),
-        Write::Delete { key } => json!(["del", to_hex(key), null]),
+        SystemWrite::Put { key, value } => json!(["put", to_hex(key), to_hex(value)]),
+        SystemWrite::Delete { key } => json!(["del", to_hex(key), null]),
     }
 }

@@ -11,7 +11,7 @@ use autobee::hypercore::encryption::BlockCipher as _;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Length, Weight};
-use autobee_sim::model::{self, Batch, Play, Player, Rules, State, canonical};
+use autobee_sim::model::{self, ModelBatch, ModelRules, ModelState, Play, Player, canonical};
 use serde_json::{Value, json};
 
 use super::{fixed, hex, list, optional, to_hex, uint};
@@ -22,7 +22,7 @@ pub(crate) struct History {
     optimistic: bool,
     keys: Option<DatabaseKeys>,
     logs: BTreeMap<CoreKey, Vec<OplogBlock>>,
-    batches: BTreeMap<CoreKey, Vec<Batch>>,
+    batches: BTreeMap<CoreKey, Vec<ModelBatch>>,
 }
 
 /// How much of each log was delivered.
@@ -61,7 +61,7 @@ impl History {
     /// What the model says of these blocks.
     pub(crate) fn declared(&self, fed: &Fed) -> Value {
         let anchor = |key, length| self.anchor(key, length);
-        let set: Vec<Batch> = self.within(fed).cloned().collect();
+        let set: Vec<ModelBatch> = self.within(fed).cloned().collect();
         let result = canonical(&self.rules(&anchor), &set);
         let order = result.order.iter().map(|(at, weight)| (&set[*at], *weight));
         self.outcome(order, &result.state)
@@ -71,7 +71,7 @@ impl History {
     pub(crate) fn replayed(&self, steps: &[Vec<(CoreKey, Length)>]) -> Value {
         let anchor = |key, length| self.anchor(key, length);
         let rules = self.rules(&anchor);
-        let everything: Vec<Batch> = self.batches.values().flatten().cloned().collect();
+        let everything: Vec<ModelBatch> = self.batches.values().flatten().cloned().collect();
         let mut player = Player::new(&rules, &everything);
         let mut dag = Dag::new();
         let mut linearizer = Linearizer::new(
@@ -97,16 +97,20 @@ impl History {
             }
             linearizer.update(&dag, &mut player).unwrap();
         }
-        let find = |entry: linearizer::Entry| {
+        let find = |entry: linearizer::OrderEntry| {
             let entered = dag.batch(entry.batch);
-            let of = |batch: &&Batch| batch.writer == entered.writer && batch.first == entered.first;
+            let of = |batch: &&ModelBatch| batch.writer == entered.writer && batch.first == entered.first;
             (everything.iter().find(of).unwrap(), entry.weight)
         };
         self.outcome(linearizer.entries().map(find), &linearizer.state().to_model())
     }
 
     /// In the form of the files.
-    fn outcome<'a>(&self, order: impl Iterator<Item = (&'a Batch, Weight)>, state: &State) -> Value {
+    fn outcome<'a>(
+        &self,
+        order: impl Iterator<Item = (&'a ModelBatch, Weight)>,
+        state: &ModelState,
+    ) -> Value {
         let nodes = order.flat_map(|(batch, weight)| {
             let last = &self.logs[&batch.writer][usize::try_from(batch.last().0).unwrap() - 1];
             // Listed from the last node backwards: blocks of Autobase do not say how many are before them.
@@ -150,8 +154,8 @@ impl History {
         })
     }
 
-    fn rules<'a>(&self, anchor: &'a dyn Fn(CoreKey, Length) -> CoreKey) -> Rules<'a> {
-        Rules {
+    fn rules<'a>(&self, anchor: &'a dyn Fn(CoreKey, Length) -> CoreKey) -> ModelRules<'a> {
+        ModelRules {
             bootstrap: self.bootstrap,
             optimistic: self.optimistic,
             anchor,
@@ -163,7 +167,7 @@ impl History {
     }
 
     /// Batches that are complete within what was fed.
-    fn within<'a>(&'a self, fed: &'a Fed) -> impl Iterator<Item = &'a Batch> {
+    fn within<'a>(&'a self, fed: &'a Fed) -> impl Iterator<Item = &'a ModelBatch> {
         let length = |key: &CoreKey| fed.get(key).copied().unwrap_or_default();
         self.batches
             .values()

@@ -2,7 +2,7 @@
 
 use autobee::crypto::{CoreKey, TreeNode, discovery_key};
 use autobee::hypercore::manifest::Manifest;
-use autobee::replication::message::{Handshake, Message, Want};
+use autobee::replication::message::{Message, OpenMessage, Want};
 use autobee::replication::{Role, capability};
 use autobee::wire::{Decode as _, Encode as _};
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ struct Read {
 fn read(case: &Value, bytes: &[u8]) -> Result<Option<Read>, String> {
     let kind = match text(&case["message"]) {
         "handshake" => {
-            return Ok(Handshake::from_bytes(bytes).ok().map(|handshake| Read {
+            return Ok(OpenMessage::from_bytes(bytes).ok().map(|handshake| Read {
                 json: handshake_json(&handshake),
                 written: handshake.to_bytes().unwrap(),
                 kind: None,
@@ -107,7 +107,7 @@ fn read(case: &Value, bytes: &[u8]) -> Result<Option<Read>, String> {
     }))
 }
 
-pub(crate) fn handshake_json(handshake: &Handshake) -> Value {
+pub(crate) fn handshake_json(handshake: &OpenMessage) -> Value {
     json!({"seeks": handshake.seeks, "capability": handshake.capability.to_hex()})
 }
 

@@ -10,7 +10,9 @@ use autobee::hypercore::keys::PrimaryKey;
 use autobee::hypercore::log::Log;
 use autobee::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use autobee::hypercore::merkle::{Node, Seek, max_missing_nodes};
-use autobee::hypercore::{Appended, Core, CoreError, CoreOptions, Corestore, CorestoreOptions, NamedOptions};
+use autobee::hypercore::{
+    Core, CoreError, CoreOptions, Corestore, CorestoreOptions, LengthAndSize, NamedOptions,
+};
 use autobee::store::{MemoryEngine, StoreHandle};
 use autobee::wire::Length;
 use serde_json::Value;
@@ -179,7 +181,7 @@ fn commit(case: &Value) {
                     let expected = &step["result"];
                     assert_eq!(result.is_some(), !expected.is_null(), "{step}");
                     if let Some(appended) = result {
-                        assert_eq!(appended.length, uint(&expected["length"]), "{step}");
+                        assert_eq!(appended.length, Length(uint(&expected["length"])), "{step}");
                         assert_eq!(appended.byte_length, uint(&expected["byteLength"]), "{step}");
                     }
                 }
@@ -201,7 +203,7 @@ async fn commit_step(
     core: &Core<MemoryEnv>,
     sessions: &mut BTreeMap<String, Core<MemoryEnv>>,
     step: &Value,
-) -> Result<Option<Appended>, CoreError> {
+) -> Result<Option<LengthAndSize>, CoreError> {
     if let Some(name) = step["open"].as_str() {
         sessions.insert(name.to_owned(), core.named(name, NamedOptions::default()).await?);
         return Ok(None);
@@ -215,7 +217,7 @@ async fn commit_step(
     };
     if step["append"].is_null() {
         target
-            .truncate(uint(&step["truncate"]), step["fork"].as_u64())
+            .truncate(Length(uint(&step["truncate"])), step["fork"].as_u64())
             .await?;
         return Ok(None);
     }
@@ -224,13 +226,13 @@ async fn commit_step(
 }
 
 fn assert_session(core: &Core<MemoryEnv>, state: &Value) {
-    assert_eq!(core.length().unwrap(), uint(&state["length"]), "{state}");
+    assert_eq!(core.length().unwrap(), Length(uint(&state["length"])), "{state}");
     assert_eq!(core.byte_length().unwrap(), uint(&state["byteLength"]), "{state}");
     assert_eq!(core.fork().unwrap(), uint(&state["fork"]), "{state}");
     assert_eq!(core.tree_hash().unwrap().to_hex(), state["treeHash"], "{state}");
     assert_eq!(
         core.signed_length().unwrap(),
-        uint(&state["signedLength"]),
+        Length(uint(&state["signedLength"])),
         "{state}"
     );
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::CoreKey;
 use autobee::engine::dag::{Dag, NewBatch};
-use autobee::engine::linearizer::{Linearizer, Replay, Rules, Standing, Step, Suspended, Verdict};
+use autobee::engine::linearizer::{
+    Linearizer, PlacedBatch, Replay, Rules, Suspended, Verdict, WriterStanding,
+};
 use autobee::wire::{Length, Link, Timestamp, Weight};
 use serde_json::Value;
 
@@ -132,15 +134,19 @@ struct Weights<'a>(&'a BTreeMap<CoreKey, Weight>);
 impl Replay for Weights<'_> {
     type State = Vec<CoreKey>;
 
-    fn standing(&self, _: &Self::State, writer: &CoreKey) -> Option<Standing> {
-        self.0.get(writer).map(|weight| Standing {
+    fn standing(&self, _: &Self::State, writer: &CoreKey) -> Option<WriterStanding> {
+        self.0.get(writer).map(|weight| WriterStanding {
             weight: *weight,
             ceiling: *weight,
             length: Length(0),
         })
     }
 
-    fn apply(&mut self, state: &Self::State, step: Step<'_>) -> Result<Verdict<Self::State>, Suspended> {
+    fn apply(
+        &mut self,
+        state: &Self::State,
+        step: PlacedBatch<'_>,
+    ) -> Result<Verdict<Self::State>, Suspended> {
         let mut state = state.clone();
         state.push(step.batch.writer);
         Ok(Verdict::Accepted(state))

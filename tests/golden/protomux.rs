@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use autobee::replication::mux::{Channel, Event, Frame, Mux, MuxSettings, Open};
+use autobee::replication::mux::{Channel, Frame, Mux, MuxEvent, MuxSettings, OpenChannel};
 use autobee::wire::compact::Decoder;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -145,9 +145,9 @@ impl Script {
     }
 
     /// None when a part that the protocol defines cannot be read.
-    fn handle(&mut self, event: Event) -> Option<()> {
+    fn handle(&mut self, event: MuxEvent) -> Option<()> {
         match event {
-            Event::Offered { protocol, id } => {
+            MuxEvent::Offered { protocol, id } => {
                 let of_id = (protocol.clone(), Some(id.clone()));
                 let accept = self
                     .handlers
@@ -163,7 +163,7 @@ impl Script {
                 }
                 self.mux.reject(&protocol, &id);
             }
-            Event::Opened { channel, handshake } => {
+            MuxEvent::Opened { channel, handshake } => {
                 let name = &self.names[&channel];
                 let handshake = match &self.objects[name].handshake {
                     Some(encoding) => decode(encoding, &handshake)?,
@@ -172,7 +172,7 @@ impl Script {
                 self.events
                     .push(json!({"event": "open", "channel": name, "handshake": handshake}));
             }
-            Event::Message {
+            MuxEvent::Message {
                 channel,
                 kind,
                 payload,
@@ -184,7 +184,7 @@ impl Script {
                         .push(json!({"event": "message", "channel": name, "type": kind, "payload": payload}));
                 }
             }
-            Event::Closed { channel, .. } => {
+            MuxEvent::Closed { channel, .. } => {
                 let name = &self.names[&channel];
                 self.events
                     .push(json!({"event": "close", "channel": name, "isRemote": true}));
@@ -221,7 +221,7 @@ impl Script {
             .as_deref()
             .map(|encoding| encode(encoding, handshake));
         let aliases: Vec<_> = object.aliases.iter().map(String::as_str).collect();
-        let channel = self.mux.open(&Open {
+        let channel = self.mux.open(&OpenChannel {
             aliases: &aliases,
             ..open(
                 &object.protocol,
@@ -235,8 +235,8 @@ impl Script {
     }
 }
 
-fn open<'a>(protocol: &'a str, id: &'a [u8], handshake: &'a [u8], unique: bool) -> Open<'a> {
-    Open {
+fn open<'a>(protocol: &'a str, id: &'a [u8], handshake: &'a [u8], unique: bool) -> OpenChannel<'a> {
+    OpenChannel {
         protocol,
         aliases: &[],
         id,

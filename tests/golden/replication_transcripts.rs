@@ -10,7 +10,7 @@ use autobee::crypto::{CoreKey, Ed25519};
 use autobee::env::Mono;
 use autobee::hypercore::log::Log;
 use autobee::replication::core::MemoryCore;
-use autobee::replication::message::{Handshake, Message};
+use autobee::replication::message::{Message, OpenMessage};
 use autobee::replication::mux::Frame;
 use autobee::replication::replicator::{PeerId, Replicator};
 use autobee::replication::settings::ReplicatorSettings;
@@ -97,11 +97,13 @@ fn same_item(item: &Frame, protocol: &str, expected: &Value, context: &str) {
         } => {
             let read = match protocol.as_str() {
                 "hypercore/alpha" | "hypercore" => {
-                    let read = Handshake::from_bytes(handshake).unwrap();
+                    let read = OpenMessage::from_bytes(handshake).unwrap();
                     assert_eq!(read.to_bytes().unwrap(), handshake[..], "{context}");
                     handshake_json(&read)
                 }
-                _ => wakeup_messages::handshake_json(&wakeup::Handshake::from_bytes(handshake).unwrap()),
+                _ => {
+                    wakeup_messages::handshake_json(&wakeup::WakeupHandshake::from_bytes(handshake).unwrap())
+                }
             };
             assert_eq!(expected["rest"], "", "{context}");
             json!({"kind": "open", "localId": local, "protocol": protocol, "id": to_hex(id), "handshake": read, "rest": ""})
@@ -118,7 +120,7 @@ fn same_item(item: &Frame, protocol: &str, expected: &Value, context: &str) {
                     .unwrap()
                     .map(|read| (message_json(&read), read.encode().unwrap()))
                     .unzip(),
-                "wakeup" => wakeup::Message::decode(*kind, payload)
+                "wakeup" => wakeup::WakeupMessage::decode(*kind, payload)
                     .unwrap()
                     .map(|read| (wakeup_messages::message_json(&read), read.encode().unwrap()))
                     .unzip(),
@@ -184,11 +186,13 @@ fn capabilities(case: &Value) {
             let Some(key) = key else { continue };
             let right = match protocol.as_str() {
                 "wakeup" => {
-                    let given = wakeup::Handshake::from_bytes(&handshake).unwrap().capability;
+                    let given = wakeup::WakeupHandshake::from_bytes(&handshake)
+                        .unwrap()
+                        .capability;
                     capability::same(&given, &capability::wakeup(&stream, role, key))
                 }
                 _ => {
-                    let given = Handshake::from_bytes(&handshake).unwrap().capability;
+                    let given = OpenMessage::from_bytes(&handshake).unwrap().capability;
                     capability::same(&given, &capability::replication(&stream, role, key))
                 }
             };

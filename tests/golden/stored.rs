@@ -9,7 +9,8 @@ use autobee::env::{Env as _, Wall};
 use autobee::hypercore::keys::PrimaryKey;
 use autobee::hypercore::{CoreOptions, CorestoreOptions};
 use autobee::store::{Seglog, StoreHandle};
-use autobee_sim::workload::Contract;
+use autobee::wire::Index;
+use autobee_sim::workload::JsonApply;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -53,7 +54,7 @@ async fn write(
     log.append(blocks.map(|block| Bytes::from(hex(block))).collect())
         .await
         .unwrap();
-    let builder = Autobee::builder(store.clone()).key(log.key()).apply(Contract);
+    let builder = Autobee::builder(store.clone()).key(log.key()).apply(JsonApply);
     let db = builder.open().await.unwrap();
     let [system, view, current] = db.views().unwrap();
     assert_eq!((current.key, current.length), (system.key, system.length));
@@ -64,10 +65,14 @@ async fn write(
     for (role, expected) in [("system", system), ("view", view)] {
         let core = store.namespace(role).get(CoreOptions::name("bee")).await.unwrap();
         let length = core.length().unwrap();
-        assert_eq!((core.key(), length), (expected.key, expected.length.0));
-        assert_eq!(core.offered().unwrap().tree.length(), length, "signed at the end");
-        let block = |index| to_hex(&core.get_local(index).unwrap().unwrap());
-        found.push((role, core.key(), (0..length).map(block).collect()));
+        assert_eq!((core.key(), length), (expected.key, expected.length));
+        assert_eq!(
+            core.peer_access().offered().unwrap().tree.length(),
+            length.0,
+            "signed at the end"
+        );
+        let block = |index| to_hex(&core.get_local(Index(index)).unwrap().unwrap());
+        found.push((role, core.key(), (0..length.0).map(block).collect()));
     }
     found
 }

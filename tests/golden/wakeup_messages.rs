@@ -1,7 +1,7 @@
 //! `wakeup_messages.json`: messages of a wakeup channel.
 
 use autobee::crypto::{CoreKey, discovery_key};
-use autobee::replication::wakeup::{Handshake, Message};
+use autobee::replication::wakeup::{WakeupHandshake, WakeupMessage};
 use autobee::replication::{Role, capability};
 use autobee::wire::{Decode as _, Encode as _};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ type Read = (Value, Vec<u8>, Option<u64>);
 fn read(case: &Value, bytes: &[u8]) -> Result<Option<Read>, String> {
     let kind = match text(&case["message"]) {
         "handshake" => {
-            let handshake = Handshake::from_bytes(bytes).ok();
+            let handshake = WakeupHandshake::from_bytes(bytes).ok();
             return Ok(handshake.map(|read| (handshake_json(&read), read.to_bytes().unwrap(), None)));
         }
         "lookup" => 0,
@@ -62,7 +62,7 @@ fn read(case: &Value, bytes: &[u8]) -> Result<Option<Read>, String> {
         "info" => 2,
         name => return Err(format!("message {name}")),
     };
-    Ok(Message::decode(kind, bytes).ok().map(|message| {
+    Ok(WakeupMessage::decode(kind, bytes).ok().map(|message| {
         let message = message.unwrap();
         (
             message_json(&message),
@@ -72,7 +72,7 @@ fn read(case: &Value, bytes: &[u8]) -> Result<Option<Read>, String> {
     }))
 }
 
-pub(crate) fn handshake_json(handshake: &Handshake) -> Value {
+pub(crate) fn handshake_json(handshake: &WakeupHandshake) -> Value {
     json!({
         "version": handshake.version,
         "capability": handshake.capability.to_hex(),
@@ -81,13 +81,13 @@ pub(crate) fn handshake_json(handshake: &Handshake) -> Value {
 }
 
 /// A message as the vectors write it.
-pub(crate) fn message_json(message: &Message) -> Value {
+pub(crate) fn message_json(message: &WakeupMessage) -> Value {
     match message {
-        Message::Lookup { hash } => json!({"hash": hash.map(|hash| hash.to_hex())}),
-        Message::Announce(cores) => cores
+        WakeupMessage::Lookup { hash } => json!({"hash": hash.map(|hash| hash.to_hex())}),
+        WakeupMessage::Announce(cores) => cores
             .iter()
             .map(|core| json!({"key": core.key.to_hex(), "length": core.length.0}))
             .collect(),
-        Message::Info { active } => json!({"active": active}),
+        WakeupMessage::Info { active } => json!({"active": active}),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use autobee::env::PeerAddr;
 use autobee_sim::disk::DiskFaults;
-use autobee_sim::{Crash, Lane, ReplicaId, Stream, TraceSink, WorldConfig};
+use autobee_sim::{Crash, ReplicaId, SimulatedWorld, Stream, TraceSink, WorldConfig};
 
 use super::Known;
 
@@ -23,7 +23,7 @@ pub(crate) struct Run {
 
 /// Lets everybody gossip while ways are cut, processes die and disks fail; then heals all, and fails unless all know
 /// the same in the end.
-pub(crate) fn run<L: Lane>(seed: u64, collect: bool) -> Run {
+pub(crate) fn run<L: SimulatedWorld>(seed: u64, collect: bool) -> Run {
     let world = L::new(WorldConfig {
         seed,
         buggify: true,
@@ -91,7 +91,7 @@ pub(crate) fn run<L: Lane>(seed: u64, collect: bool) -> Run {
     }
 }
 
-fn inject<L: Lane>(world: &L, ids: &[ReplicaId], faults: &mut Stream) {
+fn inject<L: SimulatedWorld>(world: &L, ids: &[ReplicaId], faults: &mut Stream) {
     let [a, b] = [0; 2].map(|_| ids[faults.index(ids.len())]);
     match faults.below(10) {
         0 => world.partition(&[vec![a, b]]),

@@ -5,8 +5,8 @@ use autobee::crypto::{Ed25519, KeyPair, Seed, Sign as _};
 use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::{Core, CoreOptions, Corestore};
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Encode as _, Length, Link, Timestamp};
-use autobee_sim::workload::{Contract, Op};
+use autobee::wire::{Decode as _, Encode as _, Index, Length, Link, Timestamp};
+use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
 use crate::program::{Pair, Place};
@@ -31,7 +31,7 @@ pub(crate) fn write() -> Database {
 async fn write_in(env: &MemoryEnv) -> Database {
     let store = Corestore::open_default(env.clone()).await.unwrap();
     let db = Autobee::builder(store.clone())
-        .apply(Contract)
+        .apply(JsonApply)
         .open()
         .await
         .unwrap();
@@ -68,7 +68,7 @@ async fn write_in(env: &MemoryEnv) -> Database {
     drop(others);
 
     let store = Corestore::open_default(env.clone()).await.unwrap();
-    let db = Autobee::builder(store).apply(Contract).open().await.unwrap();
+    let db = Autobee::builder(store).apply(JsonApply).open().await.unwrap();
     let view = db.view();
     let (entries, writers) = (view.all().await.unwrap(), db.writers().len());
     let [_, _, current] = db.views().unwrap();
@@ -106,7 +106,7 @@ async fn write_in(env: &MemoryEnv) -> Database {
 
 fn blocks(core: &Core<MemoryEnv>) -> Vec<Bytes> {
     let length = core.length().unwrap();
-    (0..length)
-        .map(|index| core.get_local(index).unwrap().unwrap())
+    (0..length.0)
+        .map(|index| core.get_local(Index(index)).unwrap().unwrap())
         .collect()
 }

@@ -14,10 +14,10 @@ use autobee::hypercore::{Core, CoreOptions};
 use autobee::replication::Role;
 use autobee::replication::connection::{Connection, ConnectionSettings};
 use autobee::replication::noise::Keys;
-use autobee::replication::session::{Replication, Session, SessionSettings, Wakeup};
+use autobee::replication::session::{Replication, ReplicationSession, SessionSettings, Wakeup};
 use autobee::replication::stream::StreamKeys;
 use autobee::wire::oplog::{Backer, OplogBlock, Witness};
-use autobee::wire::{Encode as _, Length, Link, Timestamp, Weight};
+use autobee::wire::{Encode as _, Index, Length, Link, Timestamp, Weight};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -31,7 +31,7 @@ pub(crate) struct Attacker {
     topic: Wakeup,
     creator: Core<NativeEnv>,
     logs: RefCell<BTreeMap<String, Log>>,
-    sessions: RefCell<Vec<Session>>,
+    sessions: RefCell<Vec<ReplicationSession>>,
     written: Cell<u64>,
     dir: PathBuf,
 }
@@ -120,7 +120,7 @@ impl Attacker {
     }
 
     fn announce(&self, log: &Log) {
-        self.topic.couple(log.key(), Length(log.length().unwrap()));
+        self.topic.couple(log.key(), log.length().unwrap());
     }
 
     pub(crate) async fn connect(&self, address: &str) {
@@ -156,7 +156,7 @@ pub(crate) async fn stored(dir: &Path, keys: &[CoreKey]) -> usize {
     let mut stored = 0;
     for key in keys {
         let core = store.get(CoreOptions::key(*key)).await.unwrap();
-        stored += usize::from(core.get_local(0).unwrap().is_some());
+        stored += usize::from(core.get_local(Index(0)).unwrap().is_some());
     }
     store.close().await.unwrap();
     stored

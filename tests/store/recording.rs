@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use autobee::store::{Batch, Engine, Key, MemoryEngine, Seq, Store};
+use autobee::store::{Key, MemoryEngine, Seq, Store, StoreBatch, StoreEngine};
 use autobee_sim::disk::{DiskSnapshot, SimDisk};
 use bytes::Bytes;
 
@@ -64,7 +64,7 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn commit(&mut self, batch: &Batch) {
+    pub(crate) fn commit(&mut self, batch: &StoreBatch) {
         self.store.commit(batch).unwrap();
         self.state = Arc::new(contents(&*self.store));
     }
@@ -72,7 +72,7 @@ impl Oracle {
 
 impl Recording {
     /// Runs `steps` steps. `sync_each` makes every commit durable.
-    pub(crate) fn new(engine: &dyn Engine, seed: u64, steps: usize, sync_each: bool) -> Self {
+    pub(crate) fn new(engine: &dyn StoreEngine, seed: u64, steps: usize, sync_each: bool) -> Self {
         let disk = SimDisk::new(seed);
         let shots = Arc::new(Mutex::new(Vec::new()));
         disk.observe({

@@ -2,13 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use autobee::store::{Batch, CorePointer, DataPointer, Key, Read};
+use autobee::store::{CorePointer, DataPointer, Key, Read, StoreBatch};
 use autobee_sim::disk::{Choose as _, Seeded};
 use bytes::Bytes;
 
 /// One step of a workload.
 pub(crate) enum Step {
-    Commit(Batch),
+    Commit(StoreBatch),
     Sync,
     Maintain,
     Reopen,
@@ -30,15 +30,15 @@ impl Workload {
         }
     }
 
-    fn commit(&mut self) -> Batch {
-        let mut batch = Batch::default();
+    fn commit(&mut self) -> StoreBatch {
+        let mut batch = StoreBatch::default();
         for _ in 0..=self.choice.below(2) {
             self.change(&mut batch);
         }
         batch
     }
 
-    fn change(&mut self, batch: &mut Batch) {
+    fn change(&mut self, batch: &mut StoreBatch) {
         let line = self.choice.below(3) as usize;
         let data = DataPointer(line as u64 + 1);
         let length = self.lengths[line];
@@ -98,7 +98,7 @@ impl Workload {
         }
     }
 
-    fn append(&mut self, batch: &mut Batch, data: DataPointer, index: u64) {
+    fn append(&mut self, batch: &mut StoreBatch, data: DataPointer, index: u64) {
         let size = self.choice.below(120) as usize;
         batch.put(Key::Block(data, index), self.value(size));
         for depth in 0..=index.trailing_ones() {

@@ -8,11 +8,11 @@ use autobee_sim::{Scenario, SeedResult, TraceSink, failure, in_parallel, run_cau
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::points::Points;
+use super::points::PointsReport;
 use super::run::{Failed, Keep, converged, print_result, timed};
 use super::shrink::{now, quietly};
-use super::watch::Watch;
-use super::{AllArgs, Failure, files, plant, threads_default};
+use super::watch::RunWatch;
+use super::{AllArgs, CliError, files, plant, threads_default};
 
 /// Seeds of each scenario.
 const SEEDS: u64 = 8;
@@ -37,10 +37,10 @@ struct Done {
     wall_ms: u64,
 }
 
-pub(super) fn run_all(args: &AllArgs) -> Result<(), Failure> {
+pub(super) fn run_all(args: &AllArgs) -> Result<(), CliError> {
     let mut scenarios = Vec::new();
     for file in files::scenarios(Some(FOLDERS))? {
-        let scenario = Scenario::load(&file).map_err(|error| Failure::Usage(error.to_string()))?;
+        let scenario = Scenario::load(&file).map_err(|error| CliError::Usage(error.to_string()))?;
         scenarios.push((plant(scenario, &args.planted)?, file));
     }
     let mut jobs: Vec<Job<'_>> = scenarios
@@ -58,7 +58,7 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), Failure> {
     let results = run_jobs(&jobs, args);
     let taken = now().saturating_sub(started);
 
-    let mut points = Points::default();
+    let mut points = PointsReport::default();
     let mut events = 0;
     let mut failures = Vec::new();
     for (number, Done { result, .. }) in &results {
@@ -115,7 +115,7 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), Failure> {
     if failures.is_empty() && unreached.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Bad)
+        Err(CliError::Bad)
     }
 }
 
@@ -131,7 +131,7 @@ fn say(args: &AllArgs, text: &str) {
 fn run_jobs(jobs: &[Job<'_>], args: &AllArgs) -> Vec<(usize, Done)> {
     let bar = ProgressBar::new(jobs.len() as u64).with_style(style());
     let threads = args.threads.unwrap_or_else(threads_default);
-    let watch = Watch::start(&args.out);
+    let watch = RunWatch::start(&args.out);
     let failed = std::sync::atomic::AtomicU64::new(0);
     let results = quietly(|| {
         in_parallel(jobs.len(), threads, |number| {
@@ -165,7 +165,7 @@ fn run_jobs(jobs: &[Job<'_>], args: &AllArgs) -> Vec<(usize, Done)> {
 }
 
 /// Prints and keeps a failure, the `shown`th one.
-fn report(job: &Job<'_>, done: &Done, shown: usize, args: &AllArgs) -> Result<(), Failure> {
+fn report(job: &Job<'_>, done: &Done, shown: usize, args: &AllArgs) -> Result<(), CliError> {
     let scenario = job.scenario(args);
     let seed = job.seed();
     if shown > KEPT_MAX {
@@ -195,7 +195,7 @@ fn report(job: &Job<'_>, done: &Done, shown: usize, args: &AllArgs) -> Result<()
 }
 
 /// The points that nothing reached. Only the whole job is judged, and only when the engine is as it is.
-fn judge_points<'a>(points: &'a Points, is_whole: bool, args: &AllArgs) -> Vec<&'a str> {
+fn judge_points<'a>(points: &'a PointsReport, is_whole: bool, args: &AllArgs) -> Vec<&'a str> {
     if is_whole && args.plans >= PLANS && args.planted.is_empty() {
         let is_reachable = |name: &&str| {
             let mut all = Point::ALL.iter();

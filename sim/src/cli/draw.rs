@@ -4,9 +4,9 @@ use std::path::Path;
 
 use autobee_sim::Scenario;
 
-use super::{Failure, files};
+use super::{CliError, files};
 
-pub(super) fn draw(seed: u64, out: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn draw(seed: u64, out: Option<&Path>) -> Result<(), CliError> {
     let text = Scenario::generate(seed).to_toml();
     match out {
         Some(path) => {

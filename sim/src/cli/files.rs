@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use autobee_sim::scenario::nearest;
 
-use super::Failure;
+use super::CliError;
 
 /// The folder of scenarios, below the current one or one that holds it.
 fn scenarios_folder() -> Option<PathBuf> {
@@ -26,7 +26,7 @@ fn scenarios_folder() -> Option<PathBuf> {
 }
 
 /// All scenario files: those of these folders, or of every folder.
-pub(super) fn scenarios(folders: Option<&[&str]>) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn scenarios(folders: Option<&[&str]>) -> Result<Vec<PathBuf>, CliError> {
     let root = scenarios_folder();
     let mut found = Vec::new();
     for folder in root.iter().flat_map(|root| entries(root)) {
@@ -37,7 +37,7 @@ pub(super) fn scenarios(folders: Option<&[&str]>) -> Result<Vec<PathBuf>, Failur
         }
     }
     if found.is_empty() {
-        return Err(Failure::Usage(
+        return Err(CliError::Usage(
             "no scenarios below scenarios/: run this in the repository".into(),
         ));
     }
@@ -46,7 +46,7 @@ pub(super) fn scenarios(folders: Option<&[&str]>) -> Result<Vec<PathBuf>, Failur
 }
 
 /// A scenario file by its path, or by its name in any of the folders.
-pub(super) fn locate(file: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn locate(file: &Path) -> Result<PathBuf, CliError> {
     if file.is_file() {
         return Ok(file.to_owned());
     }
@@ -72,7 +72,7 @@ pub(super) fn locate(file: &Path) -> Result<PathBuf, Failure> {
         }
         None => Vec::new(),
     };
-    Err(Failure::Usage(if file.is_dir() {
+    Err(CliError::Usage(if file.is_dir() {
         format!(
             "{shown} is a folder: a scenario is a file, and `cargo sim replay` takes the folder of a failure"
         )
@@ -94,19 +94,19 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-pub(super) fn create(path: &Path) -> Result<File, Failure> {
+pub(super) fn create(path: &Path) -> Result<File, CliError> {
     File::create(path).map_err(|error| failed(path, &error))
 }
 
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     std::fs::write(path, bytes).map_err(|error| failed(path, &error))
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     std::fs::read(path).map_err(|error| failed(path, &error))
 }
 
-pub(super) fn make_folder(path: &Path) -> Result<(), Failure> {
+pub(super) fn make_folder(path: &Path) -> Result<(), CliError> {
     std::fs::create_dir_all(path).map_err(|error| failed(path, &error))
 }
 
@@ -116,6 +116,6 @@ pub(super) fn remove(path: &Path) {
     let _ = std::fs::remove_file(path);
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Usage(format!("{}: {error}", path.display()))
+fn failed(path: &Path, error: &std::io::Error) -> CliError {
+    CliError::Usage(format!("{}: {error}", path.display()))
 }

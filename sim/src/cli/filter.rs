@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 /// What a line of a trace is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Topic {
+pub(super) enum LineTopic {
     /// What the engines did.
     Engine,
     /// Connections and what they carried.
@@ -19,12 +19,12 @@ pub(super) enum Topic {
 
 /// Passes the lines of these topics on.
 pub(super) struct Filter<W> {
-    topics: Vec<Topic>,
+    topics: Vec<LineTopic>,
     out: W,
 }
 
 impl<W: Write> Filter<W> {
-    pub(super) const fn new(topics: Vec<Topic>, out: W) -> Self {
+    pub(super) const fn new(topics: Vec<LineTopic>, out: W) -> Self {
         Self { topics, out }
     }
 }
@@ -44,18 +44,18 @@ impl<W: Write> Write for Filter<W> {
 }
 
 /// The topic of a line; none for what the scheduler does.
-fn topic(line: &[u8]) -> Option<Topic> {
+fn topic(line: &[u8]) -> Option<LineTopic> {
     const EVENT: &[u8] = b"\"e\":\"";
     let start = line.windows(EVENT.len()).position(|window| window == EVENT)? + EVENT.len();
     let event = line[start..].split(|byte| *byte == b'"').next()?;
     match event {
-        b"engine" => Some(Topic::Engine),
-        b"disk" => Some(Topic::Disk),
+        b"engine" => Some(LineTopic::Engine),
+        b"disk" => Some(LineTopic::Disk),
         b"dial" | b"open" | b"arrive" | b"deliver" | b"held" | b"fin" | b"reset" | b"close" | b"refused" => {
-            Some(Topic::Network)
+            Some(LineTopic::Network)
         }
         b"timer" | b"poll" => None,
-        _ => Some(Topic::Faults),
+        _ => Some(LineTopic::Faults),
     }
 }
 
@@ -72,19 +72,19 @@ mod tests {
             "{\"t\":3,\"e\":\"timer\"}\n",
             "{\"t\":4,\"e\":\"deliver\"}\n",
         ];
-        let kept = |topics: &[Topic]| {
+        let kept = |topics: &[LineTopic]| {
             let mut filter = Filter::new(topics.to_vec(), Vec::new());
             for line in lines {
                 filter.write_all(line.as_bytes()).unwrap();
             }
             String::from_utf8(filter.out).unwrap()
         };
-        assert_eq!(kept(&[Topic::Engine]), lines[2]);
+        assert_eq!(kept(&[LineTopic::Engine]), lines[2]);
         assert_eq!(
-            kept(&[Topic::Disk, Topic::Network]),
+            kept(&[LineTopic::Disk, LineTopic::Network]),
             [lines[1], lines[4]].concat()
         );
-        assert_eq!(kept(&[Topic::Faults]), lines[0]);
+        assert_eq!(kept(&[LineTopic::Faults]), lines[0]);
         assert_eq!(kept(&[]), "");
     }
 }

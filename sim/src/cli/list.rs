@@ -3,12 +3,12 @@
 use autobee_sim::Scenario;
 use serde_json::json;
 
-use super::{Failure, files};
+use super::{CliError, files};
 
-pub(super) fn list(json: bool) -> Result<(), Failure> {
+pub(super) fn list(json: bool) -> Result<(), CliError> {
     let mut all = Vec::new();
     for file in files::scenarios(None)? {
-        let scenario = Scenario::load(&file).map_err(|error| Failure::Usage(error.to_string()))?;
+        let scenario = Scenario::load(&file).map_err(|error| CliError::Usage(error.to_string()))?;
         if !json {
             println!(
                 "{:45} {} replicas  {}",

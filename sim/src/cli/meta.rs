@@ -6,22 +6,22 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Failure, MetaArgs, load};
+use super::{CliError, MetaArgs, load};
 
-pub(super) fn meta(args: &MetaArgs) -> Result<(), Failure> {
-    let this = std::env::current_exe().map_err(|error| Failure::Usage(format!("this program: {error}")))?;
+pub(super) fn meta(args: &MetaArgs) -> Result<(), CliError> {
+    let this = std::env::current_exe().map_err(|error| CliError::Usage(format!("this program: {error}")))?;
     let other = args.against.clone().unwrap_or_else(|| this.clone());
     match (&args.plans, &args.file) {
         (Some(plans), _) => plans_twice(&[this, other], plans, args.json),
         (None, Some(file)) => seed_twice(&[this, other], file, args.seed, args.json),
-        (None, None) => Err(Failure::Usage(
+        (None, None) => Err(CliError::Usage(
             "what is to be compared? A scenario file or its name, or --plans A..B".into(),
         )),
     }
 }
 
 /// One seed of a scenario, whose traces are compared byte by byte.
-fn seed_twice(programs: &[PathBuf; 2], file: &Path, seed: u64, as_json: bool) -> Result<(), Failure> {
+fn seed_twice(programs: &[PathBuf; 2], file: &Path, seed: u64, as_json: bool) -> Result<(), CliError> {
     let (scenario, file) = load(file)?;
     let mut runs = Vec::new();
     for (number, program) in programs.iter().enumerate() {
@@ -71,12 +71,12 @@ fn seed_twice(programs: &[PathBuf; 2], file: &Path, seed: u64, as_json: bool) ->
             scenario.name
         );
     }
-    if equal { Ok(()) } else { Err(Failure::Bad) }
+    if equal { Ok(()) } else { Err(CliError::Bad) }
 }
 
 /// Many generated plans, on one thread in the first process and on two in the second. Their whole reports are compared, and
 /// in them the hashes over every byte of the traces.
-fn plans_twice(programs: &[PathBuf; 2], plans: &std::ops::Range<u64>, as_json: bool) -> Result<(), Failure> {
+fn plans_twice(programs: &[PathBuf; 2], plans: &std::ops::Range<u64>, as_json: bool) -> Result<(), CliError> {
     let children = [("1", &programs[0]), ("2", &programs[1])].map(|(threads, program)| {
         let mut command = Command::new(program);
         command
@@ -113,16 +113,16 @@ fn plans_twice(programs: &[PathBuf; 2], plans: &std::ops::Range<u64>, as_json: b
     if different.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Bad)
+        Err(CliError::Bad)
     }
 }
 
 /// What a process reports of each seed, but for real time.
-fn reports(program: &Path, mut command: Command) -> Result<BTreeMap<u64, Value>, Failure> {
+fn reports(program: &Path, mut command: Command) -> Result<BTreeMap<u64, Value>, CliError> {
     let output = command
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| Failure::Usage(format!("{}: {error}", program.display())))?;
+        .map_err(|error| CliError::Usage(format!("{}: {error}", program.display())))?;
     let mut reports = BTreeMap::new();
     for line in output.stdout.split(|byte| *byte == b'\n') {
         if let Ok(report) = serde_json::from_slice::<Value>(line)
@@ -132,7 +132,7 @@ fn reports(program: &Path, mut command: Command) -> Result<BTreeMap<u64, Value>,
         }
     }
     if reports.is_empty() {
-        return Err(Failure::Usage(format!(
+        return Err(CliError::Usage(format!(
             "{} printed no report: {}",
             program.display(),
             String::from_utf8_lossy(&output.stderr)
@@ -141,7 +141,7 @@ fn reports(program: &Path, mut command: Command) -> Result<BTreeMap<u64, Value>,
     Ok(reports)
 }
 
-fn run_child(program: &Path, file: &Path, seed: u64, trace: &Path) -> Result<Value, Failure> {
+fn run_child(program: &Path, file: &Path, seed: u64, trace: &Path) -> Result<Value, CliError> {
     let output = Command::new(program)
         .arg("run")
         .arg(file)
@@ -149,9 +149,9 @@ fn run_child(program: &Path, file: &Path, seed: u64, trace: &Path) -> Result<Val
         .arg(trace)
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| Failure::Usage(format!("{}: {error}", program.display())))?;
+        .map_err(|error| CliError::Usage(format!("{}: {error}", program.display())))?;
     serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failure::Usage(format!("the child process printed no report: {error}")))
+        .map_err(|error| CliError::Usage(format!("the child process printed no report: {error}")))
 }
 
 fn without_wall(report: &Value) -> Value {

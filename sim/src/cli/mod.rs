@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use autobee_sim::{Report, Scenario};
 use clap::{Args, Parser, Subcommand};
 
-use filter::Topic;
+use filter::LineTopic;
 
 const EXAMPLES: &str = "Examples:
   cargo sim                                            every scenario with 8 seeds, and 1,000 generated plans
@@ -190,7 +190,7 @@ struct RunArgs {
         value_delimiter = ',',
         requires = "trace"
     )]
-    trace_only: Vec<Topic>,
+    trace_only: Vec<LineTopic>,
     /// Slips of the engine to plant, to prove that the run finds them.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     planted: Vec<String>,
@@ -243,7 +243,7 @@ struct ShrinkArgs {
 }
 
 /// Why a command ended early.
-enum Failure {
+enum CliError {
     /// The question made no sense.
     Usage(String),
     /// It did, and the answer is bad; what there is to say has been said.
@@ -270,8 +270,8 @@ pub(crate) fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Bad) => ExitCode::from(1),
-        Err(Failure::Usage(message)) => {
+        Err(CliError::Bad) => ExitCode::from(1),
+        Err(CliError::Usage(message)) => {
             eprintln!("error: {message}");
             ExitCode::from(2)
         }
@@ -279,19 +279,19 @@ pub(crate) fn main() -> ExitCode {
 }
 
 /// A scenario by its file or its name, and where it is.
-fn load(file: &Path) -> Result<(Scenario, PathBuf), Failure> {
+fn load(file: &Path) -> Result<(Scenario, PathBuf), CliError> {
     let file = files::locate(file)?;
-    let scenario = Scenario::load(&file).map_err(|error| Failure::Usage(error.to_string()))?;
+    let scenario = Scenario::load(&file).map_err(|error| CliError::Usage(error.to_string()))?;
     Ok((scenario, file))
 }
 
 /// The scenario with slips planted. They are checked as those in a file are.
-fn plant(mut scenario: Scenario, planted: &[String]) -> Result<Scenario, Failure> {
+fn plant(mut scenario: Scenario, planted: &[String]) -> Result<Scenario, CliError> {
     if planted.is_empty() {
         return Ok(scenario);
     }
     scenario.planted.extend(planted.iter().cloned());
-    Scenario::parse(&scenario.name, &scenario.to_toml()).map_err(|error| Failure::Usage(error.to_string()))
+    Scenario::parse(&scenario.name, &scenario.to_toml()).map_err(|error| CliError::Usage(error.to_string()))
 }
 
 /// The line that repeats a run.

@@ -6,23 +6,23 @@ use std::path::Path;
 use autobee_sim::Report;
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, count, files};
+use super::{CliError, count, files};
 
 /// The file of the last results, in the folder of results.
 const FILE: &str = "points.json";
 
 /// Results of one run without a subcommand.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Points {
+pub(super) struct PointsReport {
     /// How many runs there were.
     pub(super) runs: u64,
     /// How many of them were generated plans.
     pub(super) plans: u64,
-    pub(super) points: BTreeMap<String, Point>,
+    pub(super) points: BTreeMap<String, PointReport>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Point {
+pub(super) struct PointReport {
     /// How often it was seen in all runs.
     pub(super) sights: u64,
     /// How many runs saw it.
@@ -35,7 +35,7 @@ pub(super) struct Point {
     pub(super) first_plan: Option<u64>,
 }
 
-impl Points {
+impl PointsReport {
     /// Counts what one run saw; `plan` is its number if it was a generated one.
     pub(super) fn add(&mut self, report: &Report, plan: Option<u64>) {
         self.runs += 1;
@@ -63,7 +63,7 @@ impl Points {
         unreached.map(|(name, _)| name.as_str()).collect()
     }
 
-    pub(super) fn save(&self, out: &Path) -> Result<(), Failure> {
+    pub(super) fn save(&self, out: &Path) -> Result<(), CliError> {
         files::make_folder(out)?;
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         files::write(&out.join(FILE), text.as_bytes())
@@ -71,22 +71,22 @@ impl Points {
 }
 
 /// Prints the last results.
-pub(super) fn list(out: &Path, json: bool) -> Result<(), Failure> {
+pub(super) fn list(out: &Path, json: bool) -> Result<(), CliError> {
     let path = out.join(FILE);
     let bytes = files::read(&path).map_err(|_| {
-        Failure::Usage(format!(
+        CliError::Usage(format!(
             "no results in {}: `cargo sim` makes them, and this shows which of its runs reached which points",
             path.display()
         ))
     })?;
-    let points: Points = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+    let points: PointsReport = serde_json::from_slice(&bytes)
+        .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))?;
     if json {
         println!("{}", serde_json::to_value(&points).unwrap_or_default());
         return Ok(());
     }
     for (name, point) in &points.points {
-        let Point { sights, runs, .. } = point;
+        let PointReport { sights, runs, .. } = point;
         if *sights == 0 {
             println!("{name:45} NEVER");
             continue;

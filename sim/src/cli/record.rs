@@ -11,7 +11,7 @@ use autobee_sim::{Scenario, SeedResult, Shrunk, TraceSink, failure, run_caught};
 use serde::{Deserialize, Serialize};
 
 use super::shrink::quietly;
-use super::{Failure, files};
+use super::{CliError, files};
 
 pub(super) const FILE: &str = "failure.json";
 pub(super) const PLAN: &str = "plan.toml";
@@ -20,7 +20,7 @@ pub(super) const TRACE: &str = "trace.jsonl";
 
 /// `failure.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct FailureRecord {
     pub(super) scenario: String,
     /// The file that it was run from; none for a generated plan.
     pub(super) source: Option<String>,
@@ -33,15 +33,15 @@ pub(super) struct Record {
     pub(super) invariant: String,
     /// Of the scenario as it ran.
     #[serde(flatten)]
-    pub(super) run: Run,
+    pub(super) run: RunRecord,
     /// Of the smallest one, if it was looked for.
     pub(super) shrunk: Option<ShrunkRun>,
 }
 
 /// What one run came to.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Run {
-    pub(super) violations: Vec<Violation>,
+pub(super) struct RunRecord {
+    pub(super) violations: Vec<ViolationRecord>,
     /// Why it could not be carried out.
     pub(super) error: Option<String>,
     pub(super) trace_hash: Option<String>,
@@ -49,7 +49,7 @@ pub(super) struct Run {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Violation {
+pub(super) struct ViolationRecord {
     pub(super) invariant: String,
     pub(super) what: String,
 }
@@ -57,7 +57,7 @@ pub(super) struct Violation {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ShrunkRun {
     #[serde(flatten)]
-    pub(super) run: Run,
+    pub(super) run: RunRecord,
     pub(super) operations: usize,
     pub(super) faults: usize,
     pub(super) replicas: usize,
@@ -66,14 +66,14 @@ pub(super) struct ShrunkRun {
     pub(super) is_minimal: bool,
 }
 
-impl Run {
+impl RunRecord {
     pub(super) fn new(result: &SeedResult) -> Self {
         match result {
             Ok(report) => Self {
                 violations: report
                     .violations
                     .iter()
-                    .map(|violation| Violation {
+                    .map(|violation| ViolationRecord {
                         invariant: violation.invariant.to_string(),
                         what: violation.what.clone(),
                     })
@@ -90,24 +90,25 @@ impl Run {
     }
 }
 
-impl Record {
+impl FailureRecord {
     /// Reads the record in a folder.
-    pub(super) fn load(folder: &Path) -> Result<Self, Failure> {
+    pub(super) fn load(folder: &Path) -> Result<Self, CliError> {
         let path = folder.join(FILE);
         let bytes = files::read(&path)?;
-        serde_json::from_slice(&bytes).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
     }
 }
 
 /// A failure to be kept.
-pub(super) struct Kept<'a> {
+pub(super) struct KeptFailure<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) source: Option<&'a Path>,
     pub(super) seed: u64,
     pub(super) result: &'a SeedResult,
 }
 
-impl Kept<'_> {
+impl KeptFailure<'_> {
     /// The folder of this failure.
     pub(super) fn folder(&self, out: &Path) -> PathBuf {
         Self::folder_of(self.scenario, self.seed, out)
@@ -125,7 +126,7 @@ impl Kept<'_> {
     }
 
     /// Writes the folder. Returns the file with the smaller scenario.
-    pub(super) fn write(&self, out: &Path, shrunk: Option<&Shrunk>) -> Result<PathBuf, Failure> {
+    pub(super) fn write(&self, out: &Path, shrunk: Option<&Shrunk>) -> Result<PathBuf, CliError> {
         let folder = self.folder(out);
         files::make_folder(&folder)?;
         files::write(&folder.join(PLAN), self.scenario.to_toml().as_bytes())?;
@@ -136,16 +137,16 @@ impl Kept<'_> {
         }
         let smaller = shrunk.map_or(self.scenario, |shrunk| &shrunk.scenario);
         let traced = trace(smaller, self.seed, &folder.join(TRACE))?;
-        let record = Record {
+        let record = FailureRecord {
             scenario: self.scenario.name.clone(),
             source: self.source.map(|source| source.display().to_string()),
             seed: self.seed,
             commit: commit(),
             engine: env!("CARGO_PKG_VERSION").into(),
             invariant: failure(self.result).unwrap_or_default(),
-            run: Run::new(self.result),
+            run: RunRecord::new(self.result),
             shrunk: shrunk.map(|shrunk| ShrunkRun {
-                run: Run::new(&traced),
+                run: RunRecord::new(&traced),
                 operations: shrunk.scenario.operations(),
                 faults: shrunk.scenario.faults(),
                 replicas: shrunk.scenario.replicas,
@@ -164,7 +165,7 @@ impl Kept<'_> {
 }
 
 /// Runs a scenario with its trace going to a file.
-fn trace(scenario: &Scenario, seed: u64, path: &Path) -> Result<SeedResult, Failure> {
+fn trace(scenario: &Scenario, seed: u64, path: &Path) -> Result<SeedResult, CliError> {
     let sink = TraceSink::Write(Box::new(BufWriter::new(files::create(path)?)));
     Ok(quietly(|| run_caught(scenario, seed, sink)))
 }

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use autobee_sim::{Scenario, TraceSink, fails_by, failure, run_caught};
 use serde_json::json;
 
-use super::record::{FILE, PLAN, Record, Run, SHRUNK, TRACE};
+use super::record::{FILE, FailureRecord, PLAN, RunRecord, SHRUNK, TRACE};
 use super::shrink::quietly;
-use super::{Failure, files, reproduce};
+use super::{CliError, files, reproduce};
 
-pub(super) fn replay(path: &Path, as_json: bool) -> Result<(), Failure> {
+pub(super) fn replay(path: &Path, as_json: bool) -> Result<(), CliError> {
     let (folder, file) = choose(path)?;
-    let record = Record::load(&folder)?;
-    let scenario = Scenario::load(&file).map_err(|error| Failure::Usage(error.to_string()))?;
+    let record = FailureRecord::load(&folder)?;
+    let scenario = Scenario::load(&file).map_err(|error| CliError::Usage(error.to_string()))?;
     let is_small = file.file_name().is_some_and(|name| name == SHRUNK);
     let recorded = match &record.shrunk {
         Some(shrunk) if is_small => &shrunk.run,
@@ -27,10 +27,10 @@ pub(super) fn replay(path: &Path, as_json: bool) -> Result<(), Failure> {
     } else {
         Vec::new()
     };
-    let compared = Compared::new(trace);
+    let compared = TraceComparison::new(trace);
     let sink = TraceSink::Write(Box::new(compared.clone()));
     let result = quietly(|| run_caught(&scenario, record.seed, sink));
-    let run = Run::new(&result);
+    let run = RunRecord::new(&result);
     let name = failure(&result);
     let verdict = match &name {
         None => "passes",
@@ -84,10 +84,10 @@ pub(super) fn replay(path: &Path, as_json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     eprintln!("{}", reproduce(&file, record.seed));
-    Err(Failure::Bad)
+    Err(CliError::Bad)
 }
 
-fn in_words(verdict: &str, record: &Record, now: Option<&str>) -> String {
+fn in_words(verdict: &str, record: &FailureRecord, now: Option<&str>) -> String {
     match now {
         None => format!("no longer fails (it failed by `{}`)", record.invariant),
         Some(now) if verdict == "fails by another" => {
@@ -101,14 +101,14 @@ fn in_words(verdict: &str, record: &Record, now: Option<&str>) -> String {
 }
 
 /// The folder of a failure and the scenario in it that is meant.
-fn choose(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+fn choose(path: &Path) -> Result<(PathBuf, PathBuf), CliError> {
     let folder = if path.is_dir() {
         path.to_owned()
     } else {
         path.parent().unwrap_or_else(|| Path::new("")).to_owned()
     };
     if !folder.join(FILE).is_file() {
-        return Err(Failure::Usage(format!(
+        return Err(CliError::Usage(format!(
             "{}: no failure is kept there (no {FILE}); `cargo sim run` runs a scenario",
             path.display()
         )));
@@ -124,7 +124,7 @@ fn choose(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
 
 /// Compares a trace, while it is made, with a recorded one.
 #[derive(Clone)]
-struct Compared(Arc<Mutex<Comparison>>);
+struct TraceComparison(Arc<Mutex<Comparison>>);
 
 struct Comparison {
     recorded: Vec<u8>,
@@ -134,7 +134,7 @@ struct Comparison {
     difference: Option<(u64, String, String)>,
 }
 
-impl Compared {
+impl TraceComparison {
     fn new(recorded: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Comparison {
             recorded,
@@ -171,7 +171,7 @@ impl Comparison {
     }
 }
 
-impl Write for Compared {
+impl Write for TraceComparison {
     /// Takes one whole line at a time, as traces write them.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut comparison = self.lock();
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     fn difference(recorded: &str, lines: &[&str]) -> Option<(u64, String, String)> {
-        let mut compared = Compared::new(recorded.into());
+        let mut compared = TraceComparison::new(recorded.into());
         for line in lines {
             compared.write_all(line.as_bytes()).unwrap();
         }

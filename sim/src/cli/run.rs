@@ -9,14 +9,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::filter::Filter;
-use super::record::{Kept, PLAN};
+use super::record::{KeptFailure, PLAN};
 use super::shrink::{self, now};
-use super::watch::Watch;
-use super::{Failure, RunArgs, all, files, load, plant, reproduce, summary, threads_default};
+use super::watch::RunWatch;
+use super::{CliError, RunArgs, all, files, load, plant, reproduce, summary, threads_default};
 
-pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
     if let Some(plans) = &args.plans {
-        let source = Source::Plans {
+        let source = PlanSource::Plans {
             planted: &args.planted,
         };
         return run_many(&source, plans.clone(), args);
@@ -28,7 +28,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             (scenario, Some(file))
         }
         (None, None) => {
-            return Err(Failure::Usage(
+            return Err(CliError::Usage(
                 "what is to be run? A scenario file or its name, --plan N, or --plans A..B".into(),
             ));
         }
@@ -36,7 +36,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let scenario = plant(scenario, &args.planted)?;
     match &args.seeds {
         Some(seeds) => {
-            let source = Source::Scenario {
+            let source = PlanSource::Scenario {
                 scenario: &scenario,
                 file: file.as_deref(),
             };
@@ -46,7 +46,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     }
 }
 
-fn run_one(scenario: &Scenario, file: Option<&Path>, args: &RunArgs) -> Result<(), Failure> {
+fn run_one(scenario: &Scenario, file: Option<&Path>, args: &RunArgs) -> Result<(), CliError> {
     let seed = args.seed.or(args.plan).unwrap_or(0);
     let trace = match &args.trace {
         Some(path) => {
@@ -66,7 +66,7 @@ fn run_one(scenario: &Scenario, file: Option<&Path>, args: &RunArgs) -> Result<(
     }
     let kept = keep_one(scenario, file, seed, &result, args)?;
     eprintln!("{}", reproduce(&kept, seed));
-    Err(Failure::Bad)
+    Err(CliError::Bad)
 }
 
 /// Keeps a failure, unless it is kept already. Returns the file that repeats it.
@@ -76,12 +76,12 @@ fn keep_one(
     seed: u64,
     result: &SeedResult,
     args: &RunArgs,
-) -> Result<std::path::PathBuf, Failure> {
+) -> Result<std::path::PathBuf, CliError> {
     let as_it_is = file.filter(|_| args.planted.is_empty());
     if let Some(file) = as_it_is.filter(|file| shrink::is_kept(file)) {
         return Ok(file.to_owned());
     }
-    let kept = Kept {
+    let kept = KeptFailure {
         scenario,
         source: file,
         seed,
@@ -98,7 +98,7 @@ fn keep_one(
 }
 
 /// What the seeds of a sweep run.
-enum Source<'a> {
+enum PlanSource<'a> {
     /// One scenario, and the file that it is from.
     Scenario {
         scenario: &'a Scenario,
@@ -108,7 +108,7 @@ enum Source<'a> {
     Plans { planted: &'a [String] },
 }
 
-impl Source<'_> {
+impl PlanSource<'_> {
     fn name(&self) -> &str {
         match self {
             Self::Scenario { scenario, .. } => &scenario.name,
@@ -136,14 +136,14 @@ impl Source<'_> {
     }
 }
 
-fn run_many(source: &Source<'_>, seeds: std::ops::Range<u64>, args: &RunArgs) -> Result<(), Failure> {
+fn run_many(source: &PlanSource<'_>, seeds: std::ops::Range<u64>, args: &RunArgs) -> Result<(), CliError> {
     plant(source.scenario(seeds.start), &args.planted)?;
     let threads = args.threads.unwrap_or_else(threads_default);
     let bar = ProgressBar::new(seeds.end - seeds.start)
         .with_style(style())
         .with_message(source.name().to_owned());
     let seeds: Vec<u64> = seeds.collect();
-    let watch = Watch::start(&args.out);
+    let watch = RunWatch::start(&args.out);
     let started = now();
     let results = shrink::quietly(|| {
         in_parallel(seeds.len(), threads, |position| {
@@ -201,7 +201,7 @@ fn run_many(source: &Source<'_>, seeds: std::ops::Range<u64>, args: &RunArgs) ->
             results.len(),
         );
     }
-    if failed == 0 { Ok(()) } else { Err(Failure::Bad) }
+    if failed == 0 { Ok(()) } else { Err(CliError::Bad) }
 }
 
 /// One run of many that failed.
@@ -223,14 +223,14 @@ pub(super) enum Keep {
 
 impl Failed<'_> {
     /// Keeps it, and says how to see it again. What is said goes to the errors: results are on the output.
-    pub(super) fn report(&self, out: &Path, keep: Keep) -> Result<(), Failure> {
+    pub(super) fn report(&self, out: &Path, keep: Keep) -> Result<(), CliError> {
         let Self {
             scenario,
             file,
             seed,
             result,
         } = *self;
-        let kept = Kept {
+        let kept = KeptFailure {
             scenario,
             source: file,
             seed,

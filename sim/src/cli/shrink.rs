@@ -7,17 +7,17 @@ use std::time::Duration;
 use autobee_sim::{Scenario, Shrunk, TraceSink, fails_by, failure, run_caught};
 use indicatif::ProgressBar;
 
-use super::{Failure, ShrinkArgs, count, files, load, reproduce};
+use super::{CliError, ShrinkArgs, count, files, load, reproduce};
 
 /// The most seconds and candidates that shrinking takes unless more are asked for.
 pub(super) const SECONDS: u64 = 60;
 pub(super) const RUNS: u64 = 20_000;
 
-pub(super) fn shrink(args: &ShrinkArgs) -> Result<(), Failure> {
+pub(super) fn shrink(args: &ShrinkArgs) -> Result<(), CliError> {
     let (scenario, file) = load(&args.file)?;
     let seed = args.seed;
     let Some(name) = quietly(|| failure(&run_caught(&scenario, seed, TraceSink::Discard))) else {
-        return Err(Failure::Usage(format!(
+        return Err(CliError::Usage(format!(
             "{} does not fail with seed {seed}: there is nothing to shrink",
             file.display()
         )));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use autobee_sim::Scenario;
 
-use super::record::{Kept, PLAN};
+use super::record::{KeptFailure, PLAN};
 use super::shrink::now;
 use super::{files, reproduce};
 
@@ -15,7 +15,7 @@ use super::{files, reproduce};
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs that are under way. When one of them takes too long, its scenario is kept and the process ends with 1.
-pub(super) struct Watch(Arc<Mutex<BTreeMap<u64, Running>>>);
+pub(super) struct RunWatch(Arc<Mutex<BTreeMap<u64, Running>>>);
 
 struct Running {
     started: Duration,
@@ -23,7 +23,7 @@ struct Running {
     seed: u64,
 }
 
-impl Watch {
+impl RunWatch {
     pub(super) fn start(out: &Path) -> Self {
         let watch = Self(Arc::default());
         let (running, out) = (Arc::clone(&watch.0), out.to_owned());
@@ -74,7 +74,7 @@ fn lock(running: &Mutex<BTreeMap<u64, Running>>) -> MutexGuard<'_, BTreeMap<u64,
 
 fn give_up(run: &Running, out: &Path) -> ! {
     let (scenario, seed) = (&run.scenario, run.seed);
-    let folder = Kept::folder_of(scenario, seed, out);
+    let folder = KeptFailure::folder_of(scenario, seed, out);
     let plan = folder.join(PLAN);
     println!(
         "{} seed {seed}: DOES NOT END, no result in {} s",

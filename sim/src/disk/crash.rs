@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use super::SimDisk;
 use super::choice::{Choose, Seeded};
-use super::image::{Change, Image, Inode, spans};
+use super::image::{DiskChange, Image, Inode, spans};
 
 /// Bytes that a device writes as one.
 pub(super) const SECTOR_BYTES: u64 = 512;
 
 /// How a power cut treats what was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Crash {
+pub enum DiskCrash {
     /// Nothing of it is kept.
     Lost,
     /// All of it is kept, as when only the process dies.
@@ -26,7 +26,7 @@ pub enum Crash {
     Calls,
 }
 
-impl Crash {
+impl DiskCrash {
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Lost,
@@ -42,13 +42,13 @@ impl Crash {
 #[derive(Clone)]
 pub struct DiskSnapshot {
     pub(super) synced: Image,
-    pub(super) pending: Vec<Change>,
+    pub(super) pending: Vec<DiskChange>,
     pub(super) written: Image,
 }
 
 impl DiskSnapshot {
     /// The disk that a power cut at this moment leaves.
-    pub fn crash(&self, how: Crash, choice: &mut impl Choose) -> SimDisk {
+    pub fn crash(&self, how: DiskCrash, choice: &mut impl Choose) -> SimDisk {
         let image = image(&self.synced, &self.pending, &self.written, how, choice);
         SimDisk::from_image(image, Seeded::new(0))
     }
@@ -62,19 +62,19 @@ impl DiskSnapshot {
 
 pub(super) fn image(
     synced: &Image,
-    pending: &[Change],
+    pending: &[DiskChange],
     written: &Image,
-    how: Crash,
+    how: DiskCrash,
     choice: &mut impl Choose,
 ) -> Image {
     let mut image = synced.clone();
     match how {
-        Crash::Lost => {}
-        Crash::Kept => image = written.clone(),
-        Crash::Prefix => keep_prefix(&mut image, pending, choice),
-        Crash::Sectors => keep_sectors(&mut image, pending, choice),
-        Crash::Pages => keep_pages(&mut image, pending, written, choice),
-        Crash::Calls => {
+        DiskCrash::Lost => {}
+        DiskCrash::Kept => image = written.clone(),
+        DiskCrash::Prefix => keep_prefix(&mut image, pending, choice),
+        DiskCrash::Sectors => keep_sectors(&mut image, pending, choice),
+        DiskCrash::Pages => keep_pages(&mut image, pending, written, choice),
+        DiskCrash::Calls => {
             let fate = Fate::draw(choice);
             for change in pending {
                 if fate.keeps(change, choice) {
@@ -107,7 +107,7 @@ impl Fate {
         Self { contents, names }
     }
 
-    fn keeps(&self, change: &Change, choice: &mut impl Choose) -> bool {
+    fn keeps(&self, change: &DiskChange, choice: &mut impl Choose) -> bool {
         match (change.is_name(), self.names) {
             (true, u16::MAX) => true,
             (true, share) => choice.chance(share),
@@ -116,21 +116,21 @@ impl Fate {
     }
 }
 
-fn keep_prefix(image: &mut Image, pending: &[Change], choice: &mut impl Choose) {
+fn keep_prefix(image: &mut Image, pending: &[DiskChange], choice: &mut impl Choose) {
     let whole = choice.below(u32::try_from(pending.len()).unwrap_or(u32::MAX).saturating_add(1)) as usize;
     for change in &pending[..whole] {
         image.apply(change);
     }
-    if let Some(Change::Write { inode, offset, bytes }) = pending.get(whole) {
+    if let Some(DiskChange::Write { inode, offset, bytes }) = pending.get(whole) {
         let kept = choice.below(u32::try_from(bytes.len()).unwrap_or(u32::MAX)) as usize;
         image.contents(*inode).write(*offset, &bytes[..kept]);
     }
 }
 
-pub(super) fn keep_sectors(image: &mut Image, pending: &[Change], choice: &mut impl Choose) {
+pub(super) fn keep_sectors(image: &mut Image, pending: &[DiskChange], choice: &mut impl Choose) {
     let fate = Fate::draw(choice);
     for change in pending {
-        let Change::Write { inode, offset, bytes } = change else {
+        let DiskChange::Write { inode, offset, bytes } = change else {
             if fate.keeps(change, choice) {
                 image.apply(change);
             }
@@ -154,18 +154,18 @@ pub(super) fn keep_sectors(image: &mut Image, pending: &[Change], choice: &mut i
     }
 }
 
-fn keep_pages(image: &mut Image, pending: &[Change], written: &Image, choice: &mut impl Choose) {
+fn keep_pages(image: &mut Image, pending: &[DiskChange], written: &Image, choice: &mut impl Choose) {
     let fate = Fate::draw(choice);
     let mut touched = BTreeSet::new();
     for change in pending {
         match change {
-            Change::Write { inode, offset, bytes } => {
+            DiskChange::Write { inode, offset, bytes } => {
                 touched.extend(spans(*offset, bytes.len()).map(|(number, ..)| (*inode, Some(number))));
             }
-            Change::Truncate { inode, .. } => {
+            DiskChange::Truncate { inode, .. } => {
                 touched.insert((*inode, None));
             }
-            Change::Create { .. } | Change::Rename { .. } | Change::Remove { .. } => {
+            DiskChange::Create { .. } | DiskChange::Rename { .. } | DiskChange::Remove { .. } => {
                 if fate.keeps(change, choice) {
                     image.apply(change);
                 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::State;
+use super::DiskState;
 use super::choice::Choose;
-use super::image::{Change, Image, Inode};
+use super::image::{DiskChange, Image, Inode};
 
 /// One kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -208,7 +208,7 @@ pub(super) fn full() -> io::Error {
     io::Error::new(ErrorKind::StorageFull, "injected: no space left on device")
 }
 
-impl State {
+impl DiskState {
     pub(super) fn draw_fault(&mut self, number: u64, op: DiskOp) -> Option<DiskFault> {
         if let Some(fault) = self.planned.remove(&number) {
             return Some(fault);
@@ -287,7 +287,7 @@ impl State {
         for (inode, length) in files {
             if self.choice.chance(self.faults.short_file) {
                 let lost = u64::from(self.choice.below(8192)) + 1;
-                image.apply(&Change::Truncate {
+                image.apply(&DiskChange::Truncate {
                     inode,
                     length: length.saturating_sub(lost),
                 });

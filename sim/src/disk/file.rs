@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::choice::Choose as _;
 use super::crash;
 use super::fault::{self, DiskFault, DiskOp};
-use super::image::{Change, Inode};
-use super::{Call, SimDisk, State};
+use super::image::{DiskChange, Inode};
+use super::{DiskCall, DiskState, SimDisk};
 
 pub(super) struct SimFile {
     disk: SimDisk,
@@ -33,9 +33,9 @@ impl SimFile {
         op: DiskOp,
         offset: u64,
         bytes: usize,
-        carry_out: impl FnOnce(&mut State, Option<DiskFault>) -> io::Result<T>,
+        carry_out: impl FnOnce(&mut DiskState, Option<DiskFault>) -> io::Result<T>,
     ) -> io::Result<T> {
-        let call = Call {
+        let call = DiskCall {
             op,
             name: &self.name,
             offset,
@@ -105,7 +105,7 @@ impl DiskFile for SimFile {
                 outcome = Err(fault::full());
             }
             if !bytes.is_empty() {
-                state.change(Change::Write {
+                state.change(DiskChange::Write {
                     inode: self.inode,
                     offset,
                     bytes,
@@ -123,7 +123,7 @@ impl DiskFile for SimFile {
                 if state.room(self.inode, length).is_some() {
                     return Err(fault::full());
                 }
-                state.change(Change::Truncate {
+                state.change(DiskChange::Truncate {
                     inode: self.inode,
                     length,
                 });
@@ -139,7 +139,7 @@ impl DiskFile for SimFile {
             if state.room(self.inode, length).is_some() {
                 return Err(fault::full());
             }
-            state.change(Change::Truncate {
+            state.change(DiskChange::Truncate {
                 inode: self.inode,
                 length,
             });
@@ -185,7 +185,7 @@ impl Drop for SimFile {
     }
 }
 
-impl State {
+impl DiskState {
     /// The length up to which this file may grow, when `wanted` is more than that.
     fn room(&mut self, inode: Inode, wanted: u64) -> Option<u64> {
         let quota = self.faults.quota_bytes?;
@@ -196,7 +196,7 @@ impl State {
 
     /// A failed sync: some sectors made it, the rest never will. The process still sees what it wrote, or no longer,
     /// as the cache has it. What was written since the sync began is in the cache all the same.
-    fn lose(&mut self, inode: Inode, changes: &[Change]) {
+    fn lose(&mut self, inode: Inode, changes: &[DiskChange]) {
         crash::keep_sectors(&mut self.synced, changes, &mut self.choice);
         if self.choice.below(2) == 0 {
             let contents = self.synced.contents(inode).clone();

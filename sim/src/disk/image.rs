@@ -29,7 +29,7 @@ pub(super) struct Contents {
 
 /// What a call changes.
 #[derive(Clone)]
-pub(super) enum Change {
+pub(super) enum DiskChange {
     Write { inode: Inode, offset: u64, bytes: Bytes },
     Truncate { inode: Inode, length: u64 },
     Create { name: String, inode: Inode },
@@ -37,7 +37,7 @@ pub(super) enum Change {
     Remove { name: String },
 }
 
-impl Change {
+impl DiskChange {
     /// True for changes of the directory, false for changes of contents.
     pub(super) const fn is_name(&self) -> bool {
         matches!(
@@ -61,20 +61,20 @@ impl Change {
 }
 
 impl Image {
-    pub(super) fn apply(&mut self, change: &Change) {
+    pub(super) fn apply(&mut self, change: &DiskChange) {
         match change {
-            Change::Write { inode, offset, bytes } => self.contents(*inode).write(*offset, bytes),
-            Change::Truncate { inode, length } => self.contents(*inode).truncate(*length),
-            Change::Create { name, inode } => {
+            DiskChange::Write { inode, offset, bytes } => self.contents(*inode).write(*offset, bytes),
+            DiskChange::Truncate { inode, length } => self.contents(*inode).truncate(*length),
+            DiskChange::Create { name, inode } => {
                 self.names.insert(name.clone(), *inode);
                 self.contents(*inode);
             }
-            Change::Rename { from, to, inode } => {
+            DiskChange::Rename { from, to, inode } => {
                 self.names.remove(from);
                 self.names.insert(to.clone(), *inode);
                 self.contents(*inode);
             }
-            Change::Remove { name } => {
+            DiskChange::Remove { name } => {
                 self.names.remove(name);
             }
         }

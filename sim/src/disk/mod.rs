@@ -24,13 +24,13 @@ use std::time::Duration;
 use autobee::env::{Disk, DiskFile, DiskLock, Open, check_name};
 
 pub use choice::{Choose, Odometer, Seeded};
-pub use crash::{Crash, DiskSnapshot};
+pub use crash::{DiskCrash, DiskSnapshot};
 pub use fault::{DiskEvent, DiskFault, DiskFaults, DiskOp, DiskStats, Latency};
 pub use sync::BegunSync;
 pub(crate) use sync::serve;
 
 use file::SimFile;
-use image::{Change, Image, Inode};
+use image::{DiskChange, Image, Inode};
 
 /// One replica's directory. Clones are handles of the same incarnation: after [`SimDisk::crash`] or
 /// [`SimDisk::kill`] they fail, as does every file that was opened through them.
@@ -54,19 +54,19 @@ use image::{Change, Image, Inode};
 /// ```
 #[derive(Clone)]
 pub struct SimDisk {
-    shared: Arc<Shared>,
+    shared: Arc<DiskShared>,
     incarnation: u64,
 }
 
 type Observer = Box<dyn FnMut(&DiskEvent<'_>) + Send>;
 
-struct Shared {
-    state: Mutex<State>,
+struct DiskShared {
+    state: Mutex<DiskState>,
     observer: Mutex<Option<Observer>>,
     observed: AtomicBool,
 }
 
-struct State {
+struct DiskState {
     incarnation: u64,
     locked: bool,
     next_inode: u64,
@@ -75,7 +75,7 @@ struct State {
     /// What no power cut can take.
     synced: Image,
     /// What turns `synced` into `written`, in the order of the calls.
-    pending: Vec<Pending>,
+    pending: Vec<PendingChange>,
     /// Number of changes so far.
     changes: u64,
     open: BTreeMap<Inode, u64>,
@@ -92,9 +92,9 @@ struct State {
 
 /// A change that is not durable, with its number.
 #[derive(Clone)]
-struct Pending {
+struct PendingChange {
     number: u64,
-    change: Change,
+    change: DiskChange,
 }
 
 impl SimDisk {
@@ -140,7 +140,7 @@ impl SimDisk {
         let Some(inode) = state.written.names.get(name).copied() else {
             return false;
         };
-        let change = Change::Truncate { inode, length };
+        let change = DiskChange::Truncate { inode, length };
         state.written.apply(&change);
         state.synced.apply(&change);
         true
@@ -181,7 +181,7 @@ impl SimDisk {
     }
 
     /// Power is cut: what was not synced meets its fate. Gives the handle of the next incarnation.
-    pub fn crash(&self, how: Crash, choice: &mut impl Choose) -> Self {
+    pub fn crash(&self, how: DiskCrash, choice: &mut impl Choose) -> Self {
         let mut state = self.state();
         let mut image = crash::image(
             &state.synced,
@@ -216,7 +216,7 @@ impl SimDisk {
 
     fn from_image(image: Image, choice: Seeded) -> Self {
         let next_inode = image.files.keys().next_back().map_or(0, |inode| inode.0 + 1);
-        let state = State {
+        let state = DiskState {
             incarnation: 0,
             locked: false,
             next_inode,
@@ -234,7 +234,7 @@ impl SimDisk {
             is_observed: false,
         };
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(DiskShared {
                 state: Mutex::new(state),
                 observer: Mutex::new(None),
                 observed: AtomicBool::new(false),
@@ -243,22 +243,22 @@ impl SimDisk {
         }
     }
 
-    fn next(&self, state: &State) -> Self {
+    fn next(&self, state: &DiskState) -> Self {
         Self {
             shared: self.shared.clone(),
             incarnation: state.incarnation,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         locked(&self.shared.state)
     }
 
     /// One call: counts it, draws its fate, carries it out, reports it.
     fn call<T>(
         &self,
-        call: Call<'_>,
-        carry_out: impl FnOnce(&mut State, Option<DiskFault>) -> io::Result<T>,
+        call: DiskCall<'_>,
+        carry_out: impl FnOnce(&mut DiskState, Option<DiskFault>) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut state = self.state();
         if state.incarnation != self.incarnation {
@@ -292,14 +292,14 @@ impl SimDisk {
 
 /// What is called on what.
 #[derive(Clone, Copy)]
-struct Call<'a> {
+struct DiskCall<'a> {
     op: DiskOp,
     name: &'a str,
     offset: u64,
     bytes: u64,
 }
 
-impl<'a> Call<'a> {
+impl<'a> DiskCall<'a> {
     const fn new(op: DiskOp, name: &'a str) -> Self {
         Self {
             op,
@@ -312,7 +312,7 @@ impl<'a> Call<'a> {
 
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        self.call(Call::new(DiskOp::List, ""), |state, fault| {
+        self.call(DiskCall::new(DiskOp::List, ""), |state, fault| {
             fault::check(fault)?;
             Ok(state.written.names.keys().cloned().collect())
         })
@@ -324,14 +324,14 @@ impl Disk for SimDisk {
             Open::CreateNew => DiskOp::Create,
             Open::Read | Open::Write => DiskOp::Open,
         };
-        let inode = self.call(Call::new(op, name), |state, fault| {
+        let inode = self.call(DiskCall::new(op, name), |state, fault| {
             fault::check(fault)?;
             let inode = match (how, state.written.names.get(name).copied()) {
                 (Open::CreateNew, Some(_)) => return Err(named(ErrorKind::AlreadyExists, name)),
                 (Open::CreateNew, None) => {
                     let inode = Inode(state.next_inode);
                     state.next_inode += 1;
-                    state.change(Change::Create {
+                    state.change(DiskChange::Create {
                         name: name.to_owned(),
                         inode,
                     });
@@ -354,11 +354,11 @@ impl Disk for SimDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         check_name(from)?;
         check_name(to)?;
-        self.call(Call::new(DiskOp::Rename, to), |state, fault| {
+        self.call(DiskCall::new(DiskOp::Rename, to), |state, fault| {
             fault::check(fault)?;
             let inode = state.written.names.get(from).copied();
             let inode = inode.ok_or_else(|| named(ErrorKind::NotFound, from))?;
-            state.change(Change::Rename {
+            state.change(DiskChange::Rename {
                 from: from.to_owned(),
                 to: to.to_owned(),
                 inode,
@@ -369,12 +369,12 @@ impl Disk for SimDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         check_name(name)?;
-        self.call(Call::new(DiskOp::Remove, name), |state, fault| {
+        self.call(DiskCall::new(DiskOp::Remove, name), |state, fault| {
             fault::check(fault)?;
             if !state.written.names.contains_key(name) {
                 return Err(named(ErrorKind::NotFound, name));
             }
-            state.change(Change::Remove {
+            state.change(DiskChange::Remove {
                 name: name.to_owned(),
             });
             Ok(())
@@ -382,7 +382,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.call(Call::new(DiskOp::SyncDir, ""), |state, fault| {
+        self.call(DiskCall::new(DiskOp::SyncDir, ""), |state, fault| {
             if fault == Some(DiskFault::Lie) {
                 return Ok(());
             }
@@ -396,7 +396,7 @@ impl Disk for SimDisk {
     }
 
     fn lock(&self) -> io::Result<DiskLock> {
-        self.call(Call::new(DiskOp::Lock, ""), |state, fault| {
+        self.call(DiskCall::new(DiskOp::Lock, ""), |state, fault| {
             fault::check(fault)?;
             if std::mem::replace(&mut state.locked, true) {
                 return Err(io::Error::new(ErrorKind::WouldBlock, "the directory is in use"));
@@ -406,9 +406,9 @@ impl Disk for SimDisk {
     }
 }
 
-impl State {
+impl DiskState {
     /// Starts another incarnation on these contents.
-    fn begin(&mut self, written: Image, synced: Image, pending: Vec<Pending>) {
+    fn begin(&mut self, written: Image, synced: Image, pending: Vec<PendingChange>) {
         self.incarnation += 1;
         self.locked = false;
         self.open.clear();
@@ -423,16 +423,16 @@ impl State {
     }
 
     /// Carries a change out in sight of the process, and leaves its durability to a sync.
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, change: DiskChange) {
         self.written.apply(&change);
-        self.pending.push(Pending {
+        self.pending.push(PendingChange {
             number: self.changes,
             change,
         });
         self.changes += 1;
     }
 
-    fn pending_changes(&self) -> Vec<Change> {
+    fn pending_changes(&self) -> Vec<DiskChange> {
         self.pending
             .iter()
             .map(|pending| pending.change.clone())
@@ -440,8 +440,9 @@ impl State {
     }
 
     /// Takes the changes that `wanted` says out of those that are not durable, in their order.
-    fn take_pending(&mut self, wanted: impl Fn(&Pending) -> bool) -> Vec<Change> {
-        let (taken, left): (Vec<Pending>, Vec<Pending>) = self.pending.drain(..).partition(wanted);
+    fn take_pending(&mut self, wanted: impl Fn(&PendingChange) -> bool) -> Vec<DiskChange> {
+        let (taken, left): (Vec<PendingChange>, Vec<PendingChange>) =
+            self.pending.drain(..).partition(wanted);
         self.pending = left;
         taken.into_iter().map(|pending| pending.change).collect()
     }

@@ -7,7 +7,7 @@ use autobee::crypto::CoreKey;
 use autobee::db::{CloseReason, Session};
 use autobee::env::{Env, PeerAddr, Spawn as _};
 use autobee::replication::message::Message;
-use autobee::replication::replicator::Fault;
+use autobee::replication::replicator::PeerFault;
 use autobee::replication::session::Misbehaviour;
 use serde::Serialize;
 
@@ -149,12 +149,12 @@ pub fn class(what: &Misbehaviour) -> &'static str {
         Misbehaviour::Message { .. } => "message",
         Misbehaviour::Wakeup(_) => "wakeup",
         Misbehaviour::Replication { fault, .. } => match fault {
-            Fault::Proof(_) => "proof",
-            Fault::Misfit { .. } => "misfit",
-            Fault::NoData { .. } => "no-data",
-            Fault::InvalidRequests { .. } => "invalid-requests",
-            Fault::Announcements { .. } => "announcements",
-            Fault::Flood { .. } => "flood",
+            PeerFault::Proof(_) => "proof",
+            PeerFault::Misfit { .. } => "misfit",
+            PeerFault::NoData { .. } => "no-data",
+            PeerFault::InvalidRequests { .. } => "invalid-requests",
+            PeerFault::Announcements { .. } => "announcements",
+            PeerFault::Flood { .. } => "flood",
             _ => "replication",
         },
         _ => "other",

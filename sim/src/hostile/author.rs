@@ -11,7 +11,6 @@ use autobee::env::{Clock as _, Entropy as _, Env, Network as _, PeerAddr, Spawn 
 use autobee::hypercore::{Core, CoreError, CoreOptions, Download, DownloadRange, Encryption, SessionOptions};
 use autobee::replication::Role;
 use autobee::replication::session::{Replication, SessionSettings, Wakeup};
-use autobee::wire::Length;
 use bytes::Bytes;
 
 use super::account::lock;
@@ -130,11 +129,11 @@ impl<E: Env> Author<E> {
         let heads = self
             .others
             .iter()
-            .filter_map(|(key, (core, _))| Some((*key, core.length().ok()?)));
+            .filter_map(|(key, (core, _))| Some((*key, core.length().ok()?.0)));
         let scene = Scene {
             now: env.clock().wall().0,
             own: self.own.key(),
-            length: self.own.length()?,
+            length: self.own.length()?.0,
             heads: heads.collect(),
             optimistic: self.context.hostile.kind == Hostility::Stranger,
         };
@@ -145,7 +144,7 @@ impl<E: Env> Author<E> {
             &self.own
         };
         log.append(blocks).await?;
-        topic.couple(self.own.key(), Length(self.own.length()?));
+        topic.couple(self.own.key(), self.own.length()?);
         lock(&self.context.account).misdeeds += 1;
         Ok(())
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::account::lock;
 use super::context::{Context, address};
 use super::{Hostility, RETRY};
-use crate::workload::{Contract, Op};
+use crate::workload::{JsonApply, Op};
 
 /// How long it waits before it writes, to hear of its membership.
 const HEAR: Duration = Duration::from_millis(500);
@@ -63,7 +63,7 @@ async fn open<E: Env>(context: &Context<E>, key_pair: KeyPair) -> Result<Autobee
     let store = StoreHandle::open(&env, &MemoryEngine).map_err(autobee::hypercore::CoreError::from)?;
     let store = Corestore::open(env, store, CorestoreOptions::default()).await?;
     let mut builder = Autobee::builder(store)
-        .apply(Contract)
+        .apply(JsonApply)
         .optimistic(context.known.takes_strangers())
         .key_pair(key_pair);
     if let Some(database) = context.known.database() {

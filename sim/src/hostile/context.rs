@@ -12,7 +12,7 @@ use super::account::{Account, name};
 use crate::scenario::{Hostile, Hostility};
 
 /// What a run tells hostile peers of its replicas.
-pub(crate) trait Known<E: Env>: Send + Sync {
+pub(crate) trait RunContext<E: Env>: Send + Sync {
     /// The key of the database.
     fn database(&self) -> Option<CoreKey>;
     /// The key of the log of a replica, once it ran.
@@ -32,7 +32,7 @@ pub(super) struct Context<E: Env> {
     pub(super) hostile: Hostile,
     pub(super) targets: Vec<usize>,
     pub(super) replicas: usize,
-    pub(super) known: Arc<dyn Known<E>>,
+    pub(super) known: Arc<dyn RunContext<E>>,
     pub(super) account: Arc<Mutex<Account>>,
 }
 

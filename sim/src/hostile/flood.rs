@@ -5,12 +5,12 @@ use std::time::Duration;
 use autobee::crypto::CoreKey;
 use autobee::env::{Clock as _, Entropy as _, Env, Mono};
 use autobee::hypercore::proof::{BlockRequest, Request, UpgradeRequest};
-use autobee::replication::message::{Bitfield, Message, Range, RequestMessage, Want};
-use autobee::replication::mux::Open;
+use autobee::replication::message::{BitfieldMessage, Message, RangeMessage, RequestMessage, Want};
+use autobee::replication::mux::OpenChannel;
 use autobee::replication::wakeup;
 use autobee::wire::{Length, Link};
 
-use super::line::{Attack, Line};
+use super::line::{Attack, HostileStream};
 use super::withheld::sync;
 
 /// Messages that come at once, and how soon more follow.
@@ -64,7 +64,7 @@ impl Flood {
         }
     }
 
-    fn send<E: Env>(&mut self, line: &mut Line<E>) {
+    fn send<E: Env>(&mut self, line: &mut HostileStream<E>) {
         self.count += 1;
         let count = self.count;
         let request = |request: Request| {
@@ -95,24 +95,24 @@ impl Flood {
                 any: false,
             })),
             What::Announcements => line.send(&match count % 3 {
-                0 => Message::Range(Range {
+                0 => Message::Range(RangeMessage {
                     drop: count.is_multiple_of(2),
                     start: 1 + count % 7,
                     length: 1 << 50,
                 }),
-                1 => Message::Range(Range {
+                1 => Message::Range(RangeMessage {
                     drop: false,
                     start: count << 20,
                     length: 1,
                 }),
-                _ => Message::Bitfield(Bitfield {
+                _ => Message::Bitfield(BitfieldMessage {
                     start: (count << 20) & !31,
                     words: vec![u32::MAX; 4],
                 }),
             }),
             What::Lengths => line.send(&sync(count % 2, count * 7 % 1_000, count % 3)),
             What::Writers => {
-                let writers = wakeup::Message::Announce((0..20).map(|at| self.writer(at)).collect());
+                let writers = wakeup::WakeupMessage::Announce((0..20).map(|at| self.writer(at)).collect());
                 if let Ok(bytes) = writers.encode() {
                     line.send_raw(writers.kind(), &bytes);
                 }
@@ -120,7 +120,7 @@ impl Flood {
             What::Channels => {
                 let key = self.writer(0).key;
                 // Too many are refused on this side already.
-                let _ = line.connection.open(&Open {
+                let _ = line.connection.open(&OpenChannel {
                     protocol: "hypercore/alpha",
                     aliases: &[],
                     id: key.as_bytes(),
@@ -143,7 +143,7 @@ impl Flood {
 }
 
 impl<E: Env> Attack<E> for Flood {
-    fn connected(&mut self, line: &mut Line<E>) {
+    fn connected(&mut self, line: &mut HostileStream<E>) {
         if self.what == What::Writers {
             line.join_topic();
         } else {
@@ -151,13 +151,13 @@ impl<E: Env> Attack<E> for Flood {
         }
     }
 
-    fn opened(&mut self, line: &mut Line<E>) {
+    fn opened(&mut self, line: &mut HostileStream<E>) {
         if self.what != What::Writers {
             line.send(&sync(0, 0, 0));
         }
     }
 
-    fn room(&mut self, line: &mut Line<E>) -> bool {
+    fn room(&mut self, line: &mut HostileStream<E>) -> bool {
         let now = line.env().clock().now();
         if now < self.next_at {
             return false;

@@ -9,11 +9,11 @@ use autobee::replication::message::Message;
 use bytes::Bytes;
 
 use super::hoard::Hoard;
-use super::line::{Attack, Line};
+use super::line::{Attack, HostileStream};
 
 /// Where the bit is.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum ForgedPlace {
     Block,
     BlockNode,
     UpgradeNode,
@@ -28,11 +28,11 @@ pub(super) struct Forger<E: Env> {
     forged: u64,
 }
 
-const PLACES: [Place; 4] = [
-    Place::Block,
-    Place::Signature,
-    Place::BlockNode,
-    Place::UpgradeNode,
+const PLACES: [ForgedPlace; 4] = [
+    ForgedPlace::Block,
+    ForgedPlace::Signature,
+    ForgedPlace::BlockNode,
+    ForgedPlace::UpgradeNode,
 ];
 
 impl<E: Env> Forger<E> {
@@ -52,24 +52,24 @@ impl<E: Env> Forger<E> {
         places.into_iter().any(|place| self.forge_at(*place, proof))
     }
 
-    fn forge_at(&self, place: Place, proof: &mut Proof) -> bool {
+    fn forge_at(&self, place: ForgedPlace, proof: &mut Proof) -> bool {
         match place {
-            Place::Block => {
+            ForgedPlace::Block => {
                 let value = proof.block.as_mut().map(|block| &mut block.value);
                 value.is_some_and(|value| self.flip(value))
             }
-            Place::Signature => {
+            ForgedPlace::Signature => {
                 let signature = proof
                     .upgrade
                     .as_mut()
                     .and_then(|upgrade| upgrade.signature.as_mut());
                 signature.is_some_and(|signature| self.flip(signature))
             }
-            Place::BlockNode => {
+            ForgedPlace::BlockNode => {
                 let node = proof.block.as_mut().and_then(|block| block.nodes.first_mut());
                 node.is_some_and(|node| self.flip_hash(&mut node.hash))
             }
-            Place::UpgradeNode => {
+            ForgedPlace::UpgradeNode => {
                 let upgrade = proof.upgrade.as_mut();
                 let node = upgrade.and_then(|upgrade| upgrade.nodes.first_mut());
                 node.is_some_and(|node| self.flip_hash(&mut node.hash))
@@ -97,7 +97,7 @@ impl<E: Env> Forger<E> {
 }
 
 impl<E: Env> Attack<E> for Forger<E> {
-    fn opened(&mut self, line: &mut Line<E>) {
+    fn opened(&mut self, line: &mut HostileStream<E>) {
         line.share(&self.hoard);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use autobee::env::{Clock as _, Entropy as _, Env};
 
-use super::line::{Attack, Line};
+use super::line::{Attack, HostileStream};
 
 /// How long it stays after it said what it had to say.
 const STAY: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ impl<E: Env> Attack<E> for Garbage {
         is_handshake.then(|| (Duration::from_millis(1), self.bytes.to_vec()))
     }
 
-    fn connected(&mut self, line: &mut Line<E>) {
+    fn connected(&mut self, line: &mut HostileStream<E>) {
         match self.attempt % 4 {
             // A frame of the right size that does not open.
             1 => {

@@ -13,9 +13,9 @@ use autobee::env::{Clock as _, Entropy as _, Env, Mono, Network as _, PeerAddr};
 use autobee::hypercore::log::Log;
 use autobee::replication::Role;
 use autobee::replication::capability::{self, HandshakeHash};
-use autobee::replication::connection::{Connection, ConnectionSettings, Event};
-use autobee::replication::message::{Handshake, Message, PROTOCOL};
-use autobee::replication::mux::{self, Channel, Open};
+use autobee::replication::connection::{Connection, ConnectionEvent, ConnectionSettings};
+use autobee::replication::message::{Message, OpenMessage, PROTOCOL};
+use autobee::replication::mux::{self, Channel, OpenChannel};
 use autobee::replication::noise::Keys;
 use autobee::replication::replicator::PeerId;
 use autobee::replication::stream::StreamKeys;
@@ -37,23 +37,23 @@ const NEWS: Duration = Duration::from_millis(50);
 /// What a hostile peer does at the moments at which it can do something.
 pub trait Attack<E: Env = SimEnv>: Send + 'static {
     /// The handshake is done.
-    fn connected(&mut self, line: &mut Line<E>) {
+    fn connected(&mut self, line: &mut HostileStream<E>) {
         line.offer();
     }
 
     /// The channel of the core is open on both sides.
-    fn opened(&mut self, _line: &mut Line<E>) {}
+    fn opened(&mut self, _line: &mut HostileStream<E>) {}
 
     /// The victim sent a message about the core.
-    fn message(&mut self, _line: &mut Line<E>, _message: &Message) {}
+    fn message(&mut self, _line: &mut HostileStream<E>, _message: &Message) {}
 
-    /// A message that an honest peer would send now. Only with [`Line::serve`].
+    /// A message that an honest peer would send now. Only with [`HostileStream::serve`].
     fn tamper(&mut self, message: Message) -> Vec<Message> {
         vec![message]
     }
 
     /// Nothing waits to be written. True when something was added.
-    fn room(&mut self, _line: &mut Line<E>) -> bool {
+    fn room(&mut self, _line: &mut HostileStream<E>) -> bool {
         false
     }
 
@@ -79,7 +79,7 @@ pub trait Attack<E: Env = SimEnv>: Send + 'static {
 }
 
 /// Its end of a stream.
-pub struct Line<E: Env = SimEnv> {
+pub struct HostileStream<E: Env = SimEnv> {
     /// The machine of the stream.
     pub connection: Connection,
     /// Bytes that are sent as they are, after what the connection has to say.
@@ -96,7 +96,7 @@ pub struct Line<E: Env = SimEnv> {
     env: E,
 }
 
-impl<E: Env> Line<E> {
+impl<E: Env> HostileStream<E> {
     /// The environment of the hostile peer.
     pub const fn env(&self) -> &E {
         &self.env
@@ -110,7 +110,7 @@ impl<E: Env> Line<E> {
     /// Offers the core, and proves to know another key.
     pub fn offer_proving(&mut self, proven: CoreKey) {
         let prove = |stream: &HandshakeHash| {
-            let handshake = Handshake {
+            let handshake = OpenMessage {
                 seeks: true,
                 capability: capability::replication(stream, Role::Initiator, &proven),
             };
@@ -123,7 +123,7 @@ impl<E: Env> Line<E> {
     pub fn join_topic(&mut self) {
         let key = self.key;
         let prove = |stream: &HandshakeHash| {
-            let handshake = wakeup::Handshake {
+            let handshake = wakeup::WakeupHandshake {
                 version: 0,
                 capability: capability::wakeup(stream, Role::Initiator, &key),
                 active: true,
@@ -138,7 +138,7 @@ impl<E: Env> Line<E> {
         let Some(handshake) = self.connection.stream().and_then(prove) else {
             return;
         };
-        let open = Open {
+        let open = OpenChannel {
             protocol,
             aliases: &[],
             id: name.as_bytes(),
@@ -196,7 +196,7 @@ pub async fn attack<E: Env, A: Attack<E>>(
         if let Ok(stream) = env.network().dial(&target).await {
             lock(&account).streams += 1;
             let mut attack = new();
-            let mut line = Line {
+            let mut line = HostileStream {
                 connection: connection(&env),
                 raw: BytesMut::new(),
                 key,
@@ -227,7 +227,7 @@ fn connection<E: Env>(env: &E) -> Connection {
 }
 
 async fn run<E: Env, A: Attack<E>>(
-    line: &mut Line<E>,
+    line: &mut HostileStream<E>,
     stream: <E::Network as autobee::env::Network>::Stream,
     attack: &mut A,
     account: &Mutex<Account>,
@@ -248,16 +248,18 @@ async fn run<E: Env, A: Attack<E>>(
                 Err(_) => return Err(io::ErrorKind::InvalidData.into()),
             };
             match event {
-                Event::Connected { .. } if drip.is_none() => attack.connected(line),
-                Event::Connected { .. } => {}
-                Event::Channel(mux::Event::Offered { protocol, id }) => {
+                ConnectionEvent::Connected { .. } if drip.is_none() => attack.connected(line),
+                ConnectionEvent::Connected { .. } => {}
+                ConnectionEvent::Channel(mux::MuxEvent::Offered { protocol, id }) => {
                     line.connection.reject(&protocol, &id);
                 }
-                Event::Channel(mux::Event::Opened { channel, .. }) if Some(channel) == line.channel => {
+                ConnectionEvent::Channel(mux::MuxEvent::Opened { channel, .. })
+                    if Some(channel) == line.channel =>
+                {
                     is_open = true;
                     attack.opened(line);
                 }
-                Event::Channel(mux::Event::Message { kind, payload, .. }) => {
+                ConnectionEvent::Channel(mux::MuxEvent::Message { kind, payload, .. }) => {
                     if let Ok(Some(message)) = Message::decode(kind, &payload) {
                         if let Some((peer, hoard)) = &line.honest {
                             lock(hoard).receive(*peer, message.clone(), env.clock().now());
@@ -266,11 +268,11 @@ async fn run<E: Env, A: Attack<E>>(
                         lock(account).receive(message);
                     }
                 }
-                Event::Channel(mux::Event::Closed { rejected, .. }) => {
+                ConnectionEvent::Channel(mux::MuxEvent::Closed { rejected, .. }) => {
                     lock(account).rejected += usize::from(rejected);
                     is_open = false;
                 }
-                Event::Channel(_) => {}
+                ConnectionEvent::Channel(_) => {}
             }
         }
         let now = env.clock().now();

@@ -47,12 +47,12 @@ use autobee::env::{Clock as _, Env, Spawn as _, TaskHandle, watch};
 
 pub(crate) use account::Ledger;
 pub use account::{Account, Deeds, class};
-pub(crate) use context::Known;
-pub use line::{Attack, Line, attack};
+pub(crate) use context::RunContext;
+pub use line::{Attack, HostileStream, attack};
 
-use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Hostility, Scenario};
+use crate::simulated_world::SimulatedWorld;
 use crate::world::NameError;
 use account::lock;
 use context::Context;
@@ -67,10 +67,10 @@ pub(crate) struct Hostiles {
 
 impl Hostiles {
     /// Starts all of them. They connect to nobody before [`Hostiles::begin`].
-    pub(crate) fn start<S: Lane>(
+    pub(crate) fn start<S: SimulatedWorld>(
         world: &S,
         scenario: &Scenario,
-        known: &Arc<dyn Known<S::Env>>,
+        known: &Arc<dyn RunContext<S::Env>>,
         ledger: &Ledger,
     ) -> Result<Self, NameError> {
         let gate = watch::Sender::new(false);
@@ -110,7 +110,7 @@ impl Hostiles {
     }
 
     /// Ends those that are still there.
-    pub(crate) fn end(&self, world: &impl Lane) {
+    pub(crate) fn end(&self, world: &impl SimulatedWorld) {
         for id in &self.ids {
             world.crash(*id, Crash::Kill);
         }

@@ -9,7 +9,7 @@ use autobee::replication::message::Message;
 
 use super::account::lock;
 use super::hoard::Hoard;
-use super::line::{Attack, Line};
+use super::line::{Attack, HostileStream};
 
 /// Messages that are kept.
 const KEPT: usize = 256;
@@ -70,7 +70,7 @@ impl<E: Env> Replayer<E> {
 }
 
 impl<E: Env> Attack<E> for Replayer<E> {
-    fn opened(&mut self, line: &mut Line<E>) {
+    fn opened(&mut self, line: &mut HostileStream<E>) {
         let now = line.env().clock().now();
         line.leaves_at = Some(now + LASTS);
         self.next_at = Some(now + LASTS / 3);
@@ -82,7 +82,7 @@ impl<E: Env> Attack<E> for Replayer<E> {
         }
     }
 
-    fn message(&mut self, line: &mut Line<E>, message: &Message) {
+    fn message(&mut self, line: &mut HostileStream<E>, message: &Message) {
         self.keep(message);
         if let Message::Request(request) = message {
             self.requests += 1;
@@ -105,7 +105,7 @@ impl<E: Env> Attack<E> for Replayer<E> {
     }
 
     /// Once more, in the middle of a stream: lengths that are older than what was said on it.
-    fn room(&mut self, line: &mut Line<E>) -> bool {
+    fn room(&mut self, line: &mut HostileStream<E>) -> bool {
         if self.next_at.is_none_or(|at| line.env().clock().now() < at) {
             return false;
         }

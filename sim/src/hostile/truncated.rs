@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use autobee::env::{Clock as _, Entropy as _, Env};
-use autobee::replication::message::{Message, Range};
+use autobee::replication::message::{Message, RangeMessage};
 
-use super::line::{Attack, Line};
+use super::line::{Attack, HostileStream};
 
 /// A frame breaks off after so many bytes at most: the message in it is longer.
 const CUT_MAX: u8 = 48;
@@ -30,7 +30,7 @@ impl Truncated {
         }
     }
 
-    fn cut<E: Env>(&mut self, line: &mut Line<E>) {
+    fn cut<E: Env>(&mut self, line: &mut HostileStream<E>) {
         line.cut = Some(self.cut);
         self.misdeeds = 1;
         let stays = Duration::from_millis(if self.is_mute { 20_000 } else { 50 });
@@ -39,18 +39,18 @@ impl Truncated {
 }
 
 impl<E: Env> Attack<E> for Truncated {
-    fn connected(&mut self, line: &mut Line<E>) {
+    fn connected(&mut self, line: &mut HostileStream<E>) {
         if self.attempt.is_multiple_of(2) {
             self.cut(line);
         }
         line.offer();
     }
 
-    fn opened(&mut self, line: &mut Line<E>) {
+    fn opened(&mut self, line: &mut HostileStream<E>) {
         self.cut(line);
         line.connection.cork();
         for start in 0..64 {
-            line.send(&Message::Range(Range {
+            line.send(&Message::Range(RangeMessage {
                 drop: false,
                 start,
                 length: 1,

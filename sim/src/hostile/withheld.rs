@@ -1,9 +1,9 @@
 //! A log that is said to be here, and is not given.
 
 use autobee::env::Env;
-use autobee::replication::message::{Message, NoData, Range, Sync};
+use autobee::replication::message::{Message, NoData, RangeMessage, Sync};
 
-use super::line::{Attack, Line};
+use super::line::{Attack, HostileStream};
 
 /// Claims what the victim has, or far more, and answers nothing, or that it has no data.
 pub(super) struct Withheld {
@@ -13,7 +13,7 @@ pub(super) struct Withheld {
 }
 
 /// Everything there is and will be.
-const EVERYTHING: Message = Message::Range(Range {
+const EVERYTHING: Message = Message::Range(RangeMessage {
     drop: false,
     start: 0,
     length: 1 << 40,
@@ -42,7 +42,7 @@ impl Withheld {
         }
     }
 
-    fn claim<E: Env>(&mut self, line: &mut Line<E>, theirs: Option<Sync>) {
+    fn claim<E: Env>(&mut self, line: &mut HostileStream<E>, theirs: Option<Sync>) {
         let (fork, length) = theirs.map_or((0, 0), |theirs| (theirs.fork, theirs.length));
         let claimed = if self.claims_more { length + 1_000 } else { length };
         line.send(&sync(fork, claimed, length));
@@ -51,11 +51,11 @@ impl Withheld {
 }
 
 impl<E: Env> Attack<E> for Withheld {
-    fn opened(&mut self, line: &mut Line<E>) {
+    fn opened(&mut self, line: &mut HostileStream<E>) {
         self.claim(line, None);
     }
 
-    fn message(&mut self, line: &mut Line<E>, message: &Message) {
+    fn message(&mut self, line: &mut HostileStream<E>, message: &Message) {
         match message {
             Message::Sync(theirs) => self.claim(line, Some(*theirs)),
             Message::Request(request) => {

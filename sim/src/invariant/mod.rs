@@ -48,7 +48,7 @@ pub use reference::{Model, reference};
 pub use reopened::reopened;
 pub use seen::Seen;
 pub use sets::GrowingSets;
-pub use told::ToldTruth;
+pub use told::StatusTruth;
 pub use weights::WeightsReached;
 
 /// A property of what replicas are.
@@ -128,7 +128,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(CausalOrder::default()),
         Box::new(AppendLinks::default()),
         Box::new(EqualSets::default()),
-        Box::new(ToldTruth::default()),
+        Box::new(StatusTruth::default()),
         Box::new(Promptness::default()),
         Box::new(Bounds::default()),
         Box::new(WeightsReached::default()),

@@ -11,7 +11,7 @@ use autobee::wire::{Decode as _, Length};
 use bytes::Bytes;
 
 use super::{Look, Moment, ReplicaLook, Violation, first_difference};
-use crate::model::{Rules, batches, canonical};
+use crate::model::{ModelRules, batches, canonical};
 
 /// The most batches that the model judges at once: it is slow.
 const BATCHES_MAX: usize = 500;
@@ -57,7 +57,7 @@ pub fn reference<V: Verify>(
     let name = |key, length| {
         Anchor::new(model.keys, key, length).map_or(CoreKey::new([0; 32]), |anchor| anchor.link().key)
     };
-    let rules = Rules {
+    let rules = ModelRules {
         bootstrap: model.database,
         optimistic: model.optimistic,
         anchor: &name,

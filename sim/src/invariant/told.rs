@@ -14,12 +14,12 @@ use super::{Invariant, Look, Moment};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct ToldTruth {
+pub struct StatusTruth {
     views: u64,
     looked: BTreeMap<usize, (u32, u64)>,
 }
 
-impl Invariant for ToldTruth {
+impl Invariant for StatusTruth {
     fn name(&self) -> &'static str {
         "told"
     }

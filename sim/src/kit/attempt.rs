@@ -6,9 +6,9 @@
 use std::task::{Context, Poll, Waker};
 
 use autobee::apply::{
-    ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, LocalTree, Snapshot, WriterOptions,
+    ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, LocalTree, TreeSnapshot, WriterOptions,
 };
-use autobee::bee::{Range, Settings};
+use autobee::bee::{BeeSettings, Range};
 use autobee::crypto::{CoreKey, DiscoveryKey};
 use autobee::wire::{Length, Link};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ const SHADOW: CoreKey = CoreKey::new([0x5a; 32]);
 
 /// How a try ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum AttemptEnd {
     Accepted,
     Refused(String),
     Fatal(String),
@@ -32,7 +32,7 @@ pub(super) enum End {
 
 /// A key whose value the batch changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct ValueChange {
     pub(super) key: Bytes,
     pub(super) old: Option<Bytes>,
     pub(super) new: Option<Bytes>,
@@ -40,7 +40,7 @@ pub(super) struct Change {
 
 /// What apply asked of its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Call {
+pub(super) enum HostCall {
     AddWriter(CoreKey, u64),
     RemoveWriter(CoreKey),
     AckWriter(CoreKey),
@@ -49,13 +49,13 @@ pub(super) enum Call {
 
 /// What a try came to. Of one that was not accepted nothing counts but that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) end: End,
-    pub(super) changes: Vec<Change>,
-    pub(super) calls: Vec<Call>,
+pub(super) struct AttemptResult {
+    pub(super) end: AttemptEnd,
+    pub(super) changes: Vec<ValueChange>,
+    pub(super) calls: Vec<HostCall>,
 }
 
-impl Outcome {
+impl AttemptResult {
     /// True when two tries have the same effects. Why a batch was refused is for people, and may differ.
     pub(super) fn agrees(&self, other: &Self) -> bool {
         let same_end = std::mem::discriminant(&self.end) == std::mem::discriminant(&other.end);
@@ -64,7 +64,7 @@ impl Outcome {
 }
 
 /// A version of the view to try batches on.
-pub(super) struct Shadow(Snapshot);
+pub(super) struct Shadow(TreeSnapshot);
 
 /// The tree that tries write to.
 #[derive(Default)]
@@ -72,18 +72,18 @@ pub(super) struct ShadowTree(Option<(LocalTree, LocalTree)>);
 
 impl ShadowTree {
     /// A version of the real view, to try batches on. None when no tree can be made.
-    pub(super) fn at(&mut self, real: &Snapshot) -> Option<Shadow> {
+    pub(super) fn at(&mut self, real: &TreeSnapshot) -> Option<Shadow> {
         if self.0.as_ref().is_none_or(|(on, _)| !on.is(real.tree())) {
             let on = real.tree().clone();
-            let tree = LocalTree::new(SHADOW, Settings::default(), on.clone()).ok()?;
+            let tree = LocalTree::new(SHADOW, BeeSettings::default(), on.clone()).ok()?;
             self.0 = Some((on, tree));
         }
         let (_, tree) = self.0.as_ref()?;
         let empty = real.head().length == Length::ZERO;
         Some(Shadow(if empty {
-            Snapshot::empty(tree)
+            TreeSnapshot::empty(tree)
         } else {
-            Snapshot::at(tree, real.head())
+            TreeSnapshot::at(tree, real.head())
         }))
     }
 }
@@ -94,7 +94,7 @@ pub(super) fn attempt(
     entries: &[Entry],
     on: &Shadow,
     host: &mut dyn Host,
-) -> Option<Outcome> {
+) -> Option<AttemptResult> {
     let mut view = ApplyView::new(on.0.clone());
     let mut recording = Recording::new(host);
     let polled = quietly(|| {
@@ -103,16 +103,16 @@ pub(super) fn attempt(
     });
     let Recording { calls, interrupt, .. } = recording;
     let end = match polled {
-        Err(Panicked(text)) => End::Panicked(text),
+        Err(Panicked(text)) => AttemptEnd::Panicked(text),
         Ok(_) if view.stall().is_some() => return None,
-        Ok(_) if interrupt.is_some() => End::Interrupted(interrupt.unwrap_or_default()),
-        Ok(Poll::Pending) => End::Waits,
-        Ok(Poll::Ready(Ok(()))) => End::Accepted,
-        Ok(Poll::Ready(Err(ApplyError::Reject(why)))) => End::Refused(why),
-        Ok(Poll::Ready(Err(error))) => End::Fatal(error.to_string()),
+        Ok(_) if interrupt.is_some() => AttemptEnd::Interrupted(interrupt.unwrap_or_default()),
+        Ok(Poll::Pending) => AttemptEnd::Waits,
+        Ok(Poll::Ready(Ok(()))) => AttemptEnd::Accepted,
+        Ok(Poll::Ready(Err(ApplyError::Reject(why)))) => AttemptEnd::Refused(why),
+        Ok(Poll::Ready(Err(error))) => AttemptEnd::Fatal(error.to_string()),
     };
-    if end != End::Accepted {
-        return Some(Outcome {
+    if end != AttemptEnd::Accepted {
+        return Some(AttemptResult {
             end,
             changes: Vec::new(),
             calls: Vec::new(),
@@ -127,13 +127,13 @@ pub(super) fn attempt(
             .or(difference.right.as_ref())?
             .key
             .clone();
-        Some(Change {
+        Some(ValueChange {
             key,
             old: difference.left.and_then(|entry| entry.value),
             new: difference.right.and_then(|entry| entry.value),
         })
     });
-    Some(Outcome {
+    Some(AttemptResult {
         end,
         changes: changes.collect(),
         calls,
@@ -141,14 +141,14 @@ pub(super) fn attempt(
 }
 
 /// Does on the real host what was asked for in a try.
-pub(super) fn repeat(calls: &[Call], host: &mut dyn Host) {
+pub(super) fn repeat(calls: &[HostCall], host: &mut dyn Host) {
     for call in calls {
         match call {
-            Call::AddWriter(key, weight) => host.add_writer(*key, WriterOptions { weight: *weight }),
-            Call::RemoveWriter(key) => host.remove_writer(*key),
-            Call::AckWriter(key) => host.ack_writer(*key),
+            HostCall::AddWriter(key, weight) => host.add_writer(*key, WriterOptions { weight: *weight }),
+            HostCall::RemoveWriter(key) => host.remove_writer(*key),
+            HostCall::AckWriter(key) => host.ack_writer(*key),
             // It was made for these entries a moment ago.
-            Call::CreateAnchor(key, length) => drop(host.create_anchor(*key, *length)),
+            HostCall::CreateAnchor(key, length) => drop(host.create_anchor(*key, *length)),
         }
     }
 }
@@ -156,7 +156,7 @@ pub(super) fn repeat(calls: &[Call], host: &mut dyn Host) {
 /// A host that notes what is asked, and answers as the real one.
 struct Recording<'a> {
     real: &'a mut dyn Host,
-    calls: Vec<Call>,
+    calls: Vec<HostCall>,
     interrupt: Option<String>,
 }
 
@@ -172,21 +172,21 @@ impl<'a> Recording<'a> {
 
 impl Host for Recording<'_> {
     fn add_writer(&mut self, key: CoreKey, options: WriterOptions) {
-        self.calls.push(Call::AddWriter(key, options.weight));
+        self.calls.push(HostCall::AddWriter(key, options.weight));
     }
 
     fn remove_writer(&mut self, key: CoreKey) {
-        self.calls.push(Call::RemoveWriter(key));
+        self.calls.push(HostCall::RemoveWriter(key));
     }
 
     fn ack_writer(&mut self, key: CoreKey) {
-        self.calls.push(Call::AckWriter(key));
+        self.calls.push(HostCall::AckWriter(key));
     }
 
     fn create_anchor(&mut self, key: CoreKey, length: Length) -> Result<Link, HostError> {
         // Only the real one knows what it is called. A second one of the same entry is the same.
         let link = self.real.create_anchor(key, length)?;
-        self.calls.push(Call::CreateAnchor(key, length));
+        self.calls.push(HostCall::CreateAnchor(key, length));
         Ok(link)
     }
 

@@ -32,7 +32,7 @@ pub use program::{Peer, Program, ProgramCheck, Shown};
 
 use ops::{Encode, Ops, Typed, Untyped};
 use outside::{Panicked, quietly};
-use runner::Job;
+use runner::CheckJob;
 use seed::Setup;
 use tested::Maker;
 
@@ -92,7 +92,7 @@ const REPLICAS_MAX: usize = 64;
 pub fn check<A: Apply>(make: impl Fn() -> A + Send + Sync + 'static) -> Check<Raw> {
     let make: Maker = Arc::new(move || ApplyFn::new(make()));
     Check {
-        parts: Parts {
+        parts: CheckParts {
             make,
             ops: None,
             always: Vec::new(),
@@ -109,7 +109,7 @@ pub fn check<A: Apply>(make: impl Fn() -> A + Send + Sync + 'static) -> Check<Ra
 /// A check of an apply function that is being put together; see [`check()`].
 #[must_use = "nothing is checked before `run`"]
 pub struct Check<T = Raw> {
-    parts: Parts,
+    parts: CheckParts,
     encode: Option<Encode<T>>,
 }
 
@@ -117,7 +117,7 @@ pub struct Check<T = Raw> {
 type Members = Arc<dyn Fn(CoreKey) -> (Vec<u8>, String) + Send + Sync>;
 
 /// A check without types.
-pub(crate) struct Parts {
+pub(crate) struct CheckParts {
     make: Maker,
     ops: Option<Box<dyn Ops>>,
     always: Vec<Arc<dyn Always>>,
@@ -229,14 +229,14 @@ impl<T> Check<T> {
     }
 }
 
-impl Parts {
+impl CheckParts {
     fn run(&self) -> Result<(), String> {
         let Some(ops) = &self.ops else {
             return Err("the check has no operations: say `.ops(..)` or `.typed_ops(..)`".into());
         };
         are_replicas(self.replicas)?;
         let setup = Setup::new(self);
-        runner::run(&Job {
+        runner::run(&CheckJob {
             name: &self.name,
             seeds: self.seeds,
             draw: &|seed| plan::draw(self, &**ops, seed),

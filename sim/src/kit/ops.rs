@@ -50,7 +50,7 @@ where
         let encode = Arc::clone(&self.encode);
         let to_op =
             move |value: &S::Value| AppOp::new(number, shorten(&format!("{value:?}")), &encode(value));
-        Ok(Box::new(Tree { tree, to_op }))
+        Ok(Box::new(ProptestTree { tree, to_op }))
     }
 }
 
@@ -61,7 +61,7 @@ where
     fn tree(&self, seed: u64, number: u32) -> Result<Box<dyn OpTree>, String> {
         let tree = tree(&self.0, seed, number)?;
         let to_op = move |bytes: &Vec<u8>| AppOp::new(number, bytes_text(bytes), bytes);
-        Ok(Box::new(Tree { tree, to_op }))
+        Ok(Box::new(ProptestTree { tree, to_op }))
     }
 }
 
@@ -78,12 +78,12 @@ fn tree<S: Strategy>(strategy: &S, seed: u64, number: u32) -> Result<S::Tree, St
     tree.map_err(|reason| format!("the strategy gives no operation: {reason}"))
 }
 
-struct Tree<T, F> {
+struct ProptestTree<T, F> {
     tree: T,
     to_op: F,
 }
 
-impl<T: ValueTree, F: Fn(&T::Value) -> AppOp> OpTree for Tree<T, F>
+impl<T: ValueTree, F: Fn(&T::Value) -> AppOp> OpTree for ProptestTree<T, F>
 where
     T::Value: Debug,
 {

@@ -122,12 +122,12 @@ pub(super) fn remove(path: &Path) {
 // People.
 
 /// Shows on one line of a terminal how far something is.
-pub(super) struct Progress {
+pub(super) struct ProgressLine {
     is_terminal: bool,
     is_shown: bool,
 }
 
-impl Progress {
+impl ProgressLine {
     pub(super) fn new() -> Self {
         Self {
             is_terminal: std::io::stderr().is_terminal(),
@@ -144,7 +144,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if self.is_shown {
             let _ = write!(std::io::stderr(), "\r\x1b[2K");

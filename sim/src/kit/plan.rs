@@ -1,7 +1,7 @@
 //! Drawing what the replicas of one seed do, and what befalls them.
 
 use super::ops::Ops;
-use super::{Faults, Parts};
+use super::{CheckParts, Faults};
 use crate::scenario::{
     Action, Append, Choices, Class, CryptoChoice, Scenario, Topology, befall, drawn_schedule,
 };
@@ -13,7 +13,7 @@ const SPAN_MS_MIN: u64 = 300;
 const SPAN_MS_MAX: u64 = 3_000;
 
 /// The scenario of a seed.
-pub(super) fn draw(parts: &Parts, ops: &dyn Ops, seed: u64) -> Result<Scenario, String> {
+pub(super) fn draw(parts: &CheckParts, ops: &dyn Ops, seed: u64) -> Result<Scenario, String> {
     let stream = Seeds::new(seed).stream("kit", &["plan"]);
     let choices = &mut Choices::Seeded(Box::new(stream));
     let (least, most) = parts.replicas;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::outside::{self, quietly};
-use super::record::{Counts, Failure};
-use super::runner::{self, Job};
+use super::record::{CheckFailure, Counts};
+use super::runner::{self, CheckJob};
 use super::seed::Ran;
 use super::{Faults, Property, REPLICAS, SEEDS, are_replicas, plan, replica_bounds, seed_bounds};
 use crate::env::SimEnv;
@@ -166,7 +166,7 @@ impl<P: Program> ProgramCheck<P> {
     #[track_caller]
     pub fn run(self) {
         let outcome = are_replicas(self.replicas).and_then(|()| {
-            runner::run(&Job {
+            runner::run(&CheckJob {
                 name: &self.name,
                 seeds: self.seeds,
                 draw: &|seed| plan::draw_program(&self.name, self.replicas, self.faults, seed),
@@ -294,7 +294,7 @@ fn one(begun: Result<Begun, String>, scenario: &Scenario) -> Ran {
         },
     };
     Ran {
-        failure: failure.map(|(property, at, what)| Failure {
+        failure: failure.map(|(property, at, what)| CheckFailure {
             property,
             at,
             lines: vec![what],

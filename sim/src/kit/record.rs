@@ -11,7 +11,7 @@ use autobee::db::View;
 use autobee::wire::Length;
 use bytes::Bytes;
 
-use super::attempt::{Call, Change, End, Outcome};
+use super::attempt::{AttemptEnd, AttemptResult, HostCall, ValueChange};
 use super::words::{bytes_text, ms, shorten};
 use super::{Always, Property};
 use crate::executor::lock;
@@ -21,7 +21,7 @@ const INSTANCES_LINES: usize = 5;
 
 /// A batch that a replica tries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Batch {
+pub(super) struct TriedBatch {
     pub(super) replica: usize,
     pub(super) at: Duration,
     pub(super) entries: Vec<(CoreKey, Length)>,
@@ -36,7 +36,7 @@ pub(super) enum Memory {
 
 /// The first thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct CheckFailure {
     pub(super) property: Property,
     /// Since the history began.
     pub(super) at: Duration,
@@ -66,23 +66,23 @@ pub(super) struct Recorder {
     always: Vec<Arc<dyn Always>>,
     /// What the values of entries are called, the kit's wrapping taken off.
     shown: Mutex<BTreeMap<Bytes, String>>,
-    state: Mutex<State>,
+    state: Mutex<RecordState>,
 }
 
 #[derive(Default)]
-struct State {
+struct RecordState {
     began: Duration,
     /// Whose log is whose.
     logs: BTreeMap<CoreKey, usize>,
     /// What the first replica made of an input.
-    known: BTreeMap<[u8; 16], (Batch, Arc<Outcome>)>,
+    known: BTreeMap<[u8; 16], (TriedBatch, Arc<AttemptResult>)>,
     /// The last batch that each replica applied.
-    last: BTreeMap<usize, (Vec<String>, Arc<Outcome>)>,
+    last: BTreeMap<usize, (Vec<String>, Arc<AttemptResult>)>,
     steps: Vec<String>,
     seen: BTreeSet<(CoreKey, Length)>,
     refused: BTreeSet<(CoreKey, Length)>,
     counts: Counts,
-    failure: Option<Failure>,
+    failure: Option<CheckFailure>,
 }
 
 impl Recorder {
@@ -114,11 +114,12 @@ impl Recorder {
     /// True when the run may end: when instances differ, what replicas make of it is waited for.
     pub(super) fn has_failed(&self) -> bool {
         let state = lock(&self.state);
-        let is_over = |failure: &Failure| failure.property != Property::Function || failure.replicas_differ;
+        let is_over =
+            |failure: &CheckFailure| failure.property != Property::Function || failure.replicas_differ;
         state.failure.as_ref().is_some_and(is_over)
     }
 
-    pub(super) fn failure(&self) -> Option<Failure> {
+    pub(super) fn failure(&self) -> Option<CheckFailure> {
         lock(&self.state).failure.clone()
     }
 
@@ -140,7 +141,7 @@ impl Recorder {
     pub(super) fn fail(&self, property: Property, at: Duration, lines: Vec<String>) {
         let mut state = lock(&self.state);
         let at = at.saturating_sub(state.began);
-        state.failure.get_or_insert(Failure {
+        state.failure.get_or_insert(CheckFailure {
             property,
             at,
             lines,
@@ -161,7 +162,7 @@ impl Recorder {
                 "  Two instances at one replica agree: it reads what differs between replicas, or changes with time.".into(),
             ),
         }
-        state.failure = Some(Failure {
+        state.failure = Some(CheckFailure {
             property: Property::Function,
             at,
             lines,
@@ -172,18 +173,18 @@ impl Recorder {
     /// A batch became something. Gives what counts, and compares it with what another replica made of the same.
     pub(super) fn applied(
         &self,
-        batch: Batch,
+        batch: TriedBatch,
         entries: &[Entry],
         input: [u8; 16],
-        outcome: Outcome,
-    ) -> Arc<Outcome> {
+        outcome: AttemptResult,
+    ) -> Arc<AttemptResult> {
         let outcome = Arc::new(outcome);
         let names = self.names(entries);
         self.ended(&batch, &names, &outcome);
         let mut state = lock(&self.state);
         state.counts.batches += 1;
         state.seen.extend(&batch.entries);
-        if let End::Refused(_) = outcome.end {
+        if let AttemptEnd::Refused(_) = outcome.end {
             state.refused.extend(&batch.entries);
         }
         let step = format!(
@@ -227,10 +228,10 @@ impl Recorder {
     /// Two instances made different things of one batch.
     pub(super) fn instances_differ(
         &self,
-        batch: &Batch,
+        batch: &TriedBatch,
         entries: &[Entry],
-        own: &Outcome,
-        fresh: &Outcome,
+        own: &AttemptResult,
+        fresh: &AttemptResult,
         memory: Memory,
     ) {
         let names = self.names(entries);
@@ -261,13 +262,13 @@ impl Recorder {
     }
 
     /// Looks whether a batch ended as batches may.
-    fn ended(&self, batch: &Batch, names: &[String], outcome: &Outcome) {
+    fn ended(&self, batch: &TriedBatch, names: &[String], outcome: &AttemptResult) {
         let (property, what) = match &outcome.end {
-            End::Accepted | End::Refused(_) => return,
-            End::Panicked(text) => (Property::NoPanic, format!("it panicked: {text}")),
-            End::Fatal(why) => (Property::GoesOn, format!("it gave up: {why}")),
-            End::Interrupted(why) => (Property::GoesOn, format!("it interrupted: {why}")),
-            End::Waits => (
+            AttemptEnd::Accepted | AttemptEnd::Refused(_) => return,
+            AttemptEnd::Panicked(text) => (Property::NoPanic, format!("it panicked: {text}")),
+            AttemptEnd::Fatal(why) => (Property::GoesOn, format!("it gave up: {why}")),
+            AttemptEnd::Interrupted(why) => (Property::GoesOn, format!("it interrupted: {why}")),
+            AttemptEnd::Waits => (
                 Property::GoesOn,
                 "it waits for something that is not its view".into(),
             ),
@@ -320,7 +321,7 @@ pub(super) fn seconds(at: Duration) -> String {
 }
 
 /// Where two outcomes begin to differ, with both sides.
-fn difference(left: &Outcome, right: &Outcome, sides: &[String; 2]) -> Vec<String> {
+fn difference(left: &AttemptResult, right: &AttemptResult, sides: &[String; 2]) -> Vec<String> {
     let width = sides.iter().map(String::len).max().unwrap_or(0);
     let both = |left: String, right: String| {
         let line = |(side, what): (&String, String)| format!("  {side:<width$}  {what}");
@@ -334,14 +335,14 @@ fn difference(left: &Outcome, right: &Outcome, sides: &[String; 2]) -> Vec<Strin
         .iter()
         .chain(&right.changes)
         .map(|change| &change.key);
-    let of = |outcome: &Outcome, key: &Bytes| {
+    let of = |outcome: &AttemptResult, key: &Bytes| {
         let mut changes = outcome.changes.iter();
         changes.find(|change| change.key == *key).cloned()
     };
     let mut keys: Vec<&Bytes> = keys.filter(|key| of(left, key) != of(right, key)).collect();
     keys.sort_unstable();
     if let Some(key) = keys.first() {
-        let shown = |outcome: &Outcome| {
+        let shown = |outcome: &AttemptResult| {
             of(outcome, key).map_or_else(
                 || format!("left {} as it was", bytes_text(key)),
                 |change| changed(&change),
@@ -349,26 +350,26 @@ fn difference(left: &Outcome, right: &Outcome, sides: &[String; 2]) -> Vec<Strin
         };
         return both(shown(left), shown(right));
     }
-    let asked = |calls: &[Call]| match calls {
+    let asked = |calls: &[HostCall]| match calls {
         [] => "asked its host for nothing".to_owned(),
         calls => format!("asked its host for {}", shorten(&format!("{calls:?}"))),
     };
     both(asked(&left.calls), asked(&right.calls))
 }
 
-fn ended(end: &End) -> String {
+fn ended(end: &AttemptEnd) -> String {
     match end {
         // Whoever asks says what it wrote.
-        End::Accepted => String::new(),
-        End::Refused(why) => format!("refused it: {}", shorten(why)),
-        End::Fatal(why) => format!("gave up: {}", shorten(why)),
-        End::Interrupted(why) => format!("interrupted: {}", shorten(why)),
-        End::Waits => "waits for something that is not its view".into(),
-        End::Panicked(text) => format!("panicked: {}", shorten(text)),
+        AttemptEnd::Accepted => String::new(),
+        AttemptEnd::Refused(why) => format!("refused it: {}", shorten(why)),
+        AttemptEnd::Fatal(why) => format!("gave up: {}", shorten(why)),
+        AttemptEnd::Interrupted(why) => format!("interrupted: {}", shorten(why)),
+        AttemptEnd::Waits => "waits for something that is not its view".into(),
+        AttemptEnd::Panicked(text) => format!("panicked: {}", shorten(text)),
     }
 }
 
-fn changed(change: &Change) -> String {
+fn changed(change: &ValueChange) -> String {
     match &change.new {
         Some(value) => format!("wrote {} = {}", bytes_text(&change.key), bytes_text(value)),
         None => format!("removed {}", bytes_text(&change.key)),
@@ -376,10 +377,10 @@ fn changed(change: &Change) -> String {
 }
 
 /// What a batch did, in one line.
-fn summary(outcome: &Outcome) -> String {
+fn summary(outcome: &AttemptResult) -> String {
     let mut text = match &outcome.end {
-        End::Accepted if outcome.changes.is_empty() => "wrote nothing".to_owned(),
-        End::Accepted => String::new(),
+        AttemptEnd::Accepted if outcome.changes.is_empty() => "wrote nothing".to_owned(),
+        AttemptEnd::Accepted => String::new(),
         end => return ended(end),
     };
     for (number, change) in outcome.changes.iter().enumerate() {
@@ -397,9 +398,9 @@ fn summary(outcome: &Outcome) -> String {
 }
 
 /// A hash over what a batch did.
-fn digest(outcome: &Outcome) -> String {
+fn digest(outcome: &AttemptResult) -> String {
     let effects = format!("{:?} {:?}", outcome.changes, outcome.calls);
-    let is_accepted = [u8::from(outcome.end == End::Accepted)];
+    let is_accepted = [u8::from(outcome.end == AttemptEnd::Accepted)];
     let hash = hash_128(&[&is_accepted, effects.as_bytes()]);
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Property;
 use super::outside::{self, shown_path};
-use super::record::{Failure, seconds};
+use super::record::{CheckFailure, seconds};
 use super::words::history;
 use crate::scenario::Scenario;
 
@@ -12,21 +12,21 @@ use crate::scenario::Scenario;
 const HISTORY_MAX: usize = 24;
 
 /// What there is to tell of a failure.
-pub(super) struct Told<'a> {
+pub(super) struct FailureReport<'a> {
     pub(super) name: &'a str,
     pub(super) seed: u64,
     /// The plan as the seed drew it.
     pub(super) drawn: &'a Scenario,
     /// The smallest one that fails in the same way.
     pub(super) scenario: &'a Scenario,
-    pub(super) failure: &'a Failure,
+    pub(super) failure: &'a CheckFailure,
     /// Runs that the shrinker made.
     pub(super) runs: u64,
 }
 
 /// The text of a failure. Writes its plan to a file.
-pub(super) fn tell(told: &Told<'_>) -> String {
-    let Failure {
+pub(super) fn tell(told: &FailureReport<'_>) -> String {
+    let CheckFailure {
         property, at, lines, ..
     } = told.failure;
     let mut text = vec![format!(
@@ -78,7 +78,7 @@ pub(super) fn tell(told: &Told<'_>) -> String {
     text.join("\n")
 }
 
-fn size(told: &Told<'_>) -> String {
+fn size(told: &FailureReport<'_>) -> String {
     let count =
         |number: usize, one: &str, many: &str| format!("{number} {}", if number == 1 { one } else { many });
     let of = |scenario: &Scenario| {

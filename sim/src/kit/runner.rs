@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Property;
 use super::ops::Ops;
-use super::outside::{self, Progress, Stopwatch, say, variable};
-use super::record::{Counts, Failure};
-use super::report::{Told, tell};
+use super::outside::{self, ProgressLine, Stopwatch, say, variable};
+use super::record::{CheckFailure, Counts};
+use super::report::{FailureReport, tell};
 use super::second::{self, SECOND_PLANS};
 use super::seed::Ran;
 use crate::scenario::Scenario;
@@ -31,14 +31,14 @@ const SPARE_SEEDS: u64 = 24;
 const DRAWN: u64 = 4;
 
 /// What of a check the environment decides.
-struct Range {
+struct CheckRange {
     first: u64,
     end: u64,
     time: Option<Duration>,
 }
 
 /// A check, whatever it runs.
-pub(super) struct Job<'a> {
+pub(super) struct CheckJob<'a> {
     pub(super) name: &'a str,
     /// The first, and the one after the last.
     pub(super) seeds: (u64, u64),
@@ -51,7 +51,7 @@ pub(super) struct Job<'a> {
 }
 
 /// Runs a check. The error is the text with which the test fails.
-pub(super) fn run(job: &Job<'_>) -> Result<(), String> {
+pub(super) fn run(job: &CheckJob<'_>) -> Result<(), String> {
     if second::answer(job.name, |scenario, seed| (job.run)(scenario, seed, FRESH).steps) {
         return Ok(());
     }
@@ -77,8 +77,8 @@ pub(super) fn run(job: &Job<'_>) -> Result<(), String> {
         ));
     }
     if let Some(differs) = second::ask(job.name, &kept) {
-        let Kept { seed, scenario, .. } = &kept[differs.plan];
-        let told = Told {
+        let CoveredPlan { seed, scenario, .. } = &kept[differs.plan];
+        let told = FailureReport {
             name: job.name,
             seed: *seed,
             drawn: scenario,
@@ -102,20 +102,20 @@ pub(super) fn run(job: &Job<'_>) -> Result<(), String> {
 }
 
 /// A plan that ran well.
-pub(super) struct Kept {
+pub(super) struct CoveredPlan {
     pub(super) seed: u64,
     pub(super) scenario: Scenario,
     pub(super) steps: Vec<String>,
 }
 
 /// A plan that failed.
-struct Found {
+struct FailedPlan {
     seed: u64,
     scenario: Scenario,
-    failure: Failure,
+    failure: CheckFailure,
 }
 
-impl Found {
+impl FailedPlan {
     /// Instances of the apply function differ, but no two replicas do.
     fn is_of_instances(&self) -> bool {
         self.failure.property == Property::Function && !self.failure.replicas_differ
@@ -123,16 +123,20 @@ impl Found {
 }
 
 /// How many seeds ran, what they did, and the first of them.
-type All = (u64, Counts, Vec<Kept>);
+type All = (u64, Counts, Vec<CoveredPlan>);
 
 /// Runs seeds until one fails, they are over, or the time is.
-fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box<Found>>, String> {
+fn all(
+    job: &CheckJob<'_>,
+    range: &CheckRange,
+    watch: Stopwatch,
+) -> Result<Result<All, Box<FailedPlan>>, String> {
     let threads = outside::threads();
-    let mut progress = Progress::new();
+    let mut progress = ProgressLine::new();
     let (mut counts, mut kept) = (Counts::default(), Vec::new());
     let mut next = range.first;
     // A failure that is one, but that a later seed may show better.
-    let mut spare: Option<Box<Found>> = None;
+    let mut spare: Option<Box<FailedPlan>> = None;
     while next < range.end && range.time.is_none_or(|time| watch.elapsed() < time) {
         if let Some(found) = spare.take_if(|found| next - found.seed > SPARE_SEEDS) {
             return Ok(Err(found));
@@ -155,7 +159,7 @@ fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box
         for (number, ran) in in_parallel(plans.len(), threads, one) {
             let (seed, scenario) = &plans[number];
             if let Some(failure) = ran.failure {
-                let found = Box::new(Found {
+                let found = Box::new(FailedPlan {
                     seed: *seed,
                     scenario: scenario.clone(),
                     failure,
@@ -170,7 +174,7 @@ fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box
             }
             counts.add(ran.counts);
             if kept.len() < SECOND_PLANS {
-                kept.push(Kept {
+                kept.push(CoveredPlan {
                     seed: *seed,
                     scenario: scenario.clone(),
                     steps: ran.steps,
@@ -193,13 +197,13 @@ fn all(job: &Job<'_>, range: &Range, watch: Stopwatch) -> Result<Result<All, Box
 }
 
 /// Makes a failure small, and tells it.
-fn fail(job: &Job<'_>, found: Found) -> String {
-    let Found {
+fn fail(job: &CheckJob<'_>, found: FailedPlan) -> String {
+    let FailedPlan {
         seed,
         scenario,
         failure,
     } = found;
-    let mut progress = Progress::new();
+    let mut progress = ProgressLine::new();
     let watch = Stopwatch::start();
     let mut best = failure;
     // Chance may hide a difference between two instances.
@@ -236,7 +240,7 @@ fn fail(job: &Job<'_>, found: Found) -> String {
         });
     }
     drop(progress);
-    let told = Told {
+    let told = FailureReport {
         name: job.name,
         seed,
         drawn: &scenario,
@@ -298,7 +302,7 @@ fn simplify(
 }
 
 /// Which seeds are run, and for how long.
-fn range((first, end): (u64, u64)) -> Result<Range, String> {
+fn range((first, end): (u64, u64)) -> Result<CheckRange, String> {
     let number = |name: &str, text: &str| -> Result<u64, String> {
         text.trim()
             .parse()
@@ -307,7 +311,7 @@ fn range((first, end): (u64, u64)) -> Result<Range, String> {
     if let Some(seed) = variable("AUTOBEE_SEED") {
         let seed = number("AUTOBEE_SEED", &seed)?;
         let (first, end) = (seed, seed.saturating_add(1));
-        return Ok(Range {
+        return Ok(CheckRange {
             first,
             end,
             time: None,
@@ -326,10 +330,10 @@ fn range((first, end): (u64, u64)) -> Result<Range, String> {
             Some(last) => number("AUTOBEE_SEEDS", last)?.saturating_add(1),
             None => number("AUTOBEE_SEEDS", end)?,
         };
-        return Ok(Range { first, end, time });
+        return Ok(CheckRange { first, end, time });
     }
     let end = if time.is_some() { u64::MAX } else { end };
-    Ok(Range { first, end, time })
+    Ok(CheckRange { first, end, time })
 }
 
 /// A time: a number, and its unit; seconds without one.

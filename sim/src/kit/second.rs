@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::outside::{self, Stopwatch, variable};
-use super::record::Failure;
-use super::runner::Kept;
+use super::record::CheckFailure;
+use super::runner::CoveredPlan;
 use super::{Property, words::shorten};
 use crate::scenario::Scenario;
 
@@ -45,7 +45,7 @@ const FAKETIME: &[&str] = &[
 pub(super) struct Differs {
     /// By its position.
     pub(super) plan: usize,
-    pub(super) failure: Failure,
+    pub(super) failure: CheckFailure,
 }
 
 /// In the second process: true when the caller has nothing more to do. Does not return when it is the check that is asked.
@@ -76,7 +76,7 @@ pub(super) fn answer(name: &str, run: impl Fn(&Scenario, u64) -> Vec<String>) ->
 }
 
 /// Asks a second process for the same plans. None when all came to the same, or there is no second process.
-pub(super) fn ask(name: &str, kept: &[Kept]) -> Option<Differs> {
+pub(super) fn ask(name: &str, kept: &[CoveredPlan]) -> Option<Differs> {
     let test = outside::test_name()?;
     let folder = outside::folder(name).join(format!("second-{}", std::process::id()));
     for (number, kept) in kept.iter().enumerate() {
@@ -144,7 +144,7 @@ fn start(name: &str, test: &str, folder: &Path) -> Option<String> {
 }
 
 /// The first batch that became something else.
-fn compare(here: &[String], there: &str, place: &str) -> Option<Failure> {
+fn compare(here: &[String], there: &str, place: &str) -> Option<CheckFailure> {
     let (here, there) = here
         .iter()
         .zip(there.lines())
@@ -164,7 +164,7 @@ fn compare(here: &[String], there: &str, place: &str) -> Option<Failure> {
         "  It reads the time of day, the time zone, or something else that is not the same everywhere."
             .into(),
     );
-    Some(Failure {
+    Some(CheckFailure {
         property: Property::Function,
         at: Duration::MAX,
         lines,

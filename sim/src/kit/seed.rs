@@ -9,9 +9,9 @@ use autobee::crypto::CoreKey;
 use bytes::Bytes;
 
 use super::outside::quietly;
-use super::record::{Counts, Failure, Recorder};
+use super::record::{CheckFailure, Counts, Recorder};
 use super::tested::{APP, Tested, member_op};
-use super::{Always, Members, Parts, Property, tested::Maker};
+use super::{Always, CheckParts, Members, Property, tested::Maker};
 use crate::run::{Now, Started, Subject, Watcher, run_subject};
 use crate::scenario::Scenario;
 use crate::workload::Op;
@@ -25,14 +25,14 @@ pub(super) struct Setup {
 
 /// What a run came to.
 pub(super) struct Ran {
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<CheckFailure>,
     pub(super) counts: Counts,
     /// Every batch that was applied.
     pub(super) steps: Vec<String>,
 }
 
 impl Setup {
-    pub(super) fn new(parts: &Parts) -> Self {
+    pub(super) fn new(parts: &CheckParts) -> Self {
         Self {
             make: Arc::clone(&parts.make),
             always: parts.always.clone(),

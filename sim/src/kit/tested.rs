@@ -8,8 +8,8 @@ use autobee::bee::Range;
 use autobee::crypto::{CoreKey, DiscoveryKey, hash_128};
 use autobee::wire::{Length, Link};
 
-use super::attempt::{End, Outcome, Shadow, ShadowTree, attempt, repeat};
-use super::record::{Batch, Memory, Recorder};
+use super::attempt::{AttemptEnd, AttemptResult, Shadow, ShadowTree, attempt, repeat};
+use super::record::{Memory, Recorder, TriedBatch};
 use crate::executor::lock;
 use crate::run::Now;
 
@@ -74,14 +74,14 @@ impl Apply for Tested {
             return Err(ApplyError::fatal("the view cannot be read"));
         };
         match &outcome.end {
-            End::Accepted => {}
-            End::Refused(why) => return Err(ApplyError::reject(why)),
-            End::Interrupted(why) => {
+            AttemptEnd::Accepted => {}
+            AttemptEnd::Refused(why) => return Err(ApplyError::reject(why)),
+            AttemptEnd::Interrupted(why) => {
                 host.interrupt(why);
                 return Ok(());
             }
-            End::Fatal(why) | End::Panicked(why) => return Err(ApplyError::fatal(why)),
-            End::Waits => {
+            AttemptEnd::Fatal(why) | AttemptEnd::Panicked(why) => return Err(ApplyError::fatal(why)),
+            AttemptEnd::Waits => {
                 return Err(ApplyError::fatal(
                     "apply waits for something that is not its view",
                 ));
@@ -129,7 +129,7 @@ impl Tested {
 
     /// Tries a batch with two instances, and compares it with what other replicas made of it. None when the view cannot be
     /// read.
-    fn judge(&self, entries: &[Entry], view: &ApplyView, host: &mut dyn Host) -> Option<Arc<Outcome>> {
+    fn judge(&self, entries: &[Entry], view: &ApplyView, host: &mut dyn Host) -> Option<Arc<AttemptResult>> {
         let real = view.snapshot();
         let shadow = lock(&self.shadow).at(real)?;
         let mut host = Veiled {
@@ -137,7 +137,7 @@ impl Tested {
             real: host,
         };
         let own = attempt(&self.own, entries, &shadow, &mut host)?;
-        let batch = Batch {
+        let batch = TriedBatch {
             replica: self.replica,
             at: (self.now)(),
             entries: entries.iter().map(|entry| (entry.key, entry.length)).collect(),
@@ -157,7 +157,13 @@ impl Tested {
     }
 
     /// Where the difference comes from: fresh instances that agree say that the other one remembers something.
-    fn diagnose(&self, entries: &[Entry], shadow: &Shadow, host: &mut dyn Host, fresh: &Outcome) -> Memory {
+    fn diagnose(
+        &self,
+        entries: &[Entry],
+        shadow: &Shadow,
+        host: &mut dyn Host,
+        fresh: &AttemptResult,
+    ) -> Memory {
         for _ in 0..8 {
             match attempt(&(self.make)(), entries, shadow, host) {
                 Some(again) if !again.agrees(fresh) => return Memory::No,
@@ -181,7 +187,7 @@ impl Tested {
     }
 
     /// What the view holds behind a batch.
-    fn remember(&self, before: Link, after: Link, outcome: &Outcome) {
+    fn remember(&self, before: Link, after: Link, outcome: &AttemptResult) {
         let mut known = lock(&self.contents);
         let Some(mut contents) = known.get(&before).copied() else {
             return;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use autobee::crypto::{CoreKey, KeyPair};
 use autobee::hypercore::manifest::Manifest;
-use autobee::hypercore::{CoreError, Event};
+use autobee::hypercore::{CoreError, CoreEvent};
 use autobee::sim_hooks::machine::{LogEvents, StoredLog};
 use autobee::store::StoreError;
 use bytes::Bytes;
@@ -85,7 +85,7 @@ impl HeldLog {
 pub struct NoEvents;
 
 impl LogEvents for NoEvents {
-    fn try_next(&mut self) -> Option<Event> {
+    fn try_next(&mut self) -> Option<CoreEvent> {
         None
     }
 }

@@ -1,6 +1,6 @@
 //! Machines of databases, stepped by hand: without executor, network or disk.
 //!
-//! A [`Group`] writes a small history: its peers append, and hear of each other when they are told to. A [`Peer`] that
+//! A [`PeerGroup`] writes a small history: its peers append, and hear of each other when they are told to. A [`Peer`] that
 //! reads it is handed the blocks in any order, one by one, and after each of them what its machine made of the blocks is
 //! there to be compared.
 //!
@@ -11,7 +11,7 @@
 //! let mut group = Group::new(2);
 //! let b = group.key(1);
 //! group.append(0, &[Op::add_writer(b, 2)]);
-//! group.hear(1, 0);
+//! group.receive_all(1, 0);
 //! group.append(1, &[Op::put("x", "1")]);
 //! let blocks = group.blocks();
 //! let mut reader = group.reader(&Reading::default());
@@ -38,7 +38,7 @@ use crate::workload::Op;
 
 /// One block of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
+pub struct HistoryBlock {
     /// Whose log it is of.
     pub core: CoreKey,
     /// Its place in that log, from zero.
@@ -48,14 +48,14 @@ pub struct Block {
 }
 
 /// Peers that write a history together. The first one is the creator of the database.
-pub struct Group {
+pub struct PeerGroup {
     peers: Vec<Peer>,
     keys: Vec<CoreKey>,
     /// Milliseconds since the start.
     now: u64,
 }
 
-impl Group {
+impl PeerGroup {
     /// So many peers, none of which has written anything.
     #[must_use]
     pub fn new(peers: u8) -> Self {
@@ -121,7 +121,7 @@ impl Group {
     }
 
     /// A peer gets everything that another one has written, which may let it write an acknowledgement.
-    pub fn hear(&mut self, peer: usize, from: usize) {
+    pub fn receive_all(&mut self, peer: usize, from: usize) {
         let blocks = self.log(from);
         let peer = &mut self.peers[peer];
         peer.set_time(self.now);
@@ -132,18 +132,18 @@ impl Group {
 
     /// All blocks of the log of a peer.
     #[must_use]
-    pub fn log(&self, peer: usize) -> Vec<Block> {
+    pub fn log(&self, peer: usize) -> Vec<HistoryBlock> {
         let core = self.keys[peer];
         let blocks = self.peers[peer].log(&core);
         (0..)
             .zip(blocks)
-            .map(|(index, bytes)| Block { core, index, bytes })
+            .map(|(index, bytes)| HistoryBlock { core, index, bytes })
             .collect()
     }
 
     /// All blocks that were written, log by log.
     #[must_use]
-    pub fn blocks(&self) -> Vec<Block> {
+    pub fn blocks(&self) -> Vec<HistoryBlock> {
         (0..self.peers.len()).flat_map(|peer| self.log(peer)).collect()
     }
 
@@ -180,7 +180,7 @@ pub fn orders(count: usize) -> Vec<Vec<usize>> {
 ///
 /// Two orders with the same are the same to a machine: a block behind a gap cannot be read.
 #[must_use]
-pub fn leading(blocks: &[Block], order: &[usize]) -> Vec<BTreeMap<CoreKey, Length>> {
+pub fn leading(blocks: &[HistoryBlock], order: &[usize]) -> Vec<BTreeMap<CoreKey, Length>> {
     let mut here: BTreeMap<CoreKey, Vec<bool>> = BTreeMap::new();
     for block in blocks {
         here.entry(block.core).or_default().push(false);

@@ -9,15 +9,17 @@ use autobee::crypto::{CoreKey, Ed25519, KeyPair, hash};
 use autobee::db::{Event, OrderedEntry};
 use autobee::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES};
 use autobee::env::{Mono, Planted};
-use autobee::sim_hooks::machine::{Effect, Input, Logs, Machine, Now, Parts, TreeRecord, Write, Written};
+use autobee::sim_hooks::machine::{
+    Effect, Input, Logs, Machine, MachineParts, Now, TreeCommit, TreeLengths, TreeRecord,
+};
 use autobee::store::{Seq, StoreError};
 use autobee::wire::{Length, Link, Timestamp};
 use autobee::{Error, Settings};
 use bytes::Bytes;
 
-use super::{Block, HeldLog};
-use crate::model::{Play, State};
-use crate::workload::Contract;
+use super::{HeldLog, HistoryBlock};
+use crate::model::{ModelState, Play};
+use crate::workload::JsonApply;
 
 /// The time of day at the start, in milliseconds.
 const START: u64 = 1_700_000_000_000;
@@ -81,7 +83,7 @@ impl Peer {
         let mut engine = Engine::new(EngineOptions {
             key: database,
             name: String::new(),
-            apply: ApplyFn::new(Contract),
+            apply: ApplyFn::new(JsonApply),
             optimistic: true,
             verify: Ed25519,
             trees: trees.clone(),
@@ -96,7 +98,7 @@ impl Peer {
         let Ok(record) = record else {
             unreachable!("there is nothing to decode");
         };
-        let parts = Parts {
+        let parts = MachineParts {
             engine,
             crypto: Ed25519,
             logs,
@@ -139,7 +141,7 @@ impl Peer {
     }
 
     /// A block of a log comes, whatever else of that log is here.
-    pub fn hand_over(&mut self, block: &Block) {
+    pub fn hand_over(&mut self, block: &HistoryBlock) {
         let log = self.stored(block.core);
         log.put(block.index, block.bytes.clone());
         let core = block.core;
@@ -206,7 +208,7 @@ impl Peer {
             let drained = self.step(Input::Drain {
                 applies_max: self.reading.applies_max,
             });
-            self.step(Input::Tend {
+            self.step(Input::ChooseLogs {
                 gone: BTreeSet::new(),
             });
             if !drained {
@@ -244,7 +246,7 @@ impl Peer {
     ///
     /// When the view cannot be read.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> ModelState {
         let engine = self.machine.engine();
         let view = engine.view().range(Range::all());
         let view = view.unwrap_or_else(|error| panic!("{error}"));
@@ -320,7 +322,7 @@ impl Peer {
                     Effect::Drain => drains = true,
                     Effect::Drained(Ok(more)) => has_more = more,
                     Effect::Drained(Err(error)) => self.stopped = Some(error.to_string()),
-                    Effect::Tend => inputs.push_back(Input::Tend {
+                    Effect::ChooseLogs => inputs.push_back(Input::ChooseLogs {
                         gone: BTreeSet::new(),
                     }),
                     Effect::Wake(at) => self.wake = Some(at),
@@ -343,15 +345,15 @@ impl Peer {
         has_more
     }
 
-    fn commit(&mut self, write: Write) -> Written {
-        let Write {
+    fn commit(&mut self, write: TreeCommit) -> TreeLengths {
+        let TreeCommit {
             system, view, own, ..
         } = write;
         self.blocks.append(self.trees.system.core(), system);
         self.blocks.append(self.trees.view.core(), view);
         self.commits += 1;
         let has_own = !own.is_empty();
-        Written {
+        TreeLengths {
             system: self.blocks.length(&self.trees.system.core()),
             view: self.blocks.length(&self.trees.view.core()),
             own: has_own.then(|| Length(self.stored(self.local).append(own))),
@@ -365,7 +367,7 @@ impl Peer {
     }
 }
 
-/// The manifest of a peer of a [`super::Group`].
+/// The manifest of a peer of a [`super::PeerGroup`].
 fn manifest(core: &CoreKey) -> Option<Bytes> {
     use autobee::crypto::{Seed, Sign as _};
     use autobee::hypercore::manifest::Manifest;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::madsim::runtime::NodeHandle;
 use autobee::env::{Clock, Disk, Env, Mono, Point, Spawn, TaskHandle, TraceEvent, Wall, Worker};
 
-use super::state::{Shared, State};
+use super::state::{MadsimShared, MadsimState};
 use crate::crypto::SimCrypto;
 use crate::disk::{SimDisk, serve};
 use crate::env::SimEntropy;
@@ -19,9 +19,9 @@ use crate::trace::write_engine_event;
 
 /// The environment of one incarnation of a replica under madsim.
 #[derive(Clone)]
-pub struct MadsimEnv(Arc<Parts>);
+pub struct MadsimEnv(Arc<MadsimEnvParts>);
 
-pub(super) struct Parts {
+pub(super) struct MadsimEnvParts {
     pub(super) name: Arc<str>,
     pub(super) clock: MadsimClock,
     pub(super) network: SimNetwork,
@@ -34,14 +34,14 @@ pub(super) struct Parts {
 /// madsim's clock, with the skew of the replica. Sleeps take at least a millisecond.
 #[derive(Clone)]
 pub struct MadsimClock {
-    pub(super) world: Weak<Shared>,
+    pub(super) world: Weak<MadsimShared>,
     pub(super) owner: Owner,
 }
 
 /// Starts tasks on the madsim node of the incarnation.
 #[derive(Clone)]
 pub struct MadsimSpawn {
-    pub(super) world: Weak<Shared>,
+    pub(super) world: Weak<MadsimShared>,
     pub(super) owner: Owner,
     pub(super) node: NodeHandle,
     pub(super) cpu_cost: Duration,
@@ -49,7 +49,7 @@ pub struct MadsimSpawn {
 }
 
 impl MadsimEnv {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: MadsimEnvParts) -> Self {
         Self(Arc::new(parts))
     }
 
@@ -93,7 +93,7 @@ impl Env for MadsimEnv {
     }
 
     fn buggify(&self, point: &'static str) -> bool {
-        let fires = |state: &mut State| state.points.fires(point);
+        let fires = |state: &mut MadsimState| state.points.fires(point);
         self.0.clock.with(fires).unwrap_or(false)
     }
 
@@ -103,7 +103,7 @@ impl Env for MadsimEnv {
     }
 
     fn planted(&self, bug: &'static str) -> bool {
-        let planted = |state: &mut State| state.points.is_planted(bug);
+        let planted = |state: &mut MadsimState| state.points.is_planted(bug);
         self.0.clock.with(planted).unwrap_or(false)
     }
 
@@ -113,7 +113,7 @@ impl Env for MadsimEnv {
         let now = self.0.clock.world.upgrade().map_or(0, |world| world.now());
         self.0.clock.with(|state| {
             let name = state.name(owner);
-            let State {
+            let MadsimState {
                 trace, core_names, ..
             } = state;
             write_engine_event(trace, core_names, now, &name, &event);
@@ -127,7 +127,7 @@ impl Env for MadsimEnv {
 
 impl MadsimClock {
     /// Runs `step` on the world, if this incarnation lives.
-    fn with<T>(&self, step: impl FnOnce(&mut State) -> T) -> Option<T> {
+    fn with<T>(&self, step: impl FnOnce(&mut MadsimState) -> T) -> Option<T> {
         let world = self.world.upgrade()?;
         let mut state = lock(&world.state);
         state.lives(self.owner).then(|| step(&mut state))

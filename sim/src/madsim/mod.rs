@@ -21,7 +21,7 @@ use autobee::env::Point;
 use autobee::env::{Env as _, Spawn as _};
 
 pub use env::{MadsimClock, MadsimEnv, MadsimSpawn};
-use state::{Fabrics, Replica, Shared, State};
+use state::{Fabrics, MadsimReplica, MadsimShared, MadsimState};
 
 use crate::crypto::SimCrypto;
 use crate::disk::{self, DiskSnapshot, Seeded, SimDisk};
@@ -41,7 +41,7 @@ const LIMIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// `steps_max` and `trace_polls` have no meaning here: virtual time bounds every run, and madsim does not tell of polls.
 pub struct MadsimWorld {
     runtime: Runtime,
-    shared: Arc<Shared>,
+    shared: Arc<MadsimShared>,
     crypto: SimCrypto,
     config: WorldConfig,
 }
@@ -57,7 +57,7 @@ impl MadsimWorld {
         } else {
             SimCrypto::stand_in()
         };
-        let state = State {
+        let state = MadsimState {
             now: 0,
             kernel: Kernel::new(seeds, config.path, config.dial_limit),
             trace: Trace::new(std::mem::take(&mut config.trace)),
@@ -75,7 +75,7 @@ impl MadsimWorld {
         let time = runtime.block_on(async { ::madsim::time::TimeHandle::current() });
         let machine = runtime.create_node().name("network").build();
         Self {
-            shared: Arc::new_cyclic(|own| Shared {
+            shared: Arc::new_cyclic(|own| MadsimShared {
                 state: Mutex::new(state),
                 time,
                 machine,
@@ -110,7 +110,7 @@ impl MadsimWorld {
                 lock(&world.state).disk_event(id, now, event);
             }
         });
-        state.replicas.push(Replica {
+        state.replicas.push(MadsimReplica {
             name,
             incarnation: 0,
             up: false,
@@ -274,7 +274,7 @@ impl MadsimWorld {
             entry.disk = match how {
                 Crash::Kill => entry.disk.kill(),
                 Crash::PowerLoss => {
-                    let treatment = disk::Crash::ALL[fate.index(disk::Crash::ALL.len())];
+                    let treatment = disk::DiskCrash::ALL[fate.index(disk::DiskCrash::ALL.len())];
                     entry.disk.crash(treatment, &mut Seeded::from(fate))
                 }
             };
@@ -451,7 +451,7 @@ impl MadsimWorld {
         drop(state);
         let node = self.runtime.create_node().name(&*name).build();
         let incarnation = owner.incarnation.to_string();
-        let env = MadsimEnv::new(env::Parts {
+        let env = MadsimEnv::new(env::MadsimEnvParts {
             clock: MadsimClock {
                 world: Arc::downgrade(&self.shared),
                 owner,

@@ -21,9 +21,9 @@ use crate::trace::{CoreNames, Trace, write_disk_event};
 pub(super) type Program = Arc<dyn Fn(MadsimEnv) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// A world.
-pub(super) struct Shared {
+pub(super) struct MadsimShared {
     /// Never locked while a future is polled or dropped, or a waker called.
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<MadsimState>,
     pub(super) time: TimeHandle,
     /// The node on which the network runs.
     pub(super) machine: NodeHandle,
@@ -31,19 +31,19 @@ pub(super) struct Shared {
 }
 
 /// Everything that changes.
-pub(super) struct State {
+pub(super) struct MadsimState {
     /// Nanoseconds, as of the last call.
     pub(super) now: u64,
     pub(super) kernel: Kernel<Waker>,
     pub(super) trace: Trace,
-    pub(super) replicas: Vec<Replica>,
+    pub(super) replicas: Vec<MadsimReplica>,
     pub(super) points: Points,
     pub(super) core_names: CoreNames,
     /// When the network is going to be looked after.
     pub(super) pump_at: Option<u64>,
 }
 
-pub(super) struct Replica {
+pub(super) struct MadsimReplica {
     pub(super) name: Arc<str>,
     pub(super) incarnation: u32,
     pub(super) up: bool,
@@ -57,11 +57,11 @@ pub(super) struct Replica {
 
 /// The network of a world, for one incarnation.
 pub(super) struct Fabrics {
-    pub(super) world: Weak<Shared>,
+    pub(super) world: Weak<MadsimShared>,
     pub(super) owner: Owner,
 }
 
-impl Shared {
+impl MadsimShared {
     /// Virtual nanoseconds since the world began.
     pub(super) fn now(&self) -> u64 {
         u64::try_from(self.time.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -73,7 +73,7 @@ impl Shared {
     }
 
     /// Brings the network to the present time, runs `step`, wakes whoever must be, and sees to what is due next.
-    pub(super) fn with<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn with<T>(&self, step: impl FnOnce(&mut MadsimState) -> T) -> T {
         let now = self.now();
         let (output, wakes, pump_at) = {
             let mut state = lock(&self.state);
@@ -118,7 +118,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl MadsimState {
     /// True while the process of `owner` runs.
     pub(super) fn lives(&self, owner: Owner) -> bool {
         let replica = &self.replicas[owner.replica.index()];

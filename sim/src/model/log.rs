@@ -6,11 +6,11 @@ use autobee::engine::witness;
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Length, Link};
 
-use super::{Batch, Node};
+use super::{ModelBatch, ModelBlock};
 
 /// The batches of a writer whose log holds these blocks. An end that is no whole batch is left out.
 #[must_use]
-pub fn batches(writer: CoreKey, log: &[OplogBlock], verify: &impl Verify) -> Vec<Batch> {
+pub fn batches(writer: CoreKey, log: &[OplogBlock], verify: &impl Verify) -> Vec<ModelBatch> {
     let mut batches = Vec::new();
     let mut rest = log;
     while let Some(first) = rest.first() {
@@ -28,7 +28,7 @@ pub fn batches(writer: CoreKey, log: &[OplogBlock], verify: &impl Verify) -> Vec
             },
             valid: witness::verify(verify, &writer, claim),
         });
-        let node = |block: &OplogBlock| Node {
+        let node = |block: &OplogBlock| ModelBlock {
             timestamp: block.timestamp,
             links: block.links.clone(),
             optimistic: block.optimistic,
@@ -39,7 +39,7 @@ pub fn batches(writer: CoreKey, log: &[OplogBlock], verify: &impl Verify) -> Vec
                 .unwrap_or_default(),
         };
         let first = Length((log.len() - rest.len()) as u64 + 1);
-        batches.push(Batch {
+        batches.push(ModelBatch {
             writer,
             first,
             nodes: nodes.iter().map(node).collect(),

@@ -53,14 +53,14 @@ use im::{OrdSet, Vector};
 
 pub use log::batches;
 pub use player::{Play, Player};
-pub use state::{Record, State};
+pub use state::{ModelRecord, ModelState};
 
 /// What an anchor of a node is called.
 pub type AnchorKey<'a> = &'a dyn Fn(CoreKey, Length) -> CoreKey;
 
 /// What is the same at every peer of a database.
 #[derive(Clone, Copy)]
-pub struct Rules<'a> {
+pub struct ModelRules<'a> {
     /// The creator.
     pub bootstrap: CoreKey,
     /// Whether optimistic batches of strangers are tried at all.
@@ -71,31 +71,31 @@ pub struct Rules<'a> {
 
 /// A batch with its values.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub struct ModelBatch {
     /// Who wrote it.
     pub writer: CoreKey,
     /// Length of the writer's core with the first node.
     pub first: Length,
     /// At least one.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<ModelBlock>,
     /// Of the first node.
     pub claim: Option<Claim>,
 }
 
 /// One block of a batch.
 #[derive(Debug, Clone, Default)]
-pub struct Node {
+pub struct ModelBlock {
     /// As its writer saw it.
     pub timestamp: Timestamp,
     /// What it names.
     pub links: Vec<Link>,
     /// Written by somebody who was no member.
     pub optimistic: bool,
-    /// An operation of [`crate::workload::Contract`] as JSON; anything else is refused, nothing is not applied.
+    /// An operation of [`crate::workload::JsonApply`] as JSON; anything else is refused, nothing is not applied.
     pub value: Vec<u8>,
 }
 
-impl Batch {
+impl ModelBatch {
     /// Length of the writer's core with the last node.
     #[must_use]
     pub fn last(&self) -> Length {
@@ -103,7 +103,7 @@ impl Batch {
     }
 
     /// Each node with the length of the core that it makes.
-    pub fn numbered(&self) -> impl Iterator<Item = (Length, &Node)> {
+    pub fn numbered(&self) -> impl Iterator<Item = (Length, &ModelBlock)> {
         (self.first.0..).map(Length).zip(&self.nodes)
     }
 
@@ -132,13 +132,13 @@ pub struct Canonical {
     /// Batches in order, by position in the set, each with the weight its writer stands with behind it.
     pub order: Vec<(usize, Weight)>,
     /// The state behind the last.
-    pub state: State,
+    pub state: ModelState,
 }
 
 /// Orders and applies a set of batches.
 #[must_use]
-pub fn canonical(rules: &Rules<'_>, batches: &[Batch]) -> Canonical {
-    let mut run = Run::new(rules, batches);
+pub fn canonical(rules: &ModelRules<'_>, batches: &[ModelBatch]) -> Canonical {
+    let mut run = ModelRun::new(rules, batches);
     let ready = run.ready.clone();
     let end = run.emit(0, &ready, false);
     let end = run.places.swap_remove(end);
@@ -150,14 +150,14 @@ pub fn canonical(rules: &Rules<'_>, batches: &[Batch]) -> Canonical {
 
 /// The rule at work. States that were reached are kept, and what follows from them is computed once: the rule asks the same
 /// trials again after every pick.
-struct Run<'a> {
-    rules: &'a Rules<'a>,
-    batches: &'a [Batch],
+struct ModelRun<'a> {
+    rules: &'a ModelRules<'a>,
+    batches: &'a [ModelBatch],
     ready: BTreeSet<usize>,
     ancestors: Vec<BTreeSet<usize>>,
     /// Of each writer, its batches that claim a weight.
     claims: BTreeMap<CoreKey, Vec<usize>>,
-    places: Vec<Place>,
+    places: Vec<EmissionPlace>,
     /// Where a batch leads that is settled at a place.
     settled: BTreeMap<(At, usize), At>,
     /// Where the unsettled ancestors of a batch lead that are emitted at a place.
@@ -169,8 +169,8 @@ type At = usize;
 
 /// How far the emission is.
 #[derive(Clone, Default)]
-struct Place {
-    state: State,
+struct EmissionPlace {
+    state: ModelState,
     settled: OrdSet<usize>,
     out: Vector<(usize, Weight)>,
     /// True when the batch that was settled last was refused.
@@ -180,8 +180,8 @@ struct Place {
 #[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
 struct Priority(std::cmp::Reverse<Weight>, Timestamp, CoreKey, Length);
 
-impl<'a> Run<'a> {
-    fn new(rules: &'a Rules<'a>, batches: &'a [Batch]) -> Self {
+impl<'a> ModelRun<'a> {
+    fn new(rules: &'a ModelRules<'a>, batches: &'a [ModelBatch]) -> Self {
         let mut holder: BTreeMap<(CoreKey, Length), usize> = BTreeMap::new();
         let mut anchors = BTreeSet::new();
         for (at, batch) in batches.iter().enumerate() {
@@ -190,7 +190,7 @@ impl<'a> Run<'a> {
                 anchors.insert((rules.anchor)(batch.writer, length));
             }
         }
-        let named = |batch: &Batch, nodes: &[Node]| -> Vec<Option<usize>> {
+        let named = |batch: &ModelBatch, nodes: &[ModelBlock]| -> Vec<Option<usize>> {
             let chain = Length(batch.first.0 - 1);
             let chain = (chain > Length::ZERO).then_some(Link {
                 key: batch.writer,
@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
             ready,
             ancestors,
             claims,
-            places: vec![Place::default()],
+            places: vec![EmissionPlace::default()],
             settled: BTreeMap::new(),
             pulled: BTreeMap::new(),
         }
@@ -328,14 +328,14 @@ impl<'a> Run<'a> {
     /// No weight is above the writer's standing and all of its claims that are not settled.
     fn bound(&self, at: At, v: usize) -> Weight {
         let of = &self.batches[v];
-        let Place { state, settled, .. } = &self.places[at];
+        let EmissionPlace { state, settled, .. } = &self.places[at];
         let claims = self.claims.get(&of.writer).into_iter().flatten();
         let claimed = claims
             .filter(|batch| !settled.contains(*batch) && self.batches[**batch].first <= of.first)
             .filter_map(|batch| self.batches[*batch].claim)
             .map(|claim| claim.weight)
             .max();
-        let standing = state.records.get(&of.writer).map(Record::standing);
+        let standing = state.records.get(&of.writer).map(ModelRecord::standing);
         let creator = (of.writer == self.rules.bootstrap && of.first > Length(1)).then_some(Weight(2));
         claimed.max(standing).max(creator).unwrap_or_default()
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::CoreKey;
 use autobee::engine::dag::BatchId;
-use autobee::engine::linearizer::{Replay, Standing, Step, Suspended, Verdict};
+use autobee::engine::linearizer::{PlacedBatch, Replay, Suspended, Verdict, WriterStanding};
 use autobee::engine::system::{Flush, System};
 use autobee::wire::{Length, Weight};
 use im::OrdMap;
 
-use super::{Batch, Node, Record, Rules, State};
+use super::{ModelBatch, ModelBlock, ModelRecord, ModelRules, ModelState};
 use crate::workload::{Op, tally};
 
 /// Membership and view behind an entry.
@@ -24,9 +24,9 @@ pub struct Play {
 impl Play {
     /// The same as the model has it.
     #[must_use]
-    pub fn to_model(&self) -> State {
+    pub fn to_model(&self) -> ModelState {
         let records = self.system.records().map(|(key, record)| {
-            let record = Record {
+            let record = ModelRecord {
                 is_removed: record.is_removed,
                 is_oplog: record.is_oplog,
                 weight: record.weight,
@@ -39,7 +39,7 @@ impl Play {
             };
             (*key, record)
         });
-        State {
+        ModelState {
             records: records.collect(),
             heads: self.system.heads().iter().collect(),
             timestamp: self.system.timestamp(),
@@ -51,8 +51,8 @@ impl Play {
 
 /// Replays batches for a linearizer.
 pub struct Player<'a> {
-    rules: &'a Rules<'a>,
-    batches: BTreeMap<(CoreKey, Length), &'a Batch>,
+    rules: &'a ModelRules<'a>,
+    batches: BTreeMap<(CoreKey, Length), &'a ModelBatch>,
     /// How often each batch was applied.
     pub applied: BTreeMap<BatchId, u32>,
     /// Asked before every apply: true suspends it.
@@ -62,7 +62,7 @@ pub struct Player<'a> {
 impl<'a> Player<'a> {
     /// Plays these batches, and never suspends.
     #[must_use]
-    pub fn new(rules: &'a Rules<'a>, batches: &'a [Batch]) -> Self {
+    pub fn new(rules: &'a ModelRules<'a>, batches: &'a [ModelBatch]) -> Self {
         Self {
             rules,
             batches: batches
@@ -74,7 +74,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    fn begin(&self, play: &Play, batch: &Batch, weight: Weight) -> Flush {
+    fn begin(&self, play: &Play, batch: &ModelBatch, weight: Weight) -> Flush {
         let mut flush = Flush::new(&play.system, batch.writer, weight);
         if batch.writer == self.rules.bootstrap && batch.first == Length(1) {
             flush.grant_genesis();
@@ -91,7 +91,7 @@ impl<'a> Player<'a> {
         view: &mut OrdMap<Vec<u8>, Vec<u8>>,
         flush: &mut Flush,
         (key, length): (CoreKey, Length),
-        node: &Node,
+        node: &ModelBlock,
     ) -> Option<()> {
         let op: Op = serde_json::from_slice(&node.value).ok()?;
         let blocked = op
@@ -134,11 +134,11 @@ impl<'a> Player<'a> {
 impl Replay for Player<'_> {
     type State = Play;
 
-    fn standing(&self, state: &Play, writer: &CoreKey) -> Option<Standing> {
+    fn standing(&self, state: &Play, writer: &CoreKey) -> Option<WriterStanding> {
         state.system.standing(writer)
     }
 
-    fn apply(&mut self, state: &Play, step: Step<'_>) -> Result<Verdict<Play>, Suspended> {
+    fn apply(&mut self, state: &Play, step: PlacedBatch<'_>) -> Result<Verdict<Play>, Suspended> {
         if (self.suspend)() {
             return Err(Suspended);
         }

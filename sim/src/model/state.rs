@@ -6,27 +6,27 @@ use autobee::crypto::CoreKey;
 use autobee::wire::{Length, Link, Timestamp, Weight};
 use im::OrdMap;
 
-use super::{Batch, Node, Rules};
+use super::{ModelBatch, ModelBlock, ModelRules};
 use crate::workload::{Op, SELF, tally};
 
 /// Everything that peers must agree on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct State {
+pub struct ModelState {
     /// What is known of writers.
-    pub records: OrdMap<CoreKey, Record>,
+    pub records: OrdMap<CoreKey, ModelRecord>,
     /// Nodes that no node links, oldest first.
     pub heads: Vec<Link>,
     /// The highest of all nodes.
     pub timestamp: Timestamp,
     /// Number of batches.
     pub flushes: u64,
-    /// What [`crate::workload::Contract`] keeps.
+    /// What [`crate::workload::JsonApply`] keeps.
     pub view: OrdMap<Vec<u8>, Vec<u8>>,
 }
 
 /// What is known of a writer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Record {
+pub struct ModelRecord {
     /// Removed, and not added again.
     pub is_removed: bool,
     /// Written by the flush of its own batch.
@@ -47,7 +47,7 @@ pub struct Record {
     pub timestamp: Option<Timestamp>,
 }
 
-impl Record {
+impl ModelRecord {
     /// The weight of its next batch, if that claims nothing.
     #[must_use]
     pub fn standing(&self) -> Weight {
@@ -65,7 +65,7 @@ pub(super) struct Refused;
 
 /// What one flush says about a writer.
 #[derive(Default)]
-struct Pending {
+struct ModelUpdate {
     length: Length,
     weight: Option<Weight>,
     max_weight: Option<Weight>,
@@ -77,17 +77,17 @@ struct Pending {
 }
 
 /// One batch, while it is applied.
-struct Flush<'a> {
-    before: &'a State,
-    after: State,
-    pending: BTreeMap<CoreKey, Pending>,
+struct ModelFlush<'a> {
+    before: &'a ModelState,
+    after: ModelState,
+    pending: BTreeMap<CoreKey, ModelUpdate>,
 }
 
-impl State {
+impl ModelState {
     /// The weight of a batch whose ancestors are applied.
-    pub(super) fn resolve(&self, batch: &Batch) -> Weight {
+    pub(super) fn resolve(&self, batch: &ModelBatch) -> Weight {
         let own = self.records.get(&batch.writer);
-        let floor = own.map_or(Weight::ZERO, Record::standing);
+        let floor = own.map_or(Weight::ZERO, ModelRecord::standing);
         let Some((claim, own)) = batch.claim.zip(own) else {
             return floor;
         };
@@ -101,13 +101,18 @@ impl State {
     }
 
     /// The state behind a batch whose ancestors are applied.
-    pub(super) fn apply(&self, rules: &Rules<'_>, batch: &Batch, weight: Weight) -> Result<Self, Refused> {
+    pub(super) fn apply(
+        &self,
+        rules: &ModelRules<'_>,
+        batch: &ModelBatch,
+        weight: Weight,
+    ) -> Result<Self, Refused> {
         let member = self.records.contains_key(&batch.writer) || batch.writer == rules.bootstrap;
         let optimistic = batch.nodes[0].optimistic;
         if !member && (!optimistic || !rules.optimistic || self.flushes == 0 || batch.nodes.len() > 32) {
             return Err(Refused);
         }
-        let mut flush = Flush::record(self, rules, batch, weight);
+        let mut flush = ModelFlush::record(self, rules, batch, weight);
         let may_apply = match (flush.pending.get(&batch.writer), self.records.get(&batch.writer)) {
             (Some(pending), _) if pending.added => true,
             (_, Some(record)) => !record.is_removed,
@@ -119,7 +124,7 @@ impl State {
                     Ok(()) => {}
                     Err(Refused) if !member => return Err(Refused),
                     Err(Refused) => {
-                        flush = Flush::record(self, rules, batch, weight);
+                        flush = ModelFlush::record(self, rules, batch, weight);
                         break;
                     }
                 }
@@ -129,8 +134,8 @@ impl State {
     }
 }
 
-impl<'a> Flush<'a> {
-    fn record(before: &'a State, rules: &Rules<'_>, batch: &Batch, weight: Weight) -> Self {
+impl<'a> ModelFlush<'a> {
+    fn record(before: &'a ModelState, rules: &ModelRules<'_>, batch: &ModelBatch, weight: Weight) -> Self {
         let mut flush = Self {
             before,
             after: before.clone(),
@@ -163,9 +168,9 @@ impl<'a> Flush<'a> {
 
     fn run(
         &mut self,
-        rules: &Rules<'_>,
+        rules: &ModelRules<'_>,
         (key, length): (CoreKey, Length),
-        node: &Node,
+        node: &ModelBlock,
     ) -> Result<(), Refused> {
         let op: Op = serde_json::from_slice(&node.value).map_err(|_| Refused)?;
         let has = |key: &String| self.after.view.contains_key(key.as_bytes());
@@ -213,11 +218,11 @@ impl<'a> Flush<'a> {
         Ok(())
     }
 
-    fn finish(mut self, writer: CoreKey) -> State {
+    fn finish(mut self, writer: CoreKey) -> ModelState {
         for (key, pending) in self.pending {
             let old = self.before.records.get(&key).copied().unwrap_or_default();
             let is_oplog = key == writer;
-            let record = Record {
+            let record = ModelRecord {
                 is_removed: pending.removed || (!pending.added && old.is_removed),
                 is_oplog,
                 weight: pending.weight.unwrap_or(old.weight),

@@ -21,7 +21,7 @@ pub(super) enum Gone {
 
 /// What one side holds.
 #[derive(Debug)]
-pub(super) struct End<W> {
+pub(super) struct ConnectionEnd<W> {
     pub(super) replica: ReplicaId,
     pub(super) port: u16,
     pub(super) gone: Option<Gone>,
@@ -34,13 +34,13 @@ pub(super) struct End<W> {
 /// Side `s` writes `pipes[s]` and reads the other.
 #[derive(Debug)]
 pub(super) struct Connection<W> {
-    pub(super) ends: [End<W>; 2],
+    pub(super) ends: [ConnectionEnd<W>; 2],
     pub(super) pipes: [Pipe; 2],
     /// Nothing arrives any more, and nobody is told.
     pub(super) is_muted: bool,
 }
 
-impl<W> End<W> {
+impl<W> ConnectionEnd<W> {
     pub(super) const fn new(replica: ReplicaId, port: u16) -> Self {
         Self {
             replica,

@@ -7,10 +7,10 @@ use std::task::Poll;
 use autobee::env::PeerAddr;
 
 use super::address::{self, ANY_PORT};
-use super::connection::{Connection, End};
+use super::connection::{Connection, ConnectionEnd};
 use super::kernel::{Due, EndId, Kernel};
 use super::note::Note;
-use super::path::Dialling;
+use super::path::DialOutcome;
 use super::pipe::{Load, Pipe};
 use crate::replica::ReplicaId;
 
@@ -186,8 +186,8 @@ impl<W> Kernel<W> {
         }
         if stage == Stage::Asking {
             match self.path(from, to).dial() {
-                Dialling::Heard => {}
-                Dialling::Refused => {
+                DialOutcome::Heard => {}
+                DialOutcome::Refused => {
                     self.strike("dial refused");
                     if let Some(dial) = self.dials.get_mut(&id) {
                         dial.stage = Stage::Answered { accepted: false };
@@ -195,7 +195,7 @@ impl<W> Kernel<W> {
                     return self.send_dial(id);
                 }
                 // Its patience ends it.
-                Dialling::Lost => return self.strike("dial lost"),
+                DialOutcome::Lost => return self.strike("dial lost"),
             }
         }
         match stage {
@@ -286,7 +286,7 @@ impl<W> Kernel<W> {
         self.connections.insert(
             connection,
             Connection {
-                ends: [End::new(from, own_port), End::new(to, port)],
+                ends: [ConnectionEnd::new(from, own_port), ConnectionEnd::new(to, port)],
                 pipes: [Pipe::new(out), Pipe::new(back)],
                 is_muted: false,
             },

@@ -41,16 +41,16 @@ pub(super) enum Due {
 
 /// A machine on the network.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(super) struct NetworkHost {
     pub(super) name: Arc<str>,
     pub(super) powered: bool,
     pub(super) next_port: u16,
-    group: Group,
+    group: PartitionSide,
 }
 
 /// The side of a partition on which a machine is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Group {
+enum PartitionSide {
     /// There is no partition.
     Everybody,
     Number(usize),
@@ -61,7 +61,7 @@ enum Group {
 #[derive(Debug)]
 pub(crate) struct Kernel<W> {
     pub(super) now: u64,
-    pub(super) hosts: Vec<Host>,
+    pub(super) hosts: Vec<NetworkHost>,
     pub(super) listeners: BTreeMap<(ReplicaId, u16), Listener<W>>,
     pub(super) dials: BTreeMap<u64, Dial<W>>,
     pub(super) connections: BTreeMap<u64, Connection<W>>,
@@ -109,11 +109,11 @@ impl<W> Kernel<W> {
     /// Adds a replica, powered. Ids count from 0.
     pub(crate) fn add_replica(&mut self, name: Arc<str>) -> ReplicaId {
         let id = ReplicaId::new(self.hosts.len());
-        self.hosts.push(Host {
+        self.hosts.push(NetworkHost {
             name,
             powered: true,
             next_port: super::address::FIRST_CHOSEN_PORT,
-            group: Group::Everybody,
+            group: PartitionSide::Everybody,
         });
         id
     }
@@ -198,7 +198,7 @@ impl<W> Kernel<W> {
         for (at, host) in self.hosts.iter_mut().enumerate() {
             let id = ReplicaId::new(at);
             let group = groups.iter().position(|group| group.contains(&id));
-            host.group = group.map_or(Group::Alone, Group::Number);
+            host.group = group.map_or(PartitionSide::Alone, PartitionSide::Number);
         }
         self.resume();
     }
@@ -207,7 +207,7 @@ impl<W> Kernel<W> {
     pub(crate) fn heal(&mut self) {
         self.cuts.clear();
         for host in &mut self.hosts {
-            host.group = Group::Everybody;
+            host.group = PartitionSide::Everybody;
         }
         self.resume();
     }
@@ -218,7 +218,9 @@ impl<W> Kernel<W> {
             return true;
         }
         let [one, other] = [from, to].map(|id| self.hosts[id.index()].group);
-        one == other && one != Group::Alone && (self.cuts.is_empty() || !self.cuts.contains(&(from, to)))
+        one == other
+            && one != PartitionSide::Alone
+            && (self.cuts.is_empty() || !self.cuts.contains(&(from, to)))
     }
 
     /// The process of `replica` is gone, its machine is not: every stream is reset, nothing listens.

@@ -60,7 +60,7 @@ pub enum LatencyShape {
 
 /// What becomes of a first message that should open a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialling {
+pub(super) enum DialOutcome {
     Heard,
     Refused,
     Lost,
@@ -179,13 +179,13 @@ impl Path {
     }
 
     /// What becomes of a dial that came through.
-    pub(super) fn dial(&mut self) -> Dialling {
+    pub(super) fn dial(&mut self) -> DialOutcome {
         if self.config.refuse_64k > 0 && self.dial.chance(self.config.refuse_64k) {
-            Dialling::Refused
+            DialOutcome::Refused
         } else if self.config.hang_64k > 0 && self.dial.chance(self.config.hang_64k) {
-            Dialling::Lost
+            DialOutcome::Lost
         } else {
-            Dialling::Heard
+            DialOutcome::Heard
         }
     }
 

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use super::{SimError, Simulation};
 use crate::disk::{DiskFaults, SimDisk};
 use crate::invariant::{Acknowledged, SKEW_HARMLESS_MS};
-use crate::lane::Lane;
 use crate::network::PathConfig;
 use crate::replica::Crash;
 use crate::scenario::{Action, Append, CrashMode};
+use crate::simulated_world::SimulatedWorld;
 use crate::workload::Op;
 use crate::world::RunError;
 
@@ -39,7 +39,7 @@ async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()
     .await
 }
 
-impl<S: Lane> Simulation<'_, S> {
+impl<S: SimulatedWorld> Simulation<'_, S> {
     pub(super) fn act(&mut self, action: &Action) -> Result<(), SimError> {
         self.world.note(&format!("{action:?}"));
         let id = |replica: &usize| self.group.id(*replica);

@@ -15,9 +15,9 @@ use bytes::Bytes;
 use crate::disk::{DiskSnapshot, SimDisk};
 use crate::hostile::Ledger;
 use crate::invariant::{Acknowledged, Claims, Seen, Violation};
-use crate::lane::Lane;
 use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Action, Scenario};
+use crate::simulated_world::SimulatedWorld;
 use crate::world::NameError;
 
 use super::subject::{Erased, Now, Subject};
@@ -92,7 +92,7 @@ enum Blackout {
 
 impl<E: Env> Group<E> {
     pub(super) fn new(
-        world: &impl Lane<Env = E>,
+        world: &impl SimulatedWorld<Env = E>,
         scenario: &Scenario,
         subject: Arc<dyn Subject>,
     ) -> Result<Self, NameError> {
@@ -142,7 +142,7 @@ impl<E: Env> Group<E> {
     // Processes.
 
     /// Starts the program of a replica for the first time.
-    pub(super) fn boot(&self, world: &impl Lane<Env = E>, replica: usize) {
+    pub(super) fn boot(&self, world: &impl SimulatedWorld<Env = E>, replica: usize) {
         let id = {
             let mut members = self.lock();
             let member = &mut members.replicas[replica];
@@ -160,7 +160,7 @@ impl<E: Env> Group<E> {
         self.lock().replicas[replica].booted
     }
 
-    pub(super) fn crash(&self, world: &impl Lane<Env = E>, replica: usize, how: Crash) {
+    pub(super) fn crash(&self, world: &impl SimulatedWorld<Env = E>, replica: usize, how: Crash) {
         let handles = {
             let member = &mut self.lock().replicas[replica];
             member.seen = Seen::default();
@@ -171,7 +171,7 @@ impl<E: Env> Group<E> {
     }
 
     /// Ends a replica for good.
-    pub(super) fn lose(&self, world: &impl Lane<Env = E>, replica: usize, how: Crash) {
+    pub(super) fn lose(&self, world: &impl SimulatedWorld<Env = E>, replica: usize, how: Crash) {
         self.lock().replicas[replica].is_lost = true;
         self.crash(world, replica, how);
     }
@@ -182,7 +182,7 @@ impl<E: Env> Group<E> {
         self.lock().replicas[replica].is_restored = is_restored;
     }
 
-    pub(super) fn restart(&self, world: &impl Lane<Env = E>, replica: usize) {
+    pub(super) fn restart(&self, world: &impl SimulatedWorld<Env = E>, replica: usize) {
         let (id, is_lost) = {
             let mut members = self.lock();
             let member = &mut members.replicas[replica];

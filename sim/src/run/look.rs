@@ -13,7 +13,7 @@ use autobee::wire::{Index, Link};
 
 use super::group::{Entries, Group};
 use crate::invariant::{LogCopy, Look, Progress, ReplicaLook};
-use crate::lane::Lane;
+use crate::simulated_world::SimulatedWorld;
 
 /// What was read of replicas before, so that a look reads only what came since.
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Known {
 
 impl Looks {
     /// What all replicas are now.
-    pub(super) fn take<S: Lane>(
+    pub(super) fn take<S: SimulatedWorld>(
         &mut self,
         world: &S,
         group: &Group<S::Env>,

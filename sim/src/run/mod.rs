@@ -2,13 +2,13 @@
 
 mod act;
 mod checks;
+mod converge;
 mod group;
 mod look;
 mod outsiders;
 mod plan;
 mod reads;
 mod report;
-mod settle;
 mod subject;
 
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use thiserror::Error;
 pub use report::{ReplicaState, Report};
 pub(crate) use subject::{Now, Started, Subject, Watcher};
 
-use crate::hostile::{Hostiles, Known};
+use crate::hostile::{Hostiles, RunContext};
 use crate::invariant::ReplicaLook;
-use crate::lane::Lane;
 use crate::reader::Readers;
 use crate::replica::Crash;
 use crate::scenario::{CryptoChoice, Scenario};
 use crate::seed::Stream;
+use crate::simulated_world::SimulatedWorld;
 use crate::trace::TraceSink;
 use crate::workload::Op;
 use crate::world::{NameError, RunError, World, WorldConfig};
@@ -104,7 +104,7 @@ pub fn run_on_madsim(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result
     Simulation::<crate::madsim::MadsimWorld>::run(scenario, seed, trace, Arc::new(Reference))
 }
 
-struct Simulation<'a, S: Lane> {
+struct Simulation<'a, S: SimulatedWorld> {
     scenario: &'a Scenario,
     seed: u64,
     world: S,
@@ -120,7 +120,7 @@ struct Simulation<'a, S: Lane> {
     healed: Option<(Duration, Vec<u64>)>,
 }
 
-impl<'a, S: Lane> Simulation<'a, S> {
+impl<'a, S: SimulatedWorld> Simulation<'a, S> {
     fn run(
         scenario: &'a Scenario,
         seed: u64,
@@ -132,7 +132,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
         simulation.play()?;
         if simulation.is_clean() {
             simulation.heal();
-            simulation.settle()?;
+            simulation.converge()?;
         }
         simulation.report()
     }
@@ -162,7 +162,7 @@ impl<'a, S: Lane> Simulation<'a, S> {
         });
         world.note(&format!("scenario {} seed {seed}", scenario.name));
         let group = Group::new(&world, scenario, Arc::clone(&subject))?;
-        let known: Arc<dyn Known<S::Env>> = Arc::new(group.clone());
+        let known: Arc<dyn RunContext<S::Env>> = Arc::new(group.clone());
         let hostiles = Hostiles::start(&world, scenario, &known, &group.ledger())?;
         let readers = Readers::start(&world, scenario, &known)?;
         let checks = Checks::new(scenario, world.stream("checks"), subject.is_reference());

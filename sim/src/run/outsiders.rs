@@ -5,9 +5,9 @@ use autobee::crypto::CoreKey;
 use autobee::env::Env;
 
 use super::group::Group;
-use crate::hostile::Known;
+use crate::hostile::RunContext;
 
-impl<E: Env> Known<E> for Group<E> {
+impl<E: Env> RunContext<E> for Group<E> {
     fn database(&self) -> Option<CoreKey> {
         self.database()
     }

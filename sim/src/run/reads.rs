@@ -45,13 +45,13 @@ pub(super) fn read_views<E: Env>(
             continue;
         }
         let earlier = group.earlier(replica.replica);
-        let reading = Reading {
+        let reading = ViewReading {
             view: &view,
             listed: &look.view,
         };
         let read = reading.parts(stream).and_then(|()| match &earlier {
             Some((earlier, listed)) => reading.changes(
-                &Reading {
+                &ViewReading {
                     view: earlier,
                     listed,
                 },
@@ -73,25 +73,25 @@ pub(super) fn read_views<E: Env>(
 }
 
 /// A view, and everything in it.
-struct Reading<'a> {
+struct ViewReading<'a> {
     view: &'a View,
     listed: &'a [Entry],
 }
 
 /// A range as it was drawn, to be told apart without the code that is looked at.
 #[derive(Debug)]
-struct Drawn {
+struct DrawnRange {
     lower: Option<(Bytes, bool)>,
     upper: Option<(Bytes, bool)>,
     is_reverse: bool,
     limit: Option<u64>,
 }
 
-impl Reading<'_> {
+impl ViewReading<'_> {
     /// Reads ranges, and keys that are there and that are not.
     fn parts(&self, stream: &mut Stream) -> Result<(), String> {
         for _ in 0..READS {
-            let drawn = Drawn::draw(self.listed, stream);
+            let drawn = DrawnRange::draw(self.listed, stream);
             let expected: Vec<Entry> = drawn.of(self.listed.iter().cloned(), |(key, _)| key);
             if let Some(found) = outcome(at_once(self.view.entries(drawn.range())))?
                 && found != expected
@@ -116,7 +116,7 @@ impl Reading<'_> {
     /// Reads what differs from an earlier version and back, and the earlier version once more.
     fn changes(&self, earlier: &Self, stream: &mut Stream) -> Result<(), String> {
         for (from, to) in [(earlier, self), (self, earlier)] {
-            let drawn = Drawn::draw(
+            let drawn = DrawnRange::draw(
                 if stream.below(2) == 0 {
                     from.listed
                 } else {
@@ -190,7 +190,7 @@ fn some_key(listed: &[Entry], stream: &mut Stream) -> Bytes {
     }
 }
 
-impl Drawn {
+impl DrawnRange {
     fn draw(listed: &[Entry], stream: &mut Stream) -> Self {
         let mut bound = || (stream.below(4) > 0).then(|| (some_key(listed, stream), stream.below(2) == 0));
         let (mut lower, mut upper) = (bound(), bound());

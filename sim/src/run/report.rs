@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::checks::Checks;
 use crate::hostile::Deeds;
 use crate::invariant::{Look, ReplicaLook, Violation};
-use crate::lane::Lane;
 use crate::scenario::Scenario;
+use crate::simulated_world::SimulatedWorld;
 
 /// The verdict of one run. Everything in it is a function of the scenario and the seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,7 +67,7 @@ impl Report {
     pub(super) fn new(
         scenario: &Scenario,
         seed: u64,
-        world: &impl Lane,
+        world: &impl SimulatedWorld,
         looks: &[ReplicaLook],
         checks: Checks,
     ) -> Self {
@@ -108,7 +108,7 @@ impl Report {
 }
 
 /// Every point that there is, also those that were not reached.
-fn points(world: &impl Lane) -> BTreeMap<&'static str, u64> {
+fn points(world: &impl SimulatedWorld) -> BTreeMap<&'static str, u64> {
     let counts = world.sometimes();
     let seen = |point: &Point| counts.get(point).map_or(0, |(_, seen)| *seen);
     Point::ALL

@@ -8,7 +8,7 @@ use autobee::crypto::CoreKey;
 use autobee::db::View;
 use bytes::Bytes;
 
-use crate::workload::{Contract, Op};
+use crate::workload::{JsonApply, Op};
 
 /// Virtual time of the world, asked from within a replica.
 pub(crate) type Now = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -46,13 +46,13 @@ pub(crate) trait Subject: Send + Sync {
     }
 }
 
-/// The operations and the apply function of [`Contract`].
+/// The operations and the apply function of [`JsonApply`].
 pub(super) struct Reference;
 
 impl Subject for Reference {
     fn start(&self, _: usize, _: Now) -> Started {
         Started {
-            apply: ApplyFn::new(Contract),
+            apply: ApplyFn::new(JsonApply),
             watcher: None,
         }
     }

@@ -13,20 +13,20 @@ use super::nearest;
 pub(super) fn unknown_field(text: &str) -> Option<(String, String)> {
     // What is no TOML at all is refused by who reads it.
     let written = DeTable::parse(text).ok()?;
-    let mut search = Search {
+    let mut search = FieldSearch {
         text,
         place: String::new(),
     };
     search.table(written.get_ref(), &everything())
 }
 
-struct Search<'a> {
+struct FieldSearch<'a> {
     text: &'a str,
     /// The path of the table that is looked at, with a dot at its end.
     place: String,
 }
 
-impl Search<'_> {
+impl FieldSearch<'_> {
     fn table(&mut self, written: &DeTable<'_>, known: &Table) -> Option<(String, String)> {
         for (name, value) in written {
             let Some(example) = known.get(&**name.get_ref()) else {

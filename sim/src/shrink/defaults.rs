@@ -26,10 +26,10 @@ const KEPT: &[&str] = &[
 ];
 
 /// Where a field stands: names of tables, and positions in lists.
-type Place = Vec<Step>;
+type Place = Vec<ScenarioPathStep>;
 
 #[derive(Debug, Clone, PartialEq)]
-enum Step {
+enum ScenarioPathStep {
     Field(String),
     Position(usize),
 }
@@ -81,7 +81,7 @@ fn to_table(scenario: &Scenario) -> Table {
 fn places(table: &Table) -> Vec<Place> {
     let mut found = Vec::new();
     for (name, value) in table {
-        let place = vec![Step::Field(name.clone())];
+        let place = vec![ScenarioPathStep::Field(name.clone())];
         let is_kept = KEPT.contains(&name.as_str());
         if !is_kept {
             found.push(place.clone());
@@ -102,14 +102,14 @@ fn collect(value: &Value, place: &Place, found: &mut Vec<Place>) {
     match value {
         Value::Table(table) => {
             for (name, value) in table {
-                let place = inner(Step::Field(name.clone()));
+                let place = inner(ScenarioPathStep::Field(name.clone()));
                 found.push(place.clone());
                 collect(value, &place, found);
             }
         }
         Value::Array(list) => {
             for (position, value) in list.iter().enumerate() {
-                collect(value, &inner(Step::Position(position)), found);
+                collect(value, &inner(ScenarioPathStep::Position(position)), found);
             }
         }
         _ => {}
@@ -117,8 +117,8 @@ fn collect(value: &Value, place: &Place, found: &mut Vec<Place>) {
 }
 
 /// Removes a field; false when it is not there any more.
-fn remove(table: &mut Table, place: &[Step]) -> bool {
-    let Some((Step::Field(name), rest)) = place.split_first() else {
+fn remove(table: &mut Table, place: &[ScenarioPathStep]) -> bool {
+    let Some((ScenarioPathStep::Field(name), rest)) = place.split_first() else {
         return false;
     };
     if rest.is_empty() {
@@ -127,8 +127,8 @@ fn remove(table: &mut Table, place: &[Step]) -> bool {
     let mut value = table.get_mut(name);
     for (depth, step) in rest.iter().enumerate() {
         value = match (step, value) {
-            (Step::Field(_), Some(Value::Table(table))) => return remove(table, &rest[depth..]),
-            (Step::Position(position), Some(Value::Array(list))) => list.get_mut(*position),
+            (ScenarioPathStep::Field(_), Some(Value::Table(table))) => return remove(table, &rest[depth..]),
+            (ScenarioPathStep::Position(position), Some(Value::Array(list))) => list.get_mut(*position),
             _ => return false,
         };
     }

@@ -1,8 +1,8 @@
 //! What simulated users do: the operations they append, and the apply function that understands them.
 
 mod app;
-mod contract;
+mod json_apply;
 
 pub use app::AppOp;
-pub use contract::{Contract, Op};
-pub(crate) use contract::{SELF, tally};
+pub use json_apply::{JsonApply, Op};
+pub(crate) use json_apply::{SELF, tally};

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use autobee::env::{Env as _, Spawn as _};
 
-use super::{State, World};
+use super::{World, WorldState};
 use crate::disk::{self, DiskSnapshot, Seeded};
 use crate::env::SimEnv;
 use crate::executor::lock;
@@ -108,7 +108,7 @@ impl World {
             entry.disk = match how {
                 Crash::Kill => entry.disk.kill(),
                 Crash::PowerLoss => {
-                    let treatment = disk::Crash::ALL[fate.index(disk::Crash::ALL.len())];
+                    let treatment = disk::DiskCrash::ALL[fate.index(disk::DiskCrash::ALL.len())];
                     entry.disk.crash(treatment, &mut Seeded::from(fate))
                 }
             };
@@ -211,7 +211,7 @@ impl World {
         replica: ReplicaId,
         event: &'static str,
         value: i64,
-        change: impl FnOnce(&mut State, u64),
+        change: impl FnOnce(&mut WorldState, u64),
     ) {
         let mut guard = lock(&self.shared.state);
         let now = guard.now;
@@ -225,7 +225,7 @@ impl World {
     }
 
     /// Changes something, and writes it to the trace before what follows from it. `change` gives who is concerned.
-    fn change_network(&self, event: &'static str, change: impl FnOnce(&mut State) -> Vec<ReplicaId>) {
+    fn change_network(&self, event: &'static str, change: impl FnOnce(&mut WorldState) -> Vec<ReplicaId>) {
         let mut guard = lock(&self.shared.state);
         let state = &mut *guard;
         let concerned = change(state);

@@ -21,7 +21,7 @@ use autobee::env::Point;
 use thiserror::Error;
 
 pub use run::{Rest, RunError};
-pub(crate) use state::{Shared, State, WeakWorld};
+pub(crate) use state::{WeakWorld, WorldShared, WorldState};
 
 use crate::crypto::SimCrypto;
 use crate::disk::{DiskFaults, Seeded, SimDisk};
@@ -107,7 +107,7 @@ pub enum NameError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct World {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<WorldShared>,
     crypto: SimCrypto,
     cpu_cost: Duration,
     disk_faults: DiskFaults,
@@ -125,7 +125,7 @@ impl World {
         } else {
             SimCrypto::stand_in()
         };
-        let state = State {
+        let state = WorldState {
             now: 0,
             timers: Timers::default(),
             kernel: Kernel::new(seeds, config.path, config.dial_limit),
@@ -146,7 +146,7 @@ impl World {
             tasks_started: 0,
         };
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(WorldShared {
                 state: Mutex::new(state),
                 ready: Arc::new(Ready::default()),
             }),

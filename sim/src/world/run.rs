@@ -8,7 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::World;
-use crate::executor::{Task, lock};
+use crate::executor::{ReplicaTask, lock};
 use crate::replica::{Owner, ReplicaId};
 
 /// A run did not come to its end.
@@ -54,7 +54,7 @@ pub enum Rest {
 }
 
 /// What one step found.
-enum Step {
+enum WorldStep {
     /// A task was polled, or time moved to its next event.
     Done,
     /// The next event is later than the bound.
@@ -67,7 +67,7 @@ impl World {
     /// Runs everything that happens until virtual time `at`, and leaves the clock there.
     pub fn run_until(&self, at: Duration) -> Result<(), RunError> {
         let bound = nanos(at);
-        while matches!(self.step(bound)?, Step::Done) {}
+        while matches!(self.step(bound)?, WorldStep::Done) {}
         let mut state = lock(&self.shared.state);
         if state.now < bound {
             state.advance(bound);
@@ -85,9 +85,9 @@ impl World {
         let bound = nanos(self.now().saturating_add(limit));
         loop {
             match self.step(bound)? {
-                Step::Done => {}
-                Step::Later => return Ok(Rest::Limit),
-                Step::Nothing => return Ok(Rest::Quiet),
+                WorldStep::Done => {}
+                WorldStep::Later => return Ok(Rest::Limit),
+                WorldStep::Nothing => return Ok(Rest::Quiet),
             }
         }
     }
@@ -104,12 +104,12 @@ impl World {
                 .max(since)
                 .saturating_add(window);
             match self.step(bound.min(quiet_at))? {
-                Step::Done => {}
-                Step::Later | Step::Nothing if quiet_at <= bound => {
+                WorldStep::Done => {}
+                WorldStep::Later | WorldStep::Nothing if quiet_at <= bound => {
                     self.run_until(Duration::from_nanos(quiet_at))?;
                     return Ok(Rest::Quiet);
                 }
-                Step::Later | Step::Nothing => {
+                WorldStep::Later | WorldStep::Nothing => {
                     self.run_until(Duration::from_nanos(bound))?;
                     return Ok(Rest::Limit);
                 }
@@ -157,28 +157,28 @@ impl World {
         })
     }
 
-    fn drive(&self, task: Option<&Arc<Task>>, replica: ReplicaId, bound: u64) -> Result<(), RunError> {
+    fn drive(&self, task: Option<&Arc<ReplicaTask>>, replica: ReplicaId, bound: u64) -> Result<(), RunError> {
         while task.is_some_and(|task| !task.is_dead()) {
             let step = self.step(bound)?;
             let at = self.now();
             match step {
-                Step::Done => {}
-                Step::Later => {
+                WorldStep::Done => {}
+                WorldStep::Later => {
                     return Err(RunError::Limit {
                         at: Duration::from_nanos(bound),
                     });
                 }
-                Step::Nothing if lock(&self.shared.state).replica(replica).up => {
+                WorldStep::Nothing if lock(&self.shared.state).replica(replica).up => {
                     return Err(RunError::Stuck { at });
                 }
-                Step::Nothing => return Err(RunError::Down { replica, at }),
+                WorldStep::Nothing => return Err(RunError::Down { replica, at }),
             }
         }
         Ok(())
     }
 
     /// Polls one ready task, or moves time to the next event that is not after `bound`.
-    fn step(&self, bound: u64) -> Result<Step, RunError> {
+    fn step(&self, bound: u64) -> Result<WorldStep, RunError> {
         self.count_step()?;
         let ready = {
             let mut state = lock(&self.shared.state);
@@ -197,13 +197,13 @@ impl World {
         match ready {
             Some(task) => {
                 self.poll(&task);
-                Ok(Step::Done)
+                Ok(WorldStep::Done)
             }
             None => Ok(self.pass_time(bound)),
         }
     }
 
-    fn poll(&self, task: &Arc<Task>) {
+    fn poll(&self, task: &Arc<ReplicaTask>) {
         if !task.is_dead() {
             let mut guard = lock(&self.shared.state);
             let state = &mut *guard;
@@ -221,16 +221,16 @@ impl World {
         }
     }
 
-    fn pass_time(&self, bound: u64) -> Step {
+    fn pass_time(&self, bound: u64) -> WorldStep {
         let mut guard = lock(&self.shared.state);
         let state = &mut *guard;
         let next = match (state.timers.next_at(), state.kernel.next_at()) {
             (Some(timer), Some(network)) => timer.min(network),
             (Some(at), None) | (None, Some(at)) => at,
-            (None, None) => return Step::Nothing,
+            (None, None) => return WorldStep::Nothing,
         };
         if next > bound {
-            return Step::Later;
+            return WorldStep::Later;
         }
         state.advance(next.max(state.now));
         let mut wakes = state.kernel.take_wakes();
@@ -243,7 +243,7 @@ impl World {
         }
         drop(guard);
         wakes.into_iter().for_each(Waker::wake);
-        Step::Done
+        WorldStep::Done
     }
 
     fn count_step(&self) -> Result<(), RunError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use autobee::env::{Point, TraceEvent};
 
 use crate::disk::DiskEvent;
-use crate::executor::{Ready, Task, Timers, lock};
+use crate::executor::{Ready, ReplicaTask, Timers, lock};
 use crate::network::{Fabric, Kernel};
 use crate::points::Points;
 use crate::replica::{Owner, Replica, ReplicaId};
@@ -20,17 +20,17 @@ use crate::trace::{CoreNames, Trace, write_disk_event, write_engine_event};
 const LATE_START_MS: u64 = 30;
 
 /// A world as its programs hold it: it ends with its owner, whatever they keep.
-pub(crate) type WeakWorld = Weak<Shared>;
+pub(crate) type WeakWorld = Weak<WorldShared>;
 
 /// A world.
-pub(crate) struct Shared {
+pub(crate) struct WorldShared {
     /// Never locked while a future is polled or dropped, or a waker called.
-    pub(crate) state: Mutex<State>,
+    pub(crate) state: Mutex<WorldState>,
     pub(crate) ready: Arc<Ready>,
 }
 
 /// Everything that changes.
-pub(crate) struct State {
+pub(crate) struct WorldState {
     pub(crate) now: u64,
     pub(crate) timers: Timers,
     pub(crate) kernel: Kernel<Waker>,
@@ -46,14 +46,14 @@ pub(crate) struct State {
     pub(crate) tasks_started: u64,
 }
 
-impl Shared {
+impl WorldShared {
     /// Starts a task, unless its incarnation is gone: then the future is dropped.
     pub(crate) fn spawn(
         &self,
         owner: Owner,
         name: &'static str,
         future: impl Future<Output = ()> + Send + 'static,
-    ) -> Option<Arc<Task>> {
+    ) -> Option<Arc<ReplicaTask>> {
         let id = {
             let mut state = lock(&self.state);
             if !state.lives(owner) {
@@ -62,7 +62,7 @@ impl Shared {
             state.tasks_started += 1;
             state.tasks_started
         };
-        let task = Task::start(id, name, owner, &self.ready, future);
+        let task = ReplicaTask::start(id, name, owner, &self.ready, future);
         let mut state = lock(&self.state);
         state.replicas[owner.replica.index()]
             .tasks
@@ -71,7 +71,7 @@ impl Shared {
     }
 
     /// Drops the future of a task that need not have come to its end.
-    pub(crate) fn end(&self, task: &Task) {
+    pub(crate) fn end(&self, task: &ReplicaTask) {
         task.end();
         let gone = lock(&self.state).replicas[task.owner.replica.index()]
             .tasks
@@ -80,7 +80,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl WorldState {
     pub(crate) fn replica(&self, id: ReplicaId) -> &Replica {
         &self.replicas[id.index()]
     }

@@ -12,11 +12,11 @@ use autobee::env::{
     Clock as _, Entropy as _, Env as _, Listener as _, Mono, Network as _, Open, PeerAddr, Point, Spawn as _,
     TraceEvent, Wall, Worker, knob,
 };
-use autobee::store::{Batch, DataPointer, Engine as _, Key, Seglog, Seq, StoreHandle};
+use autobee::store::{DataPointer, Key, Seglog, Seq, StoreBatch, StoreEngine as _, StoreHandle};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{NameError, Rest, RunError, World, WorldConfig};
-use crate::disk::{Crash as PowerCut, DiskFaults, Latency, Seeded};
+use crate::disk::{DiskCrash, DiskFaults, Latency, Seeded};
 use crate::replica::{Crash, ReplicaId};
 use crate::trace::TraceSink;
 
@@ -481,7 +481,7 @@ fn after_a_cut_during_a_sync(cut_us: u64) -> Vec<bool> {
     let start = world.now();
     let commit = |key: &Key| {
         store
-            .commit(Batch::default().put(key.clone(), &b"x"[..]))
+            .commit(StoreBatch::default().put(key.clone(), &b"x"[..]))
             .unwrap()
     };
     let first = commit(&keys[0]);
@@ -495,7 +495,7 @@ fn after_a_cut_during_a_sync(cut_us: u64) -> Vec<bool> {
     let left = world
         .disk(a)
         .snapshot()
-        .crash(PowerCut::Lost, &mut Seeded::new(1));
+        .crash(DiskCrash::Lost, &mut Seeded::new(1));
     let store = Seglog::default().open(Arc::new(left)).unwrap();
     keys.iter().map(|key| store.get(key).unwrap().is_some()).collect()
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use autobee::replication::session::End;
+use autobee::wire::Length;
 use autobee_sim::{Crash, PathConfig, Stream};
 use proptest::prelude::*;
 
@@ -196,7 +197,7 @@ fn a_core_that_is_cut_while_it_is_downloaded_is_followed_to_its_fork() {
                 .run_for(Duration::from_millis(100 + 70 * round))
                 .unwrap();
             let length = net.log("a", "log").length().unwrap();
-            net.truncate("a", "log", length / 2);
+            net.truncate("a", "log", length.0 / 2);
             net.append("a", "log", sized(1_000..1_100, 500));
         }
         finish(&net, &["b", "c", "d"], &["log"]);
@@ -246,9 +247,9 @@ fn trouble(net: &Net, random: &mut Stream) {
             6 if random.chance(20_000) => {
                 if net.world.is_up(net.id("a")) && !net.life("a").logs.is_empty() {
                     net.world.resume(net.id("a"));
-                    let length = net.log("a", "log").length().unwrap_or(0);
-                    if length > 0 {
-                        truncate_if_up(net, random.below(length));
+                    let length = net.log("a", "log").length().unwrap_or(Length::ZERO);
+                    if length > Length::ZERO {
+                        truncate_if_up(net, random.below(length.0));
                     }
                 }
             }
@@ -280,9 +281,10 @@ fn trouble(net: &Net, random: &mut Stream) {
 
 fn truncate_if_up(net: &Net, length: u64) {
     let log = net.log("a", "log");
-    let done = net
-        .world
-        .block_on(net.id("a"), async move { log.truncate(length, None).await });
+    let done = net.world.block_on(
+        net.id("a"),
+        async move { log.truncate(Length(length), None).await },
+    );
     // A former life may be meant, of which only the handle is left.
     let _ = done;
 }

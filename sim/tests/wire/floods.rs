@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use autobee::crypto::CoreKey;
 use autobee::hypercore::proof::{BlockRequest, Request, UpgradeRequest};
-use autobee::replication::message::{Bitfield, Message, Range, RequestMessage, Want};
-use autobee::replication::mux::Open;
-use autobee::replication::replicator::Fault;
+use autobee::replication::message::{BitfieldMessage, Message, RangeMessage, RequestMessage, Want};
+use autobee::replication::mux::OpenChannel;
+use autobee::replication::replicator::PeerFault;
 use autobee::replication::session::Misbehaviour;
 use autobee::replication::wakeup;
 use autobee::wire::{Length, Link};
-use autobee_sim::hostile::Line;
+use autobee_sim::hostile::HostileStream;
 
 use crate::hostile::{SHORT, endure, found_out, limited, sync, world};
 use crate::mallory::Attack;
@@ -25,12 +25,12 @@ struct Flood<F> {
     reads: bool,
 }
 
-impl<F: Fn(&mut Line, u64) + Clone + Send + 'static> Attack for Flood<F> {
-    fn opened(&mut self, line: &mut Line) {
+impl<F: Fn(&mut HostileStream, u64) + Clone + Send + 'static> Attack for Flood<F> {
+    fn opened(&mut self, line: &mut HostileStream) {
         line.send(&sync(0, 0, 0));
     }
 
-    fn room(&mut self, line: &mut Line) -> bool {
+    fn room(&mut self, line: &mut HostileStream) -> bool {
         line.connection.cork();
         for _ in 0..500 {
             (self.make)(line, self.count);
@@ -45,7 +45,7 @@ impl<F: Fn(&mut Line, u64) + Clone + Send + 'static> Attack for Flood<F> {
     }
 }
 
-fn flood<F: Fn(&mut Line, u64) + Clone + Send + 'static>(make: F) -> Flood<F> {
+fn flood<F: Fn(&mut HostileStream, u64) + Clone + Send + 'static>(make: F) -> Flood<F> {
     Flood {
         make,
         count: 1,
@@ -57,7 +57,7 @@ fn is_flood(what: &Misbehaviour) -> bool {
     matches!(
         what,
         Misbehaviour::Replication {
-            fault: Fault::Flood { .. },
+            fault: PeerFault::Flood { .. },
             ..
         }
     )
@@ -73,7 +73,7 @@ pub(crate) fn request(id: u64, request: Request) -> Message {
 
 #[test]
 fn requests_whose_answers_are_not_read_are_a_flood() {
-    let ask = |line: &mut Line, id| {
+    let ask = |line: &mut HostileStream, id| {
         let block = Some(BlockRequest {
             index: id % 40,
             nodes: 0,
@@ -92,7 +92,7 @@ fn requests_whose_answers_are_not_read_are_a_flood() {
 
 #[test]
 fn requests_that_nobody_could_prove_are_found_out() {
-    let ask = |line: &mut Line, id| {
+    let ask = |line: &mut HostileStream, id| {
         let upgrade = Some(UpgradeRequest {
             start: 1 << 40,
             length: id,
@@ -135,23 +135,23 @@ fn wants_whose_answers_are_not_read_are_a_flood() {
 #[test]
 fn announcements_without_end_cost_little() {
     let new = || {
-        flood(|line: &mut Line, count| match count % 4 {
-            0 => line.send(&Message::Range(Range {
+        flood(|line: &mut HostileStream, count| match count % 4 {
+            0 => line.send(&Message::Range(RangeMessage {
                 drop: false,
                 start: 1 + count % 7,
                 length: 1 << 50,
             })),
-            1 => line.send(&Message::Range(Range {
+            1 => line.send(&Message::Range(RangeMessage {
                 drop: true,
                 start: count % 5,
                 length: 1 << 50,
             })),
-            2 => line.send(&Message::Range(Range {
+            2 => line.send(&Message::Range(RangeMessage {
                 drop: false,
                 start: count << 20,
                 length: 1,
             })),
-            _ => line.send(&Message::Bitfield(Bitfield {
+            _ => line.send(&Message::Bitfield(BitfieldMessage {
                 start: (count << 20) & !31,
                 words: vec![u32::MAX; 4],
             })),
@@ -159,7 +159,7 @@ fn announcements_without_end_cost_little() {
     };
     for target in ["alice", "bob"] {
         found_out(target, new, |what| {
-            let fault = Fault::Announcements { pages: 1 << 20 };
+            let fault = PeerFault::Announcements { pages: 1 << 20 };
             what.to_string().ends_with(&fault.to_string())
         });
     }
@@ -178,7 +178,7 @@ fn the_largest_batch_of_the_smallest_messages_is_taken_apart_piece_by_piece() {
     #[derive(Clone)]
     struct Batch;
     impl Attack for Batch {
-        fn room(&mut self, line: &mut Line) -> bool {
+        fn room(&mut self, line: &mut HostileStream) -> bool {
             line.connection.cork();
             for _ in 0..100_000 {
                 line.send_raw(99, &[]);
@@ -194,9 +194,9 @@ fn the_largest_batch_of_the_smallest_messages_is_taken_apart_piece_by_piece() {
 
 #[test]
 fn channels_that_nobody_knows_are_rejected_and_those_who_do_not_read_wait() {
-    fn open(line: &mut Line, count: u64) {
+    fn open(line: &mut HostileStream, count: u64) {
         let id = [[0; 24].as_slice(), &count.to_le_bytes()].concat();
-        let _ = line.connection.open(&Open {
+        let _ = line.connection.open(&OpenChannel {
             protocol: "hypercore/alpha",
             aliases: &[],
             id: &id,
@@ -226,10 +226,10 @@ fn lookups_whose_answers_are_not_read_wait() {
     #[derive(Clone)]
     struct Lookups;
     impl Attack for Lookups {
-        fn connected(&mut self, line: &mut Line) {
+        fn connected(&mut self, line: &mut HostileStream) {
             line.join_topic();
         }
-        fn room(&mut self, line: &mut Line) -> bool {
+        fn room(&mut self, line: &mut HostileStream) -> bool {
             line.send_raw(0, &[0]);
             true
         }
@@ -262,16 +262,16 @@ fn bogus_writers_do_not_crowd_out_those_of_an_honest_peer() {
     #[derive(Clone)]
     struct Bogus(u32);
     impl Attack for Bogus {
-        fn connected(&mut self, line: &mut Line) {
+        fn connected(&mut self, line: &mut HostileStream) {
             line.join_topic();
         }
-        fn room(&mut self, line: &mut Line) -> bool {
+        fn room(&mut self, line: &mut HostileStream) -> bool {
             let cores = (self.0..self.0 + 1_000).map(|number| Link {
                 key: writer(number),
                 length: Length(1),
             });
             self.0 += 1_000;
-            let message = wakeup::Message::Announce(cores.collect());
+            let message = wakeup::WakeupMessage::Announce(cores.collect());
             line.send_raw(message.kind(), &message.encode().unwrap());
             self.0 < 100_000
         }

@@ -8,7 +8,7 @@ use autobee::env::{Env as _, Spawn as _};
 use autobee::replication::message::{Message, Sync};
 use autobee::replication::session::{End, Misbehaviour};
 use autobee_sim::PathConfig;
-use autobee_sim::hostile::Line;
+use autobee_sim::hostile::HostileStream;
 
 use crate::mallory::{Account, Attack, attack};
 use crate::nodes::{NEAR, Net, Plan, key_of, lock, numbered};
@@ -129,7 +129,7 @@ pub(crate) fn sync(fork: u64, length: u64, remote_length: u64) -> Message {
 #[derive(Clone)]
 struct WrongKey;
 impl Attack for WrongKey {
-    fn connected(&mut self, line: &mut Line) {
+    fn connected(&mut self, line: &mut HostileStream) {
         line.offer_proving(CoreKey::new([7; 32]));
     }
 }
@@ -176,7 +176,7 @@ fn garbage_for_a_handshake_is_found_out() {
 #[derive(Clone)]
 struct Raw(Vec<u8>);
 impl Attack for Raw {
-    fn connected(&mut self, line: &mut Line) {
+    fn connected(&mut self, line: &mut HostileStream) {
         line.raw.extend(self.0.iter());
     }
 }

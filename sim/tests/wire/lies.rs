@@ -7,10 +7,11 @@ use autobee::crypto::Hash;
 use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::CoreError;
 use autobee::hypercore::proof::{BlockRequest, Proof, Request, UpgradeRequest};
-use autobee::replication::message::{DataMessage, Message, NoData, Range, RequestMessage, Sync};
-use autobee::replication::replicator::Fault;
+use autobee::replication::message::{DataMessage, Message, NoData, RangeMessage, RequestMessage, Sync};
+use autobee::replication::replicator::PeerFault;
 use autobee::replication::session::{End, Misbehaviour};
-use autobee_sim::hostile::Line;
+use autobee::wire::{Index, Length};
+use autobee_sim::hostile::HostileStream;
 use bytes::Bytes;
 
 use crate::floods::request;
@@ -23,7 +24,7 @@ use crate::nodes::{NEAR, Net, Plan, key_of, lock, numbered, sized};
 struct Forger<F>(F);
 
 impl<F: Fn(&mut Proof) + Clone + Send + 'static> Attack for Forger<F> {
-    fn opened(&mut self, line: &mut Line) {
+    fn opened(&mut self, line: &mut HostileStream) {
         // Longer than what the victim has, so that it asks.
         let log = line.forge("log", numbered(0..5_000));
         line.serve(log);
@@ -41,7 +42,7 @@ fn is_wrong_proof(what: &Misbehaviour) -> bool {
     matches!(
         what,
         Misbehaviour::Replication {
-            fault: Fault::Proof(_),
+            fault: PeerFault::Proof(_),
             ..
         }
     )
@@ -104,7 +105,7 @@ fn the_manifest_of_another_core_is_found_out() {
     #[derive(Clone)]
     struct Other;
     impl Attack for Other {
-        fn opened(&mut self, line: &mut Line) {
+        fn opened(&mut self, line: &mut HostileStream) {
             let log = line.forge("log", numbered(0..10));
             line.serve(log);
         }
@@ -137,7 +138,7 @@ fn the_manifest_of_another_core_is_found_out() {
     );
     net.world.run_for(Duration::from_secs(5)).unwrap();
     assert!(matches!(ending(&net, "carol"), Some(End::Misbehaved(what)) if is_wrong_proof(&what)));
-    assert_eq!(net.log("carol", "log").length().unwrap(), 0);
+    assert_eq!(net.log("carol", "log").length().unwrap(), Length::ZERO);
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn an_owner_that_contradicts_itself_ends_its_core() {
     #[derive(Clone)]
     struct Double;
     impl Attack for Double {
-        fn opened(&mut self, line: &mut Line) {
+        fn opened(&mut self, line: &mut HostileStream) {
             let log = line.forge("log", sized(7..67, 99));
             line.serve(log);
         }
@@ -157,9 +158,9 @@ fn an_owner_that_contradicts_itself_ends_its_core() {
         .iter()
         .any(|message| matches!(message, Message::Request(request) if request.id == 0));
     assert!(checked, "bob asks for the signature over what both have");
-    let error = net.log("bob", "log").get_local(0).unwrap_err();
+    let error = net.log("bob", "log").get_local(Index(0)).unwrap_err();
     assert!(matches!(error, CoreError::Signatures { .. }), "{error}");
-    assert!(net.log("alice", "log").get_local(0).is_ok());
+    assert!(net.log("alice", "log").get_local(Index(0)).is_ok());
 }
 
 /// Says something when the channel opens, and then answers nothing, or that it has no data.
@@ -170,13 +171,13 @@ struct Liar {
 }
 
 impl Attack for Liar {
-    fn opened(&mut self, line: &mut Line) {
+    fn opened(&mut self, line: &mut HostileStream) {
         for message in &self.says {
             line.send(message);
         }
     }
 
-    fn message(&mut self, line: &mut Line, message: &Message) {
+    fn message(&mut self, line: &mut HostileStream, message: &Message) {
         match message {
             Message::Sync(theirs) => {
                 // Longer than the victim, whatever it has.
@@ -202,7 +203,7 @@ impl Attack for Liar {
     }
 }
 
-const EVERYTHING: Message = Message::Range(Range {
+const EVERYTHING: Message = Message::Range(RangeMessage {
     drop: false,
     start: 0,
     length: 1 << 40,
@@ -239,10 +240,10 @@ fn lengths_that_shrink_and_grow_hold_nobody_up() {
     #[derive(Clone)]
     struct Wavering(u64);
     impl Attack for Wavering {
-        fn opened(&mut self, line: &mut Line) {
+        fn opened(&mut self, line: &mut HostileStream) {
             line.send(&EVERYTHING);
         }
-        fn message(&mut self, line: &mut Line, _: &Message) {
+        fn message(&mut self, line: &mut HostileStream, _: &Message) {
             self.0 = (self.0 * 7 + 3) % 1_000;
             line.send(&sync(0, self.0, self.0 / 2));
         }
@@ -256,7 +257,7 @@ fn data_that_nobody_asked_for_is_dropped() {
     #[derive(Clone)]
     struct Pusher(Option<Proof>);
     impl Attack for Pusher {
-        fn opened(&mut self, line: &mut Line) {
+        fn opened(&mut self, line: &mut HostileStream) {
             let log = line.forge("log", sized(0..900, 2_000));
             let upgrade = Some(UpgradeRequest {
                 start: 0,
@@ -271,7 +272,7 @@ fn data_that_nobody_asked_for_is_dropped() {
                 })
                 .unwrap();
         }
-        fn room(&mut self, line: &mut Line) -> bool {
+        fn room(&mut self, line: &mut HostileStream) -> bool {
             if let Some(proof) = &self.0 {
                 for id in 0..50 {
                     line.send(&Message::Data(Box::new(DataMessage {
@@ -285,7 +286,7 @@ fn data_that_nobody_asked_for_is_dropped() {
     }
     let (net, account) = limited("bob", Duration::from_secs(4), || Pusher(None));
     assert!(lock(&account).sent > 100_000);
-    assert!(net.log("bob", "log").length().unwrap() < 900);
+    assert!(net.log("bob", "log").length().unwrap() < Length(900));
 }
 
 // Traps of the original.
@@ -300,7 +301,7 @@ struct Strict {
 }
 
 impl Attack for Strict {
-    fn opened(&mut self, line: &mut Line) {
+    fn opened(&mut self, line: &mut HostileStream) {
         let log = line.forge("log", numbered(0..200));
         line.serve(log);
     }
@@ -316,7 +317,7 @@ impl Attack for Strict {
         vec![message]
     }
 
-    fn message(&mut self, line: &mut Line, message: &Message) {
+    fn message(&mut self, line: &mut HostileStream, message: &Message) {
         let Message::Request(request) = message else {
             return;
         };
@@ -392,7 +393,7 @@ fn the_original_is_never_asked_what_would_break_it() {
             assert!(so_far <= 48, "what was under way: {so_far}");
             net.world.run_for(Duration::from_secs(60)).unwrap();
         }
-        assert_eq!(net.log("carol", "log").contiguous_length().unwrap(), 200);
+        assert_eq!(net.log("carol", "log").contiguous_length().unwrap(), Length(200));
         assert!(
             !lock(&account)
                 .got

@@ -2,7 +2,7 @@
 
 use autobee::env::Env as _;
 use autobee::hypercore::log::Log;
-use autobee_sim::hostile::Line;
+use autobee_sim::hostile::HostileStream;
 use bytes::Bytes;
 
 pub(crate) use autobee_sim::hostile::{Account, Attack, attack};
@@ -15,7 +15,7 @@ pub(crate) trait Forge {
     fn forge(&self, name: &str, blocks: Vec<Bytes>) -> Log;
 }
 
-impl Forge for Line {
+impl Forge for HostileStream {
     fn forge(&self, name: &str, blocks: Vec<Bytes>) -> Log {
         let mut log = Log::create(key_pair(self.env(), name));
         log.append(self.env().crypto(), blocks).unwrap();

@@ -8,8 +8,9 @@ use autobee::crypto::{CoreKey, KeyPair, Seed, Sign as _};
 use autobee::env::{Clock as _, Env as _, Listener as _, Network as _, PeerAddr, Spawn as _};
 use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Download, DownloadRange};
 use autobee::replication::Role;
-use autobee::replication::session::{Progress, Replication, Session, SessionSettings};
+use autobee::replication::session::{Progress, Replication, ReplicationSession, SessionSettings};
 use autobee::store::{Seglog, StoreHandle};
+use autobee::wire::{Index, Length};
 use autobee_sim::{LatencyShape, PathConfig, ReplicaId, SimEnv, World, WorldConfig};
 use bytes::Bytes;
 
@@ -58,7 +59,7 @@ pub(crate) struct Life {
     pub(crate) logs: BTreeMap<&'static str, Log>,
     pub(crate) replication: Option<Replication<SimEnv>>,
     /// All sessions so far, with the name of the other side.
-    pub(crate) sessions: Vec<(String, Session)>,
+    pub(crate) sessions: Vec<(String, ReplicationSession)>,
     pub(crate) peak: Progress,
 
     downloads: Vec<Download<SimEnv>>,
@@ -126,7 +127,10 @@ impl Net {
     pub(crate) fn truncate(&self, node: &str, name: &str, length: u64) {
         let log = self.log(node, name);
         self.world
-            .block_on(self.id(node), async move { log.truncate(length, None).await })
+            .block_on(
+                self.id(node),
+                async move { log.truncate(Length(length), None).await },
+            )
             .unwrap()
             .unwrap();
     }
@@ -138,7 +142,9 @@ impl Net {
         if log.contiguous_length().ok()? != length {
             return None;
         }
-        (0..length).map(|index| log.get_local(index).ok()?).collect()
+        (0..length.0)
+            .map(|index| log.get_local(Index(index)).ok()?)
+            .collect()
     }
 
     /// True when the node has what the writer has, of the same fork.
@@ -179,7 +185,7 @@ impl Net {
     }
 
     /// The newest session of a node with another.
-    pub(crate) fn session(&self, node: &str, peer: &str) -> Option<Session> {
+    pub(crate) fn session(&self, node: &str, peer: &str) -> Option<ReplicationSession> {
         let life = self.life(node);
         let mut of_peer = life.sessions.iter().rev().filter(|(name, _)| name == peer);
         of_peer.next().map(|(_, session)| session.clone())
@@ -261,7 +267,7 @@ async fn live(env: SimEnv, plan: Plan, life: Arc<Mutex<Life>>) {
 }
 
 /// Remembers the session, and the most that it held at any time.
-fn watch(env: &SimEnv, peer: &str, session: &Session, life: &Arc<Mutex<Life>>) {
+fn watch(env: &SimEnv, peer: &str, session: &ReplicationSession, life: &Arc<Mutex<Life>>) {
     lock(life).sessions.push((peer.to_owned(), session.clone()));
     let (session, life) = (session.clone(), Arc::clone(life));
     env.spawn().spawn("watch", async move {

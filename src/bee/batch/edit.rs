@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::error::{BeeError, Fault};
-use super::super::family::{DEPTH_MAX, Reader};
-use super::super::node::{KeySlot, KidAt, Node};
-use super::super::place::Place;
-use super::{Batch, FreshKey, index};
+use super::super::error::{BeeError, BlockFault};
+use super::super::family::{DEPTH_MAX, FamilyReader};
+use super::super::node::{BeeNode, KeySlot, KidAt};
+use super::super::place::ElementPlace;
+use super::{FreshKey, TreeBatch, index};
 use crate::env::{Point, Slip};
 
 /// A node that an operation has found.
 #[derive(Debug)]
 pub(super) enum Loaded {
     /// As it is stored.
-    Stored(Place, Arc<Node>),
+    Stored(ElementPlace, Arc<BeeNode>),
     /// As the batch has it.
     Working(u32),
 }
@@ -30,10 +30,10 @@ pub(super) struct PathStep {
     pub(super) position: usize,
 }
 
-impl Batch {
+impl TreeBatch {
     pub(super) fn put_key(
         &mut self,
-        reader: &Reader<'_>,
+        reader: &FamilyReader<'_>,
         key: &[u8],
         value: &[u8],
         is_known_to_differ: bool,
@@ -65,7 +65,7 @@ impl Batch {
         Ok(true)
     }
 
-    pub(super) fn delete_key(&mut self, reader: &Reader<'_>, key: &[u8]) -> Result<bool, BeeError> {
+    pub(super) fn delete_key(&mut self, reader: &FamilyReader<'_>, key: &[u8]) -> Result<bool, BeeError> {
         let (mut path, found) = self.path_to(reader, key)?;
         let Ok((position, _)) = found else {
             return Ok(false);
@@ -79,7 +79,7 @@ impl Batch {
             first = self.leaf_keys(&below) < self.leaf_keys(&above);
             path.extend(if first { above } else { below });
             if self.leaf_keys(&path) == 0 {
-                let what = Fault::ChildCount { keys: 0, children: 0 };
+                let what = BlockFault::ChildCount { keys: 0, children: 0 };
                 return Err(self.fault(reader, &path, what));
             }
         }
@@ -104,7 +104,7 @@ impl Batch {
     #[expect(clippy::type_complexity, reason = "found or not found, as in a binary search")]
     fn path_to(
         &self,
-        reader: &Reader<'_>,
+        reader: &FamilyReader<'_>,
         key: &[u8],
     ) -> Result<(Vec<PathStep>, Result<(usize, Bytes), usize>), BeeError> {
         let mut path = Vec::with_capacity(4);
@@ -135,7 +135,7 @@ impl Batch {
     /// The path from the child at `position` of the last node of `path` to the last or first leaf under it.
     fn edge(
         &self,
-        reader: &Reader<'_>,
+        reader: &FamilyReader<'_>,
         path: &[PathStep],
         mut position: usize,
         side: Side,
@@ -167,7 +167,7 @@ impl Batch {
 
     fn value_in(
         &self,
-        reader: &Reader<'_>,
+        reader: &FamilyReader<'_>,
         path: &[PathStep],
         position: usize,
     ) -> Result<Option<Bytes>, BeeError> {
@@ -177,7 +177,7 @@ impl Batch {
         }
     }
 
-    pub(super) fn load_root(&self, reader: &Reader<'_>) -> Result<Loaded, BeeError> {
+    pub(super) fn load_root(&self, reader: &FamilyReader<'_>) -> Result<Loaded, BeeError> {
         Ok(match (self.root, &self.root_node) {
             (KidAt::Working(id), _) => Loaded::Working(id),
             (KidAt::Stored(place), Some(node)) => Loaded::Stored(place, Arc::clone(node)),
@@ -187,8 +187,8 @@ impl Batch {
 
     pub(super) fn load_kid(
         &self,
-        reader: &Reader<'_>,
-        node: &Node,
+        reader: &FamilyReader<'_>,
+        node: &BeeNode,
         position: usize,
     ) -> Result<Loaded, BeeError> {
         let slot = &node.kids[position];
@@ -198,18 +198,18 @@ impl Batch {
         })
     }
 
-    pub(super) fn view<'a>(&'a self, loaded: &'a Loaded) -> &'a Node {
+    pub(super) fn view<'a>(&'a self, loaded: &'a Loaded) -> &'a BeeNode {
         match loaded {
             Loaded::Stored(_, node) => node,
             Loaded::Working(id) => &self.nodes[index(*id)].node,
         }
     }
 
-    pub(super) fn too_deep(&self, reader: &Reader<'_>) -> BeeError {
-        reader.corrupt_at(self.place_of(self.root), Fault::TooDeep(DEPTH_MAX))
+    pub(super) fn too_deep(&self, reader: &FamilyReader<'_>) -> BeeError {
+        reader.corrupt_at(self.place_of(self.root), BlockFault::TooDeep(DEPTH_MAX))
     }
 
-    pub(super) fn fault(&self, reader: &Reader<'_>, path: &[PathStep], what: Fault) -> BeeError {
+    pub(super) fn fault(&self, reader: &FamilyReader<'_>, path: &[PathStep], what: BlockFault) -> BeeError {
         let at = match path.last().map(|step| &step.node) {
             Some(Loaded::Stored(place, _)) => KidAt::Stored(*place),
             Some(Loaded::Working(id)) => KidAt::Working(*id),
@@ -255,12 +255,12 @@ impl Batch {
         }
     }
 
-    pub(super) fn working(&mut self, id: u32) -> &mut Node {
+    pub(super) fn working(&mut self, id: u32) -> &mut BeeNode {
         &mut self.nodes[index(id)].node
     }
 
     /// The place that an edit made now gives to a child.
-    pub(super) fn place_of(&self, kid: KidAt) -> Place {
+    pub(super) fn place_of(&self, kid: KidAt) -> ElementPlace {
         match kid {
             KidAt::Stored(place) => place,
             KidAt::Working(id) => self.nodes[index(id)].origin,

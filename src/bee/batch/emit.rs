@@ -6,14 +6,14 @@ use crate::wire::EncodeError;
 
 use super::super::block::{Block, KeyRecord, NodeLogs, Previous};
 use super::super::error::BeeError;
-use super::super::family::Reader;
+use super::super::family::FamilyReader;
 use super::super::node::{Edit, KeyAt, KeySlot, KidAt, Target};
 use super::super::numbers::Numbers;
-use super::super::place::{CoreId, Place};
+use super::super::place::{CoreId, ElementPlace};
 use super::super::pointer::{BlockEdit, EditKind, Pointer, ValuePointer};
 use super::super::source::Blocks;
-use super::written::{Written, WrittenNode};
-use super::{Batch, Working, index};
+use super::written::{WrittenBatch, WrittenNode};
+use super::{TreeBatch, Working, index};
 
 /// What a pointer counts for when blocks are filled, in bytes.
 const POINTER_COST: usize = 12;
@@ -23,7 +23,7 @@ const LOG_EDITS_MAX: usize = 16;
 
 /// The content of one block to be.
 #[derive(Debug, Default)]
-struct Group {
+struct BlockContent {
     size: usize,
     nodes: Vec<u32>,
     keys: Vec<u32>,
@@ -40,7 +40,7 @@ struct Slot {
 
 /// Everything about a batch that is known once its content is spread over groups.
 struct Layout {
-    groups: Vec<Group>,
+    groups: Vec<BlockContent>,
     /// Seq of the block before the first one.
     length: u64,
     nodes: Vec<Option<Slot>>,
@@ -48,7 +48,7 @@ struct Layout {
     values: Vec<Option<Slot>>,
 }
 
-impl Batch {
+impl TreeBatch {
     /// Makes the blocks. Nothing changes until they are appended and the result is given to
     /// [`super::super::Tree::commit`].
     ///
@@ -56,8 +56,8 @@ impl Batch {
     ///
     /// When the newest block of the local core, or the block with its core list, is missing or corrupt; or when a
     /// node has grown beyond what the format can hold, which happens only on trees of a degree above 128.
-    pub fn finish(mut self, blocks: &dyn Blocks) -> Result<Written, BeeError> {
-        let nothing = Written::nothing(self.bee.clone(), self.local, self.length, self.unchanged);
+    pub fn finish(mut self, blocks: &dyn Blocks) -> Result<WrittenBatch, BeeError> {
+        let nothing = WrittenBatch::nothing(self.bee.clone(), self.local, self.length, self.unchanged);
         let KidAt::Working(root) = self.root else {
             return Ok(nothing);
         };
@@ -66,7 +66,7 @@ impl Batch {
             return Ok(nothing);
         }
         let bee = self.bee.clone();
-        let reader = Reader { bee: &bee, blocks };
+        let reader = FamilyReader { bee: &bee, blocks };
         let mut numbers = match bee.numbers(self.local) {
             Some(numbers) if numbers.length == self.length => Numbers::clone(&numbers),
             _ => Numbers::read(&reader, self.local, self.length)?,
@@ -79,7 +79,7 @@ impl Batch {
     /// Spreads nodes and keys over groups: depth first, the last child first. Every rewritten child is noted in its
     /// parent's log.
     fn lay_out(&mut self, root: u32) -> Layout {
-        let mut groups = vec![Group::default()];
+        let mut groups = vec![BlockContent::default()];
         let mut nodes = vec![None; self.nodes.len()];
         let mut keys = vec![None; self.keys.len()];
         let mut values = vec![None; self.keys.len()];
@@ -88,7 +88,7 @@ impl Batch {
         while let Some(id) = stack.pop() {
             let last = &groups[groups.len() - 1];
             if last.size >= self.block_bytes_preferred && !last.nodes.is_empty() {
-                groups.push(Group::default());
+                groups.push(BlockContent::default());
             }
             let at = groups.len() - 1;
             let group = &mut groups[at];
@@ -123,7 +123,7 @@ impl Batch {
         let mut open = false;
         for key in external {
             if !open {
-                groups.push(Group::default());
+                groups.push(BlockContent::default());
             }
             let at = groups.len() - 1;
             let group = &mut groups[at];
@@ -148,7 +148,7 @@ impl Batch {
     /// were written.
     fn encode(
         &mut self,
-        reader: &Reader<'_>,
+        reader: &FamilyReader<'_>,
         layout: &Layout,
         numbers: &mut Numbers,
     ) -> Result<Vec<Bytes>, BeeError> {
@@ -196,7 +196,7 @@ impl Batch {
         } else {
             numbers.checkpoint
         };
-        numbers.settle(self.length + to_u64(count), checkpoint);
+        numbers.commit(self.length + to_u64(count), checkpoint);
         let encoded = blocks.into_iter().rev().map(|mut block| {
             block.checkpoint = checkpoint;
             Ok(Bytes::from(block.encode()?))
@@ -218,7 +218,13 @@ impl Batch {
         }
     }
 
-    fn written(self, layout: &Layout, numbers: Numbers, blocks: Vec<Bytes>, nothing: Written) -> Written {
+    fn written(
+        self,
+        layout: &Layout,
+        numbers: Numbers,
+        blocks: Vec<Bytes>,
+        nothing: WrittenBatch,
+    ) -> WrittenBatch {
         let place = |slot: &Option<Slot>| slot.map(|slot| layout.place(slot, self.local));
         let keys = layout.keys.iter().map(place).collect();
         let mut nodes: Vec<Option<Working>> = self.nodes.into_iter().map(Some).collect();
@@ -249,8 +255,8 @@ impl Layout {
         }
     }
 
-    fn place(&self, slot: Slot, local: CoreId) -> Place {
-        Place {
+    fn place(&self, slot: Slot, local: CoreId) -> ElementPlace {
+        ElementPlace {
             core: local,
             seq: self.seq(slot),
             offset: u32::try_from(slot.offset).unwrap_or(u32::MAX),
@@ -260,8 +266,8 @@ impl Layout {
 
 /// Writes the nodes of one group.
 struct Pen<'a, 'r> {
-    batch: &'a mut Batch,
-    reader: &'a Reader<'r>,
+    batch: &'a mut TreeBatch,
+    reader: &'a FamilyReader<'r>,
     layout: &'a Layout,
     numbers: &'a mut Numbers,
     group: usize,

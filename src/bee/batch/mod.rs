@@ -23,14 +23,14 @@ use crate::env::Sights;
 use crate::wire::{Length, Link};
 
 use super::error::BeeError;
-use super::family::{Bee, DEPTH_MAX, Reader};
-use super::node::{KeyAt, KidAt, Node};
-use super::place::{CoreId, Place};
+use super::family::{Bee, DEPTH_MAX, FamilyReader};
+use super::node::{BeeNode, KeyAt, KidAt};
+use super::place::{CoreId, ElementPlace};
 use super::range::{Edge, Range};
 use super::source::Blocks;
 use super::tree::Tree;
 
-pub use written::Written;
+pub use written::WrittenBatch;
 
 /// How a batch is written. What is not given is taken from the settings of the family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,9 +46,9 @@ pub struct BatchOptions {
 /// Operations on a tree that become visible together. Reads see the writes before them.
 ///
 /// An operation that fails because a block is missing has changed nothing and can be tried again once the block is
-/// there. Only [`Batch::delete_range`] keeps what it has deleted so far.
+/// there. Only [`TreeBatch::delete_range`] keeps what it has deleted so far.
 #[derive(Debug)]
-pub struct Batch {
+pub struct TreeBatch {
     bee: Bee,
     local: CoreId,
     /// Length of the local core that the blocks are made for.
@@ -58,12 +58,12 @@ pub struct Batch {
     /// The core of the version that the batch was begun on.
     base: CoreId,
     /// That version, which is where the view goes when nothing is written.
-    unchanged: Option<Place>,
+    unchanged: Option<ElementPlace>,
     /// What the last block will point back to: that version, unless the batch was cleared.
-    previous: Option<Place>,
+    previous: Option<ElementPlace>,
     root: KidAt,
     /// The root, when the tree has it in memory.
-    root_node: Option<Arc<Node>>,
+    root_node: Option<Arc<BeeNode>>,
     nodes: Vec<Working>,
     keys: Vec<FreshKey>,
     applied: u64,
@@ -75,9 +75,9 @@ pub struct Batch {
 /// A node of the batch.
 #[derive(Debug)]
 struct Working {
-    node: Node,
+    node: BeeNode,
     /// The place of its pointer as long as it has no new one: of the stored version, or a placeholder.
-    origin: Place,
+    origin: ElementPlace,
 }
 
 /// A key record of the batch.
@@ -96,7 +96,7 @@ pub struct Pair {
     pub value: Option<Bytes>,
 }
 
-impl Batch {
+impl TreeBatch {
     pub(super) fn new(tree: &Tree, local: &CoreKey, length: Length, options: BatchOptions) -> Self {
         let bee = tree.bee().clone();
         let version = options.on.unwrap_or_else(|| tree.head());
@@ -140,7 +140,7 @@ impl Batch {
     /// When a block is missing or corrupt.
     pub fn put(&mut self, blocks: &dyn Blocks, key: &[u8], value: &[u8]) -> Result<bool, BeeError> {
         let bee = self.bee.clone();
-        let reader = Reader { bee: &bee, blocks };
+        let reader = FamilyReader { bee: &bee, blocks };
         let applied = self.put_key(&reader, key, value, false)?;
         self.applied += u64::from(applied);
         Ok(applied)
@@ -153,7 +153,7 @@ impl Batch {
     /// When a block is missing or corrupt.
     pub fn put_other(&mut self, blocks: &dyn Blocks, key: &[u8], value: &[u8]) -> Result<(), BeeError> {
         let bee = self.bee.clone();
-        let reader = Reader { bee: &bee, blocks };
+        let reader = FamilyReader { bee: &bee, blocks };
         self.put_key(&reader, key, value, true)?;
         self.applied += 1;
         Ok(())
@@ -166,7 +166,7 @@ impl Batch {
     /// When a block is missing or corrupt.
     pub fn delete(&mut self, blocks: &dyn Blocks, key: &[u8]) -> Result<bool, BeeError> {
         let bee = self.bee.clone();
-        let reader = Reader { bee: &bee, blocks };
+        let reader = FamilyReader { bee: &bee, blocks };
         let applied = self.delete_key(&reader, key)?;
         self.applied += u64::from(applied);
         Ok(applied)
@@ -227,12 +227,12 @@ impl Batch {
         self.previous = None;
         self.root_node = None;
         let degree = u64::from(self.bee.settings().degree);
-        let origin = Place {
+        let origin = ElementPlace {
             core: self.base,
             seq: 0,
             offset: 0,
         };
-        self.root = KidAt::Working(self.add(Node::empty(degree), origin));
+        self.root = KidAt::Working(self.add(BeeNode::empty(degree), origin));
     }
 
     /// How many operations have changed something.
@@ -259,7 +259,7 @@ impl Batch {
     ///
     /// When a block is missing or corrupt.
     pub fn peek(&self, blocks: &dyn Blocks, range: &Range) -> Result<Option<Pair>, BeeError> {
-        let reader = Reader {
+        let reader = FamilyReader {
             bee: &self.bee,
             blocks,
         };
@@ -301,14 +301,18 @@ impl Batch {
         Ok(pairs)
     }
 
-    fn pair(&self, reader: &Reader<'_>, found: Option<(KeyAt, Bytes)>) -> Result<Option<Pair>, BeeError> {
+    fn pair(
+        &self,
+        reader: &FamilyReader<'_>,
+        found: Option<(KeyAt, Bytes)>,
+    ) -> Result<Option<Pair>, BeeError> {
         let Some((at, key)) = found else { return Ok(None) };
         let value = self.value(reader, at)?;
         Ok(Some(Pair { key, value }))
     }
 
     /// The value of a key record of the batch or of a block.
-    fn value(&self, reader: &Reader<'_>, at: KeyAt) -> Result<Option<Bytes>, BeeError> {
+    fn value(&self, reader: &FamilyReader<'_>, at: KeyAt) -> Result<Option<Bytes>, BeeError> {
         match at {
             KeyAt::Stored(place) => Ok(reader.entry(place)?.value),
             KeyAt::Fresh(id) => Ok(Some(self.keys[index(id)].value.clone())),
@@ -320,7 +324,7 @@ impl Batch {
         self.sights.take()
     }
 
-    fn add(&mut self, node: Node, origin: Place) -> u32 {
+    fn add(&mut self, node: BeeNode, origin: ElementPlace) -> u32 {
         let id = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         self.nodes.push(Working { node, origin });
         id
@@ -329,8 +333,8 @@ impl Batch {
 
 /// The key of a node that is nearest to the start of a range, and the child that may hold a nearer one.
 fn nearest_in(
-    reader: &Reader<'_>,
-    node: &Node,
+    reader: &FamilyReader<'_>,
+    node: &BeeNode,
     range: &Range,
 ) -> Result<(Option<usize>, Option<usize>), BeeError> {
     let reverse = range.is_reverse();

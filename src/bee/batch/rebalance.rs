@@ -1,10 +1,10 @@
 //! Splits, borrows and merges. The order of the edits is part of the format (spec/hyperbee.md 7.2).
 
-use super::super::error::{BeeError, Fault};
-use super::super::family::Reader;
-use super::super::node::{KeySlot, KidAt, KidSlot, Node};
-use super::super::place::Place;
-use super::Batch;
+use super::super::error::{BeeError, BlockFault};
+use super::super::family::FamilyReader;
+use super::super::node::{BeeNode, KeySlot, KidAt, KidSlot};
+use super::super::place::ElementPlace;
+use super::TreeBatch;
 use super::edit::{Loaded, PathStep};
 use crate::env::{Point, Slip};
 
@@ -21,7 +21,7 @@ pub(super) enum Remedy {
     MergeRight(Loaded),
 }
 
-impl Batch {
+impl TreeBatch {
     /// Splits the nodes of a path, from the leaf up, as long as they have too many keys.
     pub(super) fn split_up(&mut self, ids: &[u32], positions: &[usize]) {
         for level in (0..ids.len()).rev() {
@@ -30,7 +30,7 @@ impl Batch {
             if to_u64(node.keys.len()) < node.degree.saturating_mul(2) {
                 return;
             }
-            let origin = Place {
+            let origin = ElementPlace {
                 core: self.selected,
                 seq: 0,
                 offset: 0,
@@ -49,7 +49,7 @@ impl Batch {
                 parent.insert_key(position, median);
                 parent.insert_kid(position + 1, right, origin);
             } else {
-                let mut top = Node::empty(self.working(id).degree);
+                let mut top = BeeNode::empty(self.working(id).degree);
                 top.push_key(median);
                 top.push_kid(KidSlot::new(self.root), self.place_of(self.root));
                 top.push_kid(right, origin);
@@ -59,10 +59,10 @@ impl Batch {
     }
 
     /// Moves the upper half of a node to a new one. The key between the two halves belongs to the parent.
-    fn split(&mut self, id: u32) -> (KeySlot, Node) {
+    fn split(&mut self, id: u32) -> (KeySlot, BeeNode) {
         let is_kept = self.bee.has(Slip::MedianTwice);
         let left = self.working(id);
-        let mut right = Node::empty(left.degree);
+        let mut right = BeeNode::empty(left.degree);
         let half = left.keys.len() >> 1;
         let mut keys: Vec<_> = (0..half).map(|_| left.remove_key(left.keys.len() - 1)).collect();
         while let Some(key) = keys.pop() {
@@ -84,7 +84,11 @@ impl Batch {
 
     /// Finds out, from the leaf of a path up, how the nodes will be filled up again once the leaf has lost a key, and
     /// loads the siblings for it.
-    pub(super) fn remedies(&self, reader: &Reader<'_>, path: &[PathStep]) -> Result<Vec<Remedy>, BeeError> {
+    pub(super) fn remedies(
+        &self,
+        reader: &FamilyReader<'_>,
+        path: &[PathStep],
+    ) -> Result<Vec<Remedy>, BeeError> {
         let mut remedies = Vec::new();
         for level in (1..path.len()).rev() {
             let node = self.view(&path[level].node);
@@ -110,7 +114,7 @@ impl Batch {
     /// The remedy for one node, and whether it ends the matter.
     fn remedy(
         &self,
-        reader: &Reader<'_>,
+        reader: &FamilyReader<'_>,
         path: &[PathStep],
         level: usize,
         least: u64,
@@ -235,12 +239,12 @@ impl Batch {
         parent.remove_kid(separator + 1);
     }
 
-    fn child_count(&self, reader: &Reader<'_>, path: &[PathStep]) -> BeeError {
+    fn child_count(&self, reader: &FamilyReader<'_>, path: &[PathStep]) -> BeeError {
         let (keys, children) = path.last().map_or((0, 0), |step| {
             let node = self.view(&step.node);
             (node.keys.len(), node.kids.len())
         });
-        self.fault(reader, path, Fault::ChildCount { keys, children })
+        self.fault(reader, path, BlockFault::ChildCount { keys, children })
     }
 }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use crate::wire::{Index, Length, Link};
 
 use super::super::family::Bee;
-use super::super::node::{KeyAt, KidAt, Node};
+use super::super::node::{BeeNode, KeyAt, KidAt};
 use super::super::numbers::Numbers;
-use super::super::place::{CoreId, Place};
+use super::super::place::{CoreId, ElementPlace};
 use super::index;
 
 /// The blocks of a batch, and what a tree needs to know once they are appended.
@@ -17,17 +17,17 @@ use super::index;
 /// All of them must be appended in one step, and only if the local core still has the length that the batch was made
 /// for: their pointers say where they stand.
 #[derive(Debug)]
-pub struct Written {
+pub struct WrittenBatch {
     bee: Bee,
     local: CoreId,
     start: u64,
     blocks: Vec<Bytes>,
     applied: u64,
-    root: Option<Place>,
+    root: Option<ElementPlace>,
     /// Children before their parents.
     nodes: Vec<WrittenNode>,
     /// The places of the key records of the batch.
-    keys: Vec<Option<Place>>,
+    keys: Vec<Option<ElementPlace>>,
     numbers: Option<Numbers>,
 }
 
@@ -36,13 +36,13 @@ pub struct Written {
 pub(super) struct WrittenNode {
     /// Its number in the batch.
     pub(super) id: u32,
-    pub(super) place: Place,
-    pub(super) node: Node,
+    pub(super) place: ElementPlace,
+    pub(super) node: BeeNode,
 }
 
-impl Written {
+impl WrittenBatch {
     /// A batch that changes nothing, of a view at `root`.
-    pub(super) const fn nothing(bee: Bee, local: CoreId, start: u64, root: Option<Place>) -> Self {
+    pub(super) const fn nothing(bee: Bee, local: CoreId, start: u64, root: Option<ElementPlace>) -> Self {
         Self {
             bee,
             local,
@@ -62,7 +62,7 @@ impl Written {
         blocks: Vec<Bytes>,
         applied: u64,
         nodes: Vec<WrittenNode>,
-        keys: Vec<Option<Place>>,
+        keys: Vec<Option<ElementPlace>>,
         numbers: Numbers,
     ) -> Self {
         self.blocks = blocks;
@@ -107,9 +107,9 @@ impl Written {
     }
 
     /// Puts the nodes in the cache under their places. Gives the root.
-    pub(in crate::bee) fn settle(self) -> (Option<Place>, Option<Arc<Node>>) {
+    pub(in crate::bee) fn into_cache(self) -> (Option<ElementPlace>, Option<Arc<BeeNode>>) {
         let count = self.nodes.iter().map(|node| index(node.id) + 1).max();
-        let mut kept: Vec<Option<(Place, Arc<Node>)>> = vec![None; count.unwrap_or(0)];
+        let mut kept: Vec<Option<(ElementPlace, Arc<BeeNode>)>> = vec![None; count.unwrap_or(0)];
         let mut root = None;
         for WrittenNode { id, place, mut node } in self.nodes {
             for slot in &mut node.keys {

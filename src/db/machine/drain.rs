@@ -1,8 +1,8 @@
 //! One portion of a drain: order, apply, write what came of it.
 
 use super::log::StoredLog;
-use super::own::Pending;
-use super::record::{ApplyChange, Written};
+use super::own::UnwrittenBatch;
+use super::record::{ApplyChange, TreeLengths};
 use super::{Effect, Event, Machine, Now};
 use crate::engine::{Drained, Stop};
 use crate::env::{Crypto, Point, Slip, TraceEvent};
@@ -37,7 +37,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let mut drained = match self.engine.drain(now.wall, applies_max) {
             Ok(drained) => drained,
             Err(stop) => {
-                if let Some(Pending { is_awaited: true, .. }) = self.own.pending.take() {
+                if let Some(UnwrittenBatch { is_awaited: true, .. }) = self.own.pending.take() {
                     let reason = stop.reason.clone();
                     self.own.outcome = Some(Err(Error::Interrupted { reason }));
                 }
@@ -56,7 +56,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         if drained.more {
             return self.save(drained, now);
         }
-        let Some(Pending { batch, is_awaited }) = self.own.pending.take() else {
+        let Some(UnwrittenBatch { batch, is_awaited }) = self.own.pending.take() else {
             drained.more = drained.missing.is_none() && self.begin_ack(now);
             return self.save(drained, now);
         };
@@ -74,7 +74,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     /// What became of a commit.
-    pub(super) fn written(&mut self, written: Result<Written, Error>, now: Now) {
+    pub(super) fn written(&mut self, written: Result<TreeLengths, Error>, now: Now) {
         if let Ok(written) = &written {
             let rebuild = self.record.rebuild();
             self.record.saved(written);
@@ -173,7 +173,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.set_alarm(at);
         }
         if !drained.more && self.wanted.is_over() {
-            self.effects.push(Effect::Tend);
+            self.effects.push(Effect::ChooseLogs);
         }
         let known = std::mem::replace(&mut self.awaited, drained.missing);
         let asked = drained.missing.filter(|_| known != drained.missing);

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 #[cfg(doc)]
 use super::Machine;
-use super::news::Heard;
-use super::record::{Write, Written};
+use super::news::ListenerState;
+use super::record::{TreeCommit, TreeLengths};
 use crate::crypto::CoreKey;
 use crate::db::Event;
 use crate::engine::{MissingBlock, ViewClaim};
@@ -55,19 +55,19 @@ pub enum Input<L> {
     /// Peers, or somebody here, named logs.
     Announced(Vec<(Option<TopicPeer>, CoreKey)>),
     /// It is time to look what to fetch and what to tell peers. These peers are gone.
-    Tend {
+    ChooseLogs {
         /// Of [`Machine::announcers`].
         gone: BTreeSet<TopicPeer>,
     },
     /// A peer connected.
-    Met {
+    PeerConnected {
         /// A number that no other one has.
         peer: u64,
         /// When.
         at: Mono,
     },
     /// A peer that connected sent all that it has, or is gone.
-    HeardOut(u64),
+    PeerSynced(u64),
     /// The time came that was asked for with [`Effect::Wake`].
     Wake {
         /// What waits for others is to be ordered now in any case.
@@ -98,7 +98,7 @@ pub enum Input<L> {
         applies_max: usize,
     },
     /// What became of [`Effect::Write`]. Nothing else may come in between.
-    Written(Result<Written, Error>),
+    Written(Result<TreeLengths, Error>),
     /// A drain came to its end, or failed.
     DrainOver {
         /// How.
@@ -123,7 +123,7 @@ pub enum Input<L> {
         key: Option<Bytes>,
     },
     /// A first listener comes, who knows this.
-    Listen(Heard),
+    Listen(ListenerState),
     /// Something failed for which nobody waits.
     Failed {
         /// What was being done.
@@ -166,15 +166,15 @@ pub enum Effect<L> {
     /// Compare what another writer says of its view with the own one, and say [`Input::Compared`].
     Compare(Box<ViewClaim>),
     /// Write these bytes in one commit, and say [`Input::Written`] before anything else.
-    Write(Write),
+    Write(TreeCommit),
     /// Make a commit durable for which nobody waits.
     Sync(Seq),
     /// It is time to order and apply: [`Input::Drain`] until there is no more.
     Drain,
     /// A portion of a drain is over: true when there is more to do.
     Drained(Result<bool, Error>),
-    /// It is time to look what to fetch: [`Input::Tend`].
-    Tend,
+    /// It is time to look what to fetch: [`Input::ChooseLogs`].
+    ChooseLogs,
     /// Tell peers that a log is here up to a length.
     Announce(Link),
     /// Say [`Input::Wake`] at this time, or earlier if that was asked for before.

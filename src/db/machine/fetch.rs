@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::log::StoredLog;
 use super::logs::Logs;
 use super::strangers::Turn;
-use super::wanted::Known;
+use super::wanted::KnownLogs;
 use super::{Effect, Machine, Now};
 use crate::crypto::CoreKey;
 use crate::engine::Engine;
@@ -25,15 +25,15 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             }
         }
         self.sights.note(Point::Announced);
-        self.effects.push(Effect::Tend);
+        self.effects.push(Effect::ChooseLogs);
     }
 
-    pub(super) fn tend(&mut self, gone: &BTreeSet<TopicPeer>, now: Now) {
+    pub(super) fn choose_logs(&mut self, gone: &BTreeSet<TopicPeer>, now: Now) {
         self.wanted.forget(gone);
         let Self {
             engine, logs, wanted, ..
         } = self;
-        let view = View {
+        let view = EngineLogs {
             engine,
             logs,
             planted: self.planted,
@@ -68,7 +68,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let Self {
             engine, logs, wanted, ..
         } = self;
-        let view = View {
+        let view = EngineLogs {
             engine,
             logs,
             planted: self.planted,
@@ -107,7 +107,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 let Self {
                     engine, logs, wanted, ..
                 } = self;
-                let view = View {
+                let view = EngineLogs {
                     engine,
                     logs,
                     planted: self.planted,
@@ -141,14 +141,14 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 }
 
-/// What [`super::wanted::Wanted`] asks.
-pub(super) struct View<'a, C, L: StoredLog> {
+/// What [`super::wanted::WantedLogs`] asks.
+pub(super) struct EngineLogs<'a, C, L: StoredLog> {
     pub(super) engine: &'a Engine<C>,
     pub(super) logs: &'a Logs<L>,
     pub(super) planted: Planted,
 }
 
-impl<C: Crypto, L: StoredLog> Known for View<'_, C, L> {
+impl<C: Crypto, L: StoredLog> KnownLogs for EngineLogs<'_, C, L> {
     fn membership(&self) -> (usize, u64) {
         self.engine.membership()
     }

@@ -110,7 +110,7 @@ impl Gather {
     }
 
     /// A peer sent all that it has, or is gone. True when it was the last one that was waited for, and blocks wait.
-    pub(super) fn hear_out(&mut self, peer: u64) -> bool {
+    pub(super) fn peer_synced(&mut self, peer: u64) -> bool {
         let was_awaited = self.newcomers.remove(&peer).is_some();
         was_awaited && self.newcomers.is_empty() && self.is_waiting()
     }
@@ -213,11 +213,11 @@ mod tests {
         assert!(gather.meet(1, at(0)) && gather.meet(2, at(50)));
         assert_eq!(gather.wake_at(), Some(at(200)));
         assert!(gather.take(FED, true, at(60)));
-        assert!(!gather.hear_out(1), "another one is awaited");
-        assert!(!gather.hear_out(1), "it was heard out");
+        assert!(!gather.peer_synced(1), "another one is awaited");
+        assert!(!gather.peer_synced(1), "it was heard out");
         assert!(!gather.expire(at(249)) && gather.has_newcomers());
         assert!(gather.expire(at(250)) && !gather.has_newcomers());
-        assert!(!gather.hear_out(2), "it had its time");
+        assert!(!gather.peer_synced(2), "it had its time");
     }
 
     #[test]

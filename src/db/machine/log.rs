@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::crypto::{CoreKey, KeyPair};
 use crate::engine::encryption::KeyMismatch;
-use crate::hypercore::{CoreError, Event, Events};
+use crate::hypercore::{CoreError, CoreEvent, CoreEvents};
 
 /// A log that is stored here, to be read without waiting.
 ///
@@ -113,11 +113,11 @@ pub trait StoredLog: Send + Sync {
 /// What happened to a log since it was listened to.
 pub trait LogEvents: Send {
     /// The next event; none when there is none yet.
-    fn try_next(&mut self) -> Option<Event>;
+    fn try_next(&mut self) -> Option<CoreEvent>;
 }
 
-impl LogEvents for Events {
-    fn try_next(&mut self) -> Option<Event> {
+impl LogEvents for CoreEvents {
+    fn try_next(&mut self) -> Option<CoreEvent> {
         Self::try_next(self)
     }
 }

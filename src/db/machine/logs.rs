@@ -22,7 +22,7 @@ use crate::engine::encryption::KeyMismatch;
 use crate::engine::{Frozen, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 use crate::env::{Point, Sights};
 use crate::hypercore::encryption::CipherError;
-use crate::hypercore::{CoreError, Event};
+use crate::hypercore::{CoreError, CoreEvent};
 use crate::wire::oplog::{OplogBlock, VERSION};
 use crate::wire::{Decode as _, Index, Length};
 
@@ -508,8 +508,8 @@ impl<L: StoredLog> Member<L> {
         let mut kept = u64::MAX;
         while let Some(event) = self.events.try_next() {
             match event {
-                Event::Truncate { ancestors, .. } => kept = ancestors.min(kept),
-                Event::Missed(_) => {
+                CoreEvent::Truncate { ancestors, .. } => kept = ancestors.min(kept),
+                CoreEvent::Missed(_) => {
                     self.has_missed = true;
                     if fork != self.fork {
                         // Perhaps a truncation was among them.

@@ -45,9 +45,9 @@ use im::OrdMap;
 pub use effect::{Effect, Input, Now};
 pub use log::{LogEvents, StoredLog};
 pub use logs::{Logs, Stalled};
-pub use news::Heard;
+pub use news::ListenerState;
 pub use published::Published;
-pub use record::{TreeRecord, Write, Written};
+pub use record::{TreeCommit, TreeLengths, TreeRecord};
 
 pub(super) use logs::Known;
 use logs::blocks_before;
@@ -66,19 +66,19 @@ use crate::store::Seq;
 use crate::wire::{Length, Timestamp};
 use compare::Compare;
 use drain::Writing;
-use fetch::View;
+use fetch::EngineLogs;
 use gather::{Fed, Gather};
 use news::News;
 use own::Own;
 use strangers::Strangers;
 use turns::Turns;
-use wanted::Wanted;
+use wanted::WantedLogs;
 
 /// How often an entry that waits for the time of day looks at it: that may be put right meanwhile.
 const ALARM_LOOK: Duration = Duration::from_secs(1);
 
 /// What a machine is made of.
-pub struct Parts<C, L: StoredLog> {
+pub struct MachineParts<C, L: StoredLog> {
     /// With everything that was applied before.
     pub engine: Engine<C>,
     /// Signs and verifies.
@@ -104,7 +104,7 @@ pub struct Machine<C, L: StoredLog> {
     logs: Logs<L>,
     record: TreeRecord,
     own: Own,
-    wanted: Wanted,
+    wanted: WantedLogs,
     turns: Turns,
     /// Logs that are closed, of which the engine may still have something.
     released: BTreeSet<CoreKey>,
@@ -136,8 +136,8 @@ pub struct Machine<C, L: StoredLog> {
 impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// A machine to which nothing happened yet.
     #[must_use]
-    pub fn new(parts: Parts<C, L>, settings: &Settings) -> Self {
-        let Parts {
+    pub fn new(parts: MachineParts<C, L>, settings: &Settings) -> Self {
+        let MachineParts {
             engine,
             crypto,
             logs,
@@ -159,7 +159,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 is_unconfirmed,
                 ..Own::default()
             },
-            wanted: Wanted::new(strangers),
+            wanted: WantedLogs::new(strangers),
             turns: Turns::new(settings.stranger_tries_max),
             released: BTreeSet::new(),
             stranger_bytes_max: settings.stranger_bytes_max,
@@ -202,7 +202,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 } = self;
                 wanted.occupy(
                     &cores,
-                    &View {
+                    &EngineLogs {
                         engine,
                         logs,
                         planted: self.planted,
@@ -211,17 +211,17 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 );
                 self.begun(&cores);
                 if self.wanted.is_over() {
-                    self.effects.push(Effect::Tend);
+                    self.effects.push(Effect::ChooseLogs);
                 }
             }
             Input::Changed { core, gathers } => self.changed(&core, gathers, now),
             Input::Opened(log) => self.opened(log),
             Input::Unopened { core, error } => self.unopened(core, error),
             Input::Announced(cores) => self.announced(cores),
-            Input::Tend { gone } => self.tend(&gone, now),
-            Input::Met { peer, at } => _ = self.gather.meet(peer, at),
-            Input::HeardOut(peer) => {
-                let was_last = self.gather.hear_out(peer);
+            Input::ChooseLogs { gone } => self.choose_logs(&gone, now),
+            Input::PeerConnected { peer, at } => _ = self.gather.meet(peer, at),
+            Input::PeerSynced(peer) => {
+                let was_last = self.gather.peer_synced(peer);
                 self.order_if(was_last && !self.is_filling());
             }
             Input::Wake { is_early } => self.wake(is_early, now),
@@ -440,7 +440,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// Nothing is forgotten again before as much is here as was.
     fn expect_stored(&mut self) {
         let Self { engine, logs, .. } = self;
-        engine.expect(|key| logs.taken(key));
+        engine.set_available(|key| logs.taken(key));
     }
 
     fn changed(&mut self, core: &CoreKey, gathers: bool, now: Now) {
@@ -503,7 +503,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.order_if(true);
         }
         if self.wanted.wake_at().is_some_and(|at| at <= now.mono) {
-            self.effects.push(Effect::Tend);
+            self.effects.push(Effect::ChooseLogs);
         }
     }
 

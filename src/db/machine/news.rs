@@ -13,7 +13,7 @@ use crate::wire::Link;
 
 /// What listeners were told, to see what is news.
 pub(super) struct News {
-    told: Heard,
+    told: ListenerState,
     is_stopped: bool,
     /// Members of now, and of before: for the trace.
     members: BTreeSet<CoreKey>,
@@ -28,14 +28,14 @@ const RECORDS_FEW: usize = 64;
 
 /// What a listener knows.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct ListenerState {
     order: Link,
     view: Link,
     is_writable: bool,
     system: System,
 }
 
-impl Heard {
+impl ListenerState {
     /// What is so now is no news.
     pub(in crate::db) fn of<L: StoredLog>(published: &Published<L>) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Heard {
 impl News {
     pub(super) fn new(order: Link, view: Link) -> Self {
         Self {
-            told: Heard {
+            told: ListenerState {
                 order,
                 view,
                 is_writable: false,
@@ -64,7 +64,7 @@ impl News {
     }
 
     /// A first listener comes, who knows this.
-    pub(super) fn listen(&mut self, heard: Heard) {
+    pub(super) fn listen(&mut self, heard: ListenerState) {
         self.told = heard;
     }
 

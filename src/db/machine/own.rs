@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::fetch::View;
+use super::fetch::EngineLogs;
 use super::log::StoredLog;
 use super::logs::Logs;
-use super::record::Write;
+use super::record::TreeCommit;
 use super::{Effect, Machine, Now, Stalled};
 use crate::crypto::CoreKey;
 use crate::db::{Appended, Event};
@@ -33,7 +33,7 @@ use crate::wire::Length;
 /// The own batch on its way. There is at most one.
 #[derive(Default)]
 pub(super) struct Own {
-    pub(super) pending: Option<Pending>,
+    pub(super) pending: Option<UnwrittenBatch>,
     /// What became of the last one that somebody waits for.
     pub(super) outcome: Option<Result<(Length, Seq), Error>>,
     /// Peers may have more of the own log than is here: what would be written might stand where other entries do.
@@ -43,7 +43,7 @@ pub(super) struct Own {
 }
 
 /// In the engine, not in the log.
-pub(super) struct Pending {
+pub(super) struct UnwrittenBatch {
     pub(super) batch: OwnBatch,
     /// A caller waits for it.
     pub(super) is_awaited: bool,
@@ -86,7 +86,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let batch = engine
             .append(values, optimistic, now.wall, |key| manifest(logs, key))
             .map_err(|error| compose_error(local, error))?;
-        self.own.pending = Some(Pending {
+        self.own.pending = Some(UnwrittenBatch {
             batch,
             is_awaited: true,
         });
@@ -116,7 +116,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let Self {
             engine, logs, wanted, ..
         } = self;
-        let view = View {
+        let view = EngineLogs {
             engine,
             logs,
             planted: self.planted,
@@ -131,7 +131,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         }
         self.note_stalled(&from);
         self.note_stalled(&to);
-        self.effects.extend([Effect::Tend, Effect::Drain, Effect::Notify]);
+        self.effects.extend([Effect::ChooseLogs, Effect::Drain, Effect::Notify]);
     }
 
     /// Nobody waits any longer for the own batch: it is on its way, or it was written.
@@ -167,7 +167,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.failed("an acknowledgement", &error);
             None
         });
-        self.own.pending = batch.map(|batch| Pending {
+        self.own.pending = batch.map(|batch| UnwrittenBatch {
             batch,
             is_awaited: false,
         });
@@ -177,7 +177,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     /// Stamps an own batch: its blocks, and the trees, about which they speak, are to be written together.
-    pub(super) fn stamp(&mut self, batch: OwnBatch) -> Result<Write, Error> {
+    pub(super) fn stamp(&mut self, batch: OwnBatch) -> Result<TreeCommit, Error> {
         let log = self.logs.get(&self.logs.local()).ok_or(CoreError::Unknown)?;
         let length = log.length()?;
         if batch.first().0 != length + 1 {
@@ -193,7 +193,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             what: error.to_string(),
         })?;
         let trees = self.record.write(self.logs.forks(), &mut self.engine)?;
-        Ok(Write { own, ..trees })
+        Ok(TreeCommit { own, ..trees })
     }
 
     /// The own batch that ends at this length, and what became of it up to now.

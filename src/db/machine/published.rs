@@ -7,7 +7,7 @@ use im::{OrdMap, OrdSet};
 use super::log::StoredLog;
 use super::logs::{Known, Stalled, blocks_before};
 use super::record::ApplyChange;
-use crate::apply::Snapshot;
+use crate::apply::TreeSnapshot;
 use crate::crypto::CoreKey;
 use crate::engine::system::System;
 use crate::engine::{
@@ -25,9 +25,9 @@ pub struct Published<L: StoredLog> {
     /// The local writer.
     pub(in crate::db) local: CoreKey,
     /// The view behind the last entry.
-    pub(in crate::db) view: Snapshot,
+    pub(in crate::db) view: TreeSnapshot,
     /// The system tree behind the last entry.
-    pub(in crate::db) tree: Snapshot,
+    pub(in crate::db) tree: TreeSnapshot,
     /// Its head.
     pub(in crate::db) records: Link,
     /// The membership behind the last entry.

@@ -32,7 +32,7 @@ pub(in crate::db) const APPLY_VERSION: &str = "autobee/apply-version";
 
 /// Bytes that are to be written in one commit, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Write {
+pub struct TreeCommit {
     /// Blocks behind the end of the core of the system tree, whose signature is put off.
     pub system: Vec<Bytes>,
     /// The same of the view.
@@ -45,7 +45,7 @@ pub struct Write {
 
 /// What a commit came to: how long the cores are now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
+pub struct TreeLengths {
     /// The core of the system tree.
     pub system: Length,
     /// The core of the view.
@@ -166,7 +166,7 @@ impl TreeRecord {
 
     /// Tells an engine what was applied before. What cannot be read is applied anew, and written behind the end.
     /// `is_as_stored` when it goes on from the newest checkpoint that the store has.
-    pub(in crate::db) fn take_up<V: Verify>(
+    pub(in crate::db) fn resume<V: Verify>(
         &mut self,
         engine: &mut Engine<V>,
         forks: &BTreeMap<CoreKey, u64>,
@@ -179,7 +179,7 @@ impl TreeRecord {
         }
         if self.stored.forks == *forks {
             if let Some(boot) = self.stored.boot {
-                self.is_void = engine.take_up(boot).is_err();
+                self.is_void = engine.resume_from(boot).is_err();
             }
             self.stored.moves = is_as_stored.then(|| engine.moves());
         }
@@ -220,11 +220,11 @@ impl TreeRecord {
         &mut self,
         forks: &BTreeMap<CoreKey, u64>,
         engine: &mut Engine<V>,
-    ) -> Result<Write, CoreError> {
-        let mut write = Write {
+    ) -> Result<TreeCommit, CoreError> {
+        let mut write = TreeCommit {
             system: self.trees.system.unsaved(),
             view: self.trees.view.unsaved(),
-            ..Write::default()
+            ..TreeCommit::default()
         };
         self.writing = None;
         if self.is_void {
@@ -265,7 +265,7 @@ impl TreeRecord {
     }
 
     /// Takes note of a commit.
-    pub(super) fn saved(&mut self, written: &Written) {
+    pub(super) fn saved(&mut self, written: &TreeLengths) {
         self.trees.system.saved(written.system);
         self.trees.view.saved(written.view);
         if let Some(stored) = self.writing.take() {

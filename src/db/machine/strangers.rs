@@ -29,7 +29,7 @@ pub(super) struct Strangers {
     waiting_max: usize,
     quiet: Duration,
     slots: BTreeMap<CoreKey, Slot>,
-    waiting: BTreeMap<Announcer, Queue>,
+    waiting: BTreeMap<Announcer, StrangerQueue>,
     /// Whose turn it was.
     last: Announcer,
 }
@@ -46,7 +46,7 @@ struct Slot {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct StrangerQueue {
     order: VecDeque<CoreKey>,
     known: BTreeSet<CoreKey>,
 }

@@ -13,7 +13,7 @@ use crate::replication::wakeup::TopicPeer;
 use crate::wire::{Length, Link};
 
 /// What is known of logs and of their writers at one moment.
-pub(super) trait Known {
+pub(super) trait KnownLogs {
     /// Changes whenever there are other members.
     fn membership(&self) -> (usize, u64);
     /// The members whose logs are to be here.
@@ -46,7 +46,7 @@ pub(super) trait Known {
 }
 
 /// What is to be opened, and what there is to tell.
-pub(super) struct Wanted {
+pub(super) struct WantedLogs {
     /// Cores that are wanted, and that nobody opened yet.
     to_open: BTreeSet<CoreKey>,
     /// The core that is being opened.
@@ -57,12 +57,12 @@ pub(super) struct Wanted {
     coupled: BTreeMap<CoreKey, Length>,
     /// Those of which there may be more to tell.
     uncoupled: BTreeSet<CoreKey>,
-    /// The membership that [`Wanted::choose`] looked at, and what could not be opened since.
+    /// The membership that [`WantedLogs::choose`] looked at, and what could not be opened since.
     seen: Option<(usize, u64)>,
     unopened: BTreeSet<CoreKey>,
 }
 
-impl Wanted {
+impl WantedLogs {
     pub(super) const fn new(strangers: Strangers) -> Self {
         Self {
             to_open: BTreeSet::new(),
@@ -85,7 +85,7 @@ impl Wanted {
     }
 
     /// True when a core is still to be here.
-    pub(super) fn wants(&self, key: &CoreKey, known: &impl Known) -> bool {
+    pub(super) fn wants(&self, key: &CoreKey, known: &impl KnownLogs) -> bool {
         known.is_member(key)
             || self.strangers.has(key)
             || known.is_needed(key)
@@ -115,7 +115,7 @@ impl Wanted {
     // What happens.
 
     /// These cores were here before. Those that nobody asks for have slots.
-    pub(super) fn occupy(&mut self, cores: &[CoreKey], known: &impl Known, now: Mono) {
+    pub(super) fn occupy(&mut self, cores: &[CoreKey], known: &impl KnownLogs, now: Mono) {
         let awaited = known.awaited();
         for key in cores {
             let is_wanted = known.is_member(key) || known.is_needed(key) || awaited.contains(key);
@@ -126,7 +126,13 @@ impl Wanted {
     }
 
     /// A core is the local writer's from now on, and these are not any more.
-    pub(super) fn set_local(&mut self, local: &CoreKey, others: &[CoreKey], known: &impl Known, now: Mono) {
+    pub(super) fn set_local(
+        &mut self,
+        local: &CoreKey,
+        others: &[CoreKey],
+        known: &impl KnownLogs,
+        now: Mono,
+    ) {
         self.strangers.retain(|key| key != local);
         self.to_open.remove(local);
         self.uncoupled.insert(*local);
@@ -172,7 +178,7 @@ impl Wanted {
 
     /// Which cores are to be opened: those of members, what their batches wait for, and a bounded number of strangers',
     /// who may have written optimistically. Gives the strangers that got slots, and those that are to be closed for them.
-    pub(super) fn choose(&mut self, known: &impl Known, now: Mono) -> Vec<Turn> {
+    pub(super) fn choose(&mut self, known: &impl KnownLogs, now: Mono) -> Vec<Turn> {
         let now_seen = Some(known.membership());
         if std::mem::replace(&mut self.seen, now_seen) != now_seen {
             for key in known.members() {
@@ -223,7 +229,7 @@ impl Wanted {
     }
 
     /// The cores that peers are to be told of, with their lengths, as far as these are news: those of members, and our own.
-    pub(super) fn couple(&mut self, known: &impl Known) -> Vec<Link> {
+    pub(super) fn couple(&mut self, known: &impl KnownLogs) -> Vec<Link> {
         let mut news = Vec::new();
         self.uncoupled.retain(|key| {
             if *key != known.local() && !known.is_member(key) {
@@ -260,7 +266,7 @@ mod tests {
         refuses_strangers: bool,
     }
 
-    impl Known for World {
+    impl KnownLogs for World {
         fn membership(&self) -> (usize, u64) {
             (self.members.len(), 0)
         }
@@ -297,8 +303,8 @@ mod tests {
         CoreKey::new([number; 32])
     }
 
-    fn wanted(slots: usize) -> Wanted {
-        Wanted::new(Strangers::new(slots, Duration::from_secs(10)))
+    fn wanted(slots: usize) -> WantedLogs {
+        WantedLogs::new(Strangers::new(slots, Duration::from_secs(10)))
     }
 
     #[test]

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{LATE, Shared, told};
+use super::{LATE, Shell, told};
 use crate::db::Appended;
 use crate::db::machine::Input;
 use crate::env::{Clock as _, Env, Spawn as _, TraceEvent};
 use crate::error::Error;
 use crate::store::Seq;
 
-impl<E: Env> Shared<E> {
+impl<E: Env> Shell<E> {
     /// Appends one batch to the local log. It is visible here, and written with the commit that is returned.
     pub(in crate::db) async fn append(
         self: &Arc<Self>,
@@ -37,7 +37,7 @@ impl<E: Env> Shared<E> {
                 self.env.clock().sleep(LATE).await;
             }
             let values = values.to_vec();
-            let mut machine = self.door.enter().await;
+            let mut machine = self.machine.enter().await;
             self.step(&mut machine, Input::Append { values, optimistic });
             match machine.take_outcome() {
                 // More of the own log came from a peer meanwhile.
@@ -49,13 +49,13 @@ impl<E: Env> Shared<E> {
                 None => break,
             }
         }
-        let mut unfinished = Unfinished {
+        let mut unfinished = UnfinishedAppend {
             shared: self,
             is_over: false,
         };
         let drained = self.drain().await;
         let outcome = {
-            let mut machine = self.door.enter().await;
+            let mut machine = self.machine.enter().await;
             let outcome = machine.take_outcome();
             outcome.map(|outcome| outcome.map(|(length, seq)| (machine.appended_at(length), seq)))
         };
@@ -76,8 +76,8 @@ impl<E: Env> Shared<E> {
             });
         }
         {
-            let mut machine = self.door.enter().await;
-            let tending = self.tending(&machine);
+            let mut machine = self.machine.enter().await;
+            let tending = self.choose_logs(&machine);
             self.step(&mut machine, tending);
         }
         self.notify();
@@ -94,7 +94,7 @@ impl<E: Env> Shared<E> {
             if let Err(error) = shared.synced(seq).await {
                 // The store takes nothing more then, and the next append says so too.
                 let what = "a sync that nobody waits for";
-                let mut machine = shared.door.enter().await;
+                let mut machine = shared.machine.enter().await;
                 shared.step(&mut machine, Input::Failed { what, error });
             }
         });
@@ -102,18 +102,18 @@ impl<E: Env> Shared<E> {
 }
 
 /// Sees to it that a batch is written whose caller went away.
-struct Unfinished<'a, E: Env> {
-    shared: &'a Arc<Shared<E>>,
+struct UnfinishedAppend<'a, E: Env> {
+    shared: &'a Arc<Shell<E>>,
     is_over: bool,
 }
 
-impl<E: Env> Drop for Unfinished<'_, E> {
+impl<E: Env> Drop for UnfinishedAppend<'_, E> {
     fn drop(&mut self) {
         if self.is_over {
             return;
         }
         // It is still our turn: what is on its way, or over, is ours.
-        self.shared.door.leave(Input::Abandoned);
+        self.shared.machine.leave(Input::Abandoned);
         let shared = Arc::clone(self.shared);
         self.shared.env.spawn().spawn("finish an append", async move {
             told(shared.drain().await, &shared.env);

@@ -5,23 +5,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::{Shared, failure, told};
+use super::{Shell, failure, told};
 use crate::db::machine::Input;
 use crate::db::{Update, View};
 use crate::engine::panic_words;
 use crate::env::{Env, Slip, Spawn as _, TraceSpan, watch};
 use crate::error::Error;
 
-impl<E: Env> Shared<E> {
+impl<E: Env> Shell<E> {
     /// Orders and applies everything that is here, in portions, so that other tasks get their turn.
     pub(in crate::db) async fn drain(self: &Arc<Self>) -> Result<(), Error> {
         self.check_entry()?;
         let running = Running::new(&self.draining);
         let drained = E::in_span(TraceSpan::Drain, self.drain_portions()).await;
         {
-            let mut machine = self.door.enter().await;
+            let mut machine = self.machine.enter().await;
             let failure = drained.as_ref().err().and_then(failure);
-            let is_heard = self.door.is_heard();
+            let is_heard = self.machine.is_heard();
             self.step(&mut machine, Input::DrainOver { failure, is_heard });
         }
         self.call_update().await;
@@ -54,7 +54,7 @@ impl<E: Env> Shared<E> {
     async fn drain_portions(self: &Arc<Self>) -> Result<(), Error> {
         loop {
             let done = {
-                let mut machine = self.door.enter().await;
+                let mut machine = self.machine.enter().await;
                 let applies_max = match self.settings.drain_applies_max {
                     _ if self.env.buggify("drain_nothing") => 0,
                     _ if self.env.buggify("drain_one") => 1,
@@ -67,7 +67,7 @@ impl<E: Env> Shared<E> {
                 if self.env.buggify("extra_sync") && !machine.is_closed() {
                     self.store.request_sync();
                 }
-                let tending = self.tending(&machine);
+                let tending = self.choose_logs(&machine);
                 self.step(&mut machine, tending);
                 done
             };
@@ -100,12 +100,12 @@ impl<E: Env> Shared<E> {
             system: (before.1, now.1),
         };
         let called = {
-            let _busy = self.door.busy();
+            let _busy = self.machine.busy();
             catch_unwind(AssertUnwindSafe(|| hook(&view, &update)))
         };
         if let Err(panic) = called {
             let words = panic_words(panic.as_ref());
-            let mut machine = self.door.enter().await;
+            let mut machine = self.machine.enter().await;
             let reason = format!("the update hook panicked: {words}");
             self.step(&mut machine, Input::Broken(reason));
         }

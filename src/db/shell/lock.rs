@@ -1,8 +1,8 @@
-//! The door to the machine of an open database: one lock around it, and beside it what is answered without that lock.
+//! The lock around the machine of an open database, and beside it what is answered without that lock.
 //!
-//! Who steps the machine waits for its turn ([`Door::enter`]), and publishes what readers see when it leaves. Readers take
+//! Who steps the machine waits for its turn ([`MachineLock::enter`]), and publishes what readers see when it leaves. Readers take
 //! what was published last; they wait for nobody, whatever apply does meanwhile. What happened in a place that cannot wait
-//! is left in a queue ([`Door::leave`]), and is told to the machine before anything else is.
+//! is left in a queue ([`MachineLock::leave`]), and is told to the machine before anything else is.
 //!
 //! The small lock of the front is held for single statements, in which nothing waits and no code of the user's runs.
 
@@ -13,12 +13,12 @@ use std::thread::{ThreadId, current};
 
 use tokio::sync::broadcast;
 
-use crate::db::machine::{Heard, Input, Machine, Published, StoredLog};
+use crate::db::machine::{Input, ListenerState, Machine, Published, StoredLog};
 use crate::db::{Event, Session};
 use crate::env::Crypto;
 
 /// The machine, and what is seen of it from outside.
-pub(in crate::db) struct Door<C, L: StoredLog> {
+pub(in crate::db) struct MachineLock<C, L: StoredLog> {
     machine: Mutex<Machine<C, L>>,
     /// Held by whoever may go in next: those who wait come in turn, and wait without blocking their threads.
     turn: tokio::sync::Mutex<()>,
@@ -45,7 +45,7 @@ struct Front<L: StoredLog> {
 /// The machine, for as long as this lives. Cannot be held across an await.
 pub(super) struct Inside<'a, C: Crypto, L: StoredLog> {
     machine: MutexGuard<'a, Machine<C, L>>,
-    door: &'a Door<C, L>,
+    lock: &'a MachineLock<C, L>,
     /// Something happened that readers may see.
     is_touched: bool,
     _busy: Busy<'a, L>,
@@ -58,7 +58,7 @@ pub(super) struct Busy<'a, L: StoredLog> {
     thread: ThreadId,
 }
 
-impl<C: Crypto, L: StoredLog> Door<C, L> {
+impl<C: Crypto, L: StoredLog> MachineLock<C, L> {
     pub(super) fn new(mut machine: Machine<C, L>, events_max: usize) -> Self {
         let front = Front {
             published: Arc::new(machine.publish()),
@@ -78,13 +78,13 @@ impl<C: Crypto, L: StoredLog> Door<C, L> {
 
     // The machine.
 
-    /// Waits until nobody else steps the machine. Never call this where [`Door::is_reentrant`].
+    /// Waits until nobody else steps the machine. Never call this where [`MachineLock::is_reentrant`].
     pub(super) async fn enter(&self) -> Inside<'_, C, L> {
         let turn = self.turn.lock().await;
         let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         Inside {
             machine,
-            door: self,
+            lock: self,
             is_touched: false,
             _busy: self.busy(),
             _turn: Some(turn),
@@ -141,7 +141,7 @@ impl<C: Crypto, L: StoredLog> Door<C, L> {
         };
         if events.receiver_count() == 0 {
             // What is so now is no news to the first one.
-            let heard = Heard::of(&*front.published);
+            let heard = ListenerState::of(&*front.published);
             front.queue.retain(|left| !matches!(left, Input::Listen(_)));
             front.queue.push_back(Input::Listen(heard));
         }
@@ -222,7 +222,7 @@ impl<C: Crypto, L: StoredLog> Inside<'_, C, L> {
             return;
         }
         let published = Arc::new(self.machine.publish());
-        let before = std::mem::replace(&mut self.door.front().published, published);
+        let before = std::mem::replace(&mut self.lock.front().published, published);
         // Not under the lock: the last handle to a log that was let go of ends its session.
         drop(before);
     }

@@ -1,4 +1,4 @@
-//! What the handles of one open database, and the tasks that serve it, share: the machine behind its door, one timer, and
+//! What the handles of one open database, and the tasks that serve it, share: the machine behind its lock, one timer, and
 //! what carries out its effects.
 
 mod append;
@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::machine::{Effect, Input, Machine, Now, Parts, Published, TreeRecord, Write, Written};
+use super::machine::{
+    Effect, Input, Machine, MachineParts, Now, Published, TreeCommit, TreeLengths, TreeRecord,
+};
 use super::own_log::Unconfirmed;
 use super::stats::Counters;
 use super::trees::DatabaseTrees;
@@ -34,8 +36,8 @@ use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore, Hold};
 use crate::replication::Role;
 use crate::replication::session::{Replication, SessionSettings, Wakeup};
-use crate::wire::{Length, Timestamp};
-use lock::{Door, Inside};
+use crate::wire::Timestamp;
+use lock::{Inside, MachineLock};
 use store::{OpenLog, Opened};
 use timer::Timer;
 
@@ -48,7 +50,7 @@ const LATE: Duration = Duration::from_millis(20);
 /// A machine in the world `E`.
 pub(super) type MachineOf<E> = Machine<<E as Env>::Crypto, OpenLog<E>>;
 
-pub(super) struct Shared<E: Env> {
+pub(super) struct Shell<E: Env> {
     pub(super) env: E,
     pub(super) store: Corestore<E>,
     pub(super) settings: Settings,
@@ -60,7 +62,7 @@ pub(super) struct Shared<E: Env> {
     pub(super) trees: DatabaseTrees<E>,
     /// What of the store is this database's alone, until it is closed.
     holds: Mutex<Vec<Hold<E>>>,
-    pub(super) door: Door<E::Crypto, OpenLog<E>>,
+    pub(super) machine: MachineLock<E::Crypto, OpenLog<E>>,
     /// Held by the append whose turn it is.
     appending: tokio::sync::Mutex<()>,
     pub(super) replication: Replication<E>,
@@ -90,7 +92,7 @@ struct Done {
     notifies: bool,
 }
 
-impl<E: Env> Shared<E> {
+impl<E: Env> Shell<E> {
     pub(super) fn new(
         settings: Settings,
         sessions: SessionSettings,
@@ -109,7 +111,7 @@ impl<E: Env> Shared<E> {
         } = opened;
         let env = store.env().clone();
         let updates = Updates::new(update, (engine.view().head(), engine.records().head()));
-        let parts = Parts {
+        let parts = MachineParts {
             engine,
             crypto: env.crypto().clone(),
             logs,
@@ -122,7 +124,7 @@ impl<E: Env> Shared<E> {
         let machine = Machine::new(parts, &settings);
         let replication = Replication::new(&env, &store, sessions);
         Arc::new(Self {
-            door: Door::new(machine, knob::DB_EVENTS.size(&env, BACKLOG)),
+            machine: MachineLock::new(machine, knob::DB_EVENTS.size(&env, BACKLOG)),
             settings,
             key,
             unconfirmed: Mutex::new(unconfirmed),
@@ -147,7 +149,7 @@ impl<E: Env> Shared<E> {
     /// `waits` for that.
     pub(super) async fn start(self: &Arc<Self>, waits: bool) -> Result<(), Error> {
         let keys = {
-            let mut machine = self.door.enter().await;
+            let mut machine = self.machine.enter().await;
             let keys: Vec<CoreKey> = machine.logs().keys().collect();
             for key in &keys {
                 self.follow(&machine, *key)?;
@@ -181,10 +183,10 @@ impl<E: Env> Shared<E> {
     fn tell_of_opening(&self) {
         if let Some((first, last)) = self.store.recovered().missing {
             let (first, last) = (first.0, last.0);
-            self.door.tell(Event::CutOff { first, last });
+            self.machine.tell(Event::CutOff { first, last });
         }
         if let Some(why) = self.unconfirmed() {
-            self.door.tell(Event::Unconfirmed(why));
+            self.machine.tell(Event::Unconfirmed(why));
         }
     }
 
@@ -192,12 +194,13 @@ impl<E: Env> Shared<E> {
     async fn serve(self: &Arc<Self>, keys: Vec<CoreKey>) -> Result<(), Error> {
         self.drain().await?;
         {
-            let mut machine = self.door.enter().await;
+            let mut machine = self.machine.enter().await;
             self.step(&mut machine, Input::Begun(keys));
         }
         let wakeup = self.replication.wakeup(self.key);
-        let hear = tasks::hear(Arc::downgrade(self), wakeup, self.closing.subscribe());
-        self.env.spawn().spawn("hear announcements", hear);
+        let announcements =
+            tasks::follow_announcements(Arc::downgrade(self), wakeup, self.closing.subscribe());
+        self.env.spawn().spawn("follow announcements", announcements);
         Ok(())
     }
 
@@ -208,8 +211,8 @@ impl<E: Env> Shared<E> {
     {
         self.check_open()?;
         let session = Session::new(self.replication.start(stream, role));
-        let number = self.door.add_session(session.clone());
-        self.greet(number, &session);
+        let number = self.machine.add_session(session.clone());
+        self.follow_peer(number, &session);
         if self.is_closed() {
             // It was closed meanwhile, and may have missed this one.
             session.close();
@@ -250,7 +253,7 @@ impl<E: Env> Shared<E> {
 
     /// What was published last.
     pub(super) fn read(&self) -> Arc<Published<OpenLog<E>>> {
-        self.door.read()
+        self.machine.read()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -266,7 +269,7 @@ impl<E: Env> Shared<E> {
 
     /// Refuses what would wait for itself: a call out of apply or of the update hook.
     pub(super) fn check_entry(&self) -> Result<(), Error> {
-        if self.door.is_reentrant() {
+        if self.machine.is_reentrant() {
             return Err(Error::Reentrant);
         }
         Ok(())
@@ -288,10 +291,10 @@ impl<E: Env> Shared<E> {
         self.timer.send_replace(Timer::Over);
         self.notify();
         let signed = {
-            let mut machine = self.door.enter().await;
+            let mut machine = self.machine.enter().await;
             let signed = self.store.transact(|change| self.trees.sign(change));
             self.step(&mut machine, Input::Close);
-            self.door.end();
+            self.machine.end();
             signed
         };
         self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -323,7 +326,7 @@ impl<E: Env> Shared<E> {
         input: Input<OpenLog<E>>,
     ) -> Done {
         let mut done = Done::default();
-        while let Some(left) = self.door.next_left() {
+        while let Some(left) = self.machine.next_left() {
             self.step_one(machine, left, &mut done);
         }
         self.step_one(machine, input, &mut done);
@@ -414,7 +417,7 @@ impl<E: Env> Shared<E> {
             Effect::Sync(seq) => self.sync_later(seq),
             Effect::Drain => done.drains = true,
             Effect::Drained(drained) => done.drained = Some(drained),
-            Effect::Tend => return Some(self.tending(machine)),
+            Effect::ChooseLogs => return Some(self.choose_logs(machine)),
             Effect::Announce(core) => self.wakeup.couple(core.key, core.length),
             Effect::Wake(at) => {
                 self.timer.send_if_modified(|timer| {
@@ -430,7 +433,7 @@ impl<E: Env> Shared<E> {
                 if matches!(event, Event::Error { .. }) {
                     self.counters.errors.fetch_add(1, Ordering::Relaxed);
                 }
-                self.door.tell(event);
+                self.machine.tell(event);
             }
             Effect::Trace(event) => self.env.trace(|| event),
         }
@@ -438,14 +441,14 @@ impl<E: Env> Shared<E> {
     }
 
     /// It is time to look what to fetch.
-    fn tending(&self, machine: &MachineOf<E>) -> Input<OpenLog<E>> {
+    fn choose_logs(&self, machine: &MachineOf<E>) -> Input<OpenLog<E>> {
         let mut gone = machine.announcers();
         gone.retain(|peer| !self.wakeup.has_peer(*peer));
-        Input::Tend { gone }
+        Input::ChooseLogs { gone }
     }
 
     /// Writes in one commit.
-    fn commit(&self, machine: &MachineOf<E>, write: Write) -> Result<Written, CoreError> {
+    fn commit(&self, machine: &MachineOf<E>, write: TreeCommit) -> Result<TreeLengths, CoreError> {
         let logs = machine.logs();
         let local = logs.get(&logs.local()).ok_or(CoreError::Closed)?.core();
         let trees = &self.trees;
@@ -457,9 +460,9 @@ impl<E: Env> Shared<E> {
             }
             let has_own = !write.own.is_empty();
             let own = has_own.then(|| change.append(local, write.own)).transpose()?;
-            Ok((Length(system), Length(view), own.map(Length)))
+            Ok((system, view, own))
         })?;
-        Ok(Written {
+        Ok(TreeLengths {
             system,
             view,
             own,
@@ -478,7 +481,7 @@ pub(super) async fn unless<T, U>(future: impl Future<Output = T>, end: impl Futu
     .await
 }
 
-impl<E: Env> Drop for Shared<E> {
+impl<E: Env> Drop for Shell<E> {
     /// Sessions end with the last handle.
     fn drop(&mut self) {
         self.replication.close();

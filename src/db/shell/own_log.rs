@@ -3,17 +3,18 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{Shared, store, unless};
+use super::{Shell, store, unless};
 use crate::db::machine::Input;
 use crate::db::own_log::Unconfirmed;
 use crate::env::{Clock as _, Env, Point};
 use crate::error::Error;
+use crate::wire::Length;
 
 /// How long at most nothing is heard before it is looked again: a peer that had sent all that it has may have got more, and
 /// nobody says when it sent that, too.
 const LOOK: Duration = Duration::from_secs(1);
 
-impl<E: Env> Shared<E> {
+impl<E: Env> Shell<E> {
     /// Why peers may have more of the own log than is here.
     pub(in crate::db) fn unconfirmed(&self) -> Option<Unconfirmed> {
         *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
@@ -29,13 +30,13 @@ impl<E: Env> Shared<E> {
             self.check_open()?;
             let is_doubted = self.unconfirmed().is_some();
             let is_whole = {
-                let machine = self.door.enter().await;
+                let machine = self.machine.enter().await;
                 let (logs, local) = (machine.logs(), machine.logs().local());
                 let log = logs.get(&local).ok_or(Error::Closed)?;
                 // Of a log that is contradicted, or cannot be read, the append says so.
                 let is_stalled = logs.stalled(&local).is_some();
                 let taken = logs.taken(&local).0;
-                is_stalled || log.core().length().map_or(true, |length| length == taken)
+                is_stalled || log.core().length().map_or(true, |length| length == Length(taken))
             };
             if is_whole && (!is_doubted || self.has_heard_out()) {
                 return if is_doubted { self.confirm().await } else { Ok(()) };
@@ -50,7 +51,7 @@ impl<E: Env> Shared<E> {
 
     /// True when some peer that is connected sent all that it has.
     fn has_heard_out(&self) -> bool {
-        let sessions = self.door.sessions();
+        let sessions = self.machine.sessions();
         sessions.iter().any(|session| session.progress().is_synced)
     }
 
@@ -58,14 +59,14 @@ impl<E: Env> Shared<E> {
     async fn confirm(self: &Arc<Self>) -> Result<(), Error> {
         // What was fetched is applied by the drain that comes next, and durable before anything stands on it.
         let seq = {
-            let machine = self.door.enter().await;
+            let machine = self.machine.enter().await;
             let logs = machine.logs();
             let log = logs.get(&logs.local()).ok_or(Error::Closed)?;
             store::confirm(&self.store, log)?
         };
         self.store.synced(seq).await?;
         *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let mut machine = self.door.enter().await;
+        let mut machine = self.machine.enter().await;
         self.step(&mut machine, Input::Confirmed);
         drop(machine);
         self.env.sometimes(Point::OwnLogConfirmed, true);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Shared, store};
+use super::{Shell, store};
 use crate::crypto::{CoreKey, Seed, Sign as _};
 use crate::db::Event;
 use crate::db::local::LocalWriter;
@@ -12,7 +12,7 @@ use crate::env::{Entropy as _, Env, Point};
 use crate::error::Error;
 use crate::hypercore::CoreOptions;
 
-impl<E: Env> Shared<E> {
+impl<E: Env> Shell<E> {
     /// See [`Autobee::create_writer`](crate::db::Autobee::create_writer).
     pub(in crate::db) async fn create_writer(&self) -> Result<CoreKey, Error> {
         self.check_open()?;
@@ -54,7 +54,7 @@ impl<E: Env> Shared<E> {
         };
         let unconfirmed = store::doubt(&self.store, next.core(), origin).await?;
         let seq = {
-            let mut machine = self.door.enter().await;
+            let mut machine = self.machine.enter().await;
             self.check_open()?;
             let logs = machine.logs();
             let (old, bootstrap) = (logs.get(&logs.local()), logs.get(&self.key));
@@ -71,9 +71,9 @@ impl<E: Env> Shared<E> {
                 return Err(Error::Closed);
             }
             if let Some(why) = unconfirmed {
-                self.door.tell(Event::Unconfirmed(why));
+                self.machine.tell(Event::Unconfirmed(why));
                 // What they said so far says nothing of this log.
-                for session in self.door.sessions() {
+                for session in self.machine.sessions() {
                     session.close();
                 }
             }

@@ -19,10 +19,11 @@ use crate::env::{Env, Slip, watch};
 use crate::error::Error;
 use crate::hypercore::encryption::CoreCipher;
 use crate::hypercore::{
-    Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Events, Hold,
+    Core, CoreError, CoreEvents, CoreOptions, Corestore, Download, DownloadRange, Encryption, Hold,
     SessionOptions,
 };
 use crate::store::Seq;
+use crate::wire::{Index, Length};
 
 const REFERRER: &str = "referrer";
 const LOCAL: &str = "autobee/local";
@@ -91,14 +92,14 @@ impl<E: Env> OpenLog<E> {
 }
 
 impl<E: Env> StoredLog for OpenLog<E> {
-    type Events = Events;
+    type Events = CoreEvents;
 
     fn key(&self) -> CoreKey {
         self.core.key()
     }
 
     fn length(&self) -> Result<u64, CoreError> {
-        self.core.length()
+        self.core.length().map(|length| length.0)
     }
 
     fn byte_length(&self) -> Result<u64, CoreError> {
@@ -106,11 +107,11 @@ impl<E: Env> StoredLog for OpenLog<E> {
     }
 
     fn contiguous_length(&self) -> Result<u64, CoreError> {
-        self.core.contiguous_length()
+        self.core.contiguous_length().map(|length| length.0)
     }
 
     fn offered_length(&self) -> Result<u64, CoreError> {
-        self.core.offered_contiguous()
+        self.core.peer_access().offered_contiguous()
     }
 
     fn fork(&self) -> Result<u64, CoreError> {
@@ -118,7 +119,7 @@ impl<E: Env> StoredLog for OpenLog<E> {
     }
 
     fn block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
-        self.core.get_local(index).or_else(|error| {
+        self.core.get_local(Index(index)).or_else(|error| {
             if !self.core.drop_rotten(index, &error) {
                 return Err(error);
             }
@@ -153,7 +154,7 @@ impl<E: Env> StoredLog for OpenLog<E> {
         self.core.key_pair()
     }
 
-    fn events(&self) -> Result<Events, CoreError> {
+    fn events(&self) -> Result<CoreEvents, CoreError> {
         self.core.events()
     }
 }
@@ -219,7 +220,7 @@ impl<E: Env> Opened<E> {
         // Of a database in clear no right key can be given: a wrong one is forgotten.
         let old = stored_key.as_ref().filter(|_| encryption_key.is_none());
         let old = old.map(|key| DatabaseKeys::with_secret(database, key.clone()));
-        let is_forgotten = local.length()? == 0
+        let is_forgotten = local.length()? == Length::ZERO
             && old.is_some()
             && mismatch(&bootstrap, old.as_ref()) == Some(KeyMismatch::Clear);
         let stored_key = stored_key.filter(|_| !is_forgotten);
@@ -232,7 +233,7 @@ impl<E: Env> Opened<E> {
                 return Err(Error::EncryptionKey { mismatch });
             }
         }
-        if new_key.is_some() && stored_key.is_none() && local.length()? > 0 {
+        if new_key.is_some() && stored_key.is_none() && local.length()? > Length::ZERO {
             let mismatch = KeyMismatch::Clear;
             return Err(Error::EncryptionKey { mismatch });
         }
@@ -300,7 +301,7 @@ pub(in crate::db) async fn doubt<E: Env>(
         Some(kept) => Some(kept),
         None if origin.is_restored => Some(Unconfirmed::Restored),
         None if store.recovered().missing.is_some() => Some(Unconfirmed::CutOff),
-        None if origin.is_joined_as && local.length()? == 0 => Some(Unconfirmed::KeyPair),
+        None if origin.is_joined_as && local.length()? == Length::ZERO => Some(Unconfirmed::KeyPair),
         None => None,
     };
     let name = found.map(|found| Bytes::from_static(found.name().as_bytes()));
@@ -404,8 +405,8 @@ pub(super) fn release<E: Env>(store: &Corestore<E>, log: &OpenLog<E>) -> Result<
         return Ok(());
     }
     let length = log.core.length()?;
-    if length > 0 {
-        log.core.clear(0..length)?;
+    if length > Length::ZERO {
+        log.core.clear(Index(0)..Index(length.0))?;
     }
     let ((), _) = store.transact(|change| change.set_user_data(&log.core, REFERRER, None))?;
     Ok(())

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Weak};
 
 use super::store;
-use super::{LATE, MachineOf, Shared, told, unless};
+use super::{LATE, MachineOf, Shell, told, unless};
 use crate::crypto::CoreKey;
 use crate::db::Session;
 use crate::db::machine::Input;
-use crate::db::view::Source as _;
+use crate::db::view::RemoteBlocks as _;
 use crate::engine::{MissingBlock, ViewClaim};
 use crate::env::{Clock as _, Env, Slip, Spawn as _, watch};
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::hypercore::CoreError;
 use crate::replication::session::Wakeup;
 use crate::wire::Link;
 
-impl<E: Env> Shared<E> {
+impl<E: Env> Shell<E> {
     /// Listens to a log from now on.
     pub(super) fn follow(self: &Arc<Self>, machine: &MachineOf<E>, key: CoreKey) -> Result<(), CoreError> {
         let log = machine.logs().get(&key).ok_or(CoreError::Unknown)?;
@@ -31,22 +31,22 @@ impl<E: Env> Shared<E> {
     }
 
     /// Takes note of a peer that connects, and of when it has sent all that it has.
-    pub(super) fn greet(self: &Arc<Self>, peer: u64, session: &Session) {
+    pub(super) fn follow_peer(self: &Arc<Self>, peer: u64, session: &Session) {
         let gathers = self.settings.heal_gather.time_ms > 0;
         if !gathers && self.unconfirmed().is_none() {
             return;
         }
         if gathers {
             let at = self.env.clock().now();
-            self.door.leave(Input::Met { peer, at });
+            self.machine.leave(Input::PeerConnected { peer, at });
         }
         let (shared, session) = (Arc::downgrade(self), session.clone());
-        self.env.spawn().spawn("hear a peer out", async move {
+        self.env.spawn().spawn("await a peer's sync", async move {
             session.synced().await;
             if let Some(shared) = shared.upgrade() {
                 let done = {
-                    let mut machine = shared.door.enter().await;
-                    shared.step(&mut machine, Input::HeardOut(peer))
+                    let mut machine = shared.machine.enter().await;
+                    shared.step(&mut machine, Input::PeerSynced(peer))
                 };
                 if shared.unconfirmed().is_some() {
                     // An append waits for this.
@@ -62,7 +62,7 @@ impl<E: Env> Shared<E> {
     /// Takes note of cores that peers are said to have.
     pub(in crate::db) async fn hint(self: &Arc<Self>, cores: &[Link]) {
         let cores = cores.iter().map(|core| (None, core.key)).collect();
-        let mut machine = self.door.enter().await;
+        let mut machine = self.machine.enter().await;
         self.step(&mut machine, Input::Announced(cores));
     }
 
@@ -73,7 +73,7 @@ impl<E: Env> Shared<E> {
 }
 
 /// Tells the machine whenever a log got more.
-async fn follow<E: Env>(shared: Weak<Shared<E>>, core: CoreKey, mut changes: watch::Receiver<u64>) {
+async fn follow<E: Env>(shared: Weak<Shell<E>>, core: CoreKey, mut changes: watch::Receiver<u64>) {
     let planted = shared.upgrade().map(|shared| shared.store.planted());
     if planted.is_some_and(|planted| planted.has(Slip::FollowerLate)) {
         changes.mark_unchanged();
@@ -85,7 +85,7 @@ async fn follow<E: Env>(shared: Weak<Shared<E>>, core: CoreKey, mut changes: wat
             shared.env.clock().sleep(LATE).await;
         }
         let done = {
-            let mut machine = shared.door.enter().await;
+            let mut machine = shared.machine.enter().await;
             if !machine.logs().has(&core) {
                 return;
             }
@@ -103,7 +103,7 @@ async fn follow<E: Env>(shared: Weak<Shared<E>>, core: CoreKey, mut changes: wat
 }
 
 /// Opens a log, and hands it to the machine.
-async fn open<E: Env>(shared: Weak<Shared<E>>, core: CoreKey) {
+async fn open<E: Env>(shared: Weak<Shell<E>>, core: CoreKey) {
     let Some(shared) = shared.upgrade() else { return };
     if shared.env.buggify("late_opening") {
         shared.env.clock().sleep(LATE).await;
@@ -114,7 +114,7 @@ async fn open<E: Env>(shared: Weak<Shared<E>>, core: CoreKey) {
         Err(error) => Input::Unopened { core, error },
     };
     let done = {
-        let mut machine = shared.door.enter().await;
+        let mut machine = shared.machine.enter().await;
         shared.step(&mut machine, input)
     };
     if done.drains {
@@ -123,8 +123,8 @@ async fn open<E: Env>(shared: Weak<Shared<E>>, core: CoreKey) {
 }
 
 /// Takes note of the cores that peers announce.
-pub(super) async fn hear<E: Env>(
-    shared: Weak<Shared<E>>,
+pub(super) async fn follow_announcements<E: Env>(
+    shared: Weak<Shell<E>>,
     wakeup: Wakeup,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -132,17 +132,17 @@ pub(super) async fn hear<E: Env>(
         let Some(shared) = shared.upgrade() else { return };
         let cores = cores.into_iter().map(|(peer, core)| (Some(peer), core.key));
         let announced = Input::Announced(cores.collect());
-        let mut machine = shared.door.enter().await;
+        let mut machine = shared.machine.enter().await;
         shared.step(&mut machine, announced);
     }
 }
 
 /// Asks peers for a block of a tree, as long as it is awaited, and goes on applying once it is here.
-pub(super) async fn await_block<E: Env>(shared: Weak<Shared<E>>, block: MissingBlock) {
+pub(super) async fn await_block<E: Env>(shared: Weak<Shell<E>>, block: MissingBlock) {
     let found = loop {
         let peers = {
             let Some(shared) = shared.upgrade() else { return };
-            if shared.door.enter().await.awaited() != Some(block) || shared.is_closed() {
+            if shared.machine.enter().await.awaited() != Some(block) || shared.is_closed() {
                 return;
             }
             shared.trees.peers()
@@ -165,7 +165,7 @@ pub(super) async fn await_block<E: Env>(shared: Weak<Shared<E>>, block: MissingB
         Err(error) => Input::Unfindable { block, error },
     };
     let done = {
-        let mut machine = shared.door.enter().await;
+        let mut machine = shared.machine.enter().await;
         shared.step(&mut machine, input)
     };
     if done.drains {
@@ -174,14 +174,14 @@ pub(super) async fn await_block<E: Env>(shared: Weak<Shared<E>>, block: MissingB
 }
 
 /// Compares the own view with what another writer says of its own.
-pub(super) async fn compare<E: Env>(shared: Weak<Shared<E>>, claim: Box<ViewClaim>) {
+pub(super) async fn compare<E: Env>(shared: Weak<Shell<E>>, claim: Box<ViewClaim>) {
     let peers = {
         let Some(shared) = shared.upgrade() else { return };
         shared.trees.peers()
     };
     let key = peers.compare(&claim).await;
     let Some(shared) = shared.upgrade() else { return };
-    let mut machine = shared.door.enter().await;
+    let mut machine = shared.machine.enter().await;
     let batch = claim.batch;
     shared.step(&mut machine, Input::Compared { batch, key });
 }

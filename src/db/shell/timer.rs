@@ -2,7 +2,7 @@
 
 use std::sync::Weak;
 
-use super::Shared;
+use super::Shell;
 use crate::db::machine::Input;
 use crate::env::{Clock as _, Env, Mono, watch};
 
@@ -18,7 +18,7 @@ pub(super) enum Timer {
 }
 
 /// Tells the machine that a time came which it asked for.
-pub(super) async fn run<E: Env>(shared: Weak<Shared<E>>, clock: E::Clock, mut timer: watch::Receiver<Timer>) {
+pub(super) async fn run<E: Env>(shared: Weak<Shell<E>>, clock: E::Clock, mut timer: watch::Receiver<Timer>) {
     loop {
         let set = *timer.borrow_and_update();
         match set {
@@ -41,7 +41,7 @@ pub(super) async fn run<E: Env>(shared: Weak<Shared<E>>, clock: E::Clock, mut ti
     }
 }
 
-impl<E: Env> Shared<E> {
+impl<E: Env> Shell<E> {
     /// The time came.
     async fn wake(self: &std::sync::Arc<Self>) {
         // It is set again by what the machine says now.
@@ -54,7 +54,7 @@ impl<E: Env> Shared<E> {
         });
         let is_early = self.env.buggify("early_gathering");
         let done = {
-            let mut machine = self.door.enter().await;
+            let mut machine = self.machine.enter().await;
             self.step(&mut machine, Input::Wake { is_early })
         };
         if done.drains {

@@ -1,3 +1,5 @@
+//! Properties of the set of batches.
+
 use proptest::prelude::*;
 
 use super::*;

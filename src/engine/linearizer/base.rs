@@ -1,4 +1,30 @@
-//! Which batches leave the forgotten start of the order as it is.
+//! The base of the order: which batches leave the forgotten start of the order as it is, and how far to go back when one
+//! does not.
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | candidate | an unsettled batch with its priority (weight, then timestamp, key, length) |
+//! | pick | a candidate that won at the top level: it is settled after its unsettled ancestors |
+//! | pulled | emitted as an ancestor of a pick or of a trial; then refused batches are settled, too |
+//! | trial | an emission of a candidate's ancestors, to find its weight and admission, that may be taken back |
+//! | settled | has its place in the order for as long as nothing cuts in before it |
+//! | prefix | the start of the order that was forgotten: some number of picks with all that they pulled |
+//! | base | the end of the prefix, and the state there |
+//! | ladder | shorter prefixes of the same order, to which the engine can go back |
+//! | top | a batch of the prefix that no other batch of it comes after |
+//! | cover | the tops that a batch has in its past; all of them: it covers the prefix |
+//! | to beat | to have a better priority than a pick |
+//! | to span | to cover the prefix and to beat a pick of it |
+//! | considered | was in the set when the picks of the prefix were made |
+//! | tainted | said of a pick that another set of candidates would not have made |
+//! | sound | said of a batch that leaves the prefix alone also as part of a set that is pulled |
+//! | clean | sound, with all of its ancestors |
+//! | hopeless | said of a batch that is never admitted before the base, and none of its ancestors is |
+//! | offending | said of a batch that may cut into the prefix, so that the engine has to go back |
+//!
+//! The letters of the theorem: `P` is the prefix, `p1 .. pk` its picks, `s_i` the state before `p_i`, `T` any set.
 //!
 //! Source: the rule of spec/autobee.md 8.8, and what follows from it. The prefix `P` is made of the picks `p1 .. pk` of
 //! the top level with all that they pulled; `s_i` is the state before `p_i`; `S` is the set of ready batches. Weight and
@@ -35,7 +61,7 @@
 //! because all of `P` is in their trials; all others lost to the picks of `P`. So what was picked in `s_i` is the best
 //! one of kind (a), if that beats some pick of `P`; in its past, which was emitted first, again the best of kind
 //! (a), and so on. A frame of the emission that begins at the base therefore first looks at those alone
-//! (`Frame::spanning`), and at all others when none of them is left that beats a pick. From then on the picks of `P`
+//! (`EmissionFrame::spanning`), and at all others when none of them is left that beats a pick. From then on the picks of `P`
 //! behind `s_i` are none: the worst pick of the longer prefix is the one that spanned them, as those before it are
 //! better.
 //!
@@ -128,7 +154,7 @@ impl Cover {
         }
     }
 
-    fn settle(&mut self, tops: usize) {
+    fn complete(&mut self, tops: usize) {
         if let Self::Part(bits) = self {
             let seen: u32 = bits.iter().map(|bits| bits.count_ones()).sum();
             if seen as usize == tops {
@@ -518,7 +544,7 @@ impl Base {
                 cover.add(*at, tops.of.len());
             }
         }
-        cover.settle(tops.of.len());
+        cover.complete(tops.of.len());
         cover
     }
 

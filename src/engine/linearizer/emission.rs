@@ -1,4 +1,4 @@
-//! The rule itself, as a machine with its own stack: sets that are being emitted, each with the candidate it is at.
+//! The ordering rule, as a state machine with a stack of its own: sets that are being emitted, each with the candidate it is at.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -13,7 +13,7 @@ use super::parked::Parked;
 use super::picks::{Picks, Priority};
 use super::sets::CHAIN_AHEAD;
 use super::timeline::{NodeId, Timeline, Trial};
-use super::{MAX_OPTIMISTIC_NODES, Replay, Rules, Stats, Suspended, resolve};
+use super::{LinearizerStats, MAX_OPTIMISTIC_NODES, Replay, Rules, Suspended, resolve};
 
 impl Rules {
     /// Whether a batch of a stranger is tried at all.
@@ -30,7 +30,7 @@ pub(super) struct Emission<'a, R: Replay> {
     pub(super) base: &'a Base,
     pub(super) timeline: &'a mut Timeline<R::State>,
     pub(super) claims: &'a WeightClaims,
-    pub(super) stats: &'a mut Stats,
+    pub(super) stats: &'a mut LinearizerStats,
     pub(super) marks: &'a mut Marks,
     pub(super) parked: &'a mut Parked,
     pub(super) lone: BTreeMap<WriterId, Lone>,
@@ -73,7 +73,7 @@ impl Marks {
 }
 
 /// A set that is being emitted.
-pub(super) struct Frame {
+pub(super) struct EmissionFrame {
     /// Best first: with a bound of its priority, or with the exact one at a state.
     heap: BinaryHeap<Reverse<Candidate>>,
     /// Those that had a trial since the last pick of this frame: their bound counts again after the next.
@@ -101,12 +101,12 @@ struct Group {
 struct Candidate {
     priority: Priority,
     id: BatchId,
-    known: Known,
+    known: Certainty,
 }
 
 /// How far the priority of a candidate can be trusted.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Known {
+enum Certainty {
     /// The true one is not better.
     Bound,
     /// It is the one at this node.
@@ -124,7 +124,7 @@ struct Current {
     chain: Vec<BatchId>,
 }
 
-impl Frame {
+impl EmissionFrame {
     const fn new(pulled: bool) -> Self {
         Self {
             heap: BinaryHeap::new(),
@@ -137,7 +137,7 @@ impl Frame {
         }
     }
 
-    fn push(&mut self, priority: Priority, id: BatchId, known: Known) {
+    fn push(&mut self, priority: Priority, id: BatchId, known: Certainty) {
         self.heap.push(Reverse(Candidate { priority, id, known }));
     }
 
@@ -145,7 +145,7 @@ impl Frame {
     /// and would be passed over otherwise.
     fn forget_known(&mut self) {
         if self.tried.len() >= self.heap.len() / 4 {
-            let is_of_use = |candidate: &Reverse<Candidate>| !matches!(candidate.0.known, Known::At(_));
+            let is_of_use = |candidate: &Reverse<Candidate>| !matches!(candidate.0.known, Certainty::At(_));
             self.heap.retain(is_of_use);
         }
     }
@@ -164,7 +164,7 @@ impl<R: Replay> Emission<'_, R> {
             .park(self.dag, self.replay, self.rules, self.timeline, batches);
         let mut top = self.frame(batches, false, self.timeline.len() == 0);
         // Sets that are emitted on behalf of the one before.
-        let mut pulled: Vec<Frame> = Vec::new();
+        let mut pulled: Vec<EmissionFrame> = Vec::new();
         let begun = self.stats.steps;
         loop {
             let is_top = pulled.is_empty();
@@ -203,7 +203,7 @@ impl<R: Replay> Emission<'_, R> {
     }
 
     /// Takes the candidate with the best bound, and emits its ancestors: to find out, or for good.
-    fn choose(&mut self, frame: &mut Frame) -> Result<Next, Suspended> {
+    fn choose(&mut self, frame: &mut EmissionFrame) -> Result<Next, Suspended> {
         let here = self.timeline.node();
         loop {
             let next = frame.heap.pop();
@@ -223,9 +223,9 @@ impl<R: Replay> Emission<'_, R> {
             }
             let writer = self.dag.batch(id).writer_id;
             match known {
-                Known::Bound => {}
-                Known::At(node) if node == here => return self.start(frame, id, None),
-                Known::While(epoch)
+                Certainty::Bound => {}
+                Certainty::At(node) if node == here => return self.start(frame, id, None),
+                Certainty::While(epoch)
                     if frame
                         .groups
                         .get(&writer)
@@ -234,12 +234,12 @@ impl<R: Replay> Emission<'_, R> {
                     return self.start(frame, id, None);
                 }
                 // Of an earlier state; the same batch is here with its bound as well.
-                Known::At(_) | Known::While(_) => continue,
+                Certainty::At(_) | Certainty::While(_) => continue,
             }
             let (bound, floor) = self.bound(id);
             let bounded = Priority::new(self.dag.batch(id), bound);
             if bounded > priority {
-                frame.push(bounded, id, Known::Bound);
+                frame.push(bounded, id, Certainty::Bound);
                 continue;
             }
             if bound == floor && (frame.pulled || self.is_known(id)) {
@@ -262,7 +262,7 @@ impl<R: Replay> Emission<'_, R> {
     }
 
     /// The ancestors of the current candidate are emitted: settles it, or steps back and tries others.
-    fn decide(&mut self, frame: &mut Frame, current: &Current) -> Result<Next, Suspended> {
+    fn decide(&mut self, frame: &mut EmissionFrame, current: &Current) -> Result<Next, Suspended> {
         for id in &current.chain {
             let trial = self.settle_trial(*id)?;
             if let Some((_, before)) = current.trial {
@@ -313,17 +313,21 @@ impl<R: Replay> Emission<'_, R> {
     }
 
     /// Puts a candidate back with what its trial found.
-    fn weigh(&self, frame: &mut Frame, id: BatchId, trial: Trial, at: NodeId) {
+    fn weigh(&self, frame: &mut EmissionFrame, id: BatchId, trial: Trial, at: NodeId) {
         if trial.admitted != Some(false) || !self.planted.has(Slip::RefusedOnce) {
             frame.tried.push(id);
         }
         if frame.pulled || trial.admitted == Some(true) {
-            frame.push(Priority::new(self.dag.batch(id), trial.weight), id, Known::At(at));
+            frame.push(
+                Priority::new(self.dag.batch(id), trial.weight),
+                id,
+                Certainty::At(at),
+            );
         }
     }
 
     /// Puts a candidate back with the weight of its writer's first unsettled batch.
-    fn group(&self, frame: &mut Frame, id: BatchId, weight: Weight) {
+    fn group(&self, frame: &mut EmissionFrame, id: BatchId, weight: Weight) {
         let batch = self.dag.batch(id);
         let epoch = frame.epoch;
         let group = frame.groups.entry(batch.writer_id).or_insert_with(|| Group {
@@ -333,12 +337,12 @@ impl<R: Replay> Emission<'_, R> {
             ids: Vec::new(),
         });
         group.ids.push(id);
-        let known = Known::While(group.epoch);
+        let known = Certainty::While(group.epoch);
         frame.push(Priority::new(batch, weight), id, known);
     }
 
     /// After a pick: gives those candidates their bounds back whose writer does not stand as it did.
-    fn ungroup(&self, frame: &mut Frame) {
+    fn ungroup(&self, frame: &mut EmissionFrame) {
         frame.epoch += 1;
         let changed = frame.groups.extract_if(.., |writer, group| {
             let head = self.timeline.head(*writer);
@@ -354,7 +358,7 @@ impl<R: Replay> Emission<'_, R> {
     /// Makes a candidate the current one, and its unsettled ancestors the next set.
     fn start(
         &mut self,
-        frame: &mut Frame,
+        frame: &mut EmissionFrame,
         id: BatchId,
         trial: Option<(usize, NodeId)>,
     ) -> Result<Next, Suspended> {
@@ -393,8 +397,8 @@ impl<R: Replay> Emission<'_, R> {
     // ---- pieces
 
     /// A set that is emitted from here, or from before the forgotten start.
-    fn frame(&self, batches: &[BatchId], pulled: bool, spanning: bool) -> Frame {
-        let mut frame = Frame::new(pulled);
+    fn frame(&self, batches: &[BatchId], pulled: bool, spanning: bool) -> EmissionFrame {
+        let mut frame = EmissionFrame::new(pulled);
         let first: Vec<BatchId> = if spanning {
             let spans = |id: &BatchId| self.could_span(*id);
             batches.iter().copied().filter(spans).collect()
@@ -411,7 +415,7 @@ impl<R: Replay> Emission<'_, R> {
     }
 
     /// All that is left of the set is a candidate now: the forgotten start is emitted.
-    fn go_on(&self, frame: &mut Frame) {
+    fn go_on(&self, frame: &mut EmissionFrame) {
         frame.heap.clear();
         frame.tried.clear();
         frame.groups.clear();
@@ -439,11 +443,11 @@ impl<R: Replay> Emission<'_, R> {
     }
 
     /// Adds unsettled batches with their bounds.
-    fn offer(&self, frame: &mut Frame, batches: &[BatchId]) {
+    fn offer(&self, frame: &mut EmissionFrame, batches: &[BatchId]) {
         let unsettled = batches.iter().filter(|id| self.timeline.settled(**id).is_none());
         let candidates = unsettled.map(|&id| {
             let priority = Priority::new(self.dag.batch(id), self.bound(id).0);
-            let known = Known::Bound;
+            let known = Certainty::Bound;
             Reverse(Candidate { priority, id, known })
         });
         // All at once: a heap of many is made faster than grown.
@@ -526,7 +530,7 @@ pub(super) enum Next {
     /// The same frame goes on.
     Again,
     /// First this set.
-    Pull(Frame),
+    Pull(EmissionFrame),
     /// A batch was settled by choice of this frame.
     Picked(Priority),
     /// No candidate is left.

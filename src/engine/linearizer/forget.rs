@@ -9,7 +9,7 @@ use crate::wire::Length;
 use super::claims::WeightClaims;
 use super::emission::Marks;
 use super::timeline::NodeId;
-use super::{Linearizer, Published, Replay, Start};
+use super::{Linearizer, PublishedOrder, Replay, Start};
 
 impl<S: Clone> Linearizer<S> {
     /// Forgets a start of the order when more than twice `keep` settled batches are held, so that about `keep` stay.
@@ -55,7 +55,7 @@ impl<S: Clone> Linearizer<S> {
         self.considered = dag.len();
         let path = self.timeline.path().to_vec();
         let accepted = path.iter().filter(|node| self.timeline.is_accepted(**node));
-        self.published = Published {
+        self.published = PublishedOrder {
             order: accepted.copied().collect(),
             low_water: path.len(),
             path,

@@ -86,7 +86,7 @@ pub struct Rules {
 
 /// What the membership state says about a writer. None of it: the writer is a stranger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct WriterStanding {
     /// Weight of its next batch, if that claims nothing: the ceiling if it was granted by genesis, else the weight of
     /// the last one.
     pub weight: Weight,
@@ -118,11 +118,15 @@ pub trait Replay {
     type State: Clone;
 
     /// What the state says about a writer.
-    fn standing(&self, state: &Self::State, writer: &CoreKey) -> Option<Standing>;
+    fn standing(&self, state: &Self::State, writer: &CoreKey) -> Option<WriterStanding>;
 
     /// The state after this batch. Refusal is only for batches whose writer has no record in `state`; what else goes
     /// wrong with a member's batch must be part of the state that is returned.
-    fn apply(&mut self, state: &Self::State, step: Step<'_>) -> Result<Verdict<Self::State>, Suspended>;
+    fn apply(
+        &mut self,
+        state: &Self::State,
+        step: PlacedBatch<'_>,
+    ) -> Result<Verdict<Self::State>, Suspended>;
 
     /// True when an update that moved over so many entries is to be suspended, so that others get their turn.
     fn is_long(&self, steps: u64) -> bool {
@@ -133,7 +137,7 @@ pub trait Replay {
 
 /// A batch at its place in the order.
 #[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
+pub struct PlacedBatch<'a> {
     /// Its id.
     pub id: BatchId,
     /// What the set knows of it.
@@ -144,7 +148,7 @@ pub struct Step<'a> {
 
 /// An entry of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct OrderEntry {
     /// The batch.
     pub batch: BatchId,
     /// The weight that its writer stands with behind it. The creator's first batch is resolved to 0 and stands with 2.
@@ -153,7 +157,7 @@ pub struct Entry {
 
 /// How the order changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Update {
+pub struct OrderUpdate {
     /// Entries at the start that are as they were.
     pub shared: usize,
     /// Entries behind those that are no longer there, or no longer there at this place.
@@ -173,7 +177,7 @@ pub struct Start {
 
 /// Work done since the linearizer was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
+pub struct LinearizerStats {
     /// Calls of [`Replay::apply`].
     pub applies: u64,
     /// Those of them that refused a stranger.
@@ -252,15 +256,15 @@ pub struct Linearizer<S> {
     parked: Parked,
     /// Writers whose batches left the set.
     left: BTreeMap<CoreKey, Left>,
-    published: Published,
-    stats: Stats,
+    published: PublishedOrder,
+    stats: LinearizerStats,
     marks: Marks,
     planted: Planted,
 }
 
 /// The last complete order.
 #[derive(Debug, Clone, Default)]
-struct Published {
+struct PublishedOrder {
     /// Everything settled, also what was refused.
     path: Vec<NodeId>,
     /// Accepted entries alone.
@@ -292,8 +296,8 @@ impl<S: Clone> Linearizer<S> {
             unsettled: Vec::new(),
             parked: Parked::default(),
             left: BTreeMap::new(),
-            published: Published::default(),
-            stats: Stats::default(),
+            published: PublishedOrder::default(),
+            stats: LinearizerStats::default(),
             marks: Marks::default(),
             planted: Planted::default(),
         }
@@ -322,7 +326,11 @@ impl<S: Clone> Linearizer<S> {
     ///
     /// When apply suspends, the order, the states and the entries remain those of the last complete update, nothing
     /// that was applied is lost, and the next call goes on, also when the set has grown in between.
-    pub fn update<R: Replay<State = S>>(&mut self, dag: &Dag, replay: &mut R) -> Result<Update, Suspended> {
+    pub fn update<R: Replay<State = S>>(
+        &mut self,
+        dag: &Dag,
+        replay: &mut R,
+    ) -> Result<OrderUpdate, Suspended> {
         self.timeline.grow(dag);
         let root = self.timeline.state_of(NodeId::ROOT);
         self.base
@@ -390,7 +398,7 @@ impl<S: Clone> Linearizer<S> {
     }
 
     /// All entries that are not forgotten, in order.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry> + DoubleEndedIterator {
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = OrderEntry> + DoubleEndedIterator {
         self.published.order.iter().map(|node| self.timeline.entry(*node))
     }
 
@@ -398,7 +406,7 @@ impl<S: Clone> Linearizer<S> {
     pub fn entries_since(
         &self,
         position: usize,
-    ) -> impl ExactSizeIterator<Item = (Entry, &S)> + DoubleEndedIterator {
+    ) -> impl ExactSizeIterator<Item = (OrderEntry, &S)> + DoubleEndedIterator {
         let from = position.saturating_sub(self.forgotten());
         let from = from.min(self.published.order.len());
         self.published.order[from..]
@@ -438,7 +446,7 @@ impl<S: Clone> Linearizer<S> {
 
     /// What was done so far.
     #[must_use]
-    pub const fn stats(&self) -> Stats {
+    pub const fn stats(&self) -> LinearizerStats {
         self.stats
     }
 
@@ -507,7 +515,7 @@ impl<S: Clone> Linearizer<S> {
         self.published.low_water = self.published.low_water.min(length);
     }
 
-    fn publish(&mut self) -> Update {
+    fn publish(&mut self) -> OrderUpdate {
         let timeline = &mut self.timeline;
         let published = &mut self.published;
         self.unsettled.retain(|id| timeline.settled(*id).is_none());
@@ -531,7 +539,7 @@ impl<S: Clone> Linearizer<S> {
         let undone = before - shared;
         self.stats.undone += undone as u64;
         self.stats.undos += u64::from(undone > 0);
-        Update {
+        OrderUpdate {
             shared: forgotten + shared,
             undone,
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::dag::{BatchId, Dag, Renumbered, WriterId};
 use crate::wire::Weight;
 
-use super::{Entry, Replay, Rules, Stats, Step, Suspended, Verdict};
+use super::{LinearizerStats, OrderEntry, PlacedBatch, Replay, Rules, Suspended, Verdict};
 
 /// A state: what was settled before, one batch, and the weight it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +32,7 @@ pub(super) struct Trial {
 pub(super) struct Timeline<S> {
     /// Accepted batches up to the root.
     entries_before: u64,
-    nodes: Vec<Option<Node<S>>>,
+    nodes: Vec<Option<TimelineNode<S>>>,
     free: Vec<NodeId>,
     edges: BTreeMap<(NodeId, BatchId, Weight), NodeId>,
     /// By where, of what, and whether the forgotten start was emitted in it.
@@ -47,7 +47,7 @@ pub(super) struct Timeline<S> {
 }
 
 #[derive(Debug, Clone)]
-struct Node<S> {
+struct TimelineNode<S> {
     parent: NodeId,
     batch: BatchId,
     writer: WriterId,
@@ -63,7 +63,7 @@ struct Node<S> {
 
 impl<S: Clone> Timeline<S> {
     pub(super) fn new(entries_before: u64, root: S) -> Self {
-        let root = Node {
+        let root = TimelineNode {
             parent: NodeId::ROOT,
             // The root is no batch: nothing reads these of it.
             batch: BatchId::FIRST,
@@ -143,7 +143,7 @@ impl<S: Clone> Timeline<S> {
         dag: &Dag,
         replay: &mut R,
         rules: &Rules,
-        stats: &mut Stats,
+        stats: &mut LinearizerStats,
         (id, weight): (BatchId, Weight),
     ) -> Result<bool, Suspended> {
         stats.steps += 1;
@@ -152,7 +152,7 @@ impl<S: Clone> Timeline<S> {
         let node = match known {
             Some(node) => node,
             None => {
-                let step = Step {
+                let step = PlacedBatch {
                     id,
                     batch: dag.batch(id),
                     weight,
@@ -172,7 +172,7 @@ impl<S: Clone> Timeline<S> {
                     verdict
                 };
                 let node = match verdict {
-                    Verdict::Accepted(state) => Node {
+                    Verdict::Accepted(state) => TimelineNode {
                         parent,
                         batch: id,
                         writer: step.batch.writer_id,
@@ -185,7 +185,7 @@ impl<S: Clone> Timeline<S> {
                         on_path: false,
                         state,
                     },
-                    Verdict::Refused => Node {
+                    Verdict::Refused => TimelineNode {
                         parent,
                         batch: id,
                         writer: step.batch.writer_id,
@@ -225,9 +225,9 @@ impl<S: Clone> Timeline<S> {
 
     // ---- what is known of states
 
-    pub(super) fn entry(&self, node: NodeId) -> Entry {
+    pub(super) fn entry(&self, node: NodeId) -> OrderEntry {
         let node = self.get(node);
-        Entry {
+        OrderEntry {
             batch: node.batch,
             weight: node.pinned,
         }
@@ -329,7 +329,7 @@ impl<S: Clone> Timeline<S> {
 
     // ---- private
 
-    fn add(&mut self, node: Node<S>) -> NodeId {
+    fn add(&mut self, node: TimelineNode<S>) -> NodeId {
         let edge = (node.parent, node.batch, node.weight);
         let id = if let Some(id) = self.free.pop() {
             self.nodes[id.index()] = Some(node);
@@ -348,7 +348,7 @@ impl<S: Clone> Timeline<S> {
         clippy::expect_used,
         reason = "ids are only given out for nodes that are not swept"
     )]
-    fn get(&self, id: NodeId) -> &Node<S> {
+    fn get(&self, id: NodeId) -> &TimelineNode<S> {
         self.nodes[id.index()]
             .as_ref()
             .expect("a node that is on a path or loose")
@@ -358,7 +358,7 @@ impl<S: Clone> Timeline<S> {
         clippy::expect_used,
         reason = "ids are only given out for nodes that are not swept"
     )]
-    fn get_mut(&mut self, id: NodeId) -> &mut Node<S> {
+    fn get_mut(&mut self, id: NodeId) -> &mut TimelineNode<S> {
         self.nodes[id.index()]
             .as_mut()
             .expect("a node that is on a path or loose")

@@ -22,7 +22,7 @@ pub struct Flush {
     after: System,
     writer: CoreKey,
     weight: Weight,
-    pending: Vec<(CoreKey, Pending)>,
+    pending: Vec<(CoreKey, WriterUpdate)>,
     /// Position in `pending`.
     touched: BTreeMap<CoreKey, usize>,
     /// Added or removed, in order of the first such call.
@@ -31,7 +31,7 @@ pub struct Flush {
 
 /// What this flush says about a writer.
 #[derive(Debug, Clone, Copy, Default)]
-struct Pending {
+struct WriterUpdate {
     length: Length,
     weight: Option<Weight>,
     ceiling: Option<Weight>,
@@ -59,7 +59,7 @@ pub struct Flushed {
     /// Ceilings that were raised.
     pub grants: Vec<Grant>,
     /// Writers that were added or removed, in order of the first such call.
-    pub changes: Vec<Change>,
+    pub changes: Vec<WriterChange>,
 }
 
 /// A ceiling that a flush raised, to be attested with the next own batch, unless it is one's own.
@@ -73,7 +73,7 @@ pub struct Grant {
 
 /// A writer that a flush added or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub struct WriterChange {
     /// Who.
     pub key: CoreKey,
     /// Else removed.
@@ -84,7 +84,7 @@ pub struct Change {
 
 /// A change of the system tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
+pub enum SystemWrite {
     /// Sets a key.
     Put {
         /// Key.
@@ -274,15 +274,15 @@ impl Flush {
         }
     }
 
-    fn touch(&mut self, key: CoreKey) -> &mut Pending {
+    fn touch(&mut self, key: CoreKey) -> &mut WriterUpdate {
         let at = *self.touched.entry(key).or_insert_with(|| {
-            self.pending.push((key, Pending::default()));
+            self.pending.push((key, WriterUpdate::default()));
             self.pending.len() - 1
         });
         &mut self.pending[at].1
     }
 
-    fn change(&mut self, key: CoreKey, membership: Membership) -> &mut Pending {
+    fn change(&mut self, key: CoreKey, membership: Membership) -> &mut WriterUpdate {
         if self
             .pending(&key)
             .is_none_or(|pending| pending.membership.is_none())
@@ -294,7 +294,7 @@ impl Flush {
         pending
     }
 
-    fn pending(&self, key: &CoreKey) -> Option<&Pending> {
+    fn pending(&self, key: &CoreKey) -> Option<&WriterUpdate> {
         self.touched.get(key).map(|at| &self.pending[*at].1)
     }
 
@@ -328,9 +328,9 @@ struct Seen {
 
 impl System {
     /// A change as it shows in the record: what is not removed was added.
-    fn change(&self, key: CoreKey) -> Option<Change> {
+    fn change(&self, key: CoreKey) -> Option<WriterChange> {
         let record = self.records.get(&key)?;
-        Some(Change {
+        Some(WriterChange {
             key,
             added: !record.is_removed,
             is_anchor: record.is_anchor,
@@ -344,21 +344,21 @@ impl Flushed {
     /// # Errors
     ///
     /// When a number does not fit the encoding: apply granted a weight above `2^53 - 1`.
-    pub fn writes(&self, view: Link) -> Result<Vec<Write>, EncodeError> {
+    pub fn writes(&self, view: Link) -> Result<Vec<SystemWrite>, EncodeError> {
         let mut writes = Vec::new();
         for key in &self.touched {
             let record = self.system.record(key).copied().unwrap_or_default();
-            writes.push(Write::Put {
+            writes.push(SystemWrite::Put {
                 key: SystemKey::Writer(*key).to_bytes(),
                 value: record.to_bytes()?,
             });
             if record.is_removed {
-                writes.push(Write::Delete {
+                writes.push(SystemWrite::Delete {
                     key: SystemKey::Indexer(*key).to_bytes(),
                 });
             }
         }
-        writes.push(Write::Put {
+        writes.push(SystemWrite::Put {
             key: SystemKey::Info.to_bytes(),
             value: self.system.info(view).to_bytes()?,
         });

@@ -10,10 +10,10 @@ use crate::wire::Link;
 /// A copy is kept of every state, so the few heads that a database mostly has take no more room than they need. Of many,
 /// a change costs the logarithm of their number: thousands of strangers must not make each flush slow.
 #[derive(Debug, Clone)]
-pub struct Heads(Kept);
+pub struct Heads(HeadList);
 
 #[derive(Debug, Clone)]
-enum Kept {
+enum HeadList {
     /// Oldest first.
     Few(Vec<Link>),
     Many(Many),
@@ -26,15 +26,15 @@ struct Many {
     next: u64,
 }
 
-/// More are kept as [`Kept::Many`], until there are half as many.
+/// More are kept as [`HeadList::Many`], until there are half as many.
 const FEW_MAX: usize = 16;
 
 impl Heads {
     /// Oldest first.
     pub fn iter(&self) -> impl Iterator<Item = Link> {
         let (few, many) = match &self.0 {
-            Kept::Few(few) => (Some(few.iter()), None),
-            Kept::Many(many) => (None, Some(many.by_age.values())),
+            HeadList::Few(few) => (Some(few.iter()), None),
+            HeadList::Many(many) => (None, Some(many.by_age.values())),
         };
         few.into_iter()
             .flatten()
@@ -46,8 +46,8 @@ impl Heads {
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Kept::Few(few) => few.len(),
-            Kept::Many(many) => many.by_age.len(),
+            HeadList::Few(few) => few.len(),
+            HeadList::Many(many) => many.by_age.len(),
         }
     }
 
@@ -61,35 +61,35 @@ impl Heads {
     #[must_use]
     pub fn get(&self, key: &CoreKey) -> Option<Link> {
         match &self.0 {
-            Kept::Few(few) => few.iter().find(|head| head.key == *key).copied(),
-            Kept::Many(many) => many.get(key),
+            HeadList::Few(few) => few.iter().find(|head| head.key == *key).copied(),
+            HeadList::Many(many) => many.get(key),
         }
     }
 
     /// Makes `node` a head, in place of the one before it and of those that it links.
     pub(super) fn record(&mut self, node: Link, links: &[Link]) {
         match &mut self.0 {
-            Kept::Few(few) => {
+            HeadList::Few(few) => {
                 let covers = |link: &Link, head: &Link| link.key == head.key && link.length >= head.length;
                 few.retain(|head| head.key != node.key && !links.iter().any(|link| covers(link, head)));
                 few.push(node);
             }
-            Kept::Many(many) => many.record(node, links),
+            HeadList::Many(many) => many.record(node, links),
         }
-        self.settle();
+        self.adapt_form();
     }
 
-    fn settle(&mut self) {
+    fn adapt_form(&mut self) {
         match &self.0 {
-            Kept::Few(few) if few.len() > FEW_MAX => {
+            HeadList::Few(few) if few.len() > FEW_MAX => {
                 let mut many = Many::default();
                 for head in few {
                     many.record(*head, &[]);
                 }
-                self.0 = Kept::Many(many);
+                self.0 = HeadList::Many(many);
             }
-            Kept::Many(many) if many.by_age.len() <= FEW_MAX / 2 => {
-                self.0 = Kept::Few(many.by_age.values().copied().collect());
+            HeadList::Many(many) if many.by_age.len() <= FEW_MAX / 2 => {
+                self.0 = HeadList::Few(many.by_age.values().copied().collect());
             }
             _ => {}
         }
@@ -122,7 +122,7 @@ impl Many {
 
 impl Default for Heads {
     fn default() -> Self {
-        Self(Kept::Few(Vec::new()))
+        Self(HeadList::Few(Vec::new()))
     }
 }
 

@@ -14,10 +14,10 @@ use crate::crypto::CoreKey;
 use crate::wire::system::{InfoRecord, WriterRecord};
 use crate::wire::{Length, Link, Timestamp, Weight};
 
-use super::linearizer::Standing;
+use super::linearizer::WriterStanding;
 use super::witness;
 
-pub use flush::{Change, Flush, Flushed, Grant, Write};
+pub use flush::{Flush, Flushed, Grant, SystemWrite, WriterChange};
 pub use heads::Heads;
 
 /// The membership state behind some entry of the order.
@@ -104,8 +104,8 @@ impl System {
 
     /// What the order wants to know of a writer.
     #[must_use]
-    pub fn standing(&self, writer: &CoreKey) -> Option<Standing> {
-        self.records.get(writer).map(|record| Standing {
+    pub fn standing(&self, writer: &CoreKey) -> Option<WriterStanding> {
+        self.records.get(writer).map(|record| WriterStanding {
             weight: witness::standing(Some(record)),
             ceiling: record.max_weight.unwrap_or(Weight(u64::MAX)),
             length: record.length,

@@ -19,11 +19,11 @@ const WINDOW_BYTES: usize = 64 * 1024;
 /// Connects dialers and listeners by name. Clones share the names.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryNetwork {
-    shared: Arc<Shared>,
+    shared: Arc<MemoryNetworkInner>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct MemoryNetworkInner {
     listeners: Mutex<BTreeMap<PeerAddr, mpsc::UnboundedSender<Arrival>>>,
     dialed: AtomicU64,
 }
@@ -63,7 +63,7 @@ impl Network for MemoryNetwork {
 /// Accepts the streams that were dialed to its name.
 #[derive(Debug)]
 pub struct MemoryListener {
-    shared: Arc<Shared>,
+    shared: Arc<MemoryNetworkInner>,
     at: PeerAddr,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
 }

@@ -17,10 +17,10 @@ pub struct MemoryTasks {
     ready: Arc<Queue>,
 }
 
-type Queue = Mutex<VecDeque<Arc<Task>>>;
+type Queue = Mutex<VecDeque<Arc<MemoryTask>>>;
 type TaskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-struct Task {
+struct MemoryTask {
     /// Taken out while it is polled, gone when it ended.
     future: Mutex<Option<TaskFuture>>,
     queued: AtomicBool,
@@ -55,14 +55,14 @@ impl MemoryTasks {
         }
     }
 
-    fn next(&self) -> Option<Arc<Task>> {
+    fn next(&self) -> Option<Arc<MemoryTask>> {
         locked(&self.ready).pop_front()
     }
 }
 
 impl Spawn for MemoryTasks {
     fn spawn(&self, _name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
-        let task = Arc::new(Task {
+        let task = Arc::new(MemoryTask {
             future: Mutex::new(Some(Box::pin(future))),
             queued: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
@@ -85,7 +85,7 @@ impl Spawn for MemoryTasks {
     }
 }
 
-impl Task {
+impl MemoryTask {
     fn poll(self: Arc<Self>) {
         self.queued.store(false, Ordering::Release);
         let Some(mut future) = locked(&self.future).take() else {
@@ -102,7 +102,7 @@ impl Task {
     }
 }
 
-impl Wake for Task {
+impl Wake for MemoryTask {
     fn wake(self: Arc<Self>) {
         if let Some(ready) = self.ready.upgrade()
             && !self.queued.swap(true, Ordering::AcqRel)

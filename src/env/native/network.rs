@@ -1,4 +1,4 @@
-//! TCP.
+//! The network of this machine: byte streams over TCP.
 #![expect(
     clippy::disallowed_types,
     reason = "the native world is the door to the machine's sockets"

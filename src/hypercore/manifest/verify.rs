@@ -255,10 +255,10 @@ mod tests {
     use super::*;
     use crate::crypto::Ed25519;
     use crate::hypercore::manifest::{ManifestOptions, PartialSignature};
-    use crate::hypercore::merkle::Tree;
+    use crate::hypercore::merkle::MerkleTree;
 
-    fn tree_of(length: u64) -> Tree {
-        let mut tree = Tree::default();
+    fn tree_of(length: u64) -> MerkleTree {
+        let mut tree = MerkleTree::default();
         (0..length).for_each(|block| tree.append(&block.to_le_bytes(), &mut Vec::new()));
         tree
     }

@@ -14,18 +14,18 @@ use super::{Proof, ProofError, UpgradeProof};
 use crate::crypto::{CoreKey, PublicKey, Verify};
 use crate::hypercore::flat_tree;
 use crate::hypercore::manifest::{Manifest, Prologue};
-use crate::hypercore::merkle::{self, Node, Nodes, ReadError, Tree};
+use crate::hypercore::merkle::{self, MerkleTree, Node, Nodes, ReadError};
 use crate::wire::compact::UINT_MAX;
 
 /// What is known of a log, for checking proofs about it.
 #[derive(Debug)]
-pub struct Receiver<'a, N: ?Sized, V> {
+pub struct ProofReceiver<'a, N: ?Sized, V> {
     /// Key of the core.
     pub key: &'a CoreKey,
     /// Its manifest, once known.
     pub manifest: Option<&'a Manifest>,
     /// The known tree.
-    pub tree: &'a Tree,
+    pub tree: &'a MerkleTree,
     /// Its stored nodes.
     pub nodes: &'a N,
     /// Checks signatures.
@@ -50,12 +50,12 @@ pub struct Accepted {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Head {
     /// The tree.
-    pub tree: Tree,
+    pub tree: MerkleTree,
     /// The signature as stored. None for the empty log and for logs that are fixed by their manifest.
     pub signature: Option<Bytes>,
 }
 
-impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
+impl<N: Nodes + ?Sized, V: Verify> ProofReceiver<'_, N, V> {
     /// Verifies a proof. `None`: it is about another fork, and says nothing here.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
         self.check_after(proof, &mut Before::default())
     }
 
-    /// As [`Receiver::check`] for each of several proofs without upgrades. What is accepted of one counts as stored for
+    /// As [`ProofReceiver::check`] for each of several proofs without upgrades. What is accepted of one counts as stored for
     /// those after it, so all of it is to be stored together.
     ///
     /// Proofs of neighbours share most of what stands above the blocks: it is hashed and looked up only once.
@@ -146,7 +146,7 @@ impl<N: Nodes + ?Sized, V: Verify> Receiver<'_, N, V> {
     pub(in crate::hypercore) fn authorize(
         &self,
         received: Option<&Manifest>,
-        tree: &Tree,
+        tree: &MerkleTree,
         signature: Option<&Bytes>,
     ) -> Result<Option<Manifest>, ProofError> {
         let learnt = match (self.manifest, received) {
@@ -291,7 +291,7 @@ impl Evidence {
     /// Extends `tree` by an upgrade. Gives back `sub` unless the upgrade used it up, which proves it.
     pub(super) fn upgrade(
         &mut self,
-        tree: &mut Tree,
+        tree: &mut MerkleTree,
         upgrade: &UpgradeProof,
         prologue: Option<&Prologue>,
         sub: Option<Node>,
@@ -365,7 +365,7 @@ impl Evidence {
     }
 }
 
-fn append_root(tree: &mut Tree, node: Node, added: &mut Vec<Node>) -> Result<(), ProofError> {
+fn append_root(tree: &mut MerkleTree, node: Node, added: &mut Vec<Node>) -> Result<(), ProofError> {
     let length = tree.length();
     if tree.append_root(node, added) {
         Ok(())

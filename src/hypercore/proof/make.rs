@@ -9,13 +9,13 @@ use super::{
     BlockProof, HashProof, Proof, Request, RequestError, SeekProof, SeekRequest, UpgradeProof, UpgradeRequest,
 };
 use crate::hypercore::flat_tree;
-use crate::hypercore::merkle::{Node, Nodes, Tree, TreeError, unpadded_size};
+use crate::hypercore::merkle::{MerkleTree, Node, Nodes, TreeError, unpadded_size};
 
 /// What a proof is made from.
 #[derive(Debug)]
-pub struct Source<'a, N: ?Sized> {
+pub struct ProofSource<'a, N: ?Sized> {
     /// The whole log.
-    pub tree: &'a Tree,
+    pub tree: &'a MerkleTree,
     /// Its stored nodes.
     pub nodes: &'a N,
     /// Number of blocks that the manifest fixes; 0 without a prologue.
@@ -39,7 +39,7 @@ struct Subtree {
     seek: Option<Vec<Node>>,
 }
 
-impl<N: Nodes + ?Sized> Source<'_, N> {
+impl<N: Nodes + ?Sized> ProofSource<'_, N> {
     /// Proves what `request` asks for. The value of a block is left empty for the caller to fill in.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Proofs: what one peer sends so that another can check blocks and lengths against a signature.
 //!
 //! A [`Request`] asks for a block, a tree node, a byte offset, a longer length, or several of these at once;
-//! [`Source::prove`] answers it with a [`Proof`]; [`Receiver::check`] verifies one and says what to store. A proof
+//! [`ProofSource::prove`] answers it with a [`Proof`]; [`ProofReceiver::check`] verifies one and says what to store. A proof
 //! of another fork goes through [`Reorg`]. All of it is pure: nothing is stored here, and a proof that fails leaves
 //! no trace.
 //!
@@ -18,10 +18,10 @@ mod standalone;
 use bytes::Bytes;
 use thiserror::Error;
 
-pub use check::{Accepted, Head, Receiver};
-pub use make::Source;
+pub use check::{Accepted, Head, ProofReceiver};
+pub use make::ProofSource;
 pub use message::{DataMessage, RequestMessage};
-pub use reorg::{Reorg, Rewound, Wanted};
+pub use reorg::{Reorg, Rewound, WantedProofs};
 pub use standalone::{Shown, Standalone};
 
 use super::manifest::{Manifest, VerifyError};

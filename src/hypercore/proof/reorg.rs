@@ -9,11 +9,11 @@
 use std::collections::BTreeMap;
 
 use super::check::Evidence;
-use super::{Head, Proof, ProofError, Receiver};
+use super::{Head, Proof, ProofError, ProofReceiver};
 use crate::crypto::Verify;
 use crate::hypercore::flat_tree;
 use crate::hypercore::manifest::Manifest;
-use crate::hypercore::merkle::{Node, Nodes, ReadError, Tree};
+use crate::hypercore::merkle::{MerkleTree, Node, Nodes, ReadError};
 
 /// A move to a new fork that is under way.
 #[derive(Debug, Clone)]
@@ -25,12 +25,12 @@ pub struct Reorg {
     old_fork: u64,
     ancestors: u64,
     difference: Option<Node>,
-    wanted: Option<Wanted>,
+    wanted: Option<WantedProofs>,
 }
 
 /// Blocks of the new fork, one of whose hash proofs is needed next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedProofs {
     /// First block.
     pub start: u64,
     /// First block after.
@@ -62,10 +62,10 @@ impl Reorg {
     /// # Errors
     /// When the proof is wrong, or the local store fails.
     pub fn start<N: Nodes + ?Sized, V: Verify>(
-        receiver: &Receiver<'_, N, V>,
+        receiver: &ProofReceiver<'_, N, V>,
         proof: &Proof,
     ) -> Result<Self, ProofError> {
-        let mut tree = Tree::empty(proof.fork);
+        let mut tree = MerkleTree::empty(proof.fork);
         let Some(upgrade) = &proof.upgrade else {
             return Err(ProofError::Size { length: 0, bytes: 0 });
         };
@@ -109,7 +109,7 @@ impl Reorg {
     /// When the proof is malformed, or the local store fails.
     pub fn advance<N: Nodes + ?Sized, V: Verify>(
         &mut self,
-        receiver: &Receiver<'_, N, V>,
+        receiver: &ProofReceiver<'_, N, V>,
         proof: &Proof,
     ) -> Result<bool, ProofError> {
         let Some(difference) = self.difference.filter(|_| self.wanted.is_some()) else {
@@ -130,7 +130,7 @@ impl Reorg {
 
     /// What to ask for next; nothing when the move is finished.
     #[must_use]
-    pub const fn wanted(&self) -> Option<Wanted> {
+    pub const fn wanted(&self) -> Option<WantedProofs> {
         self.wanted
     }
 
@@ -174,7 +174,7 @@ impl Reorg {
     /// Walks down from the difference as far as the received nodes go.
     fn follow<N: Nodes + ?Sized, V: Verify>(
         &mut self,
-        receiver: &Receiver<'_, N, V>,
+        receiver: &ProofReceiver<'_, N, V>,
         received: &BTreeMap<u64, Node>,
     ) -> Result<(), ReadError> {
         let Some(start) = self.difference else {
@@ -201,7 +201,7 @@ impl Reorg {
         self.difference = Some(difference);
         let depth = flat_tree::depth(difference.index);
         let finished = depth == 0 || start >= self.old_length || wanted_before >= self.old_length;
-        self.wanted = (!finished).then(|| Wanted {
+        self.wanted = (!finished).then(|| WantedProofs {
             start,
             end: flat_tree::end_block(difference.index).min(self.old_length),
             nodes: u64::from(depth),
@@ -210,7 +210,10 @@ impl Reorg {
 }
 
 /// True when the old log has this node too.
-fn is_shared<N: Nodes + ?Sized, V>(receiver: &Receiver<'_, N, V>, node: &Node) -> Result<bool, ReadError> {
+fn is_shared<N: Nodes + ?Sized, V>(
+    receiver: &ProofReceiver<'_, N, V>,
+    node: &Node,
+) -> Result<bool, ReadError> {
     let known = receiver.tree.node_if_stored(node.index, receiver.nodes)?;
     Ok(known.is_some_and(|known| known.hash == node.hash))
 }

@@ -8,10 +8,12 @@
 use bytes::Bytes;
 
 use super::check::Evidence;
-use super::{BlockRequest, DataMessage, Proof, ProofError, Request, RequestError, Source, UpgradeRequest};
+use super::{
+    BlockRequest, DataMessage, Proof, ProofError, ProofSource, Request, RequestError, UpgradeRequest,
+};
 use crate::crypto::{DiscoveryKey, Signature, Verify};
 use crate::hypercore::manifest::Manifest;
-use crate::hypercore::merkle::{Nodes, Tree};
+use crate::hypercore::merkle::{MerkleTree, Nodes};
 use crate::wire::compact::{Decode, DecodeError, Decoder, Encode, Encoder};
 
 /// A proof with the public name of its core.
@@ -38,7 +40,7 @@ impl Standalone {
     /// # Errors
     /// When the request makes no sense, or a node is not stored.
     pub fn prove<N: Nodes + ?Sized>(
-        source: &Source<'_, N>,
+        source: &ProofSource<'_, N>,
         discovery_key: DiscoveryKey,
         manifest: Manifest,
         block: Option<u64>,
@@ -63,7 +65,7 @@ impl Standalone {
     /// # Errors
     /// When the proof is malformed.
     pub fn check(&self, manifest: &Manifest, verifier: &impl Verify) -> Result<Option<Shown>, ProofError> {
-        let mut tree = Tree::empty(self.proof.fork);
+        let mut tree = MerkleTree::empty(self.proof.fork);
         let mut evidence = Evidence::default();
         let sub = evidence.subtree(&self.proof)?;
         let Some(upgrade) = &self.proof.upgrade else {
@@ -87,7 +89,7 @@ impl Standalone {
 
 /// The only signature that counts here is that of the first signer, over the message of a core that is no compat
 /// core.
-fn signed_by_first(manifest: &Manifest, verifier: &impl Verify, tree: &Tree, signature: &[u8]) -> bool {
+fn signed_by_first(manifest: &Manifest, verifier: &impl Verify, tree: &MerkleTree, signature: &[u8]) -> bool {
     let Some(signer) = manifest.signers().first() else {
         return false;
     };

@@ -34,7 +34,7 @@ pub enum MuxError {
 /// A channel cannot be opened. The fault of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum OpenError {
+pub enum OpenChannelError {
     /// We have a channel of this protocol and id.
     #[error("the channel is open already")]
     Duplicate,
@@ -58,7 +58,7 @@ pub enum OpenError {
 /// A message was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum SendError {
+pub enum MuxSendError {
     /// The channel is closed. That may have happened a moment ago, and is nobody's fault.
     #[error("the channel is closed")]
     Closed,

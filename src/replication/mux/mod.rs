@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Buf as _, Bytes};
 
 use self::batch::{BatchReader, BatchWriter};
-pub use self::error::{MuxError, OpenError, SendError};
+pub use self::error::{MuxError, MuxSendError, OpenChannelError};
 pub use self::frame::Frame;
 use self::frame::join;
 use super::stream::MESSAGE_MAX;
@@ -70,7 +70,7 @@ pub struct Channel(u64);
 
 /// What a channel is opened with.
 #[derive(Debug, Clone, Copy)]
-pub struct Open<'a> {
+pub struct OpenChannel<'a> {
     /// The name of the protocol, as the peer gets it.
     pub protocol: &'a str,
     /// Other names under which the peer's open counts as the same.
@@ -85,7 +85,7 @@ pub struct Open<'a> {
 
 /// What came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum MuxEvent {
     /// The peer opened a channel that we have not. To be answered by [`Mux::open`] or [`Mux::reject`] with these names;
     /// until then its messages are held.
     Offered {
@@ -195,7 +195,7 @@ pub struct Mux {
     replies: usize,
     inbox: VecDeque<Bytes>,
     batches: Vec<BatchReader>,
-    ready: VecDeque<Event>,
+    ready: VecDeque<MuxEvent>,
     corks: usize,
     batch: BatchWriter,
     frames: VecDeque<Bytes>,
@@ -306,7 +306,7 @@ impl Mux {
         for local in std::mem::take(&mut self.locals).into_values() {
             if !local.closed {
                 let (channel, rejected) = (local.channel, local.remote.is_none());
-                self.ready.push_back(Event::Closed { channel, rejected });
+                self.ready.push_back(MuxEvent::Closed { channel, rejected });
             }
         }
         self.channels.clear();
@@ -326,10 +326,10 @@ impl Mux {
     /// # Errors
     ///
     /// The peer broke the protocol. After it only the closing of the channels is reported.
-    pub fn poll(&mut self) -> Result<Option<Event>, MuxError> {
+    pub fn poll(&mut self) -> Result<Option<MuxEvent>, MuxError> {
         loop {
             while let Some(event) = self.ready.pop_front() {
-                let (Event::Opened { channel, .. } | Event::Message { channel, .. }) = event else {
+                let (MuxEvent::Opened { channel, .. } | MuxEvent::Message { channel, .. }) = event else {
                     return Ok(Some(event));
                 };
                 // We may have closed it since.
@@ -358,21 +358,21 @@ impl Mux {
     /// # Errors
     ///
     /// It is open already, or does not fit.
-    pub fn open(&mut self, open: &Open<'_>) -> Result<Channel, OpenError> {
+    pub fn open(&mut self, open: &OpenChannel<'_>) -> Result<Channel, OpenChannelError> {
         let key = key_of(open.protocol, open.id);
         let size = open.protocol.len() + open.id.len() + open.handshake.len() + 64;
         if self.ended {
-            return Err(OpenError::Ended);
+            return Err(OpenChannelError::Ended);
         }
         if open.unique && self.meetings.get(&key).is_some_and(|meeting| meeting.live > 0) {
-            return Err(OpenError::Duplicate);
+            return Err(OpenChannelError::Duplicate);
         }
         if self.locals.len() >= self.settings.channels {
             let limit = self.settings.channels;
-            return Err(OpenError::TooMany { limit });
+            return Err(OpenChannelError::TooMany { limit });
         }
         if size > MESSAGE_MAX {
-            return Err(OpenError::TooLarge { size });
+            return Err(OpenChannelError::TooLarge { size });
         }
 
         let channel = Channel(self.next_channel);
@@ -413,12 +413,12 @@ impl Mux {
         {
             self.count_reply(size);
             self.forget_offer(&offer);
-            self.ready.push_back(Event::Opened {
+            self.ready.push_back(MuxEvent::Opened {
                 channel,
                 handshake: offer.handshake,
             });
             let held = offer.held.into_iter();
-            self.ready.extend(held.map(|(kind, payload)| Event::Message {
+            self.ready.extend(held.map(|(kind, payload)| MuxEvent::Message {
                 channel,
                 kind,
                 payload,
@@ -447,11 +447,11 @@ impl Mux {
     /// # Errors
     ///
     /// The channel is closed, or the message does not fit.
-    pub fn send(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), SendError> {
-        let id = *self.channels.get(&channel).ok_or(SendError::Closed)?;
+    pub fn send(&mut self, channel: Channel, kind: u64, payload: &[u8]) -> Result<(), MuxSendError> {
+        let id = *self.channels.get(&channel).ok_or(MuxSendError::Closed)?;
         let size = payload.len() + 2 * batch::UINT_SIZE_MAX;
         if size > MESSAGE_MAX - batch::HEAD_SIZE_MAX {
-            return Err(SendError::TooLarge { size });
+            return Err(MuxSendError::TooLarge { size });
         }
         self.write_parts(id, kind, payload);
         Ok(())
@@ -504,7 +504,7 @@ impl Mux {
         if !local.closed {
             let channel = local.channel;
             self.channels.remove(&channel);
-            self.ready.push_back(Event::Closed { channel, rejected });
+            self.ready.push_back(MuxEvent::Closed { channel, rejected });
             if let Some(meeting) = self.meetings.get_mut(&local.key) {
                 meeting.live -= 1;
             }

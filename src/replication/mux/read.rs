@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::batch::BatchReader;
-use super::{Event, Frame, HELD_OVERHEAD, Key, Mux, MuxError, Offer, Remote, take_uint};
+use super::{Frame, HELD_OVERHEAD, Key, Mux, MuxError, MuxEvent, Offer, Remote, take_uint};
 use crate::env::Slip;
 
 impl Mux {
@@ -43,7 +43,7 @@ impl Mux {
             } => match self.remotes.get_mut(&channel) {
                 Some(Remote::Open(channel)) => {
                     let channel = *channel;
-                    self.ready.push_back(Event::Message {
+                    self.ready.push_back(MuxEvent::Message {
                         channel,
                         kind,
                         payload,
@@ -100,7 +100,7 @@ impl Mux {
             local.remote = Some(id);
             let channel = local.channel;
             self.remotes.insert(id, Remote::Open(channel));
-            self.ready.push_back(Event::Opened { channel, handshake });
+            self.ready.push_back(MuxEvent::Opened { channel, handshake });
             return Ok(());
         }
         if self.remotes.len() >= self.settings.channels {
@@ -120,7 +120,7 @@ impl Mux {
             held_bytes,
         };
         self.remotes.insert(id, Remote::Offered(offer));
-        self.ready.push_back(Event::Offered { protocol, id: name });
+        self.ready.push_back(MuxEvent::Offered { protocol, id: name });
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const CHAT: Open<'_> = Open {
+const CHAT: OpenChannel<'_> = OpenChannel {
     protocol: "chat",
     aliases: &[],
     id: b"",
@@ -148,7 +148,7 @@ fn a_flood_of_offers_stops_the_reading() {
     mux.reject("p", &[1]);
     assert_eq!(
         mux.poll(),
-        Ok(Some(Event::Offered {
+        Ok(Some(MuxEvent::Offered {
             protocol: "p".into(),
             id: vec![5]
         }))
@@ -165,7 +165,7 @@ fn answers_that_are_not_written_stop_the_reading() {
         mux.receive(vec![0, 1, id, 1, b'p', 1, id].into());
     }
     let mut rejected = 0;
-    while let Some(Event::Offered { protocol, id }) = mux.poll().unwrap() {
+    while let Some(MuxEvent::Offered { protocol, id }) = mux.poll().unwrap() {
         mux.reject(&protocol, &id);
         rejected += 1;
     }
@@ -174,5 +174,5 @@ fn answers_that_are_not_written_stop_the_reading() {
     assert!(mux.is_waiting(), "they are not even taken");
     assert_eq!(std::iter::from_fn(|| mux.take_frame()).count(), 4);
     mux.written();
-    assert!(matches!(mux.poll(), Ok(Some(Event::Offered { .. }))));
+    assert!(matches!(mux.poll(), Ok(Some(MuxEvent::Offered { .. }))));
 }

@@ -20,7 +20,7 @@ use crate::env::{Mono, Point};
 use crate::hypercore::merkle::Seek;
 use crate::hypercore::proof::{BlockRequest, HashRequest, Request, SeekRequest, UpgradeRequest};
 use crate::hypercore::{CoreError, flat_tree};
-use crate::replication::core::{Look, State};
+use crate::replication::core::{LogState, OfferedLog};
 use crate::replication::message::{Message, RequestMessage, WANT_MAX, Want};
 
 /// How long a block that somebody waits for is kept for a peer that is likely to be faster.
@@ -40,7 +40,7 @@ impl Replicator {
     pub(super) fn next_ask(
         &mut self,
         id: PeerId,
-        core: &impl Look,
+        core: &impl OfferedLog,
         now: Mono,
     ) -> Result<Option<Message>, CoreError> {
         let Some(peer) = self.peers.get(&id) else {
@@ -152,7 +152,7 @@ impl Replicator {
         id: PeerId,
         index: u64,
         priority: u64,
-        core: &impl Look,
+        core: &impl OfferedLog,
         now: Mono,
     ) -> Result<Message, CoreError> {
         let nodes = core.missing_nodes(index.saturating_mul(2))?;
@@ -169,7 +169,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         index: u64,
-        core: &impl Look,
+        core: &impl OfferedLog,
         now: Mono,
     ) -> Result<Message, CoreError> {
         let leaf = index.saturating_mul(2);
@@ -183,7 +183,7 @@ impl Replicator {
     }
 
     /// Whether a block is small enough for the ranges that want it.
-    fn fit(&self, index: u64, core: &impl Look) -> Result<Fit, CoreError> {
+    fn fit(&self, index: u64, core: &impl OfferedLog) -> Result<Fit, CoreError> {
         let Some(most) = self.demand.block_bytes_max(index) else {
             return Ok(Fit::Fits);
         };
@@ -201,7 +201,7 @@ impl Replicator {
     /// A longer length, if the peer has acknowledged ours and can prove it.
     fn next_upgrade(&self, id: PeerId, now: Mono) -> Option<RequestMessage> {
         let peer = self.peers.get(&id)?;
-        let State { fork, length, .. } = self.known;
+        let LogState { fork, length, .. } = self.known;
         let sync = &peer.sync;
         let due = self.settings.follow
             && self.has_time_for_upgrade(id, now)
@@ -270,7 +270,12 @@ impl Replicator {
 
     /// True when the peer, if it has the block, can prove it to us. The proof climbs to a node that is stored here, and
     /// that may lie beyond the end of a shorter copy.
-    pub(super) fn is_provable(&self, peer: &Peer, index: u64, core: &impl Look) -> Result<bool, CoreError> {
+    pub(super) fn is_provable(
+        &self,
+        peer: &Peer,
+        index: u64,
+        core: &impl OfferedLog,
+    ) -> Result<bool, CoreError> {
         if peer.sync.length >= self.known.length {
             return Ok(true);
         }
@@ -280,8 +285,13 @@ impl Replicator {
         Ok(flat_tree::end_block(top) <= peer.sync.length)
     }
 
-    fn next_waited_block(&self, id: PeerId, core: &impl Look, now: Mono) -> Result<Option<u64>, CoreError> {
-        let State { fork, length, .. } = self.known;
+    fn next_waited_block(
+        &self,
+        id: PeerId,
+        core: &impl OfferedLog,
+        now: Mono,
+    ) -> Result<Option<u64>, CoreError> {
+        let LogState { fork, length, .. } = self.known;
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
         };
@@ -317,7 +327,7 @@ impl Replicator {
         })
     }
 
-    fn next_seek(&self, id: PeerId, core: &impl Look) -> Result<Option<Request>, CoreError> {
+    fn next_seek(&self, id: PeerId, core: &impl OfferedLog) -> Result<Option<Request>, CoreError> {
         let Some(peer) = self.peers.get(&id).filter(|peer| peer.seeks) else {
             return Ok(None);
         };
@@ -353,8 +363,8 @@ impl Replicator {
         Ok(None)
     }
 
-    fn next_range_block(&mut self, id: PeerId, core: &impl Look) -> Result<Option<u64>, CoreError> {
-        let State { fork, length, .. } = self.known;
+    fn next_range_block(&mut self, id: PeerId, core: &impl OfferedLog) -> Result<Option<u64>, CoreError> {
+        let LogState { fork, length, .. } = self.known;
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
         };
@@ -412,7 +422,7 @@ impl Replicator {
         id: PeerId,
         range_id: RangeId,
         range: Range<u64>,
-        core: &impl Look,
+        core: &impl OfferedLog,
     ) -> Result<(Option<u64>, u64), CoreError> {
         let Some(peer) = self.peers.get(&id) else {
             return Ok((None, range.start));
@@ -484,7 +494,12 @@ impl Replicator {
     }
 
     /// A block that a slower peer was asked for, when this one has nothing else to do.
-    fn next_slow_block(&self, id: PeerId, core: &impl Look, now: Mono) -> Result<Option<u64>, CoreError> {
+    fn next_slow_block(
+        &self,
+        id: PeerId,
+        core: &impl OfferedLog,
+        now: Mono,
+    ) -> Result<Option<u64>, CoreError> {
         let Some(peer) = self.peers.get(&id) else {
             return Ok(None);
         };

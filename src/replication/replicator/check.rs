@@ -10,11 +10,11 @@
 use std::time::Duration;
 
 use super::peer::Compared;
-use super::{Fault, PeerId, Replicator};
+use super::{PeerFault, PeerId, Replicator};
 use crate::env::Mono;
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::{Proof, ProofError, Request, UpgradeRequest};
-use crate::replication::core::{Answer, Core, Outcome, State};
+use crate::replication::core::{Answer, LogState, ProofOutcome, ReplicatedLog};
 use crate::replication::message::{DataMessage, Message, RequestMessage};
 
 /// How long the answer may take.
@@ -23,7 +23,7 @@ const CHECK_TIME: Duration = Duration::from_secs(5);
 /// A check that is under way.
 #[derive(Debug)]
 pub(super) struct Check {
-    fault: Fault,
+    fault: PeerFault,
     until: Mono,
 }
 
@@ -34,7 +34,7 @@ impl Replicator {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.paused) else {
             return;
         };
-        let fault = Fault::Proof(error);
+        let fault = PeerFault::Proof(error);
         let sync = &peer.sync;
         // Only what it can prove for certain: its own length, or ours if it has acknowledged it.
         let is_provable = sync.length <= length || (sync.can_upgrade && sync.remote_length == length);
@@ -65,7 +65,7 @@ impl Replicator {
     /// The owner of the core asks a peer that has as much of it as there is here, once: of two logs of one length neither
     /// side would ask for more, and a block that is appended to either fits to that one only.
     pub(super) fn next_comparison(&self, id: PeerId) -> Option<RequestMessage> {
-        let State { fork, length, .. } = self.known;
+        let LogState { fork, length, .. } = self.known;
         let peer = self.peers.get(&id)?;
         let is_as_long = peer.sync.fork == fork && peer.sync.length == length && length > 0;
         let due = self.settings.is_owner && is_as_long && peer.compared == Compared::Due;
@@ -82,7 +82,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         proof: &Proof,
-        core: &mut impl Core,
+        core: &mut impl ReplicatedLog,
     ) -> Result<(), CoreError> {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.compared = Compared::Done;
@@ -92,9 +92,13 @@ impl Replicator {
     }
 
     /// True when the owner signed two logs of the length that the proof is about.
-    fn find_contradiction(&mut self, proof: &Proof, core: &mut impl Core) -> Result<bool, CoreError> {
+    fn find_contradiction(
+        &mut self,
+        proof: &Proof,
+        core: &mut impl ReplicatedLog,
+    ) -> Result<bool, CoreError> {
         let evidence = self.evidence_of(proof, core)?;
-        let is_contradicted = matches!(core.check_conflict(proof)?, Outcome::Done(true));
+        let is_contradicted = matches!(core.check_conflict(proof)?, ProofOutcome::Done(true));
         if is_contradicted {
             self.evidence = evidence;
         }
@@ -106,7 +110,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         proof: &Proof,
-        core: &mut impl Core,
+        core: &mut impl ReplicatedLog,
     ) -> Result<(), CoreError> {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(());
@@ -132,7 +136,11 @@ impl Replicator {
     }
 
     /// The own side of the length that a proof is about: once the core is contradicted nothing can be proven of it.
-    fn evidence_of(&self, proof: &Proof, core: &impl Core) -> Result<Option<DataMessage>, CoreError> {
+    fn evidence_of(
+        &self,
+        proof: &Proof,
+        core: &impl ReplicatedLog,
+    ) -> Result<Option<DataMessage>, CoreError> {
         let Some(upgrade) = proof.upgrade.as_ref().filter(|upgrade| upgrade.start == 0) else {
             return Ok(None);
         };

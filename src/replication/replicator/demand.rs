@@ -39,7 +39,7 @@ impl RangeDemand {
 
 /// Everything that is wanted of a core.
 #[derive(Debug, Default)]
-pub(super) struct Demand {
+pub(super) struct WantedBlocks {
     pub(super) blocks: BTreeMap<u64, BlockDemand>,
     pub(super) ranges: BTreeMap<RangeId, RangeDemand>,
     /// Byte offset and padding.
@@ -51,7 +51,7 @@ pub(super) struct Demand {
     next_range: u64,
 }
 
-impl Demand {
+impl WantedBlocks {
     pub(super) fn add_range(&mut self, start: u64, end: Option<u64>, cursor: u64) -> RangeId {
         let id = RangeId(self.next_range);
         self.next_range += 1;

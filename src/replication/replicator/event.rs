@@ -10,7 +10,7 @@ use crate::hypercore::proof::ProofError;
 /// Why a peer is asked nothing more, or is to be dropped. All of it is the peer's fault.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum PeerFault {
     /// It sent a proof that is wrong.
     #[error("the peer sent a wrong proof: {0}")]
     Proof(#[from] ProofError),
@@ -48,7 +48,7 @@ pub enum Fault {
 
 /// Something that the application or the shell may care for.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub enum ReplicatorEvent {
     /// The log became longer, by a verified upgrade.
     Upgraded {
         /// The length before.
@@ -94,7 +94,7 @@ pub enum Event {
         /// Which.
         peer: PeerId,
         /// Why.
-        fault: Fault,
+        fault: PeerFault,
     },
     /// The channel is to be closed. Without a fault nobody wants it any more; with one the peer is hostile, and the whole
     /// stream may be dropped.
@@ -102,7 +102,7 @@ pub enum Event {
         /// Which.
         peer: PeerId,
         /// Why.
-        fault: Option<Fault>,
+        fault: Option<PeerFault>,
     },
 }
 

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use super::{Event, PeerId, Replicator, ask};
+use super::{PeerId, Replicator, ReplicatorEvent, ask};
 use crate::env::{Mono, Point};
 use crate::hypercore::proof::{HashRequest, Proof, Reorg, Request, UpgradeRequest};
 use crate::hypercore::{CoreError, flat_tree};
-use crate::replication::core::{Core, Look, Outcome};
+use crate::replication::core::{OfferedLog, ProofOutcome, ReplicatedLog};
 use crate::replication::message::RequestMessage;
 
 /// How long a peer is left alone that could not prove its fork.
@@ -94,7 +94,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         proof: &Proof,
-        core: &mut impl Core,
+        core: &mut impl ReplicatedLog,
         now: Mono,
     ) -> Result<(), CoreError> {
         let target = self.moving.as_ref().map_or(self.known.fork, |moving| moving.fork);
@@ -102,7 +102,7 @@ impl Replicator {
             return Ok(());
         }
         match core.start_move(proof)? {
-            Outcome::Done(reorg) => {
+            ProofOutcome::Done(reorg) => {
                 let given_up = self.moving.take().and_then(|moving| moving.request);
                 if let Some(request) = given_up {
                     self.cancel(request);
@@ -115,8 +115,8 @@ impl Replicator {
                 };
                 self.finish_move(moving, core)
             }
-            Outcome::Stale => Ok(()),
-            Outcome::Refused(error) => {
+            ProofOutcome::Stale => Ok(()),
+            ProofOutcome::Refused(error) => {
                 self.suspect(id, error, now);
                 Ok(())
             }
@@ -128,7 +128,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         proof: &Proof,
-        core: &mut impl Core,
+        core: &mut impl ReplicatedLog,
         now: Mono,
     ) -> Result<(), CoreError> {
         let Some(mut moving) = self.moving.take_if(|moving| moving.peer == id) else {
@@ -139,9 +139,9 @@ impl Replicator {
             return Ok(());
         }
         match core.advance_move(&mut moving.reorg, proof)? {
-            Outcome::Done(true) => self.finish_move(moving, core),
-            Outcome::Done(false) | Outcome::Stale => Ok(()),
-            Outcome::Refused(error) => {
+            ProofOutcome::Done(true) => self.finish_move(moving, core),
+            ProofOutcome::Done(false) | ProofOutcome::Stale => Ok(()),
+            ProofOutcome::Refused(error) => {
                 self.suspect(id, error, now);
                 Ok(())
             }
@@ -149,7 +149,7 @@ impl Replicator {
     }
 
     /// Applies the move, if nothing is missing.
-    fn finish_move(&mut self, moving: Move, core: &mut impl Core) -> Result<(), CoreError> {
+    fn finish_move(&mut self, moving: Move, core: &mut impl ReplicatedLog) -> Result<(), CoreError> {
         if !moving.reorg.is_finished() {
             self.moving = Some(moving);
             return Ok(());
@@ -158,7 +158,7 @@ impl Replicator {
         if core.finish_move(moving.reorg)? {
             self.rewound(core, kept)?;
             self.sights.note(Point::ForkFollowed);
-            self.events.push_back(Event::Rewound {
+            self.events.push_back(ReplicatorEvent::Rewound {
                 kept,
                 old_length,
                 fork,
@@ -168,7 +168,7 @@ impl Replicator {
     }
 
     /// The core is at another fork now, of which it shares the first `kept` blocks with the old one.
-    pub(super) fn rewound(&mut self, core: &impl Look, kept: u64) -> Result<(), CoreError> {
+    pub(super) fn rewound(&mut self, core: &impl OfferedLog, kept: u64) -> Result<(), CoreError> {
         let old_length = self.known.length;
         self.known = core.state()?;
         let all: Vec<u64> = self.requests.iter().map(|(id, _)| id).collect();

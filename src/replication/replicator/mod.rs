@@ -25,13 +25,13 @@ mod time;
 mod wants;
 mod wishes;
 
-use self::demand::Demand;
 pub use self::demand::RangeId;
-pub use self::event::{Event, Fault, PeerStatus};
+use self::demand::WantedBlocks;
+pub use self::event::{PeerFault, PeerStatus, ReplicatorEvent};
 use self::fork::{Move, Probe};
 use self::peer::Peer;
 use self::requests::{InFlight, Requests};
-use super::core::{Look, State};
+use super::core::{LogState, OfferedLog};
 use super::message::{DataMessage, Message};
 use super::settings::ReplicatorSettings;
 use crate::env::{Mono, Planted, Sights, Slip};
@@ -86,7 +86,7 @@ pub struct Replicator {
     settings: ReplicatorSettings,
     peers: BTreeMap<PeerId, Peer>,
     requests: Requests,
-    demand: Demand,
+    demand: WantedBlocks,
     /// The requests for an upgrade that are under way.
     upgrades: Vec<u64>,
     /// The request for the manifest alone that is under way.
@@ -98,8 +98,8 @@ pub struct Replicator {
     /// The own side of a contradiction that was found.
     evidence: Option<DataMessage>,
     /// The core as it was last seen.
-    known: State,
-    events: VecDeque<Event>,
+    known: LogState,
+    events: VecDeque<ReplicatorEvent>,
     planted: Planted,
     sights: Sights,
 }
@@ -110,12 +110,12 @@ impl Replicator {
     /// # Errors
     ///
     /// When the core is closed.
-    pub fn new(core: &impl Look, settings: ReplicatorSettings) -> Result<Self, CoreError> {
+    pub fn new(core: &impl OfferedLog, settings: ReplicatorSettings) -> Result<Self, CoreError> {
         Ok(Self {
             settings,
             peers: BTreeMap::new(),
             requests: Requests::default(),
-            demand: Demand::default(),
+            demand: WantedBlocks::default(),
             upgrades: Vec::new(),
             manifest: None,
             moving: None,
@@ -191,7 +191,7 @@ impl Replicator {
     }
 
     /// The next event.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<ReplicatorEvent> {
         self.events.pop_front()
     }
 
@@ -207,7 +207,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn open(&mut self, id: PeerId, seeks: bool, core: &impl Look) -> Result<(), CoreError> {
+    pub fn open(&mut self, id: PeerId, seeks: bool, core: &impl OfferedLog) -> Result<(), CoreError> {
         self.refresh(core)?;
         self.peers.insert(id, Peer::new(seeks, &self.settings));
         Ok(())
@@ -234,7 +234,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn changed(&mut self, core: &impl Look) -> Result<(), CoreError> {
+    pub fn changed(&mut self, core: &impl OfferedLog) -> Result<(), CoreError> {
         self.refresh(core)
     }
 
@@ -243,7 +243,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn truncated(&mut self, length: u64, core: &impl Look) -> Result<(), CoreError> {
+    pub fn truncated(&mut self, length: u64, core: &impl OfferedLog) -> Result<(), CoreError> {
         self.rewound(core, length)
     }
 
@@ -252,7 +252,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn filled(&mut self, blocks: Range<u64>, core: &impl Look) -> Result<(), CoreError> {
+    pub fn filled(&mut self, blocks: Range<u64>, core: &impl OfferedLog) -> Result<(), CoreError> {
         self.refresh(core)?;
         self.tell_of(blocks, core)
     }
@@ -262,7 +262,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn cleared(&mut self, blocks: Range<u64>, core: &impl Look) -> Result<(), CoreError> {
+    pub fn cleared(&mut self, blocks: Range<u64>, core: &impl OfferedLog) -> Result<(), CoreError> {
         self.refresh(core)?;
         self.demand.rewind(blocks.start);
         for peer in self.peers.values_mut() {
@@ -279,7 +279,12 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn pull(&mut self, id: PeerId, core: &impl Look, now: Mono) -> Result<Option<Message>, CoreError> {
+    pub fn pull(
+        &mut self,
+        id: PeerId,
+        core: &impl OfferedLog,
+        now: Mono,
+    ) -> Result<Option<Message>, CoreError> {
         self.refresh(core)?;
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(None);
@@ -311,7 +316,7 @@ impl Replicator {
     // Bookkeeping.
 
     /// Notices what changed in the core since the last call.
-    fn refresh(&mut self, core: &impl Look) -> Result<(), CoreError> {
+    fn refresh(&mut self, core: &impl OfferedLog) -> Result<(), CoreError> {
         let (before, state) = (self.known, core.state()?);
         if state == before {
             return Ok(());
@@ -338,9 +343,9 @@ impl Replicator {
     }
 
     /// The blocks are here now: tells the peers, and ends what waited for them.
-    fn tell_of(&mut self, blocks: Range<u64>, core: &impl Look) -> Result<(), CoreError> {
+    fn tell_of(&mut self, blocks: Range<u64>, core: &impl OfferedLog) -> Result<(), CoreError> {
         self.known = core.state()?;
-        let State {
+        let LogState {
             length, contiguous, ..
         } = self.known;
         for peer in self.peers.values_mut() {
@@ -374,7 +379,7 @@ impl Replicator {
         }
         for id in done {
             self.forget_range(id);
-            self.events.push_back(Event::RangeDone(id));
+            self.events.push_back(ReplicatorEvent::RangeDone(id));
         }
         Ok(())
     }
@@ -460,8 +465,8 @@ impl Replicator {
 
     /// Tells of a change of a peer, once for many in a row.
     fn notice_remote(&mut self, id: PeerId) {
-        if !matches!(self.events.back(), Some(Event::Remote(last)) if *last == id) {
-            self.events.push_back(Event::Remote(id));
+        if !matches!(self.events.back(), Some(ReplicatorEvent::Remote(last)) if *last == id) {
+            self.events.push_back(ReplicatorEvent::Remote(id));
         }
     }
 
@@ -491,7 +496,7 @@ impl Replicator {
         }
         for (id, peer) in &self.peers {
             if peer.synced && !peer.sync.downloading {
-                let close = Event::Close {
+                let close = ReplicatorEvent::Close {
                     peer: *id,
                     fault: None,
                 };
@@ -500,7 +505,7 @@ impl Replicator {
         }
     }
 
-    fn pause(&mut self, id: PeerId, fault: Fault) {
+    fn pause(&mut self, id: PeerId, fault: PeerFault) {
         if self.peers.get(&id).is_some_and(|peer| !peer.paused) {
             self.ask_nothing_more(id);
             self.tell_paused(id, fault);
@@ -517,17 +522,17 @@ impl Replicator {
         }
     }
 
-    fn tell_paused(&mut self, id: PeerId, fault: Fault) {
-        self.events.push_back(Event::Paused { peer: id, fault });
+    fn tell_paused(&mut self, id: PeerId, fault: PeerFault) {
+        self.events.push_back(ReplicatorEvent::Paused { peer: id, fault });
     }
 
     /// The peer is hostile: its channel is to be closed.
-    fn blame(&mut self, id: PeerId, fault: Fault) {
+    fn blame(&mut self, id: PeerId, fault: PeerFault) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.paused = true;
             peer.requests_due.clear();
             peer.wants_due.clear();
-            let close = Event::Close {
+            let close = ReplicatorEvent::Close {
                 peer: id,
                 fault: Some(fault),
             };

@@ -189,12 +189,12 @@ impl Peer {
     }
 
     /// The next run of blocks to announce.
-    pub(super) fn take_announcement(&mut self) -> Option<message::Range> {
+    pub(super) fn take_announcement(&mut self) -> Option<message::RangeMessage> {
         let (drop, run) = match self.dropped.pop() {
             Some(run) => (true, run),
             None => (false, self.added.pop()?),
         };
-        Some(message::Range {
+        Some(message::RangeMessage {
             drop,
             start: run.start,
             length: run.end.saturating_sub(run.start),

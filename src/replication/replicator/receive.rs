@@ -4,14 +4,14 @@
 
 use super::peer::Compared;
 use super::requests::InFlight;
-use super::{Event, Fault, PeerId, Replicator, fork};
+use super::{PeerFault, PeerId, Replicator, ReplicatorEvent, fork};
 use crate::env::{Mono, Point, Slip};
 use crate::hypercore::CoreError;
 use crate::hypercore::merkle::Seek;
 use crate::hypercore::proof::Proof;
-use crate::replication::core::{Core, Look, Outcome};
+use crate::replication::core::{OfferedLog, ProofOutcome, ReplicatedLog};
 use crate::replication::message::{
-    DataMessage, Message, NoData, Range, RequestMessage, Sync, WANT_MAX, Want,
+    DataMessage, Message, NoData, RangeMessage, RequestMessage, Sync, WANT_MAX, Want,
 };
 
 impl Replicator {
@@ -25,7 +25,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         message: Message,
-        core: &mut impl Core,
+        core: &mut impl ReplicatedLog,
         now: Mono,
     ) -> Result<(), CoreError> {
         self.refresh(core)?;
@@ -75,7 +75,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         data: Vec<DataMessage>,
-        core: &mut impl Core,
+        core: &mut impl ReplicatedLog,
         now: Mono,
     ) -> Result<(), CoreError> {
         let mut fitting = Vec::new();
@@ -113,7 +113,7 @@ impl Replicator {
         peer.sync_due |= answers && sync.fork == fork && sync.length < length;
         self.notice_remote(id);
         if !self.downloading && !sync.downloading {
-            self.events.push_back(Event::Close {
+            self.events.push_back(ReplicatorEvent::Close {
                 peer: id,
                 fault: None,
             });
@@ -127,7 +127,7 @@ impl Replicator {
         };
         peer.requests_due.retain(|due| due.id != request.id);
         if peer.requests_due.len() >= limit {
-            self.blame(id, Fault::Flood { limit });
+            self.blame(id, PeerFault::Flood { limit });
             return;
         }
         if request.id == 0 {
@@ -156,13 +156,13 @@ impl Replicator {
             return;
         }
         if peer.wants_due.len() >= limit {
-            self.blame(id, Fault::Flood { limit });
+            self.blame(id, PeerFault::Flood { limit });
             return;
         }
         peer.wants_due.push_back(want);
     }
 
-    fn receive_range(&mut self, id: PeerId, range: Range, now: Mono) {
+    fn receive_range(&mut self, id: PeerId, range: RangeMessage, now: Mono) {
         let burst = self.settings.announced_work;
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -175,7 +175,7 @@ impl Replicator {
             .allowance
             .take(peer.have.cost(&blocks, range.drop), burst, now)
         {
-            self.blame(id, Fault::Announcements { pages: burst });
+            self.blame(id, PeerFault::Announcements { pages: burst });
             return;
         }
         if range.drop {
@@ -239,7 +239,7 @@ impl Replicator {
             self.give_back(&request);
         }
         if count >= limit {
-            self.pause(id, Fault::NoData { count });
+            self.pause(id, PeerFault::NoData { count });
         }
     }
 
@@ -248,7 +248,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         data: DataMessage,
-        core: &mut impl Core,
+        core: &mut impl ReplicatedLog,
         now: Mono,
     ) -> Result<Option<Fitting>, CoreError> {
         if data.request == 0 {
@@ -328,22 +328,22 @@ impl Replicator {
         &mut self,
         id: PeerId,
         fitting: Vec<Fitting>,
-        core: &mut impl Core,
+        core: &mut impl ReplicatedLog,
         now: Mono,
     ) -> Result<(), CoreError> {
         let proofs: Vec<&Proof> = fitting.iter().map(|fitting| &fitting.proof).collect();
         let outcomes = core.accept(&proofs)?;
         for (fitting, outcome) in fitting.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Done(()) => {
+                ProofOutcome::Done(()) => {
                     if let Some((index, _)) = fitting.block {
                         self.demand.fill(index..index.saturating_add(1));
                     }
                     self.stored(id, fitting.block.filter(|_| fitting.is_new), core)?;
                     self.look_again(&fitting.request);
                 }
-                Outcome::Stale => self.give_back(&fitting.request),
-                Outcome::Refused(error) => {
+                ProofOutcome::Stale => self.give_back(&fitting.request),
+                ProofOutcome::Refused(error) => {
                     self.give_back(&fitting.request);
                     self.suspect(id, error, now);
                 }
@@ -369,26 +369,31 @@ impl Replicator {
         }
         if peer.misfits >= limit {
             let count = peer.misfits;
-            self.pause(id, Fault::Misfit { count });
+            self.pause(id, PeerFault::Misfit { count });
         }
     }
 
     /// A proof of the peer was stored, with this block of so many bytes.
-    fn stored(&mut self, id: PeerId, block: Option<(u64, usize)>, core: &impl Look) -> Result<(), CoreError> {
+    fn stored(
+        &mut self,
+        id: PeerId,
+        block: Option<(u64, usize)>,
+        core: &impl OfferedLog,
+    ) -> Result<(), CoreError> {
         let before = self.known;
         self.refresh(core)?;
         if self.known.knows_manifest && !before.knows_manifest {
-            self.events.push_back(Event::Manifest);
+            self.events.push_back(ReplicatorEvent::Manifest);
         }
         if self.known.fork == before.fork && self.known.length > before.length {
-            self.events.push_back(Event::Upgraded {
+            self.events.push_back(ReplicatorEvent::Upgraded {
                 from: before.length,
                 to: self.known.length,
             });
         }
         if let Some((index, bytes)) = block {
             self.cancel_duplicates(index);
-            self.events.push_back(Event::Block {
+            self.events.push_back(ReplicatorEvent::Block {
                 index,
                 peer: id,
                 bytes,
@@ -420,7 +425,7 @@ impl Replicator {
     }
 
     /// Answers the seeks that can be answered.
-    pub(super) fn resolve_seeks(&mut self, core: &impl Look) -> Result<(), CoreError> {
+    pub(super) fn resolve_seeks(&mut self, core: &impl OfferedLog) -> Result<(), CoreError> {
         let mut resolved = Vec::new();
         for (bytes, padding) in self.demand.seeks.keys() {
             match core.seek(*bytes, *padding)? {
@@ -432,7 +437,7 @@ impl Replicator {
         }
         for (bytes, padding, found) in resolved {
             self.demand.seeks.remove(&(bytes, padding));
-            self.events.push_back(Event::Sought {
+            self.events.push_back(ReplicatorEvent::Sought {
                 bytes,
                 padding,
                 found,

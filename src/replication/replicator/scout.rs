@@ -12,7 +12,7 @@ use super::{PeerId, Replicator};
 use crate::env::Mono;
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::{HashRequest, Request};
-use crate::replication::core::Look;
+use crate::replication::core::OfferedLog;
 use crate::replication::message::Message;
 
 /// Blocks that share one scout. A power of two.
@@ -31,7 +31,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         index: u64,
-        core: &impl Look,
+        core: &impl OfferedLog,
         now: Mono,
     ) -> Result<(), CoreError> {
         let Some(peer) = self.peers.get(&id) else {

@@ -3,17 +3,17 @@
 //! Source: spec/replication.md 6.3, 6.7 and 6.8. Where the original destroys the stream, or leaves the asker waiting, we
 //! answer that there is no data.
 
-use super::{Fault, PeerId, Replicator};
+use super::{PeerFault, PeerId, Replicator};
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::Proof;
-use crate::replication::core::{Answer, Look, State};
+use crate::replication::core::{Answer, LogState, OfferedLog};
 use crate::replication::message::{
-    Bitfield, DataMessage, Message, NoData, Range, RequestMessage, Sync, WANT_MAX, Want,
+    BitfieldMessage, DataMessage, Message, NoData, RangeMessage, RequestMessage, Sync, WANT_MAX, Want,
 };
 
 /// The announcement of leading blocks.
 pub(super) const fn contiguous_range(length: u64) -> Message {
-    Message::Range(Range {
+    Message::Range(RangeMessage {
         drop: false,
         start: 0,
         length,
@@ -22,11 +22,11 @@ pub(super) const fn contiguous_range(length: u64) -> Message {
 
 impl Replicator {
     /// What we say of ourselves to a peer.
-    pub(super) fn our_sync(&mut self, id: PeerId, core: &impl Look) -> Result<Option<Sync>, CoreError> {
+    pub(super) fn our_sync(&mut self, id: PeerId, core: &impl OfferedLog) -> Result<Option<Sync>, CoreError> {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(None);
         };
-        let State { fork, length, .. } = self.known;
+        let LogState { fork, length, .. } = self.known;
         let same_fork = peer.sync.fork == fork;
         let their_length = peer.sync.length;
         let can_upgrade = match peer.synced {
@@ -48,7 +48,11 @@ impl Replicator {
     }
 
     /// The next answer to a want or a request of a peer.
-    pub(super) fn next_answer(&mut self, id: PeerId, core: &impl Look) -> Result<Option<Message>, CoreError> {
+    pub(super) fn next_answer(
+        &mut self,
+        id: PeerId,
+        core: &impl OfferedLog,
+    ) -> Result<Option<Message>, CoreError> {
         while let Some(want) = self
             .peers
             .get_mut(&id)
@@ -77,7 +81,7 @@ impl Replicator {
         &mut self,
         id: PeerId,
         asked: &RequestMessage,
-        core: &impl Look,
+        core: &impl OfferedLog,
     ) -> Result<Message, CoreError> {
         let request = asked.id;
         let data = |proof| Message::Data(Box::new(DataMessage { request, proof }));
@@ -105,7 +109,7 @@ impl Replicator {
         })
     }
 
-    fn has_asked_block(&self, asked: &RequestMessage, core: &impl Look) -> Result<bool, CoreError> {
+    fn has_asked_block(&self, asked: &RequestMessage, core: &impl OfferedLog) -> Result<bool, CoreError> {
         match asked.request.block {
             Some(block) => core.has(block.index),
             None => Ok(true),
@@ -119,7 +123,7 @@ impl Replicator {
             peer.invalid
         });
         if count == limit {
-            self.blame(id, Fault::InvalidRequests { count });
+            self.blame(id, PeerFault::InvalidRequests { count });
         }
     }
 
@@ -127,9 +131,9 @@ impl Replicator {
         &mut self,
         id: PeerId,
         want: Want,
-        core: &impl Look,
+        core: &impl OfferedLog,
     ) -> Result<Option<Message>, CoreError> {
-        let State {
+        let LogState {
             length, contiguous, ..
         } = self.known;
         let end = want.start.saturating_add(want.length);
@@ -151,7 +155,7 @@ impl Replicator {
                 word.is_some_and(|word| word >> (bit % 32) & 1 == 1)
             });
             return Ok(there.map(|start| {
-                Message::Range(Range {
+                Message::Range(RangeMessage {
                     drop: false,
                     start,
                     length: 1,
@@ -168,6 +172,6 @@ impl Replicator {
             };
             peer.wants_due.push_front(rest);
         }
-        Ok((!words.is_empty()).then(|| Message::Bitfield(Bitfield { start, words })))
+        Ok((!words.is_empty()).then(|| Message::Bitfield(BitfieldMessage { start, words })))
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::btree_map::Entry;
 
 use super::demand::{BlockDemand, RangeDemand};
-use super::{Event, RangeId, Replicator};
+use super::{RangeId, Replicator, ReplicatorEvent};
 use crate::env::Mono;
 use crate::hypercore::{self, CoreError};
-use crate::replication::core::Look;
+use crate::replication::core::OfferedLog;
 
 impl Replicator {
     /// Whether to say that we are downloading. When neither side does, channels are closed.
@@ -25,7 +25,12 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn download(&mut self, start: u64, end: Option<u64>, core: &impl Look) -> Result<RangeId, CoreError> {
+    pub fn download(
+        &mut self,
+        start: u64,
+        end: Option<u64>,
+        core: &impl OfferedLog,
+    ) -> Result<RangeId, CoreError> {
         self.refresh(core)?;
         let last = end.unwrap_or(u64::MAX);
         let here = start..last.min(self.known.length).max(start);
@@ -33,7 +38,7 @@ impl Replicator {
         let id = self.demand.add_range(start, end, cursor);
         if cursor >= last {
             self.forget_range(id);
-            self.events.push_back(Event::RangeDone(id));
+            self.events.push_back(ReplicatorEvent::RangeDone(id));
         }
         Ok(id)
     }
@@ -48,7 +53,7 @@ impl Replicator {
         &mut self,
         index: u64,
         priority: u64,
-        core: &impl Look,
+        core: &impl OfferedLog,
         now: Mono,
     ) -> Result<bool, CoreError> {
         if core.has(index)? {
@@ -70,7 +75,7 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn want_seek(&mut self, bytes: u64, padding: u64, core: &impl Look) -> Result<(), CoreError> {
+    pub fn want_seek(&mut self, bytes: u64, padding: u64, core: &impl OfferedLog) -> Result<(), CoreError> {
         *self.demand.seeks.entry((bytes, padding)).or_default() += 1;
         self.resolve_seeks(core)
     }
@@ -110,7 +115,7 @@ impl Replicator {
     pub fn set_demand(
         &mut self,
         wanted: &hypercore::Demand,
-        core: &impl Look,
+        core: &impl OfferedLog,
         now: Mono,
     ) -> Result<(), CoreError> {
         self.refresh(core)?;

@@ -9,16 +9,16 @@ use std::task::Poll;
 use super::mailbox::{Mailbox, Why};
 use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::env::{Clock as _, Env, Mono, Sights, Spawn as _, watch};
-use crate::hypercore::{self, CoreError, Demand, Events, Offered};
+use crate::hypercore::{self, CoreError, CoreEvents, Demand, LogState};
 use crate::replication::message::{DataMessage, Message};
-use crate::replication::replicator::{Event, PeerId, PeerStatus, Replicator};
+use crate::replication::replicator::{PeerId, PeerStatus, Replicator, ReplicatorEvent};
 use crate::replication::settings::ReplicatorSettings;
 
 /// A core that peers replicate, as long as one of them does.
 pub(super) struct SharedCore<E: Env> {
     pub(super) key: CoreKey,
     pub(super) discovery_key: DiscoveryKey,
-    state: Mutex<State<E>>,
+    state: Mutex<SharedCoreState<E>>,
     /// Messages that are taken under one lock.
     pull_messages: usize,
     /// Bytes of blocks after which no more are taken under one lock.
@@ -27,13 +27,13 @@ pub(super) struct SharedCore<E: Env> {
     timing: watch::Sender<()>,
 }
 
-struct State<E: Env> {
+struct SharedCoreState<E: Env> {
     core: hypercore::Core<E>,
     replicator: Replicator,
     peers: BTreeMap<PeerId, Arc<Mailbox>>,
     /// What the replicator was last told of.
     demand: Demand,
-    offered: Offered,
+    offered: LogState,
     /// The attendant knows that there is something to time.
     is_timed: bool,
 }
@@ -62,17 +62,21 @@ impl<E: Env> SharedCore<E> {
             is_owner: core.is_writable() && is_followed,
             ..settings.clone()
         };
-        let (changes, wishes, events) = (core.changes()?, core.demand_changes()?, core.events()?);
-        let offered = core.offered_state()?;
+        let (changes, wishes, events) = (
+            core.changes()?,
+            core.peer_access().demand_changes()?,
+            core.events()?,
+        );
+        let offered = core.peer_access().offered_state()?;
         let (pull_messages, pull_bytes) = (settings.pull_messages, settings.pull_bytes);
-        let mut replicator = Replicator::new(&core, settings)?;
+        let mut replicator = Replicator::new(&core.peer_access(), settings)?;
         replicator.plant(core.planted());
         let shared = Arc::new(Self {
             pull_messages,
             pull_bytes,
             key: core.key(),
             discovery_key: core.discovery_key(),
-            state: Mutex::new(State {
+            state: Mutex::new(SharedCoreState {
                 core,
                 replicator,
                 peers: BTreeMap::new(),
@@ -104,7 +108,7 @@ impl<E: Env> SharedCore<E> {
     ) -> Result<(), CoreError> {
         let state = &mut *self.lock();
         sign(&state.core)?;
-        state.replicator.open(peer, seeks, &state.core)?;
+        state.replicator.open(peer, seeks, &state.core.peer_access())?;
         state.peers.insert(peer, Arc::clone(mailbox));
         state.notice(now)?;
         mailbox.due(peer);
@@ -122,7 +126,9 @@ impl<E: Env> SharedCore<E> {
 
     pub(super) fn receive(&self, peer: PeerId, message: Message, now: Mono) -> Result<(), CoreError> {
         let state = &mut *self.lock();
-        state.replicator.receive(peer, message, &mut state.core, now)
+        state
+            .replicator
+            .receive(peer, message, &mut state.core.peer_access(), now)
     }
 
     /// As [`SharedCore::receive`], for data that came one after the other.
@@ -133,7 +139,9 @@ impl<E: Env> SharedCore<E> {
         now: Mono,
     ) -> Result<(), CoreError> {
         let state = &mut *self.lock();
-        state.replicator.receive_data(peer, data, &mut state.core, now)
+        state
+            .replicator
+            .receive_data(peer, data, &mut state.core.peer_access(), now)
     }
 
     /// What proves to a peer that the owner of the core contradicted itself; none when it did not.
@@ -143,28 +151,28 @@ impl<E: Env> SharedCore<E> {
 
     /// How often the core was let go here.
     pub(super) fn times_let_go(&self) -> u64 {
-        self.lock().core.times_let_go().unwrap_or_default()
+        self.lock().core.peer_access().times_let_go().unwrap_or_default()
     }
 
     /// True when the core was let go since it was `before` times, and nobody took it up again.
     pub(super) fn is_let_go(&self, before: u64) -> bool {
-        let unused = self.lock().core.unused_since().ok().flatten();
+        let unused = self.lock().core.peer_access().unused_since().ok().flatten();
         unused.is_some_and(|times| times > before)
     }
 
     /// After messages were received: others may have something to send now.
-    pub(super) fn settle(&self) {
+    pub(super) fn notify_peers(&self) {
         let mut state = self.lock();
-        state.settle();
+        state.pass_on_channels();
         state.wake();
     }
 
     pub(super) fn pull(&self, peer: PeerId, now: Mono) -> Result<Pulled, CoreError> {
         let state = &mut *self.lock();
         let (mut messages, mut bytes, mut is_drained) = (Vec::new(), 0, false);
-        let glance = state.core.glance()?;
+        let offered = state.core.peer_access().offered_snapshot()?;
         while messages.len() < self.pull_messages && bytes < self.pull_bytes {
-            let Some(message) = state.replicator.pull(peer, &glance, now)? else {
+            let Some(message) = state.replicator.pull(peer, &offered, now)? else {
                 is_drained = true;
                 break;
             };
@@ -175,9 +183,9 @@ impl<E: Env> SharedCore<E> {
             };
             messages.push(message);
         }
-        drop(glance);
+        drop(offered);
         let sights = state.replicator.take_sights();
-        state.settle();
+        state.pass_on_channels();
         if !state.is_timed && state.replicator.has_timeouts() {
             state.is_timed = true;
             self.timing.send_modify(|()| {});
@@ -197,12 +205,12 @@ impl<E: Env> SharedCore<E> {
     }
 
     /// Also after a panic elsewhere: the replicator takes nothing for granted.
-    fn lock(&self) -> MutexGuard<'_, State<E>> {
+    fn lock(&self) -> MutexGuard<'_, SharedCoreState<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<E: Env> State<E> {
+impl<E: Env> SharedCoreState<E> {
     /// Looks at what changed, and ends the channels when the core cannot be read any more.
     fn refresh(&mut self, now: Mono) {
         if let Err(error) = self.notice(now) {
@@ -217,39 +225,43 @@ impl<E: Env> State<E> {
         if !self.peers.is_empty() {
             sign(&self.core)?;
         }
-        let (demand, offered) = (self.core.demand()?, self.core.offered_state()?);
+        let (demand, offered) = (
+            self.core.peer_access().demand()?,
+            self.core.peer_access().offered_state()?,
+        );
         let is_wanted = demand != self.demand;
         if is_wanted {
-            self.replicator.set_demand(&demand, &self.core, now)?;
+            self.replicator
+                .set_demand(&demand, &self.core.peer_access(), now)?;
             self.demand = demand;
         }
         // Which blocks came from peers the replicator knows best.
-        let stable = |state: Offered| Offered {
+        let stable = |state: LogState| LogState {
             contiguous: 0,
             ..state
         };
         let is_changed = stable(offered) != stable(self.offered);
         if is_changed {
-            self.replicator.changed(&self.core)?;
+            self.replicator.changed(&self.core.peer_access())?;
             self.offered = offered;
         }
         if is_wanted || is_changed {
-            self.settle();
+            self.pass_on_channels();
             self.wake();
         }
         Ok(())
     }
 
     /// Passes on what the replicator says about channels.
-    fn settle(&mut self) {
+    fn pass_on_channels(&mut self) {
         while let Some(event) = self.replicator.poll_event() {
             let (peer, why) = match event {
-                Event::Close { peer, fault: None } => (peer, Why::Idle),
-                Event::Close {
+                ReplicatorEvent::Close { peer, fault: None } => (peer, Why::Idle),
+                ReplicatorEvent::Close {
                     peer,
                     fault: Some(fault),
                 } => (peer, Why::Blame(fault)),
-                Event::Paused { peer, fault } => (peer, Why::Paused(fault)),
+                ReplicatorEvent::Paused { peer, fault } => (peer, Why::Paused(fault)),
                 _ => continue,
             };
             if let Some(mailbox) = self.peers.get(&peer) {
@@ -281,11 +293,11 @@ struct Attendant<E: Env> {
     changes: watch::Receiver<u64>,
     wishes: watch::Receiver<u64>,
     timing: watch::Receiver<()>,
-    events: Events,
+    events: CoreEvents,
 }
 
 /// What there is to do.
-enum Woken {
+enum CoreWake {
     Change,
     Timing,
     Time,
@@ -308,14 +320,14 @@ impl<E: Env> Attendant<E> {
             let now = self.env.clock().now();
             let mut state = core.lock();
             match woken {
-                Woken::Closed => return state.refresh(now),
-                Woken::Time => {
+                CoreWake::Closed => return state.refresh(now),
+                CoreWake::Time => {
                     state.replicator.tick(now);
-                    state.settle();
+                    state.pass_on_channels();
                     state.wake();
                 }
-                Woken::Timing => continue,
-                Woken::Change => {}
+                CoreWake::Timing => continue,
+                CoreWake::Change => {}
             }
             self.pass_events(&mut state);
             state.refresh(now);
@@ -325,19 +337,21 @@ impl<E: Env> Attendant<E> {
     /// Tells of truncations before anything else looks at the new fork, and of blocks that were dropped here, so that peers
     /// do not ask for them. A peer that asks all the same, because so much happened that events were missed, is answered
     /// that the block is not here.
-    fn pass_events(&mut self, state: &mut State<E>) {
+    fn pass_events(&mut self, state: &mut SharedCoreState<E>) {
         while let Some(event) = self.events.try_next() {
-            let State {
+            let SharedCoreState {
                 core,
                 replicator,
                 offered,
                 ..
             } = &mut *state;
             let told = match event {
-                hypercore::Event::Truncate { ancestors, fork } if fork > offered.fork => {
-                    replicator.truncated(ancestors, core)
+                hypercore::CoreEvent::Truncate { ancestors, fork } if fork > offered.fork => {
+                    replicator.truncated(ancestors, &core.peer_access())
                 }
-                hypercore::Event::Clear { start, end } => replicator.cleared(start..end, core),
+                hypercore::CoreEvent::Clear { start, end } => {
+                    replicator.cleared(start..end, &core.peer_access())
+                }
                 _ => Ok(()),
             };
             if told.is_err() {
@@ -347,7 +361,7 @@ impl<E: Env> Attendant<E> {
         }
     }
 
-    async fn wait(&mut self, timeout: Option<Mono>) -> Woken {
+    async fn wait(&mut self, timeout: Option<Mono>) -> CoreWake {
         let at = timeout.unwrap_or(Mono(u64::MAX));
         let mut sleep = pin!(self.env.clock().sleep_until(at));
         let mut change = pin!(self.changes.changed());
@@ -356,18 +370,18 @@ impl<E: Env> Attendant<E> {
         poll_fn(|context| {
             for changed in [change.as_mut().poll(context), wish.as_mut().poll(context)] {
                 match changed {
-                    Poll::Ready(Ok(())) => return Poll::Ready(Woken::Change),
-                    Poll::Ready(Err(_)) => return Poll::Ready(Woken::Closed),
+                    Poll::Ready(Ok(())) => return Poll::Ready(CoreWake::Change),
+                    Poll::Ready(Err(_)) => return Poll::Ready(CoreWake::Closed),
                     Poll::Pending => {}
                 }
             }
             if timing.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Woken::Timing);
+                return Poll::Ready(CoreWake::Timing);
             }
             if timeout.is_none() {
                 return Poll::Pending;
             }
-            sleep.as_mut().poll(context).map(|()| Woken::Time)
+            sleep.as_mut().poll(context).map(|()| CoreWake::Time)
         })
         .await
     }

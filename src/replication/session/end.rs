@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::crypto::{CoreKey, PublicKey};
 use crate::hypercore::CoreError;
 use crate::replication::connection::ConnectionError;
-use crate::replication::replicator::Fault;
+use crate::replication::replicator::PeerFault;
 use crate::wire::compact::DecodeError;
 
 /// Why a session ended.
@@ -71,7 +71,7 @@ pub enum Misbehaviour {
         /// The core.
         core: CoreKey,
         /// What it did.
-        fault: Fault,
+        fault: PeerFault,
     },
 }
 

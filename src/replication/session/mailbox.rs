@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::End;
 use crate::env::watch;
 use crate::hypercore::CoreError;
-use crate::replication::replicator::{Fault, PeerId};
+use crate::replication::replicator::{PeerFault, PeerId};
 use crate::replication::wakeup::TopicPeer;
 
 /// Where others leave it. Bounded by the channels of the session.
@@ -37,9 +37,9 @@ pub(super) enum Why {
     /// Nobody wants it any more.
     Idle,
     /// Nothing good comes from the peer.
-    Paused(Fault),
+    Paused(PeerFault),
     /// The peer is hostile.
-    Blame(Fault),
+    Blame(PeerFault),
     /// The core failed here.
     Failed(CoreError),
 }

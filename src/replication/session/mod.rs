@@ -1,6 +1,6 @@
 //! The shell of replication: cores of a store on real streams.
 //!
-//! A [`Replication`] belongs to a store and has a [`Session`] for each stream. Every session is one task that reads,
+//! A [`Replication`] belongs to a store and has a [`ReplicationSession`] for each stream. Every session is one task that reads,
 //! writes and keeps time; every core that at least one peer replicates has a task that notices what its sessions want and
 //! how it changed. Tasks meet in two places, each a lock that is never held across an await: the replicator of a core, and
 //! the mailbox of a session. Everything is decided by the machines of the modules around; here bytes are moved.
@@ -28,10 +28,10 @@ use super::capability::HandshakeHash;
 use crate::crypto::PublicKey;
 use crate::env::watch;
 
-/// A running replication on one stream. Dropping it lets it run on; it ends with [`Session::close`], with the stream, or
+/// A running replication on one stream. Dropping it lets it run on; it ends with [`ReplicationSession::close`], with the stream, or
 /// with the [`Replication`].
 #[derive(Clone)]
-pub struct Session {
+pub struct ReplicationSession {
     role: Role,
     mailbox: Arc<Mailbox>,
     progress: watch::Receiver<Progress>,
@@ -64,7 +64,7 @@ pub struct Progress {
     pub unanswered: usize,
 }
 
-impl Session {
+impl ReplicationSession {
     /// Our side of the stream.
     #[must_use]
     pub const fn role(&self) -> Role {
@@ -108,7 +108,7 @@ impl Session {
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for ReplicationSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Session({:?}, {:?})", self.role, self.end())
     }

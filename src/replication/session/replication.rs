@@ -16,7 +16,7 @@ use super::counts::{TrafficCounters, TrafficCounts, add};
 use super::driver::{Driver, UNFINISHED_BYTES};
 use super::mailbox::Mailbox;
 use super::topic::{SharedTopic, Wakeup};
-use super::{End, Progress, Session};
+use super::{End, Progress, ReplicationSession};
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey, Seed, discovery_key};
 use crate::env::{Clock as _, Entropy as _, Env, Mono, Slip, Spawn as _, TraceSpan, knob, watch};
 use crate::hypercore::{CoreError, CoreOptions, Corestore};
@@ -109,6 +109,7 @@ impl Default for SessionSettings {
 /// use autobee::replication::Role;
 /// use autobee::replication::session::{Replication, SessionSettings};
 /// use autobee::store::{Seglog, StoreHandle};
+/// use autobee::wire::Index;
 ///
 /// let alice = MemoryEnv::new(1);
 /// let bob = alice.sibling(2);
@@ -125,7 +126,7 @@ impl Default for SessionSettings {
 ///     let (near, far) = tokio::io::duplex(4096);
 ///     let near = Replication::new(&alice, &ours, SessionSettings::default()).start(near, Role::Initiator);
 ///     let far = Replication::new(&bob, &theirs, SessionSettings::default()).start(far, Role::Responder);
-///     let block = copy.get(0, Wait::Forever).await?;
+///     let block = copy.get(Index(0), Wait::Forever).await?;
 ///     near.close();
 ///     far.ended().await;
 ///     Ok::<_, autobee::hypercore::CoreError>(block)
@@ -145,21 +146,21 @@ pub(super) struct Hub<E: Env> {
     identity: Seed,
     next_peer: AtomicU64,
     pub(super) counters: TrafficCounters,
-    state: Mutex<State<E>>,
+    state: Mutex<HubState<E>>,
     /// Ends the attendant with the hub.
     _alive: watch::Sender<()>,
 }
 
-struct State<E: Env> {
+struct HubState<E: Env> {
     cores: BTreeMap<DiscoveryKey, Weak<SharedCore<E>>>,
     topics: BTreeMap<DiscoveryKey, Weak<SharedTopic>>,
     sessions: BTreeMap<u64, Weak<Mailbox>>,
     next_session: u64,
-    unfinished: BTreeMap<u64, Unfinished>,
+    unfinished: BTreeMap<u64, UnfinishedFrame>,
 }
 
 /// A large frame of a session that has not come to its end.
-struct Unfinished {
+struct UnfinishedFrame {
     frame: u64,
     since: Mono,
     bytes: usize,
@@ -182,7 +183,7 @@ impl<E: Env> Replication<E> {
             identity,
             next_peer: AtomicU64::new(0),
             counters: TrafficCounters::default(),
-            state: Mutex::new(State {
+            state: Mutex::new(HubState {
                 cores: BTreeMap::new(),
                 topics: BTreeMap::new(),
                 sessions: BTreeMap::new(),
@@ -203,7 +204,7 @@ impl<E: Env> Replication<E> {
     }
 
     /// Replicates on a stream. The side that dialled is the initiator by habit; the two roles must differ.
-    pub fn start<S>(&self, stream: S, role: Role) -> Session
+    pub fn start<S>(&self, stream: S, role: Role) -> ReplicationSession
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
@@ -225,7 +226,7 @@ impl<E: Env> Replication<E> {
         }
         let (progress, ended) = (watch::Sender::new(Progress::default()), watch::Sender::new(None));
         let blame = watch::Sender::new(None);
-        let session = Session {
+        let session = ReplicationSession {
             role,
             mailbox: Arc::clone(&mailbox),
             progress: progress.subscribe(),
@@ -340,7 +341,7 @@ impl<E: Env> Hub<E> {
             .get(&session)
             .filter(|known| known.frame == frame);
         let since = same.map_or(now, |known| known.since);
-        let noted = Unfinished { frame, since, bytes };
+        let noted = UnfinishedFrame { frame, since, bytes };
         state.unfinished.insert(session, noted);
         state.make_room(bytes_max);
     }
@@ -352,12 +353,12 @@ impl<E: Env> Hub<E> {
         state.unfinished.remove(&number);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<E>> {
+    fn lock(&self) -> MutexGuard<'_, HubState<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<E: Env> State<E> {
+impl<E: Env> HubState<E> {
     /// The number of the new session, and how many run with it.
     fn enter(&mut self, mailbox: &Arc<Mailbox>) -> (u64, usize) {
         let number = self.next_session;
@@ -389,7 +390,7 @@ impl<E: Env> State<E> {
 }
 
 /// What the attendant woke for.
-enum Woken {
+enum HubWake {
     Opened,
     Durable(Seq),
     End,
@@ -405,23 +406,23 @@ async fn attend<E: Env>(env: E, hub: Weak<Hub<E>>, store: Corestore<E>, mut end:
             let mut durable = pin!(store.durable_past(seq));
             poll_fn(|context| {
                 if end.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Woken::End);
+                    return Poll::Ready(HubWake::End);
                 }
                 match opened.as_mut().poll(context) {
-                    Poll::Ready(Ok(())) => return Poll::Ready(Woken::Opened),
-                    Poll::Ready(Err(_)) => return Poll::Ready(Woken::End),
+                    Poll::Ready(Ok(())) => return Poll::Ready(HubWake::Opened),
+                    Poll::Ready(Err(_)) => return Poll::Ready(HubWake::End),
                     Poll::Pending => {}
                 }
                 let durable = durable.as_mut().poll(context);
-                durable.map(|seq| seq.map_or(Woken::End, Woken::Durable))
+                durable.map(|seq| seq.map_or(HubWake::End, HubWake::Durable))
             })
             .await
         };
         let Some(hub) = hub.upgrade() else { return };
         match woken {
-            Woken::Opened if store.planted().has(Slip::OpeningsUnseen) => {}
-            Woken::Opened => hub.look(),
-            Woken::Durable(now) => {
+            HubWake::Opened if store.planted().has(Slip::OpeningsUnseen) => {}
+            HubWake::Opened => hub.look(),
+            HubWake::Durable(now) => {
                 seq = now;
                 if store.planted().has(Slip::DurableUntold) {
                     continue;
@@ -431,7 +432,7 @@ async fn attend<E: Env>(env: E, hub: Weak<Hub<E>>, store: Corestore<E>, mut end:
                     core.durable(env.clock().now());
                 }
             }
-            Woken::End => return,
+            HubWake::End => return,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::env::{Planted, Slip, watch};
 use crate::replication::Role;
 use crate::replication::capability::HandshakeHash;
-use crate::replication::wakeup::{Coupler, Handshake, Message, Topic, TopicEvent, TopicPeer};
+use crate::replication::wakeup::{Coupler, Topic, TopicEvent, TopicPeer, WakeupHandshake, WakeupMessage};
 use crate::wire::{Length, Link};
 
 /// Cores that one peer announced and that were not yet asked about by [`Wakeup::announced`]. More are forgotten: they come
@@ -102,18 +102,18 @@ impl Wakeup {
 pub(super) struct SharedTopic {
     key: CoreKey,
     pub(super) name: DiscoveryKey,
-    state: Mutex<State>,
+    state: Mutex<TopicState>,
     heard: watch::Sender<Heard>,
     planted: Planted,
 }
 
-struct State {
+struct TopicState {
     topic: Topic,
     coupler: Coupler,
-    peers: BTreeMap<TopicPeer, Peer>,
+    peers: BTreeMap<TopicPeer, SubscribedPeer>,
 }
 
-struct Peer {
+struct SubscribedPeer {
     mailbox: Arc<Mailbox>,
     /// The bootstrap core is replicated with it.
     has_bootstrap: bool,
@@ -123,7 +123,7 @@ struct Peer {
 
 /// How far a channel of a core is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum ChannelStage {
     Pending,
     Open,
     Closed,
@@ -136,7 +136,7 @@ impl SharedTopic {
         Self {
             key,
             name: discovery_key(&key),
-            state: Mutex::new(State {
+            state: Mutex::new(TopicState {
                 topic: Topic::new(key, true).announcing(announced),
                 coupler,
                 peers: BTreeMap::new(),
@@ -146,7 +146,7 @@ impl SharedTopic {
         }
     }
 
-    pub(super) fn handshake(&self, stream: &HandshakeHash, role: Role) -> Handshake {
+    pub(super) fn handshake(&self, stream: &HandshakeHash, role: Role) -> WakeupHandshake {
         self.lock().topic.handshake(stream, role)
     }
 
@@ -154,7 +154,7 @@ impl SharedTopic {
     pub(super) fn open(
         &self,
         peer: TopicPeer,
-        theirs: &Handshake,
+        theirs: &WakeupHandshake,
         stream: &HandshakeHash,
         role: Role,
         mailbox: &Arc<Mailbox>,
@@ -166,7 +166,7 @@ impl SharedTopic {
                 let has_bootstrap = false;
                 state.peers.insert(
                     peer,
-                    Peer {
+                    SubscribedPeer {
                         mailbox,
                         has_bootstrap,
                         is_asking: false,
@@ -189,28 +189,28 @@ impl SharedTopic {
         });
     }
 
-    pub(super) fn receive(&self, peer: TopicPeer, message: Message) {
+    pub(super) fn receive(&self, peer: TopicPeer, message: WakeupMessage) {
         self.change(|state| state.topic.receive(peer, message));
     }
 
     /// A channel of a core on the stream of a peer went on.
-    pub(super) fn channel(&self, peer: TopicPeer, core: CoreKey, standing: Standing) {
+    pub(super) fn channel(&self, peer: TopicPeer, core: CoreKey, standing: ChannelStage) {
         self.change(|state| {
             match standing {
-                Standing::Pending => state.coupler.pending(peer, core),
-                Standing::Open => state.coupler.opened(peer, core),
-                Standing::Closed => state.coupler.closed(peer, core),
+                ChannelStage::Pending => state.coupler.pending(peer, core),
+                ChannelStage::Open => state.coupler.opened(peer, core),
+                ChannelStage::Closed => state.coupler.closed(peer, core),
             }
             if core == self.key
                 && let Some(known) = state.peers.get_mut(&peer)
             {
-                known.has_bootstrap = standing == Standing::Open;
+                known.has_bootstrap = standing == ChannelStage::Open;
                 state.ready(peer);
             }
         });
     }
 
-    pub(super) fn pull(&self, peer: TopicPeer) -> Option<Message> {
+    pub(super) fn pull(&self, peer: TopicPeer) -> Option<WakeupMessage> {
         let state = &mut *self.lock();
         if let Some(message) = state.topic.pull(peer) {
             return Some(message);
@@ -222,7 +222,7 @@ impl SharedTopic {
         state.topic.pull(peer)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut TopicState) -> T) -> T {
         let mut state = self.lock();
         let changed = change(&mut state);
         while let Some(event) = state.topic.poll_event() {
@@ -234,11 +234,11 @@ impl SharedTopic {
                         known.mailbox.due_topic(peer);
                     }
                 }
-                TopicEvent::Announced { peer, cores } => self.hear(peer, &cores),
+                TopicEvent::Announced { peer, cores } => self.note_announced(peer, &cores),
                 TopicEvent::Joined(_) | TopicEvent::Inactive(_) => {}
             }
         }
-        let State {
+        let TopicState {
             topic,
             coupler,
             peers,
@@ -253,7 +253,7 @@ impl SharedTopic {
         changed
     }
 
-    fn hear(&self, peer: TopicPeer, cores: &[Link]) {
+    fn note_announced(&self, peer: TopicPeer, cores: &[Link]) {
         if cores.is_empty() {
             return;
         }
@@ -272,12 +272,12 @@ impl SharedTopic {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TopicState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl TopicState {
     fn ready(&mut self, peer: TopicPeer) {
         let has_bootstrap = self.peers.get(&peer).is_some_and(|peer| peer.has_bootstrap);
         if has_bootstrap && self.topic.is_active(peer) {

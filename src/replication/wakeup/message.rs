@@ -11,7 +11,7 @@ pub const PROTOCOL: &str = "wakeup";
 
 /// What a side says when it opens the channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Handshake {
+pub struct WakeupHandshake {
     /// Version of the protocol: 0. Nobody checks it.
     pub version: u64,
     /// The proof that it knows the key of the topic, see [`super::super::capability::wakeup`].
@@ -22,7 +22,7 @@ pub struct Handshake {
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
+pub enum WakeupMessage {
     /// Asks for an announcement.
     Lookup {
         /// A state that the asker has already. The original never sends it.
@@ -37,7 +37,7 @@ pub enum Message {
     },
 }
 
-impl Message {
+impl WakeupMessage {
     /// The number of the message in the list of the protocol.
     #[must_use]
     pub const fn kind(&self) -> u64 {
@@ -94,7 +94,7 @@ impl Message {
     }
 }
 
-impl Encode for Handshake {
+impl Encode for WakeupHandshake {
     fn encode(&self, to: &mut Encoder) {
         to.uint(self.version);
         self.capability.encode(to);
@@ -102,7 +102,7 @@ impl Encode for Handshake {
     }
 }
 
-impl Decode for Handshake {
+impl Decode for WakeupHandshake {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             version: from.uint()?,
@@ -121,10 +121,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_is_written_again(kind in 0u64..4, bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
-            if let Ok(Some(message)) = Message::decode(kind, &bytes) {
+            if let Ok(Some(message)) = WakeupMessage::decode(kind, &bytes) {
                 let written = message.encode().unwrap();
                 prop_assert_eq!(message.kind(), kind);
-                prop_assert_eq!(Message::decode(kind, &written), Ok(Some(message)));
+                prop_assert_eq!(WakeupMessage::decode(kind, &written), Ok(Some(message)));
             }
         }
     }

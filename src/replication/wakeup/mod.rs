@@ -9,5 +9,5 @@ mod message;
 mod topic;
 
 pub use coupler::Coupler;
-pub use message::{Handshake, Message, PROTOCOL};
+pub use message::{PROTOCOL, WakeupHandshake, WakeupMessage};
 pub use topic::{ANNOUNCED, Topic, TopicEvent, TopicPeer};

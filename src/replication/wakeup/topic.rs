@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Handshake, Message};
+use super::{WakeupHandshake, WakeupMessage};
 use crate::crypto::CoreKey;
 use crate::replication::Role;
 use crate::replication::capability::{self, HandshakeHash};
@@ -53,14 +53,14 @@ pub enum TopicEvent {
 pub struct Topic {
     key: CoreKey,
     active: bool,
-    peers: BTreeMap<TopicPeer, Peer>,
+    peers: BTreeMap<TopicPeer, AnnouncedPeer>,
     events: VecDeque<TopicEvent>,
     /// Cores in one announcement at most.
     announced: usize,
 }
 
 #[derive(Debug, Default)]
-struct Peer {
+struct AnnouncedPeer {
     active: bool,
     info_due: bool,
     lookup_due: bool,
@@ -99,8 +99,8 @@ impl Topic {
 
     /// What our side says when it opens the channel on a stream, where it has this role.
     #[must_use]
-    pub fn handshake(&self, stream: &HandshakeHash, role: Role) -> Handshake {
-        Handshake {
+    pub fn handshake(&self, stream: &HandshakeHash, role: Role) -> WakeupHandshake {
+        WakeupHandshake {
             version: 0,
             capability: capability::wakeup(stream, role, &self.key),
             active: self.active,
@@ -123,16 +123,22 @@ impl Topic {
     /// The channel is open on both sides. False when the peer does not know the key, which it then proved wrongly: the
     /// channel is to be closed, but not the stream. `role` is that of the peer on the stream.
     #[must_use]
-    pub fn open(&mut self, id: TopicPeer, theirs: &Handshake, stream: &HandshakeHash, role: Role) -> bool {
+    pub fn open(
+        &mut self,
+        id: TopicPeer,
+        theirs: &WakeupHandshake,
+        stream: &HandshakeHash,
+        role: Role,
+    ) -> bool {
         if !capability::same(&theirs.capability, &capability::wakeup(stream, role, &self.key)) {
             return false;
         }
         let active = theirs.active;
         self.peers.insert(
             id,
-            Peer {
+            AnnouncedPeer {
                 active,
-                ..Peer::default()
+                ..AnnouncedPeer::default()
             },
         );
         self.events.push_back(TopicEvent::Joined(id));
@@ -148,17 +154,17 @@ impl Topic {
     }
 
     /// A message came.
-    pub fn receive(&mut self, id: TopicPeer, message: Message) {
+    pub fn receive(&mut self, id: TopicPeer, message: WakeupMessage) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
         match message {
-            Message::Lookup { .. } => self.events.push_back(TopicEvent::Lookup(id)),
-            Message::Announce(cores) => {
+            WakeupMessage::Lookup { .. } => self.events.push_back(TopicEvent::Lookup(id)),
+            WakeupMessage::Announce(cores) => {
                 let event = TopicEvent::Announced { peer: id, cores };
                 self.events.push_back(event);
             }
-            Message::Info { active } if active != peer.active => {
+            WakeupMessage::Info { active } if active != peer.active => {
                 peer.active = active;
                 let event = if active {
                     TopicEvent::Active(id)
@@ -167,7 +173,7 @@ impl Topic {
                 };
                 self.events.push_back(event);
             }
-            Message::Info { .. } => {}
+            WakeupMessage::Info { .. } => {}
         }
     }
 
@@ -209,20 +215,20 @@ impl Topic {
     }
 
     /// The next message to a peer.
-    pub fn pull(&mut self, id: TopicPeer) -> Option<Message> {
+    pub fn pull(&mut self, id: TopicPeer) -> Option<WakeupMessage> {
         let active = self.active;
         let peer = self.peers.get_mut(&id)?;
         if std::mem::take(&mut peer.info_due) {
-            return Some(Message::Info { active });
+            return Some(WakeupMessage::Info { active });
         }
         if std::mem::take(&mut peer.lookup_due) {
-            return Some(Message::Lookup { hash: None });
+            return Some(WakeupMessage::Lookup { hash: None });
         }
         let cores: Vec<Link> = std::iter::from_fn(|| peer.announce.pop_first())
             .map(|(_, core)| core)
             .take(self.announced)
             .collect();
-        (!cores.is_empty()).then_some(Message::Announce(cores))
+        (!cores.is_empty()).then_some(WakeupMessage::Announce(cores))
     }
 }
 
@@ -254,9 +260,9 @@ mod tests {
     fn only_changes_are_told() {
         let mut topic = joined(false);
         let peer = TopicPeer(1);
-        topic.receive(peer, Message::Info { active: false });
-        topic.receive(peer, Message::Info { active: true });
-        topic.receive(peer, Message::Info { active: true });
+        topic.receive(peer, WakeupMessage::Info { active: false });
+        topic.receive(peer, WakeupMessage::Info { active: true });
+        topic.receive(peer, WakeupMessage::Info { active: true });
         let events: Vec<_> = std::iter::from_fn(|| topic.poll_event()).collect();
         assert_eq!(events, [TopicEvent::Joined(peer), TopicEvent::Active(peer)]);
         topic.set_active(false);
@@ -275,7 +281,7 @@ mod tests {
         topic.announce(TopicPeer(1), [core(1, 2), core(2, 10)]);
         assert_eq!(
             topic.pull(TopicPeer(1)),
-            Some(Message::Announce(vec![core(1, 4), core(2, 10)]))
+            Some(WakeupMessage::Announce(vec![core(1, 4), core(2, 10)]))
         );
         assert_eq!(topic.pull(TopicPeer(1)), None);
     }

@@ -14,8 +14,8 @@ use std::io::{ErrorKind, IoSlice};
 use bytes::Bytes;
 
 use super::super::{DataPointer, Seq, StoreError};
-use super::index::{Index, Live, Usage, Value};
-use super::page::{Pages, Place};
+use super::index::{Live, PlaceIndex, Usage, Value};
+use super::page::{Pages, RecordPlace};
 use super::record::{key, number, put_key, put_number};
 use crate::env::{Disk, DiskFile, Open};
 
@@ -48,19 +48,19 @@ const ITEM_END: u8 = 6;
 
 /// The state at one point of the log.
 #[derive(Default)]
-pub(super) struct Checkpoint {
+pub(super) struct IndexCheckpoint {
     pub(super) salt: u64,
     pub(super) seq: Seq,
     /// The segment, and the place in it, where the log goes on.
     pub(super) segment: u32,
     pub(super) offset: u64,
-    pub(super) index: Index,
+    pub(super) index: PlaceIndex,
     pub(super) usage: Usage,
     /// Segments before that one, with their lengths.
     pub(super) sealed: Vec<(u32, u64)>,
 }
 
-impl Checkpoint {
+impl IndexCheckpoint {
     /// Writes it in place of the one before. Gives its length.
     pub(super) fn write(&self, disk: &dyn Disk) -> Result<u64, StoreError> {
         let failed = |action| move |error| StoreError::io(action, NEW_NAME, error);
@@ -262,20 +262,20 @@ fn write_places(
     Ok(())
 }
 
-fn put_place(out: &mut Vec<u8>, place: Place) {
+fn put_place(out: &mut Vec<u8>, place: RecordPlace) {
     for part in place.to_raw() {
         out.extend_from_slice(&part.to_le_bytes());
     }
 }
 
-fn place(bytes: &[u8], at: &mut usize) -> Option<Place> {
+fn place(bytes: &[u8], at: &mut usize) -> Option<RecordPlace> {
     let mut raw = [0; 3];
     for part in &mut raw {
         let end = at.checked_add(4)?;
         *part = u32::from_le_bytes(bytes.get(*at..end)?.try_into().ok()?);
         *at = end;
     }
-    Some(Place::from_raw(raw))
+    Some(RecordPlace::from_raw(raw))
 }
 
 pub(super) fn chunk_crc(version: u32, number: u64, items: &[u8]) -> u32 {

@@ -5,10 +5,10 @@
 
 use super::super::{Key, StoreError};
 use super::SeglogStore;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::IndexCheckpoint;
 use super::frame::{self, Found, FrameKind, Frames};
-use super::index::Index;
-use super::page::Place;
+use super::index::PlaceIndex;
+use super::page::RecordPlace;
 use super::record::{BlockRecord, NODE_BYTES, Record, encode_block, encode_delete, encode_put};
 use super::segment::{self, Segment};
 use super::tree;
@@ -59,7 +59,7 @@ impl SeglogStore {
             .sealed
             .iter()
             .filter(|(number, _)| !unwanted.contains(number));
-        let checkpoint = Checkpoint {
+        let checkpoint = IndexCheckpoint {
             salt: self.salt,
             seq: self.view.seq,
             segment: self.active.number(),
@@ -166,16 +166,16 @@ impl SeglogStore {
     }
 }
 
-pub(super) fn place_of(segment: &Segment, at: u64, length: usize) -> Result<Place, StoreError> {
+pub(super) fn place_of(segment: &Segment, at: u64, length: usize) -> Result<RecordPlace, StoreError> {
     match (u32::try_from(at), u32::try_from(length)) {
-        (Ok(at), Ok(length)) => Ok(Place::new(segment.number(), at, length)),
+        (Ok(at), Ok(length)) => Ok(RecordPlace::new(segment.number(), at, length)),
         _ => Err(segment.corrupt(at, "a record lies beyond what a segment holds")),
     }
 }
 
-impl Index {
+impl PlaceIndex {
     /// Writes again what is still wanted of a record.
-    fn copy(&self, out: &mut Vec<u8>, record: &Record<'_>, place: Place) {
+    fn copy(&self, out: &mut Vec<u8>, record: &Record<'_>, place: RecordPlace) {
         match record {
             Record::Block(record) => self.copy_block(out, record, place),
             Record::Put {
@@ -198,23 +198,23 @@ impl Index {
         }
     }
 
-    fn copy_block(&self, out: &mut Vec<u8>, record: &BlockRecord<'_>, place: Place) {
+    fn copy_block(&self, out: &mut Vec<u8>, record: &BlockRecord<'_>, place: RecordPlace) {
         let Some(line) = self.line(record.data) else {
             return;
         };
         let current = line.blocks.get(record.index);
         if current.bare() == place {
-            let block = record.block.filter(|_| !current.has(Place::BLOCK_GONE));
-            let standing = (0..)
-                .zip(tree::completed(record.index))
-                .filter(|(_, node)| !current.has(Place::NODES_GONE) && line.nodes.get(*node) == Place::NONE);
+            let block = record.block.filter(|_| !current.has(RecordPlace::BLOCK_GONE));
+            let standing = (0..).zip(tree::completed(record.index)).filter(|(_, node)| {
+                !current.has(RecordPlace::NODES_GONE) && line.nodes.get(*node) == RecordPlace::NONE
+            });
             let nodes: Vec<(u32, &[u8])> = standing
                 .filter_map(|(depth, _)| Some((depth, record.node(depth)?)))
                 .collect();
             debug_assert!(nodes.iter().all(|(_, node)| node.len() == NODE_BYTES));
             encode_block(out, record.data, record.index, nodes.iter().copied(), block);
         }
-        let stray = place.with(Place::IN_BLOCK);
+        let stray = place.with(RecordPlace::IN_BLOCK);
         for (depth, node) in (0..).zip(tree::completed(record.index)) {
             if line.nodes.get(node) != stray {
                 continue;

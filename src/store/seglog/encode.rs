@@ -1,12 +1,12 @@
 //! From a batch to the records of a frame: blocks find the nodes that they complete.
 
-use super::super::{Batch, DataPointer, Key, Op};
+use super::super::{DataPointer, Key, Op, StoreBatch};
 use super::record::{NODE_BYTES, encode_block, encode_delete, encode_delete_range, encode_put};
 use super::tree;
 
 /// Writes the changes of a batch as records.
-pub(super) fn encode_batch(out: &mut Vec<u8>, batch: &Batch) {
-    let mut run = Run::default();
+pub(super) fn encode_batch(out: &mut Vec<u8>, batch: &StoreBatch) {
+    let mut run = BlockRun::default();
     for op in batch.ops() {
         match op {
             Op::Put(Key::Block(data, index), value) => run.blocks.push((*data, *index, value)),
@@ -39,13 +39,13 @@ pub(super) fn encode_batch(out: &mut Vec<u8>, batch: &Batch) {
 
 /// Blocks and nodes that no removal stands between: their order does not matter, but for the last of each key.
 #[derive(Default)]
-struct Run<'a> {
+struct BlockRun<'a> {
     blocks: Vec<(DataPointer, u64, &'a [u8])>,
     /// With the block that completes each, and how far above its leaf.
     nodes: Vec<(DataPointer, u64, u32, &'a [u8])>,
 }
 
-impl Run<'_> {
+impl BlockRun<'_> {
     fn encode(&mut self, out: &mut Vec<u8>) {
         self.blocks.sort_by_key(|(data, index, _)| (*data, *index));
         self.nodes

@@ -124,7 +124,7 @@ pub(super) struct Frames {
 }
 
 /// A frame whose checksum fits.
-pub(super) struct Frame<'a> {
+pub(super) struct CheckedFrame<'a> {
     pub(super) head: FrameHead,
     pub(super) offset: u64,
     records: &'a [u8],
@@ -132,14 +132,14 @@ pub(super) struct Frame<'a> {
 
 /// What stands at a place.
 pub(super) enum Found<'a> {
-    Frame(Frame<'a>),
+    Frame(CheckedFrame<'a>),
     /// The file ends here.
     End,
     /// Something else.
     Nothing,
 }
 
-impl<'a> Frame<'a> {
+impl<'a> CheckedFrame<'a> {
     /// The records with their offsets in the segment and their lengths; none where one does not check out.
     pub(super) fn records(&self) -> impl Iterator<Item = (u64, Option<(Record<'a>, usize)>)> + use<'a> {
         records(self.records, self.offset + HEAD_BYTES as u64)
@@ -210,7 +210,7 @@ impl Frames {
         let offset = self.offset;
         self.offset += length as u64;
         let start = self.within(offset);
-        Ok(Found::Frame(Frame {
+        Ok(Found::Frame(CheckedFrame {
             head,
             offset,
             records: &self.buffer[start + HEAD_BYTES..start + length],

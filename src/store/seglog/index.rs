@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use im::OrdMap;
 
-use super::super::key::Prefix;
+use super::super::key::KeyPrefix;
 use super::super::{DataPointer, Key};
 use super::frame::FrameKind;
-use super::page::{Pages, Place};
+use super::page::{Pages, RecordPlace};
 use super::record::{BLOCK_HEAD_BYTES, BlockRecord, NODE_BYTES, Record};
 use super::tree;
 
@@ -18,22 +18,22 @@ const INLINE_BYTES: usize = 256;
 
 /// The place of everything that has one. Cloning costs nothing.
 #[derive(Clone, Default)]
-pub(super) struct Index {
+pub(super) struct PlaceIndex {
     /// All keys but blocks and nodes.
     pub(super) values: OrdMap<Key, Value>,
-    pub(super) lines: OrdMap<DataPointer, Line>,
+    pub(super) lines: OrdMap<DataPointer, LinePlaces>,
 }
 
 #[derive(Clone)]
 pub(super) struct Value {
-    pub(super) place: Place,
+    pub(super) place: RecordPlace,
     pub(super) inline: Option<Bytes>,
 }
 
 /// One line of blocks with its tree. A node stands where `nodes` says; where that says nothing, it stands with the
 /// block that completes it.
 #[derive(Clone, Default)]
-pub(super) struct Line {
+pub(super) struct LinePlaces {
     pub(super) blocks: Pages,
     pub(super) nodes: Pages,
 }
@@ -52,35 +52,35 @@ pub(super) struct Live {
 }
 
 impl Usage {
-    fn add(&mut self, place: Place, bytes: u64) {
+    fn add(&mut self, place: RecordPlace, bytes: u64) {
         let live = self.segments.entry(place.segment()).or_default();
         live.bytes += bytes;
         live.places += 1;
     }
 
-    fn remove(&mut self, place: Place, bytes: u64) {
+    fn remove(&mut self, place: RecordPlace, bytes: u64) {
         let live = self.segments.entry(place.segment()).or_default();
         live.bytes = live.bytes.saturating_sub(bytes);
         live.places = live.places.saturating_sub(1);
     }
 
     /// Counts all places of an index.
-    pub(super) fn count(&mut self, index: &Index) {
+    pub(super) fn count(&mut self, index: &PlaceIndex) {
         for value in index.values.values() {
             self.add(value.place, u64::from(value.place.length));
         }
         for line in index.lines.values() {
             for (block, place) in line.blocks.range(0..=u64::MAX) {
-                self.swap_block(block, Place::NONE, place);
+                self.swap_block(block, RecordPlace::NONE, place);
             }
             for (_, place) in line.nodes.range(0..=u64::MAX) {
-                self.swap_node(Place::NONE, place);
+                self.swap_node(RecordPlace::NONE, place);
             }
         }
     }
 
     /// Of a block record, which may be wanted in part.
-    fn swap_block(&mut self, index: u64, before: Place, after: Place) {
+    fn swap_block(&mut self, index: u64, before: RecordPlace, after: RecordPlace) {
         if before.is_record() {
             self.remove(before, block_bytes(index, before));
         }
@@ -89,7 +89,7 @@ impl Usage {
         }
     }
 
-    fn swap_node(&mut self, before: Place, after: Place) {
+    fn swap_node(&mut self, before: RecordPlace, after: RecordPlace) {
         if before.is_record() {
             self.remove(before, node_bytes(before));
         }
@@ -100,21 +100,21 @@ impl Usage {
 }
 
 /// Bytes of a block record that are wanted. How many of them are nodes is not known here; their most will do.
-fn block_bytes(index: u64, place: Place) -> u64 {
+fn block_bytes(index: u64, place: RecordPlace) -> u64 {
     let length = u64::from(place.length);
-    let nodes = match place.has(Place::NODES_GONE) {
+    let nodes = match place.has(RecordPlace::NODES_GONE) {
         true => 0,
         false => node_part_bytes(index).min(length),
     };
-    let block = match place.has(Place::BLOCK_GONE) {
+    let block = match place.has(RecordPlace::BLOCK_GONE) {
         true => 0,
         false => length - nodes,
     };
     nodes + block
 }
 
-fn node_bytes(place: Place) -> u64 {
-    match place.has(Place::IN_BLOCK) {
+fn node_bytes(place: RecordPlace) -> u64 {
+    match place.has(RecordPlace::IN_BLOCK) {
         true => u64::from(place.length).min(NODE_BYTES as u64),
         false => u64::from(place.length),
     }
@@ -126,13 +126,19 @@ pub(super) fn node_part_bytes(index: u64) -> u64 {
     BLOCK_HEAD_BYTES as u64 + NODE_BYTES as u64 * nodes
 }
 
-impl Index {
-    pub(super) fn line(&self, data: DataPointer) -> Option<&Line> {
+impl PlaceIndex {
+    pub(super) fn line(&self, data: DataPointer) -> Option<&LinePlaces> {
         self.lines.get(&data)
     }
 
     /// Takes a record in that stands at `place`.
-    pub(super) fn apply(&mut self, usage: &mut Usage, kind: FrameKind, record: &Record<'_>, place: Place) {
+    pub(super) fn apply(
+        &mut self,
+        usage: &mut Usage,
+        kind: FrameKind,
+        record: &Record<'_>,
+        place: RecordPlace,
+    ) {
         match record {
             Record::Block(record) => {
                 let line = self.lines.entry(record.data).or_default();
@@ -149,7 +155,7 @@ impl Index {
         }
     }
 
-    fn put(&mut self, usage: &mut Usage, key: &Key, value: &[u8], place: Place) {
+    fn put(&mut self, usage: &mut Usage, key: &Key, value: &[u8], place: RecordPlace) {
         if let Key::Tree(data, node) = key {
             let line = self.lines.entry(*data).or_default();
             let before = line.nodes.set(*node, place);
@@ -185,10 +191,10 @@ impl Index {
             self.delete(usage, &key);
         }
         for data in self.lines_between(from, to) {
-            if let Some(range) = span(from, to, Prefix::blocks(data)) {
+            if let Some(range) = span(from, to, KeyPrefix::blocks(data)) {
                 self.delete_blocks(usage, data, range);
             }
-            if let Some(range) = span(from, to, Prefix::nodes(data)) {
+            if let Some(range) = span(from, to, KeyPrefix::nodes(data)) {
                 self.delete_nodes(usage, data, range);
             }
         }
@@ -211,10 +217,10 @@ impl Index {
         let Some(line) = self.lines.get_mut(&data) else {
             return;
         };
-        let places: Vec<(u64, Place)> = line.blocks.range(range).collect();
+        let places: Vec<(u64, RecordPlace)> = line.blocks.range(range).collect();
         for (index, place) in places {
-            if !place.has(Place::BLOCK_GONE) {
-                line.set_block(usage, index, place.with(Place::BLOCK_GONE));
+            if !place.has(RecordPlace::BLOCK_GONE) {
+                line.set_block(usage, index, place.with(RecordPlace::BLOCK_GONE));
             }
         }
         self.forget_empty(data);
@@ -237,18 +243,18 @@ impl Index {
     }
 
     fn forget_empty(&mut self, data: DataPointer) {
-        let empty = |line: &Line| line.blocks.is_empty() && line.nodes.is_empty();
+        let empty = |line: &LinePlaces| line.blocks.is_empty() && line.nodes.is_empty();
         if self.lines.get(&data).is_some_and(empty) {
             self.lines.remove(&data);
         }
     }
 }
 
-impl Line {
+impl LinePlaces {
     /// True when the node may stand with the block that completes it.
-    pub(super) fn nodes_with(&self, block: u64) -> Option<Place> {
+    pub(super) fn nodes_with(&self, block: u64) -> Option<RecordPlace> {
         let place = self.blocks.get(block);
-        (place.is_record() && !place.has(Place::NODES_GONE)).then_some(place)
+        (place.is_record() && !place.has(RecordPlace::NODES_GONE)).then_some(place)
     }
 
     /// Before another record replaces the one of this block: nodes that it does not bring stay where they are.
@@ -256,11 +262,11 @@ impl Line {
         let Some(before) = self.nodes_with(record.index) else {
             return;
         };
-        let stray = before.bare().with(Place::IN_BLOCK);
+        let stray = before.bare().with(RecordPlace::IN_BLOCK);
         for (node, depth) in tree::completed(record.index).zip(0..) {
-            if record.mask & (1 << depth) == 0 && self.nodes.get(node) == Place::NONE {
+            if record.mask & (1 << depth) == 0 && self.nodes.get(node) == RecordPlace::NONE {
                 self.nodes.set(node, stray);
-                usage.swap_node(Place::NONE, stray);
+                usage.swap_node(RecordPlace::NONE, stray);
             }
         }
     }
@@ -268,39 +274,39 @@ impl Line {
     /// Before a copy replaces the record of this block: the copy does not have what was hidden.
     fn drop_hidden(&mut self, index: u64) {
         for node in tree::completed(index) {
-            if self.nodes.get(node) == Place::HIDDEN {
-                self.nodes.set(node, Place::NONE);
+            if self.nodes.get(node) == RecordPlace::HIDDEN {
+                self.nodes.set(node, RecordPlace::NONE);
             }
         }
     }
 
-    fn put_block(&mut self, usage: &mut Usage, record: &BlockRecord<'_>, place: Place) {
+    fn put_block(&mut self, usage: &mut Usage, record: &BlockRecord<'_>, place: RecordPlace) {
         if !self.nodes.is_empty() {
             for (node, depth) in tree::completed(record.index).zip(0..) {
                 if record.mask & (1 << depth) != 0 {
-                    let stray = self.nodes.set(node, Place::NONE);
-                    usage.swap_node(stray, Place::NONE);
+                    let stray = self.nodes.set(node, RecordPlace::NONE);
+                    usage.swap_node(stray, RecordPlace::NONE);
                 }
             }
         }
         let mut place = place;
         if record.block.is_none() {
-            place = place.with(Place::BLOCK_GONE);
+            place = place.with(RecordPlace::BLOCK_GONE);
         }
         if record.mask == 0 {
-            place = place.with(Place::NODES_GONE);
+            place = place.with(RecordPlace::NODES_GONE);
         }
         self.set_block(usage, record.index, place);
     }
 
     /// Sets the place of a block; one of which nothing is wanted is none.
-    fn set_block(&mut self, usage: &mut Usage, index: u64, place: Place) {
-        let gone = place.has(Place::BLOCK_GONE) && place.has(Place::NODES_GONE);
-        let place = if gone { Place::NONE } else { place };
+    fn set_block(&mut self, usage: &mut Usage, index: u64, place: RecordPlace) {
+        let gone = place.has(RecordPlace::BLOCK_GONE) && place.has(RecordPlace::NODES_GONE);
+        let place = if gone { RecordPlace::NONE } else { place };
         let before = self.blocks.set(index, place);
         usage.swap_block(index, before, place);
         // Without nodes in the record there is nothing to hide.
-        if !self.nodes.is_empty() && (!place.is_record() || place.has(Place::NODES_GONE)) {
+        if !self.nodes.is_empty() && (!place.is_record() || place.has(RecordPlace::NODES_GONE)) {
             self.drop_hidden(index);
         }
     }
@@ -308,7 +314,11 @@ impl Line {
     /// Removes one node, wherever it is.
     fn hide_node(&mut self, usage: &mut Usage, node: u64) {
         let with_block = tree::completer(node).is_some_and(|(block, _)| self.nodes_with(block).is_some());
-        let after = if with_block { Place::HIDDEN } else { Place::NONE };
+        let after = if with_block {
+            RecordPlace::HIDDEN
+        } else {
+            RecordPlace::NONE
+        };
         let before = self.nodes.set(node, after);
         usage.swap_node(before, after);
     }
@@ -316,20 +326,20 @@ impl Line {
     /// Removes nodes that stand with blocks: whole records of them where that is possible.
     fn delete_nodes_with_blocks(&mut self, usage: &mut Usage, range: &RangeInclusive<u64>) {
         let first = range.start().div_ceil(2);
-        let places: Vec<(u64, Place)> = self.blocks.range(first..=u64::MAX).collect();
+        let places: Vec<(u64, RecordPlace)> = self.blocks.range(first..=u64::MAX).collect();
         for (index, place) in places {
-            if place.has(Place::NODES_GONE) {
+            if place.has(RecordPlace::NODES_GONE) {
                 continue;
             }
-            let standing = |line: &Self, node: &u64| line.nodes.get(*node) == Place::NONE;
+            let standing = |line: &Self, node: &u64| line.nodes.get(*node) == RecordPlace::NONE;
             let all = tree::completed(index).all(|node| range.contains(&node) || !standing(self, &node));
             if all {
-                self.set_block(usage, index, place.with(Place::NODES_GONE));
+                self.set_block(usage, index, place.with(RecordPlace::NODES_GONE));
                 continue;
             }
             for node in tree::completed(index).filter(|node| range.contains(node)) {
                 if standing(self, &node) {
-                    self.nodes.set(node, Place::HIDDEN);
+                    self.nodes.set(node, RecordPlace::HIDDEN);
                 }
             }
         }
@@ -337,7 +347,7 @@ impl Line {
 }
 
 /// The indices of one prefix that lie in a range of keys.
-pub(super) fn span(from: &Key, to: &Key, prefix: Prefix) -> Option<RangeInclusive<u64>> {
+pub(super) fn span(from: &Key, to: &Key, prefix: KeyPrefix) -> Option<RangeInclusive<u64>> {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let (from, to) = (from.parts(), to.parts());
     let low = match from.prefix.cmp(&prefix) {

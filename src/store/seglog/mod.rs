@@ -6,12 +6,12 @@
 //!
 //! Files of a directory: `00000001.segment` and so on, `checkpoint`, `checkpoint.new` while one is written, and `durable`.
 
+mod cache;
 mod checkpoint;
 mod compaction;
 mod encode;
 mod frame;
 mod index;
-mod lately;
 mod mark;
 mod page;
 mod record;
@@ -35,9 +35,9 @@ use self::index::Usage;
 use self::mark::Mark;
 use self::page::SEGMENT_MAX;
 use self::segment::{Segment, SegmentHead};
-use self::view::View;
+use self::view::IndexView;
 use super::{
-    Batch, Drawn, Engine, Key, Read, Recovered, Seq, Snapshot, Store, StoreError, SyncDone, SyncJob,
+    Drawn, Key, Read, Recovered, Seq, Snapshot, Store, StoreBatch, StoreEngine, StoreError, SyncDone, SyncJob,
 };
 use crate::env::{Disk, DiskLock, Env, Planted, Point, Sights, Slip, knob};
 
@@ -134,7 +134,7 @@ impl Seglog {
     }
 }
 
-impl Engine for Seglog {
+impl StoreEngine for Seglog {
     fn open(&self, disk: Arc<dyn Disk>) -> Result<Box<dyn Store>, StoreError> {
         let lock = super::lock(&*disk)?;
         Ok(Box::new(recovery::open(disk, self, lock)?))
@@ -164,7 +164,7 @@ struct SeglogStore {
     disk: Arc<dyn Disk>,
     settings: Seglog,
     salt: u64,
-    view: View,
+    view: IndexView,
     usage: Usage,
     /// Finished segments with their lengths.
     sealed: BTreeMap<u32, u64>,
@@ -195,7 +195,7 @@ impl SeglogStore {
         lock: DiskLock,
         (active, end): (Arc<Segment>, u64),
     ) -> Self {
-        let mut view = View::default();
+        let mut view = IndexView::default();
         view.segments.insert(active.number(), active.clone());
         Self {
             disk,
@@ -351,7 +351,7 @@ impl Store for SeglogStore {
         Ok(Box::new(self.view.clone()))
     }
 
-    fn commit(&mut self, batch: &Batch) -> Result<Seq, StoreError> {
+    fn commit(&mut self, batch: &StoreBatch) -> Result<Seq, StoreError> {
         self.check_fence()?;
         self.sights
             .note_if(Point::CommitDuringSync, self.syncs_under_way > 0);
@@ -428,8 +428,8 @@ impl Store for SeglogStore {
             salvage::check_frames(segment, &mut frames)?;
         }
         // What was read before counts for nothing.
-        let view = View {
-            lately: Arc::default(),
+        let view = IndexView {
+            cache: Arc::default(),
             ..self.view.clone()
         };
         view.each_value(&mut |_, value| value.map(drop))
@@ -464,7 +464,7 @@ mod tests {
         let mut store = small().open(disk.clone()).unwrap();
         let data = DataPointer(1);
         for index in 0..30_u64 {
-            let mut batch = Batch::default();
+            let mut batch = StoreBatch::default();
             batch.put(Key::Block(data, index), vec![7; 60]);
             for depth in 0..=index.trailing_ones() {
                 batch.put(Key::Tree(data, 2 * index + 1 - (1 << depth)), vec![1; 40]);
@@ -497,7 +497,7 @@ mod tests {
             true,
             &mut |_, _| ControlFlow::Continue(()),
         );
-        let mut batch = Batch::default();
+        let mut batch = StoreBatch::default();
         batch.delete_range(Key::Block(DataPointer(0), 0), Key::Mark(DataPointer(9), 0));
         batch.put(Key::Block(DataPointer(1), 3), vec![1; 3000]);
         let _ = store.commit(&batch);
@@ -513,7 +513,7 @@ mod tests {
         let mut ends = Vec::new();
         for index in 0..10 {
             let key = Key::Block(DataPointer(1), index);
-            store.commit(Batch::default().put(key, vec![7; 50])).unwrap();
+            store.commit(StoreBatch::default().put(key, vec![7; 50])).unwrap();
             store.sync().unwrap();
             ends.push(disk.open("00000001.segment", Open::Read).unwrap().len().unwrap());
         }
@@ -543,7 +543,7 @@ mod tests {
         let ends = ten(&disk);
         let mut store = Seglog::default().open(disk.clone()).unwrap();
         let key = Key::Block(DataPointer(1), 10);
-        store.commit(Batch::default().put(key, vec![7; 50])).unwrap();
+        store.commit(StoreBatch::default().put(key, vec![7; 50])).unwrap();
         drop(store);
         let file = disk.open("00000001.segment", Open::Write).unwrap();
         file.truncate(ends[9] + 5).unwrap();
@@ -589,7 +589,7 @@ mod tests {
         // The next one takes its place.
         let mut store = Seglog::default().open(disk.clone()).unwrap();
         store
-            .commit(Batch::default().put(Key::StoreHead, vec![1]))
+            .commit(StoreBatch::default().put(Key::StoreHead, vec![1]))
             .unwrap();
         store.close().unwrap();
         let store = Seglog::default().open(disk).unwrap();
@@ -625,7 +625,7 @@ mod tests {
         let ends = ten(&disk);
         let mut store = Seglog::default().open(disk.clone()).unwrap();
         let key = Key::Block(DataPointer(2), 0);
-        store.commit(Batch::default().put(key, block)).unwrap();
+        store.commit(StoreBatch::default().put(key, block)).unwrap();
         drop(store);
         let file = disk.open("00000001.segment", Open::Write).unwrap();
         file.truncate(file.len().unwrap() - 64).unwrap();
@@ -646,7 +646,9 @@ mod tests {
             let mut store = Seglog::default().open(disk.clone()).unwrap();
             for index in 0..2 {
                 let key = Key::Block(DataPointer(2), index);
-                store.commit(Batch::default().put(key, vec![5; size])).unwrap();
+                store
+                    .commit(StoreBatch::default().put(key, vec![5; size]))
+                    .unwrap();
                 store.sync().unwrap();
             }
             drop(store);
@@ -692,7 +694,7 @@ mod tests {
             written(&disk, true);
             let mut store = small().open(disk.clone()).unwrap();
             let (seq, durable) = (store.seq(), store.durable());
-            store.commit(Batch::default().put(Key::StoreHead, vec![1])).unwrap();
+            store.commit(StoreBatch::default().put(Key::StoreHead, vec![1])).unwrap();
             drop(store);
             let name = disk.list().unwrap().into_iter().rfind(|name| segment::number_of(name).is_some()).unwrap();
             let number = segment::number_of(&name).unwrap();

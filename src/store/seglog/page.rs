@@ -7,7 +7,7 @@ use im::OrdMap;
 
 /// Where a record stands. Segments are numbered from one and below 2^30.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordPlace {
     /// Number of the segment; the two highest bits are for whoever holds the place.
     segment: u32,
     pub(super) offset: u32,
@@ -17,7 +17,7 @@ pub(super) struct Place {
 /// Above this number, segments cannot be told from flags.
 pub(super) const SEGMENT_MAX: u32 = (1 << 30) - 1;
 
-impl Place {
+impl RecordPlace {
     /// No record.
     pub(super) const NONE: Self = Self::new(0, 0, 0);
 
@@ -91,19 +91,19 @@ pub(super) struct Pages {
 #[derive(Debug, Clone)]
 enum Page {
     /// The few that there are, by slot.
-    Sparse(Vec<(u16, Place)>),
+    Sparse(Vec<(u16, RecordPlace)>),
     /// All up to the last that there is.
-    Dense(Vec<Place>),
+    Dense(Vec<RecordPlace>),
 }
 
 impl Pages {
-    pub(super) fn get(&self, index: u64) -> Place {
+    pub(super) fn get(&self, index: u64) -> RecordPlace {
         let page = self.pages.get(&(index / PAGE));
-        page.map_or(Place::NONE, |page| page.get(slot(index)))
+        page.map_or(RecordPlace::NONE, |page| page.get(slot(index)))
     }
 
     /// Sets a place and gives the one before.
-    pub(super) fn set(&mut self, index: u64, place: Place) -> Place {
+    pub(super) fn set(&mut self, index: u64, place: RecordPlace) -> RecordPlace {
         let number = index / PAGE;
         if let Some(page) = self.pages.get_mut(&number) {
             if page.get(slot(index)) == place {
@@ -116,12 +116,12 @@ impl Pages {
             }
             return before;
         }
-        if place != Place::NONE {
+        if place != RecordPlace::NONE {
             let mut page = Page::Sparse(Vec::new());
             page.set(slot(index), place);
             self.pages.insert(number, Arc::new(page));
         }
-        Place::NONE
+        RecordPlace::NONE
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -129,7 +129,7 @@ impl Pages {
     }
 
     /// What there is in a range, in order.
-    pub(super) fn range(&self, range: RangeInclusive<u64>) -> impl Iterator<Item = (u64, Place)> + '_ {
+    pub(super) fn range(&self, range: RangeInclusive<u64>) -> impl Iterator<Item = (u64, RecordPlace)> + '_ {
         let (low, high) = (*range.start(), *range.end());
         let pages = (low <= high).then(|| self.pages.range(low / PAGE..=high / PAGE));
         pages
@@ -143,7 +143,10 @@ impl Pages {
     }
 
     /// The same from the end.
-    pub(super) fn range_back(&self, range: RangeInclusive<u64>) -> impl Iterator<Item = (u64, Place)> + '_ {
+    pub(super) fn range_back(
+        &self,
+        range: RangeInclusive<u64>,
+    ) -> impl Iterator<Item = (u64, RecordPlace)> + '_ {
         let (low, high) = (*range.start(), *range.end());
         let pages = (low <= high).then(|| self.pages.range(low / PAGE..=high / PAGE).rev());
         pages
@@ -161,21 +164,24 @@ impl Pages {
 }
 
 impl Page {
-    fn get(&self, slot: u16) -> Place {
+    fn get(&self, slot: u16) -> RecordPlace {
         match self {
             Self::Sparse(places) => match places.binary_search_by_key(&slot, |(slot, _)| *slot) {
                 Ok(at) => places[at].1,
-                Err(_) => Place::NONE,
+                Err(_) => RecordPlace::NONE,
             },
-            Self::Dense(places) => places.get(usize::from(slot)).copied().unwrap_or(Place::NONE),
+            Self::Dense(places) => places
+                .get(usize::from(slot))
+                .copied()
+                .unwrap_or(RecordPlace::NONE),
         }
     }
 
-    fn set(&mut self, slot: u16, place: Place) -> Place {
+    fn set(&mut self, slot: u16, place: RecordPlace) -> RecordPlace {
         match self {
             Self::Sparse(places) => {
                 let found = places.binary_search_by_key(&slot, |(slot, _)| *slot);
-                match (found, place == Place::NONE) {
+                match (found, place == RecordPlace::NONE) {
                     (Ok(at), true) => return places.remove(at).1,
                     (Ok(at), false) => return std::mem::replace(&mut places[at].1, place),
                     (Err(_), true) => {}
@@ -183,24 +189,24 @@ impl Page {
                 }
                 if places.len() > SPARSE_MAX {
                     let last = places.last().map_or(0, |(slot, _)| usize::from(*slot));
-                    let mut dense = vec![Place::NONE; last + 1];
+                    let mut dense = vec![RecordPlace::NONE; last + 1];
                     for (slot, place) in places.iter() {
                         dense[usize::from(*slot)] = *place;
                     }
                     *self = Self::Dense(dense);
                 }
-                Place::NONE
+                RecordPlace::NONE
             }
             Self::Dense(places) => {
                 let at = usize::from(slot);
                 if at >= places.len() {
-                    if place == Place::NONE {
-                        return Place::NONE;
+                    if place == RecordPlace::NONE {
+                        return RecordPlace::NONE;
                     }
-                    places.resize(at + 1, Place::NONE);
+                    places.resize(at + 1, RecordPlace::NONE);
                 }
                 let before = std::mem::replace(&mut places[at], place);
-                while places.last() == Some(&Place::NONE) {
+                while places.last() == Some(&RecordPlace::NONE) {
                     places.pop();
                 }
                 before
@@ -215,14 +221,14 @@ impl Page {
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = (u64, Place)> + '_ {
+    fn iter(&self) -> impl Iterator<Item = (u64, RecordPlace)> + '_ {
         let (sparse, dense) = match self {
             Self::Sparse(places) => (&places[..], &[][..]),
             Self::Dense(places) => (&[][..], &places[..]),
         };
         let sparse = sparse.iter().map(|(slot, place)| (u64::from(*slot), *place));
         let dense = (0..).zip(dense.iter().copied());
-        sparse.chain(dense.filter(|(_, place)| *place != Place::NONE))
+        sparse.chain(dense.filter(|(_, place)| *place != RecordPlace::NONE))
     }
 }
 
@@ -251,9 +257,9 @@ mod tests {
             for (index, near, set) in changes {
                 let index = if near { index % 100 } else { index };
                 count += 1;
-                let place = if set { Place::new(1, count, 7) } else { Place::NONE };
+                let place = if set { RecordPlace::new(1, count, 7) } else { RecordPlace::NONE };
                 let before = if set { model.insert(index, place) } else { model.remove(&index) };
-                prop_assert_eq!(pages.set(index, place), before.unwrap_or(Place::NONE));
+                prop_assert_eq!(pages.set(index, place), before.unwrap_or(RecordPlace::NONE));
                 prop_assert_eq!(pages.get(index), place);
             }
             prop_assert_eq!(pages.is_empty(), model.is_empty());

@@ -11,12 +11,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::{Recovered, Seq, StoreError};
-use super::checkpoint::{self, Checkpoint};
-use super::frame::{Found, Frame, Frames};
+use super::checkpoint::{self, IndexCheckpoint};
+use super::frame::{CheckedFrame, Found, Frames};
 use super::index::Usage;
-use super::page::Place;
+use super::page::RecordPlace;
 use super::segment::{self, Segment, SegmentHead};
-use super::view::View;
+use super::view::IndexView;
 use super::{Seglog, SeglogStore, mark};
 use crate::env::{Disk, DiskLock, Open, Planted, Point, Sights, Slip};
 
@@ -29,7 +29,7 @@ pub(super) fn open(
     let mut numbers = segment_numbers(&*disk)?;
     remove_if_there(&*disk, checkpoint::NEW_NAME)?;
     let mut recovered = Recovered::default();
-    let checkpoint = match Checkpoint::read(&*disk) {
+    let checkpoint = match IndexCheckpoint::read(&*disk) {
         // All of the log is there, so nothing is lost without it.
         Err(StoreError::Corrupt(damage)) if is_whole(&numbers) => {
             recovered.checkpoint = Some(damage);
@@ -37,10 +37,10 @@ pub(super) fn open(
         }
         read => read?,
     };
-    let start = checkpoint.unwrap_or_else(|| Checkpoint {
+    let start = checkpoint.unwrap_or_else(|| IndexCheckpoint {
         salt: settings.salt.unwrap_or(0),
         segment: 1,
-        ..Checkpoint::default()
+        ..IndexCheckpoint::default()
     });
     drop_torn_creation(&*disk, &start, &mut numbers)?;
     if numbers.is_empty() && start.offset == 0 {
@@ -84,7 +84,7 @@ pub(super) fn open(
     let marked = mark::read(&*disk, salt).filter(|marked| *marked > durable);
     recovered.missing = marked.map(|marked| (Seq(durable.0 + 1), marked));
     let mut store = SeglogStore::new(disk, settings, salt, lock, (segment, end));
-    store.view = View {
+    store.view = IndexView {
         segments: store.view.segments.union(view.segments.clone()),
         ..view
     };
@@ -126,7 +126,7 @@ pub(super) fn segment_numbers(disk: &dyn Disk) -> Result<BTreeSet<u32>, StoreErr
 /// before the first frame is written.
 fn drop_torn_creation(
     disk: &dyn Disk,
-    start: &Checkpoint,
+    start: &IndexCheckpoint,
     numbers: &mut BTreeSet<u32>,
 ) -> Result<(), StoreError> {
     let Some(last) = numbers.last().copied() else {
@@ -175,7 +175,7 @@ fn write_again(segment: &Segment, range: Range<u64>) -> Result<(), StoreError> {
 struct Recovery {
     /// How far into the last segment some later frame, or a checkpoint, says that all was durable.
     vouched_end: u64,
-    view: View,
+    view: IndexView,
     usage: Usage,
     sealed: BTreeMap<u32, u64>,
     salt: u64,
@@ -187,11 +187,11 @@ struct Recovery {
 
 impl Recovery {
     /// Checks that all files that the checkpoint builds on are there and long enough.
-    fn begin(disk: &dyn Disk, start: Checkpoint, numbers: &BTreeSet<u32>) -> Result<Self, StoreError> {
-        let mut view = View {
+    fn begin(disk: &dyn Disk, start: IndexCheckpoint, numbers: &BTreeSet<u32>) -> Result<Self, StoreError> {
+        let mut view = IndexView {
             index: start.index,
             seq: start.seq,
-            ..View::default()
+            ..IndexView::default()
         };
         let sealed: BTreeMap<u32, u64> = start.sealed.into_iter().collect();
         for (number, length) in &sealed {
@@ -306,7 +306,7 @@ impl Recovery {
         Ok((segment, frames.end()))
     }
 
-    fn take(&mut self, segment: &Segment, frame: &Frame<'_>) -> Result<(), StoreError> {
+    fn take(&mut self, segment: &Segment, frame: &CheckedFrame<'_>) -> Result<(), StoreError> {
         let expected = Seq(self.view.seq.0 + 1);
         if frame.head.seq != expected {
             let what = format!("commit {} stands where {} belongs", frame.head.seq.0, expected.0);
@@ -314,7 +314,7 @@ impl Recovery {
         }
         for (at, decoded) in frame.records() {
             let decoded = decoded.and_then(|(record, length)| {
-                let place = Place::new(
+                let place = RecordPlace::new(
                     segment.number(),
                     u32::try_from(at).ok()?,
                     u32::try_from(length).ok()?,

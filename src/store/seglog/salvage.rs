@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::{Batch, Damage, Key, Seq, Store, StoreError};
-use super::checkpoint::Checkpoint;
+use super::super::{Damage, Key, Seq, Store, StoreBatch, StoreError};
+use super::checkpoint::IndexCheckpoint;
 use super::compaction::place_of;
 use super::frame::{Found, Frames};
 use super::index::Usage;
 use super::mark;
 use super::recovery::{check_head, segment_numbers};
 use super::segment::{self, Segment};
-use super::view::View;
+use super::view::IndexView;
 use crate::env::{Disk, Open};
 
 /// What a look at every byte of a log came to.
@@ -86,7 +86,7 @@ pub fn salvage(disk: &dyn Disk, into: &mut dyn Store) -> Result<Salvaged, StoreE
         report,
         ..Salvaged::default()
     };
-    let mut batch = Batch::default();
+    let mut batch = StoreBatch::default();
     view.each_value(&mut |key, value| {
         match value {
             Ok(value) => {
@@ -132,9 +132,9 @@ pub(super) fn check_frames(segment: &Segment, frames: &mut Frames) -> Result<(),
 }
 
 /// The state as far as it can be told, and what does not check out on the way to it.
-fn look(disk: &dyn Disk) -> Result<(View, Report), StoreError> {
+fn look(disk: &dyn Disk) -> Result<(IndexView, Report), StoreError> {
     let mut look = Look::default();
-    let checkpoint = look.noting(Checkpoint::read(disk))?.flatten();
+    let checkpoint = look.noting(IndexCheckpoint::read(disk))?.flatten();
     let numbers = segment_numbers(disk)?;
     let mut start = (0, 0);
     let mut salt = None;
@@ -175,7 +175,7 @@ fn look(disk: &dyn Disk) -> Result<(View, Report), StoreError> {
 
 #[derive(Default)]
 struct Look {
-    view: View,
+    view: IndexView,
     usage: Usage,
     report: Report,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use im::OrdMap;
 
 use super::super::{Seq, StoreError};
-use super::page::{Place, SEGMENT_MAX};
+use super::page::{RecordPlace, SEGMENT_MAX};
 use super::record::crc_of;
 use crate::env::{Disk, DiskFile, Open, Planted, Slip};
 
@@ -126,7 +126,7 @@ impl Segment {
     }
 
     /// The first bytes of a record, `most` at most.
-    pub(super) fn read_place(&self, place: Place, most: u64) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn read_place(&self, place: RecordPlace, most: u64) -> Result<Vec<u8>, StoreError> {
         let length = u64::from(place.length).min(most);
         // The length may come from a damaged index: memory is given for what is really there.
         if length > LARGE_BYTES && u64::from(place.offset) + length > self.length()? {

@@ -5,27 +5,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::key::Prefix;
+use super::super::key::KeyPrefix;
 use super::super::{DataPointer, Key, Read, Seq, Snapshot, StoreError};
-use super::index::{Index, Value, node_part_bytes, span};
-use super::lately::{AHEAD_BYTES, AHEAD_RECORD_BYTES, Ahead, Lately};
-use super::page::Place;
+use super::cache::{AHEAD_BYTES, AHEAD_RECORD_BYTES, ReadAhead, ReadCache};
+use super::index::{PlaceIndex, Value, node_part_bytes, span};
+use super::page::RecordPlace;
 use super::record::{BlockRecord, Record};
 use super::segment::{Segment, Segments};
 use super::tree;
 
 /// A state to read. Cloning costs nothing.
 #[derive(Clone, Default)]
-pub(super) struct View {
-    pub(super) index: Index,
+pub(super) struct IndexView {
+    pub(super) index: PlaceIndex,
     pub(super) segments: Segments,
     pub(super) seq: Seq,
     /// Shared with all other states of the store.
-    pub(super) lately: Arc<Lately>,
+    pub(super) cache: Arc<ReadCache>,
 }
 
-impl View {
-    fn segment(&self, place: Place) -> Result<&Segment, StoreError> {
+impl IndexView {
+    fn segment(&self, place: RecordPlace) -> Result<&Segment, StoreError> {
         self.segments
             .get(&place.segment())
             .map(|segment| &**segment)
@@ -39,8 +39,8 @@ impl View {
         let place = self
             .index
             .line(data)
-            .map_or(Place::NONE, |line| line.blocks.get(index));
-        if !place.is_record() || place.has(Place::BLOCK_GONE) {
+            .map_or(RecordPlace::NONE, |line| line.blocks.get(index));
+        if !place.is_record() || place.has(RecordPlace::BLOCK_GONE) {
             return Ok(None);
         }
         let segment = self.segment(place)?;
@@ -51,7 +51,7 @@ impl View {
         match Record::decode(&bytes) {
             Some((Record::Block(record), _)) if (record.data, record.index) == (data, index) => {
                 if record.mask != 0 {
-                    self.lately.keep(place, &record);
+                    self.cache.keep(place, &record);
                 }
                 let Some(block) = record.block else {
                     return Ok(None);
@@ -70,14 +70,14 @@ impl View {
     fn read_in_a_row(
         &self,
         segment: &Segment,
-        place: Place,
+        place: RecordPlace,
         data: DataPointer,
         index: u64,
     ) -> Result<Bytes, StoreError> {
-        let alone = match self.lately.block(place, data, index) {
-            Ahead::Read(bytes) => return Ok(bytes),
-            Ahead::Next => false,
-            Ahead::Alone => true,
+        let alone = match self.cache.block(place, data, index) {
+            ReadAhead::Read(bytes) => return Ok(bytes),
+            ReadAhead::Next => false,
+            ReadAhead::Alone => true,
         };
         let mut end = place.end();
         let line = self.index.line(data).filter(|_| !alone);
@@ -99,7 +99,7 @@ impl View {
             return Ok(segment.read_place(place, u64::MAX)?.into());
         }
         let length = end - u64::from(place.offset);
-        let piece = Place::new(
+        let piece = RecordPlace::new(
             place.segment(),
             place.offset,
             u32::try_from(length).unwrap_or(u32::MAX),
@@ -108,7 +108,7 @@ impl View {
         let Ok(bytes) = segment.read_place(piece, AHEAD_BYTES).map(Bytes::from) else {
             return Ok(segment.read_place(place, u64::MAX)?.into());
         };
-        self.lately.keep_ahead(place, data, index, bytes.clone());
+        self.cache.keep_ahead(place, data, index, bytes.clone());
         Ok(bytes.slice(..bytes.len().min(place.length as usize)))
     }
 
@@ -117,11 +117,11 @@ impl View {
             return Ok(None);
         };
         let stray = line.nodes.get(node);
-        if stray == Place::HIDDEN {
+        if stray == RecordPlace::HIDDEN {
             return Ok(None);
         }
         let key = Key::Tree(data, node);
-        if stray.is_record() && !stray.has(Place::IN_BLOCK) {
+        if stray.is_record() && !stray.has(RecordPlace::IN_BLOCK) {
             return self.value(&key, stray).map(Some);
         }
         let Some((block, depth)) = tree::completer(node) else {
@@ -134,14 +134,14 @@ impl View {
         let Some(place) = place else {
             return Ok(None);
         };
-        if let Some(known) = self.lately.node(place, (data, block), depth) {
+        if let Some(known) = self.cache.node(place, (data, block), depth) {
             return Ok(known);
         }
         let segment = self.segment(place)?;
         let bytes = segment.read_place(place, node_part_bytes(block))?;
         match BlockRecord::decode_nodes(&bytes) {
             Some(record) if (record.data, record.index) == (data, block) => {
-                self.lately.keep(place, &record);
+                self.cache.keep(place, &record);
                 Ok(record.node(depth).map(Bytes::copy_from_slice))
             }
             _ => Err(bad_record(segment, place, &key)),
@@ -149,7 +149,7 @@ impl View {
     }
 
     /// The value of a record that stands alone.
-    fn value(&self, key: &Key, place: Place) -> Result<Bytes, StoreError> {
+    fn value(&self, key: &Key, place: RecordPlace) -> Result<Bytes, StoreError> {
         let segment = self.segment(place)?;
         let bytes = segment.read_place(place, u64::MAX)?;
         match Record::decode(&bytes) {
@@ -179,7 +179,7 @@ impl View {
             .map(|(node, _)| node)
             .collect();
         for (index, place) in line.blocks.range(range.start().div_ceil(2)..=u64::MAX) {
-            if !place.has(Place::NODES_GONE) {
+            if !place.has(RecordPlace::NODES_GONE) {
                 nodes.extend(tree::completed(index).filter(|node| range.contains(node)));
             }
         }
@@ -224,8 +224,8 @@ impl View {
         let mut stretches = Vec::new();
         let mut from = from.clone();
         for data in self.index.lines_between(&from, to) {
-            let blocks = span(&from, to, Prefix::blocks(data));
-            let nodes = span(&from, to, Prefix::nodes(data));
+            let blocks = span(&from, to, KeyPrefix::blocks(data));
+            let nodes = span(&from, to, KeyPrefix::nodes(data));
             if blocks.is_none() && nodes.is_none() {
                 continue;
             }
@@ -278,8 +278,8 @@ impl View {
                 let Some(line) = self.index.line(data) else {
                     return Ok(ControlFlow::Continue(()));
                 };
-                let key = |(index, place): (u64, Place)| {
-                    (!place.has(Place::BLOCK_GONE)).then_some(Key::Block(data, index))
+                let key = |(index, place): (u64, RecordPlace)| {
+                    (!place.has(RecordPlace::BLOCK_GONE)).then_some(Key::Block(data, index))
                 };
                 if reverse {
                     all(&mut line.blocks.range_back(range).filter_map(key))
@@ -306,7 +306,7 @@ enum Stretch {
     Nodes(DataPointer, RangeInclusive<u64>),
 }
 
-impl Read for View {
+impl Read for IndexView {
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         match key {
             Key::Block(data, index) => self.block(*data, *index),
@@ -324,8 +324,8 @@ impl Read for View {
                 let place = self
                     .index
                     .line(*data)
-                    .map_or(Place::NONE, |line| line.blocks.get(*index));
-                Ok(place.is_record() && !place.has(Place::BLOCK_GONE))
+                    .map_or(RecordPlace::NONE, |line| line.blocks.get(*index));
+                Ok(place.is_record() && !place.has(RecordPlace::BLOCK_GONE))
             }
             Key::Tree(..) => Ok(self.get(key)?.is_some()),
             _ => Ok(self.index.values.contains_key(key)),
@@ -351,13 +351,13 @@ impl Read for View {
     }
 }
 
-impl Snapshot for View {
+impl Snapshot for IndexView {
     fn seq(&self) -> Seq {
         self.seq
     }
 }
 
-fn bad_record(segment: &Segment, place: Place, key: &Key) -> StoreError {
+fn bad_record(segment: &Segment, place: RecordPlace, key: &Key) -> StoreError {
     segment.corrupt(
         u64::from(place.offset),
         format!("the record of {key:?} does not check out"),

@@ -16,7 +16,7 @@ pub struct Legacy {
     /// Where the keys of the indexers are described.
     pub digest: Option<Digest>,
     /// Signed lengths of the views.
-    pub checkpoint: Option<Checkpoint>,
+    pub checkpoint: Option<LegacyCheckpoint>,
     /// Which blocks of the views the writer's apply had read.
     pub trace: Option<Trace>,
 }
@@ -32,7 +32,7 @@ pub struct Digest {
 
 /// Signed lengths of the views.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct LegacyCheckpoint {
     /// Of the system view.
     pub system: Option<Checkpointer>,
     /// Of the encryption view.
@@ -94,7 +94,7 @@ fn decode_version_0(from: &mut Decoder<'_>) -> Result<OplogBlock, DecodeError> {
         skip_digest_0(from)?;
         legacy.checkpoint = Some(decode_checkpoint(from)?);
     }
-    let node = Node::decode(from)?;
+    let node = LegacyNode::decode(from)?;
     skip_additional(from)?;
     if from.remaining() > 0 {
         legacy.max_supported = from.uint()?;
@@ -112,11 +112,11 @@ fn decode_version_1(from: &mut Decoder<'_>) -> Result<OplogBlock, DecodeError> {
         legacy.checkpoint = Some(decode_checkpoint(from)?);
         legacy.digest = Some(decode_digest_1(from)?);
     }
-    Ok(Node::decode(from)?.into_block(1, flags & 2 != 0, legacy))
+    Ok(LegacyNode::decode(from)?.into_block(1, flags & 2 != 0, legacy))
 }
 
 fn decode_version_2(from: &mut Decoder<'_>) -> Result<OplogBlock, DecodeError> {
-    let node = Node::decode(from)?;
+    let node = LegacyNode::decode(from)?;
     let mut legacy = Legacy::default();
     let flags = from.uint()?;
     if flags & 1 != 0 {
@@ -131,13 +131,13 @@ fn decode_version_2(from: &mut Decoder<'_>) -> Result<OplogBlock, DecodeError> {
     Ok(node.into_block(2, flags & 4 != 0, legacy))
 }
 
-struct Node {
+struct LegacyNode {
     heads: Vec<Link>,
     batch: u64,
     value: Option<Bytes>,
 }
 
-impl Node {
+impl LegacyNode {
     fn into_block(self, version: u64, optimistic: bool, legacy: Legacy) -> OplogBlock {
         OplogBlock {
             version,
@@ -157,7 +157,7 @@ impl Node {
     }
 }
 
-impl Decode for Node {
+impl Decode for LegacyNode {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             heads: from.array(Link::decode)?,
@@ -194,7 +194,7 @@ fn skip_additional(from: &mut Decoder<'_>) -> Result<(), DecodeError> {
 }
 
 /// Versions 0 and 1: one list, of which the first element is the system view's.
-fn decode_checkpoint(from: &mut Decoder<'_>) -> Result<Checkpoint, DecodeError> {
+fn decode_checkpoint(from: &mut Decoder<'_>) -> Result<LegacyCheckpoint, DecodeError> {
     let mut all = from
         .array(|from| {
             let pointer = from.uint()?;
@@ -206,7 +206,7 @@ fn decode_checkpoint(from: &mut Decoder<'_>) -> Result<Checkpoint, DecodeError> 
             Ok(Checkpointer { pointer, checkpoint })
         })?
         .into_iter();
-    Ok(Checkpoint {
+    Ok(LegacyCheckpoint {
         system: all.next(),
         encryption: None,
         user: Some(all.collect()),
@@ -223,9 +223,9 @@ fn decode_digest_1(from: &mut Decoder<'_>) -> Result<Digest, DecodeError> {
     Ok(Digest { pointer, key })
 }
 
-fn decode_checkpoint_2(from: &mut Decoder<'_>) -> Result<Checkpoint, DecodeError> {
+fn decode_checkpoint_2(from: &mut Decoder<'_>) -> Result<LegacyCheckpoint, DecodeError> {
     let flags = from.uint()?;
-    let mut checkpoint = Checkpoint::default();
+    let mut checkpoint = LegacyCheckpoint::default();
     if flags & 1 != 0 {
         checkpoint.system = Some(decode_checkpointer_2(from)?);
     }

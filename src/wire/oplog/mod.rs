@@ -9,7 +9,7 @@ mod value;
 
 use bytes::Bytes;
 
-pub use legacy::{Checkpoint, Checkpointer, Digest, Legacy, SignedLength, Trace, ViewTrace};
+pub use legacy::{Checkpointer, Digest, Legacy, LegacyCheckpoint, SignedLength, Trace, ViewTrace};
 pub use value::{ValueOptions, decode_value, encode_value};
 
 use super::{Decode, DecodeError, Decoder, Encode, Encoder, Length, Link, Timestamp, Weight};
@@ -98,7 +98,7 @@ pub struct ViewStamp {
     pub length: Length,
 }
 
-/// A claim to a weight, with the testimony of whoever granted it.
+/// A claim to a weight, with the attestation of whoever granted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Witness {
     /// The weight claimed.
@@ -107,7 +107,7 @@ pub struct Witness {
     pub backer: Backer,
 }
 
-/// A writer's testimony that it granted a weight. Everything needed to check it is here.
+/// An attestation: a writer's signed word that it granted a weight. Everything needed to check it is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backer {
     /// The granting writer.

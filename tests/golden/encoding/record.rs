@@ -9,7 +9,9 @@ use autobee::hypercore::proof::{
     BlockProof, BlockRequest, DataMessage, HashProof, HashRequest, Proof, Request, RequestMessage, SeekProof,
     SeekRequest, UpgradeProof, UpgradeRequest,
 };
-use autobee::wire::replication::{Bitfield, Cancel, Extension, NoData, Open, Range, ReorgHint, Sync, Want};
+use autobee::wire::replication::{
+    BitfieldMessage, Cancel, Extension, NoData, OpenMessage, RangeMessage, ReorgHint, Sync, Want,
+};
 use autobee::wire::{Decode, DecodeErrorKind, Encode};
 use serde_json::{Value, json};
 
@@ -29,7 +31,7 @@ pub(super) fn codec(name: &str) -> Option<Codec> {
             },
         ),
         "wire.handshake" => of(
-            |value| Open {
+            |value| OpenMessage {
                 seeks: yes(&value["seeks"]),
                 capability: Hash::new(fixed(&value["capability"])),
             },
@@ -59,7 +61,7 @@ pub(super) fn codec(name: &str) -> Option<Codec> {
             |want| json!({ "start": want.start, "length": want.length, "any": want.any }),
         ),
         "wire.range" => of(
-            |value| Range {
+            |value| RangeMessage {
                 drop: yes(&value["drop"]),
                 start: uint(&value["start"]),
                 length: uint(&value["length"]),
@@ -67,7 +69,7 @@ pub(super) fn codec(name: &str) -> Option<Codec> {
             |range| json!({ "drop": range.drop, "start": range.start, "length": range.length }),
         ),
         "wire.bitfield" => of(
-            |value| Bitfield {
+            |value| BitfieldMessage {
                 start: uint(&value["start"]),
                 words: list(&value["bitfield"])
                     .iter()

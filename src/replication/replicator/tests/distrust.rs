@@ -30,8 +30,7 @@ fn wrong_data_pauses_one_peer_and_the_others_go_on() {
         }
     }
     net.assert_copied(1);
-    let paused =
-        |event: &Event| matches!(event, Event::Paused { peer, fault: Fault::Proof(_) } if *peer == bad);
+    let paused = |event: &ReplicatorEvent| matches!(event, ReplicatorEvent::Paused { peer, fault: PeerFault::Proof(_) } if *peer == bad);
     assert!(net.nodes[1].events.iter().any(paused));
 }
 
@@ -79,7 +78,7 @@ fn a_flood_and_nonsense_are_blamed() {
                     .extend(std::iter::from_fn(|| node.replicator.poll_event()));
             }
         }
-        let close = |event: &Event| matches!(event, Event::Close { fault: Some(_), .. });
+        let close = |event: &ReplicatorEvent| matches!(event, ReplicatorEvent::Close { fault: Some(_), .. });
         assert!(net.nodes[0].events.iter().any(close), "{nonsense}");
     }
 }
@@ -104,7 +103,8 @@ fn two_logs_of_one_owner_are_told_apart() {
         Message::Data(data) if answer(message) => Some(data.proof.clone()),
         _ => None,
     });
-    let paused = |event: &Event| matches!(event, Event::Paused { peer, .. } if *peer == other);
+    let paused =
+        |event: &ReplicatorEvent| matches!(event, ReplicatorEvent::Paused { peer, .. } if *peer == other);
     assert!(net.nodes[1].events.iter().any(paused));
     assert!(proof.unwrap().upgrade.is_some());
     assert_eq!(net.nodes[1].log.log.length(), Length(8));
@@ -176,8 +176,8 @@ fn wide_announcements_again_and_again_are_blamed() {
     let blamed = std::iter::from_fn(|| node.replicator.poll_event()).any(|event| {
         matches!(
             event,
-            Event::Close {
-                fault: Some(Fault::Announcements { .. }),
+            ReplicatorEvent::Close {
+                fault: Some(PeerFault::Announcements { .. }),
                 ..
             }
         )
@@ -244,7 +244,7 @@ fn message() -> impl Strategy<Value = Message> {
             }
         }),
         (number(), proptest::collection::vec(any::<u32>(), 0..4))
-            .prop_map(|(start, words)| Message::Bitfield(Bitfield { start, words })),
+            .prop_map(|(start, words)| Message::Bitfield(BitfieldMessage { start, words })),
         (any::<bool>(), number(), number()).prop_map(|(drop, start, length)| Message::Range(RangeMessage {
             drop,
             start,

@@ -15,7 +15,7 @@ use crate::hypercore;
 use crate::hypercore::log::Log;
 use crate::replication::core::MemoryCore;
 use crate::replication::message::{
-    Bitfield, DataMessage, NoData, Range as RangeMessage, RequestMessage, Sync, Want,
+    BitfieldMessage, DataMessage, NoData, RangeMessage, RequestMessage, Sync, Want,
 };
 use crate::wire::{Index, Length};
 
@@ -46,7 +46,7 @@ impl Sign for Cheap {
 struct Node {
     log: MemoryCore<Cheap>,
     replicator: Replicator,
-    events: Vec<Event>,
+    events: Vec<ReplicatorEvent>,
 }
 
 /// One direction of a channel.
@@ -270,7 +270,7 @@ fn nobody_reads_and_only_the_length_is_copied() {
         net.nodes[1]
             .events
             .iter()
-            .any(|event| matches!(event, Event::Upgraded { from: 0, to: 11 }))
+            .any(|event| matches!(event, ReplicatorEvent::Upgraded { from: 0, to: 11 }))
     );
 }
 
@@ -308,7 +308,7 @@ fn a_range_ends() {
         net.nodes[1]
             .events
             .iter()
-            .any(|event| matches!(event, Event::RangeDone(done) if *done == id))
+            .any(|event| matches!(event, ReplicatorEvent::RangeDone(done) if *done == id))
     );
 }
 
@@ -371,7 +371,7 @@ fn a_higher_fork_is_followed_and_what_is_shared_stays() {
     net.assert_copied(1);
     assert!(net.nodes[1].events.iter().any(|event| matches!(
         event,
-        Event::Rewound {
+        ReplicatorEvent::Rewound {
             kept: 5,
             old_length: 8,
             fork: 1
@@ -495,7 +495,7 @@ fn two_idle_sides_close() {
         assert!(
             node.events
                 .iter()
-                .any(|event| matches!(event, Event::Close { fault: None, .. }))
+                .any(|event| matches!(event, ReplicatorEvent::Close { fault: None, .. }))
         );
     }
 }
@@ -517,7 +517,7 @@ fn a_byte_offset_is_found() {
             _ => None,
         };
         let found = net.nodes[1].events.iter().rev().find_map(|event| match event {
-            Event::Sought {
+            ReplicatorEvent::Sought {
                 bytes: sought, found, ..
             } if *sought == bytes => Some(*found),
             _ => None,
@@ -626,7 +626,7 @@ proptest! {
         }
         for node in &net.nodes {
             for event in &node.events {
-                let blamed = matches!(event, Event::Paused { .. } | Event::Close { .. });
+                let blamed = matches!(event, ReplicatorEvent::Paused { .. } | ReplicatorEvent::Close { .. });
                 prop_assert!(!blamed, "{:?}", event);
             }
         }

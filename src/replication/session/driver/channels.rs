@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::super::topic::{SharedTopic, Standing};
+use super::super::topic::{ChannelStage, SharedTopic};
 use super::super::{End, Misbehaviour};
 use super::{Driver, Joined, JoinedTopic};
 use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::env::{Env, Point};
 use crate::hypercore::CoreError;
 use crate::replication::capability;
-use crate::replication::message::{Handshake, Message, PROTOCOL};
-use crate::replication::mux::{Channel, Open};
+use crate::replication::message::{Message, OpenMessage, PROTOCOL};
+use crate::replication::mux::{Channel, OpenChannel};
 use crate::replication::wakeup::{self, TopicPeer};
 use crate::wire::compact::{Decode as _, Encode as _};
 
@@ -80,7 +80,7 @@ impl<E: Env> Driver<E> {
         let (Some(core), Some(stream)) = (core, self.connection.stream()) else {
             return Ok(false);
         };
-        let handshake = Handshake {
+        let handshake = OpenMessage {
             seeks: true,
             capability: capability::replication(stream, self.connection.role(), &core.key),
         };
@@ -88,7 +88,7 @@ impl<E: Env> Driver<E> {
         let Ok(handshake) = handshake.to_bytes() else {
             return Ok(false);
         };
-        let opened = self.connection.open(&Open {
+        let opened = self.connection.open(&OpenChannel {
             protocol: PROTOCOL,
             aliases: &[],
             id: name.as_bytes(),
@@ -98,7 +98,7 @@ impl<E: Env> Driver<E> {
         let Ok(channel) = opened else { return Ok(false) };
         self.offered.insert(name);
         self.parted.remove(&name);
-        self.tell_topics(core.key, Standing::Pending);
+        self.tell_topics(core.key, ChannelStage::Pending);
         let let_go = core.times_let_go();
         let joined = Joined {
             core,
@@ -111,7 +111,7 @@ impl<E: Env> Driver<E> {
 
     /// The core is not replicated on a channel any more. True when the channel should be opened again.
     pub(super) fn part(&mut self, joined: &Joined<E>) -> bool {
-        self.tell_topics(joined.core.key, Standing::Closed);
+        self.tell_topics(joined.core.key, ChannelStage::Closed);
         let Some(peer) = joined.peer else { return false };
         self.peers.remove(&peer);
         self.standing.remove(&peer);
@@ -192,7 +192,7 @@ impl<E: Env> Driver<E> {
         let Ok(handshake) = topic.handshake(stream, self.connection.role()).to_bytes() else {
             return false;
         };
-        let opened = self.connection.open(&Open {
+        let opened = self.connection.open(&OpenChannel {
             protocol: wakeup::PROTOCOL,
             aliases: &[],
             id: topic.name.as_bytes(),
@@ -206,7 +206,7 @@ impl<E: Env> Driver<E> {
     }
 
     pub(super) fn opened_topic(&mut self, channel: Channel, handshake: &[u8]) -> Result<(), End> {
-        let theirs = wakeup::Handshake::from_bytes(handshake).map_err(Misbehaviour::Wakeup)?;
+        let theirs = wakeup::WakeupHandshake::from_bytes(handshake).map_err(Misbehaviour::Wakeup)?;
         let (Some(joined), Some(stream)) = (self.topics.get_mut(&channel), self.connection.stream()) else {
             return Ok(());
         };
@@ -219,7 +219,7 @@ impl<E: Env> Driver<E> {
         }
         joined.peer = Some(peer);
         for joined in self.channels.values() {
-            let standing = joined.peer.map_or(Standing::Pending, |_| Standing::Open);
+            let standing = joined.peer.map_or(ChannelStage::Pending, |_| ChannelStage::Open);
             topic.channel(peer, joined.core.key, standing);
         }
         Ok(())
@@ -235,7 +235,7 @@ impl<E: Env> Driver<E> {
         }
     }
 
-    pub(super) fn tell_topics(&self, core: CoreKey, standing: Standing) {
+    pub(super) fn tell_topics(&self, core: CoreKey, standing: ChannelStage) {
         for joined in self.topics.values() {
             if let Some(peer) = joined.peer {
                 joined.topic.channel(peer, core, standing);

@@ -19,15 +19,15 @@ use super::core::SharedCore;
 use super::counts::add;
 use super::mailbox::{Mail, Mailbox, Why};
 use super::replication::Hub;
-use super::topic::{SharedTopic, Standing};
+use super::topic::{ChannelStage, SharedTopic};
 use super::{End, Misbehaviour, Progress};
 use crate::crypto::{DiscoveryKey, PublicKey};
 use crate::env::{Clock as _, Env, Mono, Point, TraceEvent, watch};
 use crate::replication::capability;
-use crate::replication::connection::{Connection, Event};
-use crate::replication::message::{DataMessage, Handshake, Message, PROTOCOL};
+use crate::replication::connection::{Connection, ConnectionEvent};
+use crate::replication::message::{DataMessage, Message, OpenMessage, PROTOCOL};
 use crate::replication::mux::{self, Channel};
-use crate::replication::replicator::{Fault, PeerId};
+use crate::replication::replicator::{PeerFault, PeerId};
 use crate::replication::wakeup::{self, TopicPeer};
 use crate::wire::compact::Decode as _;
 
@@ -98,7 +98,7 @@ struct JoinedTopic {
 
 /// What the task woke for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Woken {
+enum DriverWake {
     Mail,
     Input,
     PeerEnded,
@@ -184,7 +184,7 @@ impl<E: Env> Driver<E> {
             self.take_mail().await?;
             self.pull()?;
             self.report();
-            if self.wait(stream, &mut room, is_more).await? == Woken::PeerEnded {
+            if self.wait(stream, &mut room, is_more).await? == DriverWake::PeerEnded {
                 return Err(End::PeerEnded);
             }
             // Also while bytes come without a pause.
@@ -212,19 +212,19 @@ impl<E: Env> Driver<E> {
             && let Some(event) = self.connection.poll()?
         {
             count += 1;
-            let is_data = matches!(&event, Event::Channel(mux::Event::Message { .. }));
+            let is_data = matches!(&event, ConnectionEvent::Channel(mux::MuxEvent::Message { .. }));
             if !is_data || is_apart {
                 self.receive_held()?;
             }
             match event {
-                Event::Connected { stream, remote } => {
+                ConnectionEvent::Connected { stream, remote } => {
                     self.admit(remote)?;
                     let session = self.number;
                     self.hub.env.trace(|| TraceEvent::Connected { session });
                     (self.now.stream, self.now.remote) = (Some(stream), Some(remote));
                     self.offer_all().await?;
                 }
-                Event::Channel(mux::Event::Offered { protocol, id }) => {
+                ConnectionEvent::Channel(mux::MuxEvent::Offered { protocol, id }) => {
                     let name = <[u8; 32]>::try_from(id.as_slice()).map(DiscoveryKey::new);
                     let is_taken = match name {
                         Ok(name) if protocol == wakeup::PROTOCOL => {
@@ -240,10 +240,10 @@ impl<E: Env> Driver<E> {
                         self.connection.reject(&protocol, &id);
                     }
                 }
-                Event::Channel(mux::Event::Opened { channel, handshake }) => {
+                ConnectionEvent::Channel(mux::MuxEvent::Opened { channel, handshake }) => {
                     self.opened(channel, &handshake)?;
                 }
-                Event::Channel(mux::Event::Message {
+                ConnectionEvent::Channel(mux::MuxEvent::Message {
                     channel,
                     kind,
                     payload,
@@ -251,7 +251,7 @@ impl<E: Env> Driver<E> {
                     self.receive(channel, kind, &payload)?;
                     data += usize::from(self.held.is_some());
                 }
-                Event::Channel(mux::Event::Closed { channel, .. }) => {
+                ConnectionEvent::Channel(mux::MuxEvent::Closed { channel, .. }) => {
                     // What came before the end counts, and the end may be because of it.
                     self.receive_held()?;
                     self.leave_topic(channel);
@@ -272,7 +272,7 @@ impl<E: Env> Driver<E> {
         }
         self.receive_held()?;
         for core in std::mem::take(&mut self.touched).into_values() {
-            core.settle();
+            core.notify_peers();
         }
         Ok(count == events_max || data == self.hub.settings.data_held)
     }
@@ -323,7 +323,7 @@ impl<E: Env> Driver<E> {
         };
         let key = joined.core.key;
         let theirs =
-            Handshake::from_bytes(handshake).map_err(|error| Misbehaviour::Message { core: key, error })?;
+            OpenMessage::from_bytes(handshake).map_err(|error| Misbehaviour::Message { core: key, error })?;
         let expected = capability::replication(stream, self.connection.role().other(), &key);
         if !capability::same(&theirs.capability, &expected) {
             return Err(Misbehaviour::Capability { core: key }.into());
@@ -338,7 +338,7 @@ impl<E: Env> Driver<E> {
         self.peers.insert(peer, channel);
         self.standing.insert(peer, Stand::default());
         let opened = joined.core.open(peer, theirs.seeks, &self.mailbox, now);
-        self.tell_topics(key, Standing::Open);
+        self.tell_topics(key, ChannelStage::Open);
         self.survive(channel, opened)
     }
 
@@ -355,7 +355,9 @@ impl<E: Env> Driver<E> {
             peer: Some(peer),
         }) = self.topics.get(&channel)
         {
-            if let Some(message) = wakeup::Message::decode(kind, payload).map_err(Misbehaviour::Wakeup)? {
+            if let Some(message) =
+                wakeup::WakeupMessage::decode(kind, payload).map_err(Misbehaviour::Wakeup)?
+            {
                 topic.receive(*peer, message);
             }
             return Ok(());
@@ -444,7 +446,7 @@ impl<E: Env> Driver<E> {
         }
     }
 
-    fn blame_for(&self, channel: Channel, fault: Fault) -> Option<Misbehaviour> {
+    fn blame_for(&self, channel: Channel, fault: PeerFault) -> Option<Misbehaviour> {
         let core = self.channels.get(&channel)?.core.key;
         Some(Misbehaviour::Replication { core, fault })
     }
@@ -538,7 +540,7 @@ impl<E: Env> Driver<E> {
         stream: &mut Pin<Box<S>>,
         room: &mut Room,
         is_more: bool,
-    ) -> Result<Woken, End>
+    ) -> Result<DriverWake, End>
     where
         S: AsyncRead + AsyncWrite,
     {
@@ -562,31 +564,31 @@ impl<E: Env> Driver<E> {
             let is_due = !due.is_empty() || !due_topics.is_empty();
             let is_room = is_due && connection.is_writable();
             if wrote > 0 && (is_room || !connection.is_readable()) {
-                return Poll::Ready(Ok(Woken::Room));
+                return Poll::Ready(Ok(DriverWake::Room));
             }
             if is_more {
                 if !std::mem::take(&mut is_others_turn) {
-                    return Poll::Ready(Ok(Woken::Room));
+                    return Poll::Ready(Ok(DriverWake::Room));
                 }
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
             if mail.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Ok(Woken::Mail));
+                return Poll::Ready(Ok(DriverWake::Mail));
             }
             if connection.is_readable()
                 && let Poll::Ready(bytes) = room.read(stream, connection.input(), context)
             {
                 let bytes = bytes.map_err(failed)?;
                 if bytes == 0 {
-                    return Poll::Ready(Ok(Woken::PeerEnded));
+                    return Poll::Ready(Ok(DriverWake::PeerEnded));
                 }
                 connection.received(clock.now());
                 now.received = now.received.saturating_add(bytes as u64);
                 add(&counters.received_bytes, bytes as u64);
-                return Poll::Ready(Ok(Woken::Input));
+                return Poll::Ready(Ok(DriverWake::Input));
             }
-            sleep.as_mut().poll(context).map(|()| Ok(Woken::Time))
+            sleep.as_mut().poll(context).map(|()| Ok(DriverWake::Time))
         })
         .await
     }

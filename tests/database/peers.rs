@@ -1,0 +1,145 @@
+//! The example `db_peer` as users run it: processes that talk over TCP on this machine.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "processes of this machine, and their time"
+)]
+#![cfg(feature = "tokio")]
+
+#[path = "../process/peer.rs"]
+mod peer;
+
+use std::time::{Duration, Instant};
+
+use peer::Peer;
+use serde_json::{Value, json};
+
+/// How long peers may take to agree.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until all peers dump the same, and that is as wished. Gives it.
+fn agreed(peers: &mut [&mut Peer], is_wished: impl Fn(&Value) -> bool) -> Value {
+    let start = Instant::now();
+    loop {
+        let dumps: Vec<Value> = peers.iter_mut().map(|peer| peer.dump()).collect();
+        if dumps.iter().all(|dump| *dump == dumps[0]) && is_wished(&dumps[0]) {
+            return dumps[0].clone();
+        }
+        assert!(start.elapsed() < PATIENCE, "no agreement: {dumps:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn record<'a>(dump: &'a Value, writer: &str) -> &'a Value {
+    let writers = dump["writers"].as_array().unwrap();
+    writers
+        .iter()
+        .find(|record| record["key"] == writer)
+        .unwrap_or(&Value::Null)
+}
+
+#[test]
+fn two_peers_share_a_database() {
+    let mut creator = Peer::start(&["create", "--listen", "127.0.0.1:0"]);
+    creator.tell("put greeting hello to all");
+    let key = creator.word("key");
+    assert_eq!(key, creator.word("local"));
+    let mut joiner = Peer::start(&["join", &key, "--connect", &creator.address()]);
+    let local = joiner.word("local");
+    assert_eq!(joiner.word("key"), key);
+
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["view"] == json!({ "greeting": "hello to all" })
+    });
+    creator.tell(&format!("add {local} 2"));
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        record(dump, &local)["maxWeight"] == 2
+    });
+    joiner.tell("put theirs 1");
+    creator.tell("put ours 2");
+    let dump = agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["view"] == json!({ "greeting": "hello to all", "ours": "2", "theirs": "1" })
+    });
+    assert_eq!(dump["order"].as_array().unwrap().len(), 4);
+    assert_eq!(record(&dump, &local)["length"], 1);
+    assert_eq!(record(&dump, &key)["isRemoved"], false);
+
+    creator.tell(&format!("remove {local}"));
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        record(dump, &local)["isRemoved"] == true
+    });
+    joiner.quit();
+    creator.quit();
+}
+
+#[test]
+fn a_peer_that_comes_back_with_its_directory_goes_on() {
+    let dir = std::env::temp_dir().join(format!("db-peers-{}", std::process::id()));
+    let dir = dir.to_str().unwrap();
+    let mut creator = Peer::start(&["create", "--dir", dir, "--listen", "127.0.0.1:0"]);
+    let key = creator.word("key");
+    creator.tell("put a 1");
+    creator.quit();
+
+    let mut creator = Peer::start(&["create", "--dir", dir, "--listen", "127.0.0.1:0"]);
+    assert_eq!(creator.word("key"), key);
+    creator.tell("put b 2");
+    let mut relay = Peer::start(&[
+        "join",
+        &key,
+        "--connect",
+        &creator.address(),
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    // The third one never meets the creator.
+    let mut third = Peer::start(&["join", &key, "--connect", &relay.address()]);
+    creator.tell(&format!("add {}", third.word("local")));
+    agreed(&mut [&mut creator, &mut relay, &mut third], |dump| {
+        dump["writers"].as_array().unwrap().len() == 2
+    });
+    third.tell("put c 3");
+    agreed(&mut [&mut creator, &mut relay, &mut third], |dump| {
+        dump["view"] == json!({ "a": "1", "b": "2", "c": "3" })
+    });
+    for peer in [third, relay, creator] {
+        peer.quit();
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn an_encrypted_database_is_shared_by_those_who_have_its_key() {
+    let secret = "5e".repeat(32);
+    let mut creator = Peer::start(&["create", "--encryption-key", &secret, "--listen", "127.0.0.1:0"]);
+    creator.tell("put a 1");
+    let (key, at) = (creator.word("key"), creator.address());
+    let mut joiner = Peer::start(&["join", &key, "--encryption-key", &secret, "--connect", &at]);
+    creator.tell(&format!("add {}", joiner.word("local")));
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["writers"].as_array().unwrap().len() == 2
+    });
+    joiner.tell("put b 2");
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["view"] == json!({ "a": "1", "b": "2" })
+    });
+}
+
+#[test]
+fn what_is_not_built_says_so() {
+    for (words, kind) in [
+        (&["create", "--rules", "safe"][..], "Unsupported"),
+        (&["create", "--encryption-key", "abc"], "Invalid"),
+        (&["join"], "Invalid"),
+    ] {
+        let output = std::process::Command::new(peer::program())
+            .args(words)
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let wanted = (&json!("error"), &json!(kind));
+        assert_eq!((&said["event"], &said["kind"]), wanted, "{said}");
+    }
+}
