@@ -6,39 +6,32 @@
 //!
 //! Source: spec/hypercore.md 11 (`corestore`).
 
+mod groups;
+mod open;
+
+use groups::{join_group, successor};
+use open::{LOCKED_TRIES, LOCKED_WAIT};
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use super::change::{LineSelector, StoreChange, group_key};
+use super::change::{LineSelector, StoreChange};
 use super::cores::{Demand, OpenCore, OpenCores, scan};
 use super::error::CoreError;
-use super::event::{BACKLOG, GroupEvent, GroupEvents};
+use super::event::GroupEvent;
 use super::keys::{Namespace, PrimaryKey};
 use super::lookup::CoreOptions;
 use super::manifest::{Manifest, ManifestOptions, Prologue};
-use super::record::{GroupRecord, StoreRecord};
 use super::session::{Core, Ticket};
 use super::transaction::Transaction;
-use crate::crypto::{self, CoreKey, DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Entropy as _, Env, Planted, ReadOnlyEnv, knob, watch};
-use crate::store::{
-    CorePointer, Housekeeping, Key, Recovered, Seglog, Seq, StoreBatch, StoreError, StoreHandle,
-};
-use crate::wire::compact::{Decode as _, Encode as _};
-
-/// How long to wait before a directory that is in use is tried again.
-const LOCKED_WAIT: Duration = Duration::from_millis(10);
-
-/// How often.
-const LOCKED_TRIES: u32 = 200;
-
-/// How often a directory is read again that changed meanwhile.
-const READ_TRIES: u32 = 5;
+use crate::crypto::{DiscoveryKey, KeyPair};
+use crate::env::{Clock as _, Env, Planted, watch};
+use crate::store::{CorePointer, Housekeeping, Key, Recovered, Seq, StoreError, StoreHandle};
+use crate::wire::compact::Decode as _;
 
 /// The cores of one store. Cloning gives another handle to the same ones.
 ///
@@ -106,126 +99,7 @@ impl<E: Env> fmt::Debug for Hold<E> {
 }
 
 impl<E: Env> Corestore<E> {
-    // Opening.
-
-    /// Opens the store in the directory of `env`, or makes one there: the segmented log, and no options.
-    ///
-    /// The last handles of a store that was dropped and not closed go when the tasks that hold them have had their turn. So
-    /// a directory that is in use is tried again for two seconds.
-    ///
-    /// # Errors
-    /// When another process has the directory, or the store fails.
-    pub async fn open_default(env: E) -> Result<Self, CoreError> {
-        let engine = Seglog::default().tuned(&env);
-        let mut tries = 0;
-        let store = loop {
-            match StoreHandle::open(&env, &engine) {
-                Err(StoreError::Locked) if tries < LOCKED_TRIES => tries += 1,
-                opened => break opened?,
-            }
-            env.clock().sleep(LOCKED_WAIT).await;
-        };
-        Self::open(env, store, CorestoreOptions::default()).await
-    }
-
-    /// Opens the store in the directory of `env` to read it: on media that cannot be written, in a directory of another
-    /// user, or while another process has it. The directory is neither written nor locked. What a database writes that is
-    /// opened in it stays in memory; it takes no appends and no peers. If somebody writes there meanwhile, that is not seen.
-    ///
-    /// ```
-    /// use autobee::apply::OrderOnly;
-    /// use autobee::env::Env as _;
-    /// use autobee::env::memory::MemoryEnv;
-    /// use autobee::{Autobee, Corestore, ErrorKind};
-    ///
-    /// # let env = MemoryEnv::new(1);
-    /// # env.run(async {
-    /// let db = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(OrderOnly).open().await?;
-    /// db.append(b"hello").await?;
-    ///
-    /// let store = Corestore::open_read_only(env.clone()).await?; // the other one goes on
-    /// assert!(autobee::store::verify(&*store.env().disk())?.damages.is_empty());
-    /// let copy = Autobee::builder(store).apply(OrderOnly).open().await?;
-    /// assert_eq!(copy.order()?, db.order()?);
-    /// assert_eq!(copy.append(b"more").await.unwrap_err().kind(), ErrorKind::Denied);
-    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
-    /// # }).unwrap().unwrap();
-    /// ```
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn open_read_only(env: E) -> Result<Corestore<ReadOnlyEnv<E>>, CoreError> {
-        let mut tries = 0;
-        let (env, store) = loop {
-            let layered = ReadOnlyEnv::new(env.clone());
-            let engine = Seglog::default().tuned(&env).still();
-            match StoreHandle::open(&layered, &engine) {
-                // Who has it may have removed a file between two looks.
-                Err(StoreError::Io { .. } | StoreError::Corrupt(_)) if tries < READ_TRIES => tries += 1,
-                opened => break (layered, opened?),
-            }
-            env.clock().sleep(LOCKED_WAIT).await;
-        };
-        Corestore::open(env, store, CorestoreOptions::default()).await
-    }
-
-    /// Opens the cores of a store; a store without any is new, and gets a primary key.
-    ///
-    /// # Errors
-    /// When the store fails, or has another primary key than the one that is given.
-    pub async fn open(env: E, store: StoreHandle, options: CorestoreOptions) -> Result<Self, CoreError> {
-        // What is shown to peers must be durable: what the store holds now is, from here on.
-        store.synced(store.seq()?).await?;
-        let record = match store.get(&Key::StoreHead)? {
-            Some(bytes) => {
-                let record = StoreRecord::from_bytes(&bytes)?;
-                if options.primary_key.is_some_and(|key| key != record.primary_key) {
-                    return Err(CoreError::Conflict("primary key"));
-                }
-                record
-            }
-            None => {
-                let record = StoreRecord {
-                    primary_key: options
-                        .primary_key
-                        .unwrap_or_else(|| PrimaryKey::new(env.entropy().array())),
-                    next_core: 1,
-                    next_data: 1,
-                };
-                store
-                    .commit_durable(StoreBatch::default().put(Key::StoreHead, record.to_bytes()?))
-                    .await?;
-                record
-            }
-        };
-        let backlog = knob::CORE_EVENTS.size(&env, BACKLOG);
-        let planted = Planted::of(&env);
-        let shared = CorestoreShared {
-            env,
-            store,
-            primary_key: record.primary_key.clone(),
-            cores: Mutex::new(OpenCores {
-                store: record,
-                open: std::collections::BTreeMap::new(),
-                next_session: 0,
-                let_go: 0,
-                is_parted: false,
-                backlog,
-                openings: watch::Sender::new(0),
-                is_closed: false,
-                is_fenced: false,
-                planted,
-            }),
-            groups: broadcast::Sender::new(BACKLOG),
-            held: Mutex::default(),
-            planted,
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-            namespace: Namespace::ROOT,
-            is_writable: !options.is_read_only,
-        })
-    }
+    // Handles.
 
     /// The same store, where names are those of a namespace inside this one.
     #[must_use]
@@ -478,53 +352,6 @@ impl<E: Env> Corestore<E> {
         Ok(self.shared.store.durable_past(seq).await?)
     }
 
-    // Groups.
-
-    /// Listens to the cores of a group, or of all groups.
-    #[must_use]
-    pub fn notify_group(&self, topic: Option<[u8; 32]>) -> GroupEvents {
-        GroupEvents {
-            topic,
-            receiver: self.shared.groups.subscribe(),
-        }
-    }
-
-    /// The last change of each core of a group at or after `since` (milliseconds), newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn group_updates(&self, topic: [u8; 32], since: u64) -> Result<Vec<(u64, GroupEvent)>, CoreError> {
-        let snapshot = self.shared.store.snapshot()?;
-        let mut updates = Vec::new();
-        // Keys of cores have 32 bytes: 33 of the largest come after all of them.
-        for (key, value) in scan(
-            &*snapshot,
-            &group_key(&topic, &[]),
-            &group_key(&topic, &[0xff; 33]),
-        )? {
-            let Key::Ext(name) = key else { continue };
-            let record = GroupRecord::from_bytes(&value)?;
-            let key = name
-                .get(name.len().saturating_sub(CoreKey::SIZE)..)
-                .unwrap_or_default();
-            if let Ok(key) = CoreKey::try_from(key)
-                && record.timestamp >= since
-            {
-                updates.push((
-                    record.timestamp,
-                    GroupEvent {
-                        topic,
-                        key,
-                        length: record.length,
-                        fork: record.fork,
-                    },
-                ));
-            }
-        }
-        updates.sort_by_key(|(timestamp, update)| (std::cmp::Reverse(*timestamp), update.key));
-        Ok(updates)
-    }
-
     // The end.
 
     /// Closes all sessions, and makes everything durable.
@@ -634,41 +461,12 @@ impl<E: Env> fmt::Debug for Corestore<E> {
     }
 }
 
-/// A core has one group for good.
-fn join_group<C: crypto::Sign>(
-    change: &mut StoreChange<'_, C>,
-    pointer: CorePointer,
-    topic: [u8; 32],
-) -> Result<(), CoreError> {
-    match change.cores.get(pointer)?.auth.group {
-        Some(group) if group == topic => Ok(()),
-        Some(_) => Err(CoreError::Conflict("group")),
-        None => change.edit_auth(pointer, |auth| {
-            auth.group = Some(topic);
-            Ok(())
-        }),
-    }
-}
-
-/// The number after a number of 32 bytes.
-fn successor(mut bytes: [u8; 32]) -> Option<[u8; 32]> {
-    for byte in bytes.iter_mut().rev() {
-        match byte.checked_add(1) {
-            Some(next) => {
-                *byte = next;
-                return Some(bytes);
-            }
-            None => *byte = 0,
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::crypto::{Ed25519, Seed, Sign as _};
     use crate::env::memory::MemoryEnv;
+    use crate::store::Seglog;
     use crate::wire::Length;
 
     #[test]
