@@ -9,14 +9,20 @@
 //!
 //! ```text
 //! put K V                  sets a key; V is the rest of the line
+//! del K                    takes a key out
+//! batch K V [K V]...       sets keys with one batch of entries; no V has spaces
+//! optimistic K V           as put, also by who is no member: peers whose apply takes it let this one in
 //! add WRITERKEY [WEIGHT]   lets a writer write, with a ceiling for its weight (1)
 //! remove WRITERKEY         takes that back
+//! rotate [KEY]             goes on in another log: a new one, or one that was the local writer's before
+//! ff on|off                fast-forward: not built, so that `on` is refused
+//! state                    prints the view, the keys, and how long the logs are
 //! dump                     prints the view, the order and the records of the writers
 //! quit                     ends, as the end of stdin does
 //! ```
 //!
 //! Every line on stdout is one JSON object with an `event`. Entries are JSON too, so that any other implementation can
-//! apply them: `{"put":[key,value]}`, `{"addWriter":hex,"weight":n}`, `{"removeWriter":hex}`. The store lies in `--dir`, or in
+//! apply them: `{"put":[key,value]}`, `{"del":key}`, `{"addWriter":hex,"weight":n}`, `{"removeWriter":hex}`. The store lies in `--dir`, or in
 //! a directory that is removed at the end. A lost connection is dialled again.
 
 #![expect(clippy::print_stdout, reason = "lines on stdout are what this program is for")]
@@ -31,8 +37,8 @@ use std::time::Duration;
 use autobee::env::native::NativeEntropy;
 use autobee::env::{Entropy as _, Env as _, Listener as _, Network as _, PeerAddr};
 use autobee::{
-    Apply, ApplyError, ApplyView, Autobee, CoreKey, Corestore, Entry, Host, NativeAutobee, NativeEnv, Role,
-    Settings, WriterOptions,
+    Apply, ApplyError, ApplyView, Autobee, CoreKey, Corestore, Entry, Host, LocalWriter, NativeAutobee,
+    NativeEnv, Role, Settings, WriterOptions,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -54,17 +60,22 @@ async fn main() -> ExitCode {
         Err(error) => Err(error),
     };
     if let Err(error) = done {
-        let kind = match error.downcast_ref::<Unsupported>() {
-            Some(_) => "Unsupported".to_owned(),
-            None => match error.downcast_ref::<autobee::Error>() {
-                Some(error) => format!("{:?}", error.kind()),
-                None => "Invalid".to_owned(),
-            },
-        };
-        say(&json!({ "event": "error", "kind": kind, "message": error.to_string() }));
+        say(&failed(error.as_ref()));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// What is printed of an error.
+fn failed(error: &(dyn Error + Send + Sync + 'static)) -> Value {
+    let kind = match error.downcast_ref::<Unsupported>() {
+        Some(_) => "Unsupported".to_owned(),
+        None => match error.downcast_ref::<autobee::Error>() {
+            Some(error) => format!("{:?}", error.kind()),
+            None => "Invalid".to_owned(),
+        },
+    };
+    json!({ "event": "error", "kind": kind, "message": error.to_string() })
 }
 
 async fn start(options: Options) -> Result<()> {
@@ -114,7 +125,7 @@ async fn run(options: &Options, dir: PathBuf) -> Result<()> {
         match obey(&database, line.trim()).await {
             Ok(true) => {}
             Ok(false) => break,
-            Err(error) => say(&json!({ "event": "error", "message": error.to_string() })),
+            Err(error) => say(&failed(error.as_ref())),
         }
     }
     database.close().await?;
@@ -177,7 +188,41 @@ async fn obey(database: &Database, line: &str) -> Result<bool> {
             say(&dump(database).await?);
             return Ok(true);
         }
+        ("state", _) => {
+            say(&state(database).await?);
+            return Ok(true);
+        }
+        ("rotate", key) => {
+            let local = match key {
+                Some(key) => database.set_local(key.parse::<CoreKey>()?).await?,
+                None => database.set_local(LocalWriter::New).await?,
+            };
+            say(&json!({ "event": "rotated", "local": hex(&local), "writable": database.writable() }));
+            return Ok(true);
+        }
+        ("ff", Some("off")) => return Ok(true),
+        ("ff", Some("on")) => {
+            return Err(Unsupported("fast-forward is not built: every peer replays the logs").into());
+        }
+        ("batch", Some(_)) => {
+            let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+            if !words.len().is_multiple_of(2) {
+                return Err("a batch has a value for each key".into());
+            }
+            let pairs = words.chunks_exact(2);
+            let entries = pairs.map(|pair| json!({ "put": pair }).to_string().into());
+            let length = database.append_batch(entries.collect()).await?;
+            say(&json!({ "event": "appended", "length": length.0 }));
+            return Ok(true);
+        }
+        ("optimistic", Some(key)) => {
+            let entry = json!({ "put": [key, second.unwrap_or_default()] });
+            let length = database.append_optimistic(entry.to_string()).await?;
+            say(&json!({ "event": "appended", "length": length.0 }));
+            return Ok(true);
+        }
         ("put", Some(key)) => json!({ "put": [key, second.unwrap_or_default()] }),
+        ("del", Some(key)) => json!({ "del": key }),
         ("add", Some(writer)) => {
             let writer = hex(&writer.parse::<CoreKey>()?);
             match second {
@@ -222,6 +267,38 @@ async fn dump(database: &Database) -> Result<Value> {
     Ok(json!({ "event": "dump", "view": view, "order": order, "writers": writers }))
 }
 
+/// What the database is, in the words of the original's peer.
+async fn state(database: &Database) -> Result<Value> {
+    database.update().await?;
+    let entries = database.view().all().await?;
+    let view: BTreeMap<String, String> = entries
+        .iter()
+        .map(|(key, value)| (text(key), text(value)))
+        .collect();
+    let status = database.status();
+    let length_of = |key: &CoreKey| {
+        let progress = status.writers.iter().find(|writer| writer.key == *key);
+        progress.map_or(0, |writer| writer.length.0)
+    };
+    let members = database.writers();
+    let members = members
+        .iter()
+        .filter(|writer| !writer.is_removed && !writer.is_anchor);
+    let writers: Vec<Value> = members
+        .map(|writer| json!({ "key": hex(&writer.key), "length": length_of(&writer.key) }))
+        .collect();
+    Ok(json!({
+        "event": "state",
+        "key": hex(&database.key()),
+        "discoveryKey": database.discovery_key().to_string(),
+        "local": hex(&database.local()),
+        "localLength": length_of(&database.local()),
+        "writable": database.writable(),
+        "writers": writers,
+        "view": view,
+    }))
+}
+
 /// Applies entries that are JSON.
 struct JsonEntries;
 
@@ -232,6 +309,7 @@ struct Change {
     weight: Option<u64>,
     remove_writer: Option<String>,
     put: Option<(String, String)>,
+    del: Option<String>,
 }
 
 impl Apply for JsonEntries {
@@ -255,6 +333,11 @@ impl Apply for JsonEntries {
             if let Some((key, value)) = change.put {
                 let mut write = view.write();
                 write.put(key.as_bytes(), value.as_bytes());
+                write.flush().await?;
+            }
+            if let Some(key) = change.del {
+                let mut write = view.write();
+                write.delete(key.as_bytes());
                 write.flush().await?;
             }
         }

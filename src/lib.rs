@@ -75,9 +75,9 @@ pub use db::sim_hooks;
 #[doc(inline)]
 pub use db::{
     Ahead, AppendOptions, Appended, Autobee, Builder, Changes, CloseReason, CoreLength, Durability, Event,
-    Events, HealGather, Held, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending, Progress, Rebuild,
-    Role, Session, Settings, Stalled, Stats, Status, Unconfirmed, Update, View, ViewChange, ViewEntries,
-    ViewEvent, ViewWatch, WriterProgress, WriterStatus,
+    Events, HealGather, Held, LocalWriter, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending,
+    Progress, Rebuild, Role, Session, Settings, Stalled, Stats, Status, Unconfirmed, Update, View,
+    ViewChange, ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
 };
 #[doc(inline)]
 pub use error::{Error, ErrorKind};

@@ -110,6 +110,46 @@ fn a_peer_that_comes_back_with_its_directory_goes_on() {
 }
 
 #[test]
+fn a_peer_goes_on_in_another_log() {
+    let mut creator = Peer::start(&["create", "--listen", "127.0.0.1:0"]);
+    let key = creator.word("key");
+    let mut joiner = Peer::start(&["join", &key, "--connect", &creator.address()]);
+    creator.tell(&format!("add {}", joiner.word("local")));
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["writers"].as_array().unwrap().len() == 2
+    });
+    joiner.tell("batch a 1 b 2 c 3");
+    joiner.tell("del b");
+    let rotated = joiner.ask("rotate", "rotated");
+    assert_eq!(rotated["writable"], false);
+    let local = rotated["local"].as_str().unwrap().to_owned();
+    assert_ne!(local, joiner.word("local"));
+    creator.tell(&format!("add {local}"));
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        record(dump, &local)["maxWeight"] == 1
+    });
+    joiner.tell("put d 4");
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["view"] == json!({ "a": "1", "c": "3", "d": "4" }) && record(dump, &local)["length"] == 1
+    });
+    let state = joiner.ask("state", "state");
+    assert_eq!(
+        (&state["local"], &state["localLength"]),
+        (&json!(local), &json!(1))
+    );
+    assert_eq!((&state["key"], &state["writable"]), (&json!(key), &json!(true)));
+    assert_eq!(state["writers"].as_array().unwrap().len(), 3);
+    assert_eq!(state["view"]["d"], "4");
+
+    // A stranger who writes anyway is let in.
+    let mut stranger = Peer::start(&["join", &key, "--connect", &creator.address()]);
+    stranger.tell("optimistic e 5");
+    agreed(&mut [&mut creator, &mut joiner, &mut stranger], |dump| {
+        dump["view"]["e"] == "5"
+    });
+}
+
+#[test]
 fn an_encrypted_database_is_shared_by_those_who_have_its_key() {
     let secret = "5e".repeat(32);
     let mut creator = Peer::start(&["create", "--encryption-key", &secret, "--listen", "127.0.0.1:0"]);

@@ -58,6 +58,12 @@ impl Peer {
         self.hear("appended");
     }
 
+    /// Gives a command, and what comes of it: the next line about this event.
+    pub(crate) fn ask(&mut self, command: &str, event: &str) -> Value {
+        writeln!(self.input, "{command}").unwrap();
+        self.hear(event)
+    }
+
     pub(crate) fn dump(&mut self) -> Value {
         writeln!(self.input, "dump").unwrap();
         self.hear("dump")

@@ -131,7 +131,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         }
         self.note_stalled(&from);
         self.note_stalled(&to);
-        self.effects.extend([Effect::ChooseLogs, Effect::Drain, Effect::Notify]);
+        self.effects
+            .extend([Effect::ChooseLogs, Effect::Drain, Effect::Notify]);
     }
 
     /// Nobody waits any longer for the own batch: it is on its way, or it was written.
