@@ -276,6 +276,15 @@ impl<E: Env> Core<E> {
         self.look(|core, _| Ok(core.demand.clone()))
     }
 
+    /// True while peers are not shown what was signed here last, as it is not durable.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub(crate) fn awaits_sync(&self) -> Result<bool, CoreError> {
+        let durable = self.shared.store.durable();
+        self.look(|core, _| Ok(core.offer.awaits(durable)))
+    }
+
     /// The first block at or after `from` that is not stored here.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ struct State<E: Env> {
     /// What the replicator was last told of.
     demand: Demand,
     offered: Offered,
+    /// Peers are not shown all of it yet, as it is not durable.
+    awaits_sync: bool,
     /// The attendant knows that there is something to time.
     is_timed: bool,
 }
@@ -78,6 +80,7 @@ impl<E: Env> SharedCore<E> {
                 peers: BTreeMap::new(),
                 demand: Demand::default(),
                 offered,
+                awaits_sync: true,
                 is_timed: false,
             }),
             timing: watch::Sender::new(()),
@@ -107,7 +110,7 @@ impl<E: Env> SharedCore<E> {
         state.replicator.open(peer, seeks, &state.core)?;
         state.peers.insert(peer, Arc::clone(mailbox));
         state.notice(now)?;
-        mailbox.due(peer);
+        state.wake();
         Ok(())
     }
 
@@ -178,6 +181,8 @@ impl<E: Env> SharedCore<E> {
         drop(glance);
         let sights = state.replicator.take_sights();
         state.settle();
+        // Who pulls goes on until nothing is left.
+        state.wake_but(Some(peer));
         if !state.is_timed && state.replicator.has_timeouts() {
             state.is_timed = true;
             self.timing.send_modify(|()| {});
@@ -193,7 +198,10 @@ impl<E: Env> SharedCore<E> {
 
     /// More of the store is durable now, so perhaps more of this core may be seen.
     pub(super) fn durable(&self, now: Mono) {
-        self.lock().refresh(now);
+        let mut state = self.lock();
+        if state.awaits_sync {
+            state.refresh(now);
+        }
     }
 
     /// Also after a panic elsewhere: the replicator takes nothing for granted.
@@ -233,10 +241,9 @@ impl<E: Env> State<E> {
             self.replicator.changed(&self.core)?;
             self.offered = offered;
         }
-        if is_wanted || is_changed {
-            self.settle();
-            self.wake();
-        }
+        self.awaits_sync = self.core.awaits_sync()?;
+        self.settle();
+        self.wake();
         Ok(())
     }
 
@@ -258,10 +265,21 @@ impl<E: Env> State<E> {
         }
     }
 
-    /// All channels may have something to send.
-    fn wake(&self) {
-        for (peer, mailbox) in &self.peers {
-            mailbox.due(*peer);
+    /// Channels may have something to send.
+    fn wake(&mut self) {
+        self.wake_but(None);
+    }
+
+    fn wake_but(&mut self, own: Option<PeerId>) {
+        for peer in self
+            .replicator
+            .take_ready()
+            .into_iter()
+            .filter(|peer| Some(*peer) != own)
+        {
+            if let Some(mailbox) = self.peers.get(&peer) {
+                mailbox.due(peer);
+            }
         }
     }
 }
