@@ -47,6 +47,11 @@ impl OfferedHeads {
         }
     }
 
+    /// True when a head is not shown before more than `durable` survives a power cut.
+    pub(super) fn awaits(&self, durable: Seq) -> bool {
+        self.waiting.back().is_some_and(|(seq, _)| *seq > durable)
+    }
+
     /// The head to show, as far as it has been advanced.
     pub(super) const fn current(&self) -> &Head {
         &self.current

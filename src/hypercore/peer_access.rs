@@ -318,6 +318,15 @@ impl<'a, E: Env> PeerAccess<'a, E> {
         self.core.look(|core, _| Ok(core.demand.clone()))
     }
 
+    /// True while peers are not shown what was signed here last, as it is not durable.
+    ///
+    /// # Errors
+    /// When the session is closed.
+    pub(crate) fn awaits_sync(&self) -> Result<bool, CoreError> {
+        let durable = self.core.shared.store.durable();
+        self.core.look(|core, _| Ok(core.offer.awaits(durable)))
+    }
+
     /// The first block at or after `from` that is not stored here.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What a client of one database saw: the view as its changes told it, and the events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use autobee::crypto::CoreKey;
 use autobee::db::{Event, Outcome, ViewEvent, WriterStatus};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The view that follows from the first one and all changes that a watch told, and its version.
-    pub view: Option<(Link, BTreeMap<Bytes, Bytes>)>,
+    pub view: Option<(Link, Arc<BTreeMap<Bytes, Bytes>>)>,
     /// The version of the view that the events told last; none when some events were missed.
     pub head: Option<Link>,
     /// Whether the events say that the local writer may write.
@@ -40,6 +41,8 @@ impl Seen {
         let Some((head, view)) = &mut self.view else {
             return;
         };
+        // Copied only while somebody looks at it.
+        let view = Arc::make_mut(view);
         for change in &event.changes {
             let known = view.get(&change.key);
             if known != change.old.as_ref() {

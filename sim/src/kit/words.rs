@@ -79,6 +79,7 @@ fn start(scenario: &Scenario) -> String {
         Topology::Ring => ", connected in a ring",
         Topology::Chain => ", connected in a chain",
         Topology::Star => ", connected by r0",
+        Topology::Chords => ", connected in a ring with chords",
     };
     let network = if scenario.network == PathConfig::default() {
         String::new()

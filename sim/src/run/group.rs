@@ -40,7 +40,7 @@ struct Members<E: Env> {
     database: Option<CoreKey>,
     scenario: Scenario,
     claims: Claims,
-    acknowledged: Vec<Acknowledged>,
+    acknowledged: Arc<Vec<Acknowledged>>,
     failures: Vec<Violation>,
     ledger: Ledger,
     subject: Arc<dyn Subject>,
@@ -131,7 +131,7 @@ impl<E: Env> Group<E> {
             database: None,
             scenario: scenario.clone(),
             claims: Claims::new(scenario),
-            acknowledged: Vec::new(),
+            acknowledged: Arc::default(),
             failures: Vec::new(),
             ledger: Ledger::new(&scenario.hostile),
             subject,
@@ -307,7 +307,7 @@ impl<E: Env> Group<E> {
         self.see(replica, life, |seen| {
             seen.view = Some((
                 start.head(),
-                first.into_iter().collect::<BTreeMap<Bytes, Bytes>>(),
+                Arc::new(first.into_iter().collect::<BTreeMap<Bytes, Bytes>>()),
             ));
         });
         loop {
@@ -476,7 +476,7 @@ impl<E: Env> Group<E> {
         if member.blackout == Blackout::Armed {
             member.blackout = Blackout::Due;
         }
-        members.acknowledged.push(entry);
+        Arc::make_mut(&mut members.acknowledged).push(entry);
     }
 
     /// The next append that returns at a replica takes its power.
@@ -513,8 +513,8 @@ impl<E: Env> Group<E> {
         }
     }
 
-    pub(super) fn acknowledged(&self) -> Vec<Acknowledged> {
-        self.lock().acknowledged.clone()
+    pub(super) fn acknowledged(&self) -> Arc<Vec<Acknowledged>> {
+        Arc::clone(&self.lock().acknowledged)
     }
 
     /// Notes why an append failed, unless that was to be expected.

@@ -92,10 +92,11 @@ impl ViewReading<'_> {
     fn parts(&self, stream: &mut Stream) -> Result<(), String> {
         for _ in 0..READS {
             let drawn = DrawnRange::draw(self.listed, stream);
-            let expected: Vec<Entry> = drawn.of(self.listed.iter().cloned(), |(key, _)| key);
+            let expected: Vec<&Entry> = drawn.of(self.listed.iter(), |(key, _)| key);
             if let Some(found) = outcome(at_once(self.view.entries(drawn.range())))?
-                && found != expected
+                && !found.iter().eq(expected.iter().copied())
             {
+                let found: Vec<&Entry> = found.iter().collect();
                 let difference = first_difference(&found, &expected);
                 return Err(format!(
                     "{drawn:?} is read as other than what is there, {difference}"

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::unknown::unknown_field;
 use super::{Action, Scenario};
 
-const REPLICAS_MAX: usize = 256;
+const REPLICAS_MAX: usize = 1024;
 const APPENDS_MAX: u64 = 1_000_000;
 const TIME_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 

@@ -161,6 +161,9 @@ pub enum Topology {
     Chain,
     /// Everybody with the creator.
     Star,
+    /// A ring, in which each also dials the one that is as many places on as the square root of all: four connections
+    /// each, and few hops between any two.
+    Chords,
 }
 
 /// A violation that is known.
@@ -223,6 +226,11 @@ impl Scenario {
             Topology::Chain => low + 1 == high,
             Topology::Ring => low + 1 == high || (low == 0 && high + 1 == self.replicas && high > 0),
             Topology::Star => low == 0 && high > 0,
+            Topology::Chords => {
+                let (way, chord) = (high - low, self.replicas.isqrt());
+                let around = self.replicas - way;
+                way > 0 && (way == 1 || around == 1 || way == chord || around == chord)
+            }
         }
     }
 

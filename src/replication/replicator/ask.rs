@@ -29,6 +29,9 @@ pub(super) const CLAIM_TIME: Duration = Duration::from_millis(100);
 /// How long one peer alone is asked for a longer length or another fork, before a second one is.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long an answer takes at least that a second peer may be asked for.
+pub(super) const SLOW: Duration = Duration::from_millis(20);
+
 /// Wants of ours that one peer holds at a time.
 const WANTS_MAX: usize = 4;
 
@@ -526,8 +529,8 @@ impl Replicator {
                 .iter()
                 .filter_map(|asker| self.requests.get(*asker))
                 .any(|request| request.peer == id);
-            left > ours.saturating_mul(2) + Duration::from_millis(20)
-                && waited > Duration::from_millis(20)
+            left > ours.saturating_mul(2) + SLOW
+                && waited > SLOW
                 && ids.len() < self.settings.peers_per_block
                 && !is_ours
                 && peer.offers(block.index, self.known.fork)

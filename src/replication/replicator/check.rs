@@ -55,10 +55,9 @@ impl Replicator {
             },
             ..RequestMessage::default()
         }));
-        peer.check = Some(Check {
-            fault,
-            until: now + CHECK_TIME,
-        });
+        let until = now + CHECK_TIME;
+        self.checks.insert(id, Check { fault, until });
+        self.ready.insert(id);
         self.ask_nothing_more(id);
     }
 
@@ -115,7 +114,7 @@ impl Replicator {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(());
         };
-        if peer.check.is_none() {
+        if !self.checks.contains_key(&id) {
             // A core that is what it is here has no other side.
             let is_idle = !self.settings.follow || peer.has_shown;
             peer.has_shown = true;
@@ -125,9 +124,7 @@ impl Replicator {
         }
         if self.find_contradiction(proof, core)? {
             // It was the owner's doing, and not the peer's.
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.check = None;
-            }
+            self.checks.remove(&id);
             return Ok(());
         }
         // Nothing follows for the owner, and a proof that led to a check was wrong.
@@ -165,18 +162,13 @@ impl Replicator {
 
     /// There is no answer, or nothing to learn from it.
     pub(super) fn end_check(&mut self, id: PeerId) {
-        let check = self.peers.get_mut(&id).and_then(|peer| peer.check.take());
-        if let Some(check) = check {
+        if let Some(check) = self.checks.remove(&id) {
             self.tell_paused(id, check.fault);
         }
     }
 
     pub(super) fn end_late_checks(&mut self, now: Mono) {
-        let is_late = |check: &Check| check.until <= now;
-        let late = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.check.as_ref().is_some_and(is_late));
+        let late = self.checks.iter().filter(|(_, check)| check.until <= now);
         let late: Vec<PeerId> = late.map(|(id, _)| *id).collect();
         for id in late {
             self.end_check(id);
@@ -184,8 +176,6 @@ impl Replicator {
     }
 
     pub(super) fn check_deadlines(&self) -> impl Iterator<Item = Mono> {
-        self.peers
-            .values()
-            .filter_map(|peer| peer.check.as_ref().map(|check| check.until))
+        self.checks.values().map(|check| check.until)
     }
 }

@@ -101,6 +101,7 @@ impl Replicator {
         if proof.fork <= target {
             return Ok(());
         }
+        self.all_ready();
         match core.start_move(proof)? {
             ProofOutcome::Done(reorg) => {
                 let given_up = self.moving.take().and_then(|moving| moving.request);
@@ -135,6 +136,7 @@ impl Replicator {
             return Ok(());
         };
         moving.request = None;
+        self.all_ready();
         if proof.fork != moving.fork {
             return Ok(());
         }
@@ -186,6 +188,7 @@ impl Replicator {
             peer.contiguous_due = true;
             peer.sync_due = true;
         }
+        self.all_ready();
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ mod time;
 mod wants;
 mod wishes;
 
+use self::check::Check;
 pub use self::demand::RangeId;
 use self::demand::WantedBlocks;
 pub use self::event::{PeerFault, PeerStatus, ReplicatorEvent};
@@ -32,11 +33,11 @@ use self::fork::{Move, Probe};
 use self::peer::Peer;
 use self::requests::{InFlight, Requests};
 use super::core::{LogState, OfferedLog};
-use super::message::{DataMessage, Message};
+use super::message::{DataMessage, Message, WANT_MAX};
 use super::settings::ReplicatorSettings;
 use crate::env::{Mono, Planted, Sights, Slip};
 use crate::hypercore::CoreError;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 /// Names one channel of a core to a peer. Chosen by the shell, never used twice for one core.
@@ -100,6 +101,12 @@ pub struct Replicator {
     /// The core as it was last seen.
     known: LogState,
     events: VecDeque<ReplicatorEvent>,
+    /// Peers that were asked to prove themselves.
+    checks: BTreeMap<PeerId, Check>,
+    /// Peers for which [`Replicator::pull`] may give something that it did not give before.
+    ready: BTreeSet<PeerId>,
+    /// No peer rests after that.
+    rests_until: Mono,
     planted: Planted,
     sights: Sights,
 }
@@ -124,6 +131,9 @@ impl Replicator {
             evidence: None,
             known: core.state()?,
             events: VecDeque::new(),
+            checks: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            rests_until: Mono(0),
             planted: Planted::default(),
             sights: Sights::default(),
         })
@@ -210,6 +220,7 @@ impl Replicator {
     pub fn open(&mut self, id: PeerId, seeks: bool, core: &impl OfferedLog) -> Result<(), CoreError> {
         self.refresh(core)?;
         self.peers.insert(id, Peer::new(seeks, &self.settings));
+        self.ready.insert(id);
         Ok(())
     }
 
@@ -219,10 +230,16 @@ impl Replicator {
         let Some(peer) = self.peers.remove(&id) else {
             return false;
         };
+        self.ready.remove(&id);
+        self.checks.remove(&id);
         if !self.planted.has(Slip::ClosedKeepsRequests) {
             for request in self.requests.close(id) {
                 self.give_back(&request);
             }
+        }
+        if self.peers.len() == 1 || !self.demand.blocks.is_empty() {
+            // The last one is given as much as it takes, and what was kept for a faster one is anybody's.
+            self.all_ready();
         }
         peer.synced && !peer.sync.downloading && peer.sync.uploading && !peer.paused && self.downloading
     }
@@ -269,10 +286,18 @@ impl Replicator {
             peer.look_from(blocks.start);
             peer.withdraw(blocks.clone(), self.settings.announcements);
         }
+        self.all_ready();
         Ok(())
     }
 
     // What is to be sent.
+
+    /// The peers for which [`Replicator::pull`] may give something that it did not give when it last gave nothing: because
+    /// of what happened since, to them or to others. What only the passing of time brings is not among it; see
+    /// [`Replicator::tick`].
+    pub fn take_ready(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.ready)
+    }
 
     /// The next message to a peer. None: nothing until something else happens.
     ///
@@ -286,6 +311,19 @@ impl Replicator {
         now: Mono,
     ) -> Result<Option<Message>, CoreError> {
         self.refresh(core)?;
+        let message = self.next_message(id, core, now)?;
+        if message.is_none() {
+            self.ready.remove(&id);
+        }
+        Ok(message)
+    }
+
+    fn next_message(
+        &mut self,
+        id: PeerId,
+        core: &impl OfferedLog,
+        now: Mono,
+    ) -> Result<Option<Message>, CoreError> {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(None);
         };
@@ -325,12 +363,16 @@ impl Replicator {
             return self.rewound(core, 0);
         }
         self.known = state;
+        if before.is_rewriting && !state.is_rewriting {
+            self.all_ready();
+        }
         if state.length == before.length && state.knows_manifest == before.knows_manifest {
             return Ok(());
         }
         for peer in self.peers.values_mut() {
             peer.sync_due = true;
         }
+        self.all_ready();
         if state.length > before.length {
             self.cancel_late_upgrades();
         }
@@ -348,40 +390,59 @@ impl Replicator {
         let LogState {
             length, contiguous, ..
         } = self.known;
-        for peer in self.peers.values_mut() {
+        for (id, peer) in &mut self.peers {
+            if peer.sync.length < length {
+                // It may be able to prove more.
+                self.ready.insert(*id);
+            }
             // With the nodes that came along, what the peer was denied may be provable.
             if peer.lacks_roots && blocks.start < peer.sync.length && core.has_roots(peer.sync.length)? {
                 peer.lacks_roots = false;
                 peer.sync_due = true;
+                self.ready.insert(*id);
             }
             let near_end = blocks.start.saturating_add(256) >= length;
             if contiguous == length {
                 peer.added.clear();
                 peer.contiguous_due = true;
+                self.ready.insert(*id);
             } else if near_end || peer.wants.touches(blocks.clone()) {
                 let is_known = peer.have.contiguous() >= blocks.end
                     || (blocks.end - blocks.start == 1 && peer.have.contains(blocks.start));
                 if !is_known {
                     peer.announce(blocks.clone(), self.settings.announcements);
+                    self.ready.insert(*id);
                 }
             }
         }
         self.demand.fill(blocks.clone());
         let mut done = Vec::new();
+        let mut is_elsewhere = false;
         for (id, range) in &mut self.demand.ranges {
             let end = range.end.unwrap_or(u64::MAX);
             if blocks.contains(&range.cursor) {
-                range.cursor = core.first_missing(range.cursor..end.min(length).max(range.cursor))?;
+                let before = range.cursor;
+                range.cursor = core.first_missing(before..end.min(length).max(before))?;
+                // Other announcements may be asked for.
+                is_elsewhere |= range.cursor / WANT_MAX > before / WANT_MAX;
             }
             if range.cursor >= end {
                 done.push(*id);
             }
+        }
+        if is_elsewhere {
+            self.all_ready();
         }
         for id in done {
             self.forget_range(id);
             self.events.push_back(ReplicatorEvent::RangeDone(id));
         }
         Ok(())
+    }
+
+    /// Pulling for any peer may give something.
+    fn all_ready(&mut self) {
+        self.ready.extend(self.peers.keys());
     }
 
     fn drop_range(&mut self, id: RangeId) {
@@ -399,6 +460,7 @@ impl Replicator {
         if let Some(peer) = self.peers.get_mut(&request.peer) {
             peer.in_flight = peer.in_flight.saturating_sub(1);
             peer.outbox.push_back(Message::Cancel { request: id });
+            self.ready.insert(request.peer);
         }
         self.give_back(&request);
     }
@@ -429,6 +491,7 @@ impl Replicator {
         {
             self.demand.again.insert(block.index);
         }
+        self.all_ready();
         self.look_again(request);
     }
 
@@ -442,6 +505,7 @@ impl Replicator {
             for peer in self.peers.values_mut() {
                 peer.look_from(index);
             }
+            self.all_ready();
         }
     }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::check::Check;
 use super::demand::RangeId;
 use super::wants::Wants;
 use crate::env::Mono;
@@ -53,8 +52,6 @@ pub(super) struct Peer {
     pub(super) no_data: [u32; 2],
     /// Requests of it that could not be proven.
     pub(super) invalid: u32,
-    /// What it is asked after a wrong proof.
-    pub(super) check: Option<Check>,
     pub(super) compared: Compared,
     /// It showed, unasked, what it took for a contradiction of the owner.
     pub(super) has_shown: bool,
@@ -131,7 +128,6 @@ impl Peer {
             misfits: 0,
             no_data: [0; 2],
             invalid: 0,
-            check: None,
             compared: Compared::Due,
             has_shown: false,
             allowance: Allowance::default(),

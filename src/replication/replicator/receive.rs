@@ -4,7 +4,7 @@
 
 use super::peer::Compared;
 use super::requests::InFlight;
-use super::{PeerFault, PeerId, Replicator, ReplicatorEvent, fork};
+use super::{PeerFault, PeerId, Replicator, ReplicatorEvent, ask, fork};
 use crate::env::{Mono, Point, Slip};
 use crate::hypercore::CoreError;
 use crate::hypercore::merkle::Seek;
@@ -32,6 +32,7 @@ impl Replicator {
         if !self.peers.contains_key(&id) {
             return Ok(());
         }
+        self.heard(id, now);
         match message {
             Message::Sync(sync) => self.receive_sync(id, sync),
             Message::Request(request) => self.receive_request(id, request, now),
@@ -91,10 +92,33 @@ impl Replicator {
                 self.refresh(core)?;
             }
             if self.peers.contains_key(&id) {
+                self.heard(id, now);
                 fitting.extend(self.take_data(id, data, core, now)?);
             }
         }
         self.accept(id, fitting, core, now)
+    }
+
+    /// A peer sent something: it may be asked for more, and others for what it takes too long with.
+    fn heard(&mut self, id: PeerId, now: Mono) {
+        self.ready.insert(id);
+        if !self.demand.blocks.is_empty() {
+            // Who is likely to be the fastest for them may be another one by now.
+            self.all_ready();
+            return;
+        }
+        let oldest = self.requests.oldest();
+        let Some(slow) = oldest.filter(|request| now.since(request.sent) > ask::SLOW) else {
+            return;
+        };
+        if let Some(block) = slow.message.request.block
+            && self.peers.len() > 1
+        {
+            let fork = self.known.fork;
+            let idle = self.peers.iter().filter(|(_, peer)| peer.in_flight == 0);
+            let others = idle.filter(|(_, peer)| peer.offers(block.index, fork));
+            self.ready.extend(others.map(|(id, _)| *id));
+        }
     }
 
     fn receive_sync(&mut self, id: PeerId, sync: Sync) {
@@ -133,6 +157,7 @@ impl Replicator {
         if request.id == 0 {
             // It mistrusts us. Until it has seen the answer it leaves our requests without one, or worse.
             peer.resting_until = peer.resting_until.max(now + self.settings.answer_timeout);
+            self.rests_until = self.rests_until.max(peer.resting_until);
         }
         // Urgent ones first, otherwise in order of arrival.
         let place = match request.priority {
@@ -206,6 +231,7 @@ impl Replicator {
             if is_probe {
                 // A fork that it cannot prove now is not asked about again at once.
                 peer.resting_until = peer.resting_until.max(now + fork::PROBE_REST);
+                self.rests_until = self.rests_until.max(peer.resting_until);
             }
             // It may have said meanwhile that it has it no longer: then nothing is wrong.
             let asked = request.message;
@@ -271,6 +297,7 @@ impl Replicator {
             .is_some_and(|probe| probe.request == data.request);
         if is_probe {
             self.probes.remove(&id);
+            self.all_ready();
         }
         let is_move = self
             .moving
@@ -296,6 +323,11 @@ impl Replicator {
         if is_move {
             self.advance_move(id, &data.proof, core, now)?;
             return Ok(None);
+        }
+        let asked = request.message.request;
+        if asked.upgrade.is_some() || asked.seek.is_some() || request.message.manifest {
+            // Others may be asked for the same from now on.
+            self.all_ready();
         }
         self.upgrades.retain(|upgrade| *upgrade != data.request);
         if self.manifest == Some(data.request) {
@@ -338,6 +370,9 @@ impl Replicator {
                 ProofOutcome::Done(()) => {
                     if let Some((index, _)) = fitting.block {
                         self.demand.fill(index..index.saturating_add(1));
+                    } else {
+                        // Shorter copies can prove more with the nodes that came.
+                        self.all_ready();
                     }
                     self.stored(id, fitting.block.filter(|_| fitting.is_new), core)?;
                     self.look_again(&fitting.request);

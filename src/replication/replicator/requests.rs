@@ -28,6 +28,10 @@ pub(super) struct Requests {
     in_flight: BTreeMap<u64, InFlight>,
     /// Block, and number of the request.
     blocks: BTreeSet<(u64, u64)>,
+    /// How many requests each peer has.
+    peers: BTreeMap<PeerId, usize>,
+    /// Position among all requests, and number.
+    orders: BTreeMap<u64, u64>,
     free: Vec<u64>,
     highest: u64,
     next_order: u64,
@@ -48,6 +52,8 @@ impl Requests {
         }
         let order = self.next_order;
         self.next_order += 1;
+        *self.peers.entry(peer).or_default() += 1;
+        self.orders.insert(order, id);
         self.in_flight.insert(
             id,
             InFlight {
@@ -113,6 +119,17 @@ impl Requests {
         self.in_flight.len()
     }
 
+    /// The peers that have requests.
+    pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.keys().copied()
+    }
+
+    /// The request that waits for the longest time.
+    pub(super) fn oldest(&self) -> Option<&InFlight> {
+        let (_, id) = self.orders.first_key_value()?;
+        self.in_flight.get(id)
+    }
+
     pub(super) fn of_peer(&self, peer: PeerId) -> Vec<u64> {
         self.iter()
             .filter(|(_, request)| request.peer == peer)
@@ -140,6 +157,13 @@ impl Requests {
 
     fn remove(&mut self, id: u64) -> Option<InFlight> {
         let request = self.in_flight.remove(&id)?;
+        self.orders.remove(&request.order);
+        if let Some(count) = self.peers.get_mut(&request.peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.peers.remove(&request.peer);
+            }
+        }
         if let Some(block) = request.message.request.block {
             self.blocks.remove(&(block.index, id));
         }

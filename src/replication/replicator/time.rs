@@ -16,11 +16,13 @@ impl Replicator {
     #[must_use]
     pub fn next_timeout(&self, now: Mono) -> Option<Mono> {
         let timeout = self.settings.answer_timeout;
-        let asked = self.peers.values().filter(|peer| peer.in_flight > 0);
+        let asked = self.requests.peers().filter_map(|id| self.peers.get(&id));
         let answers = asked.map(|peer| peer.last_sign() + timeout);
+        let is_resting = self.rests_until > now;
         let rests = self
             .peers
             .values()
+            .take(if is_resting { usize::MAX } else { 0 })
             .map(|peer| peer.resting_until)
             .filter(|until| *until > now);
         let claims = self
@@ -51,9 +53,10 @@ impl Replicator {
         requests.flat_map(|(_, request)| (0..HEDGES).map(|step| request.sent + HEDGE * (1 << step)))
     }
 
-    /// Takes back what was asked of peers that do not answer.
+    /// Takes back what was asked of peers that do not answer. Pulling for any peer may give something from then on.
     pub fn tick(&mut self, now: Mono) {
         self.end_late_checks(now);
+        self.all_ready();
         let timeout = self.settings.answer_timeout;
         let silent: Vec<PeerId> = self
             .peers
@@ -73,6 +76,7 @@ impl Replicator {
                 } else {
                     now + timeout * (1 << peer.rests)
                 };
+                self.rests_until = self.rests_until.max(peer.resting_until);
             }
         }
     }

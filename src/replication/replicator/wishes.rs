@@ -16,6 +16,7 @@ impl Replicator {
             for peer in self.peers.values_mut() {
                 peer.sync_due = true;
             }
+            self.all_ready();
             self.close_idle();
         }
     }
@@ -36,6 +37,7 @@ impl Replicator {
         let here = start..last.min(self.known.length).max(start);
         let cursor = core.first_missing(here)?;
         let id = self.demand.add_range(start, end, cursor);
+        self.all_ready();
         if cursor >= last {
             self.forget_range(id);
             self.events.push_back(ReplicatorEvent::RangeDone(id));
@@ -66,6 +68,7 @@ impl Replicator {
         });
         block.priority = block.priority.max(priority);
         block.waiters += 1;
+        self.all_ready();
         Ok(true)
     }
 
@@ -77,6 +80,7 @@ impl Replicator {
     /// When the store failed.
     pub fn want_seek(&mut self, bytes: u64, padding: u64, core: &impl OfferedLog) -> Result<(), CoreError> {
         *self.demand.seeks.entry((bytes, padding)).or_default() += 1;
+        self.all_ready();
         self.resolve_seeks(core)
     }
 
@@ -84,6 +88,7 @@ impl Replicator {
     pub fn forget_range(&mut self, id: RangeId) {
         self.drop_range(id);
         self.cancel_unwanted();
+        self.all_ready();
     }
 
     /// Takes one [`Replicator::want_block`] back. A request that only it needed is cancelled.
@@ -93,6 +98,7 @@ impl Replicator {
             if block.waiters == 0 {
                 self.demand.blocks.remove(&index);
                 self.cancel_unwanted();
+                self.all_ready();
             }
         }
     }
@@ -119,6 +125,7 @@ impl Replicator {
         now: Mono,
     ) -> Result<(), CoreError> {
         self.refresh(core)?;
+        self.all_ready();
         let demand = &mut self.demand;
         let blocks = demand.blocks.len();
         demand.blocks.retain(|index, _| wanted.blocks.contains_key(index));

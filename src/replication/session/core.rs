@@ -34,6 +34,8 @@ struct SharedCoreState<E: Env> {
     /// What the replicator was last told of.
     demand: Demand,
     offered: LogState,
+    /// Peers are not shown all of it yet, as it is not durable.
+    awaits_sync: bool,
     /// The attendant knows that there is something to time.
     is_timed: bool,
 }
@@ -82,6 +84,7 @@ impl<E: Env> SharedCore<E> {
                 peers: BTreeMap::new(),
                 demand: Demand::default(),
                 offered,
+                awaits_sync: true,
                 is_timed: false,
             }),
             timing: watch::Sender::new(()),
@@ -111,7 +114,7 @@ impl<E: Env> SharedCore<E> {
         state.replicator.open(peer, seeks, &state.core.peer_access())?;
         state.peers.insert(peer, Arc::clone(mailbox));
         state.notice(now)?;
-        mailbox.due(peer);
+        state.wake();
         Ok(())
     }
 
@@ -186,6 +189,8 @@ impl<E: Env> SharedCore<E> {
         drop(offered);
         let sights = state.replicator.take_sights();
         state.pass_on_channels();
+        // Who pulls goes on until nothing is left.
+        state.wake_but(Some(peer));
         if !state.is_timed && state.replicator.has_timeouts() {
             state.is_timed = true;
             self.timing.send_modify(|()| {});
@@ -201,7 +206,10 @@ impl<E: Env> SharedCore<E> {
 
     /// More of the store is durable now, so perhaps more of this core may be seen.
     pub(super) fn durable(&self, now: Mono) {
-        self.lock().refresh(now);
+        let mut state = self.lock();
+        if state.awaits_sync {
+            state.refresh(now);
+        }
     }
 
     /// Also after a panic elsewhere: the replicator takes nothing for granted.
@@ -245,10 +253,9 @@ impl<E: Env> SharedCoreState<E> {
             self.replicator.changed(&self.core.peer_access())?;
             self.offered = offered;
         }
-        if is_wanted || is_changed {
-            self.pass_on_channels();
-            self.wake();
-        }
+        self.awaits_sync = self.core.peer_access().awaits_sync()?;
+        self.pass_on_channels();
+        self.wake();
         Ok(())
     }
 
@@ -270,10 +277,21 @@ impl<E: Env> SharedCoreState<E> {
         }
     }
 
-    /// All channels may have something to send.
-    fn wake(&self) {
-        for (peer, mailbox) in &self.peers {
-            mailbox.due(*peer);
+    /// Channels may have something to send.
+    fn wake(&mut self) {
+        self.wake_but(None);
+    }
+
+    fn wake_but(&mut self, own: Option<PeerId>) {
+        for peer in self
+            .replicator
+            .take_ready()
+            .into_iter()
+            .filter(|peer| Some(*peer) != own)
+        {
+            if let Some(mailbox) = self.peers.get(&peer) {
+                mailbox.due(peer);
+            }
         }
     }
 }

@@ -243,10 +243,14 @@ impl SharedTopic {
             coupler,
             peers,
         } = &mut *state;
-        for (id, peer) in peers {
-            topic.announce(*id, coupler.take(*id));
-            if topic.has_news(*id) {
-                peer.mailbox.due_topic(*id);
+        for id in coupler.take_touched() {
+            topic.announce(id, coupler.take(id));
+        }
+        for id in topic.take_touched() {
+            if let Some(peer) = peers.get(&id)
+                && topic.has_news(id)
+            {
+                peer.mailbox.due_topic(id);
             }
         }
         drop(state);

@@ -33,6 +33,8 @@ use crate::wire::{Length, Link};
 pub struct Coupler {
     cores: BTreeMap<CoreKey, Length>,
     peers: BTreeMap<TopicPeer, Stream>,
+    /// Streams for which [`Coupler::take`] may give something.
+    touched: BTreeSet<TopicPeer>,
     planted: Planted,
 }
 
@@ -57,8 +59,9 @@ impl Coupler {
     /// A core of a writer is known, up to this length. Peers that lack it are told.
     pub fn couple(&mut self, key: CoreKey, length: Length) {
         if self.cores.insert(key, length).is_none() {
-            for stream in self.peers.values_mut().filter(|stream| stream.is_ready) {
+            for (peer, stream) in self.peers.iter_mut().filter(|(_, stream)| stream.is_ready) {
                 stream.due.insert(key);
+                self.touched.insert(*peer);
             }
         }
     }
@@ -80,6 +83,7 @@ impl Coupler {
         let stream = self.peers.entry(peer).or_default();
         stream.pending.remove(&key);
         stream.open.insert(key);
+        self.touched.insert(peer);
     }
 
     /// The channel for the core was rejected or closed.
@@ -87,6 +91,7 @@ impl Coupler {
         if let Some(stream) = self.peers.get_mut(&peer) {
             stream.pending.remove(&key);
             stream.open.remove(&key);
+            self.touched.insert(peer);
         }
     }
 
@@ -105,6 +110,12 @@ impl Coupler {
         if !self.planted.has(Slip::KnownUnannounced) {
             stream.due.extend(self.cores.keys());
         }
+        self.touched.insert(peer);
+    }
+
+    /// The streams for which [`Coupler::take`] may give something, since the last call.
+    pub fn take_touched(&mut self) -> BTreeSet<TopicPeer> {
+        std::mem::take(&mut self.touched)
     }
 
     /// What to announce to a peer now.

@@ -3,7 +3,7 @@
 //! Source: spec/replication.md 10. Announcements and lookups are passed on as they come; what to make of them is up to the
 //! application.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{WakeupHandshake, WakeupMessage};
 use crate::crypto::CoreKey;
@@ -55,6 +55,8 @@ pub struct Topic {
     active: bool,
     peers: BTreeMap<TopicPeer, AnnouncedPeer>,
     events: VecDeque<TopicEvent>,
+    /// Peers for which there is news.
+    touched: BTreeSet<TopicPeer>,
     /// Cores in one announcement at most.
     announced: usize,
 }
@@ -80,6 +82,7 @@ impl Topic {
             active,
             peers: BTreeMap::new(),
             events: VecDeque::new(),
+            touched: BTreeSet::new(),
             announced: ANNOUNCED,
         }
     }
@@ -186,6 +189,7 @@ impl Topic {
             for peer in self.peers.values_mut() {
                 peer.info_due = !peer.info_due;
             }
+            self.touched.extend(self.peers.keys());
         }
     }
 
@@ -194,6 +198,7 @@ impl Topic {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
+        self.touched.insert(id);
         for core in cores {
             let kept = peer.announce.entry(core.key).or_insert(core);
             kept.length = kept.length.max(core.length);
@@ -205,6 +210,12 @@ impl Topic {
         for peer in self.peers.values_mut() {
             peer.lookup_due = true;
         }
+        self.touched.extend(self.peers.keys());
+    }
+
+    /// The peers that were told something since the last call.
+    pub fn take_touched(&mut self) -> BTreeSet<TopicPeer> {
+        std::mem::take(&mut self.touched)
     }
 
     /// True when [`Topic::pull`] gives something.

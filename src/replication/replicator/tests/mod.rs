@@ -56,6 +56,8 @@ struct Link {
     id: PeerId,
     queue: VecDeque<Message>,
     up: bool,
+    /// When nothing was left to pull, and the next timeout then.
+    drained: Option<(Mono, Option<Mono>)>,
 }
 
 struct Net {
@@ -100,6 +102,7 @@ impl Net {
                 id,
                 queue: VecDeque::new(),
                 up: true,
+                drained: None,
             });
         }
         id
@@ -117,11 +120,28 @@ impl Net {
     fn pull(&mut self, link: usize) -> bool {
         let link = &mut self.links[link];
         let node = &mut self.nodes[link.from];
+        let is_ready = node.replicator.ready.contains(&link.id);
         let message = if link.up {
             node.replicator.pull(link.id, &node.log, self.now).unwrap()
         } else {
             None
         };
+        let replicator = &node.replicator;
+        if let (Some((at, timeout)), Some(message)) = (link.drained, &message) {
+            // A second peer may be asked once the first one is slow.
+            let block = match message {
+                Message::Request(request) => request.request.block,
+                _ => None,
+            };
+            let is_second = block.is_some_and(|block| replicator.requests.of_block(block.index).count() > 1);
+            let is_timed = self.now.since(at) > Duration::from_millis(10)
+                || timeout.is_some_and(|timeout| timeout <= self.now)
+                || is_second;
+            assert!(is_ready || is_timed, "nobody was told of {message:?}");
+        }
+        link.drained = message
+            .is_none()
+            .then(|| (self.now, replicator.next_timeout(self.now)));
         link.queue.extend(message.clone());
         message.is_some()
     }

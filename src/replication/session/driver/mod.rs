@@ -59,6 +59,8 @@ pub(super) struct Driver<E: Env> {
     /// Cores of which messages came.
     touched: BTreeMap<DiscoveryKey, Arc<SharedCore<E>>>,
     standing: BTreeMap<PeerId, Stand>,
+    /// All of them together.
+    sum: Sum,
     /// How often cores of the store had been let go at the last look.
     let_go: u64,
     /// The hub knows of a frame that has not come to its end.
@@ -77,6 +79,31 @@ struct Stand {
     want: u64,
     is_synced: bool,
     unanswered: usize,
+}
+
+/// Where the cores of all channels stand.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    have: u128,
+    want: u128,
+    synced: usize,
+    unanswered: usize,
+}
+
+impl Sum {
+    const fn add(&mut self, stand: &Stand) {
+        self.have += stand.have as u128;
+        self.want += stand.want as u128;
+        self.synced += stand.is_synced as usize;
+        self.unanswered += stand.unanswered;
+    }
+
+    const fn remove(&mut self, stand: &Stand) {
+        self.have -= stand.have as u128;
+        self.want -= stand.want as u128;
+        self.synced -= stand.is_synced as usize;
+        self.unanswered -= stand.unanswered;
+    }
 }
 
 /// A channel of a core.
@@ -131,6 +158,7 @@ impl<E: Env> Driver<E> {
             held: None,
             touched: BTreeMap::new(),
             standing: BTreeMap::new(),
+            sum: Sum::default(),
             let_go: 0,
             is_unfinished: false,
             encoded: Vec::new(),
@@ -308,28 +336,37 @@ impl<E: Env> Driver<E> {
                     is_synced: status.synced,
                     unanswered: status.unanswered,
                 };
-                self.standing.insert(peer, stand);
+                self.stands(peer, Some(stand));
             }
         }
         Ok(())
     }
 
+    /// The core of a channel stands there from now on.
+    fn stands(&mut self, peer: PeerId, stand: Option<Stand>) {
+        let before = match stand {
+            Some(stand) => {
+                self.sum.add(&stand);
+                self.standing.insert(peer, stand)
+            }
+            None => self.standing.remove(&peer),
+        };
+        if let Some(before) = before {
+            self.sum.remove(&before);
+        }
+    }
+
     fn report(&mut self) {
-        let mut progress = Progress {
-            cores: self.standing.len(),
-            have: 0,
-            want: 0,
-            is_synced: !self.standing.is_empty(),
+        let (cores, sum) = (self.standing.len(), self.sum);
+        let progress = Progress {
+            cores,
+            have: u64::try_from(sum.have).unwrap_or(u64::MAX),
+            want: u64::try_from(sum.want).unwrap_or(u64::MAX),
+            is_synced: cores > 0 && sum.synced == cores,
             unsent: self.connection.unsent(),
-            unanswered: 0,
+            unanswered: sum.unanswered,
             ..self.now
         };
-        for stand in self.standing.values() {
-            progress.have = progress.have.saturating_add(stand.have);
-            progress.want = progress.want.saturating_add(stand.want);
-            progress.is_synced &= stand.is_synced;
-            progress.unanswered += stand.unanswered;
-        }
         self.now = progress;
         self.progress
             .send_if_modified(|known| std::mem::replace(known, progress) != progress);

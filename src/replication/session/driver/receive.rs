@@ -156,9 +156,10 @@ impl<E: Env> Driver<E> {
         let peer = self.hub.next_peer();
         let now = self.hub.env.clock().now();
         joined.peer = Some(peer);
+        let core = Arc::clone(&joined.core);
         self.peers.insert(peer, channel);
-        self.standing.insert(peer, Stand::default());
-        let opened = joined.core.open(peer, theirs.seeks, &self.mailbox, now);
+        self.stands(peer, Some(Stand::default()));
+        let opened = core.open(peer, theirs.seeks, &self.mailbox, now);
         self.tell_topics(key, ChannelStage::Open);
         self.survive(channel, opened)
     }
