@@ -31,6 +31,12 @@ fn agreed(peers: &mut [&mut Peer], is_wished: impl Fn(&Value) -> bool) -> Value 
     }
 }
 
+/// Gives a command, and what comes of it: the next line about this event.
+fn ask(peer: &mut Peer, command: &str, event: &str) -> Value {
+    peer.say(command);
+    peer.hear(event)
+}
+
 fn record<'a>(dump: &'a Value, writer: &str) -> &'a Value {
     let writers = dump["writers"].as_array().unwrap();
     writers
@@ -120,7 +126,7 @@ fn a_peer_goes_on_in_another_log() {
     });
     joiner.tell("batch a 1 b 2 c 3");
     joiner.tell("del b");
-    let rotated = joiner.ask("rotate", "rotated");
+    let rotated = ask(&mut joiner, "rotate", "rotated");
     assert_eq!(rotated["writable"], false);
     let local = rotated["local"].as_str().unwrap().to_owned();
     assert_ne!(local, joiner.word("local"));
@@ -132,7 +138,7 @@ fn a_peer_goes_on_in_another_log() {
     agreed(&mut [&mut creator, &mut joiner], |dump| {
         dump["view"] == json!({ "a": "1", "c": "3", "d": "4" }) && record(dump, &local)["length"] == 1
     });
-    let state = joiner.ask("state", "state");
+    let state = ask(&mut joiner, "state", "state");
     assert_eq!(
         (&state["local"], &state["localLength"]),
         (&json!(local), &json!(1))

@@ -53,24 +53,22 @@ impl Peer {
         }
     }
 
-    pub(crate) fn tell(&mut self, command: &str) {
+    pub(crate) fn say(&mut self, command: &str) {
         writeln!(self.input, "{command}").unwrap();
+    }
+
+    pub(crate) fn tell(&mut self, command: &str) {
+        self.say(command);
         self.hear("appended");
     }
 
-    /// Gives a command, and what comes of it: the next line about this event.
-    pub(crate) fn ask(&mut self, command: &str, event: &str) -> Value {
-        writeln!(self.input, "{command}").unwrap();
-        self.hear(event)
-    }
-
     pub(crate) fn dump(&mut self) -> Value {
-        writeln!(self.input, "dump").unwrap();
+        self.say("dump");
         self.hear("dump")
     }
 
     pub(crate) fn quit(mut self) {
-        writeln!(self.input, "quit").unwrap();
+        self.say("quit");
         assert!(self.process.wait().unwrap().success());
     }
 }
