@@ -19,7 +19,7 @@ use crate::store::Snapshot;
 /// How often a proof is checked again when the core changed meanwhile.
 const CHECKS_MAX: usize = 4;
 
-/// What is needed to check proofs without holding anything up.
+/// A copy of everything that checking proofs needs, so that it holds nothing up.
 pub(super) struct CheckedAgainst {
     key: CoreKey,
     manifest: Option<Manifest>,
@@ -400,7 +400,7 @@ impl CheckedAgainst {
     }
 }
 
-/// What a proof was checked against.
+/// The version of a core that a proof was checked against.
 struct CheckedVersion {
     length: u64,
     fork: u64,

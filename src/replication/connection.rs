@@ -82,7 +82,7 @@ pub enum ConnectionError {
     },
 }
 
-/// What happened on a stream.
+/// An event of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectionEvent {
     /// The peer is known, and channels can be opened.

@@ -124,7 +124,7 @@ impl Default for Limits {
     }
 }
 
-/// Who waits for what.
+/// The inbox of an owner: syncs and housekeeping that were asked for, and who waits for them.
 #[derive(Default)]
 struct Inbox {
     /// A sync was asked for.
@@ -375,7 +375,7 @@ pub struct Owner {
     started: Option<SyncJob>,
 }
 
-/// What an owner has to do next.
+/// The next task of an owner.
 pub enum OwnerTask {
     /// Run this, as long as it takes, and hand the outcome to [`Owner::end`].
     Sync(SyncJob),
