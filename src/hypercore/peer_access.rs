@@ -159,7 +159,7 @@ impl<'a, E: Env> PeerAccess<'a, E> {
         Ok(false)
     }
 
-    /// As [`Core::receive`] for each of several proofs of blocks without upgrades, one after the other: what they bring is
+    /// As [`PeerAccess::receive`] for each of several proofs of blocks without upgrades, one after the other: what they bring is
     /// stored in one step.
     ///
     /// # Errors
