@@ -131,9 +131,9 @@ pub enum TreeError {
 /// The state of a log that a signature covers: the roots of its blocks, the length and the fork number.
 ///
 /// ```
-/// use autobee::hypercore::merkle::Tree;
+/// use autobee::hypercore::merkle::MerkleTree;
 ///
-/// let mut tree = Tree::default();
+/// let mut tree = MerkleTree::default();
 /// let mut nodes = Vec::new(); // what has to be stored
 /// tree.append(b"hello", &mut nodes);
 /// tree.append(b"world", &mut nodes);

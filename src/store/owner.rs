@@ -24,12 +24,12 @@ use crate::env::{Entropy as _, Env, Planted, Point, Sights, Slip, Spawn as _, Tr
 ///
 /// ```
 /// use autobee::env::{Env as _, memory::MemoryEnv};
-/// use autobee::store::{Batch, DataPointer, Key, Seglog, StoreHandle};
+/// use autobee::store::{StoreBatch, DataPointer, Key, Seglog, StoreHandle};
 ///
 /// let env = MemoryEnv::new(1);
 /// let store = StoreHandle::open(&env, &Seglog::default())?;
 /// let key = Key::Block(DataPointer(1), 0);
-/// let seq = store.commit(Batch::default().put(key.clone(), &b"hello"[..]))?; // visible
+/// let seq = store.commit(StoreBatch::default().put(key.clone(), &b"hello"[..]))?; // visible
 /// assert!(store.durable() < seq);
 /// env.run(store.synced(seq)).unwrap()?; // durable
 /// assert_eq!(store.durable(), seq);

@@ -163,19 +163,19 @@ struct Meeting {
 /// One side of the multiplexer.
 ///
 /// ```
-/// use autobee::replication::mux::{Event, Mux, MuxSettings, Open};
+/// use autobee::replication::mux::{MuxEvent, Mux, MuxSettings, OpenChannel};
 ///
 /// let (mut alice, mut bob) = (Mux::new(MuxSettings::default()), Mux::new(MuxSettings::default()));
-/// let chat = Open { protocol: "chat", aliases: &[], id: b"", handshake: b"", unique: true };
+/// let chat = OpenChannel { protocol: "chat", aliases: &[], id: b"", handshake: b"", unique: true };
 /// let at_alice = alice.open(&chat)?;
 /// alice.send(at_alice, 0, b"hello")?;
 /// while let Some(frame) = alice.take_frame() {
 ///     bob.receive(frame);
 /// }
-/// assert!(matches!(bob.poll()?, Some(Event::Offered { .. })));
+/// assert!(matches!(bob.poll()?, Some(MuxEvent::Offered { .. })));
 /// bob.open(&chat)?;
-/// assert!(matches!(bob.poll()?, Some(Event::Opened { .. })));
-/// assert!(matches!(bob.poll()?, Some(Event::Message { payload, .. }) if payload == "hello"));
+/// assert!(matches!(bob.poll()?, Some(MuxEvent::Opened { .. })));
+/// assert!(matches!(bob.poll()?, Some(MuxEvent::Message { payload, .. }) if payload == "hello"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
