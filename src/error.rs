@@ -10,7 +10,7 @@ use crate::hypercore::CoreError;
 use crate::store::StoreError;
 use crate::wire::Index;
 
-/// Who has to act on an [`enum@Error`].
+/// The kind of an [`enum@Error`]: who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -36,7 +36,7 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// What went wrong in a call of the public face.
+/// The error of a call of the public face.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {

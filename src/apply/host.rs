@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::crypto::{CoreKey, DiscoveryKey};
 use crate::wire::{Length, Link};
 
-/// How to add a writer.
+/// Options of a writer that is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterOptions {
     /// The ceiling of the writer's sort weight. 2 makes it an indexer, which is what adding a writer without options

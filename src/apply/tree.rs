@@ -60,12 +60,12 @@ struct OwnBlocks {
 /// One version of a tree: it never changes. Cloning is cheap.
 ///
 /// ```
-/// use autobee::apply::{LocalTree, Snapshot};
-/// use autobee::bee::{MemoryBlocks, Settings};
+/// use autobee::apply::{LocalTree, TreeSnapshot};
+/// use autobee::bee::{MemoryBlocks, BeeSettings};
 /// use autobee::crypto::CoreKey;
 ///
-/// let tree = LocalTree::new(CoreKey::new([7; 32]), Settings::default(), MemoryBlocks::new())?;
-/// let empty = Snapshot::empty(&tree);
+/// let tree = LocalTree::new(CoreKey::new([7; 32]), BeeSettings::default(), MemoryBlocks::new())?;
+/// let empty = TreeSnapshot::empty(&tree);
 /// let one = empty.write([("key".into(), Some("value".into()))])?;
 /// assert_eq!(one.get(b"key")?, Some("value".into()));
 /// assert_eq!(empty.get(b"key")?, None);
@@ -106,16 +106,16 @@ impl LocalTree {
     /// cores, come from `blocks`.
     ///
     /// ```
-    /// use autobee::apply::{LocalTree, Snapshot};
-    /// use autobee::bee::{MemoryBlocks, Settings};
+    /// use autobee::apply::{LocalTree, TreeSnapshot};
+    /// use autobee::bee::{MemoryBlocks, BeeSettings};
     /// use autobee::crypto::CoreKey;
     /// use autobee::wire::{Length, Link};
     /// use std::sync::Arc;
     ///
     /// let end = Link { key: CoreKey::new([7; 32]), length: Length::ZERO };
     /// let store = Arc::new(MemoryBlocks::new());
-    /// let tree = LocalTree::stored(end, Settings::default(), store.clone())?;
-    /// let one = Snapshot::empty(&tree).write([("key".into(), Some("value".into()))])?;
+    /// let tree = LocalTree::stored(end, BeeSettings::default(), store.clone())?;
+    /// let one = TreeSnapshot::empty(&tree).write([("key".into(), Some("value".into()))])?;
     ///
     /// store.append(tree.core(), tree.unsaved());
     /// tree.saved(tree.length());

@@ -21,8 +21,8 @@ pub const KEYS_BYTES_MAX: usize = 8 << 20;
 /// The view while a batch is applied: reads see what this apply wrote; nobody else does until it returned `Ok`.
 ///
 /// ```
-/// use autobee::apply::{ApplyError, ApplyView, LocalTree, Snapshot};
-/// use autobee::bee::{MemoryBlocks, Settings};
+/// use autobee::apply::{ApplyError, ApplyView, LocalTree, TreeSnapshot};
+/// use autobee::bee::{MemoryBlocks, BeeSettings};
 /// use autobee::crypto::CoreKey;
 ///
 /// /// What a part of an apply function may look like.
@@ -34,8 +34,8 @@ pub const KEYS_BYTES_MAX: usize = 8 << 20;
 /// }
 ///
 /// # use autobee::env::memory::MemoryEnv;
-/// let tree = LocalTree::new(CoreKey::new([7; 32]), Settings::default(), MemoryBlocks::new()).unwrap();
-/// let mut view = ApplyView::new(Snapshot::empty(&tree));
+/// let tree = LocalTree::new(CoreKey::new([7; 32]), BeeSettings::default(), MemoryBlocks::new()).unwrap();
+/// let mut view = ApplyView::new(TreeSnapshot::empty(&tree));
 /// # MemoryEnv::new(1).run(async {
 /// count(&mut view).await?;
 /// count(&mut view).await?;

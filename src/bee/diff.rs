@@ -15,7 +15,7 @@ use super::tree::TreeEntry;
 use super::walk::{Walk, WalkStep};
 use crate::env::Slip;
 
-/// When two entries of one key count as the same.
+/// The rule by which two entries of one key count as the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sameness {
     /// When they are one stored record. A value that was written again differs. Never reads a value to find out.

@@ -62,7 +62,7 @@ pub enum BeeError {
     Setting(&'static str),
 }
 
-/// What is wrong with a corrupt block.
+/// The fault of a corrupt block.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BlockFault {

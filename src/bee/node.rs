@@ -43,7 +43,7 @@ pub(super) struct Text {
     bytes: Bytes,
 }
 
-/// Where a key record is.
+/// The place of a key record: in memory, or in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyAt {
     /// In a block.
@@ -60,7 +60,7 @@ pub(super) struct KidSlot {
     link: Mutex<Weak<BeeNode>>,
 }
 
-/// Where a child is.
+/// The place of a child: in memory, or in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KidAt {
     /// In a block.
@@ -78,7 +78,7 @@ pub(super) struct Edit {
     pub(super) target: Target,
 }
 
-/// What a step of a log points at.
+/// The target of one step of a node's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     /// Nothing: a removal, or a placeholder.

@@ -13,7 +13,7 @@ pub struct Pointer {
     pub offset: u64,
 }
 
-/// What an edit does to a list.
+/// The kind of an edit: what it does to a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EditKind {
     /// Replaces the element at the index.
@@ -39,7 +39,7 @@ pub struct BlockEdit {
     pub pointer: Option<Pointer>,
 }
 
-/// Where a value lies that is stored apart from its key.
+/// The pointer to a value that is stored apart from its key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ValuePointer {
     /// The block, and the position in its value list.

@@ -30,7 +30,7 @@ pub trait Blocks {
     }
 }
 
-/// Why a source has no block to give.
+/// The reason why a source has no block to give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
     /// It is not on this machine.

@@ -29,7 +29,7 @@ pub enum StoredBeeError {
 ///
 /// ```
 /// use autobee::Corestore;
-/// use autobee::bee::{Bee, Settings, StoredBee};
+/// use autobee::bee::{Bee, BeeSettings, StoredBee};
 /// use autobee::env::memory::MemoryEnv;
 /// use autobee::hypercore::{CoreOptions, Wait};
 ///
@@ -37,7 +37,7 @@ pub enum StoredBeeError {
 /// let value = env.run(async {
 ///     let store = Corestore::open_default(env.clone()).await.unwrap();
 ///     let core = store.get(CoreOptions::name("bee")).await.unwrap();
-///     let bee = Bee::new(Settings::default()).unwrap();
+///     let bee = Bee::new(BeeSettings::default()).unwrap();
 ///     let bee = StoredBee::open(&bee, store, core, None).unwrap();
 ///     bee.write(Wait::Local, |batch, blocks| batch.put(blocks, b"key", b"value"))
 ///         .await

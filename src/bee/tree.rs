@@ -37,13 +37,13 @@ pub struct TreeEntry {
 /// A view of a tree: a root that can be read and moved. Cloning is cheap and gives an independent view.
 ///
 /// ```
-/// use autobee::bee::{BatchOptions, Bee, MemoryBlocks, Range, Settings};
+/// use autobee::bee::{BatchOptions, Bee, MemoryBlocks, Range, BeeSettings};
 /// use autobee::crypto::CoreKey;
 /// use autobee::wire::{Length, Link};
 ///
 /// let local = CoreKey::new([7; 32]);
 /// let blocks = MemoryBlocks::new();
-/// let bee = Bee::new(Settings::default())?;
+/// let bee = Bee::new(BeeSettings::default())?;
 /// let mut tree = bee.tree(Link { key: local, length: Length::ZERO });
 ///
 /// let mut batch = tree.batch(&local, blocks.length(&local), BatchOptions::default());

@@ -37,7 +37,7 @@ struct PathNode {
     enter: bool,
 }
 
-/// What comes next.
+/// The next step of a walk.
 pub(super) enum WalkStep {
     /// A subtree that may be entered or passed over.
     Subtree(ElementPlace),

@@ -17,12 +17,12 @@ use super::tree::{Tree, TreeEntry};
 /// A subscription to a key, a prefix or a range.
 ///
 /// ```
-/// # use autobee::bee::{BatchOptions, Bee, MemoryBlocks, Range, Settings, Watch};
+/// # use autobee::bee::{BatchOptions, Bee, MemoryBlocks, Range, BeeSettings, Watch};
 /// # use autobee::crypto::CoreKey;
 /// # use autobee::wire::{Length, Link};
 /// # let local = CoreKey::new([7; 32]);
 /// # let blocks = MemoryBlocks::new();
-/// # let bee = Bee::new(Settings::default())?;
+/// # let bee = Bee::new(BeeSettings::default())?;
 /// # let mut tree = bee.tree(Link { key: local, length: Length::ZERO });
 /// let mut watch = Watch::new(&tree, Range::prefix("user/"));
 /// # let mut batch = tree.batch(&local, blocks.length(&local), BatchOptions::default());

@@ -97,7 +97,7 @@ impl From<EngineStats> for Stats {
     }
 }
 
-/// What only the handles and the shell see.
+/// Counts that only the handles and the shell see.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) appended_blocks: AtomicU64,

@@ -27,7 +27,7 @@ const VIEW: &str = "view";
 /// Most blocks of another writer's trees that are fetched to compare one batch.
 const COMPARED_BLOCKS_MAX: usize = 64;
 
-/// Where a core stands.
+/// The length of a core, and how much of it is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoreLength {
     /// The core.

@@ -57,7 +57,7 @@ pub struct View {
     source: Arc<dyn RemoteBlocks>,
 }
 
-/// Where blocks come from that are not on this machine: a part of the view may be in cores of other peers.
+/// A source of blocks that are not on this machine: a part of the view may be in cores of other peers.
 pub(super) trait RemoteBlocks: fmt::Debug + Send + Sync {
     /// Waits until a block is here.
     fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_>;

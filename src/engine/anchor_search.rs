@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::crypto::CoreKey;
 use crate::wire::{Length, Timestamp};
 
-/// How such a search goes on.
+/// The next step of such a search.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AnchorPace {
     /// How long a link to a first block waits before it is looked for among anchors of forgotten entries, in

@@ -30,7 +30,8 @@ pub const ATTESTATIONS_MAX: usize = 4096;
 const RECEIVED_OF_ONE_MAX: usize = 16;
 const RECEIVED_MAX: usize = 1024;
 
-/// What applying one batch said about weights, besides the records. Most batches say nothing.
+/// The effects of one batch on weights, besides the records: grants, attestations, an acknowledgement. Most batches have
+/// none.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WeightEffects {
     /// Ceilings that it raised.
@@ -45,7 +46,7 @@ pub(super) struct WeightEffects {
     pub(super) rejected: Option<Arc<str>>,
 }
 
-/// What an entry of the order said.
+/// An entry of the order with its effects on weights.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntryEffects<'a> {
     /// The last block of its batch.
@@ -71,7 +72,7 @@ pub(super) struct PendingAttestation {
     grant: Grant,
 }
 
-/// What lies in the past of an own block with stamps.
+/// The past of an own block with stamps: everything that the block and those before it attest.
 #[derive(Debug, Clone, Default)]
 struct AttestedPast {
     /// All of this. As each log is applied from its start, lengths say it.
@@ -100,7 +101,7 @@ impl AttestedPast {
     }
 }
 
-/// What must be known of entries that are forgotten, and of how much of the order the local writer attested.
+/// The attestations of forgotten entries, and how much of the order the local writer attested; stored with a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StoredAttestations {
     local: CoreKey,

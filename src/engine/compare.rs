@@ -25,7 +25,7 @@ const RANGE_MAX: u64 = 64;
 /// Most keys of one batch that are looked up.
 const KEYS_MAX: usize = 256;
 
-/// What another writer says of its trees behind a batch, and what is so here.
+/// A claim of another writer about its trees behind a batch, beside what is so here.
 #[derive(Debug, Clone)]
 pub struct ViewClaim {
     /// The batch, by its last block.

@@ -49,7 +49,7 @@ pub struct DatabaseKeys {
     secret: Zeroizing<[u8; 32]>,
 }
 
-/// How the encryption key that a peer has contradicts its database.
+/// The way in which a peer's encryption key contradicts its database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KeyMismatch {
@@ -64,7 +64,7 @@ pub enum KeyMismatch {
     Clear,
 }
 
-/// How the blocks of one core of a database are encrypted.
+/// The encryption of the blocks of one core of a database.
 #[derive(Debug, Clone)]
 pub enum DatabaseCipher {
     /// As cores with a manifest of version 2 are.

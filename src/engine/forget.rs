@@ -96,7 +96,7 @@ pub enum ResumeError {
     },
 }
 
-/// What an engine has in memory.
+/// Counts of what an engine has in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
@@ -112,7 +112,7 @@ pub struct Held {
     pub checkpoints: usize,
 }
 
-/// What an engine keeps of what it forgot.
+/// The past of an engine: what it keeps of what it forgot.
 pub(super) struct Past {
     trees: Trees,
     window_batches: usize,

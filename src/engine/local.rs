@@ -34,7 +34,7 @@ pub struct OwnBatch {
     blocks: Vec<Bytes>,
 }
 
-/// Where the local trees stood at the end of a round.
+/// The heads of the local trees at the end of a round.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Round {
     flushes: u64,

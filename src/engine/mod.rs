@@ -74,7 +74,7 @@ const STEPS_OF_A_CALL: u64 = 16;
 /// As many are they at least: what a portion begins with is done again by each.
 const STEPS_MIN: u64 = 4096;
 
-/// How an engine is made.
+/// Options of an engine.
 pub struct EngineOptions<V> {
     /// The key of the database: its creator's writer.
     pub key: CoreKey,
@@ -149,7 +149,7 @@ pub struct Engine<V> {
     sights: Sights,
 }
 
-/// What a drain did.
+/// The result of a drain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Drained {
     /// The budget ran out: drain again.

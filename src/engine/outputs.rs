@@ -21,7 +21,7 @@ pub struct OrderedEntry {
     pub weight: Weight,
 }
 
-/// What the membership state says about one writer.
+/// The status of one writer in the membership state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterStatus {

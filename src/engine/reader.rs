@@ -22,7 +22,7 @@ pub const BATCH_BLOCKS_MAX: u64 = 1024;
 /// How far ahead of the wall clock an entry may be, in milliseconds.
 pub const AHEAD_MS_MAX: u64 = 2 * 60 * 60 * 1000;
 
-/// Why nothing more is taken of a writer.
+/// The reason why nothing more is taken of a writer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Frozen {

@@ -81,7 +81,7 @@ impl From<Restored> for ReplayState {
     }
 }
 
-/// Why a run of the linearizer ended early.
+/// The reason why a run of the linearizer ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Pause {
     /// The budget is used up; there is more to do.
@@ -92,7 +92,7 @@ pub(super) enum Pause {
     Stopped(String),
 }
 
-/// What applying needs, for one run of the linearizer.
+/// The replay for one run of the linearizer: everything that applying needs.
 pub(super) struct ApplyRun<'a> {
     pub(super) apply: &'a ApplyFn,
     pub(super) name: &'a str,

@@ -122,7 +122,7 @@ impl TreeSettings {
     }
 }
 
-/// What the system tree says at one of its versions: all that the engine goes on from.
+/// A version of the system tree, read: all that the engine goes on from.
 #[derive(Debug, Clone)]
 pub struct Restored {
     /// The membership.

@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::io::{self, IoSlice};
 
-/// How to open a file.
+/// The mode in which a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Open {
     /// Existing file, reads only.

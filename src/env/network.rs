@@ -6,7 +6,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Where a peer listens: `host:port` natively, the name of a replica in a simulation.
+/// The address of a peer: `host:port` natively, the name of a replica in a simulation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerAddr(String);
 

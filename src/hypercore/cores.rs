@@ -71,7 +71,7 @@ pub(super) struct OpenCore {
     pub(super) is_followed: bool,
 }
 
-/// What sessions of a core wait for.
+/// The demand of a core: the blocks and ranges that its sessions wait for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Demand {
     /// Blocks, and how many wait for each.

@@ -16,7 +16,7 @@ use crate::env::Env;
 use crate::store::{Seq, StoreError};
 use crate::wire::{Index, Length};
 
-/// How to open a named session.
+/// Options of a named session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NamedOptions {
     /// Start over if it exists.
@@ -25,7 +25,7 @@ pub struct NamedOptions {
     pub checkout: Option<Length>,
 }
 
-/// How to append.
+/// Options of an append.
 #[derive(Debug, Clone, Default)]
 pub struct CoreAppendOptions {
     /// Sign with this key pair.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{CoreKey, HashKey, hash, keyed_hash, namespace, xsalsa20_xor};
 
-/// How the blocks of a core are encrypted.
+/// A cipher for the blocks of a core.
 pub trait BlockCipher: fmt::Debug + Send + Sync {
     /// Bytes in front of block `index` that are not content. A batch is padded as its first block.
     fn padding(&self, index: u64) -> usize;

@@ -15,7 +15,7 @@ use crate::env::Env;
 use crate::store::{CorePointer, Key, Read as _};
 use crate::wire::compact::Decode as _;
 
-/// Which core to open.
+/// Options of a core that is opened: which one, and how.
 #[derive(Debug, Clone)]
 pub struct CoreOptions {
     /// By name, in the namespace of the store. Made when it does not exist.

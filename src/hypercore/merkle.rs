@@ -58,7 +58,7 @@ pub const fn unpadded_size(node: &Node, padding: u64) -> u64 {
         .saturating_sub(padding.saturating_mul(flat_tree::leaves(node.index)))
 }
 
-/// Where the nodes of one log are read from.
+/// A source of the tree nodes of one log.
 pub trait Nodes {
     /// The node with this number, if it is stored.
     ///
@@ -131,9 +131,9 @@ pub enum TreeError {
 /// The state of a log that a signature covers: the roots of its blocks, the length and the fork number.
 ///
 /// ```
-/// use autobee::hypercore::merkle::Tree;
+/// use autobee::hypercore::merkle::MerkleTree;
 ///
-/// let mut tree = Tree::default();
+/// let mut tree = MerkleTree::default();
 /// let mut nodes = Vec::new(); // what has to be stored
 /// tree.append(b"hello", &mut nodes);
 /// tree.append(b"world", &mut nodes);
@@ -148,7 +148,7 @@ pub struct MerkleTree {
     fork: u64,
 }
 
-/// Where a byte offset lies.
+/// The answer to a seek: where a byte offset lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seek {
     /// In this block, at this offset (both without padding).

@@ -12,7 +12,7 @@ use crate::store::Seq;
 /// At most this many heads wait; more are merged into the last one, which then is shown a little later.
 const WAITING_MAX: usize = 64;
 
-/// What peers may see of a log.
+/// The heads of a log that peers may see, now or once they are durable.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OfferedHeads {
     current: Head,

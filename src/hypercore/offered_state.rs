@@ -11,7 +11,7 @@ use super::peer_access::PeerAccess;
 use super::proof::Head;
 use crate::env::Env;
 
-/// Where a core stands, as peers may see it.
+/// The state of a core, as peers may see it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogState {
     /// How often it was truncated.

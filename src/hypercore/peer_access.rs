@@ -19,7 +19,7 @@ use crate::store::Snapshot;
 /// How often a proof is checked again when the core changed meanwhile.
 const CHECKS_MAX: usize = 4;
 
-/// What is needed to check proofs without holding anything up.
+/// A copy of everything that checking proofs needs, so that it holds nothing up.
 pub(super) struct CheckedAgainst {
     key: CoreKey,
     manifest: Option<Manifest>,
@@ -159,7 +159,7 @@ impl<'a, E: Env> PeerAccess<'a, E> {
         Ok(false)
     }
 
-    /// As [`Core::receive`] for each of several proofs of blocks without upgrades, one after the other: what they bring is
+    /// As [`PeerAccess::receive`] for each of several proofs of blocks without upgrades, one after the other: what they bring is
     /// stored in one step.
     ///
     /// # Errors
@@ -409,7 +409,7 @@ impl CheckedAgainst {
     }
 }
 
-/// What a proof was checked against.
+/// The version of a core that a proof was checked against.
 struct CheckedVersion {
     length: u64,
     fork: u64,

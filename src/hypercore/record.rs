@@ -32,7 +32,7 @@ pub enum RecordError {
     Inconsistent(&'static str),
 }
 
-/// What the store as a whole says.
+/// The record of the store as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StoreRecord {
     pub(super) primary_key: PrimaryKey,
@@ -40,7 +40,7 @@ pub(super) struct StoreRecord {
     pub(super) next_data: u64,
 }
 
-/// Who a core is.
+/// The identity of a core, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AuthRecord {
     pub(super) key: CoreKey,

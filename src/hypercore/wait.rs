@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::env::{Clock, Mono, watch};
 
-/// How long a read may wait for a block that is not stored here.
+/// The time that a read may wait for a block that is not stored here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// Not at all.
@@ -25,7 +25,7 @@ impl Default for Wait {
     }
 }
 
-/// How a wait ended.
+/// The end of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Woken {
     Changed,

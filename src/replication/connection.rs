@@ -82,7 +82,7 @@ pub enum ConnectionError {
     },
 }
 
-/// What happened on a stream.
+/// An event of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectionEvent {
     /// The peer is known, and channels can be opened.
@@ -102,7 +102,7 @@ pub enum ConnectionEvent {
 /// use autobee::crypto::Seed;
 /// use autobee::env::Mono;
 /// use autobee::replication::Role;
-/// use autobee::replication::connection::{Connection, ConnectionSettings, Event};
+/// use autobee::replication::connection::{Connection, ConnectionSettings, ConnectionEvent};
 /// use autobee::replication::noise::Keys;
 /// use autobee::replication::stream::StreamKeys;
 ///

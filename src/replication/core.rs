@@ -13,7 +13,7 @@ use crate::hypercore::{CoreError, OfferedSnapshot, PeerAccess};
 
 pub use crate::hypercore::LogState;
 
-/// What a core makes of a request.
+/// The answer of a core to a request.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "lives for a moment, on the stack")]
 pub enum Answer {
@@ -27,7 +27,7 @@ pub enum Answer {
     Nonsense,
 }
 
-/// What became of a proof.
+/// The outcome of a proof.
 #[derive(Debug)]
 pub enum ProofOutcome<T> {
     /// It was right.

@@ -29,7 +29,8 @@ const CIPHER_BLOCK: usize = 64;
 const MAC_BLOCK: usize = 16;
 const REKEY_BIT: u8 = 2;
 
-/// What a message is to the receiver. The original sends only [`Tag::MESSAGE`], and looks at nothing but the rekeying.
+/// The tag of a message: what it is to the receiver. The original sends only [`Tag::MESSAGE`], and looks at nothing but
+/// the rekeying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag(pub u8);
 

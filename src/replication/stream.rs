@@ -75,7 +75,7 @@ pub struct StreamKeys {
     pub header: [u8; HEADER_SIZE],
 }
 
-/// What came in.
+/// An event of a stream: what came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
     /// The handshake is done: messages can be sent.

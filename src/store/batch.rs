@@ -18,10 +18,10 @@ pub enum Op {
 /// Changes of one commit, over any number of cores. Later ones see what earlier ones did.
 ///
 /// ```
-/// use autobee::store::{Batch, DataPointer, Key};
+/// use autobee::store::{StoreBatch, DataPointer, Key};
 ///
 /// let data = DataPointer(1);
-/// let mut batch = Batch::default();
+/// let mut batch = StoreBatch::default();
 /// batch.put(Key::Block(data, 0), &b"hello"[..]).delete(Key::Hints(data));
 /// assert_eq!(batch.ops().len(), 2);
 /// ```

@@ -49,7 +49,7 @@ pub enum StoreError {
     Invalid(&'static str),
 }
 
-/// Where the damage is.
+/// The place of a damage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// The file.

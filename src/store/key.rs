@@ -70,7 +70,7 @@ pub(super) struct KeyParts<'a> {
     rest: &'a [u8],
 }
 
-/// What groups keys: space, pointer, kind.
+/// The common start of keys that belong together: space, pointer, kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyPrefix(u8, u64, u8);
 

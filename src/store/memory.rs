@@ -13,12 +13,12 @@ use crate::env::Disk;
 ///
 /// ```
 /// use autobee::env::memory::MemoryDisk;
-/// use autobee::store::{Batch, DataPointer, Engine as _, Key, MemoryEngine};
+/// use autobee::store::{StoreBatch, DataPointer, StoreEngine as _, Key, MemoryEngine};
 /// use std::sync::Arc;
 ///
 /// let mut store = MemoryEngine.open(Arc::new(MemoryDisk::default()))?;
 /// let key = Key::Block(DataPointer(1), 0);
-/// store.commit(Batch::default().put(key.clone(), &b"hello"[..]))?;
+/// store.commit(StoreBatch::default().put(key.clone(), &b"hello"[..]))?;
 /// assert_eq!(store.get(&key)?.unwrap(), "hello");
 /// # Ok::<_, autobee::store::StoreError>(())
 /// ```

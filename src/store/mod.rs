@@ -46,7 +46,7 @@ use crate::env::{Disk, DiskLock, Planted, Sights};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
-/// What an environment draws for a store that is opened in it.
+/// Values that an environment draws for a store that is opened in it.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
 pub struct Drawn {
@@ -56,7 +56,7 @@ pub struct Drawn {
     pub salt: u64,
 }
 
-/// What an opening found and dealt with.
+/// The report of an opening: what it found and dealt with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovered {
@@ -92,7 +92,7 @@ pub trait StoreEngine: Send + Sync {
     fn keeps_visible(&self) -> bool;
 }
 
-/// What can be read.
+/// Reads of one state of a store.
 pub trait Read {
     /// The value of a key.
     ///

@@ -24,12 +24,12 @@ use crate::env::{Entropy as _, Env, Planted, Point, Sights, Slip, Spawn as _, Tr
 ///
 /// ```
 /// use autobee::env::{Env as _, memory::MemoryEnv};
-/// use autobee::store::{Batch, DataPointer, Key, Seglog, StoreHandle};
+/// use autobee::store::{StoreBatch, DataPointer, Key, Seglog, StoreHandle};
 ///
 /// let env = MemoryEnv::new(1);
 /// let store = StoreHandle::open(&env, &Seglog::default())?;
 /// let key = Key::Block(DataPointer(1), 0);
-/// let seq = store.commit(Batch::default().put(key.clone(), &b"hello"[..]))?; // visible
+/// let seq = store.commit(StoreBatch::default().put(key.clone(), &b"hello"[..]))?; // visible
 /// assert!(store.durable() < seq);
 /// env.run(store.synced(seq)).unwrap()?; // durable
 /// assert_eq!(store.durable(), seq);
@@ -124,7 +124,7 @@ impl Default for Limits {
     }
 }
 
-/// Who waits for what.
+/// The inbox of an owner: syncs and housekeeping that were asked for, and who waits for them.
 #[derive(Default)]
 struct Inbox {
     /// A sync was asked for.
@@ -375,7 +375,7 @@ pub struct Owner {
     started: Option<SyncJob>,
 }
 
-/// What an owner has to do next.
+/// The next task of an owner.
 pub enum OwnerTask {
     /// Run this, as long as it takes, and hand the outcome to [`Owner::end`].
     Sync(SyncJob),

@@ -17,7 +17,7 @@ pub struct OpenMessage {
     pub capability: Hash,
 }
 
-/// What this side has and wants.
+/// The sync message: what this side has and wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sync {
     /// Generation of this side's tree.

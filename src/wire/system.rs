@@ -190,7 +190,7 @@ pub struct InfoRecord {
     pub legacy: Option<LegacyInfo>,
 }
 
-/// What only Autobase's info records have.
+/// The fields that only Autobase's info records have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LegacyInfo {
     /// Number of writers.
@@ -354,7 +354,7 @@ impl Decode for ManifestData {
     }
 }
 
-/// Where an Autobase stood when it was closed. Read when a database is migrated.
+/// The state of an Autobase when it was closed. Read when a database is migrated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AutobaseBoot {
     /// 3, or 0 for the form without a version.

@@ -37,7 +37,7 @@ use image::{DiskChange, Image, Inode};
 ///
 /// ```
 /// use autobee::env::{Disk as _, Open};
-/// use autobee_sim::disk::{Crash, Seeded, SimDisk};
+/// use autobee_sim::disk::{DiskCrash, Seeded, SimDisk};
 /// use std::io::IoSlice;
 ///
 /// let disk = SimDisk::new(1);
@@ -47,7 +47,7 @@ use image::{DiskChange, Image, Inode};
 /// file.sync()?;
 /// file.write_at(4, &[IoSlice::new(b", lost")])?;
 ///
-/// let disk = disk.crash(Crash::Lost, &mut Seeded::new(1));
+/// let disk = disk.crash(DiskCrash::Lost, &mut Seeded::new(1));
 /// assert_eq!(disk.open("log", Open::Read)?.len()?, 4);
 /// assert!(file.len().is_err()); // of a process that is no more
 /// # std::io::Result::Ok(())

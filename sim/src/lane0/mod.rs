@@ -5,10 +5,10 @@
 //! there to be compared.
 //!
 //! ```
-//! use autobee_sim::lane0::{Group, Reading};
+//! use autobee_sim::lane0::{PeerGroup, Reading};
 //! use autobee_sim::workload::Op;
 //!
-//! let mut group = Group::new(2);
+//! let mut group = PeerGroup::new(2);
 //! let b = group.key(1);
 //! group.append(0, &[Op::add_writer(b, 2)]);
 //! group.receive_all(1, 0);

@@ -279,7 +279,7 @@ impl TreeBatch {
     }
 }
 
-/// Which leaf under a node.
+/// The choice of a leaf under a node: the first or the last.
 #[derive(Debug, Clone, Copy)]
 enum Side {
     First,

@@ -31,7 +31,7 @@ struct BlockContent {
     values: Vec<u32>,
 }
 
-/// Which group something is in, and where in its list.
+/// A position in a block to be: which block, and where in its list.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     group: usize,

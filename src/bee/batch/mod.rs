@@ -32,7 +32,7 @@ use super::tree::Tree;
 
 pub use written::WrittenBatch;
 
-/// How a batch is written. What is not given is taken from the settings of the family.
+/// Options of a batch. What is not given is taken from the settings of the family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BatchOptions {
     /// Build on this version instead of the one that the tree is at.

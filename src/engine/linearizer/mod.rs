@@ -201,7 +201,7 @@ pub struct LinearizerStats {
 /// ```
 /// use autobee::crypto::CoreKey;
 /// use autobee::engine::dag::{Dag, NewBatch};
-/// use autobee::engine::linearizer::{Linearizer, Replay, Rules, Standing, Step, Suspended, Verdict};
+/// use autobee::engine::linearizer::{Linearizer, Replay, Rules, WriterStanding, PlacedBatch, Suspended, Verdict};
 /// use autobee::wire::{Length, Timestamp, Weight};
 ///
 /// /// Everybody is a member; the state is the number of batches.
@@ -210,11 +210,11 @@ pub struct LinearizerStats {
 /// impl Replay for Count {
 ///     type State = u32;
 ///
-///     fn standing(&self, _: &u32, _: &CoreKey) -> Option<Standing> {
-///         Some(Standing { weight: Weight(1), ceiling: Weight(1), length: Length(0) })
+///     fn standing(&self, _: &u32, _: &CoreKey) -> Option<WriterStanding> {
+///         Some(WriterStanding { weight: Weight(1), ceiling: Weight(1), length: Length(0) })
 ///     }
 ///
-///     fn apply(&mut self, state: &u32, _: Step<'_>) -> Result<Verdict<u32>, Suspended> {
+///     fn apply(&mut self, state: &u32, _: PlacedBatch<'_>) -> Result<Verdict<u32>, Suspended> {
 ///         Ok(Verdict::Accepted(state + 1))
 ///     }
 /// }

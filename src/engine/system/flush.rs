@@ -29,7 +29,7 @@ pub struct Flush {
     changed: Vec<CoreKey>,
 }
 
-/// What this flush says about a writer.
+/// The changes that this flush makes to the record of a writer.
 #[derive(Debug, Clone, Copy, Default)]
 struct WriterUpdate {
     length: Length,

@@ -30,7 +30,7 @@ use crate::store::{CorePointer, DataPointer, Key, Read as _, Seq, Snapshot, Stor
 use crate::wire::Length;
 use crate::wire::compact::{Encode as _, UINT_MAX};
 
-/// Which blocks of a core are meant.
+/// The choice of a line of a core: the main one, or a named one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LineSelector {
     Main,
@@ -46,7 +46,7 @@ pub struct LengthAndSize {
     pub byte_length: u64,
 }
 
-/// What others hear of after the commit.
+/// A notice that goes out after the commit.
 #[derive(Debug)]
 enum CommitEffect {
     Signed,

@@ -59,7 +59,7 @@ pub struct Corestore<E: Env> {
     is_writable: bool,
 }
 
-/// How to open a store.
+/// Options of a store of cores.
 #[derive(Debug, Clone, Default)]
 pub struct CorestoreOptions {
     /// The primary key of a new store, instead of a random one. An existing store must have the same.
@@ -68,7 +68,7 @@ pub struct CorestoreOptions {
     pub is_read_only: bool,
 }
 
-/// What all handles of a store share.
+/// The state that all handles of a store share.
 pub(super) struct CorestoreShared<E: Env> {
     pub(super) env: E,
     pub(super) store: StoreHandle,

@@ -108,7 +108,7 @@ pub struct Prologue {
     pub length: u64,
 }
 
-/// What a manifest is made from. Everything has a default.
+/// Options of a manifest. Everything has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ManifestOptions {
     /// Version; without it 2 where linked cores or user data need it, else 1.

@@ -47,7 +47,7 @@ pub struct SignerProofV0 {
     pub patch: Option<PatchV0>,
 }
 
-/// How far a signer was ahead.
+/// The patch of a signer that was ahead: how far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatchV0 {
     /// Written as the end of the patch in blocks, whatever its name says. Not looked at.
@@ -58,7 +58,7 @@ pub struct PatchV0 {
     pub nodes: Vec<u64>,
 }
 
-/// What one signer contributes to a signature for a common length.
+/// The part of one signer in a signature for a common length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartialSignature {
     /// Position in the manifest's list of signers.

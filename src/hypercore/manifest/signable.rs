@@ -2,7 +2,7 @@
 
 use crate::crypto::{Hash, namespace};
 
-/// What stands in front of the tree in a signed message, so that it cannot be taken for another's.
+/// The prefix of a signed message, so that the tree behind it cannot be taken for another core's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signable<'a> {
     /// The key of the core; in version 0 the signer's namespace instead.

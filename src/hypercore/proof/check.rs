@@ -17,7 +17,7 @@ use crate::hypercore::manifest::{Manifest, Prologue};
 use crate::hypercore::merkle::{self, MerkleTree, Node, Nodes, ReadError};
 use crate::wire::compact::UINT_MAX;
 
-/// What is known of a log, for checking proofs about it.
+/// A log as far as it is known, against which proofs are checked.
 #[derive(Debug)]
 pub struct ProofReceiver<'a, N: ?Sized, V> {
     /// Key of the core.
@@ -207,7 +207,7 @@ impl<N: Nodes + ?Sized, V: Verify> ProofReceiver<'_, N, V> {
     }
 }
 
-/// What earlier proofs of a row showed.
+/// The nodes that earlier proofs of a row showed.
 #[derive(Debug, Default)]
 struct Before {
     /// Nodes that are stored, or will be together with what is checked now.
@@ -240,7 +240,7 @@ impl Hashed {
     }
 }
 
-/// How a node came to be known.
+/// The origin of a known node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
     /// The peer says so; bound only by the hash above it.

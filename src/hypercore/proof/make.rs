@@ -11,7 +11,7 @@ use super::{
 use crate::hypercore::flat_tree;
 use crate::hypercore::merkle::{MerkleTree, Node, Nodes, TreeError, unpadded_size};
 
-/// What a proof is made from.
+/// A tree and its nodes, from which proofs are made.
 #[derive(Debug)]
 pub struct ProofSource<'a, N: ?Sized> {
     /// The whole log.
@@ -24,7 +24,7 @@ pub struct ProofSource<'a, N: ?Sized> {
     pub signature: Option<&'a Bytes>,
 }
 
-/// What a request is about: a block (its leaf) or any node.
+/// The target of a request: a block (its leaf) or any node.
 #[derive(Clone, Copy)]
 struct Subject {
     index: u64,

@@ -30,7 +30,7 @@ use super::merkle::{Node, ReadError, TreeError};
 #[cfg(test)]
 mod tests;
 
-/// What a peer wants proven. An empty request is valid and gives an empty proof.
+/// A request for a proof. An empty one is valid and gives an empty proof.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Request {
     /// A block.
@@ -79,7 +79,7 @@ pub struct UpgradeRequest {
     pub length: u64,
 }
 
-/// What a peer says, to be checked.
+/// A proof: what a peer says, to be checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// The fork that it is about.

@@ -25,7 +25,7 @@ pub struct Standalone {
     pub proof: Proof,
 }
 
-/// What a stand-alone proof shows.
+/// The content of a stand-alone proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// The signed length.

@@ -31,7 +31,7 @@ use crate::env::{Env, Planted};
 use crate::store::{CorePointer, Key, Snapshot};
 use crate::wire::{Index, Length};
 
-/// How a session behaves.
+/// Options of a session.
 #[derive(Debug, Clone, Default)]
 pub struct SessionOptions {
     /// The session cannot write, whatever key pair there is.
@@ -44,7 +44,7 @@ pub struct SessionOptions {
     pub encryption: Option<Encryption>,
 }
 
-/// How blocks of a core are encrypted.
+/// The choice of a cipher for the blocks of a core.
 #[derive(Clone)]
 pub enum Encryption {
     /// With keys that follow from this one and the core.

@@ -68,7 +68,7 @@ const REPLY_OVERHEAD: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel(u64);
 
-/// What a channel is opened with.
+/// The parameters with which a channel is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenChannel<'a> {
     /// The name of the protocol, as the peer gets it.
@@ -83,7 +83,7 @@ pub struct OpenChannel<'a> {
     pub unique: bool,
 }
 
-/// What came in.
+/// An event of the multiplexer: what came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MuxEvent {
     /// The peer opened a channel that we have not. To be answered by [`Mux::open`] or [`Mux::reject`] with these names;
@@ -148,7 +148,7 @@ struct Offer {
     held_bytes: usize,
 }
 
-/// Where opens of the two sides find each other.
+/// The name under which opens of the two sides find each other.
 #[derive(Debug, Default)]
 struct Meeting {
     /// Our ids that the peer has not answered.
@@ -163,19 +163,19 @@ struct Meeting {
 /// One side of the multiplexer.
 ///
 /// ```
-/// use autobee::replication::mux::{Event, Mux, MuxSettings, Open};
+/// use autobee::replication::mux::{MuxEvent, Mux, MuxSettings, OpenChannel};
 ///
 /// let (mut alice, mut bob) = (Mux::new(MuxSettings::default()), Mux::new(MuxSettings::default()));
-/// let chat = Open { protocol: "chat", aliases: &[], id: b"", handshake: b"", unique: true };
+/// let chat = OpenChannel { protocol: "chat", aliases: &[], id: b"", handshake: b"", unique: true };
 /// let at_alice = alice.open(&chat)?;
 /// alice.send(at_alice, 0, b"hello")?;
 /// while let Some(frame) = alice.take_frame() {
 ///     bob.receive(frame);
 /// }
-/// assert!(matches!(bob.poll()?, Some(Event::Offered { .. })));
+/// assert!(matches!(bob.poll()?, Some(MuxEvent::Offered { .. })));
 /// bob.open(&chat)?;
-/// assert!(matches!(bob.poll()?, Some(Event::Opened { .. })));
-/// assert!(matches!(bob.poll()?, Some(Event::Message { payload, .. }) if payload == "hello"));
+/// assert!(matches!(bob.poll()?, Some(MuxEvent::Opened { .. })));
+/// assert!(matches!(bob.poll()?, Some(MuxEvent::Message { payload, .. }) if payload == "hello"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]

@@ -51,7 +51,7 @@ pub enum NoiseError {
     OutOfTurn,
 }
 
-/// Who learns whose static key when.
+/// The pattern of a handshake: who learns whose static key, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
     /// Neither side knows the other. Three messages.
@@ -136,7 +136,7 @@ pub struct Handshake {
     failed: bool,
 }
 
-/// What a finished handshake leaves.
+/// The result of a finished handshake: keys of both directions, the hash, and who the peer is.
 #[derive(Debug)]
 pub struct HandshakeResult {
     /// Key of what we send.

@@ -314,7 +314,7 @@ struct Attendant<E: Env> {
     events: CoreEvents,
 }
 
-/// What there is to do.
+/// The reason why the attendant of a core woke.
 enum CoreWake {
     Change,
     Timing,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What all sessions of a store did since it was opened. Each number only grows.
+/// Counts of what all sessions of a store did since it was opened. Each number only grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TrafficCounts {
@@ -20,7 +20,7 @@ pub struct TrafficCounts {
     pub sent_bytes: u64,
 }
 
-/// Where sessions count.
+/// Counters that all sessions add to.
 #[derive(Debug, Default)]
 pub(super) struct TrafficCounters {
     pub(super) opened: AtomicU64,

@@ -10,7 +10,7 @@ use crate::replication::connection::ConnectionError;
 use crate::replication::replicator::PeerFault;
 use crate::wire::compact::DecodeError;
 
-/// Why a session ended.
+/// The end of a session: why it ended.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum End {
@@ -41,7 +41,7 @@ pub enum End {
     Store(CoreError),
 }
 
-/// What a peer did wrong.
+/// The misbehaviour of a peer.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum Misbehaviour {

@@ -8,13 +8,13 @@ use crate::hypercore::CoreError;
 use crate::replication::replicator::{PeerFault, PeerId};
 use crate::replication::wakeup::TopicPeer;
 
-/// Where others leave it. Bounded by the channels of the session.
+/// The mailbox of a session, in which others leave work for it. Bounded by its channels.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     mail: watch::Sender<Mail>,
 }
 
-/// What was left since the last look.
+/// The content of a mailbox since the last look.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
     /// Channels that may have something to send.
@@ -31,7 +31,7 @@ pub(super) struct Mail {
     pub(super) end: Option<End>,
 }
 
-/// Why a channel is to be closed.
+/// The reason why a channel is to be closed.
 #[derive(Debug)]
 pub(super) enum Why {
     /// Nobody wants it any more.

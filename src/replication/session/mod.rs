@@ -39,7 +39,7 @@ pub struct ReplicationSession {
     blame: watch::Receiver<Option<Misbehaviour>>,
 }
 
-/// How far a session has come.
+/// The progress of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// The peer, once the handshake is done.

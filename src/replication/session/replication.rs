@@ -33,7 +33,7 @@ use crate::store::Seq;
 /// Decides by its static key whether a peer may talk to us.
 pub type Admit = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
 
-/// How sessions behave.
+/// Limits and times of sessions.
 #[derive(Clone)]
 pub struct SessionSettings {
     /// Bounds and times of a stream.
@@ -138,7 +138,7 @@ pub struct Replication<E: Env> {
     hub: Arc<Hub<E>>,
 }
 
-/// What all sessions share.
+/// The hub: what all sessions of a store share.
 pub(super) struct Hub<E: Env> {
     pub(super) env: E,
     pub(super) store: Corestore<E>,
@@ -389,7 +389,7 @@ impl<E: Env> HubState<E> {
     }
 }
 
-/// What the attendant woke for.
+/// The reason why the attendant woke.
 enum HubWake {
     Opened,
     Durable(Seq),

@@ -98,7 +98,7 @@ impl Wakeup {
     }
 }
 
-/// What handles and sessions share.
+/// A topic, as its handles and all sessions share it.
 pub(super) struct SharedTopic {
     key: CoreKey,
     pub(super) name: DiscoveryKey,
@@ -121,7 +121,7 @@ struct SubscribedPeer {
     is_asking: bool,
 }
 
-/// How far a channel of a core is.
+/// The stage of a channel of a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChannelStage {
     Pending,

@@ -9,7 +9,7 @@ use crate::wire::compact::{Decode, DecodeError, Decoder, Encode, EncodeError, En
 /// The name of the protocol.
 pub const PROTOCOL: &str = "wakeup";
 
-/// What a side says when it opens the channel.
+/// The handshake of a wakeup channel: what a side says when it opens it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WakeupHandshake {
     /// Version of the protocol: 0. Nobody checks it.

@@ -15,7 +15,7 @@ use crate::wire::Link;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPeer(pub u64);
 
-/// What happened on a topic.
+/// An event of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopicEvent {
     /// A peer has opened the channel.

@@ -54,7 +54,7 @@ struct SequentialRead {
     bytes: Bytes,
 }
 
-/// What is known about a block that is to be read.
+/// The answer of the cache about a block that is to be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReadAhead {
     /// Its record was read already.

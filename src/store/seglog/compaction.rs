@@ -17,7 +17,7 @@ use crate::env::{Point, Slip};
 /// A frame of copies ends with the record that makes it this long.
 const MOVE_BYTES: usize = 1024 * 1024;
 
-/// Which segment is being moved, and how far that is.
+/// The state of a compaction: which segment is being moved, and how far that is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moving {
     number: u32,

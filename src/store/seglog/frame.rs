@@ -43,7 +43,7 @@ impl FrameKind {
     }
 }
 
-/// What a frame says before its records.
+/// The head of a frame: what it says before its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameHead {
     pub(super) kind: FrameKind,
@@ -130,7 +130,7 @@ pub(super) struct CheckedFrame<'a> {
     records: &'a [u8],
 }
 
-/// What stands at a place.
+/// The content of a place in a segment.
 pub(super) enum Found<'a> {
     Frame(CheckedFrame<'a>),
     /// The file ends here.

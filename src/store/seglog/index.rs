@@ -38,7 +38,7 @@ pub(super) struct LinePlaces {
     pub(super) nodes: Pages,
 }
 
-/// What of each segment is still wanted.
+/// Counts of what is still wanted of each segment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) segments: BTreeMap<u32, Live>,

@@ -47,13 +47,13 @@ use crate::env::{Disk, DiskLock, Env, Planted, Point, Sights, Slip, knob};
 ///
 /// ```
 /// use autobee::env::memory::MemoryDisk;
-/// use autobee::store::{Batch, DataPointer, Engine as _, Key, Seglog};
+/// use autobee::store::{StoreBatch, DataPointer, StoreEngine as _, Key, Seglog};
 /// use std::sync::Arc;
 ///
 /// let disk = Arc::new(MemoryDisk::default());
 /// let key = Key::Block(DataPointer(1), 0);
 /// let mut store = Seglog::default().open(disk.clone())?;
-/// store.commit(Batch::default().put(key.clone(), &b"hello"[..]))?;
+/// store.commit(StoreBatch::default().put(key.clone(), &b"hello"[..]))?;
 /// store.sync()?;
 /// drop(store); // as good as a crash
 ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use im::OrdMap;
 
-/// Where a record stands. Segments are numbered from one and below 2^30.
+/// The place of a record. Segments are numbered from one and below 2^30.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RecordPlace {
     /// Number of the segment; the two highest bits are for whoever holds the place.

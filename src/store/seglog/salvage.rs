@@ -14,7 +14,7 @@ use super::segment::{self, Segment};
 use super::view::IndexView;
 use crate::env::{Disk, Open};
 
-/// What a look at every byte of a log came to.
+/// The report of a look at every byte of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
@@ -38,7 +38,7 @@ impl Report {
     }
 }
 
-/// What a salvage brought.
+/// The result of a salvage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Salvaged {

@@ -36,7 +36,7 @@ pub(super) struct Segment {
     file: Arc<dyn DiskFile>,
 }
 
-/// What a segment says before its frames.
+/// The head of a segment: what it says before its frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentHead {
     pub(super) number: u32,

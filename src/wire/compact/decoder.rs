@@ -16,7 +16,7 @@ pub struct DecodeError {
     pub offset: usize,
 }
 
-/// What is wrong with the bytes.
+/// The fault of bytes that cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DecodeErrorKind {

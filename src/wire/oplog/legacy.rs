@@ -6,7 +6,7 @@ use super::{BatchPosition, OplogBlock};
 use crate::crypto::{CoreKey, Signature};
 use crate::wire::{Decode, DecodeError, Decoder, Length, Link};
 
-/// What only blocks below version 3 have.
+/// The fields that only blocks below version 3 have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Legacy {
     /// How many blocks of the batch remain, this one included. Zero is odd, and counts as one.

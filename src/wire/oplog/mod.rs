@@ -67,7 +67,7 @@ pub struct OplogBlock {
     pub legacy: Option<Box<Legacy>>,
 }
 
-/// How many blocks of a batch come before and after a block.
+/// The position of a block in its batch: how many blocks come before and after it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BatchPosition {
     /// Blocks before (JS: `start`). Always zero in versions below 3.

@@ -7,7 +7,7 @@ use super::{OplogBlock, ViewStamps};
 use crate::crypto::hash_128;
 use crate::wire::{Decode as _, DecodeError, Encode as _, EncodeError, Encoder, Link, Timestamp};
 
-/// What stands around a value. Everything has a default.
+/// Options of a block around one value. Everything has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ValueOptions {
     /// When the value was made.

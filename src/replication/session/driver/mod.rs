@@ -72,7 +72,7 @@ pub(super) struct Driver<E: Env> {
     now: Progress,
 }
 
-/// Where the core of a channel stands.
+/// The state of the core of a channel.
 #[derive(Debug, Clone, Copy, Default)]
 struct Stand {
     have: u64,
@@ -122,7 +122,7 @@ struct JoinedTopic {
     peer: Option<TopicPeer>,
 }
 
-/// What the task woke for.
+/// The reason why the task woke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DriverWake {
     Mail,
