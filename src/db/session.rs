@@ -72,8 +72,9 @@ impl Session {
         self.session.reached(wanted).await
     }
 
-    /// Waits until everything is here that the peer has of the cores that both sides replicate now. False when the
-    /// connection ended before. Of writers that were not known yet, more may come.
+    /// Waits until everything is here that the peer has of the cores that both sides replicate now, as far as it is to be
+    /// here: of a stranger's core that is only so much, see [`Settings`](super::Settings). False when the connection ended
+    /// before. Of writers that were not known yet, more may come.
     pub async fn synced(&self) -> bool {
         self.reached(|progress| progress.is_synced).await
     }

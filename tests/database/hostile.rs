@@ -142,6 +142,11 @@ fn a_large_block_of_a_stranger_is_not_fetched_before_it_is_a_member() {
         assert_eq!(have(&a, &middle), 1);
         let sent = session.progress().sent;
         assert!(sent < 1 << 20, "{sent} bytes were fetched");
+        let peers = a.status().peers;
+        assert!(
+            peers.len() == 1 && peers[0].progress.is_synced,
+            "nothing else is to come: {peers:?}"
+        );
 
         let grant = Op::add_writer(middle, 2).to_value();
         a.append(grant).await.unwrap();

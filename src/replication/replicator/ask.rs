@@ -201,6 +201,11 @@ impl Replicator {
         })
     }
 
+    /// True when the block is larger than those that are fetched.
+    pub(super) fn is_left_out(&self, index: u64, core: &impl OfferedLog) -> Result<bool, CoreError> {
+        Ok(self.fit(index, core)? == Fit::TooLarge)
+    }
+
     /// A longer length, if the peer has acknowledged ours and can prove it.
     fn next_upgrade(&self, id: PeerId, now: Mono) -> Option<RequestMessage> {
         let peer = self.peers.get(&id)?;

@@ -48,6 +48,8 @@ pub(super) struct WantedBlocks {
     pub(super) again: BTreeSet<u64>,
     /// Nodes of the blocks before this were asked for ahead, as far as they are of use.
     pub(super) scouted: u64,
+    /// The end of the ranges that are here as a whole.
+    done_end: Option<u64>,
     next_range: u64,
 }
 
@@ -73,6 +75,22 @@ impl WantedBlocks {
     pub(super) fn fill(&mut self, blocks: Range<u64>) {
         let mut later = self.blocks.split_off(&blocks.start);
         self.blocks.append(&mut later.split_off(&blocks.end));
+    }
+
+    /// Takes note that a range is here as a whole.
+    pub(super) fn done(&mut self, id: RangeId) {
+        let range = self.ranges.get(&id);
+        self.done_end = self.done_end.max(range.and_then(|range| range.end));
+    }
+
+    /// The first block that nobody wants, nor any behind it; none when there is none, or it is not said what is wanted.
+    pub(super) fn end(&self) -> Option<u64> {
+        let mut end = self.done_end;
+        for range in self.ranges.values() {
+            end = end.max(Some(range.end?));
+        }
+        let single = self.blocks.last_key_value();
+        end.map(|end: u64| single.map_or(end, |(index, _)| end.max(index.saturating_add(1))))
     }
 
     /// Whether anybody wants the block.

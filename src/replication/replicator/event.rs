@@ -115,8 +115,6 @@ pub struct PeerStatus {
     pub length: u64,
     /// Leading blocks that it has.
     pub contiguous: u64,
-    /// True when it has nothing that we lack, as far as it says.
-    pub synced: bool,
     /// It wants blocks.
     pub downloading: bool,
     /// Requests of ours that it has not answered.

@@ -44,6 +44,9 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u64);
 
+/// Blocks that are too large to be fetched, of so many is looked whether a peer has anything else.
+const LEFT_OUT_LOOKS: usize = 64;
+
 /// The replication of one core.
 ///
 /// ```
@@ -150,21 +153,56 @@ impl Replicator {
     #[must_use]
     pub fn status(&self, peer: PeerId) -> Option<PeerStatus> {
         let peer = self.peers.get(&peer)?;
-        let has_news = peer.sync.fork > self.known.fork
-            || (peer.sync.fork == self.known.fork
-                && (peer.sync.length > self.known.length
-                    || peer.have.next(self.known.contiguous..self.known.length).is_some()));
         Some(PeerStatus {
             fork: peer.sync.fork,
             length: peer.sync.length,
             contiguous: peer.have.contiguous().min(peer.sync.length),
-            synced: peer.synced && !has_news,
             downloading: peer.sync.downloading,
             in_flight: peer.in_flight,
             unanswered: peer.requests_due.len() + peer.wants_due.len(),
             paused: peer.paused,
             service: peer.speed.service,
         })
+    }
+
+    /// True when the peer said where its core stands, and has nothing that is to be here and is not. What is fetched up to a
+    /// block, or no larger than so many bytes, is no more than that.
+    ///
+    /// # Errors
+    ///
+    /// When the store failed.
+    pub fn is_synced(&self, peer: PeerId, core: &impl OfferedLog) -> Result<bool, CoreError> {
+        let Some(peer) = self.peers.get(&peer).filter(|peer| peer.synced) else {
+            return Ok(false);
+        };
+        let LogState {
+            fork,
+            length,
+            contiguous,
+            ..
+        } = self.known;
+        if peer.sync.fork != fork {
+            return Ok(peer.sync.fork < fork);
+        }
+        if peer.sync.length > length {
+            return Ok(false);
+        }
+        let end = self.demand.end().unwrap_or(length).min(length);
+        let mut from = contiguous;
+        for _ in 0..LEFT_OUT_LOOKS {
+            let Some(offered) = peer.have.next(from..end) else {
+                return Ok(true);
+            };
+            let missing = core.first_missing(offered..end)?;
+            if missing >= end {
+                return Ok(true);
+            }
+            if peer.have.contains(missing) && !self.is_left_out(missing, core)? {
+                return Ok(false);
+            }
+            from = missing + 1;
+        }
+        Ok(false)
     }
 
     /// The open channels.
@@ -434,6 +472,7 @@ impl Replicator {
             self.all_ready();
         }
         for id in done {
+            self.demand.done(id);
             self.forget_range(id);
             self.events.push_back(ReplicatorEvent::RangeDone(id));
         }

@@ -39,6 +39,7 @@ impl Replicator {
         let id = self.demand.add_range(start, end, cursor);
         self.all_ready();
         if cursor >= last {
+            self.demand.done(id);
             self.forget_range(id);
             self.events.push_back(ReplicatorEvent::RangeDone(id));
         }

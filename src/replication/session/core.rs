@@ -47,6 +47,8 @@ pub(super) struct Pulled {
     /// Nothing is left for now.
     pub(super) is_drained: bool,
     pub(super) status: Option<PeerStatus>,
+    /// The peer has nothing that is to be here and is not.
+    pub(super) is_synced: bool,
     /// Leading blocks that are here.
     pub(super) contiguous: u64,
 }
@@ -186,6 +188,7 @@ impl<E: Env> SharedCore<E> {
             };
             messages.push(message);
         }
+        let is_synced = state.replicator.is_synced(peer, &offered)?;
         drop(offered);
         let sights = state.replicator.take_sights();
         state.pass_on_channels();
@@ -200,6 +203,7 @@ impl<E: Env> SharedCore<E> {
             messages,
             is_drained,
             status: state.replicator.status(peer),
+            is_synced,
             contiguous: state.replicator.contiguous_length(),
         })
     }

@@ -52,7 +52,7 @@ pub struct Progress {
     pub have: u64,
     /// Blocks of the peer's cores.
     pub want: u64,
-    /// The peer has said where all these cores stand, and knows nothing that we do not.
+    /// The peer has said where all these cores stand, and has nothing of them that is to be here and is not.
     pub is_synced: bool,
     /// Bytes that came, sealed.
     pub received: u64,

@@ -91,6 +91,11 @@ impl Net {
         }
     }
 
+    fn is_synced(&self, node: usize, peer: PeerId) -> bool {
+        let Node { log, replicator, .. } = &self.nodes[node];
+        replicator.is_synced(peer, log).unwrap()
+    }
+
     fn connect(&mut self, a: usize, b: usize) -> PeerId {
         let id = PeerId(self.links.len() as u64);
         for (from, to) in [(a, b), (b, a)] {
@@ -276,7 +281,7 @@ fn a_whole_core_is_copied_and_followed() {
     assert_no_trap(&net.settle());
     net.assert_copied(1);
     let status = net.nodes[1].replicator.status(PeerId(0)).unwrap();
-    assert!(status.synced && status.in_flight == 0 && status.contiguous == 121);
+    assert!(net.is_synced(1, PeerId(0)) && status.in_flight == 0 && status.contiguous == 121);
 }
 
 #[test]

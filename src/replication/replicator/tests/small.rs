@@ -44,6 +44,7 @@ fn blocks_that_are_too_large_are_never_asked_for() {
     assert_eq!(asked, small);
     let sizes = requests(&said).filter(|(_, request)| request.request.hash.is_some());
     assert!(sizes.count() <= 12, "each is asked for its size once");
+    assert!(net.is_synced(1, PeerId(0)), "nothing else is to come");
 
     // Who wants any of them gets it.
     want(&mut net, ALL, None);
@@ -84,4 +85,20 @@ fn a_size_that_a_peer_does_not_tell_another_one_does() {
     net.settle();
     let here = (0..12).filter(|index| net.nodes[1].log.log.get(Index(*index)).is_some());
     assert_eq!(here.count(), 8);
+}
+
+#[test]
+fn who_wants_the_first_blocks_alone_is_synced_with_them() {
+    let mut net = net();
+    let first = hypercore::DownloadRange { end: Some(4), ..ALL };
+    want(&mut net, first, None);
+    let peer = net.connect(0, 1);
+    assert!(!net.is_synced(1, peer), "it has not said what it has");
+    net.settle();
+    assert_eq!(net.nodes[1].log.state().unwrap().contiguous, 4);
+    assert!(net.is_synced(1, peer));
+    want(&mut net, hypercore::DownloadRange { end: None, ..ALL }, None);
+    assert!(!net.is_synced(1, peer));
+    net.settle();
+    assert!(net.is_synced(1, peer));
 }

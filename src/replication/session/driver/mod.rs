@@ -333,7 +333,7 @@ impl<E: Env> Driver<E> {
                 let stand = Stand {
                     have: pulled.contiguous.min(status.length),
                     want: status.length,
-                    is_synced: status.synced,
+                    is_synced: pulled.is_synced,
                     unanswered: status.unanswered,
                 };
                 self.stands(peer, Some(stand));
