@@ -215,6 +215,7 @@ impl<E: Env> Builder<E> {
         let verify = self.store.env().crypto().clone();
         let origin = Origin {
             is_joined_as: self.key.is_some() && self.key_pair.is_some(),
+            is_given: false,
             is_restored: self.is_restored,
             is_complete: self.has_whole_log,
         };

@@ -19,9 +19,9 @@ pub enum LocalWriter {
     New,
     /// A log whose key pair the store has: one that was the local writer's before, or that a program of its own made.
     Key(CoreKey),
-    /// The log of a key pair. The store keeps it. Where nothing of the log is here, it may have been written elsewhere:
-    /// appends wait for a peer to say so, as with [`Builder::key_pair`](super::Builder::key_pair), and connections of now
-    /// end, as nobody was asked there.
+    /// The log of a key pair. The store keeps it. It may have been written elsewhere: appends wait for a peer to say so, as
+    /// with [`Builder::key_pair`](super::Builder::key_pair), and connections of now end, as nobody was asked there. For a
+    /// log that only this store wrote give its key.
     KeyPair(KeyPair),
 }
 
@@ -69,7 +69,8 @@ impl<E: Env> Autobee<E> {
     /// Appends that are under way end in the old log; later ones go to the new one. The new log is no member's: until one
     /// adds it, [`Autobee::writable`] is false. The old one stays what it is, so who is to write no longer with it is to be
     /// removed, by then or before. [`Event::Rotated`](super::Event::Rotated) tells of it. The log that is the local one
-    /// already is no change, and nothing happens.
+    /// already is no change, and nothing happens. A [`Builder::key_pair`](super::Builder::key_pair) that is given at a later
+    /// opening counts more than this.
     ///
     /// ```
     /// # use autobee::{Autobee, Corestore};
@@ -93,8 +94,8 @@ impl<E: Env> Autobee<E> {
     /// # Errors
     ///
     /// `Invalid` when the store has no key pair of the log, or the log is another database's; `InUse` when another
-    /// handle writes to it; `Reentrant`, `ReadOnly`, `Interrupted`, `Disk`, `Closed`. Then the local writer is the one
-    /// that it was.
+    /// handle writes to it; `Reentrant`, `ReadOnly`, `Interrupted`, `Closed`: then the local writer is the one that it
+    /// was. `Disk`: which one it is shows when the database is opened again.
     pub async fn set_local(&self, local: impl Into<LocalWriter>) -> Result<CoreKey, Error> {
         super::check_writable::<E>()?;
         self.shared.set_local(local.into()).await

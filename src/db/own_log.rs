@@ -44,6 +44,8 @@ impl Unconfirmed {
 pub(super) struct Origin {
     /// The key of the database was given, and a key pair.
     pub(super) is_joined_as: bool,
+    /// Another key pair was given while the database is open.
+    pub(super) is_given: bool,
     /// The directory is an older copy.
     pub(super) is_restored: bool,
     /// Whoever opens it knows that there is nothing more elsewhere.

@@ -65,7 +65,7 @@ pub(super) struct ReceivedAttestation {
 
 /// A grant that the next own block should attest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PendingAttestation {
+struct PendingAttestation {
     at: u64,
     /// The last block of the batch that granted.
     batch: Link,
@@ -214,6 +214,15 @@ impl Attestations {
         };
     }
 
+    /// Goes on for another writer. What the one of before owed it owes; what was received was about that one.
+    pub(super) fn change_local(&mut self, local: CoreKey) {
+        self.local = Some(local);
+        self.pending.retain(|pending| pending.grant.key != local);
+        self.received.clear();
+        self.wants_ack = false;
+        self.stored = None;
+    }
+
     /// Owes what is granted in the order and the own log does not attest, until the next own block with stamps.
     pub(super) const fn attest_again(&mut self) {
         self.attests_again = true;
@@ -299,25 +308,6 @@ impl Attestations {
         let mut received = self.received.clone();
         received.sort_by_key(|received| std::cmp::Reverse(received.attestation.weight));
         received
-    }
-
-    /// What is pending about others than `local`, who is to attest it.
-    pub(super) fn take_pending_of_others(&mut self, local: &CoreKey) -> Vec<PendingAttestation> {
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.retain(|pending| pending.grant.key != *local);
-        pending
-    }
-
-    /// Adds what was pending before.
-    pub(super) fn restore_pending(&mut self, pending: Vec<PendingAttestation>) {
-        let known = |one: &PendingAttestation, all: &[PendingAttestation]| {
-            all.iter().any(|known| known.grant == one.grant)
-        };
-        for one in pending {
-            if !known(&one, &self.pending) && self.pending.len() < ATTESTATIONS_MAX {
-                self.pending.push(one);
-            }
-        }
     }
 
     /// What a batch attests that stands at this position.

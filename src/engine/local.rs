@@ -75,9 +75,8 @@ impl<V: Verify> Engine<V> {
     pub fn change_local(&mut self, local: CoreKey) {
         self.outcomes = Outcomes::default();
         let former = self.attestations.local().filter(|former| *former != local);
-        let pending = self.attestations.take_pending_of_others(&local);
-        self.set_local(local);
-        self.attestations.restore_pending(pending);
+        self.attestations.change_local(local);
+        self.listen(0);
         let Some(former) = former else { return };
         // A batch was applied before its last block attested anything, and nobody needed that here.
         for (at, (entry, _)) in (self.forgotten() as u64..).zip(self.order.entries_since(0)) {

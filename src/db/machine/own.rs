@@ -93,6 +93,11 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         Ok(())
     }
 
+    /// True while an own batch is in the engine and not in the log.
+    pub fn has_own_batch(&self) -> bool {
+        self.own.pending.is_some()
+    }
+
     /// Another log is the local writer's. The one of before stays what it is to the engine, and is fetched as those of
     /// others are: its key pair may be used elsewhere.
     pub(super) fn set_local(&mut self, log: Arc<L>, is_unconfirmed: bool, now: Now) {
@@ -128,6 +133,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         }
         if is_new {
             self.effects.push(Effect::Follow(to));
+        } else {
+            // What waited for its turn, or had left the set, takes part.
+            self.feed_or_give_up(&to, now);
         }
         self.note_stalled(&from);
         self.note_stalled(&to);

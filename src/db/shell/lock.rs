@@ -200,6 +200,11 @@ impl<C: Crypto, L: StoredLog> MachineLock<C, L> {
         front.sessions.clone()
     }
 
+    /// The connections that run, which count no more.
+    pub(super) fn take_sessions(&self) -> Vec<Session> {
+        std::mem::take(&mut self.front().sessions)
+    }
+
     fn front(&self) -> MutexGuard<'_, Front<L>> {
         lock(&self.front)
     }

@@ -57,6 +57,8 @@ pub(super) struct Shell<E: Env> {
     pub(super) key: CoreKey,
     /// Why peers may have more of the own log than is here.
     unconfirmed: Mutex<Option<Unconfirmed>>,
+    /// The directory was an older copy when it was opened.
+    was_restored: bool,
     /// Of an encrypted database.
     pub(super) keys: Option<DatabaseKeys>,
     pub(super) trees: DatabaseTrees<E>,
@@ -128,6 +130,7 @@ impl<E: Env> Shell<E> {
             settings,
             key,
             unconfirmed: Mutex::new(unconfirmed),
+            was_restored: unconfirmed == Some(Unconfirmed::Restored),
             keys,
             trees,
             holds: Mutex::new(holds),

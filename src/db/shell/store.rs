@@ -301,6 +301,7 @@ pub(in crate::db) async fn doubt<E: Env>(
         Some(kept) => Some(kept),
         None if origin.is_restored => Some(Unconfirmed::Restored),
         None if store.recovered().missing.is_some() => Some(Unconfirmed::CutOff),
+        None if origin.is_given => Some(Unconfirmed::KeyPair),
         None if origin.is_joined_as && local.length()? == Length::ZERO => Some(Unconfirmed::KeyPair),
         None => None,
     };

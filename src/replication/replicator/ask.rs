@@ -147,6 +147,7 @@ impl Replicator {
             }
             peer.in_flight += 1;
         }
+        self.has_deadline = true;
         self.requests.start(id, message, now)
     }
 

@@ -57,6 +57,7 @@ impl Replicator {
         }));
         let until = now + CHECK_TIME;
         self.checks.insert(id, Check { fault, until });
+        self.has_deadline = true;
         self.ready.insert(id);
         self.ask_nothing_more(id);
     }

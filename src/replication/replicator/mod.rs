@@ -30,7 +30,7 @@ pub use self::demand::RangeId;
 use self::demand::WantedBlocks;
 pub use self::event::{PeerFault, PeerStatus, ReplicatorEvent};
 use self::fork::{Move, Probe};
-use self::peer::Peer;
+use self::peer::{Compared, Peer};
 use self::requests::{InFlight, Requests};
 use super::core::{LogState, OfferedLog};
 use super::message::{DataMessage, Message, WANT_MAX};
@@ -110,6 +110,8 @@ pub struct Replicator {
     ready: BTreeSet<PeerId>,
     /// No peer rests after that.
     rests_until: Mono,
+    /// Something began that time ends, since [`Replicator::take_deadline`].
+    has_deadline: bool,
     planted: Planted,
     sights: Sights,
 }
@@ -137,6 +139,7 @@ impl Replicator {
             checks: BTreeMap::new(),
             ready: BTreeSet::new(),
             rests_until: Mono(0),
+            has_deadline: false,
             planted: Planted::default(),
             sights: Sights::default(),
         })
@@ -171,7 +174,15 @@ impl Replicator {
     /// # Errors
     ///
     /// When the store failed.
-    pub fn is_synced(&self, peer: PeerId, core: &impl OfferedLog) -> Result<bool, CoreError> {
+    pub fn is_synced(&mut self, peer: PeerId, core: &impl OfferedLog) -> Result<bool, CoreError> {
+        let is_synced = self.has_all_of(peer, core)?;
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.is_behind = !is_synced;
+        }
+        Ok(is_synced)
+    }
+
+    fn has_all_of(&self, peer: PeerId, core: &impl OfferedLog) -> Result<bool, CoreError> {
         let Some(peer) = self.peers.get(&peer).filter(|peer| peer.synced) else {
             return Ok(false);
         };
@@ -498,6 +509,9 @@ impl Replicator {
         };
         if let Some(peer) = self.peers.get_mut(&request.peer) {
             peer.in_flight = peer.in_flight.saturating_sub(1);
+            if peer.compared == Compared::Asked(id) {
+                peer.compared = Compared::Due;
+            }
             peer.outbox.push_back(Message::Cancel { request: id });
             self.ready.insert(request.peer);
         }

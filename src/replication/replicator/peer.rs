@@ -20,6 +20,8 @@ pub(super) struct Peer {
     pub(super) sync: Sync,
     /// Whether there was one.
     pub(super) synced: bool,
+    /// It had something that was to be here and was not, when that was asked last.
+    pub(super) is_behind: bool,
     pub(super) have: Have,
     pub(super) wants: Wants,
 
@@ -107,6 +109,7 @@ impl Peer {
                 ..Sync::default()
             },
             synced: false,
+            is_behind: true,
             have: Have::new(settings.announced_pages),
             wants: Wants::default(),
             sync_due: true,

@@ -158,6 +158,7 @@ impl Replicator {
             // It mistrusts us. Until it has seen the answer it leaves our requests without one, or worse.
             peer.resting_until = peer.resting_until.max(now + self.settings.answer_timeout);
             self.rests_until = self.rests_until.max(peer.resting_until);
+            self.has_deadline = true;
         }
         // Urgent ones first, otherwise in order of arrival.
         let place = match request.priority {
@@ -232,6 +233,11 @@ impl Replicator {
                 // A fork that it cannot prove now is not asked about again at once.
                 peer.resting_until = peer.resting_until.max(now + fork::PROBE_REST);
                 self.rests_until = self.rests_until.max(peer.resting_until);
+                self.has_deadline = true;
+            }
+            if peer.compared == Compared::Asked(none.request) {
+                // Its number is another request's from now on.
+                peer.compared = Compared::Done;
             }
             // It may have said meanwhile that it has it no longer: then nothing is wrong.
             let asked = request.message;
@@ -383,6 +389,11 @@ impl Replicator {
                     self.suspect(id, error, now);
                 }
             }
+        }
+        if self.requests.len() == 0 {
+            // Everything may be here by now, and peers are asked for nothing more that say so.
+            let behind = self.peers.iter().filter(|(_, peer)| peer.is_behind);
+            self.ready.extend(behind.map(|(id, _)| *id));
         }
         Ok(())
     }

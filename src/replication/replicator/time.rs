@@ -40,10 +40,9 @@ impl Replicator {
             .min()
     }
 
-    /// True when something is asked or checked, so that time matters.
-    #[must_use]
-    pub fn has_timeouts(&self) -> bool {
-        self.requests.len() > 0 || self.check_deadlines().next().is_some()
+    /// The time before which nothing ends that began since the last call; none when nothing began for which time matters.
+    pub fn take_deadline(&mut self, now: Mono) -> Option<Mono> {
+        std::mem::take(&mut self.has_deadline).then(|| now + HEDGE)
     }
 
     /// When another peer may be asked for what one was asked for, each time later.
@@ -77,6 +76,7 @@ impl Replicator {
                     now + timeout * (1 << peer.rests)
                 };
                 self.rests_until = self.rests_until.max(peer.resting_until);
+                self.has_deadline = true;
             }
         }
     }

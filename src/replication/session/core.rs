@@ -36,8 +36,8 @@ struct SharedCoreState<E: Env> {
     offered: LogState,
     /// Peers are not shown all of it yet, as it is not durable.
     awaits_sync: bool,
-    /// The attendant knows that there is something to time.
-    is_timed: bool,
+    /// When the attendant wakes at the latest.
+    armed: Mono,
 }
 
 /// Messages to send, and where the channel stands.
@@ -87,7 +87,7 @@ impl<E: Env> SharedCore<E> {
                 demand: Demand::default(),
                 offered,
                 awaits_sync: true,
-                is_timed: false,
+                armed: Mono(u64::MAX),
             }),
             timing: watch::Sender::new(()),
         });
@@ -166,10 +166,21 @@ impl<E: Env> SharedCore<E> {
     }
 
     /// After messages were received: others may have something to send now.
-    pub(super) fn notify_peers(&self) {
+    pub(super) fn notify_peers(&self, now: Mono) {
         let mut state = self.lock();
         state.pass_on_channels();
         state.wake();
+        self.arm(&mut state, now);
+    }
+
+    /// Has the attendant look at the time, when something began that may be over before it wakes.
+    fn arm(&self, state: &mut SharedCoreState<E>, now: Mono) {
+        if let Some(at) = state.replicator.take_deadline(now)
+            && at < state.armed
+        {
+            state.armed = at;
+            self.timing.send_modify(|()| {});
+        }
     }
 
     pub(super) fn pull(&self, peer: PeerId, now: Mono) -> Result<Pulled, CoreError> {
@@ -194,10 +205,7 @@ impl<E: Env> SharedCore<E> {
         state.pass_on_channels();
         // Who pulls goes on until nothing is left.
         state.wake_but(Some(peer));
-        if !state.is_timed && state.replicator.has_timeouts() {
-            state.is_timed = true;
-            self.timing.send_modify(|()| {});
-        }
+        self.arm(state, now);
         Ok(Pulled {
             sights,
             messages,
@@ -237,6 +245,8 @@ impl<E: Env> SharedCoreState<E> {
         if !self.peers.is_empty() {
             sign(&self.core)?;
         }
+        // Before what it is about: what becomes durable in between is looked at again.
+        self.awaits_sync = self.core.peer_access().awaits_sync()?;
         let (demand, offered) = (
             self.core.peer_access().demand()?,
             self.core.peer_access().offered_state()?,
@@ -257,7 +267,6 @@ impl<E: Env> SharedCoreState<E> {
             self.replicator.changed(&self.core.peer_access())?;
             self.offered = offered;
         }
-        self.awaits_sync = self.core.peer_access().awaits_sync()?;
         self.pass_on_channels();
         self.wake();
         Ok(())
@@ -334,8 +343,9 @@ impl<E: Env> Attendant<E> {
                 let Some(core) = self.core.upgrade() else { return };
                 let now = self.env.clock().now();
                 let mut state = core.lock();
-                state.is_timed = state.replicator.has_timeouts();
-                state.replicator.next_timeout(now)
+                let timeout = state.replicator.next_timeout(now);
+                state.armed = timeout.unwrap_or(Mono(u64::MAX));
+                timeout
             };
             let woken = self.wait(timeout).await;
             let Some(core) = self.core.upgrade() else { return };

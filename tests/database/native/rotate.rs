@@ -277,3 +277,55 @@ async fn a_log_that_cannot_be_written_here_is_refused() {
         ErrorKind::Closed
     );
 }
+
+/// A log that wrote as a stranger and was refused is not in the set; who turns back to it goes on behind what stands there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_entries_were_refused_is_gone_back_to() {
+    let [a_dir, b_dir] = ["a", "b"].map(|name| Directory::new(&format!("rotate-back-{name}")));
+    let a = open(&a_dir, None).await;
+    let b = open(&b_dir, Some(&a)).await;
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    let old = b.local();
+    b.append_optimistic(b"this is no entry").await.unwrap();
+    let new = b.set_local(LocalWriter::New).await.unwrap();
+    add(&a, new).await;
+    until(&b, |b| b.writable()).await;
+    put(&b, "new").await;
+    add(&b, old).await;
+    b.set_local(old).await.unwrap();
+    assert!(b.writable());
+    put(&b, "old").await;
+    agree(&a, &b).await;
+    assert!(a.view().get(b"old").await.unwrap().is_some());
+}
+
+/// A part of what a key pair wrote is here already: where it ends is asked for all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_pair_whose_log_is_here_in_part_is_asked_about() {
+    let [a_dir, b_dir, c_dir] = ["a", "b", "c"].map(|name| Directory::new(&format!("rotate-part-{name}")));
+    let a = open(&a_dir, None).await;
+    let b = open(&b_dir, Some(&a)).await;
+    let c = open(&c_dir, Some(&a)).await;
+    let key = b.set_local(pair(9)).await.unwrap();
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    connect(&a_dir.env(), &a, &c_dir.env(), &c).await;
+    add(&a, key).await;
+    until(&b, |b| b.writable()).await;
+    put(&b, "first").await;
+    agree(&c, &b).await;
+    for session in c.status().peers {
+        session.session.close();
+    }
+    put(&b, "second").await;
+    agree(&a, &b).await;
+    b.close().await.unwrap();
+
+    c.set_local(pair(9)).await.unwrap();
+    assert_eq!(c.unconfirmed(), Some(Unconfirmed::KeyPair));
+    connect(&a_dir.env(), &a, &c_dir.env(), &c).await;
+    put(&c, "third").await;
+    assert_eq!(c.unconfirmed(), None);
+    agree(&a, &c).await;
+    assert_eq!(a.writer(&key).unwrap().length.0, 3);
+    assert!(a.stalled().is_empty() && c.stalled().is_empty());
+}

@@ -91,8 +91,8 @@ impl Net {
         }
     }
 
-    fn is_synced(&self, node: usize, peer: PeerId) -> bool {
-        let Node { log, replicator, .. } = &self.nodes[node];
+    fn is_synced(&mut self, node: usize, peer: PeerId) -> bool {
+        let Node { log, replicator, .. } = &mut self.nodes[node];
         replicator.is_synced(peer, log).unwrap()
     }
 

@@ -92,8 +92,9 @@ impl<E: Env> Driver<E> {
             }
         }
         self.receive_held()?;
+        let now = self.hub.env.clock().now();
         for core in std::mem::take(&mut self.touched).into_values() {
-            core.notify_peers();
+            core.notify_peers(now);
         }
         Ok(count == events_max || data == self.hub.settings.data_held)
     }
