@@ -415,9 +415,14 @@ impl<E: Env> Group<E> {
         member.former.remove(&to);
     }
 
-    /// Logs that were a replica's writer's before.
-    pub(super) fn former(&self, replica: usize) -> BTreeSet<CoreKey> {
-        self.lock().replicas[replica].former.clone()
+    /// Logs that were a replica's writer's before it was `local`, also when the call that turned to that did not return
+    /// yet.
+    pub(super) fn former(&self, replica: usize, local: CoreKey) -> BTreeSet<CoreKey> {
+        let member = &self.lock().replicas[replica];
+        let mut former = member.former.clone();
+        former.extend(member.local);
+        former.remove(&local);
+        former
     }
 
     /// The directory of a replica is gone, with what it wrote.

@@ -92,7 +92,7 @@ impl Looks {
         });
         Some(Look {
             local: db.local(),
-            former: group.former(replica),
+            former: group.former(replica, db.local()),
             shown: set.own_durable,
             set: ready,
             known,

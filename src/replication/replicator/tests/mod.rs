@@ -147,6 +147,10 @@ impl Net {
         link.drained = message
             .is_none()
             .then(|| (self.now, replicator.next_timeout(self.now)));
+        if message.is_none() && is_ready {
+            // What a session reports, which looks whenever it is woken.
+            node.replicator.is_synced(link.id, &node.log).unwrap();
+        }
         link.queue.extend(message.clone());
         message.is_some()
     }
@@ -185,12 +189,29 @@ impl Net {
             }
             self.now = self.now + Duration::from_millis(1);
             if silent {
+                self.assert_reported();
                 return said;
             }
             assert!(
                 said.len() < 20_000,
                 "they talk for ever: {:?}",
                 &said[said.len() - 12..]
+            );
+        }
+    }
+
+    /// What was reported last of each peer is so.
+    fn assert_reported(&self) {
+        for link in self.links.iter().filter(|link| link.up) {
+            let Node { log, replicator, .. } = &self.nodes[link.from];
+            let Some(peer) = replicator.peers.get(&link.id) else {
+                continue;
+            };
+            let has_all = replicator.has_all_of(link.id, log).unwrap();
+            assert_eq!(
+                has_all, !peer.is_behind,
+                "{:?} was reported otherwise by {}",
+                link.id, link.from
             );
         }
     }

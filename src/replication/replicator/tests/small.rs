@@ -102,3 +102,16 @@ fn who_wants_the_first_blocks_alone_is_synced_with_them() {
     net.settle();
     assert!(net.is_synced(1, peer));
 }
+
+#[test]
+fn who_is_asked_for_the_last_block_is_not_the_only_one_that_is_synced_with() {
+    let mut net = Net::new(3, 6);
+    net.connect(0, 1);
+    net.download(1, 0, None);
+    net.settle();
+    let (owner, copy) = (net.connect(0, 2), net.connect(1, 2));
+    net.download(2, 0, None);
+    net.settle();
+    net.assert_copied(2);
+    assert!(net.is_synced(2, owner) && net.is_synced(2, copy));
+}
