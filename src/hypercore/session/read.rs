@@ -129,13 +129,21 @@ impl<E: Env> Core<E> {
         }
     }
 
-    /// A value that is kept with the core, or with the named session.
+    /// A value that is kept with the core, or with the named session: also when the owner of the core contradicted itself
+    /// since, as it is none of the owner's.
     ///
     /// # Errors
     /// When the session is closed, or the store fails.
     pub fn user_data(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, CoreError> {
-        let (line, snapshot) = self.line()?;
-        Ok(snapshot.get(&Key::UserData(line.data, Bytes::copy_from_slice(key.as_ref())))?)
+        let (data, snapshot) = {
+            let cores = self.shared.lock();
+            let core = cores.get(self.pointer)?;
+            if !core.sessions.contains(&self.id) {
+                return Err(CoreError::Closed);
+            }
+            (line_of(core, &self.place)?.data, self.shared.store.snapshot()?)
+        };
+        Ok(snapshot.get(&Key::UserData(data, Bytes::copy_from_slice(key.as_ref())))?)
     }
 
     /// Asks peers for blocks, as long as the result lives.

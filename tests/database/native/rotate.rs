@@ -329,3 +329,38 @@ async fn a_key_pair_whose_log_is_here_in_part_is_asked_about() {
     assert_eq!(a.writer(&key).unwrap().length.0, 3);
     assert!(a.stalled().is_empty() && c.stalled().is_empty());
 }
+
+/// Two programs wrote one log: it is at its end, and its writer goes on in another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_contradicted_log_is_left_for_another_one() {
+    let [a_dir, b_dir, old_dir] =
+        ["a", "b", "old"].map(|name| Directory::new(&format!("rotate-split-{name}")));
+    let a = open(&a_dir, None).await;
+    let b = open(&b_dir, Some(&a)).await;
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    let local = b.local();
+    add(&a, local).await;
+    until(&b, |b| b.writable()).await;
+    put(&b, "both").await;
+    agree(&a, &b).await;
+    b.close().await.unwrap();
+    super::restore::copy(&b_dir.0, &old_dir);
+    // Nobody said that one of them is a copy, and neither meets a peer before it writes.
+    let b = open(&b_dir, Some(&a)).await;
+    let old = open(&old_dir, Some(&a)).await;
+    put(&b, "one").await;
+    put(&old, "other").await;
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    agree(&a, &b).await;
+    connect(&a_dir.env(), &a, &old_dir.env(), &old).await;
+    until(&old, |old| !old.stalled().is_empty()).await;
+    assert_eq!(old.append(b"x").await.unwrap_err().kind(), ErrorKind::Denied);
+
+    let new = old.set_local(LocalWriter::New).await.unwrap();
+    add(&a, new).await;
+    until(&old, |old| old.writable()).await;
+    put(&old, "again").await;
+    until(&a, |a| a.writer(&new).is_some_and(|writer| writer.length.0 == 1)).await;
+    old.close().await.unwrap();
+    assert_eq!(open(&old_dir, Some(&a)).await.local(), new);
+}
