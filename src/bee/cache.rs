@@ -133,19 +133,19 @@ impl<K: Copy + Ord, V: Cached> Cache<K, V> {
 mod tests {
     use super::*;
 
-    struct Entry(
+    struct Counted(
         UsedMark,
         #[expect(dead_code, reason = "held for its drop")] Charge,
     );
 
-    impl Cached for Entry {
+    impl Cached for Counted {
         fn mark(&self) -> &UsedMark {
             &self.0
         }
     }
 
-    fn entry(cache: &Cache<u32, Entry>, bytes: usize) -> Arc<Entry> {
-        Arc::new(Entry(UsedMark::default(), Charge::new(&cache.gauge(), bytes)))
+    fn entry(cache: &Cache<u32, Counted>, bytes: usize) -> Arc<Counted> {
+        Arc::new(Counted(UsedMark::default(), Charge::new(&cache.gauge(), bytes)))
     }
 
     #[test]

@@ -60,10 +60,10 @@ pub struct Deeds {
 
 /// The accounts of all hostile peers of a run. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ledger(Arc<BTreeMap<String, Entry>>);
+pub(crate) struct Ledger(Arc<BTreeMap<String, AccountOf>>);
 
 /// What kind of peer it is, and what it did.
-type Entry = (Hostility, Arc<Mutex<Account>>);
+type AccountOf = (Hostility, Arc<Mutex<Account>>);
 
 impl Account {
     /// Notes a message that was got.

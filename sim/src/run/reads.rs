@@ -22,7 +22,7 @@ const READS: usize = 3;
 /// An earlier version is replaced by the present one once in so many reads, so that some differ much.
 const EARLIER_SHARE: u64 = 6;
 
-type Entry = (Bytes, Bytes);
+type KeyValue = (Bytes, Bytes);
 
 /// What was read of some views, and is not what is in them.
 pub(super) fn read_views<E: Env>(
@@ -75,7 +75,7 @@ pub(super) fn read_views<E: Env>(
 /// A view, and everything in it.
 struct ViewReading<'a> {
     view: &'a View,
-    listed: &'a [Entry],
+    listed: &'a [KeyValue],
 }
 
 /// A range as it was drawn, to be told apart without the code that is looked at.
@@ -92,11 +92,11 @@ impl ViewReading<'_> {
     fn parts(&self, stream: &mut Stream) -> Result<(), String> {
         for _ in 0..READS {
             let drawn = DrawnRange::draw(self.listed, stream);
-            let expected: Vec<&Entry> = drawn.of(self.listed.iter(), |(key, _)| key);
+            let expected: Vec<&KeyValue> = drawn.of(self.listed.iter(), |(key, _)| key);
             if let Some(found) = outcome(at_once(self.view.entries(drawn.range())))?
                 && !found.iter().eq(expected.iter().copied())
             {
-                let found: Vec<&Entry> = found.iter().collect();
+                let found: Vec<&KeyValue> = found.iter().collect();
                 let difference = first_difference(&found, &expected);
                 return Err(format!(
                     "{drawn:?} is read as other than what is there, {difference}"
@@ -160,7 +160,7 @@ fn outcome<T>(read: Option<Result<T, Error>>) -> Result<Option<T>, String> {
     }
 }
 
-fn differences(from: &[Entry], to: &[Entry]) -> Vec<ViewChange> {
+fn differences(from: &[KeyValue], to: &[KeyValue]) -> Vec<ViewChange> {
     let mut both: BTreeMap<&Bytes, (Option<&Bytes>, Option<&Bytes>)> = BTreeMap::new();
     for (key, value) in from {
         both.entry(key).or_default().0 = Some(value);
@@ -178,7 +178,7 @@ fn differences(from: &[Entry], to: &[Entry]) -> Vec<ViewChange> {
 }
 
 /// A key that is there, or one right beside it.
-fn some_key(listed: &[Entry], stream: &mut Stream) -> Bytes {
+fn some_key(listed: &[KeyValue], stream: &mut Stream) -> Bytes {
     if listed.is_empty() {
         return Bytes::from_static(b"nothing");
     }
@@ -192,7 +192,7 @@ fn some_key(listed: &[Entry], stream: &mut Stream) -> Bytes {
 }
 
 impl DrawnRange {
-    fn draw(listed: &[Entry], stream: &mut Stream) -> Self {
+    fn draw(listed: &[KeyValue], stream: &mut Stream) -> Self {
         let mut bound = || (stream.below(4) > 0).then(|| (some_key(listed, stream), stream.below(2) == 0));
         let (mut lower, mut upper) = (bound(), bound());
         if let (Some((least, _)), Some((most, _))) = (&lower, &upper)

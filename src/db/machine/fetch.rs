@@ -33,11 +33,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let Self {
             engine, logs, wanted, ..
         } = self;
-        let view = EngineLogs {
-            engine,
-            logs,
-            planted: self.planted,
-        };
+        let view = EngineLogs::new(engine, logs, self.planted);
         let turns = wanted.choose(&view, now.mono);
         let mut is_changed = !turns.is_empty();
         for Turn { opens, closes } in turns {
@@ -68,11 +64,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let Self {
             engine, logs, wanted, ..
         } = self;
-        let view = EngineLogs {
-            engine,
-            logs,
-            planted: self.planted,
-        };
+        let view = EngineLogs::new(engine, logs, self.planted);
         let news = wanted.couple(&view);
         self.effects.extend(news.into_iter().map(Effect::Announce));
         self.fetch_next();
@@ -107,11 +99,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 let Self {
                     engine, logs, wanted, ..
                 } = self;
-                let view = EngineLogs {
-                    engine,
-                    logs,
-                    planted: self.planted,
-                };
+                let view = EngineLogs::new(engine, logs, self.planted);
                 if wanted.wants(&key, &view) {
                     self.released.remove(&key);
                     self.allow(&key);
@@ -146,6 +134,16 @@ pub(super) struct EngineLogs<'a, C, L: StoredLog> {
     pub(super) engine: &'a Engine<C>,
     pub(super) logs: &'a Logs<L>,
     pub(super) planted: Planted,
+}
+
+impl<'a, C, L: StoredLog> EngineLogs<'a, C, L> {
+    pub(super) const fn new(engine: &'a Engine<C>, logs: &'a Logs<L>, planted: Planted) -> Self {
+        Self {
+            engine,
+            logs,
+            planted,
+        }
+    }
 }
 
 impl<C: Crypto, L: StoredLog> KnownLogs for EngineLogs<'_, C, L> {

@@ -200,15 +200,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 let Self {
                     engine, logs, wanted, ..
                 } = self;
-                wanted.occupy(
-                    &cores,
-                    &EngineLogs {
-                        engine,
-                        logs,
-                        planted: self.planted,
-                    },
-                    now.mono,
-                );
+                wanted.occupy(&cores, &EngineLogs::new(engine, logs, self.planted), now.mono);
                 self.begun(&cores);
                 if self.wanted.is_over() {
                     self.effects.push(Effect::ChooseLogs);

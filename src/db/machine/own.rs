@@ -121,11 +121,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let Self {
             engine, logs, wanted, ..
         } = self;
-        let view = EngineLogs {
-            engine,
-            logs,
-            planted: self.planted,
-        };
+        let view = EngineLogs::new(engine, logs, self.planted);
         wanted.set_local(&to, &[from], &view, now.mono);
         for core in [from, to] {
             self.allow(&core);
