@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{BlockError, Blocks};
 use crate::crypto::CoreKey;
 use crate::env::Env;
-use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Encryption, Wait};
+use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Wait};
 use crate::wire::Index;
 
 /// Blocks of cores of a store. Sessions of the cores that were asked for stay open until they are let go.
@@ -41,19 +41,41 @@ impl<E: Env> StoredBlocks<E> {
     ///
     /// When it does not come, or the store fails.
     pub async fn fetch(&self, key: &CoreKey, index: Index, wait: Wait) -> Result<(), CoreError> {
-        let open = self.session(key);
-        let core = match open {
-            Some(core) => core,
-            None => {
-                let mut options = CoreOptions::key(*key);
-                options.session.encryption.clone_from(&self.encryption);
-                let core = Arc::new(self.store.get(options).await?);
-                self.add(Arc::clone(&core));
-                core
-            }
-        };
-        core.get(index, wait).await?;
+        self.opened(key).await?.get(index, wait).await?;
         Ok(())
+    }
+
+    /// Reads blocks of a core from now on, whether they are here or not.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub(crate) async fn open_core(&self, key: &CoreKey) -> Result<(), CoreError> {
+        self.opened(key).await.map(|_| ())
+    }
+
+    /// Asks peers for blocks of a core that is open here; none when it is not.
+    ///
+    /// # Errors
+    ///
+    /// When the core is closed.
+    pub(crate) fn download(
+        &self,
+        key: &CoreKey,
+        range: DownloadRange,
+    ) -> Result<Option<Download<E>>, CoreError> {
+        self.session(key).map(|core| core.download(range)).transpose()
+    }
+
+    async fn opened(&self, key: &CoreKey) -> Result<Arc<Core<E>>, CoreError> {
+        if let Some(core) = self.session(key) {
+            return Ok(core);
+        }
+        let mut options = CoreOptions::key(*key);
+        options.session.encryption.clone_from(&self.encryption);
+        let core = Arc::new(self.store.get(options).await?);
+        self.add(Arc::clone(&core));
+        Ok(core)
     }
 
     /// True when a session of the core is open here.

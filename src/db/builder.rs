@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::machine::{Logs, TreeRecord};
 use super::own_log::Origin;
 use super::shell::Shell;
-use super::shell::store::{Opened, doubt};
+use super::shell::store::{OpenLog, Opened, doubt};
 use super::trees::DatabaseTrees;
 use super::update::{Update, UpdateHook};
-use super::{Autobee, Settings, View};
+use super::{Autobee, FastForward, Settings, View};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
 use crate::crypto::{CoreKey, KeyPair, PublicKey, Seed};
 use crate::engine::{Engine, EngineOptions, Portions};
@@ -16,6 +17,7 @@ use crate::env::{Env, Point, Sights, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
 use crate::replication::session::{Admit, SessionSettings};
+use crate::wire::Length;
 use zeroize::Zeroizing;
 
 /// Collects what is needed to open a database.
@@ -28,6 +30,7 @@ pub struct Builder<E: Env> {
     update: Option<UpdateHook>,
     apply: ApplyFn,
     apply_version: u64,
+    forward: FastForward,
     rebuilds_in_background: bool,
     optimistic: bool,
     settings: Settings,
@@ -48,6 +51,7 @@ impl<E: Env> Builder<E> {
             update: None,
             apply: ApplyFn::new(OrderOnly),
             apply_version: 0,
+            forward: FastForward::off(),
             rebuilds_in_background: false,
             optimistic: true,
             settings: Settings::default(),
@@ -154,6 +158,13 @@ impl<E: Env> Builder<E> {
         self
     }
 
+    /// Whether, and from whose trees, the database goes on instead of applying the whole history. By default from nobody's.
+    #[must_use]
+    pub fn fast_forward(mut self, forward: FastForward) -> Self {
+        self.forward = forward;
+        self
+    }
+
     /// A name for messages.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
@@ -245,7 +256,7 @@ impl<E: Env> Builder<E> {
             }
             match Engine::resume(options(), &checkpoints[skipped..]) {
                 // A block that is damaged, and comes again, is no reason to do anything anew.
-                Ok(engine) if engine.is_within(|core| opened.logs.proven(core)) => break engine,
+                Ok(engine) if engine.is_within(|core| there_is(&opened.logs, &record, core)) => break engine,
                 Err(error) if skipped == checkpoints.len() => {
                     return Err(Error::Internal {
                         what: error.to_string(),
@@ -298,6 +309,10 @@ impl<E: Env> Builder<E> {
             batches: engine.batches() as u64,
             refused: skipped as u64,
         });
+        if engine.forgotten() == 0 {
+            record.start_over();
+        }
+        opened.logs.pass_over(|core| record.passed_over(core));
         opened.logs.begin_at(|core| engine.fed_from(core));
         let sessions = SessionSettings {
             identity: self.identity,
@@ -310,11 +325,18 @@ impl<E: Env> Builder<E> {
             engine,
             (opened, unconfirmed),
             (trees, record),
-            self.update,
+            (self.update, self.forward),
         );
         shared.start(waits).await?;
         Ok(Autobee { shared })
     }
+}
+
+/// How much of a log there is, or need not be.
+fn there_is<E: Env>(logs: &Logs<OpenLog<E>>, record: &TreeRecord, core: &CoreKey) -> Option<Length> {
+    let passed_over = record.passed_over(core);
+    let passed_over = (passed_over > Length::ZERO).then_some(passed_over);
+    logs.proven(core).max(passed_over)
 }
 
 impl<E: Env> fmt::Debug for Builder<E> {

@@ -38,6 +38,14 @@ pub enum Event {
         /// The key of the log of now.
         to: CoreKey,
     },
+    /// The database goes on from the trees of another writer: see [`FastForward`](super::FastForward). What was written since
+    /// is applied from there on; [`Event::Update`] follows.
+    MoveTo {
+        /// The version of the system tree before.
+        from: Link,
+        /// The version of now, in the core of that writer.
+        to: Link,
+    },
     /// This writer became a member.
     Writer(CoreKey),
     /// What became of an own batch is another thing now than what [`Autobee::append_with`] answered, or than the last

@@ -11,6 +11,7 @@
 
 mod builder;
 mod event;
+mod fast_forward;
 mod local;
 mod machine;
 mod own_log;
@@ -34,6 +35,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use builder::Builder;
 pub use event::{Event, Events};
+pub use fast_forward::{AllMembers, Boot, FastForward, Trust};
 pub use local::LocalWriter;
 pub use machine::Stalled;
 pub use own_log::Unconfirmed;

@@ -36,6 +36,8 @@ pub struct Stats {
     pub undone: u64,
     /// Calls of apply that refused a stranger's batch.
     pub refused: u64,
+    /// Times that the database went on from the trees of another writer, see [`FastForward`](super::FastForward).
+    pub fast_forwards: u64,
     /// Own blocks that were appended by callers; acknowledgements do not count.
     pub appended_blocks: u64,
     /// Bytes of their values.
@@ -63,12 +65,13 @@ pub struct Stats {
 impl Stats {
     /// All counts with their names, to be exported.
     #[must_use]
-    pub const fn fields(&self) -> [(&'static str, u64); 15] {
+    pub const fn fields(&self) -> [(&'static str, u64); 16] {
         [
             ("applies", self.applies),
             ("undos", self.undos),
             ("undone", self.undone),
             ("refused", self.refused),
+            ("fast_forwards", self.fast_forwards),
             ("appended_blocks", self.appended_blocks),
             ("appended_bytes", self.appended_bytes),
             ("received_blocks", self.received_blocks),
@@ -90,6 +93,7 @@ impl From<EngineStats> for Stats {
         Self {
             applies: engine.applies,
             undos: engine.undos,
+            fast_forwards: engine.fast_forwards,
             undone: engine.undone,
             refused: engine.refused,
             ..Self::default()

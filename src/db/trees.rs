@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Settings;
-use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, TreeRecord};
+use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER, TreeRecord};
 use super::shell::store::{MANIFEST_VERSION, Opened};
 use super::view::{Fetch, RemoteBlocks};
 use crate::bee::{BeeError, StoredBlocks};
@@ -16,7 +16,9 @@ use crate::engine::encryption::SYSTEM_NAME;
 use crate::engine::{Checkpoint, TreeSettings, Trees, ViewClaim};
 use crate::env::{Env, Point, TraceEvent};
 use crate::error::Error;
-use crate::hypercore::{Core, CoreError, CoreOptions, Encryption, Transaction, Wait};
+use crate::hypercore::{
+    Core, CoreError, CoreOptions, Download, DownloadRange, Encryption, Transaction, Wait,
+};
 use crate::wire::{DecodeError, Index, Length, Link};
 
 /// The name of both cores, each in a namespace of its own.
@@ -81,11 +83,13 @@ impl<E: Env> DatabaseTrees<E> {
             tree.plant(store.planted());
         }
         let local = opened.local.core();
-        let names = [BOOT, FORKS, CHECKPOINTS, APPLY_VERSION];
-        let [boot, forks, checkpoints, version] = names.map(|name| local.user_data(name));
+        let names = [BOOT, FORKS, CHECKPOINTS, APPLY_VERSION, PASSED_OVER];
+        let [boot, forks, checkpoints, version, passed_over] = names.map(|name| local.user_data(name));
         let record = TreeRecord::new(trees.clone(), boot?, forks?);
         let mut record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
         record.set_apply_version(apply_version, version?.as_ref());
+        let passed_over = record.set_passed_over(passed_over?.as_ref());
+        passed_over.map_err(|(name, error)| corrupt(local, name, &error))?;
         if store.env().buggify("apply_changed") {
             record.distrust_apply();
         }
@@ -97,6 +101,21 @@ impl<E: Env> DatabaseTrees<E> {
             });
             Vec::new()
         });
+        // Versions in cores of other peers can only be read once these are open.
+        let heads = checkpoints.iter().map(|checkpoint| checkpoint.head);
+        let mut heads: Vec<Link> = heads.chain(record.boot()).collect();
+        heads.retain(|_| record.passes_over());
+        for head in heads {
+            let mut last = None;
+            while let Err(BeeError::Unavailable { core, index }) = trees.restore(head)
+                && last.replace((core, index)) != Some((core, index))
+            {
+                let fetched = system_blocks.fetch(&core, index, Wait::Local).await;
+                if fetched.is_err() || view_blocks.open_core(&core).await.is_err() {
+                    break;
+                }
+            }
+        }
         let trees = Self {
             system,
             view,
@@ -165,6 +184,27 @@ pub(super) struct Peers<E: Env> {
 }
 
 impl<E: Env> Peers<E> {
+    /// Opens a core of another writer's tree.
+    pub(super) async fn open(&self, core: &CoreKey) -> Result<(), Error> {
+        self.view.open_core(core).await?;
+        Ok(self.system.open_core(core).await?)
+    }
+
+    /// Asks for blocks in front of one of a tree, and for that one, as long as what is given lives.
+    pub(super) fn ask_before(
+        &self,
+        core: &CoreKey,
+        Index(index): Index,
+        blocks: u64,
+    ) -> Result<Option<Download<E>>, Error> {
+        let range = DownloadRange {
+            start: index.saturating_sub(blocks),
+            end: Some(index + 1),
+            is_linear: false,
+        };
+        Ok(self.view.download(core, range)?)
+    }
+
     /// A key of which another writer's view has another value than the own one; none when there is none, or nothing can
     /// be said. Blocks are fetched for it, a bounded number, and not kept.
     pub(super) async fn compare(&self, claim: &ViewClaim) -> Option<Bytes> {

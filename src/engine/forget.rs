@@ -114,23 +114,25 @@ pub struct Held {
 
 /// The past of an engine: what it keeps of what it forgot.
 pub(super) struct Past {
-    trees: Trees,
+    pub(super) trees: Trees,
     window_batches: usize,
     blocks_of_a_batch: usize,
     /// The states at checkpoints, by number of entries.
-    states: BTreeMap<u64, BatchSource>,
+    pub(super) states: BTreeMap<u64, BatchSource>,
     /// Nothing is forgotten before this much of each core is here again: or it would be behind at once.
     pub(super) hold: BTreeMap<CoreKey, Length>,
     /// How much of each core took part in the order before the engine went back, or was closed.
     pub(super) taken: BTreeMap<CoreKey, Length>,
-    search: AnchorSearch,
+    pub(super) search: AnchorSearch,
     /// How often the start of what is held moved.
     moves: u64,
+    /// How often the engine went on from the trees of another writer.
+    pub(super) moves_onto: u64,
     /// The own batch that is not in its log yet: after going back nobody else feeds it.
     pub(super) own: Option<(CoreKey, Index, Vec<Bytes>)>,
 }
 
-enum BatchSource {
+pub(super) enum BatchSource {
     /// Also keeps the blocks of trees that are not stored.
     Here(Box<ReplayState>),
     Stored(Link),
@@ -147,6 +149,7 @@ impl Past {
             taken: BTreeMap::new(),
             search: AnchorSearch::default(),
             moves: 0,
+            moves_onto: 0,
             own: None,
         }
     }
@@ -281,6 +284,11 @@ impl<V: Verify> Engine<V> {
         let is_applied = |core: &CoreKey| self.system().length(core) > Length::ZERO;
         let mut forgotten = self.dag.base_lengths();
         forgotten.all(|core| is_here(core) && (!is_applied(&core.0) || there_is(&core.0).is_some()))
+    }
+
+    /// How much of each log is forgotten.
+    pub fn forgotten_lengths(&self) -> impl Iterator<Item = (CoreKey, Length)> {
+        self.dag.base_lengths()
     }
 
     /// Changes whenever there are other [`Engine::checkpoints`] to be stored. Those that were stored before are good as
@@ -446,7 +454,7 @@ impl<V: Verify> Engine<V> {
         window.min(batches_max).max(1)
     }
 
-    fn begin(&mut self, start: Start) -> Result<(), ResumeError> {
+    pub(super) fn begin(&mut self, start: Start) -> Result<(), ResumeError> {
         let entries = start.prefix.entries();
         let root = self.past.state(entries)?;
         self.past.moves += 1;
@@ -482,7 +490,7 @@ impl<V: Verify> Engine<V> {
         self.anchored = self.dag.base_lengths().collect();
     }
 
-    fn run(&self, budget: usize) -> ApplyRun<'_> {
+    pub(super) fn run(&self, budget: usize) -> ApplyRun<'_> {
         ApplyRun {
             apply: &self.apply,
             name: &self.name,

@@ -66,6 +66,8 @@ pub struct EngineStats {
     pub refused: u64,
     /// Times that the order was moved over a batch, to find its place or for good.
     pub steps: u64,
+    /// Times that it went on from the trees of another writer.
+    pub fast_forwards: u64,
 }
 
 impl<V: Verify> Engine<V> {
@@ -223,6 +225,7 @@ impl<V: Verify> Engine<V> {
         let stats = self.order.stats();
         EngineStats {
             applies: stats.applies - self.recorded.taken(),
+            fast_forwards: self.past.moves_onto,
             undos: stats.undos,
             undone: stats.undone,
             refused: stats.refusals,

@@ -102,6 +102,13 @@ events! {
         /// Batches in the order from there on.
         batches: u64,
     };
+    /// The database goes on from the trees of another writer.
+    MovedOnto: "moved_onto" {
+        /// The core of that system tree.
+        core: CoreKey,
+        /// Batches in the order there.
+        batches: u64,
+    };
     /// Applying was stopped for good.
     Interrupted: "interrupted" {
         /// Why.

@@ -11,6 +11,7 @@ mod support;
 
 mod attestations;
 mod encrypted;
+mod forward;
 mod handles;
 mod hostile;
 mod native;

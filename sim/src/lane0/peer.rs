@@ -104,6 +104,8 @@ impl Peer {
             logs,
             record,
             strangers_waiting_max: None,
+            looks_ahead: false,
+            boots_until: None,
             is_unconfirmed: false,
             planted: Planted::default(),
             is_traced: false,
@@ -335,7 +337,8 @@ impl Peer {
                     | Effect::Notify
                     | Effect::Trace(_)
                     | Effect::Ask(_)
-                    | Effect::Compare(_) => {}
+                    | Effect::Compare(_)
+                    | Effect::LookAhead(_) => {}
                 }
             }
         }

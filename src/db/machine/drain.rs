@@ -44,7 +44,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 return self.stopped(stop);
             }
         };
-        if drained.is_behind {
+        if drained.is_behind && self.waits_for_all() {
+            // The order stays as it is; an own batch goes to its log all the same.
+        } else if drained.is_behind {
             if let Err(error) = self.go_back(now) {
                 return self.effects.push(Effect::Drained(Err(error)));
             }

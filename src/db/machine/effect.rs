@@ -11,7 +11,7 @@ use super::news::ListenerState;
 use super::record::{TreeCommit, TreeLengths};
 use crate::crypto::CoreKey;
 use crate::db::Event;
-use crate::engine::{MissingBlock, ViewClaim};
+use crate::engine::{MissingBlock, Survey, ViewClaim};
 use crate::env::{Mono, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::CoreError;
@@ -122,6 +122,15 @@ pub enum Input<L> {
         /// A key of which the views have another value; none when there is none, or nothing can be said.
         key: Option<Bytes>,
     },
+    /// Go on from the trees of another writer, which were surveyed: see [`Machine::take_moved`].
+    MoveOnto {
+        /// What was found there.
+        survey: Box<Survey>,
+        /// Also if they are hardly ahead.
+        is_forced: bool,
+    },
+    /// A look at another writer's trees is over, as [`Effect::LookAhead`] asked for.
+    LookedAhead,
     /// A first listener comes, who knows this.
     Listen(ListenerState),
     /// Something failed for which nobody waits.
@@ -165,6 +174,9 @@ pub enum Effect<L> {
     Ask(MissingBlock),
     /// Compare what another writer says of its view with the own one, and say [`Input::Compared`].
     Compare(Box<ViewClaim>),
+    /// Look where the writer of this log says that its trees stand, and hand in [`Input::MoveOnto`] if they are to be moved
+    /// onto; then [`Input::LookedAhead`].
+    LookAhead(Link),
     /// Write these bytes in one commit, and say [`Input::Written`] before anything else.
     Write(TreeCommit),
     /// Make a commit durable for which nobody waits.

@@ -91,7 +91,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     pub(super) fn opened(&mut self, log: Arc<L>) {
         let key = log.key();
+        log.pass_over(self.record.passed_over(&key));
         let added = self.logs.add(log);
+        if self.record.passed_over(&key) > Length::ZERO {
+            self.logs.begin_log_at(&key, self.engine.fed_from(&key));
+        }
+        self.forward.changed();
         self.wanted.fetched(&key, added.is_ok());
         match added {
             Ok(false) => {}

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::crypto::{CoreKey, KeyPair};
 use crate::engine::encryption::KeyMismatch;
 use crate::hypercore::{CoreError, CoreEvent, CoreEvents};
+use crate::wire::Length;
 
 /// A log that is stored here, to be read without waiting.
 ///
@@ -32,14 +33,20 @@ pub trait StoredLog: Send + Sync {
         Ok(0)
     }
 
-    /// Number of leading blocks that are here.
+    /// Number of leading blocks that are here, or passed over.
     ///
     /// # Errors
     ///
     /// As [`StoredLog::length`].
     fn contiguous_length(&self) -> Result<u64, CoreError>;
 
-    /// Number of leading blocks that peers may see.
+    /// So many leading blocks need not be here, and are not fetched: the entries before are in the past of trees that were
+    /// moved onto.
+    fn pass_over(&self, blocks: Length) {
+        _ = blocks;
+    }
+
+    /// Number of leading blocks that peers may see, with those that are passed over.
     ///
     /// # Errors
     ///

@@ -387,6 +387,41 @@ impl<L: StoredLog> Logs<L> {
         }
     }
 
+    /// The same of one log.
+    pub(super) fn begin_log_at(&mut self, key: &CoreKey, Length(length): Length) {
+        if let Some(member) = self.open.get_mut(key) {
+            member.fed = member.fed.max(length);
+        }
+    }
+
+    /// So many leading blocks of each log need not be here.
+    pub(in crate::db) fn pass_over(&mut self, length: impl Fn(&CoreKey) -> Length) {
+        for (key, member) in &self.open {
+            member.log.pass_over(length(key));
+        }
+        let keys: Vec<CoreKey> = self.keys().collect();
+        for key in &keys {
+            self.look(key);
+        }
+    }
+
+    /// Makes blocks count as taken up to exactly these lengths, and nothing as stalled: the order begins elsewhere. Gives the
+    /// cores that are open.
+    pub(super) fn begin_anew(&mut self, length: impl Fn(&CoreKey) -> Length) -> Vec<CoreKey> {
+        for (key, member) in &mut self.open {
+            member.fed = length(key).0;
+            member.stalled = None;
+        }
+        self.closed.clear();
+        self.keys().collect()
+    }
+
+    /// True when all blocks of open logs that were taken are here, from the first one on, and of all other logs nothing was.
+    pub(super) fn are_whole(&self, taken: impl Iterator<Item = (CoreKey, Length)>) -> bool {
+        let mut taken = taken.filter(|(_, length)| *length > Length::ZERO);
+        taken.all(|(key, length)| self.here(&key).is_some_and(|here| here >= length))
+    }
+
     /// True when blocks that were taken are not those of their core any more.
     pub(super) fn are_rewritten(&self) -> bool {
         self.open.values().any(Member::is_rewritten)

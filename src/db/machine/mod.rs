@@ -21,6 +21,7 @@ mod compare;
 mod drain;
 mod effect;
 mod fetch;
+mod forward;
 mod gather;
 mod log;
 mod logs;
@@ -43,6 +44,7 @@ use bytes::Bytes;
 use im::OrdMap;
 
 pub use effect::{Effect, Input, Now};
+pub use forward::{Moved, NotMoved};
 pub use log::{LogEvents, StoredLog};
 pub use logs::{Logs, Stalled};
 pub use news::ListenerState;
@@ -51,7 +53,7 @@ pub use record::{TreeCommit, TreeLengths, TreeRecord};
 
 pub(super) use logs::Known;
 use logs::blocks_before;
-pub(super) use record::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS};
+pub(super) use record::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER};
 pub(super) use strangers::WAITING_MAX;
 
 use super::{Event, Settings};
@@ -67,6 +69,7 @@ use crate::wire::{Length, Timestamp};
 use compare::Compare;
 use drain::Writing;
 use fetch::EngineLogs;
+use forward::Forward;
 use gather::{Fed, Gather};
 use news::News;
 use own::Own;
@@ -91,6 +94,10 @@ pub struct MachineParts<C, L: StoredLog> {
     pub strangers_waiting_max: Option<usize>,
     /// Whether peers may have more of the own log: then nothing is written until [`Input::Confirmed`].
     pub is_unconfirmed: bool,
+    /// Whether it is looked for trees of other writers that are far ahead.
+    pub looks_ahead: bool,
+    /// Until when nothing is ordered, as it is to begin from a head that was given; none when it is not.
+    pub boots_until: Option<Mono>,
     /// Slips that are to be made.
     pub planted: Planted,
     /// Whether a simulator wants to be told of everything.
@@ -111,6 +118,9 @@ pub struct Machine<C, L: StoredLog> {
     stranger_bytes_max: u64,
     gather: Gather,
     compare: Compare,
+    forward: Forward,
+    /// Nothing is ordered before all logs are here from their start.
+    is_waiting_for_all: bool,
     news: News,
     /// The earliest time of day for which an entry waits.
     alarm: Option<Timestamp>,
@@ -144,11 +154,17 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             record,
             strangers_waiting_max,
             is_unconfirmed,
+            looks_ahead,
+            boots_until,
             planted,
             is_traced,
         } = parts;
         let strangers = Strangers::new(settings.stranger_cores_max, settings.stranger_quiet())
             .holding(strangers_waiting_max.unwrap_or(WAITING_MAX));
+        let mut forward = Forward::new(looks_ahead);
+        if let Some(until) = boots_until {
+            forward.hold_until(until);
+        }
         Self {
             news: News::new(engine.records().head(), engine.view().head()),
             engine,
@@ -165,6 +181,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             stranger_bytes_max: settings.stranger_bytes_max,
             gather: Gather::new(settings.heal_gather, planted),
             compare: Compare::new(Duration::from_millis(settings.compare_ms)),
+            forward,
+            is_waiting_for_all: false,
             alarm: None,
             is_alarm_spent: false,
             awaited: None,
@@ -214,7 +232,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             Input::PeerConnected { peer, at } => _ = self.gather.meet(peer, at),
             Input::PeerSynced(peer) => {
                 let was_last = self.gather.peer_synced(peer);
-                self.order_if(was_last && !self.is_filling());
+                self.order_if(was_last && !self.is_filling(), now);
             }
             Input::Wake { is_early } => self.wake(is_early, now),
             Input::Append { values, optimistic } => {
@@ -262,6 +280,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                         .push(Effect::Tell(Event::Diverged { writer, length, key }));
                 }
             }
+            Input::MoveOnto { survey, is_forced } => self.move_onto(&survey, is_forced, now),
+            Input::LookedAhead => self.looked_ahead(now),
             Input::Listen(heard) => self.news.listen(heard),
             Input::Failed { what, error } => self.failed(what, &error),
             Input::Broken(reason) => {
@@ -282,6 +302,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             }
             let claim = self.compare.begin(now.mono);
             self.effects.extend(claim.map(Effect::Compare));
+            self.look_ahead(now);
         }
         self.arm(now);
         std::mem::take(&mut self.effects)
@@ -436,6 +457,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     fn changed(&mut self, core: &CoreKey, gathers: bool, now: Now) {
+        self.forward.changed();
+        self.look_ahead(now);
         let fed = if self.takes_turn(core, now) {
             self.admit(now)
         } else {
@@ -445,7 +468,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             Some(fed) => {
                 let may_undo = gathers && self.may_undo(core);
                 let waits = self.gather.take(fed, may_undo, now.mono);
-                self.order_if(!waits);
+                self.order_if(!waits, now);
+            }
+            None if self.is_waiting_for_all => {
+                if !self.waits_for_all() {
+                    self.order_if(true, now);
+                }
+                self.effects.push(Effect::Notify);
             }
             None => self.effects.push(Effect::Notify),
         }
@@ -466,10 +495,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     /// What waits is ordered now, if it is time.
-    fn order_if(&mut self, is_due: bool) {
+    fn order_if(&mut self, is_due: bool, now: Now) {
         if is_due {
             self.gather.release();
-            self.effects.push(Effect::Drain);
+            if !self.forward.hold(now.mono) {
+                self.effects.push(Effect::Drain);
+            }
         }
     }
 
@@ -486,17 +517,19 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.alarm.take_if(|_| !self.is_alarm_spent);
         }
         if was_last || is_due {
-            self.order_if(true);
+            self.order_if(true, now);
         } else if rings {
             self.effects.push(Effect::Drain);
         }
         self.gather.looked();
         if self.turns.wake_at().is_some_and(|at| at <= now.mono) && self.admit(now).is_some() {
-            self.order_if(true);
+            self.order_if(true, now);
         }
         if self.wanted.wake_at().is_some_and(|at| at <= now.mono) {
             self.effects.push(Effect::ChooseLogs);
         }
+        let is_released = self.forward.release(now.mono);
+        self.order_if(is_released, now);
     }
 
     /// An entry waits for this time of day.
@@ -519,6 +552,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.wanted.wake_at(),
             self.turns.wake_at(),
             self.compare.wake_at(),
+            self.forward.wake_at(),
             alarm,
         ];
         let Some(at) = waits.into_iter().flatten().min() else {
@@ -564,6 +598,12 @@ impl Blame for Error {
             self,
             Self::Disk { .. } | Self::Corrupt { .. } | Self::Internal { .. }
         )
+    }
+}
+
+impl Blame for ResumeError {
+    fn is_ours(&self) -> bool {
+        false
     }
 }
 

@@ -176,7 +176,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// copy of it.
     pub(super) fn download(&mut self, core: &CoreKey) {
         if self.logs.has(core) {
-            let end = self.logs.end(core);
+            let end = self.logs.end(core).or(self.first_end(core));
             let block_bytes_max = self.logs.block_bytes_max(core);
             self.effects.push(Effect::Download {
                 core: *core,

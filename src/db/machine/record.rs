@@ -27,6 +27,10 @@ pub(in crate::db) const FORKS: &str = "autobee/forks";
 /// same place: a name of our own.
 pub(in crate::db) const CHECKPOINTS: &str = "autobee/checkpoints";
 
+/// How much of each log need not be here, because what was applied goes on from the trees of another writer, kept in the same
+/// place: a name of our own.
+pub(in crate::db) const PASSED_OVER: &str = "autobee/passed-over";
+
 /// Which version of the user's apply made it, kept in the same place: a name of our own. Where there is none, version 0.
 pub(in crate::db) const APPLY_VERSION: &str = "autobee/apply-version";
 
@@ -67,6 +71,8 @@ struct Stored {
     moves: Option<u64>,
     /// The version of apply that led there.
     apply_version: u64,
+    /// Leading blocks of logs that need not be here.
+    passed_over: BTreeMap<CoreKey, Length>,
 }
 
 /// From which version of apply to which the trees are made anew.
@@ -84,6 +90,8 @@ pub struct TreeRecord {
     stored: Stored,
     /// The version of apply that goes on.
     apply_version: u64,
+    /// Leading blocks of logs that need not be here, as it is now.
+    passed_over: BTreeMap<CoreKey, Length>,
     /// The store says something that cannot be so: to be erased before anything is written that could be taken for it.
     is_void: bool,
     /// What the write that is under way makes of it.
@@ -114,8 +122,10 @@ impl TreeRecord {
                     .unwrap_or_default(),
                 moves: None,
                 apply_version: 0,
+                passed_over: BTreeMap::new(),
             },
             apply_version: 0,
+            passed_over: BTreeMap::new(),
             is_void: false,
             writing: None,
             had_blocks: trees.system.length() > Length::ZERO,
@@ -132,6 +142,49 @@ impl TreeRecord {
             Some(Ok(bytes)) => u64::from_le_bytes(bytes),
             Some(Err(_)) => version.wrapping_add(1),
         };
+    }
+
+    /// Takes note of the logs that need not be here from their start, as it is stored under [`PASSED_OVER`].
+    ///
+    /// # Errors
+    ///
+    /// With the name of the value, when it does not decode.
+    pub(in crate::db) fn set_passed_over(
+        &mut self,
+        stored: Option<&Bytes>,
+    ) -> Result<(), (&'static str, DecodeError)> {
+        if let Some(bytes) = stored {
+            let mut from = Decoder::new(bytes);
+            let lengths = crate::engine::map(&mut from).map_err(|error| (PASSED_OVER, error))?;
+            self.stored.passed_over.clone_from(&lengths);
+            self.passed_over = lengths;
+        }
+        Ok(())
+    }
+
+    /// How many leading blocks of a log need not be here.
+    pub(in crate::db) fn passed_over(&self, log: &CoreKey) -> Length {
+        self.passed_over.get(log).copied().unwrap_or_default()
+    }
+
+    /// The version of the system tree up to which everything is stored.
+    pub(in crate::db) const fn boot(&self) -> Option<Link> {
+        self.stored.boot
+    }
+
+    /// True when logs need not be here from their start.
+    pub(in crate::db) fn passes_over(&self) -> bool {
+        !self.passed_over.is_empty()
+    }
+
+    /// Nothing that was applied is gone on from: logs are needed from their start.
+    pub(in crate::db) fn start_over(&mut self) {
+        self.passed_over.clear();
+    }
+
+    /// So many leading blocks of logs need not be here from now on.
+    pub(super) fn pass_over(&mut self, lengths: BTreeMap<CoreKey, Length>) {
+        self.passed_over = lengths;
     }
 
     /// Has what is stored count as made by another version of apply: for a simulator.
@@ -210,6 +263,7 @@ impl TreeRecord {
             || self.stored.forks != *forks
             || self.stored.moves != Some(engine.moves())
             || self.stored.apply_version != self.apply_version
+            || self.stored.passed_over != self.passed_over
     }
 
     /// What is new, and where the system tree stands. Give what came of it to [`TreeRecord::saved`].
@@ -242,7 +296,12 @@ impl TreeRecord {
             forks: forks.clone(),
             moves: Some(engine.moves()),
             apply_version: self.apply_version,
+            passed_over: self.passed_over.clone(),
         };
+        if stored.passed_over != self.stored.passed_over {
+            let bytes = encode_passed_over(&stored.passed_over)?;
+            write.values.push((PASSED_OVER, bytes));
+        }
         if stored.apply_version != self.stored.apply_version {
             let version = stored.apply_version.to_le_bytes();
             write
@@ -293,6 +352,20 @@ fn encode_forks(forks: &BTreeMap<CoreKey, u64>) -> Result<Bytes, CoreError> {
     }
     let forks = Forks(forks.iter().map(|(key, fork)| (*key, *fork)).collect());
     Ok(forks.to_bytes().map_err(unwritable)?.into())
+}
+
+/// None when there are none.
+fn encode_passed_over(lengths: &BTreeMap<CoreKey, Length>) -> Result<Option<Bytes>, CoreError> {
+    struct PassedOver<'a>(&'a BTreeMap<CoreKey, Length>);
+    impl Encode for PassedOver<'_> {
+        fn encode(&self, to: &mut Encoder) {
+            crate::engine::pairs(to, self.0);
+        }
+    }
+    if lengths.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(PassedOver(lengths).to_bytes().map_err(unwritable)?.into()))
 }
 
 /// None when there are none.

@@ -3,6 +3,7 @@
 
 mod append;
 mod drain;
+mod forward;
 mod lock;
 mod own_log;
 mod rotate;
@@ -27,7 +28,7 @@ use super::own_log::Unconfirmed;
 use super::stats::Counters;
 use super::trees::DatabaseTrees;
 use super::update::{UpdateHook, Updates};
-use super::{Event, Session, Settings, Stats};
+use super::{Event, FastForward, Session, Settings, Stats};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::Engine;
 use crate::engine::encryption::DatabaseKeys;
@@ -78,6 +79,8 @@ pub(super) struct Shell<E: Env> {
     /// Drains that run.
     draining: watch::Sender<usize>,
     updates: Updates,
+    /// Whose trees are moved onto.
+    pub(super) forward: FastForward,
     pub(super) counters: Counters,
 }
 
@@ -101,7 +104,7 @@ impl<E: Env> Shell<E> {
         engine: Engine<E::Crypto>,
         (opened, unconfirmed): (Opened<E>, Option<Unconfirmed>),
         (trees, record): (DatabaseTrees<E>, TreeRecord),
-        update: Option<UpdateHook>,
+        (update, forward): (Option<UpdateHook>, FastForward),
     ) -> Arc<Self> {
         let Opened {
             store,
@@ -120,6 +123,8 @@ impl<E: Env> Shell<E> {
             record,
             strangers_waiting_max: Some(knob::STRANGERS_WAITING.size(&env, super::machine::WAITING_MAX)),
             is_unconfirmed: unconfirmed.is_some(),
+            looks_ahead: forward.is_on() && !E::READ_ONLY,
+            boots_until: forward.boots().map(|boot| env.clock().now() + boot.lasts()),
             planted: store.planted(),
             is_traced: E::TRACED,
         };
@@ -142,6 +147,7 @@ impl<E: Env> Shell<E> {
             timer: watch::Sender::new(Timer::Idle),
             draining: watch::Sender::new(0),
             updates,
+            forward,
             counters: Counters::default(),
             env,
             store,
@@ -204,6 +210,7 @@ impl<E: Env> Shell<E> {
         let announcements =
             tasks::follow_announcements(Arc::downgrade(self), wakeup, self.closing.subscribe());
         self.env.spawn().spawn("follow announcements", announcements);
+        self.boot_later();
         Ok(())
     }
 
@@ -413,6 +420,7 @@ impl<E: Env> Shell<E> {
                 let comparing = tasks::compare(Arc::downgrade(self), claim);
                 self.env.spawn().spawn("compare views", comparing);
             }
+            Effect::LookAhead(head) => self.look_ahead_later(head),
             Effect::Write(write) => {
                 let written = self.commit(machine, write);
                 return Some(Input::Written(written.map_err(Into::into)));

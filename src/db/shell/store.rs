@@ -6,13 +6,14 @@
 //!
 //! Source: spec/autobee.md 3.1 and 3.2.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::crypto::{CoreKey, KeyPair};
-use crate::db::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, Logs, StoredLog};
+use crate::db::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, Logs, PASSED_OVER, StoredLog};
 use crate::db::own_log::{Origin, Unconfirmed};
 use crate::engine::encryption::{DatabaseKeys, KeyMismatch};
 use crate::env::{Env, Slip, watch};
@@ -50,6 +51,8 @@ pub(in crate::db) struct OpenLog<E: Env> {
     download: Mutex<Option<Download<E>>>,
     /// Blocks that were dropped, as the store gave other bytes of them.
     rotten: Mutex<Vec<u64>>,
+    /// Leading blocks that need not be here.
+    passed_over: AtomicU64,
 }
 
 impl<E: Env> OpenLog<E> {
@@ -59,6 +62,7 @@ impl<E: Env> OpenLog<E> {
             keys: keys.cloned(),
             download: Mutex::new(None),
             rotten: Mutex::default(),
+            passed_over: AtomicU64::new(0),
         }
     }
 
@@ -66,7 +70,7 @@ impl<E: Env> OpenLog<E> {
     /// than `block_bytes_max` are left out.
     pub(super) fn fetch(&self, end: Option<u64>, block_bytes_max: Option<u64>) -> Result<(), CoreError> {
         let range = DownloadRange {
-            start: 0,
+            start: self.passed_over.load(Ordering::Relaxed),
             end,
             is_linear: true,
         };
@@ -79,6 +83,13 @@ impl<E: Env> OpenLog<E> {
         };
         *self.download.lock().unwrap_or_else(PoisonError::into_inner) = Some(download);
         Ok(())
+    }
+
+    /// As many blocks as the core has; or those in front of the first one that is neither here nor passed over.
+    fn leading(&self, length: u64) -> Result<u64, CoreError> {
+        let from = self.passed_over.load(Ordering::Relaxed);
+        let here = self.core.peer_access().next_missing(from)?;
+        Ok(here.min(length))
     }
 
     pub(in crate::db) const fn core(&self) -> &Core<E> {
@@ -107,11 +118,18 @@ impl<E: Env> StoredLog for OpenLog<E> {
     }
 
     fn contiguous_length(&self) -> Result<u64, CoreError> {
-        self.core.contiguous_length().map(|length| length.0)
+        self.leading(self.core.length()?.0)
+    }
+
+    fn pass_over(&self, Length(blocks): Length) {
+        self.passed_over.store(blocks, Ordering::Relaxed);
     }
 
     fn offered_length(&self) -> Result<u64, CoreError> {
-        self.core.peer_access().offered_contiguous()
+        if self.passed_over.load(Ordering::Relaxed) == 0 {
+            return self.core.peer_access().offered_contiguous();
+        }
+        self.leading(self.core.peer_access().offered()?.tree.length())
     }
 
     fn fork(&self) -> Result<u64, CoreError> {
@@ -138,7 +156,12 @@ impl<E: Env> StoredLog for OpenLog<E> {
     }
 
     fn contradicted_lengths(&self) -> Result<(u64, u64), CoreError> {
-        self.core.contradicted_lengths()
+        let (length, contiguous) = self.core.contradicted_lengths()?;
+        Ok((
+            length,
+            self.leading(length)
+                .map_or(contiguous, |here| here.max(contiguous)),
+        ))
     }
 
     fn manifest(&self) -> Result<Option<Bytes>, CoreError> {
@@ -358,7 +381,7 @@ pub(super) fn set_local<E: Env>(
     new: &OpenLog<E>,
 ) -> Result<Seq, CoreError> {
     let key = |key: CoreKey| Some(Bytes::copy_from_slice(key.as_bytes()));
-    let kept = [ENCRYPTION, BOOT, FORKS, CHECKPOINTS, APPLY_VERSION];
+    let kept = [ENCRYPTION, BOOT, FORKS, CHECKPOINTS, APPLY_VERSION, PASSED_OVER];
     let kept = kept.map(|name| old.core.user_data(name).map(|value| (name, value)));
     let ((), seq) = store.transact(|change| {
         for value in kept {
@@ -395,6 +418,17 @@ pub(super) async fn open_log<E: Env>(
         change.set_user_data(&core, REFERRER, Some(database))
     })?;
     Ok(OpenLog::new(core, keys))
+}
+
+/// Opens a core to read some blocks of it. It is none of this database's for that.
+pub(super) async fn read_log<E: Env>(
+    store: &Corestore<E>,
+    keys: Option<&DatabaseKeys>,
+    key: CoreKey,
+) -> Result<Core<E>, CoreError> {
+    let mut options = CoreOptions::key(key);
+    options.session.encryption = keys.map(encryption);
+    store.get(options).await
 }
 
 /// Makes a core none of this database's when that is opened again, and forgets its blocks.

@@ -84,6 +84,11 @@ impl<S: Clone> Linearizer<S> {
         }
     }
 
+    /// Forgets which batches left: for an order that begins at the start of another one.
+    pub(crate) fn forget_who_left(&mut self) {
+        self.left.clear();
+    }
+
     /// What `before` remembers of batches that left, for an order that begins at a shorter start of the same.
     pub(crate) fn remembering(mut self, before: &Self) -> Self {
         self.left.clone_from(&before.left);

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::CoreKey;
+use crate::wire::compact::UINT_MAX;
 use crate::wire::{Decode, DecodeError, Decoder, Encode, Encoder, Length, Timestamp, Weight};
 
 use super::picks::Priority;
@@ -80,6 +81,28 @@ impl Default for Unsound {
 }
 
 impl Prefix {
+    /// The start of another peer's order, by what its system tree tells: how many entries it has, the latest time stamp in
+    /// it, and its heads, each by its last block. No pick of it is worse than one of weight zero and of that time.
+    #[must_use]
+    pub(crate) fn read(
+        entries: u64,
+        latest: Timestamp,
+        heads: impl IntoIterator<Item = (CoreKey, Length)>,
+    ) -> Self {
+        let worst = Priority {
+            weight: Reverse(Weight::ZERO),
+            timestamp: latest,
+            key: CoreKey::new([0xff; 32]),
+            length: Length(UINT_MAX),
+        };
+        Self {
+            entries,
+            worst: Some(worst),
+            tops: heads.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
     /// Number of entries.
     #[must_use]
     pub const fn entries(&self) -> u64 {

@@ -38,6 +38,9 @@ pub(super) fn emit(event: &TraceEvent) {
         TraceEvent::WentBack { batches } => {
             debug!(target: DATABASE, batches, "went_back");
         }
+        TraceEvent::MovedOnto { core, batches } => {
+            info!(target: DATABASE, %core, batches, "moved_onto");
+        }
         TraceEvent::StrangerAdmitted { core } => {
             debug!(target: DATABASE, %core, "stranger_admitted");
         }

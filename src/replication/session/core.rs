@@ -120,6 +120,11 @@ impl<E: Env> SharedCore<E> {
         Ok(())
     }
 
+    /// The most leading blocks that a peer says it has.
+    pub(super) fn announced(&self) -> u64 {
+        self.lock().replicator.remote_contiguous_length()
+    }
+
     /// A channel is closed. True when it should be opened again.
     pub(super) fn close(&self, peer: PeerId) -> bool {
         let mut state = self.lock();

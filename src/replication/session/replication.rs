@@ -247,6 +247,13 @@ impl<E: Env> Replication<E> {
         self.hub.counters.read()
     }
 
+    /// The most leading blocks of a core that one of the connected peers says it has.
+    #[must_use]
+    pub fn announced(&self, core: &CoreKey) -> u64 {
+        let core = self.hub.lock().find(&discovery_key(core));
+        core.map_or(0, |core| core.announced())
+    }
+
     /// Takes part in a wakeup topic, on all sessions.
     #[must_use]
     pub fn wakeup(&self, key: CoreKey) -> Wakeup {

@@ -1,0 +1,269 @@
+//! Fast-forward: when a log is worth a look at the trees of its writer, and what follows when the database moves onto them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::log::StoredLog;
+use super::{Effect, Machine, Now};
+use crate::crypto::CoreKey;
+use crate::db::Event;
+use crate::engine::{GAP_ENTRIES, Survey};
+use crate::env::{Crypto, Mono, Point, TraceEvent};
+use crate::wire::{Length, Link};
+
+/// Between two looks at least: what a peer says changes with each of its entries.
+const LOOK_EACH: Duration = Duration::from_millis(200);
+
+/// How long nothing is ordered at most while it is looked: what is ordered meanwhile may be for nothing.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// Which logs were looked at.
+#[derive(Debug, Default)]
+pub(super) struct Forward {
+    /// Whether it is looked at all.
+    is_on: bool,
+    /// One look at a time.
+    is_looking: bool,
+    /// There may be something to look at.
+    is_due: bool,
+    next_at: Mono,
+    /// Nothing is ordered before this time, while it is looked.
+    held_until: Mono,
+    /// Something waits for that.
+    is_held: bool,
+    /// How long logs were when they were looked at last.
+    seen: BTreeMap<CoreKey, Length>,
+    /// Logs of which only the first blocks are fetched before it is known how far ahead they are.
+    begun: BTreeSet<CoreKey>,
+    /// What became of the last move.
+    outcome: Option<Result<Moved, NotMoved>>,
+}
+
+/// A move onto other trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// The version of the system tree before.
+    pub from: Link,
+    /// The version onto which it moved, in the core of the other writer.
+    pub to: Link,
+}
+
+/// Why the database did not move onto other trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotMoved {
+    /// What they are ahead is not worth it.
+    Near,
+    /// An own batch is on its way to its log. Again once it is there.
+    Busy,
+    /// This log is here with more than those trees are made of, so that they would not be the end.
+    Ahead(CoreKey),
+    /// They cannot be read.
+    Unreadable,
+}
+
+impl Forward {
+    pub(super) fn new(is_on: bool) -> Self {
+        Self {
+            is_on,
+            ..Self::default()
+        }
+    }
+
+    /// Nothing is ordered before this time, unless [`super::Input::LookedAhead`] comes first.
+    pub(super) const fn hold_until(&mut self, until: Mono) {
+        self.is_looking = true;
+        self.held_until = until;
+    }
+
+    pub(super) const fn changed(&mut self) {
+        self.is_due |= self.is_on;
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Mono> {
+        let look = (self.is_due && !self.is_looking).then_some(self.next_at);
+        let held = self.is_held.then_some(self.held_until);
+        look.into_iter().chain(held).min()
+    }
+
+    /// Holds back what is to be ordered, as long as it is looked. False when that is over.
+    pub(super) fn hold(&mut self, now: Mono) -> bool {
+        self.is_held = self.is_looking && now < self.held_until;
+        self.is_held
+    }
+
+    /// True, once, when what was held back is to be ordered.
+    pub(super) fn release(&mut self, now: Mono) -> bool {
+        let is_over = !self.is_looking || now >= self.held_until;
+        is_over && std::mem::take(&mut self.is_held)
+    }
+}
+
+impl<C: Crypto, L: StoredLog> Machine<C, L> {
+    /// Looks for a log that may be far ahead: of a member, or, before there are any, the creator's.
+    pub(super) fn look_ahead(&mut self, now: Now) {
+        let forward = &self.forward;
+        if !forward.is_due || forward.is_looking || now.mono < forward.next_at {
+            return;
+        }
+        let ahead = |key: &CoreKey| -> Option<(Length, Length)> {
+            let length = self.logs.proven(key)?;
+            let ahead = length.0.checked_sub(self.logs.taken(key).0)?;
+            let is_news = forward.seen.get(key).is_none_or(|seen| *seen < length);
+            (is_news && ahead >= GAP_ENTRIES).then_some((Length(ahead), length))
+        };
+        let trusted = self.logs.keys().filter(|key| self.may_be_trusted(key));
+        let best = trusted
+            .filter_map(|key| ahead(&key).map(|(ahead, length)| (ahead, key, length)))
+            .max();
+        let forward = &mut self.forward;
+        forward.is_due = false;
+        if let Some((_, core, length)) = best {
+            forward.seen.insert(core, length);
+            forward.is_looking = true;
+            forward.next_at = now.mono + LOOK_EACH;
+            forward.held_until = now.mono + HOLD;
+            self.effects.push(Effect::LookAhead(Link { key: core, length }));
+        }
+        self.fetch_begun();
+    }
+
+    /// The first block of a log that is not fetched before it was looked at; none when all are. Of a log that the database may go
+    /// forward with, most may not be needed.
+    pub(super) fn first_end(&mut self, key: &CoreKey) -> Option<u64> {
+        let is_new = self.forward.is_on
+            && self.logs.end(key).is_none()
+            && self.logs.taken(key) == Length::ZERO
+            && !self.forward.seen.contains_key(key)
+            && self.may_be_trusted(key);
+        if !is_new {
+            self.forward.begun.remove(key);
+            return None;
+        }
+        self.forward.begun.insert(*key);
+        Some(GAP_ENTRIES)
+    }
+
+    /// Fetches logs as a whole that were looked at, or need not be.
+    fn fetch_begun(&mut self) {
+        let is_looking = self.forward.is_looking;
+        let is_known = |key: &CoreKey| {
+            let length = self.logs.proven(key).unwrap_or_default().0;
+            let is_short = (1..=GAP_ENTRIES).contains(&length);
+            is_short || !self.may_be_trusted(key) || (!is_looking && self.forward.seen.contains_key(key))
+        };
+        let known: Vec<CoreKey> = self.forward.begun.iter().copied().filter(is_known).collect();
+        for key in &known {
+            self.forward.begun.remove(key);
+            self.forward.seen.entry(*key).or_default();
+            self.download(key);
+        }
+    }
+
+    /// True for a log of a member, or, before there are any, the creator's, that is not the own one.
+    fn may_be_trusted(&self, key: &CoreKey) -> bool {
+        *key != self.logs.local()
+            && match self.engine.system().record(key) {
+                Some(record) => !record.is_removed,
+                None => *key == self.engine.key(),
+            }
+    }
+
+    /// A look that was asked for with [`Effect::LookAhead`] is over.
+    pub(super) fn looked_ahead(&mut self, now: Now) {
+        self.forward.is_looking = false;
+        self.forward.changed();
+        self.look_ahead(now);
+        let is_due = self.forward.release(now.mono);
+        self.order_if(is_due, now);
+    }
+
+    /// Moves onto the trees that were surveyed, if that is no step back.
+    pub(super) fn move_onto(&mut self, survey: &Survey, is_forced: bool, now: Now) {
+        self.forward.outcome = Some(self.try_move(survey, is_forced, now));
+    }
+
+    /// What became of the last [`super::Input::MoveOnto`].
+    pub fn take_moved(&mut self) -> Option<Result<Moved, NotMoved>> {
+        self.forward.outcome.take()
+    }
+
+    fn try_move(&mut self, survey: &Survey, is_forced: bool, now: Now) -> Result<Moved, NotMoved> {
+        let here = self.engine.system().flushes();
+        let gap = if is_forced { 1 } else { GAP_ENTRIES };
+        if survey.head.entries < here.saturating_add(gap) {
+            return Err(NotMoved::Near);
+        }
+        if self.own.pending.is_some() || self.engine.stopped().is_some() {
+            return Err(NotMoved::Busy);
+        }
+        let length = |key: &CoreKey| survey.lengths.get(key).copied().unwrap_or_default();
+        let local = self.logs.local();
+        let is_member = |key: &CoreKey| *key == local || self.engine.is_member(key);
+        // What is ordered stays ordered. Of the own log that is all of it.
+        let here = |key: &CoreKey| match *key == local {
+            true => self.logs.taken(key),
+            false => self.engine.system().length(key),
+        };
+        let is_ahead = |key: &CoreKey| is_member(key) && here(key) > length(key);
+        let ahead = self.logs.keys().find(is_ahead);
+        if let Some(ahead) = ahead {
+            return Err(NotMoved::Ahead(ahead));
+        }
+        let from = self.engine.records().head();
+        let to = survey.head.system;
+        if let Err(error) = self.engine.move_onto(survey) {
+            self.failed("moving onto the trees of another writer", &error);
+            return Err(NotMoved::Unreadable);
+        }
+        self.trace(|| TraceEvent::MovedOnto {
+            core: to.key,
+            batches: survey.head.entries,
+        });
+        self.forward.next_at = now.mono;
+        self.record.pass_over(survey.skipped.clone());
+        self.stalled.clear();
+        self.awaited = None;
+        let Self {
+            engine, logs, record, ..
+        } = self;
+        logs.pass_over(|key| record.passed_over(key));
+        for key in logs.begin_anew(|key| engine.fed_from(key)) {
+            let kept = self.turns.kept(&key).map(|kept| kept.0);
+            if let Err(error) = self.feed_up_to(&key, kept, now) {
+                self.logs.give_up(&key, &error);
+                self.note_stalled(&key);
+            }
+            self.download(&key);
+        }
+        self.effects.extend([
+            Effect::Tell(Event::MoveTo { from, to }),
+            Effect::ChooseLogs,
+            Effect::Drain,
+            Effect::Notify,
+        ]);
+        Ok(Moved { from, to })
+    }
+
+    /// After a move a batch came that belongs before it: all is fetched, and until it is here the order stays as it is. False
+    /// once it is.
+    pub(super) fn waits_for_all(&mut self) -> bool {
+        let has_moved = self.record.passes_over() || self.is_waiting_for_all;
+        if !has_moved || !self.engine.is_cut_off() {
+            return false;
+        }
+        if self.record.passes_over() {
+            self.sights.note(Point::FastForwardCutOff);
+            self.record.pass_over(BTreeMap::new());
+            self.logs.pass_over(|_| Length::ZERO);
+            let keys: Vec<CoreKey> = self.logs.keys().collect();
+            for key in &keys {
+                self.download(key);
+            }
+        }
+        let engine = &self.engine;
+        let taken = self.logs.keys().map(|key| (key, self.logs.taken(&key)));
+        let forgotten = engine.forgotten_lengths();
+        self.is_waiting_for_all = !self.logs.are_whole(taken.chain(forgotten));
+        self.is_waiting_for_all
+    }
+}
