@@ -15,7 +15,7 @@
 //! add WRITERKEY [WEIGHT]   lets a writer write, with a ceiling for its weight (1)
 //! remove WRITERKEY         takes that back
 //! rotate [KEY]             goes on in another log: a new one, or one that was the local writer's before
-//! ff on|off                fast-forward: not built, so that `on` is refused
+//! ff on|off                whether it goes on from the trees of any member that is far ahead (off)
 //! state                    prints the view, the keys, and how long the logs are
 //! dump                     prints the view, the order and the records of the writers
 //! quit                     ends, as the end of stdin does
@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use autobee::db::{AllMembers, FastForward};
 use autobee::env::native::NativeEntropy;
 use autobee::env::{Entropy as _, Env as _, Listener as _, Network as _, PeerAddr};
 use autobee::{
@@ -200,9 +201,13 @@ async fn obey(database: &Database, line: &str) -> Result<bool> {
             say(&json!({ "event": "rotated", "local": hex(&local), "writable": database.writable() }));
             return Ok(true);
         }
-        ("ff", Some("off")) => return Ok(true),
-        ("ff", Some("on")) => {
-            return Err(Unsupported("fast-forward is not built: every peer replays the logs").into());
+        ("ff", Some(word @ ("on" | "off"))) => {
+            let forward = match word {
+                "on" => FastForward::trusting(AllMembers).liberal(),
+                _ => FastForward::off(),
+            };
+            database.set_fast_forward(forward).await?;
+            return Ok(true);
         }
         ("batch", Some(_)) => {
             let words: Vec<&str> = line.split_whitespace().skip(1).collect();

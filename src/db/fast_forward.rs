@@ -230,6 +230,18 @@ impl<E: Env> Autobee<E> {
         Ok(moved.map(|Moved { from, to }| (from, to)))
     }
 
+    /// Trusts others than before, or nobody, from now on, and begins with a head if one is given.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, `Reentrant`.
+    pub async fn set_fast_forward(&self, forward: FastForward) -> Result<(), Error> {
+        self.shared.check_open()?;
+        self.shared.check_entry()?;
+        self.shared.set_forward(forward).await;
+        Ok(())
+    }
+
     /// The last entry of the order: the end of its writer's log there. Others can boot from it: see [`Boot::head`].
     #[must_use]
     pub fn most_recent_head(&self) -> Option<Link> {

@@ -17,8 +17,8 @@ use crate::wire::{Index, Length, Link, Timestamp};
 /// The machine of a database, to be stepped by hand, without executor or network.
 pub mod machine {
     pub use crate::db::machine::{
-        Effect, Input, ListenerState, LogEvents, Logs, Machine, MachineParts, Now, Published, StoredLog,
-        TreeCommit, TreeLengths, TreeRecord,
+        Effect, Input, ListenerState, LogEvents, Logs, Machine, MachineParts, Moved, NotMoved, Now,
+        Published, StoredLog, TreeCommit, TreeLengths, TreeRecord,
     };
 }
 

@@ -216,6 +216,20 @@ impl<V: Verify> Engine<V> {
         self.past.search.set_pace(portions.anchors);
     }
 
+    /// From where every core has to be fed once [`Engine::go_back`] was called: what is not among these from its start.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::go_back`].
+    pub fn way_back(&self) -> Result<BTreeMap<CoreKey, Length>, ResumeError> {
+        let start = self.order.way_back(&self.dag, &self.run(0));
+        let root = self.past.state(start.prefix.entries())?;
+        let records = root.system.records().filter(|(_, record)| !record.is_anchor);
+        Ok(start
+            .prefix
+            .lengths(records.map(|(key, record)| (*key, record.length))))
+    }
+
     /// After a drain that was behind: goes back to the newest checkpoint from which all batches that are here can be
     /// ordered. Blocks are forgotten: every core has to be fed from [`Engine::fed_from`] on, as far as it was before at
     /// least, and best before the next drain. Does nothing when no drain was behind.

@@ -15,6 +15,7 @@ pub(crate) mod crypto;
 pub(crate) mod divergences;
 pub(crate) mod encoding;
 pub(crate) mod engine;
+pub(crate) mod fast_forward;
 pub(crate) mod flush;
 pub(crate) mod history;
 pub(crate) mod hypercore_messages;

@@ -112,7 +112,13 @@ impl Invariant for StatusTruth {
             };
             let waiting = look.progress.iter().find(|progress| {
                 let is_known = progress.record.is_some() && is_there(progress.key);
-                progress.pending.is_some() && is_known && !progress.is_stalled
+                // What everybody who has it refused is refused for good; the reference says whether that is right.
+                let is_agreed = moment.open().all(|(_, other)| {
+                    let mut logs = other.progress.iter();
+                    let log = logs.find(|log| log.key == progress.key);
+                    log.is_none_or(|log| (log.have, log.applied) == (progress.have, progress.applied))
+                });
+                progress.pending.is_some() && is_known && !progress.is_stalled && !is_agreed
             });
             // Where a peer took over a length of which nobody has all blocks any more, shorter proofs do not fit it.
             let is_gone = |link: &Link| {

@@ -1,10 +1,12 @@
 //! One portion of a drain: order, apply, write what came of it.
 
+use std::collections::BTreeMap;
+
 use super::log::StoredLog;
 use super::own::UnwrittenBatch;
 use super::record::{ApplyChange, TreeLengths};
 use super::{Effect, Event, Machine, Now};
-use crate::engine::{Drained, Stop};
+use crate::engine::{Drained, ResumeError, Stop};
 use crate::env::{Crypto, Point, Slip, TraceEvent};
 use crate::error::Error;
 use crate::store::Seq;
@@ -205,27 +207,38 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// What came belongs before everything that the engine holds: it begins anew from a checkpoint, with what is stored.
     /// From none, when that is not what was applied: as it would if it were opened now.
     fn go_back(&mut self, now: Now) -> Result<(), Error> {
-        let went_back = if self.logs.are_rewritten() {
-            self.engine.start_over()
-        } else {
-            self.engine.go_back()
-        };
-        went_back.map_err(|error| Error::Internal {
+        let internal = |error: ResumeError| Error::Internal {
             what: error.to_string(),
-        })?;
+        };
+        let is_rewritten = self.logs.are_rewritten();
+        let from = match is_rewritten {
+            true => BTreeMap::new(),
+            false => self.engine.way_back().map_err(internal)?,
+        };
+        // Before anything is given up: what cannot be read now can be later, and the order stays until then.
+        let read = self.logs.read_again(&from)?;
+        match is_rewritten {
+            true => self.engine.start_over().map_err(internal)?,
+            false => self.engine.go_back().map_err(internal)?,
+        }
         let batches = self.engine.batches() as u64;
         self.trace(|| TraceEvent::WentBack { batches });
         self.stalled.clear();
         let Self { engine, logs, .. } = self;
         let members_only = self.planted.has(Slip::BackFeedsMembers);
-        for key in logs.feed_from(|key| engine.fed_from(key)) {
+        let keys = logs.feed_from(|key| engine.fed_from(key));
+        logs.hold(read);
+        for key in keys {
             if members_only && !self.engine.is_member(&key) {
                 continue;
             }
             // What had left the set stays outside.
             let kept = self.turns.kept(&key).map(|kept| kept.0);
-            self.feed_up_to(&key, kept, now)?;
+            if let Err(error) = self.feed_up_to(&key, kept, now) {
+                self.unreadable(&key, error);
+            }
         }
+        self.logs.hold(BTreeMap::new());
         self.expect_stored();
         Ok(())
     }

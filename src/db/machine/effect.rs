@@ -129,6 +129,14 @@ pub enum Input<L> {
         /// Also if they are hardly ahead.
         is_forced: bool,
     },
+    /// Whether it is looked for trees of other writers that are far ahead, and until when nothing is ordered, as it is to begin
+    /// from a head that was given.
+    Forward {
+        /// Whether.
+        is_on: bool,
+        /// Until when; none when there is no such head.
+        until: Option<Mono>,
+    },
     /// A look at another writer's trees is over, as [`Effect::LookAhead`] asked for.
     LookedAhead,
     /// A first listener comes, who knows this.

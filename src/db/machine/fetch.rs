@@ -59,6 +59,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             // Those that are closed leave room to others.
             for core in self.logs.limited() {
                 self.allow(&core);
+                self.feed_stored(&core, now);
             }
         }
         let Self {

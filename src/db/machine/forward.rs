@@ -62,17 +62,15 @@ pub enum NotMoved {
 }
 
 impl Forward {
-    pub(super) fn new(is_on: bool) -> Self {
-        Self {
-            is_on,
-            ..Self::default()
+    /// Sets whether it is looked, and until when nothing is ordered unless [`super::Input::LookedAhead`] comes first.
+    pub(super) fn set(&mut self, is_on: bool, until: Option<Mono>) {
+        self.is_on = is_on;
+        self.is_due = is_on;
+        self.seen.clear();
+        if let Some(until) = until {
+            self.is_looking = true;
+            self.held_until = until;
         }
-    }
-
-    /// Nothing is ordered before this time, unless [`super::Input::LookedAhead`] comes first.
-    pub(super) const fn hold_until(&mut self, until: Mono) {
-        self.is_looking = true;
-        self.held_until = until;
     }
 
     pub(super) const fn changed(&mut self) {
@@ -230,8 +228,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         for key in logs.begin_anew(|key| engine.fed_from(key)) {
             let kept = self.turns.kept(&key).map(|kept| kept.0);
             if let Err(error) = self.feed_up_to(&key, kept, now) {
-                self.logs.give_up(&key, &error);
-                self.note_stalled(&key);
+                self.unreadable(&key, error);
             }
             self.download(&key);
         }

@@ -75,6 +75,8 @@ struct Member<L: StoredLog> {
     events: L::Events,
     /// Leading blocks that the engine has.
     fed: u64,
+    /// Blocks in memory, and the index of the first of them.
+    held: (u64, Vec<Bytes>),
     /// Events were missed since the last look.
     has_missed: bool,
     /// The fork that they are of.
@@ -173,6 +175,7 @@ impl<L: StoredLog> Logs<L> {
         let mut member = Member {
             events: log.events()?,
             fed: 0,
+            held: (0, Vec::new()),
             has_missed: false,
             fork: log.fork()?,
             stalled: None,
@@ -440,6 +443,43 @@ impl<L: StoredLog> Logs<L> {
         self.open.keys().copied().collect()
     }
 
+    /// What was taken of each log from these lengths on, read again: the first index, and the blocks.
+    ///
+    /// # Errors
+    ///
+    /// When a block that is stored cannot be read: nothing is changed.
+    pub(super) fn read_again(
+        &self,
+        from: &BTreeMap<CoreKey, Length>,
+    ) -> Result<BTreeMap<CoreKey, (u64, Vec<Bytes>)>, CoreError> {
+        let mut read = BTreeMap::new();
+        for (key, member) in &self.open {
+            let from = from.get(key).copied().unwrap_or_default().0;
+            let mut blocks = Vec::new();
+            for index in from..member.fed {
+                let block = match member.log.block(index) {
+                    Err(CoreError::Signatures { .. }) => member.log.contradicted_block(index),
+                    block => block,
+                };
+                match block {
+                    Ok(Some(block)) => blocks.push(block),
+                    // It is not here any more, or is found to be sealed otherwise again.
+                    Ok(None) | Err(CoreError::Cipher(_)) => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            read.insert(*key, (from, blocks));
+        }
+        Ok(read)
+    }
+
+    /// Blocks that were read again are taken from memory, until this is called with none.
+    pub(super) fn hold(&mut self, mut read: BTreeMap<CoreKey, (u64, Vec<Bytes>)>) {
+        for (key, member) in &mut self.open {
+            member.held = read.remove(key).unwrap_or_default();
+        }
+    }
+
     /// Takes note that a log cannot be read: nothing more of it is taken.
     pub(super) fn give_up(&mut self, key: &CoreKey, why: &CoreError) {
         if let Some(member) = self.open.get_mut(key) {
@@ -500,7 +540,10 @@ impl<L: StoredLog> Member<L> {
             let mut next = self.fed;
             let mut sealed = None;
             while next < end {
-                match self.log.block(next) {
+                match self
+                    .held(next)
+                    .map_or_else(|| self.log.block(next), |block| Ok(Some(block)))
+                {
                     Ok(Some(block)) => blocks.push(block),
                     Ok(None) => break,
                     Err(CoreError::Cipher(source)) => {
@@ -520,11 +563,19 @@ impl<L: StoredLog> Member<L> {
         }
     }
 
+    /// A block that is in memory.
+    fn held(&self, index: u64) -> Option<Bytes> {
+        let (from, blocks) = &self.held;
+        let at = usize::try_from(index.checked_sub(*from)?).ok()?;
+        blocks.get(at).cloned()
+    }
+
     /// The blocks that are stored, of a core that is closed for good.
     fn take_stored(&mut self) -> Result<Vec<Bytes>, CoreError> {
         let mut blocks = Vec::new();
         loop {
-            match self.log.contradicted_block(self.fed) {
+            let held = self.held(self.fed);
+            match held.map_or_else(|| self.log.contradicted_block(self.fed), |block| Ok(Some(block))) {
                 Ok(Some(block)) => blocks.push(block),
                 Ok(None) | Err(CoreError::Cipher(_)) => return Ok(blocks),
                 Err(error) => return Err(error),

@@ -161,10 +161,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         } = parts;
         let strangers = Strangers::new(settings.stranger_cores_max, settings.stranger_quiet())
             .holding(strangers_waiting_max.unwrap_or(WAITING_MAX));
-        let mut forward = Forward::new(looks_ahead);
-        if let Some(until) = boots_until {
-            forward.hold_until(until);
-        }
+        let mut forward = Forward::default();
+        forward.set(looks_ahead, boots_until);
         Self {
             news: News::new(engine.records().head(), engine.view().head()),
             engine,
@@ -219,7 +217,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     engine, logs, wanted, ..
                 } = self;
                 wanted.occupy(&cores, &EngineLogs::new(engine, logs, self.planted), now.mono);
-                self.begun(&cores);
+                self.begun(&cores, now);
                 if self.wanted.is_over() {
                     self.effects.push(Effect::ChooseLogs);
                 }
@@ -281,6 +279,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 }
             }
             Input::MoveOnto { survey, is_forced } => self.move_onto(&survey, is_forced, now),
+            Input::Forward { is_on, until } => self.forward.set(is_on, until),
             Input::LookedAhead => self.looked_ahead(now),
             Input::Listen(heard) => self.news.listen(heard),
             Input::Failed { what, error } => self.failed(what, &error),
@@ -441,13 +440,18 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// The same; what cannot be read is given up, for all to see.
     fn feed_or_give_up(&mut self, key: &CoreKey, now: Now) -> Option<Fed> {
         self.feed(key, now).unwrap_or_else(|error| {
-            self.logs.give_up(key, &error);
-            self.note_stalled(key);
-            let (core, why) = (*key, error.to_string());
-            self.trace(|| TraceEvent::Stalled { core, why });
-            self.effects.push(Effect::Unreadable { core, error });
+            self.unreadable(key, error);
             None
         })
+    }
+
+    /// A log cannot be read: it is given up, for all to see.
+    fn unreadable(&mut self, key: &CoreKey, error: CoreError) {
+        self.logs.give_up(key, &error);
+        self.note_stalled(key);
+        let (core, why) = (*key, error.to_string());
+        self.trace(|| TraceEvent::Stalled { core, why });
+        self.effects.push(Effect::Unreadable { core, error });
     }
 
     /// Nothing is forgotten again before as much is here as was.

@@ -26,7 +26,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// All of them were: what those need that take part takes part, too.
     pub(super) fn started(&mut self, now: Now) {
-        while !self.turns.is_empty() {
+        let mut taken: BTreeSet<CoreKey> = BTreeSet::new();
+        while !self.turns.is_empty() || !taken.is_empty() {
             self.engine.take_in(now.wall);
             let missing: Vec<_> = self.engine.missing().collect();
             // What nobody has may be the anchor of an entry that a stranger wrote.
@@ -37,6 +38,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let keys: BTreeSet<CoreKey> = missing.iter().map(|link| link.key).collect();
             let mut cores = self.turns.cores();
             cores.retain(|core| is_all || keys.contains(core));
+            // More of a log may be named by what waited for less of it.
+            cores.extend(taken.iter().filter(|core| keys.contains(*core)));
+            taken.extend(&cores);
             let mut is_more = false;
             for core in cores {
                 self.turns.remove(&core);
@@ -57,10 +61,21 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     /// These logs were here when the database was opened.
-    pub(super) fn begun(&mut self, cores: &[CoreKey]) {
+    pub(super) fn begun(&mut self, cores: &[CoreKey], now: Now) {
         for core in cores {
             self.allow(core);
             self.download(core);
+            self.feed_stored(core, now);
+        }
+    }
+
+    /// Hands on what is stored of a log, and was not to be taken before.
+    pub(super) fn feed_stored(&mut self, core: &CoreKey, now: Now) {
+        let here = self.logs.here(core).unwrap_or_default().0;
+        let end = self.logs.end(core).unwrap_or(u64::MAX);
+        let has_more = here.min(end) > self.logs.taken(core).0;
+        if has_more && self.takes_part(core) && self.feed_or_give_up(core, now).is_some() {
+            self.order_if(true, now);
         }
     }
 

@@ -2,13 +2,13 @@
 //! machine.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::{Shell, store, told};
 use crate::bee::BeeError;
 use crate::crypto::CoreKey;
-use crate::db::fast_forward::Boot;
+use crate::db::fast_forward::{Boot, FastForward};
 use crate::db::machine::{Input, Moved, NotMoved};
 use crate::db::{View, view};
 use crate::engine::{CUT_ENTRIES, GAP_ENTRIES, STAMP_SEARCH_BLOCKS, StampedHead, Survey, SurveyError};
@@ -44,9 +44,28 @@ impl<E: Env> Shell<E> {
         self.env.spawn().spawn("look ahead", looking);
     }
 
+    /// Who is trusted from now on.
+    pub(in crate::db) async fn set_forward(self: &Arc<Self>, forward: FastForward) {
+        let is_on = forward.is_on();
+        let until = forward.boots().map(|boot| self.env.clock().now() + boot.lasts());
+        *self.forward.lock().unwrap_or_else(PoisonError::into_inner) = forward;
+        {
+            let mut machine = self.machine.enter().await;
+            self.step(&mut machine, Input::Forward { is_on, until });
+        }
+        self.boot_later();
+    }
+
+    fn forward(&self) -> FastForward {
+        self.forward
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Begins with a head that was given, in the background.
     pub(super) fn boot_later(self: &Arc<Self>) {
-        if let Some(boot) = self.forward.boots().cloned() {
+        if let Some(boot) = self.forward().boots().cloned() {
             let booting = boot_from(Arc::downgrade(self), boot);
             self.env.spawn().spawn("boot from a head", booting);
         }
@@ -96,12 +115,13 @@ impl<E: Env> Shell<E> {
         let Some(found) = logs.stamped(head, STAMP_SEARCH_BLOCKS).await? else {
             return Ok(());
         };
+        let forward = self.forward();
         let reference = View::new(self.read().view.clone(), self.trees.peers());
         // What it says itself, and whom it calls trusted.
         let mut heads = vec![(head, Some(found.head))];
         heads.extend(found.trusted.iter().map(|head| (*head, None)));
         for (head, known) in heads {
-            if !self.is_member(&head.key) || !self.forward.is_trusted(&head.key, &reference).await {
+            if !self.is_member(&head.key) || !forward.is_trusted(&head.key, &reference).await {
                 continue;
             }
             let found = match known {
@@ -122,7 +142,7 @@ impl<E: Env> Shell<E> {
             return Ok(());
         }
         let target = logs.view(found.head).await?;
-        if let Some(named) = self.forward.most_recent_trusted(&target, &reference).await
+        if let Some(named) = forward.most_recent_trusted(&target, &reference).await
             && self.is_member(&named.key)
             && self.is_to_be_had(named).await
             && let Some(found) = logs.stamped(named, STAMP_SEARCH_BLOCKS).await?
@@ -152,7 +172,7 @@ impl<E: Env> Shell<E> {
     async fn is_to_be_had(&self, head: Link) -> bool {
         let is_whole = || self.replication.announced(&head.key) >= head.length.0;
         let deadline = self.env.clock().now() + SAID_IN;
-        while !self.forward.is_liberal() && !is_whole() {
+        while !self.forward().is_liberal() && !is_whole() {
             if self.env.clock().now() >= deadline || self.is_closed() {
                 return false;
             }

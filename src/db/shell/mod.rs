@@ -80,7 +80,7 @@ pub(super) struct Shell<E: Env> {
     draining: watch::Sender<usize>,
     updates: Updates,
     /// Whose trees are moved onto.
-    pub(super) forward: FastForward,
+    forward: Mutex<FastForward>,
     pub(super) counters: Counters,
 }
 
@@ -147,7 +147,7 @@ impl<E: Env> Shell<E> {
             timer: watch::Sender::new(Timer::Idle),
             draining: watch::Sender::new(0),
             updates,
-            forward,
+            forward: Mutex::new(forward),
             counters: Counters::default(),
             env,
             store,
