@@ -36,7 +36,7 @@ use super::{Engine, Trees};
 use crate::apply::TreeSnapshot;
 use crate::bee::{BeeError, BlockFault};
 use crate::crypto::{CoreKey, Verify};
-use crate::env::Point;
+use crate::env::{Planted, Point, Slip};
 use crate::wire::oplog::{OplogBlock, VERSION, ViewStamps};
 use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
 use crate::wire::{Decode as _, Index, Length, Link};
@@ -154,7 +154,7 @@ impl Survey {
     pub fn of(
         trees: &Trees,
         head: StampedHead,
-        within: usize,
+        (within, planted): (usize, Planted),
         block: impl Fn(&CoreKey, Index) -> Option<Bytes>,
     ) -> Result<Self, SurveyError> {
         let untrue = |what| SurveyError::Untrue {
@@ -185,9 +185,10 @@ impl Survey {
             return Err(missing);
         }
         entries.reverse();
+        let is_careless = planted.has(Slip::CutAnywhere);
         let at = (0..=newest)
             .rev()
-            .find(|at| is_cut(&flushes[*at], &entries[at + 1..]));
+            .find(|at| is_cut(&flushes[*at], &entries[at + 1..]) || is_careless);
         let cut = &flushes[at.ok_or(SurveyError::NoCut { within })?];
         let base = trees.restore(cut.head)?;
         if base.system.flushes() != cut.entries {
@@ -198,11 +199,11 @@ impl Survey {
             let lengths = records.map(|(key, record)| (*key, record.length));
             lengths.filter(|(_, length)| *length > Length::ZERO).collect()
         };
-        let prefix = Prefix::read(
-            cut.entries,
-            base.system.timestamp(),
-            base.system.heads().iter().map(|head| (head.key, head.length)),
-        );
+        let heads = base.system.heads().iter().map(|head| (head.key, head.length));
+        let mut prefix = Prefix::read(cut.entries, base.system.timestamp(), heads);
+        if planted.has(Slip::CutIsFinal) {
+            prefix.let_nothing_in();
+        }
         Ok(Self {
             head,
             lengths: lengths(&target),

@@ -7,6 +7,7 @@ use autobee::bee::{BlockError, Blocks};
 use autobee::crypto::{CoreKey, Ed25519};
 use autobee::engine::encryption::SYSTEM_NAME;
 use autobee::engine::{CUT_ENTRIES, Engine, EngineOptions, StampedHead, Survey, Trees, WINDOW_BATCHES};
+use autobee::env::Planted;
 use autobee::hypercore::encryption::BlockCipher as _;
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Index, Length, Link, Timestamp};
@@ -91,7 +92,7 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
     let stamped = StampedHead::of(&OplogBlock::from_bytes(&last).unwrap()).unwrap();
     let moved_to = read(&case["movedTo"]);
     assert_eq!(stamped.system, moved_to, "{}", case["name"]);
-    let survey = Survey::of(&trees, stamped, CUT_ENTRIES[1], block).unwrap();
+    let survey = Survey::of(&trees, stamped, (CUT_ENTRIES[1], Planted::default()), block).unwrap();
     engine.move_onto(&survey).unwrap();
     assert!(survey.entries_skipped() > 0);
     for (key, blocks) in &logs {

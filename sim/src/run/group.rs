@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use autobee::bee::Range;
 use autobee::crypto::CoreKey;
-use autobee::db::{Autobee, Event, Role, View};
+use autobee::db::{AllMembers, Autobee, Event, FastForward, Role, View};
 use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn as _};
+use autobee::hypercore::{CoreOptions, DownloadRange};
 use autobee::wire::Link;
 use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
@@ -219,7 +220,7 @@ impl<E: Env> Group<E> {
             members.database.get_or_insert(db.key());
             members.replicas[replica].local = Some(db.local());
             members.replicas[replica].db = Some(db.clone());
-            members.replicas[replica].store = Some(store);
+            members.replicas[replica].store = Some(store.clone());
         }
         self.subject().opened(replica, db.local());
         let watching = self.clone();
@@ -228,6 +229,10 @@ impl<E: Env> Group<E> {
         let listening = self.clone();
         env.spawn()
             .spawn("events", listening.listen(db.clone(), replica, life));
+        if self.lock().scenario.forward.contains(&replica) {
+            let archiving = archive(env.clone(), db.clone(), store.clone());
+            env.spawn().spawn("archive", archiving);
+        }
         let peers: Vec<String> = {
             let members = self.lock();
             let all = members.replicas.iter().enumerate().skip(replica + 1);
@@ -255,13 +260,14 @@ impl<E: Env> Group<E> {
 
     async fn open(&self, env: E, name: &str, replica: usize) -> Result<(Autobee<E>, Corestore<E>), Error> {
         let store = Corestore::open_default(env.clone()).await?;
-        let (settings, encrypted, optimistic, since) = {
+        let (settings, encrypted, optimistic, forward, since) = {
             let members = self.lock();
             let settings = members.replicas[replica].settings.clone();
             (
                 settings,
                 members.scenario.encrypted,
                 !members.scenario.members_only,
+                members.scenario.forward.contains(&replica),
                 members.replicas[replica].since,
             )
         };
@@ -287,6 +293,9 @@ impl<E: Env> Group<E> {
         }
         if encrypted {
             builder = builder.encryption_key(ENCRYPTION_KEY);
+        }
+        if forward {
+            builder = builder.fast_forward(FastForward::trusting(AllMembers).liberal());
         }
         if std::mem::take(&mut self.lock().replicas[replica].is_restored) {
             builder = builder.restored();
@@ -579,6 +588,31 @@ async fn dial<E: Env>(env: E, db: Autobee<E>, peer: String) {
             match db.replicate(stream, Role::Initiator) {
                 Ok(session) => drop(session.ended().await),
                 Err(_) => return,
+            }
+        }
+        env.clock().sleep(REDIAL).await;
+    }
+}
+
+/// Fetches what a database passed over when it went on from the trees of a member, so that looks can read all of it.
+async fn archive<E: Env>(env: E, db: Autobee<E>, store: Corestore<E>) {
+    let mut downloads = BTreeMap::new();
+    loop {
+        let Ok(views) = db.views() else { return };
+        let has_moved = db.stats().fast_forwards > 0 || views[2].key != views[0].key || !downloads.is_empty();
+        if has_moved {
+            let trees = views.iter().map(|core| core.key).chain([db.view().head().key]);
+            for key in db.cores().into_iter().chain(trees) {
+                if !downloads.contains_key(&key)
+                    && let Ok(core) = store.get(CoreOptions::key(key)).await
+                    && let Ok(all) = core.download(DownloadRange {
+                        start: 0,
+                        end: None,
+                        is_linear: true,
+                    })
+                {
+                    downloads.insert(key, (core, all));
+                }
             }
         }
         env.clock().sleep(REDIAL).await;

@@ -89,6 +89,9 @@ pub struct Scenario {
     /// Entries of strangers are never tried: the opposite of [`autobee::db::Builder::optimistic`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub members_only: bool,
+    /// Replicas that go on from the trees of any member that is far ahead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forward: Vec<usize>,
     /// Who dials whom.
     #[serde(default, skip_serializing_if = "Topology::is_default")]
     pub topology: Topology,

@@ -146,8 +146,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let is_looking = self.forward.is_looking;
         let is_known = |key: &CoreKey| {
             let length = self.logs.proven(key).unwrap_or_default().0;
-            let is_short = (1..=GAP_ENTRIES).contains(&length);
-            is_short || !self.may_be_trusted(key) || (!is_looking && self.forward.seen.contains_key(key))
+            let is_near = length > 0 && length.saturating_sub(self.logs.taken(key).0) < GAP_ENTRIES;
+            is_near || !self.may_be_trusted(key) || (!is_looking && self.forward.seen.contains_key(key))
         };
         let known: Vec<CoreKey> = self.forward.begun.iter().copied().filter(is_known).collect();
         for key in &known {

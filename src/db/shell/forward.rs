@@ -343,9 +343,10 @@ impl<'a, E: Env> Logs<'a, E> {
     async fn survey(&mut self, head: StampedHead) -> Result<Survey, Error> {
         let [first, most] = CUT_ENTRIES;
         let mut within = first;
+        let planted = self.shell.store.planted();
         for _ in 0..FETCHES_MAX {
             let block = |core: &CoreKey, index| self.open.get(core)?.get_local(index).ok().flatten();
-            match Survey::of(self.shell.trees.trees(), head, within, block) {
+            match Survey::of(self.shell.trees.trees(), head, (within, planted), block) {
                 Ok(survey) => {
                     self.downloads.clear();
                     return Ok(survey);

@@ -103,6 +103,14 @@ impl Prefix {
         }
     }
 
+    /// Has nothing belong into it: a slip.
+    pub(crate) fn let_nothing_in(&mut self) {
+        if let Some(worst) = &mut self.worst {
+            worst.weight = Reverse(Weight(UINT_MAX));
+            worst.timestamp = Timestamp(0);
+        }
+    }
+
     /// Number of entries.
     #[must_use]
     pub const fn entries(&self) -> u64 {

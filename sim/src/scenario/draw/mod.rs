@@ -81,6 +81,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         gather_ms: None,
         encrypted: choices.once_in(4),
         members_only: choices.once_in(6),
+        forward: Vec::new(),
         topology,
         buggify: choices.once_in(2),
         schedule: Schedule::default(),
@@ -132,6 +133,9 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
             scenario.event.push(Event { at_ms, action });
         }
         scenario.event.sort_by_key(|event| event.at_ms);
+    }
+    if choices.once_in(6) {
+        scenario.forward = (1..replicas).filter(|_| !choices.once_in(3)).collect();
     }
     scenario
 }
