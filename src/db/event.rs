@@ -107,6 +107,14 @@ pub enum Event {
     /// An entry of somebody else was accepted that this writer would acknowledge, and does not before its own log is
     /// confirmed. It says so once.
     Unacknowledged,
+    /// More of the order can no longer change: see [`Autobee::settled`]. It is looked for with a round of applying, at most once in
+    /// [`Settings::settled_ms`](super::Settings::settled_ms).
+    Settled {
+        /// So many entries, batches counted as one.
+        entries: u64,
+        /// The version of the system tree behind them; none when it is not in memory.
+        head: Option<Link>,
+    },
     /// Something failed for which nobody waits: what was applied could not be stored, a log could not be opened or read.
     /// Nothing acknowledged is lost.
     Error {

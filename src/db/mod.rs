@@ -48,7 +48,7 @@ pub use update::Update;
 pub use view::{View, ViewChange, ViewEntries};
 pub use watch::{ViewEvent, ViewWatch};
 
-pub use crate::engine::{Held, OrderedEntry, Outcome, WriterStatus};
+pub use crate::engine::{Held, OrderedEntry, Outcome, Settled, WriterStatus};
 pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
 
@@ -371,6 +371,33 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn held(&self) -> Held {
         self.shared.read().held
+    }
+
+    /// The start of the order that can no longer change, and on what that rests: no writer replaces its entries, and whoever is
+    /// in `silent` writes nothing more. A writer who was away for long, or was let in and never wrote, keeps everything
+    /// after from being settled, unless it is taken to be silent; [`Settled::awaited`] names those who are behind.
+    ///
+    /// ```
+    /// # use autobee::{Autobee, Corestore};
+    /// # use autobee::apply::OrderOnly;
+    /// # use autobee::env::memory::MemoryEnv;
+    /// # let env = MemoryEnv::new(1);
+    /// # env.run(async {
+    /// # let db = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(OrderOnly).open().await?;
+    /// db.append(b"hello").await?;
+    /// let settled = db.settled(&[]).await?;
+    /// assert_eq!((settled.entries, settled.awaited), (1, Vec::new())); // nobody else may write
+    /// # Ok::<(), autobee::Error>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, `Reentrant`.
+    pub async fn settled(&self, silent: &[CoreKey]) -> Result<Settled, Error> {
+        self.shared.check_open()?;
+        self.shared.check_entry()?;
+        Ok(self.shared.settled(silent).await)
     }
 
     // Going on.

@@ -72,7 +72,7 @@ impl Default for HealGather {
 ///
 /// [`heal_gather`](Self::heal_gather), [`drain_applies_max`](Self::drain_applies_max),
 /// [`window_batches`](Self::window_batches), [`view_cache_bytes_max`](Self::view_cache_bytes_max),
-/// [`compare_ms`](Self::compare_ms), [`read_wait_ms`](Self::read_wait_ms).
+/// [`compare_ms`](Self::compare_ms), [`read_wait_ms`](Self::read_wait_ms), [`settled_ms`](Self::settled_ms).
 ///
 /// # Strangers
 ///
@@ -162,6 +162,9 @@ pub struct Settings {
     pub compare_ms: u64,
     /// How long a read waits for a block that is still at a peer, in milliseconds.
     pub read_wait_ms: u64,
+    /// Least time between two looks at which start of the order can no longer change, in milliseconds; see
+    /// [`Event::Settled`](super::Event::Settled). At 0 there are none.
+    pub settled_ms: u64,
 }
 
 impl Settings {
@@ -310,6 +313,7 @@ impl Default for Settings {
             unfinished_bytes_max: 64 << 20,
             compare_ms: 10_000,
             read_wait_ms: 5_000,
+            settled_ms: 10_000,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::machine::StoredLog as _;
 use super::shell::MachineOf;
 use super::{Autobee, Held, OrderedEntry, Stats};
 use crate::crypto::CoreKey;
-use crate::engine::{AnchorKeys, Covered};
+use crate::engine::{AnchorKeys, Covered, Settled};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::CoreError;
@@ -162,6 +162,24 @@ pub fn blocks<E: Env>(db: &Autobee<E>, core: &CoreKey, length: Length) -> Option
 pub fn order<E: Env>(db: &Autobee<E>) -> Result<Vec<OrderedEntry>, Error> {
     db.shared.check_open()?;
     db.order()
+}
+
+/// The start of the order that can no longer change, as is known now.
+///
+/// # Errors
+///
+/// `Closed`.
+pub fn settled<E: Env>(db: &Autobee<E>) -> Result<Settled, Error> {
+    look(db, |machine| machine.engine().settled(|_| false))
+}
+
+/// The version of the system tree behind so many entries of the order; none when it is not in memory.
+///
+/// # Errors
+///
+/// `Closed`.
+pub fn head_behind<E: Env>(db: &Autobee<E>, entries: u64) -> Result<Option<Link>, Error> {
+    look(db, |machine| machine.engine().head_behind(entries))
 }
 
 /// How often each log that is open was rewritten.

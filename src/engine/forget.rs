@@ -128,6 +128,7 @@ pub(super) struct Past {
     moves: u64,
     /// How often the engine went on from the trees of another writer.
     pub(super) moves_onto: u64,
+
     /// The own batch that is not in its log yet: after going back nobody else feeds it.
     pub(super) own: Option<(CoreKey, Index, Vec<Bytes>)>,
 }

@@ -26,6 +26,7 @@ mod outside;
 mod reader;
 mod recorded;
 mod replay;
+mod settled;
 pub mod system;
 mod trees;
 pub mod witness;
@@ -52,6 +53,7 @@ pub use outputs::{EngineStats, OrderedEntry, WriterStatus};
 pub use outside::{LetGo, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
 pub(crate) use replay::panic_words;
+pub use settled::Settled;
 pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
 
 use crate::apply::ApplyFn;

@@ -76,6 +76,7 @@ points! {
     WentBack: "went_back", "A batch belonged before the window: the engine went back to a checkpoint.";
     FastForwarded: "fast_forwarded", "The engine went on from the trees of another writer.";
     FastForwardCutOff: "fast_forward_cut_off", "After a fast-forward a batch belonged before it: all logs are fetched whole.";
+    OrderSettled: "order_settled", "A start of the order could no longer change.";
     StartedOver: "started_over", "A log was rewritten: the engine began anew.";
     OrderForgotten: "order_forgotten", "The engine forgot the start of the order.";
     AheadOfClock: "ahead_of_clock", "An entry from the future waits for the clock.";

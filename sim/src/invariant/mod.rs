@@ -22,6 +22,7 @@ mod reference;
 mod reopened;
 mod seen;
 mod sets;
+mod settled;
 mod told;
 mod weights;
 
@@ -41,13 +42,14 @@ pub use gathering::{Healing, gathering};
 pub use links::AppendLinks;
 pub use log_copy::LogCopy;
 pub use logs::EqualLogs;
-pub use moment::{Acknowledged, Look, Moment, Progress, ReplicaLook};
+pub use moment::{Acknowledged, Look, Moment, Progress, ReplicaLook, SettledLook};
 pub use own_log::OwnLogs;
 pub use prompt::Promptness;
 pub use reference::{Model, reference};
 pub use reopened::reopened;
 pub use seen::Seen;
 pub use sets::GrowingSets;
+pub use settled::SettledStays;
 pub use told::StatusTruth;
 pub use weights::WeightsReached;
 
@@ -132,6 +134,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(Promptness::default()),
         Box::new(Bounds::default()),
         Box::new(WeightsReached::default()),
+        Box::new(SettledStays::default()),
     ]
 }
 

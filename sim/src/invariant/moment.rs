@@ -47,6 +47,17 @@ pub struct ReplicaLook {
     pub look: Option<Look>,
 }
 
+/// A start of the order that a replica said could no longer change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettledLook {
+    /// Entries, batches counted as one.
+    pub entries: u64,
+    /// It rests on strangers.
+    pub rests_on_strangers: bool,
+    /// The version of the system tree behind it is another one now.
+    pub has_moved: bool,
+}
+
 /// What an open database shows of itself.
 #[derive(Debug, Clone)]
 pub struct Look {
@@ -60,6 +71,8 @@ pub struct Look {
     pub set: Option<BTreeMap<CoreKey, Length>>,
     /// The same, with the batches that wait for what they name.
     pub known: Option<BTreeMap<CoreKey, Length>>,
+    /// What it said that can no longer change.
+    pub settled: Option<SettledLook>,
     /// Everything in its order.
     pub order: Vec<OrderedEntry>,
     /// What an append would stand on, oldest first.

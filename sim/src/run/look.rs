@@ -12,7 +12,7 @@ use autobee::env::Env;
 use autobee::wire::{Index, Link};
 
 use super::group::{Entries, Group};
-use crate::invariant::{LogCopy, Look, Progress, ReplicaLook};
+use crate::invariant::{LogCopy, Look, Progress, ReplicaLook, SettledLook};
 use crate::simulated_world::SimulatedWorld;
 
 /// What was read of replicas before, so that a look reads only what came since.
@@ -20,7 +20,22 @@ use crate::simulated_world::SimulatedWorld;
 pub(super) struct Looks {
     logs: BTreeMap<(usize, CoreKey), Known>,
     views: BTreeMap<usize, KnownView>,
+    settled: BTreeMap<usize, KnownSettled>,
+    /// Looks up to now.
+    count: u64,
 }
+
+/// What a replica said can no longer change.
+struct KnownSettled {
+    life: u32,
+    fast_forwards: u64,
+    entries: u64,
+    head: Option<Link>,
+    rests_on_strangers: bool,
+}
+
+/// One of so many looks asks what can no longer change.
+const SETTLED_LOOKS: u64 = 5;
 
 struct KnownView {
     life: u32,
@@ -60,6 +75,7 @@ impl Looks {
         let set = sim_hooks::held(db).ok()?;
         let (ready, known) = set.covered.map(|covered| (covered.ready, covered.known)).unzip();
         let view = self.view(replica, life, &db.view())?;
+        let settled = self.settled(replica, life, db);
         let status = db.status();
         let mut logs = BTreeMap::new();
         for (core, fork) in &sim_hooks::forks(db) {
@@ -95,6 +111,7 @@ impl Looks {
             former: group.former(replica, db.local()),
             shown: set.own_durable,
             set: ready,
+            settled,
             known,
             sizes: set.sizes,
             heads: set.heads,
@@ -116,6 +133,36 @@ impl Looks {
             is_writable: db.writable(),
             seen: group.seen(replica),
         })
+    }
+
+    fn settled<E: Env>(&mut self, replica: usize, life: u32, db: &Autobee<E>) -> Option<SettledLook> {
+        self.count += 1;
+        let fast_forwards = db.stats().fast_forwards;
+        let known = self.settled.get(&replica);
+        let known = known.filter(|known| (known.life, known.fast_forwards) == (life, fast_forwards));
+        let look = known.map(|known| {
+            let head = sim_hooks::head_behind(db, known.entries).ok().flatten();
+            SettledLook {
+                entries: known.entries,
+                rests_on_strangers: known.rests_on_strangers,
+                has_moved: known.head.is_some() && head.is_some() && head != known.head,
+            }
+        });
+        let least = known.map_or(0, |known| known.entries);
+        if self.count.is_multiple_of(SETTLED_LOOKS)
+            && let Ok(settled) = sim_hooks::settled(db)
+            && settled.entries > least
+        {
+            let known = KnownSettled {
+                life,
+                fast_forwards,
+                entries: settled.entries,
+                head: settled.head,
+                rests_on_strangers: settled.rests_on_strangers,
+            };
+            self.settled.insert(replica, known);
+        }
+        look
     }
 
     fn view(&mut self, replica: usize, life: u32, view: &View) -> Option<Entries> {

@@ -21,6 +21,7 @@ mod compare;
 mod drain;
 mod effect;
 mod fetch;
+mod finality;
 mod forward;
 mod gather;
 mod log;
@@ -69,6 +70,7 @@ use crate::wire::{Length, Timestamp};
 use compare::Compare;
 use drain::Writing;
 use fetch::EngineLogs;
+use finality::Finality;
 use forward::Forward;
 use gather::{Fed, Gather};
 use news::News;
@@ -122,6 +124,7 @@ pub struct Machine<C, L: StoredLog> {
     /// Nothing is ordered before all logs are here from their start.
     is_waiting_for_all: bool,
     news: News,
+    finality: Finality,
     /// The earliest time of day for which an entry waits.
     alarm: Option<Timestamp>,
     /// It rang, and is not to ring again; for [`Slip::AlarmOnce`].
@@ -181,6 +184,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             compare: Compare::new(Duration::from_millis(settings.compare_ms)),
             forward,
             is_waiting_for_all: false,
+            finality: Finality::new(Duration::from_millis(settings.settled_ms)),
             alarm: None,
             is_alarm_spent: false,
             awaited: None,
@@ -256,6 +260,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     let outcome = |(length, outcome)| Event::Outcome { length, outcome };
                     events.extend(outcomes.into_iter().map(outcome));
                     self.effects.extend(events.into_iter().map(Effect::Tell));
+                    self.tell_settled(now);
                 }
             }
             Input::Found(block) => {

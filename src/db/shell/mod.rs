@@ -30,8 +30,8 @@ use super::trees::DatabaseTrees;
 use super::update::{UpdateHook, Updates};
 use super::{Event, FastForward, Session, Settings, Stats};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
-use crate::engine::Engine;
 use crate::engine::encryption::DatabaseKeys;
+use crate::engine::{Engine, Settled};
 use crate::env::{Clock as _, Env, Spawn as _, TraceEvent, knob, watch};
 use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore, Hold};
@@ -250,6 +250,11 @@ impl<E: Env> Shell<E> {
             errors: read(&self.counters.errors),
             ..Stats::from(engine)
         }
+    }
+
+    /// The start of the order that can no longer change if these writers are silent.
+    pub(super) async fn settled(&self, silent: &[CoreKey]) -> Settled {
+        self.machine.enter().await.settled(|key| silent.contains(key))
     }
 
     pub(super) fn discovery_key(&self) -> DiscoveryKey {

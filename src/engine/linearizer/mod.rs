@@ -49,6 +49,7 @@ mod parked;
 mod picks;
 mod prefix;
 mod sets;
+mod settled;
 mod timeline;
 
 use std::collections::BTreeMap;

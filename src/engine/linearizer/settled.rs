@@ -1,0 +1,97 @@
+//! Which start of the order no batch to come can touch.
+//!
+//! Source: the theorem in `base.rs`. Of a prefix that ends with a pick, and of which no pick is tainted and no batch outside
+//! is unsound, a set that grows by batches that have all of it in their past begins with it unchanged. A batch that comes
+//! later comes behind the last one of its writer, and so has in its past what that one has. So a prefix is settled when the last
+//! batch of every writer has all of its tops in its past.
+
+use std::collections::BTreeMap;
+
+use crate::crypto::CoreKey;
+use crate::engine::dag::{BatchId, Dag};
+use crate::wire::{Length, Weight};
+
+use super::base::Extended;
+use super::timeline::NodeId;
+use super::{Linearizer, Replay};
+
+/// A start of the order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SettledPrefix {
+    /// Entries, with those that are forgotten.
+    pub(crate) entries: usize,
+    /// A pick of it has weight zero: a batch of a stranger could be better.
+    pub(crate) has_weight_zero: bool,
+}
+
+impl<S: Clone> Linearizer<S> {
+    /// The longest start of the order, of at most `limit` entries, that batches cannot touch which have this much of each
+    /// log in their past. None when nothing can be said: the order is not complete, or the start that is forgotten is longer.
+    pub(crate) fn settled_prefix<R: Replay<State = S>>(
+        &self,
+        dag: &Dag,
+        replay: &R,
+        past: &BTreeMap<CoreKey, Length>,
+        limit: usize,
+    ) -> Option<SettledPrefix> {
+        let is_complete = self.considered == dag.len() && self.published.path.len() == self.timeline.len();
+        if !is_complete || self.base.is_behind() {
+            return None;
+        }
+        let settled: Vec<BatchId> = self.timeline.path_since(0).collect();
+        let accepted: Vec<usize> = std::iter::once(0)
+            .chain(self.timeline.path().iter().scan(0, |count, node| {
+                *count += usize::from(self.timeline.is_accepted(*node));
+                Some(*count)
+            }))
+            .collect();
+        let end_of = |count: usize| self.picks.first(count).last().map_or(0, |(_, end)| end);
+        let entries = |count: usize| self.forgotten() + accepted[end_of(count)];
+        let is_covered = |extended: &Extended| {
+            let mut tops = extended.prefix.tops.iter();
+            tops.all(|(key, first)| past.get(key).is_some_and(|length| length >= first))
+        };
+        // What covers a prefix covers all shorter ones.
+        let (mut low, mut high) = (0, self.picks.len() + 1);
+        while low + 1 < high {
+            let middle = usize::midpoint(low, high);
+            let fits = entries(middle) <= limit && is_covered(&self.extended(dag, replay, &settled, middle));
+            if fits {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        // Few are tainted, and those for a while only.
+        while low > 0 {
+            let prefix = self.extended(dag, replay, &settled, low).prefix;
+            if prefix.tainted.is_none() && prefix.unsound.is_empty() {
+                let worst = prefix.worst.map(|worst| worst.weight.0);
+                return Some(SettledPrefix {
+                    entries: entries(low),
+                    has_weight_zero: worst == Some(Weight::ZERO),
+                });
+            }
+            low /= 2;
+        }
+        None
+    }
+
+    fn extended<R: Replay<State = S>>(
+        &self,
+        dag: &Dag,
+        replay: &R,
+        settled: &[BatchId],
+        count: usize,
+    ) -> Extended {
+        let mut start = 0;
+        let picks = self.picks.first(count).map(|(priority, end)| {
+            let batches = &settled[start..end];
+            start = end;
+            (priority, batches)
+        });
+        let root = self.timeline.state_of(NodeId::ROOT);
+        self.base
+            .extended(dag, replay, &self.rules, root, picks, self.spanned)
+    }
+}
