@@ -59,6 +59,11 @@ impl SimEnv {
         Self(Arc::new(parts))
     }
 
+    /// Draws entropy from another stream from now on.
+    pub(crate) fn reseed(&self, stream: Stream) {
+        *lock(&self.0.entropy.0) = stream;
+    }
+
     /// Name of the replica, which is also its address.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -7,7 +7,9 @@
 mod crypto;
 pub mod disk;
 mod env;
+pub mod events;
 mod executor;
+pub mod explain;
 pub mod hostile;
 pub mod invariant;
 mod kit;
@@ -46,4 +48,4 @@ pub use shrink::{Shrunk, shrink};
 pub use simulated_world::SimulatedWorld;
 pub use sweep::{SeedResult, fails_by, failure, in_parallel, run_caught, sweep};
 pub use trace::{Line, Trace, TraceSink};
-pub use world::{NameError, Rest, RunError, World, WorldConfig};
+pub use world::{NameError, Reseed, Rest, RunError, World, WorldConfig};

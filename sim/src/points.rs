@@ -54,6 +54,15 @@ impl Points {
         stream.as_mut().is_some_and(|stream| stream.chance(SHARE_64K))
     }
 
+    /// Points that are armed fire by other draws from now on.
+    pub(crate) fn reseed(&mut self, seeds: Seeds) {
+        for (point, stream) in &mut self.streams {
+            if let Some(stream) = stream {
+                *stream = seeds.stream("buggify fire", &[point]);
+            }
+        }
+    }
+
     /// A number below `bound`, for a point that fires.
     pub(crate) fn below(&mut self, point: &'static str, bound: u64) -> u64 {
         let stream = self.streams.get_mut(point).and_then(Option::as_mut);

@@ -86,6 +86,11 @@ impl Scheduler {
         }
     }
 
+    /// Draws from another stream from now on.
+    pub(crate) fn reseed(&mut self, stream: Stream) {
+        self.stream = stream;
+    }
+
     /// How it chooses.
     pub(crate) const fn schedule(&self) -> Schedule {
         self.schedule

@@ -10,6 +10,7 @@
 
 mod all;
 mod draw;
+mod explain;
 mod files;
 mod filter;
 mod list;
@@ -19,6 +20,7 @@ mod record;
 mod replay;
 mod run;
 mod shrink;
+mod target;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +38,7 @@ const EXAMPLES: &str = "Examples:
   cargo sim run partition_heal --seed 42               one seed
   cargo sim run FILE --seeds 0..500                    a sweep
   cargo sim shrink FILE --seed 42                      the smallest scenario that fails like this one
+  cargo sim explain partition_heal --seed 42           why it fails, on one screen
   cargo sim replay out/partition_heal-42               whether a kept failure still fails
   cargo sim draw --seed 7 --out plan.toml              a generated plan as a file
   cargo sim meta FILE --seed 42                        the same seed in two processes, compared
@@ -58,6 +61,12 @@ const REPLAY_EXAMPLES: &str = "Examples:
   cargo sim replay out/plan-7                 the smallest scenario of this failure
   cargo sim replay out/plan-7/plan.toml       the scenario in which it was found
   cargo sim replay out/plan-7 --json          one JSON object";
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  cargo sim explain partition_heal --seed 42              what differs, between whom, since when, by which rule
+  cargo sim explain --plan 36 --planted block_behind_a_hole_fills_it
+  cargo sim explain out/plan-36                           a kept failure, the shrunk one
+  cargo sim explain out/plan-36 --json                    one JSON object";
 
 const DRAW_EXAMPLES: &str = "Examples:
   cargo sim draw --seed 7                     prints plan 7
@@ -105,6 +114,9 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Says why a run fails: what differs, between whom, since when, and what happened before.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(explain::ExplainArgs),
     /// Writes a generated plan as a scenario file.
     #[command(after_help = DRAW_EXAMPLES)]
     Draw {
@@ -258,6 +270,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Verb::Run(args)) => run::run(&args),
         Some(Verb::Shrink(args)) => shrink::shrink(&args),
         Some(Verb::Replay { path, json }) => replay::replay(&path, json),
+        Some(Verb::Explain(args)) => explain::explain(&args),
         Some(Verb::Draw { seed, out }) => draw::draw(seed, out.as_deref()),
         Some(Verb::List {
             json,

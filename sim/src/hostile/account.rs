@@ -117,6 +117,12 @@ impl Ledger {
         });
     }
 
+    /// The logs of those that have one, with their names.
+    pub(crate) fn logs(&self) -> Vec<(String, CoreKey)> {
+        let log = |(name, (_, account)): (&String, &AccountOf)| Some((name.clone(), lock(account).key?));
+        self.0.iter().filter_map(log).collect()
+    }
+
     /// What all of them did.
     pub(crate) fn deeds(&self) -> Vec<Deeds> {
         let deeds = |(name, (kind, account)): (&String, &(Hostility, Arc<Mutex<Account>>))| {

@@ -31,10 +31,11 @@ pub use ops::{AsBytes, AsValue, IntoOp, Raw};
 pub use program::{Peer, Program, ProgramCheck, Shown};
 
 use ops::{Encode, Ops, Typed, Untyped};
-use outside::{Panicked, quietly};
+pub(crate) use outside::{Panicked, quietly};
 use runner::CheckJob;
 use seed::Setup;
 use tested::Maker;
+pub(crate) use words::{action, bytes_text, shorten};
 
 /// Seeds that are run when nothing else is said.
 const SEEDS: (u64, u64) = (0, 100);

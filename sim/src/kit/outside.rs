@@ -175,7 +175,7 @@ pub(super) fn say_if_slow() {
 
 /// What a panic said, and where.
 #[derive(Debug)]
-pub(super) struct Panicked(pub(super) String);
+pub(crate) struct Panicked(pub(crate) String);
 
 thread_local! {
     /// Set while code of the app runs on this thread: where it panicked.
@@ -183,7 +183,7 @@ thread_local! {
 }
 
 /// Runs code of the app. A panic in it is an answer, and prints nothing.
-pub(super) fn quietly<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub(crate) fn quietly<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let former = std::panic::take_hook();

@@ -12,8 +12,9 @@ use super::outside::quietly;
 use super::record::{CheckFailure, Counts, Recorder};
 use super::tested::{APP, Tested, member_op};
 use super::{Always, CheckParts, Members, Property, tested::Maker};
-use crate::run::{Now, Started, Subject, Watcher, run_subject};
+use crate::run::{Hooks, Now, Started, Subject, Watcher, run_subject};
 use crate::scenario::Scenario;
+use crate::trace::TraceSink;
 use crate::workload::Op;
 
 /// What runs need to know of a check: everything but how operations are drawn.
@@ -55,7 +56,7 @@ impl Setup {
             hidden: u64::from(self.members.is_none() && has_first_writers(scenario)),
             fresh,
         });
-        let ran = quietly(|| run_subject(scenario, seed, subject));
+        let ran = quietly(|| run_subject(scenario, seed, TraceSink::Discard, subject, Hooks::default()));
         let found = match ran {
             Ok(Ok(report)) => report.violations.first().map(ToString::to_string),
             Ok(Err(error)) => Some(format!("the run could not be carried out: {error}")),

@@ -10,7 +10,7 @@ use crate::scenario::{Action, CrashMode, Scenario, Topology};
 const WIDTH: usize = 72;
 
 /// A text that fits into a line.
-pub(super) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.chars().count() <= WIDTH {
         return text;
@@ -20,7 +20,7 @@ pub(super) fn shorten(text: &str) -> String {
 }
 
 /// Bytes as text where they are text, else as hexadecimal digits.
-pub(super) fn bytes_text(bytes: &[u8]) -> String {
+pub(crate) fn bytes_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => shorten(&format!("{text:?}")),
         _ => {
@@ -95,7 +95,7 @@ fn start(scenario: &Scenario) -> String {
     format!("   start    {} {are}{way}{network}", there.join(", "))
 }
 
-fn action(action: &Action) -> String {
+pub(crate) fn action(action: &Action) -> String {
     match action {
         Action::Partition { groups } => {
             let group = |group: &Vec<usize>| {

@@ -40,6 +40,7 @@
 //! A stranger's batch that apply refuses is not admitted. A member's batch that apply refuses is recorded, and has no
 //! other effect.
 
+mod decision;
 mod log;
 mod player;
 mod state;
@@ -51,6 +52,7 @@ use autobee::engine::dag::{Claim, NewBatch};
 use autobee::wire::{Length, Link, Timestamp, Weight};
 use im::{OrdSet, Vector};
 
+pub use decision::{Decision, Rule, decision};
 pub use log::batches;
 pub use player::{Play, Player};
 pub use state::{ModelRecord, ModelState};

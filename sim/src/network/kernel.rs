@@ -223,6 +223,15 @@ impl<W> Kernel<W> {
             && (self.cuts.is_empty() || !self.cuts.contains(&(from, to)))
     }
 
+    /// Draws from other streams from now on.
+    pub(crate) fn reseed(&mut self, seeds: Seeds) {
+        self.seeds = seeds;
+        for ((from, to), path) in &mut self.paths {
+            let name = |id: &ReplicaId| self.hosts.get(id.index()).map_or("", |host| &*host.name);
+            path.reseed(seeds, name(from), name(to));
+        }
+    }
+
     /// The process of `replica` is gone, its machine is not: every stream is reset, nothing listens.
     pub(crate) fn kill(&mut self, replica: ReplicaId) {
         self.forget_process(replica);

@@ -116,6 +116,16 @@ impl Path {
         }
     }
 
+    /// Draws from other streams from now on. What the path always takes on top stays.
+    pub(super) fn reseed(&mut self, seeds: Seeds, from: &str, to: &str) {
+        let fresh = Self::new(self.config, seeds, from, to);
+        *self = Self {
+            busy_until: self.busy_until,
+            offset_ppm: self.offset_ppm,
+            ..fresh
+        };
+    }
+
     /// When something without a size, sent at `now`, arrives.
     pub(super) fn arrival(&mut self, now: u64) -> u64 {
         now.saturating_add(self.draw_latency())

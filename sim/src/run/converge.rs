@@ -50,6 +50,9 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
     /// Ends all faults but those that last.
     pub(super) fn heal(&mut self) {
         self.healed = Some((self.world.now(), self.undos()));
+        if let Some(recorder) = &self.recorder {
+            recorder.heals(self.world.now());
+        }
         self.group.disarm();
         self.heal_network();
         self.heal_paths();

@@ -30,7 +30,7 @@ const WATCHED_AT_ONCE: u64 = 2;
 const REDIAL: Duration = Duration::from_millis(250);
 
 /// The key of every encrypted database of a simulation.
-pub(super) const ENCRYPTION_KEY: [u8; 32] = [7; 32];
+pub(crate) const ENCRYPTION_KEY: [u8; 32] = [7; 32];
 
 /// Handles to all replicas. Clones share them.
 pub(super) struct Group<E: Env>(Arc<Mutex<Members<E>>>);

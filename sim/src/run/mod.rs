@@ -8,6 +8,7 @@ mod look;
 mod outsiders;
 mod plan;
 mod reads;
+mod recording;
 mod report;
 mod subject;
 
@@ -18,6 +19,7 @@ use autobee::env::Env as _;
 use bytes::Bytes;
 use thiserror::Error;
 
+pub(crate) use recording::{Recorder, Recording};
 pub use report::{ReplicaState, Report};
 pub(crate) use subject::{Now, Started, Subject, Watcher};
 
@@ -30,8 +32,9 @@ use crate::seed::Stream;
 use crate::simulated_world::SimulatedWorld;
 use crate::trace::TraceSink;
 use crate::workload::Op;
-use crate::world::{NameError, RunError, World, WorldConfig};
+use crate::world::{NameError, Reseed, RunError, World, WorldConfig};
 use checks::Checks;
+pub(crate) use group::ENCRYPTION_KEY;
 use group::Group;
 use look::Looks;
 use plan::Step;
@@ -78,7 +81,30 @@ pub enum SimError {
 ///
 /// When the run could not be carried out. That replicas disagree is no error but part of the report.
 pub fn run(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result<Report, SimError> {
-    Simulation::<World>::run(scenario, seed, trace, Arc::new(Reference))
+    Simulation::<World>::run(scenario, seed, trace, Arc::new(Reference), Hooks::default())
+}
+
+/// What is asked of a run besides its report.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hooks {
+    /// Keeps what the run shows of itself.
+    pub(crate) recorder: Option<Recorder>,
+    /// From this moment on chance is drawn from another seed.
+    pub(crate) reseed: Option<Reseed>,
+}
+
+/// As [`run`], with hooks.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_hooked(
+    scenario: &Scenario,
+    seed: u64,
+    trace: TraceSink,
+    hooks: Hooks,
+) -> Result<Report, SimError> {
+    Simulation::<World>::run(scenario, seed, trace, Arc::new(Reference), hooks)
 }
 
 /// As [`run`], with replicas that run something else. What only the engine can break is not checked then.
@@ -89,9 +115,11 @@ pub fn run(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result<Report, S
 pub(crate) fn run_subject(
     scenario: &Scenario,
     seed: u64,
+    trace: TraceSink,
     subject: Arc<dyn Subject>,
+    hooks: Hooks,
 ) -> Result<Report, SimError> {
-    Simulation::<World>::run(scenario, seed, TraceSink::Discard, subject)
+    Simulation::<World>::run(scenario, seed, trace, subject, hooks)
 }
 
 /// As [`run`], with madsim scheduling the tasks. Reports of the two worlds differ in their traces, not in their verdict.
@@ -101,7 +129,13 @@ pub(crate) fn run_subject(
 /// As [`run`].
 #[cfg(madsim)]
 pub fn run_on_madsim(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result<Report, SimError> {
-    Simulation::<crate::madsim::MadsimWorld>::run(scenario, seed, trace, Arc::new(Reference))
+    Simulation::<crate::madsim::MadsimWorld>::run(
+        scenario,
+        seed,
+        trace,
+        Arc::new(Reference),
+        Hooks::default(),
+    )
 }
 
 struct Simulation<'a, S: SimulatedWorld> {
@@ -118,6 +152,7 @@ struct Simulation<'a, S: SimulatedWorld> {
     reads: Stream,
     /// When everything was healed, and how often each replica had undone something until then.
     healed: Option<(Duration, Vec<u64>)>,
+    recorder: Option<Recorder>,
 }
 
 impl<'a, S: SimulatedWorld> Simulation<'a, S> {
@@ -126,8 +161,9 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
         seed: u64,
         trace: TraceSink,
         subject: Arc<dyn Subject>,
+        hooks: Hooks,
     ) -> Result<Report, SimError> {
-        let mut simulation = Self::start(scenario, seed, trace, subject)?;
+        let mut simulation = Self::start(scenario, seed, trace, subject, hooks)?;
         simulation.make_writers()?;
         simulation.play()?;
         if simulation.is_clean() {
@@ -143,6 +179,7 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
         seed: u64,
         trace: TraceSink,
         subject: Arc<dyn Subject>,
+        hooks: Hooks,
     ) -> Result<Self, SimError> {
         if let Some(why) = scenario.unknown_slip() {
             return Err(SimError::Planted(why));
@@ -157,6 +194,7 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
             knobs: scenario.knobs.clone(),
             schedule: scenario.schedule,
             steps_max: scenario.events_max,
+            reseed: hooks.reseed,
             trace,
             ..WorldConfig::default()
         });
@@ -179,6 +217,7 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
             reads,
             checks,
             healed: None,
+            recorder: hooks.recorder,
         };
         simulation.group.boot(&simulation.world, 0);
         simulation.wait_for(
@@ -269,6 +308,9 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
     fn play(&mut self) -> Result<(), SimError> {
         let began = self.world.now();
         self.subject.begins(began);
+        if let Some(recorder) = &self.recorder {
+            recorder.begins(began);
+        }
         self.hostiles.begin();
         self.readers.begin();
         for (at_ms, step) in plan::plan(self.scenario, &mut self.world.stream("plan")) {
@@ -324,6 +366,9 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
             self.checks.found(violation);
         }
         disks.iter().for_each(|disk| disk.observe_only(false));
+        if let Some(recorder) = &self.recorder {
+            recorder.look(&self.group, &looks, self.world.now());
+        }
         looks
     }
 

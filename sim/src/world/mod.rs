@@ -63,8 +63,19 @@ pub struct WorldConfig {
     pub trace: TraceSink,
     /// Whether every poll of a task is an event of the trace.
     pub trace_polls: bool,
+    /// From a moment on chance is drawn from another seed.
+    pub reseed: Option<Reseed>,
     /// What goes wrong on disks, and how long their calls take.
     pub disk: DiskFaults,
+}
+
+/// Another future: up to a moment a run is that of its seed, and behind it chance is drawn from another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reseed {
+    /// Virtual time since the world began. What happens at it comes from the other seed.
+    pub at: Duration,
+    /// The other seed.
+    pub seed: u64,
 }
 
 /// A replica cannot be added.
@@ -144,6 +155,7 @@ impl World {
             core_names: CoreNames::default(),
             active_at: 0,
             tasks_started: 0,
+            reseed: config.reseed,
         };
         Self {
             shared: Arc::new(WorldShared {
@@ -442,6 +454,7 @@ impl Default for WorldConfig {
             schedule: Schedule::default(),
             trace: TraceSink::Discard,
             trace_polls: false,
+            reseed: None,
             disk: DiskFaults::default(),
         }
     }

@@ -229,6 +229,9 @@ impl World {
             (Some(at), None) | (None, Some(at)) => at,
             (None, None) => return WorldStep::Nothing,
         };
+        if state.turns_by(next.min(bound)) {
+            state.turn();
+        }
         if next > bound {
             return WorldStep::Later;
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use autobee::env::{Point, TraceEvent};
 
-use crate::disk::DiskEvent;
+use super::Reseed;
+use crate::disk::{DiskEvent, Seeded};
 use crate::executor::{Ready, ReplicaTask, Timers, lock};
 use crate::network::{Fabric, Kernel};
 use crate::points::Points;
@@ -44,6 +45,8 @@ pub(crate) struct WorldState {
     /// Virtual time of the last thing that was more than a timer.
     pub(crate) active_at: u64,
     pub(crate) tasks_started: u64,
+    /// When chance is drawn from another seed; none once it is.
+    pub(crate) reseed: Option<Reseed>,
 }
 
 impl WorldShared {
@@ -99,6 +102,33 @@ impl WorldState {
         self.now = now;
         self.kernel.advance(now);
         self.write_notes();
+    }
+
+    /// When chance turns to another seed, if that is not after `next`.
+    pub(crate) fn turns_by(&self, next: u64) -> bool {
+        let at = |turn: Reseed| u64::try_from(turn.at.as_nanos()).unwrap_or(u64::MAX);
+        self.reseed.is_some_and(|turn| at(turn) <= next)
+    }
+
+    /// From now on chance is drawn from another seed. What is under way arrives when it was to.
+    pub(crate) fn turn(&mut self) {
+        let Some(turn) = self.reseed.take() else { return };
+        let seeds = Seeds::new(turn.seed);
+        self.seeds = seeds;
+        self.scheduler.reseed(seeds.stream("scheduler", &[]));
+        self.kernel.reseed(seeds);
+        self.points.reseed(seeds);
+        for replica in &self.replicas {
+            let incarnation = replica.incarnation.to_string();
+            let names = [&*replica.name, &*incarnation];
+            replica
+                .disk
+                .set_choice(Seeded::from(seeds.stream("disk", &names[..1])));
+            if let Some(env) = &replica.env {
+                env.reseed(seeds.stream("entropy", &names));
+            }
+        }
+        self.trace.event(self.now, "reseed").number("seed", turn.seed);
     }
 
     /// Hands what the network did to the trace.

@@ -1,0 +1,197 @@
+//! What the reference model says of what a replica shows.
+
+use autobee::crypto::CoreKey;
+use autobee::db::OrderedEntry;
+use autobee::engine::anchor::Anchor;
+use autobee::engine::encryption::DatabaseKeys;
+use autobee::wire::oplog::OplogBlock;
+use autobee::wire::{Decode as _, Length};
+use bytes::Bytes;
+
+use crate::crypto::SimCrypto;
+use crate::invariant::Look;
+use crate::model::{Canonical, Decision, ModelBatch, ModelRules, batches, canonical, decision};
+use crate::run::ENCRYPTION_KEY;
+use crate::scenario::{CryptoChoice, Scenario};
+
+/// The most batches that the model judges here: it is slow.
+const BATCHES_MAX: usize = 700;
+
+/// Asks the model.
+pub(super) struct Judge {
+    database: CoreKey,
+    optimistic: bool,
+    keys: Option<DatabaseKeys>,
+    crypto: SimCrypto,
+}
+
+/// What the model makes of the blocks of one replica.
+pub(super) struct Judged {
+    pub(super) batches: Vec<ModelBatch>,
+    pub(super) canonical: Canonical,
+    pub(super) order: Vec<OrderedEntry>,
+}
+
+/// Where a replica differs from the model first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Disagreement {
+    /// Another entry stands there, or one more or less.
+    Order(usize),
+    /// The same entry has another weight.
+    Weight(usize),
+    Record(CoreKey),
+    Heads,
+    Counts,
+    /// The key of the view.
+    View(Bytes),
+}
+
+impl Judge {
+    pub(super) fn new(scenario: &Scenario, database: CoreKey) -> Self {
+        Self {
+            database,
+            optimistic: !scenario.members_only,
+            keys: scenario
+                .encrypted
+                .then(|| DatabaseKeys::new(database, ENCRYPTION_KEY)),
+            crypto: match scenario.crypto {
+                CryptoChoice::Ed25519 => SimCrypto::ed25519(),
+                CryptoChoice::StandIn => SimCrypto::stand_in(),
+            },
+        }
+    }
+
+    fn with_rules<T>(&self, work: impl FnOnce(&ModelRules<'_>) -> T) -> T {
+        let anchor = |key, length| {
+            Anchor::new(self.keys.as_ref(), key, length)
+                .map_or(CoreKey::new([0; 32]), |anchor| anchor.link().key)
+        };
+        work(&ModelRules {
+            bootstrap: self.database,
+            optimistic: self.optimistic,
+            anchor: &anchor,
+        })
+    }
+
+    /// What the model makes of the blocks that a replica's engine has; none while it makes an order, and when it is too
+    /// much for the model.
+    pub(super) fn judge(&self, look: &Look) -> Option<Judged> {
+        let mut set = Vec::new();
+        for (key, length) in look.known.as_ref()? {
+            if *length == Length::ZERO {
+                continue;
+            }
+            let blocks = look.logs.get(key)?.blocks();
+            let blocks = blocks.get(..usize::try_from(length.0).ok()?)?;
+            let log: Vec<OplogBlock> = blocks
+                .iter()
+                .map_while(|block| OplogBlock::from_bytes(block).ok())
+                .collect();
+            set.extend(batches(*key, &log, &self.crypto));
+            if set.len() > BATCHES_MAX {
+                return None;
+            }
+        }
+        let canonical = self.with_rules(|rules| canonical(rules, &set));
+        let order = canonical.order.iter().flat_map(|(at, weight)| {
+            let batch = &set[*at];
+            batch.numbered().map(|(length, _)| OrderedEntry {
+                key: batch.writer,
+                length,
+                weight: *weight,
+            })
+        });
+        let order = order.collect();
+        Some(Judged {
+            order,
+            canonical,
+            batches: set,
+        })
+    }
+
+    /// Which part of the rule decides between two entries of what was judged.
+    pub(super) fn decide(
+        &self,
+        judged: &Judged,
+        a: (CoreKey, Length),
+        b: (CoreKey, Length),
+    ) -> Option<Decision> {
+        let (a, b) = (judged.batch(a)?, judged.batch(b)?);
+        if a == b {
+            return None;
+        }
+        self.with_rules(|rules| decision(rules, &judged.batches, a, b))
+    }
+}
+
+impl Judged {
+    /// The batch that an entry is in.
+    pub(super) fn batch(&self, (key, length): (CoreKey, Length)) -> Option<usize> {
+        let mut batches = self.batches.iter();
+        batches.position(|batch| batch.writer == key && batch.first <= length && length <= batch.last())
+    }
+
+    /// Where the order, the records or the view of a replica differ; none when it is all that the model says.
+    pub(super) fn disagreement(&self, look: &Look) -> Option<Disagreement> {
+        let fork = fork(&look.order, &self.order);
+        if let Some(at) = fork {
+            let place = |order: &[OrderedEntry]| order.get(at).map(|entry| (entry.key, entry.length));
+            return Some(if place(&look.order) == place(&self.order) {
+                Disagreement::Weight(at)
+            } else {
+                Disagreement::Order(at)
+            });
+        }
+        let state = &self.canonical.state;
+        for (key, record) in &state.records {
+            let mut writers = look.writers.iter();
+            let agrees = writers.any(|writer| {
+                (writer.key, writer.length, writer.weight) == (*key, record.length, record.weight)
+                    && (writer.max_weight, writer.is_removed, writer.is_anchor)
+                        == (record.max_weight, record.is_removed, record.is_anchor)
+            });
+            if !agrees {
+                return Some(Disagreement::Record(*key));
+            }
+        }
+        if let Some(writer) = look
+            .writers
+            .iter()
+            .find(|writer| !state.records.contains_key(&writer.key))
+        {
+            return Some(Disagreement::Record(writer.key));
+        }
+        let theirs = state.view.iter();
+        let theirs: Vec<(Bytes, Bytes)> = theirs
+            .map(|(key, value)| (key.clone().into(), value.clone().into()))
+            .collect();
+        if let Some(key) = other_key(&look.view, &theirs) {
+            return Some(Disagreement::View(key));
+        }
+        if state.heads != look.heads {
+            return Some(Disagreement::Heads);
+        }
+        ((state.timestamp, state.flushes) != (look.timestamp, look.flushes)).then_some(Disagreement::Counts)
+    }
+
+    /// The value that the model has at a key of the view.
+    pub(super) fn value(&self, key: &[u8]) -> Option<&[u8]> {
+        self.canonical.state.view.get(key).map(Vec::as_slice)
+    }
+}
+
+/// The position at which two orders differ first.
+pub(super) fn fork(ours: &[OrderedEntry], theirs: &[OrderedEntry]) -> Option<usize> {
+    let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
+    (at < ours.len().max(theirs.len())).then_some(at)
+}
+
+/// The first key at which two views differ.
+pub(super) fn other_key(ours: &[(Bytes, Bytes)], theirs: &[(Bytes, Bytes)]) -> Option<Bytes> {
+    let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
+    match (ours.get(at), theirs.get(at)) {
+        (None, None) => None,
+        (Some((key, _)), None) | (None, Some((key, _))) => Some(key.clone()),
+        (Some((ours, _)), Some((theirs, _))) => Some(ours.min(theirs).clone()),
+    }
+}

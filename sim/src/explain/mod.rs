@@ -1,0 +1,130 @@
+//! Why a run failed: what differs, between whom, since when, and what happened before.
+//!
+//! A run is a function of scenario and seed, so nothing of this costs a run that is good: what failed is run once more,
+//! and everything that it shows of itself is kept. The reference model ([`crate::model`]) says who is wrong, and which part
+//! of the rule puts an entry where it stands; looks from before say since when.
+
+mod case;
+mod data;
+mod differ;
+mod focus;
+mod gaps;
+mod happened;
+mod hint;
+mod judge;
+mod names;
+mod since;
+mod text;
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+pub use data::{
+    EntryShown, Explanation, Fork, Gap, Happening, Lacking, LayerHint, Phases, Place, RecordDifference,
+    RuleSaid, Side, Since, Stage, ValueDifference, Verdict,
+};
+
+use crate::events::{self, TraceLine};
+use crate::executor::lock;
+use crate::kit::{Panicked, quietly};
+use crate::run::{Hooks, Recorder, SimError, run_hooked};
+use crate::scenario::Scenario;
+use crate::sweep::SeedResult;
+use crate::trace::TraceSink;
+use crate::world::Reseed;
+use case::Case;
+
+pub(crate) use case::Recorded;
+
+/// Runs a scenario with a seed once more, and says why it fails. Of a run that does not fail it says so.
+#[must_use]
+pub fn explain(scenario: &Scenario, seed: u64) -> Explanation {
+    Observed::run(scenario, seed).explanation()
+}
+
+/// A run with everything that it showed of itself.
+pub struct Observed<'a> {
+    scenario: &'a Scenario,
+    seed: u64,
+    result: SeedResult,
+    lines: Vec<TraceLine>,
+    recorded: Recorded,
+}
+
+impl<'a> Observed<'a> {
+    /// Runs a scenario with a seed.
+    #[must_use]
+    pub fn run(scenario: &'a Scenario, seed: u64) -> Self {
+        Self::run_from(scenario, seed, None)
+    }
+
+    /// The same, with another future from a moment on.
+    pub(crate) fn run_from(scenario: &'a Scenario, seed: u64, reseed: Option<Reseed>) -> Self {
+        let (bytes, recorder) = (SharedBytes::default(), Recorder::default());
+        let hooks = Hooks {
+            recorder: Some(recorder.clone()),
+            reseed,
+        };
+        let sink = TraceSink::Write(Box::new(bytes.clone()));
+        let ran = quietly(|| run_hooked(scenario, seed, sink, hooks));
+        let result = ran.unwrap_or_else(|Panicked(why)| {
+            Err(SimError::Call {
+                what: "panicked".into(),
+                why,
+            })
+        });
+        let text = std::mem::take(&mut *lock(&bytes.0));
+        // What the run wrote itself can be read back.
+        let lines = events::read(&String::from_utf8_lossy(&text)).unwrap_or_default();
+        Self {
+            scenario,
+            seed,
+            result,
+            lines,
+            recorded: Recorded(recorder.take()),
+        }
+    }
+
+    /// What it came to.
+    #[must_use]
+    pub const fn result(&self) -> &SeedResult {
+        &self.result
+    }
+
+    /// Its trace.
+    #[must_use]
+    pub fn lines(&self) -> &[TraceLine] {
+        &self.lines
+    }
+
+    /// What was recorded of it.
+    pub(crate) const fn recorded(&self) -> &Recorded {
+        &self.recorded
+    }
+
+    /// The scenario.
+    pub(crate) const fn scenario(&self) -> &Scenario {
+        self.scenario
+    }
+
+    /// Why it failed.
+    #[must_use]
+    pub fn explanation(&self) -> Explanation {
+        Case::new(self.scenario, &self.recorded, &self.lines).explain(self.seed, &self.result)
+    }
+}
+
+/// Bytes that outlive the run that writes them.
+#[derive(Clone, Default)]
+struct SharedBytes(Arc<Mutex<Vec<u8>>>);
+
+impl Write for SharedBytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
