@@ -8,6 +8,7 @@ use std::time::Duration;
 use autobee::crypto::{CoreKey, Hash};
 use autobee::env::{Env, Point};
 
+use crate::crypto::SimCrypto;
 use crate::disk::{DiskSnapshot, SimDisk};
 use crate::env::SimEnv;
 use crate::network::PathConfig;
@@ -96,6 +97,8 @@ pub trait SimulatedWorld: Sized {
     /// How often each kind of fault of the network struck so far.
     fn strikes(&self) -> BTreeMap<&'static str, u64>;
 
+    /// The signatures of the world.
+    fn signatures(&self) -> SimCrypto;
     /// Virtual time since the world began.
     fn now(&self) -> Duration;
     /// A stream for what drives the world.
@@ -242,6 +245,10 @@ macro_rules! simulated_world {
 
             fn strikes(&self) -> BTreeMap<&'static str, u64> {
                 self.strikes()
+            }
+
+            fn signatures(&self) -> SimCrypto {
+                self.signatures()
             }
 
             fn now(&self) -> Duration {

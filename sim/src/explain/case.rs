@@ -11,7 +11,7 @@ use autobee::wire::Length;
 use super::data::{Explanation, Phases, Verdict};
 use super::judge::{Disagreement, Judge, Judged};
 use super::names::Names;
-use super::{differ, focus, gaps, happened, hint, since};
+use super::{differ, focus, gaps, happened, hint, since, waits};
 use crate::events::TraceLine;
 use crate::invariant::{Look, ReplicaLook};
 use crate::run::Recording;
@@ -50,7 +50,10 @@ impl<'a> Case<'a> {
             recording,
             lines,
             names: Names::new(recording),
-            judge: recording.database.map(|key| Judge::new(scenario, key)),
+            judge: recording
+                .database
+                .zip(recording.crypto.clone())
+                .map(|(key, crypto)| Judge::new(scenario, key, crypto)),
             judged: RefCell::default(),
         }
     }
@@ -93,15 +96,17 @@ impl<'a> Case<'a> {
         focus::own_logs(self, &named, &mut told);
         focus::not_open(self, &mut told);
         gaps::find(self, &mut told);
-        if told.since.is_none() {
-            told.since = since::of_gap(self, &told);
+        if told.verdicts.iter().all(|verdict| verdict.agrees != Some(false)) && !told.gaps.is_empty() {
+            told.since = since::of_gap(self, &told).or(told.since);
         }
         for name in &named {
             if !told.who.contains(name) {
                 told.who.push(name.clone());
             }
         }
+        waits::find(self, &named, &mut told);
         happened::before(self, &mut told);
+        waits::last_entry(self, &mut told);
         hint::give(self, &text, &mut told);
         told
     }
@@ -154,11 +159,14 @@ impl<'a> Case<'a> {
     fn verdicts(&self) -> Vec<Verdict> {
         let verdict = |replica: &Arc<ReplicaLook>| {
             let Some(look) = &replica.look else {
+                let why = replica.unseen.as_deref().map(|why| self.names.clean(why));
                 return Verdict {
                     replica: replica.name.clone(),
                     agrees: None,
                     entries: 0,
-                    what: Some("is not open".into()),
+                    what: Some(
+                        why.map_or_else(|| "is not open".into(), |why| format!("shows nothing: {why}")),
+                    ),
                 };
             };
             let judged = self.judged(look);

@@ -61,6 +61,7 @@ pub(super) fn compare(case: &Case<'_>, subject: &Subject<'_>, told: &mut Explana
         .find(|writer| !look.writers.contains(writer))
     {
         let record = look.writers.iter().find(|other| other.key == writer.key);
+        mention(case, writer.key, writer.length, told);
         told.record = Some(RecordDifference {
             writer: case.names.writer(&writer.key),
             ours: ours.clone(),
@@ -279,6 +280,8 @@ fn records_of_model(case: &Case<'_>, subject: &Subject<'_>, judged: &Judged, tol
             },
         );
         if ours != theirs {
+            let length = records.get(&key).map_or(Length(1), |record| record.length);
+            mention(case, key, length, told);
             told.record = Some(RecordDifference {
                 writer: case.names.writer(&key),
                 ours: subject.replica.name.clone(),
@@ -288,6 +291,14 @@ fn records_of_model(case: &Case<'_>, subject: &Subject<'_>, judged: &Judged, tol
             });
             return;
         }
+    }
+}
+
+/// The last entry of a writer whose record differs.
+fn mention(case: &Case<'_>, key: CoreKey, length: Length, told: &mut Explanation) {
+    let name = case.names.entry(&key, length.max(Length(1)));
+    if !told.entries.contains(&name) {
+        told.entries.push(name);
     }
 }
 

@@ -87,6 +87,7 @@ pub(super) fn op_text(case: &Case<'_>, op: &Op) -> String {
         words.push("is refused of a stranger".into());
     }
     if let Some(key) = &op.reject_if {
+        let key = key.trim_end_matches('.');
         words.push(format!("is refused of a stranger if there is {key}"));
     }
     if let Some(app) = &op.app {
@@ -311,10 +312,12 @@ pub(super) fn not_open(case: &Case<'_>, told: &mut Explanation) {
                 )
             },
         );
-        told.facts.push(format!(
-            "{} is not open (start {}): {last}",
-            replica.name, replica.life
-        ));
+        let why = replica.unseen.as_deref().map_or_else(
+            || "is not open: opening did not return".to_owned(),
+            |why| format!("is up and shows nothing: {}", case.names.clean(why)),
+        );
+        told.facts
+            .push(format!("{} {why} (start {}); {last}", replica.name, replica.life));
         let wrong = of(Topic::Engine).find(|line| {
             matches!(
                 line.deed(),

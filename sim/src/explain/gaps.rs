@@ -218,6 +218,38 @@ fn gap(
             )
         };
     }
+    let handed = handed(case, replica, key);
+    let waits_here = look.missing.iter().find(|link| {
+        let log = look.logs.get(&link.key);
+        log.is_some_and(|log| log.length() >= link.length)
+    });
+    if let Some(handed) = handed.filter(|handed| *handed < here.taken && here.known < here.taken) {
+        return make(
+            Stage::Untaken,
+            handed.max(here.known),
+            here.taken,
+            vec![replica.name.clone()],
+            format!(
+                "{} stores {} blocks of {log}, and its engine was handed {handed}",
+                replica.name, here.taken
+            ),
+        );
+    }
+    if let Some(link) = waits_here
+        && link.key == *key
+    {
+        return make(
+            Stage::Untaken,
+            Length(link.length.0.saturating_sub(1)),
+            here.taken,
+            vec![replica.name.clone()],
+            format!(
+                "others wait for {} at {}, which stores it",
+                case.names.link(link),
+                replica.name
+            ),
+        );
+    }
     if here.taken < here.have {
         let at = vec![replica.name.clone()];
         return make(
@@ -284,6 +316,30 @@ fn gap(
             here.ready, replica.name
         ),
     )
+}
+
+/// How much of a log went to the engine since the last start, as the trace says; none where several logs have one name.
+fn handed(case: &Case<'_>, replica: &ReplicaLook, key: &CoreKey) -> Option<Length> {
+    let (name, _) = case.recording.logs.get(key)?;
+    let of_owner = case.recording.logs.values().filter(|(owner, _)| owner == name);
+    if of_owner.count() > 1 {
+        return None;
+    }
+    let mut most = None;
+    for line in case
+        .lines
+        .iter()
+        .filter(|line| line.replica() == Some(&replica.name))
+    {
+        match line.deed() {
+            Some("recovered") => most = Some(Length::ZERO),
+            Some("taken") if line.text("core") == Some(name) => {
+                most = most.max(line.count("length").map(Length));
+            }
+            _ => {}
+        }
+    }
+    most
 }
 
 /// Whether the log was ever replicated with a peer since the last start.

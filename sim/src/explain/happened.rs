@@ -29,6 +29,7 @@ pub(super) fn before(case: &Case<'_>, told: &mut Explanation) {
             line.deed(),
             Some("undone" | "went_back" | "recovered" | "interrupted" | "stalled")
         ) && line.at / 1_000_000 <= until
+            && line.count("batches") != Some(0)
             && concerned(line)
     });
     told.undos = last(undone.map(|line| happening(case, line)).collect(), UNDOS_MAX);

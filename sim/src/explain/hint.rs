@@ -11,9 +11,9 @@ pub(super) fn give(case: &Case<'_>, text: &str, told: &mut Explanation) {
         .or_else(|| failed_call(case, &failure, text, told))
         .or_else(|| told_to_users(&failure, text, told))
         .or_else(|| by_name(&failure, text, told))
+        .or_else(|| logs(&failure, text, told))
         .or_else(|| state(case, told))
-        .or_else(|| logs(&failure, told))
-        .or_else(|| gap(told));
+        .or_else(|| gap(case, told));
     told.layer = given.map(|(layer, because)| LayerHint {
         layer: layer.to_owned(),
         because,
@@ -48,11 +48,22 @@ fn panicked(text: &str) -> Given {
 /// A call failed, or a database did not open.
 fn failed_call(case: &Case<'_>, failure: &str, text: &str, told: &Explanation) -> Given {
     let all = format!("{text} {}", told.facts.join(" "));
+    let proofs = case.lines.iter().filter(|line| line.deed() == Some("blamed"));
+    let mut reasons = proofs.filter_map(|line| line.text("why"));
+    let wrong = reasons.find(|why| why.contains("wrong proof"));
+    let claims = crate::invariant::Claims::new(case.scenario);
+    if let Some(why) = wrong.filter(|_| !claims.may_fork() && case.scenario.hostile.is_empty()) {
+        return Some((
+            "hypercore",
+            format!("nobody is hostile and no log may have two continuations, and a peer is given up: {why}"),
+        ));
+    }
     let is_about = matches!(failure, "no failure" | "start")
-        || told
-            .facts
-            .iter()
-            .any(|fact| fact.contains("is not open") || fact.contains("applies nothing any more"));
+        || told.facts.iter().any(|fact| {
+            ["is not open", "shows nothing", "applies nothing"]
+                .iter()
+                .any(|word| fact.contains(word))
+        });
     if !is_about {
         return None;
     }
@@ -75,9 +86,14 @@ fn failed_call(case: &Case<'_>, failure: &str, text: &str, told: &Explanation) -
             "a block of a log or a tree cannot be read",
         ),
         (
-            "tree",
+            "its view cannot be read",
             "bee",
-            "a tree cannot be read, though its blocks are there",
+            "the view of an open database cannot be listed",
+        ),
+        (
+            "its view waits",
+            "bee or hypercore",
+            "the view of an open database waits for a block of its tree",
         ),
         ("Internal", "engine", "an internal contradiction was noticed"),
     ] {
@@ -251,7 +267,10 @@ fn state(case: &Case<'_>, told: &Explanation) -> Given {
 }
 
 /// A log is not what it was.
-fn logs(failure: &str, told: &Explanation) -> Given {
+fn logs(failure: &str, text: &str, told: &Explanation) -> Given {
+    if text.contains("another log is its writer's") {
+        return Some(("db", "which log is the writer's own is kept by db".into()));
+    }
     let crashed = |how: &str| told.faults.iter().any(|fault| fault.what.contains(how));
     let restarted = told
         .facts
@@ -279,7 +298,7 @@ fn logs(failure: &str, told: &Explanation) -> Given {
 }
 
 /// Blocks do not get further.
-fn gap(told: &Explanation) -> Given {
+fn gap(case: &Case<'_>, told: &Explanation) -> Given {
     let gap = told.gaps.first()?;
     let at = gap.at.join(", ");
     let (blocks, who) = (&gap.blocks, &gap.replica);
@@ -318,6 +337,12 @@ fn gap(told: &Explanation) -> Given {
                 "{blocks} are stored at {who} and were never handed to the engine: who is woken by blocks that come (hypercore), or what feeds the engine (db)"
             ),
         ),
+        Stage::Waiting | Stage::Unordered if let_go(case, gap) => (
+            "db or engine",
+            format!(
+                "{blocks} were let go at {who} after apply refused them as a stranger's, and are not tried again: turns (db), or what is retried (engine)"
+            ),
+        ),
         Stage::Waiting => (
             "engine",
             format!(
@@ -328,5 +353,20 @@ fn gap(told: &Explanation) -> Given {
             "engine",
             format!("{blocks} take part at {who} and are not in order: admission"),
         ),
+    })
+}
+
+/// What a stranger wrote left the set of a replica.
+fn let_go(case: &Case<'_>, gap: &super::data::Gap) -> bool {
+    let first = gap
+        .blocks
+        .split("..")
+        .next()
+        .and_then(|first| case.names.find(first));
+    let owner = first.and_then(|(key, _)| case.recording.logs.get(&key));
+    case.lines.iter().any(|line| {
+        line.replica() == Some(&gap.replica)
+            && line.deed() == Some("stranger_let_go")
+            && line.text("core") == owner.map(|(owner, _)| owner.as_str())
     })
 }

@@ -12,7 +12,7 @@ use crate::crypto::SimCrypto;
 use crate::invariant::Look;
 use crate::model::{Canonical, Decision, ModelBatch, ModelRules, batches, canonical, decision};
 use crate::run::ENCRYPTION_KEY;
-use crate::scenario::{CryptoChoice, Scenario};
+use crate::scenario::Scenario;
 
 /// The most batches that the model judges here: it is slow.
 const BATCHES_MAX: usize = 700;
@@ -47,17 +47,14 @@ pub(super) enum Disagreement {
 }
 
 impl Judge {
-    pub(super) fn new(scenario: &Scenario, database: CoreKey) -> Self {
+    pub(super) fn new(scenario: &Scenario, database: CoreKey, crypto: SimCrypto) -> Self {
         Self {
             database,
             optimistic: !scenario.members_only,
             keys: scenario
                 .encrypted
                 .then(|| DatabaseKeys::new(database, ENCRYPTION_KEY)),
-            crypto: match scenario.crypto {
-                CryptoChoice::Ed25519 => SimCrypto::ed25519(),
-                CryptoChoice::StandIn => SimCrypto::stand_in(),
-            },
+            crypto,
         }
     }
 
@@ -172,11 +169,6 @@ impl Judged {
             return Some(Disagreement::Heads);
         }
         ((state.timestamp, state.flushes) != (look.timestamp, look.flushes)).then_some(Disagreement::Counts)
-    }
-
-    /// The value that the model has at a key of the view.
-    pub(super) fn value(&self, key: &[u8]) -> Option<&[u8]> {
-        self.canonical.state.view.get(key).map(Vec::as_slice)
     }
 }
 

@@ -15,6 +15,7 @@ mod judge;
 mod names;
 mod since;
 mod text;
+mod waits;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};

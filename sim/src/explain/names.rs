@@ -101,7 +101,7 @@ impl Names {
                 clean = clean.replace(&format!("{}{ending}", &hex[..SHORT]), &format!("{name}{to}"));
             }
         }
-        entries(&clean)
+        entries(&short(&clean))
     }
 
     /// The entries that a text names, each once, in its order.
@@ -116,6 +116,27 @@ impl Names {
         }
         found
     }
+}
+
+/// Shortens keys of logs that nobody writes to, such as trees.
+fn short(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut run = String::new();
+    for letter in text.chars().chain(std::iter::once('\n')) {
+        if letter.is_ascii_hexdigit() && !letter.is_ascii_uppercase() {
+            run.push(letter);
+            continue;
+        }
+        if run.len() == 2 * 32 {
+            run.truncate(SHORT);
+            run.push_str("..");
+        }
+        out.push_str(&run);
+        run.clear();
+        out.push(letter);
+    }
+    out.pop();
+    out
 }
 
 /// Turns `name:length` into `name@length`.

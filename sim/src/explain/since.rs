@@ -95,21 +95,36 @@ fn apart(case: &Case<'_>, a: usize, b: usize) -> Option<Since> {
     })
 }
 
-/// Since when the first gap is one: the last time that its replica took blocks of that log.
+/// Since when the first gap is one: after the last time that its replica took blocks of that log, the first look at which
+/// somebody had more.
 pub(super) fn of_gap(case: &Case<'_>, told: &Explanation) -> Option<Since> {
-    let gap = told.gaps.iter().find(|gap| gap.stage >= Stage::Unheard)?;
-    let (name, _) = gap.blocks.split_once('@')?;
+    let gap = told.gaps.iter().find(|gap| gap.stage >= Stage::Unshown)?;
+    let first = gap.blocks.split("..").next()?;
+    let (key, length) = case.names.find(first)?;
+    let has = |replica: &ReplicaLook| {
+        let log = replica.look.as_ref().and_then(|look| look.logs.get(&key));
+        log.is_some_and(|log| log.length() >= length)
+    };
+    let name = case.recording.logs.get(&key).map(|(owner, _)| owner.as_str());
     let mut lines = case.lines.iter().rev();
     let taken = lines.find(|line| {
-        line.replica() == Some(&gap.replica)
-            && line.deed() == Some("taken")
-            && line.text("core") == Some(name)
+        line.replica() == Some(&gap.replica) && line.deed() == Some("taken") && line.text("core") == name
     });
-    let at = taken.map(|line| line.at / 1_000_000);
+    let good = taken.map(|line| line.at / 1_000_000);
+    let bad = case.recording.looks.iter().find(|look| {
+        let is_there = look
+            .replicas
+            .iter()
+            .any(|replica| replica.name != gap.replica && has(replica));
+        ms(look.at) >= good.unwrap_or(0) && is_there
+    });
     Some(Since {
         replica: gap.replica.clone(),
-        good_ms: at,
-        bad_ms: told.found_ms,
-        what: format!("took blocks of {name}.log"),
+        good_ms: good,
+        bad_ms: bad.map_or(told.found_ms, |look| ms(look.at)),
+        what: format!(
+            "takes blocks of {}, of which others have {first},",
+            case.names.log(&key)
+        ),
     })
 }

@@ -45,6 +45,8 @@ pub struct ReplicaLook {
     pub streams: usize,
     /// What its database shows; none when it is down or not open.
     pub look: Option<Look>,
+    /// Why a database that is open shows nothing.
+    pub unseen: Option<String>,
 }
 
 /// A start of the order that a replica said could no longer change.

@@ -353,6 +353,12 @@ impl MadsimWorld {
 
     // What can be seen.
 
+    /// The signatures of the world.
+    #[must_use]
+    pub fn signatures(&self) -> SimCrypto {
+        self.crypto.clone()
+    }
+
     /// Virtual time since the world began.
     #[must_use]
     pub fn now(&self) -> Duration {

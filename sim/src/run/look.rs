@@ -58,21 +58,30 @@ impl Looks {
         replicas: usize,
     ) -> Vec<ReplicaLook> {
         (0..replicas)
-            .map(|replica| ReplicaLook {
-                replica,
-                name: group.name(replica),
-                life: group.life(replica),
-                tasks: world.tasks_of(group.id(replica)),
-                streams: world.streams_of(group.id(replica)),
-                look: group.db(replica).and_then(|db| self.look(group, replica, &db)),
+            .map(|replica| {
+                let looked = group.db(replica).map(|db| self.look(group, replica, &db));
+                let (look, unseen) = match looked {
+                    None => (None, None),
+                    Some(Ok(look)) => (Some(look), None),
+                    Some(Err(why)) => (None, Some(why)),
+                };
+                ReplicaLook {
+                    replica,
+                    name: group.name(replica),
+                    life: group.life(replica),
+                    tasks: world.tasks_of(group.id(replica)),
+                    streams: world.streams_of(group.id(replica)),
+                    look,
+                    unseen,
+                }
             })
             .collect()
     }
 
-    /// None when the database answers nothing: it is closed, or its disk fails.
-    fn look<E: Env>(&mut self, group: &Group<E>, replica: usize, db: &Autobee<E>) -> Option<Look> {
+    /// The error says why the database answers nothing: it is closed, or its disk fails.
+    fn look<E: Env>(&mut self, group: &Group<E>, replica: usize, db: &Autobee<E>) -> Result<Look, String> {
         let life = group.life(replica);
-        let set = sim_hooks::held(db).ok()?;
+        let set = sim_hooks::held(db).map_err(|error| format!("it is not open: {error}"))?;
         let (ready, known) = set.covered.map(|covered| (covered.ready, covered.known)).unzip();
         let view = self.view(replica, life, &db.view())?;
         let settled = self.settled(replica, life, db);
@@ -91,7 +100,8 @@ impl Looks {
                     log: Arc::default(),
                 };
             }
-            let more = sim_hooks::blocks_from(db, core, Index(known.log.length().0)).ok()?;
+            let more = sim_hooks::blocks_from(db, core, Index(known.log.length().0))
+                .map_err(|error| format!("the log {core} cannot be read: {error}"))?;
             if !more.is_empty() {
                 Arc::make_mut(&mut known.log).extend(more);
             }
@@ -106,7 +116,7 @@ impl Looks {
             pending: writer.pending.as_ref().map(|pending| format!("{pending:?}")),
             is_stalled: matches!(writer.pending, Some(Pending::Stalled(_))),
         });
-        Some(Look {
+        Ok(Look {
             local: db.local(),
             former: group.former(replica, db.local()),
             shown: set.own_durable,
@@ -118,7 +128,7 @@ impl Looks {
             timestamp: set.timestamp,
             flushes: set.flushes,
             overdue: set.overdue,
-            order: sim_hooks::order(db).ok()?,
+            order: sim_hooks::order(db).map_err(|error| format!("its order cannot be read: {error}"))?,
             writers: db.writers(),
             view,
             view_head: db.view().head(),
@@ -165,20 +175,21 @@ impl Looks {
         look
     }
 
-    fn view(&mut self, replica: usize, life: u32, view: &View) -> Option<Entries> {
+    fn view(&mut self, replica: usize, life: u32, view: &View) -> Result<Entries, String> {
         if let Some(known) = self.views.get(&replica)
             && (known.life, known.head) == (life, view.head())
         {
-            return Some(Arc::clone(&known.entries));
+            return Ok(Arc::clone(&known.entries));
         }
-        let entries = Arc::new(at_once(view.all())?.ok()?);
+        let all = at_once(view.all()).ok_or("its view waits for a block that is not here")?;
+        let entries = Arc::new(all.map_err(|error| format!("its view cannot be read: {error}"))?);
         let known = KnownView {
             life,
             head: view.head(),
             entries: Arc::clone(&entries),
         };
         self.views.insert(replica, known);
-        Some(entries)
+        Ok(entries)
     }
 }
 

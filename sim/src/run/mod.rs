@@ -198,6 +198,9 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
             trace,
             ..WorldConfig::default()
         });
+        if let Some(recorder) = &hooks.recorder {
+            recorder.signatures(world.signatures());
+        }
         world.note(&format!("scenario {} seed {seed}", scenario.name));
         let group = Group::new(&world, scenario, Arc::clone(&subject))?;
         let known: Arc<dyn RunContext<S::Env>> = Arc::new(group.clone());

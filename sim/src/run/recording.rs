@@ -8,6 +8,7 @@ use autobee::crypto::CoreKey;
 use autobee::env::Env;
 
 use super::group::Group;
+use crate::crypto::SimCrypto;
 use crate::executor::lock;
 use crate::invariant::{Acknowledged, ReplicaLook};
 
@@ -31,6 +32,8 @@ pub(crate) struct Recording {
     pub(crate) database: Option<CoreKey>,
     /// Whose log is whose, and the how manyth of its owner it is, from 0.
     pub(crate) logs: BTreeMap<CoreKey, (String, usize)>,
+    /// The signatures of the world.
+    pub(crate) crypto: Option<SimCrypto>,
     /// When the plan of the scenario began.
     pub(crate) began: Option<Duration>,
     /// When everything was healed.
@@ -45,6 +48,11 @@ impl Recorder {
     /// What was recorded; nothing is left behind.
     pub(crate) fn take(&self) -> Recording {
         std::mem::take(&mut *lock(&self.0))
+    }
+
+    /// The signatures of the world in which it happens.
+    pub(super) fn signatures(&self, crypto: SimCrypto) {
+        lock(&self.0).crypto = Some(crypto);
     }
 
     /// The plan of the scenario begins.
@@ -110,5 +118,5 @@ fn is_same(before: &ReplicaLook, now: &ReplicaLook) -> bool {
         }
         _ => false,
     };
-    before.life == now.life && looks
+    before.life == now.life && before.unseen == now.unseen && looks
 }

@@ -266,6 +266,12 @@ impl World {
         lock(&self.shared.state).replica(replica).disk.clone()
     }
 
+    /// The signatures of the world: clones know the keys that are made in it.
+    #[must_use]
+    pub fn signatures(&self) -> SimCrypto {
+        self.crypto.clone()
+    }
+
     /// How many connections were made so far.
     #[must_use]
     pub fn opened(&self) -> u64 {
