@@ -53,7 +53,11 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), CliError> {
     }
     let key = |line: &TraceLine| key(line, args.loose);
     let [left, right] = &pair.sides;
-    let common = left.iter().zip(right).take_while(|(a, b)| key(a) == key(b)).count();
+    let common = left
+        .iter()
+        .zip(right)
+        .take_while(|(a, b)| key(a) == key(b))
+        .count();
     let is_equal = common == left.len() && common == right.len();
     let first = by_replica(&pair.sides, &key);
     let goes_on = resume(&pair.sides, common, &key);
@@ -73,7 +77,9 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), CliError> {
 fn load(args: &DiffArgs) -> Result<Pair, CliError> {
     if let Some(other) = &args.other {
         let Some(file) = &args.target.file else {
-            return Err(CliError::Usage("diff wants two traces, or one run to be compared".into()));
+            return Err(CliError::Usage(
+                "diff wants two traces, or one run to be compared".into(),
+            ));
         };
         let names = [file.display().to_string(), other.display().to_string()];
         return Ok(Pair {
@@ -172,7 +178,10 @@ fn resume(
 }
 
 fn print(pair: &Pair, common: usize, first: &FirstOf<'_>, goes_on: Option<(usize, usize)>) {
-    println!("{} and {} part after {common} events", pair.names[0], pair.names[1]);
+    println!(
+        "{} and {} part after {common} events",
+        pair.names[0], pair.names[1]
+    );
     let [left, right] = &pair.sides;
     for line in &left[common.saturating_sub(BEFORE)..common] {
         println!("  both   {}", events::columns(line));
@@ -186,7 +195,11 @@ fn print(pair: &Pair, common: usize, first: &FirstOf<'_>, goes_on: Option<(usize
         }
     }
     if let Some((which, more)) = goes_on {
-        let (name, other) = if which == 0 { ("first", "second") } else { ("second", "first") };
+        let (name, other) = if which == 0 {
+            ("first", "second")
+        } else {
+            ("second", "first")
+        };
         println!("the {name} has {more} more events, then goes on as the {other} does there");
     }
     if !first.is_empty() {
@@ -230,7 +243,12 @@ fn as_json(
     };
     let engines: serde_json::Map<String, Value> = first
         .iter()
-        .map(|(name, [a, b])| ((*name).to_owned(), json!({ "first": line(*a), "second": line(*b) })))
+        .map(|(name, [a, b])| {
+            (
+                (*name).to_owned(),
+                json!({ "first": line(*a), "second": line(*b) }),
+            )
+        })
         .collect();
     json!({
         "first": pair.names[0],

@@ -106,6 +106,19 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     std::fs::read(path).map_err(|error| failed(path, &error))
 }
 
+/// Opens a file to write behind its end; makes it when it is not there.
+pub(super) fn append(path: &Path) -> Result<File, CliError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true);
+    options.open(path).map_err(|error| failed(path, &error))
+}
+
+/// What is in a folder, sorted; a folder that cannot be read is an error.
+pub(super) fn listed(path: &Path) -> Result<Vec<PathBuf>, CliError> {
+    std::fs::read_dir(path).map_err(|error| failed(path, &error))?;
+    Ok(entries(path))
+}
+
 pub(super) fn make_folder(path: &Path) -> Result<(), CliError> {
     std::fs::create_dir_all(path).map_err(|error| failed(path, &error))
 }

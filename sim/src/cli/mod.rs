@@ -9,19 +9,25 @@
 )]
 
 mod all;
+mod diff;
 mod draw;
 mod explain;
 mod files;
 mod filter;
 mod list;
+mod merge;
 mod meta;
 mod points;
 mod record;
 mod replay;
+mod report;
 mod run;
 mod shrink;
+mod sweep;
 mod target;
+mod trace;
 mod watch;
+mod why;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,6 +73,42 @@ const EXPLAIN_EXAMPLES: &str = "Examples:
   cargo sim explain --plan 36 --planted block_behind_a_hole_fills_it
   cargo sim explain out/plan-36                           a kept failure, the shrunk one
   cargo sim explain out/plan-36 --json                    one JSON object";
+
+const DIFF_EXAMPLES: &str = "Examples:
+  cargo sim diff a.jsonl b.jsonl                          two traces: the first event that differs, with both lines
+  cargo sim diff ties --seed 3 --planted wrong_tie_break  a run without a slip and with it
+  cargo sim diff ties --seed 3 --against-seed 4 --loose --only engine
+  cargo sim diff a.jsonl b.jsonl --json                   one JSON object
+Exit codes: 0 equal, 1 not, 2 the question made no sense.";
+
+const TRACE_EXAMPLES: &str = "Examples:
+  cargo sim trace partition_heal --seed 42 --only engine,faults      a line of columns for each event
+  cargo sim trace out/plan-7 --cone violation                        only what can have led to the violation
+  cargo sim trace partition_heal --seed 42 --cone 1830               only what can have led to the event of line 1830
+  cargo sim trace out/plan-7 --format perfetto --out t.json          for ui.perfetto.dev
+  cargo sim trace out/plan-7 --format shiviz --only engine --out t.log
+  cargo sim trace --from out/plan-7/trace.jsonl                      a trace that is there already";
+
+const REPORT_EXAMPLES: &str = "Examples:
+  cargo sim report partition_heal --seed 42 --out run.html    one page, which needs no network
+  cargo sim report out/plan-7                                 of a kept failure, beside it
+  cargo sim report --plan 7 --planted skipped_undo --out F.html";
+
+const SWEEP_EXAMPLES: &str = "Examples:
+  cargo sim sweep --seeds 0..1000000 --time 10m --jobs 2 --out sweep         plans; ended at any time, the same command goes on
+  cargo sim sweep partition_heal --seeds 0..10000 --out sweep                one scenario
+  cargo sim sweep --seeds 0..1000000 --shard 3/100 --out sweep               one part of a hundred: docs/sweeps
+  cargo sim merge sweep                                                      what all parts came to
+Exit codes: 0 nothing failed, 1 something did, 2 the question made no sense.";
+
+const MERGE_EXAMPLES: &str = "Examples:
+  cargo sim merge sweep                            what all parts in a folder came to, failures grouped by cause
+  cargo sim merge part-0 part-1 --out all --json   parts of several folders as one, with the smallest plan of each cause";
+
+const WHY_EXAMPLES: &str = "Examples:
+  cargo sim why out/plan-7                                  when its failure became inevitable
+  cargo sim why short_lives --planted acknowledged_before_sync
+  cargo sim why --plan 7 --futures 24 --runs 500 --json     one JSON object";
 
 const DRAW_EXAMPLES: &str = "Examples:
   cargo sim draw --seed 7                     prints plan 7
@@ -117,6 +159,24 @@ enum Verb {
     /// Says why a run fails: what differs, between whom, since when, and what happened before.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(explain::ExplainArgs),
+    /// Says where two traces part, or a run with a slip and without it.
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(diff::DiffArgs),
+    /// Writes the events of a run in a format of choice, all of them or what led to one.
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(trace::TraceArgs),
+    /// Writes a run as one page of HTML: lanes, faults, undos, orders, views, with search and a scrubber.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(report::ReportArgs),
+    /// Runs many seeds as a process that can be ended and goes on, and that may be one of many.
+    #[command(after_help = SWEEP_EXAMPLES)]
+    Sweep(sweep::SweepArgs),
+    /// Says what all parts of a sweep came to, with failures grouped by cause.
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(merge::MergeArgs),
+    /// Finds the moment at which a failure became inevitable.
+    #[command(after_help = WHY_EXAMPLES)]
+    Why(why::WhyArgs),
     /// Writes a generated plan as a scenario file.
     #[command(after_help = DRAW_EXAMPLES)]
     Draw {
@@ -271,6 +331,12 @@ pub(crate) fn main() -> ExitCode {
         Some(Verb::Shrink(args)) => shrink::shrink(&args),
         Some(Verb::Replay { path, json }) => replay::replay(&path, json),
         Some(Verb::Explain(args)) => explain::explain(&args),
+        Some(Verb::Diff(args)) => diff::diff(&args),
+        Some(Verb::Trace(args)) => trace::trace(&args),
+        Some(Verb::Report(args)) => report::report(&args),
+        Some(Verb::Sweep(args)) => sweep::sweep(&args),
+        Some(Verb::Merge(args)) => merge::merge(&args),
+        Some(Verb::Why(args)) => why::search(&args),
         Some(Verb::Draw { seed, out }) => draw::draw(seed, out.as_deref()),
         Some(Verb::List {
             json,

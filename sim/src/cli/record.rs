@@ -1,7 +1,7 @@
 //! Kept failures: what is needed to see one again, in a folder of its own.
 //!
 //! `plan.toml` is the scenario as it ran, `shrunk.toml` the smallest one that fails in the same way, `trace.jsonl` the
-//! trace of the smaller of both, and `failure.json` says the rest.
+//! trace of the smaller of both, `report.html` shows that, and `failure.json` says the rest.
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -154,6 +154,13 @@ impl KeptFailure<'_> {
                 is_minimal: shrunk.is_minimal,
             }),
         };
+        let text = shrunk.map(|shrunk| shrunk.scenario.to_toml());
+        super::report::write(
+            smaller,
+            self.seed,
+            text.as_deref(),
+            &folder.join(super::report::PAGE),
+        )?;
         let text = serde_json::to_string_pretty(&record).unwrap_or_default();
         files::write(&folder.join(FILE), text.as_bytes())?;
         Ok(if shrunk.is_some() {

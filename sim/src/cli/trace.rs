@@ -63,7 +63,9 @@ impl std::str::FromStr for Cone {
         match text.parse() {
             Ok(number) => Ok(Self::Line(number)),
             Err(_) if text == "violation" => Ok(Self::Violation),
-            Err(_) => Err("expected the number of a line, as --format columns shows it, or `violation`".into()),
+            Err(_) => {
+                Err("expected the number of a line, as --format columns shows it, or `violation`".into())
+            }
         }
     }
 }
@@ -123,7 +125,9 @@ pub(super) fn trace(args: &TraceArgs) -> Result<(), CliError> {
     match written {
         // Who reads the output went away, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(CliError::Usage(format!("the trace could not be written: {error}"))),
+        Err(error) => Err(CliError::Usage(format!(
+            "the trace could not be written: {error}"
+        ))),
         Ok(()) => {
             if let Some(path) = &args.out {
                 eprintln!("{} events in {}", chosen.len(), path.display());

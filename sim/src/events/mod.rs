@@ -14,7 +14,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub use causal::{Clocks, cone};
-pub use format::{Format, write};
+pub use format::{Format, SHIVIZ_PARSER, write};
 pub use words::{columns, milliseconds, said};
 
 /// One line of a trace.

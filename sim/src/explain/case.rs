@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use autobee::crypto::{CoreKey, Hash};
 use autobee::wire::Length;
+use bytes::Bytes;
 
 use super::data::{Explanation, Phases, Verdict};
 use super::judge::{Disagreement, Judge, Judged};
@@ -28,6 +29,7 @@ pub(super) struct Case<'a> {
     pub(super) recording: &'a Recording,
     pub(super) lines: &'a [TraceLine],
     pub(super) names: Names,
+    /// The model knows the apply function.
     judge: Option<Judge>,
     judged: RefCell<BTreeMap<Hash, Option<Arc<Judged>>>>,
 }
@@ -56,6 +58,52 @@ impl<'a> Case<'a> {
                 .map(|(key, crypto)| Judge::new(scenario, key, crypto)),
             judged: RefCell::default(),
         }
+    }
+
+    /// The same of an app's own apply function, which the model does not know. Its values have these names.
+    pub(super) fn of_app(self, values: BTreeMap<Bytes, String>) -> Self {
+        Self {
+            names: self.names.with_values(values),
+            judge: None,
+            ..self
+        }
+    }
+
+    /// What two replicas differ in, whatever it was that failed; `failure` is its name.
+    pub(super) fn explain_states(&self, seed: u64, failure: &str) -> Explanation {
+        let mut told = Explanation {
+            scenario: self.scenario.name.clone(),
+            seed,
+            failure: Some(failure.to_owned()),
+            found_ms: self.recording.looks.last().map_or(0, |look| ms(look.at)),
+            ..Explanation::default()
+        };
+        let subject = self.unequal_views().or_else(|| self.subject(&told, &[]));
+        if let Some(subject) = subject {
+            differ::compare(self, &subject, &mut told);
+            told.since = since::of_state(self, &subject);
+        }
+        gaps::find(self, &mut told);
+        focus::entries(self, &[], &mut told);
+        happened::before(self, &mut told);
+        told
+    }
+
+    /// Two replicas with one order and two views.
+    fn unequal_views(&self) -> Option<Subject<'a>> {
+        let open: Vec<(&ReplicaLook, &Look)> = self.open().collect();
+        open.iter().enumerate().find_map(|(number, (replica, look))| {
+            let mut others = open.iter().skip(number + 1);
+            let (peer, other) = others.find(|(_, other)| {
+                look.order == other.order && look.view != other.view && !look.order.is_empty()
+            })?;
+            Some(Subject {
+                replica,
+                look,
+                wrong: None,
+                other: Some((peer, other, None)),
+            })
+        })
     }
 
     pub(super) fn explain(&self, seed: u64, result: &SeedResult) -> Explanation {
@@ -310,7 +358,7 @@ impl<'a> Case<'a> {
         let looks = self.recording.looks.iter().rev();
         let mut replicas = looks.flat_map(|look| &look.replicas);
         let block = replicas.find_map(|replica| replica.look.as_ref()?.logs.get(key)?.block(length));
-        block.map(|block| focus::shown(self, block))
+        block.map(|block| focus::shown(&self.names, block))
     }
 }
 

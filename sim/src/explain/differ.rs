@@ -425,7 +425,7 @@ fn written_by(case: &Case<'_>, subject: &Subject<'_>, key: &[u8]) -> Vec<String>
             found.push(format!(
                 "{} {}",
                 case.names.entry(&entry.key, entry.length),
-                super::focus::op_text(case, &op)
+                super::focus::op_text(&case.names, &op)
             ));
         }
     }

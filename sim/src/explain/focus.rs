@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::case::{Case, ms};
 use super::data::{Explanation, Place, Since};
 use super::differ::stamp_ms;
+use super::names::Names;
 use crate::events::{Topic, said};
 use crate::invariant::{LogCopy, ReplicaLook};
 use crate::kit::{bytes_text, shorten};
@@ -25,20 +26,21 @@ pub(super) fn op_of(block: &Bytes) -> Option<Op> {
 }
 
 /// What a block says, its timestamp, and what it links.
-pub(super) fn shown(case: &Case<'_>, block: &Bytes) -> (String, Option<i64>, Vec<String>) {
+pub(super) fn shown(names: &Names, block: &Bytes) -> (String, Option<i64>, Vec<String>) {
     let Ok(read) = OplogBlock::from_bytes(block) else {
         return ("cannot be read".into(), None, Vec::new());
     };
-    let links = read.links.iter().map(|link| case.names.link(link)).collect();
+    let links = read.links.iter().map(|link| names.link(link)).collect();
     let op = match &read.value {
         None => "no value".to_owned(),
+        Some(value) if names.value(value).is_some() => names.value(value).map(shorten).unwrap_or_default(),
         Some(value) => match serde_json::from_slice::<Op>(value) {
-            Ok(op) => op_text(case, &op),
-            Err(_) => case.names.clean(&bytes_text(value)),
+            Ok(op) => op_text(names, &op),
+            Err(_) => names.clean(&bytes_text(value)),
         },
     };
     let claim = read.witness.as_ref().map_or_else(String::new, |claim| {
-        let backer = case.names.entry(&claim.backer.key, claim.backer.length);
+        let backer = names.entry(&claim.backer.key, claim.backer.length);
         format!(" claiming weight {} backed by {backer}", claim.weight.0)
     });
     let stranger = if read.optimistic { " as a stranger" } else { "" };
@@ -50,10 +52,10 @@ pub(super) fn shown(case: &Case<'_>, block: &Bytes) -> (String, Option<i64>, Vec
 }
 
 /// An operation in words.
-pub(super) fn op_text(case: &Case<'_>, op: &Op) -> String {
+pub(super) fn op_text(names: &Names, op: &Op) -> String {
     let mut words = Vec::new();
     let who = |key: &String| match key.parse::<CoreKey>() {
-        Ok(key) => case.names.writer(&key),
+        Ok(key) => names.writer(&key),
         Err(_) if key == SELF => "itself".into(),
         Err(_) => shorten(key),
     };
@@ -182,7 +184,7 @@ fn variants(case: &Case<'_>, key: &CoreKey, length: Length, told: &mut Explanati
     let entry = case.names.entry(key, length);
     if seen.len() > 1 {
         for (block, who, life, at) in seen.iter().take(3) {
-            let (op, stamp, links) = shown(case, block);
+            let (op, stamp, links) = shown(&case.names, block);
             let stamp = stamp.map_or_else(String::new, |stamp| format!(", of {stamp} ms"));
             let links = if links.is_empty() {
                 String::new()
@@ -209,7 +211,7 @@ fn variants(case: &Case<'_>, key: &CoreKey, length: Length, told: &mut Explanati
         && first != last
     {
         let text = |value: &Bytes| match serde_json::from_slice::<Op>(value) {
-            Ok(op) => op_text(case, &op),
+            Ok(op) => op_text(&case.names, &op),
             Err(_) => bytes_text(value),
         };
         told.facts.push(format!(
@@ -336,7 +338,35 @@ pub(super) fn not_open(case: &Case<'_>, told: &mut Explanation) {
             told.who.push(replica.name.clone());
         }
     }
+    unopened(case, told);
     stopped(case, told);
+}
+
+/// Replicas that were started last, and of which no database opened.
+fn unopened(case: &Case<'_>, told: &mut Explanation) {
+    if told.failure.as_deref() != Some("start") {
+        return;
+    }
+    for replica in case.latest() {
+        let mut started = None;
+        for line in case.lines {
+            let is_own = line.replica() == Some(&replica.name);
+            if line.event == "crash" && is_own {
+                started = Some(line.at / 1_000_000);
+            } else if line.deed() == Some("recovered") && is_own {
+                started = None;
+            }
+        }
+        if let Some(at) = started {
+            told.facts.push(format!(
+                "{} was ended at {at} ms, and its database did not open after that",
+                replica.name
+            ));
+            if !told.who.contains(&replica.name) {
+                told.who.insert(0, replica.name.clone());
+            }
+        }
+    }
 }
 
 /// Replicas that apply nothing any more.

@@ -238,11 +238,18 @@ fn state(case: &Case<'_>, told: &Explanation) -> Given {
         ));
     }
     if told.value.is_some() {
-        let is_of_entries = told
-            .facts
-            .iter()
-            .any(|fact| fact.starts_with("the view says that"));
-        return Some(if is_of_entries {
+        let said = |who: &str| {
+            let start = format!("the view says that {who} applied");
+            told.facts.iter().any(|fact| fact.starts_with(&start))
+        };
+        return Some(if said("the model") && !said(&name) {
+            (
+                "bee or engine",
+                format!(
+                    "order, weights and records of {name} are right, and its view lacks what entries wrote: the tree lost keys (bee), or entries were not applied (engine){opened}"
+                ),
+            )
+        } else if said(&name) {
             (
                 "engine or bee",
                 format!(
@@ -320,7 +327,7 @@ fn gap(case: &Case<'_>, told: &Explanation) -> Given {
             ),
         ),
         Stage::Unheard => (
-            "replication",
+            "replication or hypercore",
             format!(
                 "{who} never heard that the log has {blocks}, though {at} has them: what peers tell each other of lengths, or who wakes them (hypercore)"
             ),

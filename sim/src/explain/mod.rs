@@ -17,6 +17,7 @@ mod since;
 mod text;
 mod waits;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
@@ -25,15 +26,21 @@ pub use data::{
     RuleSaid, Side, Since, Stage, ValueDifference, Verdict,
 };
 
+use autobee::crypto::CoreKey;
+use autobee::wire::{Length, Link};
+use bytes::Bytes;
+
 use crate::events::{self, TraceLine};
 use crate::executor::lock;
 use crate::kit::{Panicked, quietly};
-use crate::run::{Hooks, Recorder, SimError, run_hooked};
+use crate::run::{Hooks, Recorder, SimError, Subject, run_hooked, run_subject};
 use crate::scenario::Scenario;
 use crate::sweep::SeedResult;
 use crate::trace::TraceSink;
+use crate::workload::Op;
 use crate::world::Reseed;
 use case::Case;
+use names::Names;
 
 pub(crate) use case::Recorded;
 
@@ -86,6 +93,28 @@ impl<'a> Observed<'a> {
         }
     }
 
+    /// What replicas of an app's own apply function differ in when a run failed. Values have the names of `values`.
+    pub(crate) fn states_of_app(
+        scenario: &Scenario,
+        seed: u64,
+        subject: Arc<dyn Subject>,
+        values: BTreeMap<Bytes, String>,
+    ) -> Explanation {
+        let (bytes, recorder) = (SharedBytes::default(), Recorder::default());
+        let hooks = Hooks {
+            recorder: Some(recorder.clone()),
+            reseed: None,
+        };
+        let sink = TraceSink::Write(Box::new(bytes.clone()));
+        // What it comes to is known.
+        let _ = quietly(|| run_subject(scenario, seed, sink, subject, hooks));
+        let text = std::mem::take(&mut *lock(&bytes.0));
+        let lines = events::read(&String::from_utf8_lossy(&text)).unwrap_or_default();
+        let recorded = Recorded(recorder.take());
+        let case = Case::new(scenario, &recorded, &lines).of_app(values);
+        case.explain_states(seed, "convergence")
+    }
+
     /// What it came to.
     #[must_use]
     pub const fn result(&self) -> &SeedResult {
@@ -108,10 +137,71 @@ impl<'a> Observed<'a> {
         self.scenario
     }
 
+    /// The number of the line from which it failed: the last that the replica did by which it was seen first. None when it
+    /// did not fail.
+    #[must_use]
+    pub fn violation_line(&self) -> Option<u64> {
+        let told = self.explanation();
+        told.failure.as_ref()?;
+        let (replica, until) = match &told.since {
+            Some(since) => (Some(&since.replica), since.bad_ms),
+            None => (told.who.first(), told.found_ms),
+        };
+        let before = || {
+            self.lines
+                .iter()
+                .rev()
+                .filter(|line| line.at / 1_000_000 <= until)
+        };
+        let own =
+            before().find(|line| line.deed().is_some() && line.replica() == replica.map(String::as_str));
+        own.or_else(|| before().next()).map(|line| line.number)
+    }
+
     /// Why it failed.
     #[must_use]
     pub fn explanation(&self) -> Explanation {
         Case::new(self.scenario, &self.recorded, &self.lines).explain(self.seed, &self.result)
+    }
+}
+
+/// Names of logs and entries of a run, for whoever shows it in another way.
+pub(crate) struct EntryNames(Names);
+
+impl EntryNames {
+    /// Those of a run.
+    pub(crate) fn new(observed: &Observed<'_>) -> Self {
+        Self(Names::new(&observed.recorded.0))
+    }
+
+    /// The name of whoever writes a log.
+    pub(crate) fn writer(&self, key: &CoreKey) -> String {
+        self.0.writer(key)
+    }
+
+    /// An entry, as `name@length`.
+    pub(crate) fn entry(&self, key: &CoreKey, length: Length) -> String {
+        self.0.entry(key, length)
+    }
+
+    /// What a link names.
+    pub(crate) fn link(&self, link: &Link) -> String {
+        self.0.link(link)
+    }
+
+    /// A text without keys.
+    pub(crate) fn clean(&self, text: &str) -> String {
+        self.0.clean(text)
+    }
+
+    /// What a block says, its timestamp in milliseconds of virtual time, and what it links.
+    pub(crate) fn shown(&self, block: &Bytes) -> (String, Option<i64>, Vec<String>) {
+        focus::shown(&self.0, block)
+    }
+
+    /// An operation in words.
+    pub(crate) fn op(&self, op: &Op) -> String {
+        focus::op_text(&self.0, op)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::CoreKey;
 use autobee::wire::{Length, Link};
+use bytes::Bytes;
 
 use crate::run::Recording;
 
@@ -12,7 +13,11 @@ const SHORT: usize = 8;
 
 /// Names of logs.
 #[derive(Debug, Default)]
-pub(super) struct Names(BTreeMap<CoreKey, String>);
+pub(super) struct Names {
+    logs: BTreeMap<CoreKey, String>,
+    /// What values of entries are called that only an app understands.
+    values: BTreeMap<Bytes, String>,
+}
 
 impl Names {
     /// Those of the replicas and hostile peers of a run, and of whoever else wrote, in the order of their keys.
@@ -25,7 +30,10 @@ impl Names {
             };
             (*key, name)
         });
-        let mut names = Self(named.collect());
+        let mut names = Self {
+            logs: named.collect(),
+            values: BTreeMap::new(),
+        };
         let looks = recording.looks.iter().flat_map(|look| &look.replicas);
         let open = looks.filter_map(|replica| replica.look.as_ref());
         for look in open {
@@ -39,20 +47,31 @@ impl Names {
         names
     }
 
+    /// The same, with names for values of an app.
+    pub(super) fn with_values(mut self, values: BTreeMap<Bytes, String>) -> Self {
+        self.values = values;
+        self
+    }
+
+    /// What a value of an app is called.
+    pub(super) fn value(&self, value: &Bytes) -> Option<&str> {
+        self.values.get(value).map(String::as_str)
+    }
+
     fn add(&mut self, key: CoreKey, kind: &str) {
-        if !self.0.contains_key(&key) {
+        if !self.logs.contains_key(&key) {
             let like = |name: &&String| {
                 let number = name.strip_prefix(kind);
                 number.is_some_and(|number| number.parse::<usize>().is_ok())
             };
-            let number = self.0.values().filter(like).count();
-            self.0.insert(key, format!("{kind}{number}"));
+            let number = self.logs.values().filter(like).count();
+            self.logs.insert(key, format!("{kind}{number}"));
         }
     }
 
     /// The name of whoever writes a log.
     pub(super) fn writer(&self, key: &CoreKey) -> String {
-        let known = self.0.get(key).cloned();
+        let known = self.logs.get(key).cloned();
         known.unwrap_or_else(|| format!("log {}", &key.to_hex()[..SHORT]))
     }
 
@@ -85,14 +104,14 @@ impl Names {
     pub(super) fn find(&self, entry: &str) -> Option<(CoreKey, Length)> {
         let (name, length) = entry.split_once('@')?;
         let length: u64 = length.parse().ok()?;
-        let (key, _) = self.0.iter().find(|(_, known)| *known == name)?;
+        let (key, _) = self.logs.iter().find(|(_, known)| *known == name)?;
         Some((*key, Length(length)))
     }
 
     /// A text without keys, and with entries as `name@length`.
     pub(super) fn clean(&self, text: &str) -> String {
         let mut clean = text.to_owned();
-        for (key, name) in &self.0 {
+        for (key, name) in &self.logs {
             let hex = key.to_hex();
             clean = clean.replace(&format!("CoreKey({hex})"), name);
             clean = clean.replace(&format!("core {hex}"), &format!("{name}.log"));

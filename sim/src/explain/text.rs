@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::data::{Explanation, Fork, Happening, Side, Stage};
+use super::data::{Explanation, Fork, Happening, Side, Since, Stage};
 
 /// Columns of a line.
 const WIDTH: usize = 150;
@@ -45,30 +45,12 @@ impl fmt::Display for Explanation {
         }
         self.write_verdicts(&mut text);
         if let Some(since) = &self.since {
-            let good = since.good_ms.map_or_else(
-                || "never at a look".to_owned(),
-                |good| format!("last at {good} ms"),
-            );
-            let line = format!(
-                "{}: {} {good}, no longer at {} ms",
-                since.replica, since.what, since.bad_ms
-            );
-            part(&mut text, "since", &line);
+            part(&mut text, "since", &since_text(since));
         }
         if let Some(fork) = &self.fork {
             write_fork(&mut text, fork);
         }
-        for (number, lacking) in self.lacking.iter().enumerate() {
-            let name = if number == 0 { "lacking" } else { "" };
-            let line = format!(
-                "{} has {} in order that {} lacks: {}",
-                lacking.has,
-                count(lacking.count, "entry", "entries"),
-                lacking.lacks,
-                lacking.entries.join(", ")
-            );
-            part(&mut text, name, &line);
-        }
+        self.write_lacking(&mut text);
         if let Some(record) = &self.record {
             let line = format!(
                 "of {}: {} at {}, {} in {}",
@@ -77,24 +59,7 @@ impl fmt::Display for Explanation {
             part(&mut text, "record", &line);
         }
         self.write_value(&mut text);
-        for (number, gap) in self.gaps.iter().enumerate() {
-            let stage = match gap.stage {
-                Stage::Unknown => "unknown log",
-                Stage::Unshown => "not shown",
-                Stage::Unheard => "unheard of",
-                Stage::Missing => "never arrived",
-                Stage::Untaken => "stored, not taken",
-                Stage::Waiting => "taken, waiting",
-                Stage::Unordered => "not in order",
-            };
-            let at = if gap.at.is_empty() {
-                String::new()
-            } else {
-                format!("; at {}", gap.at.join(", "))
-            };
-            let line = format!("{} lacks {} ({stage}): {}{at}", gap.replica, gap.blocks, gap.why);
-            part(&mut text, if number == 0 { "blocks" } else { "" }, &line);
-        }
+        self.write_gaps(&mut text);
         for (number, place) in self.places.iter().enumerate() {
             let line = format!(
                 "{} {}: stored at {}; in order at {}{}",
@@ -124,6 +89,82 @@ impl fmt::Display for Explanation {
 }
 
 impl Explanation {
+    /// What replicas differ in and what happened before, without the head: for a text that has its own.
+    #[must_use]
+    pub fn in_short(&self) -> Vec<String> {
+        let mut text = String::new();
+        if let Some(since) = &self.since {
+            part(&mut text, "since", &since_text(since));
+        }
+        if let Some(fork) = &self.fork {
+            write_fork(&mut text, fork);
+        }
+        self.write_lacking(&mut text);
+        self.write_value(&mut text);
+        self.write_gaps(&mut text);
+        write_happenings(&mut text, "undos", &self.undos);
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+
+    /// What failures are grouped by: what failed, in which part of the state, and what the engine did then.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let failure = self.failure.as_deref().unwrap_or("nothing");
+        let state = match (&self.fork, &self.record, &self.value, self.gaps.first()) {
+            (_, _, _, Some(gap)) => stage(gap.stage),
+            (Some(fork), ..) => fork.rule.as_ref().map_or("order", |rule| rule.part),
+            (None, Some(_), ..) => "record",
+            (None, None, Some(_), _) => "view",
+            _ => self
+                .layer
+                .as_ref()
+                .map_or("unknown", |layer| layer.layer.as_str()),
+        };
+        let deeds = || self.deeds.iter().rev().flat_map(|deed| deed.what.split("; "));
+        let telling = [
+            "undone",
+            "went back",
+            "recovered",
+            "crash",
+            "interrupted",
+            "stalled",
+            "blamed",
+        ];
+        let event = telling
+            .into_iter()
+            .find(|word| deeds().any(|deed| deed.starts_with(word)))
+            .or_else(|| deeds().next().and_then(|deed| deed.split(' ').next()))
+            .unwrap_or("no event");
+        format!("{failure} / {state} / {event}")
+    }
+
+    fn write_lacking(&self, text: &mut String) {
+        for (number, lacking) in self.lacking.iter().enumerate() {
+            let name = if number == 0 { "lacking" } else { "" };
+            let line = format!(
+                "{} has {} in order that {} lacks: {}",
+                lacking.has,
+                count(lacking.count, "entry", "entries"),
+                lacking.lacks,
+                lacking.entries.join(", ")
+            );
+            part(text, name, &line);
+        }
+    }
+
+    fn write_gaps(&self, text: &mut String) {
+        for (number, gap) in self.gaps.iter().enumerate() {
+            let at = if gap.at.is_empty() {
+                String::new()
+            } else {
+                format!("; at {}", gap.at.join(", "))
+            };
+            let stage = stage(gap.stage);
+            let line = format!("{} lacks {} ({stage}): {}{at}", gap.replica, gap.blocks, gap.why);
+            part(text, if number == 0 { "blocks" } else { "" }, &line);
+        }
+    }
+
     fn found(&self) -> String {
         let mut line = format!("at {} ms", self.found_ms);
         if let Some(plan) = self.phases.plan_ms {
@@ -196,6 +237,29 @@ impl Explanation {
                 &format!("written, in order, by {}", value.written_by.join("; ")),
             );
         }
+    }
+}
+
+fn since_text(since: &Since) -> String {
+    let good = since.good_ms.map_or_else(
+        || "never at a look".to_owned(),
+        |good| format!("last at {good} ms"),
+    );
+    format!(
+        "{}: {} {good}, no longer at {} ms",
+        since.replica, since.what, since.bad_ms
+    )
+}
+
+const fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Unknown => "unknown log",
+        Stage::Unshown => "not shown",
+        Stage::Unheard => "unheard of",
+        Stage::Missing => "never arrived",
+        Stage::Untaken => "stored, not taken",
+        Stage::Waiting => "taken, waiting",
+        Stage::Unordered => "not in order",
     }
 }
 

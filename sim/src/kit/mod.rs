@@ -242,6 +242,7 @@ impl CheckParts {
             seeds: self.seeds,
             draw: &|seed| plan::draw(self, &**ops, seed),
             run: &|scenario, seed, fresh| setup.run(scenario, seed, fresh),
+            explain: Some(&|scenario, seed, fresh| setup.explain(scenario, seed, fresh)),
             ops: Some(&**ops),
         })
     }

@@ -171,6 +171,7 @@ impl<P: Program> ProgramCheck<P> {
                 seeds: self.seeds,
                 draw: &|seed| plan::draw_program(&self.name, self.replicas, self.faults, seed),
                 run: &|scenario, seed, _| one(self.begin(scenario, seed), scenario),
+                explain: None,
                 ops: None,
             })
         });

@@ -11,6 +11,9 @@ use crate::scenario::Scenario;
 /// Lines of the history that are shown.
 const HISTORY_MAX: usize = 24;
 
+/// Lines about what replicas hold that are shown.
+const STATES_MAX: usize = 14;
+
 /// What there is to tell of a failure.
 pub(super) struct FailureReport<'a> {
     pub(super) name: &'a str,
@@ -20,6 +23,8 @@ pub(super) struct FailureReport<'a> {
     /// The smallest one that fails in the same way.
     pub(super) scenario: &'a Scenario,
     pub(super) failure: &'a CheckFailure,
+    /// What replicas hold and differ in, line by line.
+    pub(super) states: Vec<String>,
     /// Runs that the shrinker made.
     pub(super) runs: u64,
 }
@@ -47,6 +52,12 @@ pub(super) fn tell(told: &FailureReport<'_>) -> String {
         text.push(format!("  {when}{line}"));
     }
     text.push(String::new());
+    if !told.states.is_empty() {
+        text.push("  what the replicas hold:".into());
+        let shown = told.states.iter().take(STATES_MAX);
+        text.extend(shown.map(|line| format!("  {}", line.trim_end())));
+        text.push(String::new());
+    }
     text.push(format!("  {}:", size(told)));
     let history = history(told.scenario);
     let shown = history.len().min(HISTORY_MAX);

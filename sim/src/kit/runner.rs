@@ -46,6 +46,8 @@ pub(super) struct CheckJob<'a> {
     pub(super) draw: &'a dyn Fn(u64) -> Result<Scenario, String>,
     /// Runs a plan, with so many instances of an apply function besides the one in use.
     pub(super) run: &'a (dyn Fn(&Scenario, u64, usize) -> Ran + Sync),
+    /// Says what replicas hold when a plan failed; a program has none.
+    pub(super) explain: Option<&'a dyn Fn(&Scenario, u64, usize) -> Vec<String>>,
     /// Where the operations come from; a program has none.
     pub(super) ops: Option<&'a dyn Ops>,
 }
@@ -84,6 +86,7 @@ pub(super) fn run(job: &CheckJob<'_>) -> Result<(), String> {
             drawn: scenario,
             scenario,
             failure: &differs.failure,
+            states: Vec::new(),
             runs: 0,
         };
         return Err(tell(&told));
@@ -246,6 +249,10 @@ fn fail(job: &CheckJob<'_>, found: FailedPlan) -> String {
         drawn: &scenario,
         scenario: &small,
         failure: &best,
+        states: job
+            .explain
+            .map(|explain| explain(&small, seed, fresh))
+            .unwrap_or_default(),
         runs,
     };
     tell(&told)

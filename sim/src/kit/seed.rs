@@ -12,6 +12,7 @@ use super::outside::quietly;
 use super::record::{CheckFailure, Counts, Recorder};
 use super::tested::{APP, Tested, member_op};
 use super::{Always, CheckParts, Members, Property, tested::Maker};
+use crate::explain::Observed;
 use crate::run::{Hooks, Now, Started, Subject, Watcher, run_subject};
 use crate::scenario::Scenario;
 use crate::trace::TraceSink;
@@ -41,14 +42,21 @@ impl Setup {
         }
     }
 
-    /// Runs a plan. `fresh` instances try each batch besides the one in use.
-    pub(super) fn run(&self, scenario: &Scenario, seed: u64, fresh: usize) -> Ran {
-        let ops = scenario.append.iter().flat_map(|append| &append.ops);
-        let shown: BTreeMap<Bytes, String> = ops
-            .filter_map(|op| op.app.as_ref())
-            .filter_map(|op| Some((op.bytes()?.into(), op.shown.clone())))
-            .collect();
-        let recorder = Arc::new(Recorder::new(self.always.clone(), shown));
+    /// What replicas hold when a plan failed: a run more, of which everything is kept.
+    pub(super) fn explain(&self, scenario: &Scenario, seed: u64, fresh: usize) -> Vec<String> {
+        let (_, subject) = self.subject(scenario, fresh);
+        let values = shown(scenario)
+            .into_iter()
+            .map(|(value, shown)| match self.members {
+                Some(_) => (value, shown),
+                None => ([&[APP], &value[..]].concat().into(), shown),
+            });
+        let values = values.collect();
+        Observed::states_of_app(scenario, seed, subject, values).in_short()
+    }
+
+    fn subject(&self, scenario: &Scenario, fresh: usize) -> (Arc<Recorder>, Arc<App>) {
+        let recorder = Arc::new(Recorder::new(self.always.clone(), shown(scenario)));
         let subject = Arc::new(App {
             make: Arc::clone(&self.make),
             members: self.members.clone(),
@@ -56,6 +64,12 @@ impl Setup {
             hidden: u64::from(self.members.is_none() && has_first_writers(scenario)),
             fresh,
         });
+        (recorder, subject)
+    }
+
+    /// Runs a plan. `fresh` instances try each batch besides the one in use.
+    pub(super) fn run(&self, scenario: &Scenario, seed: u64, fresh: usize) -> Ran {
+        let (recorder, subject) = self.subject(scenario, fresh);
         let ran = quietly(|| run_subject(scenario, seed, TraceSink::Discard, subject, Hooks::default()));
         let found = match ran {
             Ok(Ok(report)) => report.violations.first().map(ToString::to_string),
@@ -77,6 +91,14 @@ impl Setup {
             steps: recorder.steps(),
         }
     }
+}
+
+/// What the operations of a plan are called, by their bytes.
+fn shown(scenario: &Scenario) -> BTreeMap<Bytes, String> {
+    let ops = scenario.append.iter().flat_map(|append| &append.ops);
+    ops.filter_map(|op| op.app.as_ref())
+        .filter_map(|op| Some((op.bytes()?.into(), op.shown.clone())))
+        .collect()
 }
 
 /// Writers are made before anything else happens.
