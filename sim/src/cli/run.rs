@@ -89,12 +89,24 @@ fn keep_one(
     };
     let plan = kept.write(&args.out, None)?;
     let file = as_it_is.unwrap_or(&plan);
+    let folder = kept.folder(&args.out);
     eprintln!(
         "kept in {}; cargo sim shrink {} --seed {seed} makes it smaller",
-        kept.folder(&args.out).display(),
+        folder.display(),
         file.display()
     );
+    say_why(&folder);
     Ok(file.to_owned())
+}
+
+/// Says where a kept failure is explained.
+fn say_why(folder: &Path) {
+    let page = folder.join(super::report::PAGE);
+    eprintln!(
+        "cargo sim explain {} says why; {} shows it",
+        folder.display(),
+        page.display()
+    );
 }
 
 /// What the seeds of a sweep run.
@@ -242,7 +254,9 @@ impl Failed<'_> {
             return Ok(());
         }
         kept.write(out, None)?;
-        eprintln!("kept in {}", kept.folder(out).display());
+        let folder = kept.folder(out);
+        eprintln!("kept in {}", folder.display());
+        say_why(&folder);
         eprintln!("{}", reproduce(file.unwrap_or(&plan), seed));
         if keep == Keep::Shrunk {
             eprintln!("shrinking it, for at most {} s", shrink::SECONDS);

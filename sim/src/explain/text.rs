@@ -133,8 +133,7 @@ impl Explanation {
         let event = telling
             .into_iter()
             .find(|word| deeds().any(|deed| deed.starts_with(word)))
-            .or_else(|| deeds().next().and_then(|deed| deed.split(' ').next()))
-            .unwrap_or("no event");
+            .unwrap_or("drained");
         format!("{failure} / {state} / {event}")
     }
 

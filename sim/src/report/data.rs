@@ -83,6 +83,7 @@ fn kind(line: &TraceLine) -> &'static str {
         Topic::Disk if line.get("fault").is_some() => "bad",
         Topic::Disk if line.text("op").is_some_and(|op| op.starts_with("sync")) => "sync",
         Topic::Disk => "disk",
+        Topic::Faults if line.event == "point" => "engine",
         Topic::Faults | Topic::Scheduler => "fault",
     }
 }
@@ -144,6 +145,34 @@ fn splits(lines: &[TraceLine]) -> Vec<Value> {
     if let (Some((from, what)), Some(last)) = (since, lines.last()) {
         all.push(json!({ "from": from, "to": last.at / 1_000, "what": what }));
     }
+    all.extend(cuts(lines));
+    all
+}
+
+/// Times at which one way was cut.
+fn cuts(lines: &[TraceLine]) -> Vec<Value> {
+    let mut open: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut all = Vec::new();
+    let cut = |way: &str, from: u64, to: u64| {
+        let what = format!("cut {}", way.replace(',', " to "));
+        json!({ "from": from, "to": to, "what": what })
+    };
+    for line in lines {
+        let (way, at) = (line.text("who").unwrap_or_default(), line.at / 1_000);
+        match &*line.event {
+            "cut" => {
+                open.entry(way).or_insert(at);
+            }
+            "uncut" => all.extend(open.remove(way).map(|from| cut(way, from, at))),
+            "heal" => {
+                let ended = std::mem::take(&mut open).into_iter();
+                all.extend(ended.map(|(way, from)| cut(way, from, at)));
+            }
+            _ => {}
+        }
+    }
+    let last = lines.last().map_or(0, |line| line.at / 1_000);
+    all.extend(open.into_iter().map(|(way, from)| cut(way, from, last)));
     all
 }
 

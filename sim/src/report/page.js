@@ -165,7 +165,7 @@
     if (data.failure && bad >= from && bad <= to) {
       pen.strokeStyle = colors.bad; pen.lineWidth = 1.5; pen.setLineDash([2, 3]);
       pen.beginPath(); pen.moveTo(x(bad), TOP - 8); pen.lineTo(x(bad), height); pen.stroke(); pen.setLineDash([]);
-      pen.fillStyle = colors.bad; pen.fillText("seen", Math.min(width - 34, x(bad) + 3), height - 7);
+      pen.fillStyle = colors.bad; pen.fillText("seen", Math.min(width - 34, x(bad) + 3), TOP - 1);
     }
     if (now >= from && now <= to) {
       pen.strokeStyle = colors.accent; pen.lineWidth = 1.5;
@@ -455,6 +455,10 @@
 
   window.addEventListener("resize", resize);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColors(); draw(); });
+  // A run that waits in vain is mostly empty: what happened is shown first.
+  let busy = 0;
+  for (const event of events) if (["append", "take", "undo", "bad"].includes(event[KIND])) busy = event[AT];
+  to = Math.min(end, Math.max(busy, data.failure ? bad : 0, 1000) * 1.08);
   filter(); order(); toFork(); resize(); go(data.failure ? bad : 0);
-  document.documentElement.dataset.ready = "yes";
+  document.documentElement.dataset.ready = String(Math.round(performance.now()));
 })();
