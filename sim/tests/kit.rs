@@ -284,6 +284,8 @@ fn what_only_replicas_differ_in_is_told_with_both_replicas() {
             "the entry: r",
             "r0 ",
             "wrote \"book/",
+            "what the replicas hold:",
+            "  view    key \"book/",
         ],
     );
     is_readable(&text, "what_only_replicas");

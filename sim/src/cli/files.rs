@@ -13,6 +13,9 @@ use autobee_sim::scenario::nearest;
 
 use super::CliError;
 
+/// A file outside of the simulated world.
+pub(super) type PlainFile = File;
+
 /// The folder of scenarios, below the current one or one that holds it.
 fn scenarios_folder() -> Option<PathBuf> {
     let mut folder = PathBuf::from("scenarios");

@@ -192,7 +192,7 @@ pub(super) fn sweep(args: &SweepArgs) -> Result<(), CliError> {
 /// The file of results of one part.
 struct Results {
     path: PathBuf,
-    out: std::fs::File,
+    out: files::PlainFile,
     done: BTreeMap<u64, SeedLine>,
 }
 

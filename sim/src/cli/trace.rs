@@ -157,12 +157,12 @@ pub(super) fn latency(scenario: &Scenario) -> u64 {
 impl LineTopic {
     /// True for a line of this topic.
     pub(super) fn is_of(self, line: &TraceLine) -> bool {
-        match (self, line.topic()) {
-            (Self::Engine, Topic::Engine)
-            | (Self::Network, Topic::Network)
-            | (Self::Disk, Topic::Disk)
-            | (Self::Faults, Topic::Faults) => true,
-            _ => false,
-        }
+        let topic = match self {
+            Self::Engine => Topic::Engine,
+            Self::Network => Topic::Network,
+            Self::Disk => Topic::Disk,
+            Self::Faults => Topic::Faults,
+        };
+        line.topic() == topic
     }
 }

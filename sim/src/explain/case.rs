@@ -292,9 +292,7 @@ impl<'a> Case<'a> {
         {
             return Some(subject);
         }
-        if self.recording.healed.is_none() {
-            return None;
-        }
+        self.recording.healed?;
         let claims = crate::invariant::Claims::new(self.scenario);
         for group in &claims.groups {
             let members = open

@@ -415,7 +415,7 @@ fn written_by(case: &Case<'_>, subject: &Subject<'_>, key: &[u8]) -> Vec<String>
             .logs
             .get(&entry.key)
             .and_then(|log| log.block(entry.length));
-        let Some(op) = block.and_then(|block| super::focus::op_of(block)) else {
+        let Some(op) = block.and_then(super::focus::op_of) else {
             continue;
         };
         let Op { put, del, .. } = &op;

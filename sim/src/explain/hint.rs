@@ -225,10 +225,28 @@ fn state(case: &Case<'_>, told: &Explanation) -> Given {
     } else {
         ""
     };
-    if told.fork.is_some() {
+    if let Some(fork) = &told.fork {
+        let place = |side: &super::data::Side| side.entries.first().map(|entry| entry.name.clone());
+        let (ours, theirs) = (place(&fork.ours), place(&fork.theirs));
+        let undone = told.deeds.iter().any(|deed| deed.what.contains("undone"));
+        let why = match &fork.rule {
+            _ if ours == theirs => {
+                "the same entries stand there with other weights: how weights are resolved".to_owned()
+            }
+            Some(rule) if rule.part == "key" => "entries that tie are ordered otherwise".to_owned(),
+            Some(rule) if Some(&rule.first) == theirs.as_ref() && told.since.is_some() && !undone => format!(
+                "{} belongs before {}, and nothing was undone when it came: what had to be taken back stayed",
+                rule.first, rule.second
+            ),
+            Some(rule) => format!(
+                "by its {} {} belongs before {}",
+                rule.part, rule.first, rule.second
+            ),
+            None => "entries are in one order and not in the other: admission, or what takes part".to_owned(),
+        };
         return Some((
             "engine",
-            format!("by the rule the blocks of {name} have another order or other weights{opened}"),
+            format!("the blocks of {name} make another order by the rule; {why}{opened}"),
         ));
     }
     if told.record.is_some() {

@@ -116,7 +116,6 @@ impl<'a> Observed<'a> {
     }
 
     /// What it came to.
-    #[must_use]
     pub const fn result(&self) -> &SeedResult {
         &self.result
     }

@@ -37,6 +37,9 @@ struct CheckRange {
     time: Option<Duration>,
 }
 
+/// Says what replicas hold when a plan failed, with so many instances besides the one in use.
+type TellStates<'a> = dyn Fn(&Scenario, u64, usize) -> Vec<String> + 'a;
+
 /// A check, whatever it runs.
 pub(super) struct CheckJob<'a> {
     pub(super) name: &'a str,
@@ -47,7 +50,7 @@ pub(super) struct CheckJob<'a> {
     /// Runs a plan, with so many instances of an apply function besides the one in use.
     pub(super) run: &'a (dyn Fn(&Scenario, u64, usize) -> Ran + Sync),
     /// Says what replicas hold when a plan failed; a program has none.
-    pub(super) explain: Option<&'a dyn Fn(&Scenario, u64, usize) -> Vec<String>>,
+    pub(super) explain: Option<&'a TellStates<'a>>,
     /// Where the operations come from; a program has none.
     pub(super) ops: Option<&'a dyn Ops>,
 }
