@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use autobee_sim::{Scenario, SeedResult, TraceSink, in_parallel, run_caught};
+use autobee_sim::{Scenario, SeedResult, SimError, TraceSink, in_parallel, run_caught};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::merge::{self, Totals};
+use super::record::{KeptFailure, PLAN};
 use super::run::{converged, timed};
 use super::shrink::{now, quietly};
 use super::watch::RunWatch;
@@ -265,6 +266,12 @@ fn run_all(
             let seed = seeds[position];
             let scenario = scenario(seed);
             let (result, wall_ms) = timed(|| {
+                if never_ended(&args.out, &scenario, seed) {
+                    return Err(SimError::Call {
+                        what: "does not end".into(),
+                        why: "a process before this one was ended by it".into(),
+                    });
+                }
                 watch.over(&scenario, seed, || {
                     run_caught(&scenario, seed, TraceSink::Discard)
                 })
@@ -304,6 +311,11 @@ fn run_all(
     error.map_or(Ok(results), Err)
 }
 
+/// True when the watch of an earlier process kept this run because it did not end.
+fn never_ended(out: &Path, scenario: &Scenario, seed: u64) -> bool {
+    KeptFailure::folder_of(scenario, seed, out).join(PLAN).is_file()
+}
+
 /// What a seed came to, as a line. A failure is run once more, to say its cause.
 fn line(scenario: &Scenario, seed: u64, result: &SeedResult, wall_ms: u64) -> SeedLine {
     let mut line = SeedLine {
@@ -320,6 +332,15 @@ fn line(scenario: &Scenario, seed: u64, result: &SeedResult, wall_ms: u64) -> Se
         line.violations = report.violations.len();
         let reached = report.points.iter().filter(|(_, count)| **count > 0);
         line.points = reached.map(|(name, _)| (*name).to_owned()).collect();
+    }
+    if let Err(SimError::Call { what, why }) = result
+        && what == "does not end"
+    {
+        line.failed = Some(what.clone());
+        line.cause = Some(what.clone());
+        line.what = Some(why.clone());
+        line.violations = 1;
+        return line;
     }
     if !converged(result) {
         let told = autobee_sim::explain::explain(scenario, seed);
