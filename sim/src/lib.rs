@@ -4,6 +4,7 @@
 //! same run, event for event: see [`World::trace_hash`]. A [`Scenario`] says, as data, what the replicas do and what
 //! befalls them.
 
+mod check_log;
 mod crypto;
 pub mod disk;
 mod env;
@@ -35,6 +36,7 @@ pub mod workload;
 mod world;
 
 pub use autobee::db::View;
+pub use check_log::{StoreCheckError, StoreVerdict, check_store};
 pub use crypto::{SimCrypto, StandIn};
 pub use env::{SimClock, SimEntropy, SimEnv, SimSpawn};
 pub use kit::{AsBytes, AsValue, Check, Faults, IntoOp, Peer, Program, ProgramCheck, Raw, Shown, check};

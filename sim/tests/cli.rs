@@ -148,8 +148,21 @@ fn the_main_job_prints_json_when_asked() {
 #[test]
 fn help_has_examples() {
     for verb in [
-        "", "run", "shrink", "replay", "explain", "why", "diff", "trace", "report", "sweep", "merge", "draw",
-        "list", "meta",
+        "",
+        "run",
+        "shrink",
+        "replay",
+        "explain",
+        "why",
+        "diff",
+        "trace",
+        "report",
+        "sweep",
+        "merge",
+        "check-log",
+        "draw",
+        "list",
+        "meta",
     ] {
         let args: Vec<&str> = [verb, "--help"]
             .into_iter()

@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use autobee::Corestore;
+use autobee::db::Autobee;
+use autobee::env::{Disk as _, Open};
+use autobee_sim::workload::{JsonApply, Op};
+use autobee_sim::{World, WorldConfig};
 use serde_json::Value;
 
 /// Slips of every layer with a run that finds each.
@@ -329,6 +334,62 @@ fn the_manifests_run_as_plain_processes() {
     }
     let merged = json(&sim(&["merge", &out.path("job"), "--json"]).stdout);
     assert_eq!((&merged["seeds"], &merged["missing"]), (&4.into(), &0.into()));
+}
+
+/// The files of a store that the engine wrote, and the key of its database.
+fn store(folder: &str) -> String {
+    let world = World::new(WorldConfig {
+        ed25519: true,
+        ..WorldConfig::default()
+    });
+    let id = world.add_replica("writer").unwrap();
+    let env = world.env(id);
+    let limit = Duration::from_secs(60);
+    let key = world.block_on_for(id, limit, async move {
+        let store = Corestore::open_default(env).await.unwrap();
+        let db = Autobee::builder(store).name("writer").apply(JsonApply);
+        let db = db.open().await.unwrap();
+        for number in 0..9 {
+            let value = Op::put(format!("k{}", number % 4), format!("v{number}")).to_value();
+            db.append(value).await.unwrap();
+        }
+        db.close().await.unwrap();
+        db.key()
+    });
+    let disk = world.disk(id);
+    std::fs::create_dir_all(folder).unwrap();
+    for name in disk.list().unwrap() {
+        let file = disk.open(&name, Open::Read).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_at(0, &mut bytes).unwrap();
+        std::fs::write(Path::new(folder).join(name), bytes).unwrap();
+    }
+    key.unwrap().to_hex()
+}
+
+#[test]
+fn a_store_is_held_against_the_model() {
+    let out = Folder::new("store");
+    let folder = out.path("data");
+    let key = store(&folder);
+    let before = std::fs::read_dir(&folder).unwrap().count();
+    let output = sim(&["check-log", &folder, "--key", &key, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told = json(&output.stdout);
+    assert_eq!((&told["entries"], &told["logs"]), (&9.into(), &1.into()));
+    assert_eq!(
+        std::fs::read_dir(&folder).unwrap().count(),
+        before,
+        "it is only read"
+    );
+    for (args, named) in [
+        (vec!["check-log", "nowhere", "--key", &key], "nowhere"),
+        (vec!["check-log", &folder, "--key", "12"], "hexadecimal"),
+    ] {
+        let output = sim(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).contains(named), "{}", text(&output.stderr));
+    }
 }
 
 /// The page in a real browser, where there is one.

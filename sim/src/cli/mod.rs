@@ -9,6 +9,7 @@
 )]
 
 mod all;
+mod check_log;
 mod diff;
 mod draw;
 mod explain;
@@ -105,6 +106,12 @@ const MERGE_EXAMPLES: &str = "Examples:
   cargo sim merge sweep                            what all parts in a folder came to, failures grouped by cause
   cargo sim merge part-0 part-1 --out all --json   parts of several folders as one, with the smallest plan of each cause";
 
+const CHECK_LOG_EXAMPLES: &str = "Examples:
+  cargo sim check-log ./data --key 06b2..                 the store of a database, which is only read
+  cargo sim check-log ./data --key 06b2.. --encryption-key 0707.. --json
+It opens a copy without peers and compares order, weights, records and view with the reference model. The model knows
+the operations of the simulator's own apply function (workload::JsonApply).";
+
 const WHY_EXAMPLES: &str = "Examples:
   cargo sim why out/plan-7                                  when its failure became inevitable
   cargo sim why short_lives --planted acknowledged_before_sync
@@ -174,6 +181,9 @@ enum Verb {
     /// Says what all parts of a sweep came to, with failures grouped by cause.
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(merge::MergeArgs),
+    /// Compares what a real store holds with the reference model.
+    #[command(after_help = CHECK_LOG_EXAMPLES)]
+    CheckLog(check_log::CheckLogArgs),
     /// Finds the moment at which a failure became inevitable.
     #[command(after_help = WHY_EXAMPLES)]
     Why(why::WhyArgs),
@@ -336,6 +346,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Verb::Report(args)) => report::report(&args),
         Some(Verb::Sweep(args)) => sweep::sweep(&args),
         Some(Verb::Merge(args)) => merge::merge(&args),
+        Some(Verb::CheckLog(args)) => check_log::check_log(&args),
         Some(Verb::Why(args)) => why::search(&args),
         Some(Verb::Draw { seed, out }) => draw::draw(seed, out.as_deref()),
         Some(Verb::List {

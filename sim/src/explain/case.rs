@@ -69,6 +69,42 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// The same of a store, with the key of its encryption.
+    pub(super) fn of_store(self, encryption: Option<[u8; 32]>) -> Self {
+        Self {
+            judge: self.judge.map(|judge| judge.encrypted(encryption)),
+            ..self
+        }
+    }
+
+    /// Where the only replica differs from the model; none when it cannot be judged.
+    pub(super) fn explain_store(&self) -> Option<Explanation> {
+        let (replica, look) = self.open().next()?;
+        self.judged(look)?;
+        let mut told = Explanation {
+            scenario: replica.name.clone(),
+            verdicts: self.verdicts(),
+            ..Explanation::default()
+        };
+        if let Some(wrong) = self.wrong(look) {
+            told.failure = Some("reference".into());
+            told.violations.push(format!(
+                "{} differs from the model: {}",
+                replica.name,
+                self.in_words(&wrong.0, look, &wrong.1)
+            ));
+            let subject = Subject {
+                replica,
+                look,
+                wrong: Some(wrong),
+                other: None,
+            };
+            differ::compare(self, &subject, &mut told);
+            focus::entries(self, &[], &mut told);
+        }
+        Some(told)
+    }
+
     /// What two replicas differ in, whatever it was that failed; `failure` is its name.
     pub(super) fn explain_states(&self, seed: u64, failure: &str) -> Explanation {
         let mut told = Explanation {

@@ -58,6 +58,14 @@ impl Judge {
         }
     }
 
+    /// The same, with another key of the database; none for one that is not encrypted.
+    pub(super) fn encrypted(self, key: Option<[u8; 32]>) -> Self {
+        Self {
+            keys: key.map(|key| DatabaseKeys::new(self.database, key)),
+            ..self
+        }
+    }
+
     fn with_rules<T>(&self, work: impl FnOnce(&ModelRules<'_>) -> T) -> T {
         let anchor = |key, length| {
             Anchor::new(self.keys.as_ref(), key, length)

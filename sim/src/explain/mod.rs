@@ -33,7 +33,7 @@ use bytes::Bytes;
 use crate::events::{self, TraceLine};
 use crate::executor::lock;
 use crate::kit::{Panicked, quietly};
-use crate::run::{Hooks, Recorder, SimError, Subject, run_hooked, run_subject};
+use crate::run::{Hooks, Recorder, Recording, SimError, Subject, run_hooked, run_subject};
 use crate::scenario::Scenario;
 use crate::sweep::SeedResult;
 use crate::trace::TraceSink;
@@ -162,6 +162,15 @@ impl<'a> Observed<'a> {
     pub fn explanation(&self) -> Explanation {
         Case::new(self.scenario, &self.recorded, &self.lines).explain(self.seed, &self.result)
     }
+}
+
+/// Where a store differs from the model, if it does; none when it cannot be judged.
+pub(crate) fn of_store(recording: Recording, encryption: Option<[u8; 32]>) -> Option<Explanation> {
+    let scenario = Scenario::parse("store", "about = \"\"\nreplicas = 1\n").ok()?;
+    let recorded = Recorded(recording);
+    Case::new(&scenario, &recorded, &[])
+        .of_store(encryption)
+        .explain_store()
 }
 
 /// Names of logs and entries of a run, for whoever shows it in another way.

@@ -1,18 +1,19 @@
 //! Looking at all replicas of a run, from outside of their world and without moving it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use autobee::Settings;
 use autobee::crypto::CoreKey;
 use autobee::db::{Autobee, Pending, View, sim_hooks};
 use autobee::env::Env;
 use autobee::wire::{Index, Link};
 
 use super::group::{Entries, Group};
-use crate::invariant::{LogCopy, Look, Progress, ReplicaLook, SettledLook};
+use crate::invariant::{LogCopy, Look, Progress, ReplicaLook, Seen, SettledLook};
 use crate::simulated_world::SimulatedWorld;
 
 /// What was read of replicas before, so that a look reads only what came since.
@@ -37,6 +38,20 @@ struct KnownSettled {
 /// One of so many looks asks what can no longer change.
 const SETTLED_LOOKS: u64 = 5;
 
+/// What is known of a replica and not of its database.
+#[derive(Default)]
+struct KnownOutside {
+    life: u32,
+    former: BTreeSet<CoreKey>,
+    settings: Settings,
+    seen: Seen,
+}
+
+/// What one open database shows, which is no replica of a run. The error says why it shows nothing.
+pub(crate) fn look_at<E: Env>(db: &Autobee<E>) -> Result<Look, String> {
+    Looks::default().look(0, db, KnownOutside::default())
+}
+
 struct KnownView {
     life: u32,
     head: Link,
@@ -59,7 +74,15 @@ impl Looks {
     ) -> Vec<ReplicaLook> {
         (0..replicas)
             .map(|replica| {
-                let looked = group.db(replica).map(|db| self.look(group, replica, &db));
+                let looked = group.db(replica).map(|db| {
+                    let known = KnownOutside {
+                        life: group.life(replica),
+                        former: group.former(replica, db.local()),
+                        settings: group.settings(replica),
+                        seen: group.seen(replica),
+                    };
+                    self.look(replica, &db, known)
+                });
                 let (look, unseen) = match looked {
                     None => (None, None),
                     Some(Ok(look)) => (Some(look), None),
@@ -79,8 +102,13 @@ impl Looks {
     }
 
     /// The error says why the database answers nothing: it is closed, or its disk fails.
-    fn look<E: Env>(&mut self, group: &Group<E>, replica: usize, db: &Autobee<E>) -> Result<Look, String> {
-        let life = group.life(replica);
+    fn look<E: Env>(
+        &mut self,
+        replica: usize,
+        db: &Autobee<E>,
+        outside: KnownOutside,
+    ) -> Result<Look, String> {
+        let life = outside.life;
         let set = sim_hooks::held(db).map_err(|error| format!("it is not open: {error}"))?;
         let (ready, known) = set.covered.map(|covered| (covered.ready, covered.known)).unzip();
         let view = self.view(replica, life, &db.view())?;
@@ -118,7 +146,7 @@ impl Looks {
         });
         Ok(Look {
             local: db.local(),
-            former: group.former(replica, db.local()),
+            former: outside.former,
             shown: set.own_durable,
             set: ready,
             settled,
@@ -135,13 +163,13 @@ impl Looks {
             logs,
             stats: db.stats(),
             held: db.held(),
-            settings: group.settings(replica),
+            settings: outside.settings,
             progress: progress.collect(),
             missing: status.missing,
             stopped: status.stopped,
             status_writable: status.is_writable,
             is_writable: db.writable(),
-            seen: group.seen(replica),
+            seen: outside.seen,
         })
     }
 

@@ -19,6 +19,7 @@ use autobee::env::Env as _;
 use bytes::Bytes;
 use thiserror::Error;
 
+pub(crate) use look::look_at;
 pub(crate) use recording::{Recorder, Recording};
 pub use report::{ReplicaState, Report};
 pub(crate) use subject::{Now, Started, Subject, Watcher};

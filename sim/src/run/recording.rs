@@ -10,7 +10,7 @@ use autobee::env::Env;
 use super::group::Group;
 use crate::crypto::SimCrypto;
 use crate::executor::lock;
-use crate::invariant::{Acknowledged, ReplicaLook};
+use crate::invariant::{Acknowledged, Look, ReplicaLook};
 
 /// All replicas at one moment. Replicas that look the same at two moments are kept once.
 #[derive(Debug, Clone)]
@@ -93,6 +93,21 @@ impl Recorder {
 }
 
 impl Recording {
+    /// Adds what one database shows that is no replica of a run.
+    pub(crate) fn add(&mut self, at: Duration, name: &str, look: Look) {
+        let replica = ReplicaLook {
+            replica: 0,
+            name: name.to_owned(),
+            life: 1,
+            tasks: BTreeMap::new(),
+            streams: 0,
+            look: Some(look),
+            unseen: None,
+        };
+        let replicas = vec![Arc::new(replica)];
+        self.looks.push(RecordedLook { at, replicas });
+    }
+
     fn name(&mut self, key: CoreKey, owner: &str) {
         if !self.logs.contains_key(&key) {
             let number = self.logs.values().filter(|(name, _)| name == owner).count();
