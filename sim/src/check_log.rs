@@ -106,7 +106,7 @@ pub fn check_store(
     world.run_for(SETTLE)?;
     let look = look_at(&db).map_err(StoreCheckError::Look)?;
     if look.known.is_none() {
-        let stopped = look.stopped.clone();
+        let stopped = look.stopped;
         return Err(StoreCheckError::Unjudged(stopped.unwrap_or_else(|| {
             "it waits for blocks that are not in the store".into()
         })));
