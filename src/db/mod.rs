@@ -56,7 +56,7 @@ use crate::engine::ResumeError;
 use crate::env::{Env, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
-use crate::wire::{Length, Link};
+use crate::wire::{Length, Link, Rules};
 use machine::{Known, StoredLog as _};
 use shell::Shell;
 
@@ -126,6 +126,12 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn key(&self) -> CoreKey {
         self.shared.key
+    }
+
+    /// The rules of the database; none as long as nothing of its creator's log is here, which says them.
+    #[must_use]
+    pub fn rules(&self) -> Option<Rules> {
+        self.shared.read().rules
     }
 
     /// What the database is called in public.

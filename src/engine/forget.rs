@@ -456,7 +456,7 @@ impl<V: Verify> Engine<V> {
             .records()
             .filter(|(_, record)| !(record.is_anchor || starts_over && record.is_removed));
         let recorded = records.map(|(key, record)| (*key, record.length));
-        self.dag = Dag::starting_at(start.prefix.lengths(recorded));
+        self.dag = Dag::starting_at(start.prefix.lengths(recorded)).following(self.rules.set);
         self.readers.clear();
         self.stamped = Stamped::default();
         self.blocks = 0;
@@ -482,7 +482,7 @@ impl<V: Verify> Engine<V> {
         self.anchored = self.dag.base_lengths().collect();
     }
 
-    fn run(&self, budget: usize) -> ApplyRun<'_> {
+    pub(super) fn run(&self, budget: usize) -> ApplyRun<'_> {
         ApplyRun {
             apply: &self.apply,
             name: &self.name,

@@ -16,6 +16,7 @@ mod hostile;
 mod native;
 mod peers;
 mod replicate;
+mod rules;
 mod status;
 mod stored_trees;
 

@@ -120,6 +120,7 @@ impl Peer {
             name: String::new(),
             apply: ApplyFn::new(JsonApply),
             optimistic: case["options"]["optimistic"] != false,
+            rules: Some(autobee::wire::Rules::interop()),
             verify: Ed25519,
             trees: trees.unwrap(),
             window_batches: autobee::engine::WINDOW_BATCHES,

@@ -11,7 +11,7 @@ use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _};
 use autobee::hypercore::Corestore;
 use autobee::replication::session::{Replication, ReplicationSession, SessionSettings};
-use autobee::{Autobee, Role, Settings};
+use autobee::{Autobee, Role, Rules, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 
 pub(crate) type Db = Autobee<MemoryEnv>;
@@ -50,6 +50,12 @@ impl World {
 
     pub(crate) async fn create(&self, seed: u64) -> Db {
         self.open(seed, None, JsonApply, Settings::default()).await
+    }
+
+    /// A database in which whom apply accepts is a member, as in those of the original.
+    pub(crate) async fn create_interop(&self, seed: u64) -> Db {
+        let builder = Autobee::builder(self.store(seed).await).apply(JsonApply);
+        builder.rules(Rules::interop()).open().await.unwrap()
     }
 
     pub(crate) async fn join(&self, seed: u64, other: &Db) -> Db {

@@ -255,13 +255,14 @@ impl<E: Env> Group<E> {
 
     async fn open(&self, env: E, name: &str, replica: usize) -> Result<(Autobee<E>, Corestore<E>), Error> {
         let store = Corestore::open_default(env.clone()).await?;
-        let (settings, encrypted, optimistic, since) = {
+        let (settings, encrypted, optimistic, rules, since) = {
             let members = self.lock();
             let settings = members.replicas[replica].settings.clone();
             (
                 settings,
                 members.scenario.encrypted,
                 !members.scenario.members_only,
+                members.scenario.rules(),
                 members.replicas[replica].since,
             )
         };
@@ -272,6 +273,7 @@ impl<E: Env> Group<E> {
             .name(name)
             .apply(Erased(started.apply))
             .optimistic(optimistic)
+            .rules(rules)
             .settings(settings);
         if let Some(watcher) = started.watcher {
             let disk = self.lock().replicas[replica].disk.clone();

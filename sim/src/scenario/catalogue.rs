@@ -117,6 +117,7 @@ pub(crate) fn everything() -> Table {
         gather_ms: Some(1),
         encrypted: true,
         members_only: true,
+        safe: true,
         topology: super::Topology::Ring,
         buggify: true,
         expected: vec![Expected {

@@ -16,7 +16,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use autobee::Settings;
+use autobee::{Rules, Settings};
 use serde::{Deserialize, Serialize};
 
 pub use choices::Choices;
@@ -89,6 +89,9 @@ pub struct Scenario {
     /// Entries of strangers are never tried: the opposite of [`autobee::db::Builder::optimistic`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub members_only: bool,
+    /// The database has the rules that are safe, [`autobee::Rules::safe`]; those of the original otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub safe: bool,
     /// Who dials whom.
     #[serde(default, skip_serializing_if = "Topology::is_default")]
     pub topology: Topology,
@@ -177,6 +180,16 @@ pub struct Expected {
 }
 
 impl Scenario {
+    /// The rules of the database.
+    #[must_use]
+    pub const fn rules(&self) -> Rules {
+        if self.safe {
+            Rules::safe()
+        } else {
+            Rules::interop()
+        }
+    }
+
     /// The replicas that the creator makes writers.
     #[must_use]
     pub fn writers(&self) -> Vec<usize> {

@@ -29,6 +29,7 @@ mod outside;
 mod own;
 mod published;
 mod record;
+mod rules;
 mod stalled;
 mod strangers;
 mod turns;
@@ -364,6 +365,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let tree = engine.records();
         Published {
             bootstrap: engine.key(),
+            rules: engine.rules(),
             local: self.logs.local(),
             view: engine.view(),
             records: tree.head(),
@@ -390,6 +392,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// The same, none behind `end`.
     fn feed_up_to(&mut self, key: &CoreKey, end: Option<u64>, now: Now) -> Result<Option<Fed>, CoreError> {
+        self.learn_rules(key, now)?;
         let (from, blocks) = self.logs.take_new(key, end)?;
         match self.logs.stalled(key) {
             Some(Stalled::Rewritten { .. }) => self.sights.note(Point::LogRewritten),

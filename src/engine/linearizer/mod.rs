@@ -40,6 +40,7 @@
 //! trials (claims that pull claims) are remembered per state; only writers that hold an unsettled, correctly signed claim
 //! can build them.
 
+mod ancestry;
 mod base;
 mod claims;
 mod emission;
@@ -51,13 +52,14 @@ mod prefix;
 mod sets;
 mod timeline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::CoreKey;
 use crate::env::{Planted, Slip};
-use crate::wire::{Length, Weight};
+use crate::wire::{Length, Link, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
+use ancestry::Ancestry;
 use base::Base;
 use claims::WeightClaims;
 use emission::{Emission, Marks};
@@ -82,6 +84,8 @@ pub struct Rules {
     pub bootstrap: CoreKey,
     /// Whether optimistic batches of strangers are tried at all.
     pub optimistic: bool,
+    /// The rule set of the database.
+    pub set: crate::wire::Rules,
 }
 
 /// What the membership state says about a writer. None of it: the writer is a stranger.
@@ -94,6 +98,16 @@ pub struct WriterStanding {
     pub ceiling: Weight,
     /// How much of it is applied.
     pub length: Length,
+}
+
+/// Who raised the ceiling of a writer, or would have if it had not been as high: an entry that was not taken back since.
+/// Kept under safe rules alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CeilingGrant {
+    /// The first block of the batch.
+    pub by: Link,
+    /// Up to which weight.
+    pub weight: Weight,
 }
 
 /// What became of a batch.
@@ -119,6 +133,12 @@ pub trait Replay {
 
     /// What the state says about a writer.
     fn standing(&self, state: &Self::State, writer: &CoreKey) -> Option<WriterStanding>;
+
+    /// Who granted a writer its ceiling, under safe rules; see [`CeilingGrant`].
+    fn grants(&self, state: &Self::State, writer: &CoreKey) -> Vec<CeilingGrant> {
+        _ = (state, writer);
+        Vec::new()
+    }
 
     /// The state after this batch. Refusal is only for batches whose writer has no record in `state`; what else goes
     /// wrong with a member's batch must be part of the state that is returned.
@@ -202,7 +222,7 @@ pub struct LinearizerStats {
 /// use autobee::crypto::CoreKey;
 /// use autobee::engine::dag::{Dag, NewBatch};
 /// use autobee::engine::linearizer::{Linearizer, Replay, Rules, WriterStanding, PlacedBatch, Suspended, Verdict};
-/// use autobee::wire::{Length, Timestamp, Weight};
+/// use autobee::wire::{self, Length, Timestamp, Weight};
 ///
 /// /// Everybody is a member; the state is the number of batches.
 /// struct Count;
@@ -220,7 +240,8 @@ pub struct LinearizerStats {
 /// }
 ///
 /// let mut dag = Dag::new();
-/// let mut order = Linearizer::new(Rules { bootstrap: CoreKey::new([1; 32]), optimistic: true }, 0);
+/// let rules = Rules { bootstrap: CoreKey::new([1; 32]), optimistic: true, set: wire::Rules::interop() };
+/// let mut order = Linearizer::new(rules, 0);
 /// for (writer, timestamp) in [(1, 20), (2, 10)] {
 ///     dag.insert(NewBatch {
 ///         writer: CoreKey::new([writer; 32]),
@@ -249,6 +270,7 @@ pub struct Linearizer<S> {
     /// The first of them, if it comes before some pick of the forgotten start.
     spanned: Option<Priority>,
     claims: WeightClaims,
+    ancestry: Ancestry,
     /// Ready batches that the picks are right for.
     considered: usize,
     /// All of those that are not settled, but for those that are parked; some that are.
@@ -292,6 +314,7 @@ impl<S: Clone> Linearizer<S> {
             picks: Picks::default(),
             spanned: None,
             claims: WeightClaims::default(),
+            ancestry: Ancestry::default(),
             considered: 0,
             unsettled: Vec::new(),
             parked: Parked::default(),
@@ -314,6 +337,7 @@ impl<S: Clone> Linearizer<S> {
     }
 
     pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.base.planted = planted;
         self.planted = planted;
     }
 
@@ -349,6 +373,7 @@ impl<S: Clone> Linearizer<S> {
         self.unsettled.sort_unstable();
         self.unsettled.dedup();
 
+        let mut unclear = BTreeSet::new();
         let mut emission = Emission {
             dag,
             replay,
@@ -356,6 +381,8 @@ impl<S: Clone> Linearizer<S> {
             base: &self.base,
             timeline: &mut self.timeline,
             claims: &self.claims,
+            ancestry: &mut self.ancestry,
+            unclear: &mut unclear,
             stats: &mut self.stats,
             marks: &mut self.marks,
             parked: &mut self.parked,
@@ -367,6 +394,7 @@ impl<S: Clone> Linearizer<S> {
         if let Err(suspended) = outcome {
             let end = self.picks.end();
             self.rewind(end);
+            self.base.offend(&unclear);
             return Err(suspended);
         }
         Ok(self.publish())
@@ -438,6 +466,11 @@ impl<S: Clone> Linearizer<S> {
         self.timeline.is_settled(id)
     }
 
+    /// True when linking this batch sends nobody back behind what is forgotten.
+    pub(crate) fn is_told(&self, id: BatchId) -> bool {
+        self.base.is_told(id)
+    }
+
     /// Ready batches that are not part of the order: those of strangers.
     pub fn outside(&self) -> impl Iterator<Item = BatchId> {
         let left = self.unsettled.iter().copied().chain(self.parked.iter());
@@ -463,7 +496,7 @@ impl<S: Clone> Linearizer<S> {
         {
             cut = 0;
         }
-        for (_, batch) in dag.ready_since(self.considered) {
+        for (id, batch) in dag.ready_since(self.considered) {
             // Once all claims of its chain are settled a writer stands where it stands now.
             let decided = self.claims.last(batch).map_or(0, |claim| {
                 let chain = dag.batches_of(&batch.writer);
@@ -480,7 +513,7 @@ impl<S: Clone> Linearizer<S> {
                 floor.max(self.claims.highest(batch, 0))
             };
             let loses_to = |range, weight| {
-                let mut priority = Priority::new(batch, weight);
+                let mut priority = self.base.priority(dag, id, weight);
                 if self.planted.has(Slip::TieBreak) {
                     priority = priority.behind_ties();
                 }

@@ -14,9 +14,10 @@ use crate::crypto::CoreKey;
 use crate::wire::system::{InfoRecord, WriterRecord};
 use crate::wire::{Length, Link, Timestamp, Weight};
 
-use super::linearizer::WriterStanding;
+use super::linearizer::{CeilingGrant, WriterStanding};
 use super::witness;
 
+pub(super) use flush::read_record;
 pub use flush::{Flush, Flushed, Grant, SystemWrite, WriterChange};
 pub use heads::Heads;
 
@@ -40,6 +41,8 @@ pub use heads::Heads;
 pub struct System {
     /// Behind a pointer each, so that a copy of a state that differs in one record is small.
     records: OrdMap<CoreKey, Arc<WriterRecord>>,
+    /// Who granted writers their ceilings, under safe rules.
+    grants: OrdMap<CoreKey, Arc<Vec<CeilingGrant>>>,
     heads: Heads,
     timestamp: Timestamp,
     flushes: u64,
@@ -53,6 +56,7 @@ impl System {
     ) -> Self {
         Self {
             records: shared(records).collect(),
+            grants: OrdMap::new(),
             heads: info.heads.iter().copied().collect(),
             timestamp: info.timestamp,
             flushes: info.flushes,
@@ -68,7 +72,33 @@ impl System {
         let mut after = Self::from_records(info, []);
         after.records = self.records.clone();
         after.records.extend(shared(records));
+        after.grants = self.grants.clone();
         after
+    }
+
+    /// The same state with these grants of ceilings, in place of those of the same writers.
+    pub(super) fn granting(mut self, grants: impl IntoIterator<Item = (CoreKey, Vec<CeilingGrant>)>) -> Self {
+        for (key, grants) in grants {
+            if grants.is_empty() {
+                self.grants.remove(&key);
+            } else {
+                self.grants.insert(key, Arc::new(grants));
+            }
+        }
+        self
+    }
+
+    /// Who granted a writer its ceiling, under safe rules: each entry that was not taken back, the first of each granter
+    /// for a weight.
+    #[must_use]
+    pub fn grants(&self, writer: &CoreKey) -> &[CeilingGrant] {
+        self.grants.get(writer).map_or(&[], |grants| grants.as_slice())
+    }
+
+    /// The record of a member, removed or not.
+    #[must_use]
+    pub fn member(&self, key: &CoreKey) -> Option<&WriterRecord> {
+        self.record(key).filter(|record| !record.is_guest)
     }
 
     /// The record of a writer.
@@ -91,7 +121,7 @@ impl System {
     /// True for those who may write: with a record, and not removed.
     #[must_use]
     pub fn is_writer(&self, key: &CoreKey) -> bool {
-        self.records.get(key).is_some_and(|record| !record.is_removed)
+        self.member(key).is_some_and(|record| !record.is_removed)
     }
 
     /// True when this much of the core is applied.
@@ -102,10 +132,10 @@ impl System {
             .is_some_and(|record| record.length >= link.length)
     }
 
-    /// What the order wants to know of a writer.
+    /// What the order wants to know of a writer. Of a guest there is nothing to know.
     #[must_use]
     pub fn standing(&self, writer: &CoreKey) -> Option<WriterStanding> {
-        self.records.get(writer).map(|record| WriterStanding {
+        self.member(writer).map(|record| WriterStanding {
             weight: witness::standing(Some(record)),
             ceiling: record.max_weight.unwrap_or(Weight(u64::MAX)),
             length: record.length,

@@ -81,6 +81,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         gather_ms: None,
         encrypted: choices.once_in(4),
         members_only: choices.once_in(6),
+        safe: false,
         topology,
         buggify: choices.once_in(2),
         schedule: Schedule::default(),
@@ -133,6 +134,8 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         }
         scenario.event.sort_by_key(|event| event.at_ms);
     }
+    // Last, so that what is drawn before stays the same.
+    scenario.safe = choices.once_in(2);
     scenario
 }
 
