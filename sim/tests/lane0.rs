@@ -232,7 +232,10 @@ type History = (&'static str, fn(Rules) -> PeerGroup);
 fn every_delivery_order_of_small_histories_comes_to_what_the_model_says() {
     let (mut all, mut distinct) = (0, 0);
     for (rules, stranger) in [
-        (Rules::interop(), a_stranger_who_is_let_in as fn(Rules) -> PeerGroup),
+        (
+            Rules::interop(),
+            a_stranger_who_is_let_in as fn(Rules) -> PeerGroup,
+        ),
         (Rules::safe(), a_stranger_who_stays_one),
     ] {
         let histories: [History; 4] = [

@@ -53,7 +53,7 @@ impl<E: Env> Builder<E> {
             apply_version: 0,
             rebuilds_in_background: false,
             optimistic: true,
-            rules: Rules::interop(),
+            rules: Rules::safe(),
             settings: Settings::default(),
             identity: None,
             admit: None,
@@ -70,8 +70,9 @@ impl<E: Env> Builder<E> {
     }
 
     /// Encrypts the logs of writers with keys that follow from this one. All peers of the database need it, from their
-    /// first opening on; the store remembers it, in clear, so that it need not be given again. Blocks that say that they
-    /// are clear are taken all the same, as by the original.
+    /// first opening on; the store remembers it, in clear, so that it need not be given again. Under [`Rules::safe`] the
+    /// trees are encrypted with it, too, and a block that says that it is clear ends what is taken of its log; under
+    /// [`Rules::interop`] who has the key of the database reads the trees, and clear blocks are taken, as by the original.
     ///
     /// A wrong key, or none, is found by the first block of the creator's log: at the opening, if it is here, else when it
     /// comes. Then all that applies or appends answers [`Error::EncryptionKey`], which says what does not fit, and an
@@ -150,8 +151,12 @@ impl<E: Env> Builder<E> {
         self
     }
 
-    /// The rules of a database that is made: its key commits to them, and whoever joins learns them. They count for nothing
-    /// when a database is joined, or opened again: that has its rules. [`Autobee::rules`] tells them.
+    /// The rules of a database that is made, [`Rules::safe`] by default: its key commits to them, and whoever joins learns
+    /// them. They count for nothing when a database is joined, or opened again: that has its rules. [`Autobee::rules`] tells
+    /// them.
+    ///
+    /// **JavaScript peers cannot join a database with safe rules**: they would ignore the rules, and silently diverge. For
+    /// those make it with [`Rules::interop`].
     ///
     /// ```
     /// # use autobee::{Autobee, Corestore, Rules};
@@ -172,7 +177,7 @@ impl<E: Env> Builder<E> {
         self
     }
 
-    /// Whether entries of strangers are tried; they are by default, as in the original. It counts when a database is made
+    /// Whether entries of strangers are tried; they are by default. It counts when a database is made
     /// under [`Rules::safe`], which records it, and is ignored by whoever joins such a database. Under [`Rules::interop`]
     /// nothing records it: each peer says it at each opening, and peers that differ in it cannot agree.
     #[must_use]
@@ -336,6 +341,7 @@ impl<E: Env> Builder<E> {
         sights.note_if(Point::ViewRebuilt, record.rebuild().is_some());
         let waits = record.rebuild().is_none() || !self.rebuilds_in_background;
         sights.note_if(Point::EncryptedOpened, opened.keys.is_some());
+        sights.note_if(Point::SafeOpened, engine.rules().is_some_and(Rules::is_safe));
         sights.report(env);
         env.trace(|| TraceEvent::Recovered {
             local,

@@ -98,7 +98,8 @@ pub struct Autobee<E: Env> {
 /// How to append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AppendOptions {
-    /// Write also without being a member. Peers try the entry; if their apply takes it, the writer is a member.
+    /// Write also without being a member. Peers try the entry. Under [`Rules::safe`] it takes part once a member whose apply
+    /// takes it has acknowledged it, and the writer stays none; under [`Rules::interop`] who is taken is a member.
     pub optimistic: bool,
 }
 
@@ -198,7 +199,8 @@ impl<E: Env> Autobee<E> {
         Ok(appended.length)
     }
 
-    /// Appends one value without being a member, if need be. Peers whose apply takes it make this peer a member.
+    /// Appends one value without being a member, if need be. Under [`Rules::safe`] it takes part once a member has acknowledged
+    /// it, and this peer stays none; under [`Rules::interop`] peers whose apply takes it make this peer a member.
     ///
     /// # Errors
     ///

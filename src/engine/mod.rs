@@ -316,9 +316,12 @@ impl<V: Verify> Engine<V> {
             pause: None,
             planted: self.planted,
         };
+        let redated = self.order.redated();
         let updated = self.order.update(&self.dag, &mut run);
         let ApplyRun { pause, refused, .. } = run;
         self.note_refused(refused);
+        self.sights
+            .note_if(Point::DateRaised, self.order.redated() > redated);
         match (updated, pause) {
             (Ok(update), _) => {
                 // Whatever comes next is not what was there before.

@@ -106,6 +106,9 @@ points! {
     SizeAsked: "size_asked", "A peer was asked how large a block is, to ask for it only if it is small enough.";
     StrangerLetGo: "stranger_let_go", "Batches of a stranger that apply refused left the set.";
     StrangerTurn: "stranger_turn", "What had left the set came back in its turn.";
+    DateRaised: "date_raised", "A batch was ordered by a later time than its own, as what it links is later.";
+    ClearRefused: "clear_refused", "A clear block ended what is taken of a log of an encrypted database.";
+    SafeOpened: "safe_opened", "A database with safe rules was opened.";
     StrangerVouched: "stranger_vouched", "A member tried a stranger's batch outside of the order, and apply accepted it.";
     StrangerWaits: "stranger_waits", "A stranger's core waits for a slot.";
     MemberAdded: "member_added", "There is another member.";

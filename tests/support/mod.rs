@@ -52,12 +52,6 @@ impl World {
         self.open(seed, None, JsonApply, Settings::default()).await
     }
 
-    /// A database in which whom apply accepts is a member, as in those of the original.
-    pub(crate) async fn create_interop(&self, seed: u64) -> Db {
-        let builder = Autobee::builder(self.store(seed).await).apply(JsonApply);
-        builder.rules(Rules::interop()).open().await.unwrap()
-    }
-
     pub(crate) async fn join(&self, seed: u64, other: &Db) -> Db {
         let key = Some(other.key());
         self.open(seed, key, JsonApply, Settings::default()).await
@@ -71,8 +65,10 @@ impl World {
         apply: impl Apply,
         settings: Settings,
     ) -> Db {
+        // What most of these tests are about is what the original does, whose strangers become members.
         let mut builder = Autobee::builder(self.store(seed).await)
             .apply(apply)
+            .rules(Rules::interop())
             .settings(settings);
         if let Some(key) = key {
             builder = builder.key(key);

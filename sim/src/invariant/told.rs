@@ -111,7 +111,9 @@ impl Invariant for StatusTruth {
                 })
             };
             let waiting = look.progress.iter().find(|progress| {
-                let is_known = progress.record.is_some() && is_there(progress.key);
+                // What apply refuses of a guest waits for another order, as what it refuses of anybody unknown.
+                let is_member = progress.record.as_ref().is_some_and(|record| !record.is_guest);
+                let is_known = is_member && is_there(progress.key);
                 progress.pending.is_some() && is_known && !progress.is_stalled
             });
             // Where a peer took over a length of which nobody has all blocks any more, shorter proofs do not fit it.

@@ -397,6 +397,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         match self.logs.stalled(key) {
             Some(Stalled::Rewritten { .. }) => self.sights.note(Point::LogRewritten),
             Some(Stalled::Conflict { .. }) => self.sights.note(Point::LogContradicted),
+            Some(Stalled::Sealed(crate::hypercore::encryption::CipherError::Clear(_))) => {
+                self.sights.note(Point::ClearRefused);
+            }
             _ => {}
         }
         if !blocks.is_empty() {

@@ -116,6 +116,8 @@ pub(super) struct Base {
     unclear: BTreeSet<BatchId>,
     /// The best of those that may span a part of it, since [`Base::take_spanning`].
     spanning: Option<Priority>,
+    /// Batches that count as written later than they say.
+    pub(super) redated: u64,
     pub(super) planted: Planted,
 }
 
@@ -276,6 +278,7 @@ impl Base {
                     hopeless: false,
                     date: self.date(batch, rules, &Cover::Nothing),
                 });
+                self.note_date(batch);
                 continue;
             }
             let cover = self.cover(batch, &tops);
@@ -334,6 +337,7 @@ impl Base {
                 hopeless,
                 date,
             });
+            self.note_date(batch);
         }
     }
 
@@ -587,6 +591,12 @@ impl Base {
         }
         kept.reverse();
         self.ladder = kept;
+    }
+
+    /// Counts the batch that was judged last, if it says that it is older than it counts.
+    fn note_date(&mut self, batch: &Batch) {
+        let date = self.judged.last().map(|judged| judged.date.at);
+        self.redated += u64::from(date > Some(batch.timestamp));
     }
 
     /// When a batch counts as written, whose parents are judged. Under safe rules not before what it links: the maximum of

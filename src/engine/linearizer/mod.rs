@@ -466,6 +466,11 @@ impl<S: Clone> Linearizer<S> {
         self.timeline.is_settled(id)
     }
 
+    /// How many batches count as written later than they say, of those that were looked at since this order was made.
+    pub(crate) const fn redated(&self) -> u64 {
+        self.base.redated
+    }
+
     /// True when linking this batch sends nobody back behind what is forgotten.
     pub(crate) fn is_told(&self, id: BatchId) -> bool {
         self.base.is_told(id)
