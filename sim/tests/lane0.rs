@@ -137,7 +137,7 @@ struct Expected<'a> {
 impl Expected<'_> {
     fn of(&mut self, lengths: &BTreeMap<CoreKey, Length>) -> &(Vec<OrderedEntry>, ModelState) {
         let name: Vec<Length> = lengths.values().copied().collect();
-        let (blocks, database, set) = (self.blocks, self.database, self.rules);
+        let (blocks, database, rule_set) = (self.blocks, self.database, self.rules);
         self.known.entry(name).or_insert_with(|| {
             let set: Vec<_> = lengths
                 .iter()
@@ -152,7 +152,7 @@ impl Expected<'_> {
             let rules = ModelRules {
                 bootstrap: database,
                 optimistic: true,
-                set,
+                set: rule_set,
                 anchor: &name,
             };
             let canonical = canonical(&rules, &set);

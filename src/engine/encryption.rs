@@ -415,11 +415,13 @@ mod tests {
         let by_all = sealed(&tree, b"body");
         assert_eq!(by_all, sealed(&ours.view("view"), b"body"), "as the original");
         assert_eq!(opened(&other, &by_all).as_deref(), Ok(&b"body"[..]));
-        // The copy knows it, too, and what was made before.
-        ours.clone().set_rules(Rules::safe());
+        // A copy knows it, too, and what was made before.
+        let copy = ours.clone();
+        ours.set_rules(Rules::safe());
         let by_us = sealed(&tree, b"body");
         assert_ne!(by_us, by_all);
         assert_eq!(opened(&tree, &by_us).as_deref(), Ok(&b"body"[..]));
+        assert_eq!(by_us, sealed(&copy.tree("view"), b"body"));
         for keys in [&theirs, &DatabaseKeys::new(CoreKey::new([1; 32]), [0; 32])] {
             keys.set_rules(Rules::safe());
             assert_ne!(opened(&keys.tree("view"), &by_us).as_deref(), Ok(&b"body"[..]));

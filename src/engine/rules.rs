@@ -22,9 +22,6 @@ impl<V: Verify> Engine<V> {
     /// Tells keys what the rules are.
     pub(super) fn set_rules_of(&self, keys: &DatabaseKeys) {
         keys.set_rules(self.rules.set);
-        if self.planted.has(Slip::ClearTaken) {
-            keys.take_clear();
-        }
     }
 
     /// Takes over what the creator's manifest says. True when every core has to be fed anew, from its start on.
@@ -47,6 +44,9 @@ impl<V: Verify> Engine<V> {
         }
         if let Some(keys) = &self.keys {
             self.set_rules_of(keys);
+            if self.planted.has(Slip::ClearTaken) {
+                keys.take_clear();
+            }
         }
         self.start_over()?;
         Ok(true)

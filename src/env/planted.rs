@@ -215,7 +215,7 @@ slips! {
         GuestMember "acceptance_is_membership"
             "Under safe rules a stranger whose batch apply accepts is a member."
         ClearTaken "clear_block_taken"
-            "Under safe rules a block of an encrypted database that says that it is clear is taken."
+            "Under safe rules who joins an encrypted database takes a block that says that it is clear."
         RulesUnheard "rules_unheard"
             "Who joins takes the rules of the original for those of the database, whatever its creator recorded."
         AckNotBegun "acknowledgement_not_begun"

@@ -312,7 +312,7 @@ fn only_empty_acknowledgements_are_surplus() {
         },
         OplogBlock {
             optimistic: true,
-            ..acknowledgement.clone()
+            ..acknowledgement
         },
         OplogBlock::default(),
     ] {

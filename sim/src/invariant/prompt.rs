@@ -134,6 +134,6 @@ fn is_unknown(look: &Look) -> bool {
     let known = |key| look.progress.iter().any(|progress| progress.key == key);
     let mut writers = look.writers.iter();
     // Nobody fetches the log of a guest before a member needs it.
-    let is_wanted = |writer: &WriterStatus| !writer.is_anchor && !(writer.is_guest && writer.length.0 == 0);
+    let is_wanted = |writer: &WriterStatus| !(writer.is_anchor || writer.is_guest && writer.length.0 == 0);
     writers.any(|writer| is_wanted(writer) && !known(writer.key))
 }
