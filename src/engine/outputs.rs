@@ -120,8 +120,8 @@ impl<V: Verify> Engine<V> {
     /// Changes whenever there are other members.
     #[must_use]
     pub fn membership(&self) -> (usize, u64) {
-        // A record stays until the entry that made it is undone.
-        (self.system().writers(), self.order.stats().undone)
+        // Who is a member stays one until the entry that made it one is undone.
+        (self.system().members(), self.order.stats().undone)
     }
 
     /// The cores that members wait for without their being members' too: what their batches link, and what those wait

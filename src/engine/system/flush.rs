@@ -213,7 +213,7 @@ impl Flush {
                 let weight = record.max_weight.unwrap_or_default();
                 flushed.grants.push(Grant { key, weight });
             }
-            after.records.insert(key, Arc::new(record));
+            after.set(key, record);
             flushed.touched.push(key);
         }
         flushed.changes = changed.into_iter().filter_map(|key| after.change(key)).collect();

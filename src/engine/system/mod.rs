@@ -41,6 +41,8 @@ pub use heads::Heads;
 pub struct System {
     /// Behind a pointer each, so that a copy of a state that differs in one record is small.
     records: OrdMap<CoreKey, Arc<WriterRecord>>,
+    /// How many of the records are those of guests.
+    guests: usize,
     /// Who granted writers their ceilings, under safe rules.
     grants: OrdMap<CoreKey, Arc<Vec<CeilingGrant>>>,
     heads: Heads,
@@ -54,8 +56,10 @@ impl System {
         info: &InfoRecord,
         records: impl IntoIterator<Item = (CoreKey, WriterRecord)>,
     ) -> Self {
+        let records: OrdMap<CoreKey, Arc<WriterRecord>> = shared(records).collect();
         Self {
-            records: shared(records).collect(),
+            guests: records.values().filter(|record| record.is_guest).count(),
+            records,
             grants: OrdMap::new(),
             heads: info.heads.iter().copied().collect(),
             timestamp: info.timestamp,
@@ -70,8 +74,10 @@ impl System {
         records: impl IntoIterator<Item = (CoreKey, WriterRecord)>,
     ) -> Self {
         let mut after = Self::from_records(info, []);
-        after.records = self.records.clone();
-        after.records.extend(shared(records));
+        (after.records, after.guests) = (self.records.clone(), self.guests);
+        for (key, record) in records {
+            after.set(key, record);
+        }
         after.grants = self.grants.clone();
         after
     }
@@ -110,6 +116,19 @@ impl System {
     /// All records, by key.
     pub fn records(&self) -> impl Iterator<Item = (&CoreKey, &WriterRecord)> {
         self.records.iter().map(|(key, record)| (key, record.as_ref()))
+    }
+
+    /// Puts a record in the place of the one before it.
+    fn set(&mut self, key: CoreKey, record: WriterRecord) {
+        self.guests += usize::from(record.is_guest);
+        let before = self.records.insert(key, Arc::new(record));
+        self.guests -= usize::from(before.is_some_and(|before| before.is_guest));
+    }
+
+    /// How many of the records are those of members, removed ones included, and of anchors.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.records.len() - self.guests
     }
 
     /// How many records there are.
@@ -198,4 +217,40 @@ fn shared(
 ) -> impl Iterator<Item = (CoreKey, Arc<WriterRecord>)> {
     let records = records.into_iter();
     records.map(|(key, record)| (key, Arc::new(record)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Rules;
+
+    /// A guest that becomes a member has a record already: who looks for members must notice all the same.
+    #[test]
+    fn guests_are_counted_apart_from_members() {
+        let [creator, other] = [1, 2].map(|name| CoreKey::new([name; 32]));
+        let mut flush = Flush::new(&System::default(), creator, Weight(0)).under(Rules::safe());
+        flush.grant_genesis();
+        flush.record(Length(1), Timestamp(7), &[]);
+        flush.remove_writer(other);
+        let named = flush.finish().system;
+        assert_eq!((named.writers(), named.members(), named.guests), (2, 1, 1));
+        let mut flush = Flush::new(&named, creator, Weight(2)).under(Rules::safe());
+        flush.record(Length(2), Timestamp(8), &[]);
+        flush.add_writer(other, Weight(0));
+        let added = flush.finish().system;
+        assert_eq!((added.writers(), added.members(), added.guests), (2, 2, 0));
+        // What is read again of their records is the same.
+        for system in [&named, &added] {
+            let view = Link {
+                key: creator,
+                length: Length(0),
+            };
+            let records = || system.records().map(|(key, record)| (*key, *record));
+            let info = system.info(view);
+            let again = System::from_records(&info, records());
+            assert_eq!((again.members(), again.guests), (system.members(), system.guests));
+            let after = named.after(&info, records());
+            assert_eq!((after.members(), after.guests), (system.members(), system.guests));
+        }
+    }
 }
