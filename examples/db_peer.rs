@@ -5,13 +5,16 @@
 //! db_peer join KEY --dir b --connect 127.0.0.1:PORT      prints the key of its own writer
 //! ```
 //!
+//! What it creates has the rules of the original, so that peers in JavaScript can join it; with `--rules safe` they cannot: they
+//! would ignore the rules, and silently diverge.
+//!
 //! Lines on stdin are commands:
 //!
 //! ```text
 //! put K V                  sets a key; V is the rest of the line
 //! del K                    takes a key out
 //! batch K V [K V]...       sets keys with one batch of entries; no V has spaces
-//! optimistic K V           as put, also by who is no member: peers whose apply takes it let this one in
+//! optimistic K V           as put, also by who is no member: peers whose apply takes it let this one in (under safe rules: hear it)
 //! add WRITERKEY [WEIGHT]   lets a writer write, with a ceiling for its weight (1)
 //! remove WRITERKEY         takes that back
 //! rotate [KEY]             goes on in another log: a new one, or one that was the local writer's before
@@ -39,7 +42,7 @@ use autobee::env::native::NativeEntropy;
 use autobee::env::{Entropy as _, Env as _, Listener as _, Network as _, PeerAddr};
 use autobee::{
     Apply, ApplyError, ApplyView, Autobee, CoreKey, Corestore, Entry, Host, LocalWriter, NativeAutobee,
-    NativeEnv, Role, Settings, WriterOptions,
+    NativeEnv, Role, Rules, Settings, WriterOptions,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -94,7 +97,13 @@ async fn start(options: Options) -> Result<()> {
 
 async fn run(options: &Options, dir: PathBuf) -> Result<()> {
     let env = NativeEnv::new(dir)?;
-    let mut builder = Autobee::builder(Corestore::open_default(env.clone()).await?).apply(JsonEntries);
+    let rules = if options.is_safe {
+        Rules::safe()
+    } else {
+        Rules::interop()
+    };
+    let store = Corestore::open_default(env.clone()).await?;
+    let mut builder = Autobee::builder(store).apply(JsonEntries).rules(rules);
     if let Some(key) = options.key {
         builder = builder.key(key);
     }
@@ -117,6 +126,8 @@ async fn run(options: &Options, dir: PathBuf) -> Result<()> {
         "local": hex(&database.local()),
         "port": port,
         "writable": database.writable(),
+        // None as long as a database that is joined has not said it. Safe ones are not for JavaScript peers, which is said in words.
+        "rules": database.rules().map(|rules| rules.to_string()),
     }));
     for to in &options.connect {
         tokio::spawn(stay_connected(env.clone(), database.clone(), to.clone()));
@@ -401,6 +412,8 @@ struct Options {
     /// The database to join; none to create one, or to open the one of the directory.
     key: Option<CoreKey>,
     encryption_key: Option<[u8; 32]>,
+    /// A database that is made has safe rules, so that JavaScript peers cannot join.
+    is_safe: bool,
     dir: Option<PathBuf>,
     listen: Option<String>,
     connect: Vec<String>,
@@ -422,10 +435,8 @@ impl Options {
                 "--listen" => options.listen = Some(value),
                 "--connect" => options.connect.push(value),
                 "--dir" => options.dir = Some(value.into()),
-                "--rules" if value == "interop" => {}
-                "--rules" if value == "safe" => {
-                    return Err(Unsupported("only the rules of the original, interop, are built").into());
-                }
+                "--rules" if value == "interop" => options.is_safe = false,
+                "--rules" if value == "safe" => options.is_safe = true,
                 "--stranger-quiet-ms" => options.stranger_quiet_ms = Some(value.parse()?),
                 "--encryption-key" => options.encryption_key = Some(secret(&value)?),
                 _ => return Err(USAGE.into()),

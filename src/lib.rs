@@ -95,7 +95,7 @@ pub use engine::MissingBlock;
 #[doc(inline)]
 pub use wire::oplog::{ValueOptions, decode_value, encode_value};
 #[doc(inline)]
-pub use wire::{Index, Length, Link, Timestamp, Weight};
+pub use wire::{Index, Length, Link, Rules, Timestamp, Weight};
 
 // The store, and its logs without a database.
 #[doc(inline)]

@@ -66,6 +66,31 @@ fn a_view_that_is_compared_behind_other_entries() {
     found("fast/views_compared", "compared_behind_other_entries", &["told"]);
 }
 
+#[test]
+fn a_stranger_that_takes_part_without_a_member_under_safe_rules() {
+    found("fast/safe_strangers", "safe_stranger_is_candidate", DIFFERENCE);
+}
+
+#[test]
+fn a_stranger_that_acceptance_makes_a_member_under_safe_rules() {
+    found("fast/safe_strangers", "acceptance_is_membership", DIFFERENCE);
+}
+
+#[test]
+fn a_joiner_that_does_not_hear_of_the_rules() {
+    found("fast/safe_strangers", "rules_unheard", DIFFERENCE);
+}
+
+#[test]
+fn a_claim_that_counts_without_its_grant_under_safe_rules() {
+    found("fast/safe_regrant", "claim_without_its_grant", DIFFERENCE);
+}
+
+#[test]
+fn a_date_that_counts_though_what_is_linked_is_later() {
+    found("fast/safe_hostile", "own_timestamp_counts", DIFFERENCE);
+}
+
 #[cfg(feature = "tokio")]
 #[test]
 fn production_plants_nothing() {

@@ -125,6 +125,7 @@ fuzz_target!(|bytes: &[u8]| {
     let rules = ModelRules {
         bootstrap: writer(0),
         optimistic: true,
+        set: autobee::wire::Rules::interop(),
         // No operation here makes an anchor.
         anchor: &|_, _| CoreKey::new([0xff; 32]),
     };
@@ -133,6 +134,7 @@ fuzz_target!(|bytes: &[u8]| {
     let order = linearizer::Rules {
         bootstrap: writer(0),
         optimistic: true,
+        set: autobee::wire::Rules::interop(),
     };
     let mut linearizer = Linearizer::new(order, Play::default());
     let mut left: Vec<&ModelBatch> = batches.iter().collect();

@@ -10,7 +10,7 @@ use autobee::crypto::{CoreKey, Ed25519};
 use autobee::db::{OrderedEntry, Stalled};
 use autobee::engine::{WINDOW_BATCHES, anchor};
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Length};
+use autobee::wire::{Decode as _, Length, Rules};
 use autobee_sim::lane0::{HistoryBlock, PeerGroup, Reading, leading, orders};
 use autobee_sim::model::{ModelRules, ModelState, batches, canonical};
 use autobee_sim::workload::Op;
@@ -20,8 +20,8 @@ use autobee_sim::workload::Op;
 /// b:         |     \--- put ------------\--- put
 /// c:               \----- put --- put            the second one and the removal do not know each other
 /// ```
-fn a_removal_and_what_it_meets() -> PeerGroup {
-    let mut group = PeerGroup::new(3);
+fn a_removal_and_what_it_meets(rules: Rules) -> PeerGroup {
+    let mut group = PeerGroup::under(rules, 3);
     let [b, c] = [1, 2].map(|peer| group.key(peer));
     group.append(0, &[Op::add_writer(b, 2)]);
     group.append(0, &[Op::add_writer(c, 1)]);
@@ -41,8 +41,8 @@ fn a_removal_and_what_it_meets() -> PeerGroup {
 /// b:                             +-- put (claims 2) ---- remove c /
 /// c:                             +-- put (claims 1) --/-- put
 /// ```
-fn claims_and_a_writer_that_comes_back() -> PeerGroup {
-    let mut group = PeerGroup::new(3);
+fn claims_and_a_writer_that_comes_back(rules: Rules) -> PeerGroup {
+    let mut group = PeerGroup::under(rules, 3);
     let [b, c] = [1, 2].map(|peer| group.key(peer));
     group.append(0, &[Op::add_writer(b, 2), Op::add_writer(c, 1)]);
     group.receive_all(1, 0);
@@ -63,8 +63,8 @@ fn claims_and_a_writer_that_comes_back() -> PeerGroup {
 /// c:         +-- put, optimistic --\--------- put
 /// b:         +----------------------+-- ack --/      the acknowledgement is written by itself
 /// ```
-fn a_stranger_who_is_let_in() -> PeerGroup {
-    let mut group = PeerGroup::new(3);
+fn a_stranger_who_is_let_in(rules: Rules) -> PeerGroup {
+    let mut group = PeerGroup::under(rules, 3);
     let [b, c] = [1, 2].map(|peer| group.key(peer));
     group.append(0, &[Op::add_writer(b, 2)]);
     group.receive_all(2, 0);
@@ -85,12 +85,35 @@ fn a_stranger_who_is_let_in() -> PeerGroup {
 }
 
 /// ```text
+/// a: add b --+--------------------- put ------- remove c
+/// c:         +-- put, optimistic --\-------- put, optimistic
+/// b:         +----------------------+-- ack ---/-- ack          written by themselves
+/// ```
+fn a_stranger_who_stays_one(rules: Rules) -> PeerGroup {
+    let mut group = PeerGroup::under(rules, 3);
+    let [b, c] = [1, 2].map(|peer| group.key(peer));
+    group.append(0, &[Op::add_writer(b, 2)]);
+    group.receive_all(2, 0);
+    group.receive_all(1, 0);
+    group.append_optimistic(2, &[Op::put("x", "c")]);
+    group.receive_all(1, 2);
+    assert_eq!(group.log(1).len(), 1, "nobody acknowledged it");
+    group.append(0, &[Op::put("x", "a")]);
+    group.receive_all(2, 1);
+    group.append_optimistic(2, &[Op::put("y", "c")]);
+    group.receive_all(1, 2);
+    assert_eq!(group.log(1).len(), 2, "nobody acknowledged the second one");
+    group.append(0, &[Op::remove_writer(c)]);
+    group
+}
+
+/// ```text
 /// a: add b 0, c 2 in one batch --+------------------- put
 /// b:                             +-- put -- put               light
 /// c:                             +-- add b 1 -- put, del      heavy, late: moves in front
 /// ```
-fn light_ones_that_heavy_ones_overtake() -> PeerGroup {
-    let mut group = PeerGroup::new(3);
+fn light_ones_that_heavy_ones_overtake(rules: Rules) -> PeerGroup {
+    let mut group = PeerGroup::under(rules, 3);
     let [b, c] = [1, 2].map(|peer| group.key(peer));
     group.append(0, &[Op::add_writer(b, 0), Op::add_writer(c, 2)]);
     group.receive_all(1, 0);
@@ -107,13 +130,14 @@ fn light_ones_that_heavy_ones_overtake() -> PeerGroup {
 struct Expected<'a> {
     blocks: &'a [HistoryBlock],
     database: CoreKey,
+    rules: Rules,
     known: BTreeMap<Vec<Length>, (Vec<OrderedEntry>, ModelState)>,
 }
 
 impl Expected<'_> {
     fn of(&mut self, lengths: &BTreeMap<CoreKey, Length>) -> &(Vec<OrderedEntry>, ModelState) {
         let name: Vec<Length> = lengths.values().copied().collect();
-        let (blocks, database) = (self.blocks, self.database);
+        let (blocks, database, rule_set) = (self.blocks, self.database, self.rules);
         self.known.entry(name).or_insert_with(|| {
             let set: Vec<_> = lengths
                 .iter()
@@ -128,6 +152,7 @@ impl Expected<'_> {
             let rules = ModelRules {
                 bootstrap: database,
                 optimistic: true,
+                set: rule_set,
                 anchor: &name,
             };
             let canonical = canonical(&rules, &set);
@@ -152,6 +177,7 @@ fn every_order(group: &PeerGroup) -> (usize, usize) {
     let mut expected = Expected {
         blocks: &blocks,
         database: group.key(0),
+        rules: group.rules(),
         known: BTreeMap::new(),
     };
     let whole = Reading::default();
@@ -200,43 +226,59 @@ fn every_order(group: &PeerGroup) -> (usize, usize) {
 }
 
 /// A history with its name.
-type History = (&'static str, fn() -> PeerGroup);
+type History = (&'static str, fn(Rules) -> PeerGroup);
 
 #[test]
 fn every_delivery_order_of_small_histories_comes_to_what_the_model_says() {
-    let histories: [History; 4] = [
-        ("a removal and what it meets", a_removal_and_what_it_meets),
-        (
-            "claims and a writer that comes back",
-            claims_and_a_writer_that_comes_back,
-        ),
-        ("a stranger who is let in", a_stranger_who_is_let_in),
-        (
-            "light ones that heavy ones overtake",
-            light_ones_that_heavy_ones_overtake,
-        ),
-    ];
     let (mut all, mut distinct) = (0, 0);
-    for (name, history) in histories {
-        let (orders, different) = every_order(&history());
-        println!("{name}: {orders} orders, {different} of them different to a machine");
-        (all, distinct) = (all + orders, distinct + different);
+    for (rules, stranger) in [
+        (
+            Rules::interop(),
+            a_stranger_who_is_let_in as fn(Rules) -> PeerGroup,
+        ),
+        (Rules::safe(), a_stranger_who_stays_one),
+    ] {
+        let histories: [History; 4] = [
+            ("a removal and what it meets", a_removal_and_what_it_meets),
+            (
+                "claims and a writer that comes back",
+                claims_and_a_writer_that_comes_back,
+            ),
+            ("a stranger", stranger),
+            (
+                "light ones that heavy ones overtake",
+                light_ones_that_heavy_ones_overtake,
+            ),
+        ];
+        for (name, history) in histories {
+            let (orders, different) = every_order(&history(rules));
+            let rules = rules.name();
+            println!("{name} ({rules}): {orders} orders, {different} of them different to a machine");
+            (all, distinct) = (all + orders, distinct + different);
+        }
     }
     println!("{all} delivery orders in all, {distinct} of them different to a machine");
     assert_eq!(WINDOW_BATCHES, Reading::default().window_batches);
-    assert!(all >= 3 * 5_040 + 720, "{all}");
+    assert!(all >= 2 * (3 * 5_040 + 720), "{all}");
 }
 
 /// The order of what a writer holds is what the model says too, after it wrote between what it heard.
 #[test]
 fn writers_agree_with_readers() {
-    for history in [
+    let histories: [fn(Rules) -> PeerGroup; 4] = [
         a_removal_and_what_it_meets,
         claims_and_a_writer_that_comes_back,
-        a_stranger_who_is_let_in,
+        a_stranger_who_stays_one,
         light_ones_that_heavy_ones_overtake,
-    ] {
-        let mut group = history();
+    ];
+    let safe = histories.map(|history| history(Rules::safe()));
+    let interop = [
+        a_removal_and_what_it_meets(Rules::interop()),
+        claims_and_a_writer_that_comes_back(Rules::interop()),
+        a_stranger_who_is_let_in(Rules::interop()),
+        light_ones_that_heavy_ones_overtake(Rules::interop()),
+    ];
+    for mut group in safe.into_iter().chain(interop) {
         for (peer, from) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
             group.receive_all(peer, from);
         }
@@ -257,7 +299,7 @@ fn writers_agree_with_readers() {
 
 #[test]
 fn a_log_that_cannot_be_read_is_shown_and_others_go_on() {
-    let group = a_removal_and_what_it_meets();
+    let group = a_removal_and_what_it_meets(Rules::safe());
     let mut reader = group.reader(&Reading::default());
     let [a, b] = [0, 1].map(|peer| group.key(peer));
     for block in group.log(0) {

@@ -18,6 +18,8 @@ use crate::error::Error;
 use crate::hypercore::Corestore;
 use crate::replication::session::{Admit, SessionSettings};
 use crate::wire::Length;
+use crate::wire::Rules;
+use crate::wire::rules::RecordedRules;
 use zeroize::Zeroizing;
 
 /// Collects what is needed to open a database.
@@ -33,6 +35,7 @@ pub struct Builder<E: Env> {
     forward: FastForward,
     rebuilds_in_background: bool,
     optimistic: bool,
+    rules: Rules,
     settings: Settings,
     identity: Option<Seed>,
     admit: Option<Admit>,
@@ -54,6 +57,7 @@ impl<E: Env> Builder<E> {
             forward: FastForward::off(),
             rebuilds_in_background: false,
             optimistic: true,
+            rules: Rules::safe(),
             settings: Settings::default(),
             identity: None,
             admit: None,
@@ -70,8 +74,9 @@ impl<E: Env> Builder<E> {
     }
 
     /// Encrypts the logs of writers with keys that follow from this one. All peers of the database need it, from their
-    /// first opening on; the store remembers it, in clear, so that it need not be given again. Blocks that say that they
-    /// are clear are taken all the same, as by the original.
+    /// first opening on; the store remembers it, in clear, so that it need not be given again. Under [`Rules::safe`] the
+    /// trees are encrypted with it, too, and a block that says that it is clear ends what is taken of its log; under
+    /// [`Rules::interop`] who has the key of the database reads the trees, and clear blocks are taken, as by the original.
     ///
     /// A wrong key, or none, is found by the first block of the creator's log: at the opening, if it is here, else when it
     /// comes. Then all that applies or appends answers [`Error::EncryptionKey`], which says what does not fit, and an
@@ -150,8 +155,35 @@ impl<E: Env> Builder<E> {
         self
     }
 
-    /// Whether entries of strangers are tried; they are by default, as in the original. Peers that differ in this
-    /// cannot agree.
+    /// The rules of a database that is made, [`Rules::safe`] by default: its key commits to them, and whoever joins learns
+    /// them. They count for nothing when a database is joined, or opened again: that has its rules. [`Autobee::rules`] tells
+    /// them.
+    ///
+    /// **JavaScript peers cannot join a database with safe rules**: they would ignore the rules, and silently diverge. For
+    /// those make it with [`Rules::interop`].
+    ///
+    /// ```
+    /// # use autobee::{Autobee, Corestore, Rules};
+    /// # use autobee::apply::OrderOnly;
+    /// # use autobee::env::memory::MemoryEnv;
+    /// # let env = MemoryEnv::new(1);
+    /// # env.run(async {
+    /// let store = Corestore::open_default(env.clone()).await?;
+    /// // Peers that run the original in JavaScript are to join it.
+    /// let db = Autobee::builder(store).apply(OrderOnly).rules(Rules::interop()).open().await?;
+    /// assert_eq!(db.rules(), Some(Rules::interop()));
+    /// # Ok::<(), autobee::Error>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    #[must_use]
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// Whether entries of strangers are tried; they are by default. It counts when a database is made
+    /// under [`Rules::safe`], which records it, and is ignored by whoever joins such a database. Under [`Rules::interop`]
+    /// nothing records it: each peer says it at each opening, and peers that differ in it cannot agree.
     #[must_use]
     pub fn optimistic(mut self, optimistic: bool) -> Self {
         self.optimistic = optimistic;
@@ -220,7 +252,8 @@ impl<E: Env> Builder<E> {
     ///
     /// # Errors
     ///
-    /// `Invalid` when the store holds another database, `EncryptionKey` when the key does not fit it, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
+    /// `Invalid` when the store holds another database, `EncryptionKey` when the key does not fit it, `Unsupported` when its
+    /// rules are of a later version, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         self.settings.check()?;
         let verify = self.store.env().crypto().clone();
@@ -230,7 +263,20 @@ impl<E: Env> Builder<E> {
             is_restored: self.is_restored,
             is_complete: self.has_whole_log,
         };
-        let mut opened = Opened::open(self.store, self.key, self.encryption_key, self.key_pair).await?;
+        // Rules of the original are not recorded: the database is one that the original could have made.
+        let new_rules = self.rules.is_safe().then_some(RecordedRules {
+            rules: self.rules,
+            optimistic: self.optimistic,
+        });
+        let mut opened = Opened::open(
+            self.store,
+            self.key,
+            self.encryption_key,
+            self.key_pair,
+            new_rules,
+        )
+        .await?;
+        let recorded = opened.rules.flatten();
         let unconfirmed = doubt(&opened.store, opened.local.core(), origin).await?;
         let (trees, mut record, mut checkpoints) =
             DatabaseTrees::open(&opened, &self.settings, self.apply_version).await?;
@@ -239,7 +285,10 @@ impl<E: Env> Builder<E> {
             key: opened.database,
             name: self.name.clone(),
             apply: self.apply.clone(),
-            optimistic: self.optimistic,
+            optimistic: recorded.map_or(self.optimistic, |recorded| recorded.optimistic),
+            rules: opened
+                .rules
+                .map(|_| recorded.map_or(Rules::interop(), |recorded| recorded.rules)),
             verify: verify.clone(),
             trees: trees.trees().clone(),
             window_batches: self.settings.window_batches,
@@ -303,6 +352,7 @@ impl<E: Env> Builder<E> {
         sights.note_if(Point::ViewRebuilt, record.rebuild().is_some());
         let waits = record.rebuild().is_none() || !self.rebuilds_in_background;
         sights.note_if(Point::EncryptedOpened, opened.keys.is_some());
+        sights.note_if(Point::SafeOpened, engine.rules().is_some_and(Rules::is_safe));
         sights.report(env);
         env.trace(|| TraceEvent::Recovered {
             local,

@@ -58,7 +58,7 @@ use crate::engine::ResumeError;
 use crate::env::{Env, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
-use crate::wire::{Length, Link};
+use crate::wire::{Length, Link, Rules};
 use machine::{Known, StoredLog as _};
 use shell::Shell;
 
@@ -100,7 +100,8 @@ pub struct Autobee<E: Env> {
 /// How to append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AppendOptions {
-    /// Write also without being a member. Peers try the entry; if their apply takes it, the writer is a member.
+    /// Write also without being a member. Peers try the entry. Under [`Rules::safe`] it takes part once a member whose apply
+    /// takes it has acknowledged it, and the writer stays none; under [`Rules::interop`] who is taken is a member.
     pub optimistic: bool,
 }
 
@@ -128,6 +129,12 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn key(&self) -> CoreKey {
         self.shared.key
+    }
+
+    /// The rules of the database; none as long as nothing of its creator's log is here, which says them.
+    #[must_use]
+    pub fn rules(&self) -> Option<Rules> {
+        self.shared.read().rules
     }
 
     /// What the database is called in public.
@@ -194,7 +201,8 @@ impl<E: Env> Autobee<E> {
         Ok(appended.length)
     }
 
-    /// Appends one value without being a member, if need be. Peers whose apply takes it make this peer a member.
+    /// Appends one value without being a member, if need be. Under [`Rules::safe`] it takes part once a member has acknowledged
+    /// it, and this peer stays none; under [`Rules::interop`] peers whose apply takes it make this peer a member.
     ///
     /// # Errors
     ///

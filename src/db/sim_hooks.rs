@@ -299,6 +299,7 @@ mod tests {
                 name: String::new(),
                 apply: ApplyFn::new(OrderOnly),
                 optimistic: false,
+                rules: Some(crate::wire::Rules::interop()),
                 verify: *env.crypto(),
                 trees: Trees::unshared(&local, 1 << 20).unwrap(),
                 window_batches: WINDOW_BATCHES,

@@ -60,7 +60,7 @@ impl<E: Env> DatabaseTrees<E> {
         let store = &opened.store;
         let open = async |namespace, encryption_name| -> Result<_, Error> {
             let keys = opened.keys.as_ref();
-            let encryption = keys.map(|keys| Encryption::Cipher(Arc::new(keys.view(encryption_name))));
+            let encryption = keys.map(|keys| Encryption::Cipher(Arc::new(keys.tree(encryption_name))));
             let mut options = CoreOptions::name(CORE);
             options.manifest_version = MANIFEST_VERSION;
             options.session.encryption.clone_from(&encryption);

@@ -3,11 +3,14 @@
 //! Source: spec/autobee.md 13. A block is 8 bytes of padding, then the body. The padding is a keyed hash of the body and
 //! the nonce, so that equal bodies give equal blocks and nothing has to be remembered.
 //!
-//! What this does not do, as the original does not: blocks whose padding says "clear" are accepted in an encrypted
-//! database, and the keys of views and of the system depend on the database key alone, so that everybody who has it
-//! reads them.
+//! Under the rules of the original, blocks whose padding says "clear" are accepted in an encrypted database, and the keys
+//! of views and of the system depend on the database key alone, so that everybody who has it reads them. Under safe rules
+//! clear blocks are refused, and all keys depend on the secret. Who joins does not know the rules before it has the
+//! creator's manifest: so ciphers ask for them when they are used, and none is used for anything that counts before.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -15,9 +18,9 @@ use zeroize::Zeroizing;
 use crate::crypto::{CoreKey, Hash, HashKey, hash, keyed_hash_128, namespace, xsalsa20_xor};
 use crate::hypercore::encryption::{BlockCipher, CipherError, CoreCipher};
 use crate::hypercore::manifest::Manifest;
-use crate::wire::Decode as _;
 use crate::wire::oplog::OplogBlock;
 use crate::wire::system::ManifestData;
+use crate::wire::{Decode as _, Rules};
 
 /// Name under which the system core is encrypted.
 pub const SYSTEM_NAME: &str = "_system";
@@ -47,6 +50,16 @@ pub const SYSTEM_NAME: &str = "_system";
 pub struct DatabaseKeys {
     bootstrap: CoreKey,
     secret: Zeroizing<[u8; 32]>,
+    rules: Arc<CipherRules>,
+}
+
+/// What the rules of the database say about encryption: shared by all that was made of the same keys, and said once.
+#[derive(Debug, Default)]
+struct CipherRules {
+    /// Trees are keyed by the secret.
+    has_secret_trees: AtomicBool,
+    /// Blocks that say that they are clear are no blocks.
+    refuses_clear: AtomicBool,
 }
 
 /// The way in which a peer's encryption key contradicts its database.
@@ -71,6 +84,16 @@ pub enum DatabaseCipher {
     Hashed(HashedCipher),
     /// As older cores are: hypercore's own way.
     Compat(CoreCipher),
+    /// As trees are, by the rules.
+    Tree(Box<TreeCipher>),
+}
+
+/// Encryption of the blocks of a tree: as the rules of the database say by the time.
+#[derive(Debug, Clone)]
+pub struct TreeCipher {
+    shared: HashedCipher,
+    secret: HashedCipher,
+    rules: Arc<CipherRules>,
 }
 
 /// Encryption with a nonce that is a keyed hash of the content.
@@ -78,6 +101,7 @@ pub enum DatabaseCipher {
 pub struct HashedCipher {
     block_key: Zeroizing<[u8; 32]>,
     hash_key: Zeroizing<[u8; 32]>,
+    rules: Arc<CipherRules>,
 }
 
 impl DatabaseKeys {
@@ -89,8 +113,25 @@ impl DatabaseKeys {
 
     /// The same, of a key that is wiped from memory when it is dropped.
     #[must_use]
-    pub const fn with_secret(bootstrap: CoreKey, secret: Zeroizing<[u8; 32]>) -> Self {
-        Self { bootstrap, secret }
+    pub fn with_secret(bootstrap: CoreKey, secret: Zeroizing<[u8; 32]>) -> Self {
+        Self {
+            bootstrap,
+            secret,
+            rules: Arc::default(),
+        }
+    }
+
+    /// Says what the rules of the database are, those of the original otherwise: also to what was made of these keys, or
+    /// of a copy of them.
+    pub fn set_rules(&self, rules: Rules) {
+        let is_safe = rules.is_safe();
+        self.rules.has_secret_trees.store(is_safe, Ordering::Relaxed);
+        self.rules.refuses_clear.store(is_safe, Ordering::Relaxed);
+    }
+
+    /// Has clear blocks taken all the same: a slip.
+    pub(crate) fn take_clear(&self) {
+        self.rules.refuses_clear.store(false, Ordering::Relaxed);
     }
 
     /// Of the log of a writer.
@@ -146,16 +187,36 @@ impl DatabaseKeys {
         DatabaseCipher::Compat(CoreCipher::new(&self.secret, core, is_compat))
     }
 
-    /// Of a view of this name, in a core with a manifest of version 2.
+    /// Of a tree of this name, in a core with a manifest of version 2: by the rules, also if they are said later.
+    #[must_use]
+    pub fn tree(&self, name: &str) -> DatabaseCipher {
+        let secret = hash(&[
+            namespace::VIEW_BLOCK_KEY.as_bytes(),
+            self.bootstrap.as_bytes(),
+            &*self.secret,
+            namespace::GENESIS_ENTROPY.as_bytes(),
+            name.as_bytes(),
+        ]);
+        DatabaseCipher::Tree(Box::new(TreeCipher {
+            shared: self.cipher(&self.view_key(name)),
+            secret: self.cipher(&secret),
+            rules: Arc::clone(&self.rules),
+        }))
+    }
+
+    /// Of a view of this name, in a core with a manifest of version 2, by the rules of the original.
     #[must_use]
     pub fn view(&self, name: &str) -> DatabaseCipher {
-        let block_key = hash(&[
+        DatabaseCipher::Hashed(self.cipher(&self.view_key(name)))
+    }
+
+    fn view_key(&self, name: &str) -> Hash {
+        hash(&[
             namespace::VIEW_BLOCK_KEY.as_bytes(),
             self.bootstrap.as_bytes(),
             namespace::GENESIS_ENTROPY.as_bytes(),
             name.as_bytes(),
-        ]);
-        DatabaseCipher::Hashed(HashedCipher::new(&block_key))
+        ])
     }
 
     /// Of a view of this name, in a core with an older manifest.
@@ -181,13 +242,21 @@ impl DatabaseKeys {
     }
 
     fn named(&self, name: &[u8; 32]) -> HashedCipher {
-        HashedCipher::new(&hash(&[
+        self.cipher(&hash(&[
             namespace::VIEW_BLOCK_KEY.as_bytes(),
             self.bootstrap.as_bytes(),
             &*self.secret,
             namespace::GENESIS_ENTROPY.as_bytes(),
             name,
         ]))
+    }
+
+    fn cipher(&self, block_key: &Hash) -> HashedCipher {
+        HashedCipher {
+            block_key: Zeroizing::new(*block_key.as_bytes()),
+            hash_key: hash_key(block_key.as_bytes()),
+            rules: Arc::clone(&self.rules),
+        }
     }
 }
 
@@ -205,13 +274,6 @@ impl HashedCipher {
 
     const CLEAR: u8 = 0;
     const HASHED: u8 = 1;
-
-    fn new(block_key: &Hash) -> Self {
-        Self {
-            block_key: Zeroizing::new(*block_key.as_bytes()),
-            hash_key: hash_key(block_key.as_bytes()),
-        }
-    }
 
     /// The key that encrypts blocks. Enough to read them.
     #[must_use]
@@ -269,6 +331,9 @@ impl BlockCipher for HashedCipher {
     fn decrypt(&self, index: u64, block: &mut [u8]) -> Result<(), CipherError> {
         let (padding, body) = Self::split(index, block)?;
         match padding[0] {
+            Self::CLEAR if self.rules.refuses_clear.load(Ordering::Relaxed) => {
+                return Err(CipherError::Clear(index));
+            }
             Self::CLEAR => {}
             Self::HASHED => {
                 let padding = *padding;
@@ -277,6 +342,16 @@ impl BlockCipher for HashedCipher {
             kind => return Err(CipherError::UnknownKind { index, kind }),
         }
         Ok(())
+    }
+}
+
+impl TreeCipher {
+    fn now(&self) -> &HashedCipher {
+        if self.rules.has_secret_trees.load(Ordering::Relaxed) {
+            &self.secret
+        } else {
+            &self.shared
+        }
     }
 }
 
@@ -291,6 +366,7 @@ impl BlockCipher for DatabaseCipher {
         match self {
             Self::Hashed(cipher) => cipher.padding(index),
             Self::Compat(cipher) => cipher.padding(index),
+            Self::Tree(_) => HashedCipher::PADDING,
         }
     }
 
@@ -298,6 +374,7 @@ impl BlockCipher for DatabaseCipher {
         match self {
             Self::Hashed(cipher) => cipher.encrypt(index, fork, block),
             Self::Compat(cipher) => cipher.encrypt(index, fork, block),
+            Self::Tree(cipher) => cipher.now().encrypt(index, fork, block),
         }
     }
 
@@ -305,10 +382,64 @@ impl BlockCipher for DatabaseCipher {
         match self {
             Self::Hashed(cipher) => cipher.decrypt(index, block),
             Self::Compat(cipher) => cipher.decrypt(index, block),
+            Self::Tree(cipher) => cipher.now().decrypt(index, block),
         }
     }
 }
 
 fn hash_key(of: &[u8]) -> Zeroizing<[u8; 32]> {
     Zeroizing::new(*hash(&[namespace::HASH_KEY.as_bytes(), of]).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(cipher: &impl BlockCipher, body: &[u8]) -> Vec<u8> {
+        let mut block = [&[0; HashedCipher::PADDING], body].concat();
+        cipher.encrypt(3, 0, &mut block).unwrap();
+        block
+    }
+
+    fn opened(cipher: &impl BlockCipher, block: &[u8]) -> Result<Vec<u8>, CipherError> {
+        let mut block = block.to_vec();
+        cipher.decrypt(3, &mut block)?;
+        Ok(block.split_off(HashedCipher::PADDING))
+    }
+
+    #[test]
+    fn trees_are_keyed_by_the_secret_once_the_rules_are_known_to_be_safe() {
+        let keys = |secret| DatabaseKeys::new(CoreKey::new([1; 32]), [secret; 32]);
+        let (ours, theirs) = (keys(2), keys(3));
+        let (tree, other) = (ours.tree("view"), theirs.tree("view"));
+        let by_all = sealed(&tree, b"body");
+        assert_eq!(by_all, sealed(&ours.view("view"), b"body"), "as the original");
+        assert_eq!(opened(&other, &by_all).as_deref(), Ok(&b"body"[..]));
+        // A copy knows it, too, and what was made before.
+        let copy = ours.clone();
+        ours.set_rules(Rules::safe());
+        let by_us = sealed(&tree, b"body");
+        assert_ne!(by_us, by_all);
+        assert_eq!(opened(&tree, &by_us).as_deref(), Ok(&b"body"[..]));
+        assert_eq!(by_us, sealed(&copy.tree("view"), b"body"));
+        for keys in [&theirs, &DatabaseKeys::new(CoreKey::new([1; 32]), [0; 32])] {
+            keys.set_rules(Rules::safe());
+            assert_ne!(opened(&keys.tree("view"), &by_us).as_deref(), Ok(&b"body"[..]));
+        }
+        assert_ne!(
+            sealed(&ours.tree("view"), b"body"),
+            sealed(&ours.tree("_system"), b"body")
+        );
+    }
+
+    #[test]
+    fn clear_blocks_are_refused_under_safe_rules() {
+        let keys = DatabaseKeys::new(CoreKey::new([1; 32]), [2; 32]);
+        let cipher = keys.named(&[7; 32]);
+        let clear = [&[0; HashedCipher::PADDING], &b"body"[..]].concat();
+        assert_eq!(opened(&cipher, &clear).as_deref(), Ok(&b"body"[..]));
+        keys.set_rules(Rules::safe());
+        assert_eq!(opened(&cipher, &clear), Err(CipherError::Clear(3)));
+        assert_eq!(opened(&keys.tree("view"), &clear), Err(CipherError::Clear(3)));
+    }
 }

@@ -479,7 +479,7 @@ impl<V: Verify> Engine<V> {
             .records()
             .filter(|(_, record)| !(record.is_anchor || starts_over && record.is_removed));
         let recorded = records.map(|(key, record)| (*key, record.length));
-        self.dag = Dag::starting_at(start.prefix.lengths(recorded));
+        self.dag = Dag::starting_at(start.prefix.lengths(recorded)).following(self.rules.set);
         self.readers.clear();
         self.stamped = Stamped::default();
         self.blocks = 0;

@@ -116,7 +116,7 @@ impl<V: Verify> Engine<V> {
     ) -> Result<OwnBatch, ComposeError> {
         let local = self.attestations.local().ok_or(ComposeError::NoWriter)?;
         let batch = self.compose_blocks(local, values, optimistic, now)?;
-        if self.system().record(&local).is_none() && !self.is_writer(&local) {
+        if self.system().member(&local).is_none() && !self.is_writer(&local) {
             self.check_room(&local, &batch)?;
         }
         self.take_own(local, batch, manifests)
@@ -155,7 +155,7 @@ impl<V: Verify> Engine<V> {
         };
         let system = self.system();
         let blocks = vec![OplogBlock {
-            timestamp: now.max(system.timestamp()),
+            timestamp: now.max(system.timestamp()).max(self.vouched.latest()),
             links: self.own_links(&local),
             ..OplogBlock::default()
         }];
@@ -166,12 +166,13 @@ impl<V: Verify> Engine<V> {
 
     /// True when the last drain brought a batch of a stranger that apply acknowledged, and the local writer, a
     /// member, has written nothing since: peers that hear of this one alone should hear of that batch too. There is
-    /// at most one acknowledgement of each batch, and none of an acknowledgement.
+    /// at most one acknowledgement of each batch, and none of an acknowledgement. Under safe rules, where a batch of a
+    /// stranger takes part only as an ancestor of a member's: when apply accepts one that nobody links yet.
     #[must_use]
     pub fn owes_ack(&self) -> bool {
         let is_writer = |local: CoreKey| self.is_writer(&local);
         !self.planted.has(Slip::AckNotBegun)
-            && self.attestations.wants_ack()
+            && (self.attestations.wants_ack() || !self.vouched.is_empty())
             && self.attestations.local().is_some_and(is_writer)
     }
 
@@ -259,7 +260,10 @@ impl<V: Verify> Engine<V> {
             usize::MAX
         };
         let missed = usize::from(self.planted.has(Slip::OldestHeadMissed));
-        self.system().links_for(local).skip(missed).take(most).collect()
+        let heads = self.system().links_for(local).skip(missed).take(most);
+        // A stranger's batch covers the head that its writer has.
+        let heads = heads.filter(|head| !self.vouched.has(&head.key));
+        heads.chain(self.vouched.links()).collect()
     }
 
     fn compose_blocks(
@@ -274,7 +278,7 @@ impl<V: Verify> Engine<V> {
             return Err(ComposeError::NotWritable(local));
         }
         let system = self.system();
-        if system.record(&local).is_none() && !is_writer && values.len() as u64 > MAX_OPTIMISTIC_NODES {
+        if system.member(&local).is_none() && !is_writer && values.len() as u64 > MAX_OPTIMISTIC_NODES {
             return Err(ComposeError::LongOptimistic {
                 blocks: values.len() as u64,
             });
@@ -283,7 +287,7 @@ impl<V: Verify> Engine<V> {
         let timestamp = if self.planted.has(Slip::ClockGoesBack) {
             now
         } else {
-            now.max(system.timestamp())
+            now.max(system.timestamp()).max(self.vouched.latest())
         };
         Ok(compose::batch(values, links, timestamp, !is_writer))
     }
@@ -311,6 +315,7 @@ impl<V: Verify> Engine<V> {
             return Err(ComposeError::TooLarge { position, bytes });
         }
         let last = batch.pop().ok_or(ComposeError::Empty)?;
+        self.vouched.clear();
         self.past.own = Some((local, Index(length), blocks.clone()));
         self.ingest(local, Index(length), &blocks);
         Ok(OwnBatch {

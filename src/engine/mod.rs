@@ -26,9 +26,11 @@ mod outside;
 mod reader;
 mod recorded;
 mod replay;
+mod rules;
 mod settled;
 pub mod system;
 mod trees;
+mod vouch;
 pub mod witness;
 
 use std::collections::BTreeMap;
@@ -72,6 +74,7 @@ use outcome::Outcomes;
 use reader::WriterReader;
 use recorded::Recorded;
 use replay::{ApplyRun, Pause, ReplayState};
+use vouch::Vouched;
 
 /// Entries that the order is moved over in a portion, for each call of apply that it may have.
 const STEPS_OF_A_CALL: u64 = 16;
@@ -89,6 +92,9 @@ pub struct EngineOptions<V> {
     pub apply: ApplyFn,
     /// Whether batches of strangers are tried.
     pub optimistic: bool,
+    /// The rules of the database. None as long as the creator's manifest is not known: then nothing can be ordered, and
+    /// [`Engine::set_rules`] tells them.
+    pub rules: Option<crate::wire::Rules>,
     /// Checks signatures of attestations.
     pub verify: V,
     /// What is written.
@@ -104,7 +110,7 @@ pub struct EngineOptions<V> {
 /// use autobee::apply::{ApplyFn, OrderOnly};
 /// use autobee::crypto::{CoreKey, Ed25519, Seed, Sign as _};
 /// use autobee::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES};
-/// use autobee::wire::Timestamp;
+/// use autobee::wire::{Rules, Timestamp};
 ///
 /// let creator = CoreKey::new([1; 32]);
 /// let mut engine = Engine::new(EngineOptions {
@@ -112,6 +118,7 @@ pub struct EngineOptions<V> {
 ///     name: String::new(),
 ///     apply: ApplyFn::new(OrderOnly),
 ///     optimistic: false,
+///     rules: Some(Rules::interop()),
 ///     verify: Ed25519,
 ///     trees: Trees::unshared(&creator, 1 << 20).unwrap(),
 ///     window_batches: WINDOW_BATCHES,
@@ -125,6 +132,7 @@ pub struct EngineOptions<V> {
 /// ```
 pub struct Engine<V> {
     rules: Rules,
+    knows_rules: bool,
     name: String,
     apply: ApplyFn,
     verify: V,
@@ -140,6 +148,7 @@ pub struct Engine<V> {
     past: Past,
     keys: Option<DatabaseKeys>,
     attestations: Attestations,
+    vouched: Vouched,
     round: Round,
     /// The last drain applied all there was: the next one begins a round.
     round_over: bool,
@@ -184,14 +193,16 @@ impl<V: Verify> Engine<V> {
         let rules = Rules {
             bootstrap: options.key,
             optimistic: options.optimistic,
+            set: options.rules.unwrap_or(crate::wire::Rules::interop()),
         };
         Self {
             rules,
+            knows_rules: options.rules.is_some(),
             name: options.name,
             apply: options.apply,
             verify: options.verify,
             readers: BTreeMap::new(),
-            dag: Dag::new(),
+            dag: Dag::new().following(rules.set),
             order: Linearizer::new(rules, ReplayState::empty(&options.trees)),
             anchored: BTreeMap::new(),
             anchor_of: BTreeMap::new(),
@@ -199,6 +210,7 @@ impl<V: Verify> Engine<V> {
             past: Past::new(options.trees, options.window_batches),
             keys: None,
             attestations: Attestations::default(),
+            vouched: Vouched::default(),
             round: Round::default(),
             round_over: true,
             recorded: Recorded::default(),
@@ -215,6 +227,7 @@ impl<V: Verify> Engine<V> {
     /// Makes it the engine of an encrypted database. Before anything is ingested: anchors depend on the keys. The
     /// blocks that go in and out are clear all the same; what stores them encrypts them.
     pub fn set_keys(&mut self, keys: DatabaseKeys) {
+        self.set_rules_of(&keys);
         self.keys = Some(keys);
     }
 
@@ -264,7 +277,9 @@ impl<V: Verify> Engine<V> {
     pub fn is_continued_by(&self, writer: &CoreKey, local: &CoreKey) -> bool {
         let mut records = self.order.state().system.records();
         let is_other = |key: &CoreKey| key != writer && key != local;
-        if records.any(|(key, record)| is_other(key) && !record.is_removed && !record.is_anchor) {
+        let writes =
+            |record: &crate::wire::WriterRecord| !(record.is_removed || record.is_anchor || record.is_guest);
+        if records.any(|(key, record)| is_other(key) && writes(record)) {
             return false;
         }
         let Some(reader) = self.readers.get(writer) else {
@@ -306,9 +321,12 @@ impl<V: Verify> Engine<V> {
             pause: None,
             planted: self.planted,
         };
+        let redated = self.order.redated();
         let updated = self.order.update(&self.dag, &mut run);
         let ApplyRun { pause, refused, .. } = run;
         self.note_refused(refused);
+        self.sights
+            .note_if(Point::DateRaised, self.order.redated() > redated);
         match (updated, pause) {
             (Ok(update), _) => {
                 // Whatever comes next is not what was there before.
@@ -321,6 +339,7 @@ impl<V: Verify> Engine<V> {
                 let has_many_heads = self.system().heads().iter().nth(28).is_some();
                 self.sights.note_if(Point::ManyHeads, has_many_heads);
                 self.round_over = true;
+                self.try_strangers();
                 self.note_needs();
                 self.forget();
                 Ok(Drained {
@@ -427,7 +446,7 @@ impl<V: Verify> Engine<V> {
         }
         self.sights.note(Point::AnchorAwaited);
         for writer in self.readers.keys() {
-            let record = self.order.state().system.record(writer);
+            let record = self.order.state().system.member(writer);
             let is_stranger = record.is_none() && *writer != self.rules.bootstrap;
             let known = self.dag.known_length(writer);
             let done = self.anchored.entry(*writer).or_default();

@@ -34,8 +34,14 @@ pub enum Outcome {
 /// Why a batch of which nothing else is known has no effect.
 const NOT_LET_IN: &str = "its writer is no member, and apply has not let it in";
 
+/// The same under safe rules.
+const NOT_ACKNOWLEDGED: &str = "its writer is no member, and no member has acknowledged it";
+
 /// Why an own batch of a removed writer has no effect.
 pub(super) const REMOVED: &str = "its writer is removed at this place of the order";
+
+/// Why a batch of somebody who is no member has no effect that would change who is one.
+pub(super) const NO_MEMBER: &str = "its writer is no member, and apply would change membership for it";
 
 /// Why a batch has no effect whose records cannot be written.
 pub(super) const UNWRITABLE: &str = "apply asked for a record that cannot be written";
@@ -170,7 +176,12 @@ impl<V: Verify> Engine<V> {
             }
             found.entry(last).or_insert_with(|| {
                 let reason = self.outcomes.refused.get(&last);
-                Outcome::Rejected(reason.map_or(NOT_LET_IN, |reason| &**reason).to_owned())
+                let other = if self.rules.set.is_safe() {
+                    NOT_ACKNOWLEDGED
+                } else {
+                    NOT_LET_IN
+                };
+                Outcome::Rejected(reason.map_or(other, |reason| &**reason).to_owned())
             });
         }
         let waiting = self

@@ -37,6 +37,8 @@ pub struct WriterStatus {
     pub is_removed: bool,
     /// It is an anchor, which nobody writes.
     pub is_anchor: bool,
+    /// It is no member: entries of it were accepted, under safe rules, or somebody named it.
+    pub is_guest: bool,
 }
 
 impl WriterStatus {
@@ -48,6 +50,7 @@ impl WriterStatus {
             max_weight: record.max_weight.unwrap_or_default(),
             is_removed: record.is_removed,
             is_anchor: record.is_anchor,
+            is_guest: record.is_guest,
         }
     }
 }
@@ -105,7 +108,7 @@ impl<V: Verify> Engine<V> {
     #[must_use]
     pub fn is_writer(&self, key: &CoreKey) -> bool {
         match self.system().record(key) {
-            Some(record) => !record.is_removed,
+            Some(record) => !record.is_removed && !record.is_guest,
             None => *key == self.rules.bootstrap,
         }
     }
@@ -113,14 +116,14 @@ impl<V: Verify> Engine<V> {
     /// True for the cores of members, removed ones included, and of the creator.
     #[must_use]
     pub fn is_member(&self, core: &CoreKey) -> bool {
-        *core == self.rules.bootstrap || self.system().record(core).is_some_and(|record| !record.is_anchor)
+        *core == self.rules.bootstrap || self.system().member(core).is_some_and(|record| !record.is_anchor)
     }
 
     /// Changes whenever there are other members.
     #[must_use]
     pub fn membership(&self) -> (usize, u64) {
-        // A record stays until the entry that made it is undone.
-        (self.system().writers(), self.order.stats().undone)
+        // Who is a member stays one until the entry that made it one is undone.
+        (self.system().members(), self.order.stats().undone)
     }
 
     /// The cores that members wait for without their being members' too: what their batches link, and what those wait

@@ -56,7 +56,7 @@ impl<V: Verify> Engine<V> {
     #[must_use]
     pub const fn tried(&self) -> u64 {
         let stats = self.order.stats();
-        stats.refusals + stats.stranger_steps / STEPS_OF_AN_APPLY
+        stats.refusals + stats.stranger_steps / STEPS_OF_AN_APPLY + self.vouched.tries
     }
 
     /// Hands what was fed over to the set, without ordering it, so that [`Engine::missing`] tells what it lacks.
@@ -135,7 +135,7 @@ impl<V: Verify> Engine<V> {
     /// What batches need that were ordered before this engine was made, as its checkpoint says.
     pub(super) fn note_considered(&mut self) {
         let considered = self.past.hold.iter();
-        let strangers = considered.filter(|(core, _)| self.order.state().system.record(core).is_none());
+        let strangers = considered.filter(|(core, _)| self.order.state().system.member(core).is_none());
         let strangers: Vec<_> = strangers.map(|(core, length)| (*core, *length)).collect();
         self.needed.extend(strangers);
     }
@@ -171,6 +171,8 @@ impl<V: Verify> Engine<V> {
         for writer in stuck.iter().filter(|writer| self.is_ours(writer)) {
             next.extend(self.dag.waiting_for(writer).map(|(_, _, link)| link));
         }
+        // What is to be acknowledged.
+        next.extend(self.vouched.links());
         if let Some(local) = self.attestations.local() {
             next.push(Link {
                 key: local,

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Trees;
-use super::linearizer::PlacedBatch;
-use super::system::{Grant, System};
+use super::linearizer::{CeilingGrant, PlacedBatch};
+use super::system::{Grant, System, read_record};
 use crate::apply::{LocalTree, TreeSnapshot};
 use crate::bee::{BeeError, BlockFault};
 use crate::crypto::CoreKey;
@@ -36,6 +36,7 @@ struct RecordedVersion {
     info: InfoRecord,
     view: TreeSnapshot,
     records: Vec<(CoreKey, WriterRecord)>,
+    grants: Vec<(CoreKey, Vec<CeilingGrant>)>,
 }
 
 impl Recorded {
@@ -67,7 +68,7 @@ impl Recorded {
             if at.key == from.key && at.length < from.length {
                 return Ok(());
             }
-            let (mut info, mut records) = (InfoRecord::default(), Vec::new());
+            let (mut info, mut records, mut granted) = (InfoRecord::default(), Vec::new(), Vec::new());
             let corrupt = |error| BeeError::Corrupt {
                 core: change.head.key,
                 seq: change.head.length.last().unwrap_or_default(),
@@ -80,8 +81,9 @@ impl Recorded {
                         info = InfoRecord::from_bytes(&value).map_err(corrupt)?;
                     }
                     Some(SystemKey::Writer(key)) => {
-                        let record = WriterRecord::from_bytes(&value).map_err(corrupt)?;
+                        let (record, grants) = read_record(&value).map_err(corrupt)?;
                         records.push((key, record));
+                        granted.push((key, grants));
                     }
                     _ => {}
                 }
@@ -91,6 +93,7 @@ impl Recorded {
                 view: Trees::view_of(view, &info, change.head)?,
                 info,
                 records,
+                grants: granted,
             };
             versions.insert(at, version);
         }
@@ -159,6 +162,7 @@ impl Recorded {
         };
         let grants = version.records.iter().filter_map(raised).collect();
         let after = system.after(info, version.records.iter().copied());
+        let after = after.granting(version.grants.iter().cloned());
         let records = TreeSnapshot::at(records.tree(), version.head);
         Some((after, records, version.view.clone(), grants))
     }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use super::anchor::Anchor;
 use super::attestations::WeightEffects;
 use super::encryption::DatabaseKeys;
-use super::linearizer::{PlacedBatch, Replay, Rules, Suspended, Verdict, WriterStanding};
+use super::linearizer::{CeilingGrant, PlacedBatch, Replay, Rules, Suspended, Verdict, WriterStanding};
 use super::outcome;
 use super::reader::WriterReader;
 use super::recorded::Recorded;
@@ -119,6 +119,10 @@ impl Replay for ApplyRun<'_> {
         state.system.standing(writer)
     }
 
+    fn grants(&self, state: &ReplayState, writer: &CoreKey) -> Vec<CeilingGrant> {
+        state.system.grants(writer).to_vec()
+    }
+
     fn is_long(&self, steps: u64) -> bool {
         steps >= self.steps_max
     }
@@ -138,12 +142,16 @@ impl Replay for ApplyRun<'_> {
         }
         let batch = step.batch;
         let is_stranger =
-            state.system.record(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
+            state.system.member(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
         let mut flush = self.begin(state, &step);
         let is_removed = |record: &WriterRecord| record.is_removed;
         let applies_anyway = self.planted.has(Slip::RemovedApplies)
             && state.system.record(&batch.writer).is_some_and(is_removed);
         if !flush.may_apply(batch.optimistic) && !applies_anyway {
+            if is_stranger {
+                // A guest that a member removed.
+                return Ok(self.refuse(&step, outcome::REMOVED.into()));
+            }
             let said = self.rejected(&step, outcome::REMOVED);
             let behind = state.behind(flush, state.view.clone(), said);
             return self.accept(state, behind);
@@ -156,12 +164,15 @@ impl Replay for ApplyRun<'_> {
             batch: (batch.writer, batch.first, batch.last),
             interrupt: None,
             acknowledged: false,
+            overreached: false,
         };
         let mut kept = state.view.clone();
         let outcome = poll_once(self.apply, &entries, &mut view, &mut host);
         let interrupt = host.interrupt.take();
+        let overreached = host.overreached;
         let mut said = host.run.said(&step);
-        said.wants_ack = host.acknowledged && batch.optimistic;
+        // Under safe rules a member acknowledged it, or it would not be here.
+        said.wants_ack = host.acknowledged && batch.optimistic && !host.run.rules.set.is_safe();
         if let Some(error) = view.stall() {
             return self.suspend(state, error);
         }
@@ -177,6 +188,7 @@ impl Replay for ApplyRun<'_> {
         match outcome {
             None => return self.stop("apply waits for something that is not its view".into()),
             Some(Err(ApplyError::Fatal(reason))) => return self.stop(reason),
+            Some(Ok(())) if overreached => outcome::NO_MEMBER.clone_into(&mut reason),
             Some(Ok(())) => match state.behind(flush, view.into_snapshot(), said) {
                 // Apply granted a weight that no record can hold, as it does at every peer.
                 Err(BeeError::Encode(_)) => {}
@@ -195,10 +207,7 @@ impl Replay for ApplyRun<'_> {
             !self.planted.has(Slip::RefusedMember)
         };
         if !is_recorded {
-            if self.local == Some(batch.writer) {
-                self.refused.push((batch.last, reason.into()));
-            }
-            return Ok(Verdict::Refused);
+            return Ok(self.refuse(&step, reason.into()));
         }
         // A member's batch is recorded and has no effect, at every peer alike.
         let said = self.rejected(&step, &reason);
@@ -208,6 +217,14 @@ impl Replay for ApplyRun<'_> {
 }
 
 impl ApplyRun<'_> {
+    /// A batch leaves no trace, and why.
+    fn refuse(&mut self, step: &PlacedBatch<'_>, reason: Arc<str>) -> Verdict<ReplayState> {
+        if self.local == Some(step.batch.writer) {
+            self.refused.push((step.batch.last, reason));
+        }
+        Verdict::Refused
+    }
+
     /// The state behind a batch that was applied before, if the system tree has it.
     fn reuse_recorded(&self, before: &ReplayState, step: &PlacedBatch<'_>) -> Option<ReplayState> {
         let bare = || self.begin(before, step).finish().system;
@@ -217,6 +234,7 @@ impl ApplyRun<'_> {
         said.grants = grants;
         // Nobody but apply lets a stranger in.
         said.wants_ack = step.batch.optimistic && before.system.record(&step.batch.writer).is_none();
+        said.wants_ack &= !self.rules.set.is_safe();
         Some(ReplayState {
             system,
             records,
@@ -228,7 +246,12 @@ impl ApplyRun<'_> {
     /// The flush of a batch with its blocks recorded, before apply.
     fn begin(&self, state: &ReplayState, step: &PlacedBatch<'_>) -> Flush {
         let batch = step.batch;
-        let mut flush = Flush::new(&state.system, batch.writer, step.weight);
+        let rules = if self.planted.has(Slip::GuestMember) {
+            crate::wire::Rules::interop()
+        } else {
+            self.rules.set
+        };
+        let mut flush = Flush::new(&state.system, batch.writer, step.weight).under(rules);
         if batch.writer == self.rules.bootstrap && batch.first == Length(1) {
             flush.grant_genesis();
         }
@@ -341,10 +364,23 @@ struct Hosted<'a, 'b> {
     batch: (CoreKey, Length, Length),
     interrupt: Option<String>,
     acknowledged: bool,
+    /// It changed membership for an entry of somebody who is no member.
+    overreached: bool,
+}
+
+impl Hosted<'_, '_> {
+    fn may_change_members(&mut self) -> bool {
+        let is_by_guest = self.flush.is_by_guest(&self.run.rules.bootstrap);
+        self.overreached |= is_by_guest;
+        !is_by_guest
+    }
 }
 
 impl Host for Hosted<'_, '_> {
     fn add_writer(&mut self, key: CoreKey, options: WriterOptions) {
+        if !self.may_change_members() {
+            return;
+        }
         if self.run.planted.has(Slip::ReAddIgnored)
             && let Some(record) = self.flush.before().record(&key)
             && record.is_removed
@@ -355,6 +391,9 @@ impl Host for Hosted<'_, '_> {
     }
 
     fn remove_writer(&mut self, key: CoreKey) {
+        if !self.may_change_members() {
+            return;
+        }
         self.flush.remove_writer(key);
     }
 
@@ -543,6 +582,7 @@ mod tests {
             name: String::new(),
             apply: ApplyFn::new(apply),
             optimistic: false,
+            rules: Some(crate::wire::Rules::interop()),
             verify: Ed25519,
             trees,
             window_batches: crate::engine::WINDOW_BATCHES,

@@ -3,12 +3,12 @@
 //! Source: spec/autobee.md 3.1, 7.1. Each flush of apply is one batch of the view; each applied batch is one batch of
 //! the system tree, whose info record names the head of the view behind it.
 
-use super::system::System;
+use super::system::{System, read_record};
 use crate::apply::{LocalTree, TreeSnapshot};
 use crate::bee::{BeeError, BeeSettings, BlockFault, Blocks, MemoryBlocks, Range};
 use crate::crypto::{CoreKey, hash};
 use crate::env::{Env, knob};
-use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
+use crate::wire::system::{InfoRecord, SystemKey};
 use crate::wire::{Decode as _, Index, Link};
 
 /// Memory for blocks and nodes of the system tree, in bytes each. The engine reads records from memory of its own: all
@@ -187,14 +187,16 @@ impl Trees {
                 .unwrap_or_default(),
         };
         let info = InfoRecord::from_bytes(&info).map_err(corrupt)?;
-        let mut writers = Vec::new();
+        let (mut writers, mut granted) = (Vec::new(), Vec::new());
         for (key, value) in records.range(Range::prefix(WRITER_PREFIX))? {
             if let Some(SystemKey::Writer(key)) = SystemKey::from_bytes(&key) {
-                writers.push((key, WriterRecord::from_bytes(&value).map_err(corrupt)?));
+                let (record, grants) = read_record(&value).map_err(corrupt)?;
+                writers.push((key, record));
+                granted.push((key, grants));
             }
         }
         Ok(Restored {
-            system: System::from_records(&info, writers),
+            system: System::from_records(&info, writers).granting(granted),
             view: Self::view_of(&self.view, &info, head)?,
             records,
         })

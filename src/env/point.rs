@@ -92,6 +92,7 @@ points! {
     StampMissing: "stamp_missing", "An own batch was written before it could be applied.";
     ManyHeads: "many_heads", "The order ended in more than 28 heads.";
     AnchorAwaited: "anchor_awaited", "A batch waited for a first block, which may be an anchor's.";
+    RulesLearned: "rules_learned", "A peer that joins learned the rules of the database.";
     AnchorFound: "anchor_found", "A link was found to be to the anchor of a forgotten entry.";
     GatherTimedOut: "gather_timed_out", "Blocks were gathered for as long as they may wait.";
     GatherQuiet: "gather_quiet", "Gathering ended because nothing more came.";
@@ -108,6 +109,10 @@ points! {
     SizeAsked: "size_asked", "A peer was asked how large a block is, to ask for it only if it is small enough.";
     StrangerLetGo: "stranger_let_go", "Batches of a stranger that apply refused left the set.";
     StrangerTurn: "stranger_turn", "What had left the set came back in its turn.";
+    DateRaised: "date_raised", "A batch was ordered by a later time than its own, as what it links is later.";
+    ClearRefused: "clear_refused", "A clear block ended what is taken of a log of an encrypted database.";
+    SafeOpened: "safe_opened", "A database with safe rules was opened.";
+    StrangerVouched: "stranger_vouched", "A member tried a stranger's batch outside of the order, and apply accepted it.";
     StrangerWaits: "stranger_waits", "A stranger's core waits for a slot.";
     MemberAdded: "member_added", "There is another member.";
     MemberRemoved: "member_removed", "A member was removed.";

@@ -49,6 +49,9 @@ pub enum CipherError {
         /// The byte.
         kind: u8,
     },
+    /// The padding says that the block is clear text, where none may be. To blame: the owner of the core.
+    #[error("block {0} is clear text, in a database whose rules refuse it")]
+    Clear(u64),
     /// The key of this block is not known here.
     #[error("no key for block {0}")]
     NoKey(u64),

@@ -30,6 +30,8 @@ pub struct CoreOptions {
     pub manifest: Option<Manifest>,
     /// Version of the manifest that follows from a name or key pair; 0 also means 1.
     pub manifest_version: u64,
+    /// User data of that manifest.
+    pub manifest_data: Option<Vec<u8>>,
     /// The group that the core joins.
     pub group: Option<[u8; 32]>,
     /// How the session behaves.
@@ -45,6 +47,7 @@ impl CoreOptions {
             key_pair: None,
             manifest: None,
             manifest_version: 1,
+            manifest_data: None,
             group: None,
             session: SessionOptions::default(),
         }
@@ -129,6 +132,7 @@ impl<E: Env> Corestore<E> {
                 Some(Manifest::new(ManifestOptions {
                     version: Some(version),
                     signers: vec![Signer::new(pair.public)],
+                    user_data: options.manifest_data.clone(),
                     ..ManifestOptions::default()
                 })?)
             }

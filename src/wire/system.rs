@@ -68,6 +68,8 @@ pub struct WriterRecord {
     pub is_genesis: bool,
     /// An anchor, which nobody writes.
     pub is_anchor: bool,
+    /// No member, under safe rules: an entry was accepted, or somebody named it. Never in records of the original.
+    pub is_guest: bool,
     /// Weight of the last applied batch. Only rises.
     pub weight: Weight,
     /// The granted ceiling; zero after removal. None in Autobase's records, which limit nothing.
@@ -88,6 +90,7 @@ impl Default for WriterRecord {
             is_oplog: false,
             is_genesis: false,
             is_anchor: false,
+            is_guest: false,
             weight: Weight::ZERO,
             max_weight: Some(Weight::ZERO),
             length: Length::ZERO,
@@ -106,6 +109,7 @@ impl WriterRecord {
     const GENESIS: u64 = 4;
     const ANCHOR: u64 = 8;
     const TIMESTAMP: u64 = 16;
+    const GUEST: u64 = 32;
 
     /// Autobase's record: what would be the version is a set of flags.
     fn decode_legacy(from: &mut Decoder<'_>, flags: u64) -> Result<Self, DecodeError> {
@@ -132,7 +136,8 @@ impl Encode for WriterRecord {
                 | flag(self.is_oplog, Self::OPLOG)
                 | flag(self.is_genesis, Self::GENESIS)
                 | flag(self.is_anchor, Self::ANCHOR)
-                | flag(self.timestamp != 0, Self::TIMESTAMP),
+                | flag(self.timestamp != 0, Self::TIMESTAMP)
+                | flag(self.is_guest, Self::GUEST),
         );
         self.weight.encode(to);
         self.max_weight.unwrap_or_default().encode(to);
@@ -160,6 +165,7 @@ impl Decode for WriterRecord {
             is_oplog: has(Self::OPLOG),
             is_genesis: has(Self::GENESIS),
             is_anchor: has(Self::ANCHOR),
+            is_guest: has(Self::GUEST),
             weight: Weight::decode(from)?,
             max_weight: Some(Weight::decode(from)?),
             length: Length::decode(from)?,
@@ -424,7 +430,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_writer_record_survives(
-            flags: [bool; 4],
+            flags: [bool; 5],
             (weight, max_weight, length, clock) in (0..=UINT_MAX, 0..=UINT_MAX, 0..=UINT_MAX, 0..=UINT_MAX),
             timestamp in -1..(1i64 << 52),
         ) {
@@ -434,6 +440,7 @@ mod tests {
                 is_oplog: flags[1],
                 is_genesis: flags[2],
                 is_anchor: flags[3],
+                is_guest: flags[4],
                 weight: Weight(weight),
                 max_weight: Some(Weight(max_weight)),
                 length: Length(length),

@@ -1,9 +1,9 @@
 //! Histories that once were hard, by hand. `A` is the creator.
 
-use autobee_sim::model::ModelBatch;
+use autobee_sim::model::{ModelBatch, ModelRules};
 use autobee_sim::workload::Op;
 
-use super::history::{Peer, RULES, batch, claim, deliver, optimistic, writer};
+use super::history::{Peer, RULES, SAFE, batch, claim, deliver_under, optimistic, writer};
 
 const A: u8 = 0;
 const B: u8 = 1;
@@ -12,6 +12,11 @@ const S: u8 = 3;
 
 /// All orders in which each writer's batches stay in theirs give the same, and it is this.
 fn always(batches: &[ModelBatch], expected: &[usize]) {
+    always_under(&RULES, batches, expected);
+}
+
+/// The same under these rules.
+fn always_under(rules: &ModelRules<'_>, batches: &[ModelBatch], expected: &[usize]) {
     let mut deliveries = vec![Vec::new()];
     for _ in batches {
         let mut longer = Vec::new();
@@ -27,7 +32,8 @@ fn always(batches: &[ModelBatch], expected: &[usize]) {
         deliveries = longer;
     }
     for delivery in deliveries {
-        assert_eq!(deliver(batches, &delivery), expected, "delivered as {delivery:?}");
+        let order = deliver_under(rules, batches, &delivery);
+        assert_eq!(order, expected, "delivered as {delivery:?}");
     }
 }
 
@@ -211,4 +217,160 @@ fn a_member_that_apply_refuses_stays_in_the_order() {
         )),
     ];
     always(&batches, &[0, 1, 2]);
+}
+
+// Safe rules.
+
+/// ```text
+/// A1 -- S1 (accepted) -- A2 links S1
+///  \-- A3
+/// ```
+/// Nobody takes part before a member's batch names it; then apply decides.
+#[test]
+fn under_safe_rules_a_stranger_waits_for_a_member_that_links_it() {
+    let stranger = || optimistic(batch(S, 1, 2, &[(A, 1)], &Op::put("s", "1")));
+    let alone = [batch(A, 1, 1, &[], &Op::put("a", "1")), stranger()];
+    always_under(&SAFE, &alone, &[0]);
+    always(&alone, &[0, 1]);
+    let linked = [
+        batch(A, 1, 1, &[], &Op::put("a", "1")),
+        stranger(),
+        batch(A, 2, 4, &[(S, 1)], &Op::default()),
+    ];
+    always_under(&SAFE, &linked, &[0, 1, 2]);
+}
+
+/// What was accepted makes nobody a member: the next batch waits again, and so does one of somebody who was only named.
+#[test]
+fn under_safe_rules_acceptance_is_no_membership() {
+    let acked = Op {
+        ack: Some(writer(C).to_hex()),
+        ..Op::default()
+    };
+    let batches = [
+        batch(A, 1, 1, &[], &Op::put("a", "1")),
+        optimistic(batch(S, 1, 2, &[(A, 1)], &Op::put("s", "1"))),
+        batch(A, 2, 4, &[(S, 1)], &acked),
+        optimistic(batch(S, 2, 5, &[(A, 2)], &Op::put("s", "2"))),
+        batch(C, 1, 6, &[(A, 2)], &Op::put("c", "1")),
+    ];
+    always_under(&SAFE, &batches, &[0, 1, 2]);
+    always(&batches, &[0, 1, 2, 3, 4]);
+}
+
+/// Whoever is no member cannot let anybody in, himself included, nor remove anybody.
+#[test]
+fn under_safe_rules_strangers_do_not_change_membership() {
+    for op in [
+        Op::add_writer(writer(S), 2),
+        Op::add_writer(writer(C), 2),
+        Op::remove_writer(writer(B)),
+    ] {
+        let batches = [
+            batch(A, 1, 1, &[], &Op::add_writer(writer(B), 1)),
+            optimistic(batch(S, 1, 2, &[(A, 1)], &op)),
+            batch(A, 2, 4, &[(S, 1)], &Op::put("a", "2")),
+            batch(B, 1, 5, &[(A, 2)], &Op::put("b", "1")),
+        ];
+        always_under(&SAFE, &batches, &[0, 2, 3]);
+    }
+}
+
+/// A guest that a member removes is refused from then on, and one that a member adds is a member.
+#[test]
+fn under_safe_rules_members_decide_about_guests() {
+    let history = |op: &Op| {
+        [
+            batch(A, 1, 1, &[], &Op::put("a", "1")),
+            optimistic(batch(S, 1, 2, &[(A, 1)], &Op::put("s", "1"))),
+            batch(A, 2, 4, &[(S, 1)], op),
+            optimistic(batch(S, 2, 5, &[(A, 2)], &Op::put("s", "2"))),
+            batch(A, 3, 6, &[(S, 2)], &Op::default()),
+        ]
+    };
+    always_under(&SAFE, &history(&Op::remove_writer(writer(S))), &[0, 1, 2, 4]);
+    always_under(&SAFE, &history(&Op::add_writer(writer(S), 0)), &[0, 1, 2, 3, 4]);
+}
+
+/// ```text
+/// A1 adds B -- A2 adds S -- A3
+///                     \-- S1   \-- B1 -- B2, which say that they are older than all
+/// ```
+#[test]
+fn under_safe_rules_nobody_is_older_than_what_he_links() {
+    let batches = [
+        batch(A, 1, 1, &[], &Op::add_writer(writer(B), 0)),
+        batch(A, 2, 2, &[], &Op::add_writer(writer(S), 0)),
+        batch(A, 3, 10, &[], &Op::put("a", "3")),
+        batch(S, 1, 5, &[(A, 2)], &Op::put("s", "1")),
+        batch(B, 1, 0, &[(A, 3)], &Op::put("b", "1")),
+        batch(B, 2, 0, &[], &Op::put("b", "2")),
+    ];
+    always_under(&SAFE, &batches, &[0, 1, 2, 3, 4, 5]);
+    always(&batches, &[0, 1, 2, 4, 5, 3]);
+}
+
+/// The weight with which a batch stands in the order of all of them, in whatever order they come.
+fn weight_of(rules: &ModelRules<'_>, batches: &[ModelBatch], at: usize) -> u64 {
+    let delivery: Vec<usize> = (0..batches.len()).collect();
+    deliver_under(rules, batches, &delivery);
+    let mut peer = Peer::new(rules, batches);
+    for at in delivery {
+        peer.receive(at);
+    }
+    peer.update();
+    peer.check();
+    let order = peer.order();
+    order.iter().find(|(entry, _)| *entry == at).unwrap().1.0
+}
+
+/// ```text
+/// A1 adds B -- A2 adds C -- A3 raises B -- A4 attests that
+///                     \-- C1, which attests it, too
+/// B1 claims it, with some of that in its past
+/// ```
+#[test]
+fn under_safe_rules_a_claim_needs_its_backer_and_its_grant_in_its_past() {
+    let history = |links: &[(u8, u64)], backer| {
+        [
+            batch(A, 1, 1, &[], &Op::add_writer(writer(B), 1)),
+            batch(A, 2, 2, &[], &Op::add_writer(writer(C), 2)),
+            batch(C, 1, 3, &[(A, 2)], &Op::put("c", "1")),
+            batch(A, 3, 4, &[], &Op::add_writer(writer(B), 2)),
+            batch(A, 4, 5, &[], &Op::put("a", "4")),
+            claim(batch(B, 1, 6, links, &Op::put("b", "1")), 2, backer),
+        ]
+    };
+    for (links, backer, safe, interop) in [
+        (&[(A, 4)][..], (A, 4), 2, 2),
+        // Neither backer nor grant comes before it.
+        (&[(A, 1)], (A, 4), 0, 2),
+        // The backer does, and the grant does not: C1 can attest anything.
+        (&[(C, 1)], (C, 1), 0, 2),
+        // The grant does, and the backer does not.
+        (&[(A, 3)], (A, 4), 0, 2),
+        (&[(A, 3), (C, 1)], (C, 1), 2, 2),
+    ] {
+        let batches = history(links, backer);
+        assert_eq!(weight_of(&SAFE, &batches, 5), safe, "{links:?} {backer:?}");
+        assert_eq!(weight_of(&RULES, &batches, 5), interop, "{links:?} {backer:?}");
+    }
+}
+
+/// Two grants of the same weight, of which the writer knows the one that the order has second.
+#[test]
+fn under_safe_rules_each_grant_counts_also_one_that_raises_nothing() {
+    let batches = [
+        batch(A, 1, 1, &[], &Op::add_writer(writer(B), 2)),
+        batch(A, 2, 2, &[], &Op::add_writer(writer(C), 1)),
+        batch(A, 3, 3, &[], &Op::add_writer(writer(C), 2)),
+        batch(B, 1, 4, &[(A, 2)], &Op::add_writer(writer(C), 2)),
+        claim(batch(C, 1, 5, &[(B, 1)], &Op::put("c", "1")), 2, (B, 1)),
+        batch(A, 4, 6, &[], &Op::put("a", "4")),
+    ];
+    assert_eq!(weight_of(&SAFE, &batches, 4), 2);
+    // One of a lower weight is not enough.
+    let mut lower = batches;
+    lower[3] = batch(B, 1, 4, &[(A, 2)], &Op::add_writer(writer(C), 1));
+    assert_eq!(weight_of(&SAFE, &lower, 4), 0);
 }

@@ -7,7 +7,7 @@ use autobee::bee::Range;
 use autobee::crypto::{CoreKey, Ed25519};
 use autobee::engine::{Checkpoint, Engine, EngineOptions, Trees, WINDOW_BATCHES};
 use autobee::wire::oplog::{BatchPosition, OplogBlock};
-use autobee::wire::{Decode as _, Encode as _, Index, Length, Link, Timestamp};
+use autobee::wire::{Decode as _, Encode as _, Index, Length, Link, Rules, Timestamp};
 use autobee_sim::model::ModelBatch;
 use autobee_sim::workload::JsonApply;
 use bytes::Bytes;
@@ -15,17 +15,18 @@ use proptest::prelude::*;
 use proptest::sample;
 
 use super::forgetting::{Turn, build_honest, honest, turn};
-use super::history::{RULES, writer};
+use super::history::{RULES, rules, writer};
 use super::order::{build, cases, delivery, spec};
 
 const NOW: Timestamp = Timestamp(1_000);
 
-fn options(trees: &Trees, window_batches: usize) -> EngineOptions<Ed25519> {
+fn options(trees: &Trees, window_batches: usize, rules: Rules) -> EngineOptions<Ed25519> {
     EngineOptions {
         key: RULES.bootstrap,
         name: String::new(),
         apply: ApplyFn::new(JsonApply),
         optimistic: RULES.optimistic,
+        rules: Some(rules),
         verify: Ed25519,
         trees: trees.clone(),
         window_batches,
@@ -62,17 +63,19 @@ struct Peer {
     engine: Engine<Ed25519>,
     trees: Trees,
     window: usize,
+    rules: Rules,
     logs: BTreeMap<CoreKey, Vec<Bytes>>,
     now: Timestamp,
 }
 
 impl Peer {
-    fn new(window: usize) -> Self {
+    fn new(window: usize, rules: Rules) -> Self {
         let trees = trees();
         Self {
-            engine: Engine::new(options(&trees, window)),
+            engine: Engine::new(options(&trees, window, rules)),
             trees,
             window,
+            rules,
             logs: BTreeMap::new(),
             now: NOW,
         }
@@ -127,15 +130,15 @@ impl Peer {
             .map(|bytes| Checkpoint::from_bytes(bytes).unwrap())
             .collect();
         assert_eq!(stored, self.engine.checkpoints());
-        let engine = Engine::resume(options(&self.trees, self.window), &stored).unwrap();
+        let engine = Engine::resume(options(&self.trees, self.window, self.rules), &stored).unwrap();
         std::mem::forget(std::mem::replace(&mut self.engine, engine));
         self.feed_all();
     }
 }
 
-fn play(batches: &[ModelBatch], order: &[usize], window: usize, turns: &[Turn]) {
-    let mut at_once = Peer::new(WINDOW_BATCHES);
-    let mut peer = Peer::new(window);
+fn play(rules: Rules, batches: &[ModelBatch], order: &[usize], window: usize, turns: &[Turn]) {
+    let mut at_once = Peer::new(WINDOW_BATCHES, rules);
+    let mut peer = Peer::new(window, rules);
     let mut turns = turns.iter().cycle();
     for at in order {
         at_once.receive(&batches[*at]);
@@ -186,9 +189,10 @@ proptest! {
         choices in prop::collection::vec(any::<sample::Index>(), 1..16),
         window in sample::select(vec![1_usize, 2, 5]),
         turns in prop::collection::vec(turn(), 1..20),
+        is_safe: bool,
     ) {
         let batches = without_claims(build(&specs));
-        play(&batches, &delivery(&batches, &choices), window, &turns);
+        play(rules(is_safe).set, &batches, &delivery(&batches, &choices), window, &turns);
     }
 
     #[test]
@@ -197,9 +201,10 @@ proptest! {
         choices in prop::collection::vec(any::<sample::Index>(), 1..16),
         window in sample::select(vec![1_usize, 2, 5, 20]),
         turns in prop::collection::vec(turn(), 1..20),
+        is_safe: bool,
     ) {
         let batches = without_claims(build_honest(&history));
-        play(&batches, &delivery(&batches, &choices), window, &turns);
+        play(rules(is_safe).set, &batches, &delivery(&batches, &choices), window, &turns);
     }
 }
 
@@ -210,7 +215,7 @@ fn what_is_held_is_bounded() {
     const BATCHES: u64 = 200_000;
     let mut engine = Engine::new(EngineOptions {
         apply: ApplyFn::new(OrderOnly),
-        ..options(&trees(), WINDOW)
+        ..options(&trees(), WINDOW, Rules::interop())
     });
     let mut lengths = [0_u64; 3];
     let mut applies = Vec::new();

@@ -6,16 +6,17 @@ use std::collections::BTreeMap;
 use autobee::engine::dag::{Claim, Dag};
 use autobee::engine::linearizer::{self, Linearizer, Prefix, Start};
 use autobee::wire::{Decode as _, Encode as _, Length, Link, Timestamp, Weight};
-use autobee_sim::model::{ModelBatch, ModelBlock, Play, Player, canonical};
+use autobee_sim::model::{ModelBatch, ModelBlock, ModelRules, Play, Player, canonical};
 use autobee_sim::workload::Op;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::history::{Peer, RULES, anchor, writer};
+use super::history::{Peer, anchor, of_order, rules, writer};
 use super::order::{OpSpec, WRITERS, build, cases, delivery, op, spec, value};
 
 /// A replica that holds about `keep` batches, and what it needs to go back.
 struct Forgetful<'a> {
+    rules: &'static ModelRules<'static>,
     batches: &'a [ModelBatch],
     keep: usize,
     dag: Dag,
@@ -29,21 +30,15 @@ struct Forgetful<'a> {
     forgot: usize,
 }
 
-fn rules() -> linearizer::Rules {
-    linearizer::Rules {
-        bootstrap: RULES.bootstrap,
-        optimistic: RULES.optimistic,
-    }
-}
-
 impl<'a> Forgetful<'a> {
-    fn new(batches: &'a [ModelBatch], keep: usize) -> Self {
+    fn new(rules: &'static ModelRules<'static>, batches: &'a [ModelBatch], keep: usize) -> Self {
         Self {
+            rules,
             batches,
             keep,
-            dag: Dag::new(),
-            linearizer: Linearizer::new(rules(), Play::default()),
-            player: Player::new(&RULES, batches),
+            dag: Dag::new().following(rules.set),
+            linearizer: Linearizer::new(of_order(rules), Play::default()),
+            player: Player::new(rules, batches),
             received: Vec::new(),
             states: [(0, Play::default())].into(),
             forgotten: Vec::new(),
@@ -116,13 +111,13 @@ impl<'a> Forgetful<'a> {
             .retain(|entries, _| *entries <= start.prefix.entries());
         let records = root.system.records().filter(|(_, record)| !record.is_anchor);
         let recorded = records.map(|(key, record)| (*key, record.length));
-        self.dag = Dag::starting_at(start.prefix.lengths(recorded));
+        self.dag = Dag::starting_at(start.prefix.lengths(recorded)).following(self.rules.set);
         for at in &self.received {
             for (length, _) in self.batches[*at].numbered() {
                 self.dag.add_anchor(anchor(self.batches[*at].writer, length));
             }
         }
-        self.linearizer = Linearizer::resume(rules(), root, start);
+        self.linearizer = Linearizer::resume(of_order(self.rules), root, start);
         for at in self.received.clone() {
             self.insert(at);
         }
@@ -142,7 +137,7 @@ impl<'a> Forgetful<'a> {
 
     fn check(&self) {
         let held: Vec<ModelBatch> = self.received.iter().map(|at| self.batches[*at].clone()).collect();
-        let expected = canonical(&RULES, &held);
+        let expected = canonical(self.rules, &held);
         let order: Vec<_> = expected
             .order
             .iter()
@@ -262,13 +257,14 @@ pub(crate) fn turn() -> impl Strategy<Value = Turn> {
 
 /// Plays a delivery.
 fn play<'a>(
+    is_safe: bool,
     batches: &'a [ModelBatch],
     keep: usize,
     order: &[usize],
     turns: &[Turn],
     checks: bool,
 ) -> Forgetful<'a> {
-    let mut peer = Forgetful::new(batches, keep);
+    let mut peer = Forgetful::new(rules(is_safe), batches, keep);
     let mut turns = turns.iter().cycle();
     for at in order {
         peer.receive(*at);
@@ -302,9 +298,10 @@ proptest! {
         choices in prop::collection::vec(any::<Index>(), 1..16),
         keep in prop::sample::select(vec![1_usize, 2, 5]),
         turns in prop::collection::vec(turn(), 1..20),
+        is_safe: bool,
     ) {
         let batches = build(&specs);
-        play(&batches, keep, &delivery(&batches, &choices), &turns, true);
+        play(is_safe, &batches, keep, &delivery(&batches, &choices), &turns, true);
     }
 }
 
@@ -317,9 +314,10 @@ proptest! {
         choices in prop::collection::vec(any::<Index>(), 1..16),
         keep in prop::sample::select(vec![1_usize, 2, 5]),
         turns in prop::collection::vec(turn(), 1..20),
+        is_safe: bool,
     ) {
         let batches = build_honest(&history);
-        play(&batches, keep, &delivery(&batches, &choices), &turns, true);
+        play(is_safe, &batches, keep, &delivery(&batches, &choices), &turns, true);
     }
 }
 
@@ -333,6 +331,7 @@ proptest! {
         swaps in prop::collection::vec((any::<Index>(), 0..6_usize), 0..20),
         keep in prop::sample::select(vec![1_usize, 2, 5, 20]),
         turns in prop::collection::vec(turn(), 1..20),
+        is_safe: bool,
     ) {
         let batches = build_honest(&history);
         let mut order: Vec<usize> = (0..batches.len()).collect();
@@ -345,12 +344,12 @@ proptest! {
                 order.insert(to, at);
             }
         }
-        let mut at_once = Peer::new(&RULES, &batches);
+        let mut at_once = Peer::new(rules(is_safe), &batches);
         for at in 0..batches.len() {
             at_once.receive(at);
         }
         at_once.update();
-        let peer = play(&batches, keep, &order, &turns, false);
+        let peer = play(is_safe, &batches, keep, &order, &turns, false);
         prop_assert_eq!(peer.order(), at_once.order());
         prop_assert_eq!(peer.linearizer.state().to_model(), at_once.linearizer.state().to_model());
         if std::env::var_os("COUNTS").is_some() {
@@ -369,14 +368,15 @@ proptest! {
         choices in prop::collection::vec(any::<Index>(), 1..40),
         keep in prop::sample::select(vec![1_usize, 2, 5, 20]),
         turns in prop::collection::vec(turn(), 1..20),
+        is_safe: bool,
     ) {
         let batches = build(&specs);
-        let mut at_once = Peer::new(&RULES, &batches);
+        let mut at_once = Peer::new(rules(is_safe), &batches);
         for at in 0..batches.len() {
             at_once.receive(at);
         }
         at_once.update();
-        let peer = play(&batches, keep, &delivery(&batches, &choices), &turns, false);
+        let peer = play(is_safe, &batches, keep, &delivery(&batches, &choices), &turns, false);
         prop_assert_eq!(peer.order(), at_once.order());
         prop_assert_eq!(peer.linearizer.state().to_model(), at_once.linearizer.state().to_model());
     }

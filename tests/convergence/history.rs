@@ -28,8 +28,29 @@ pub(crate) fn anchor(key: CoreKey, length: Length) -> CoreKey {
 pub(crate) const RULES: ModelRules<'static> = ModelRules {
     bootstrap: CoreKey::new([1; 32]),
     optimistic: true,
+    set: autobee::wire::Rules::interop(),
     anchor: &anchor,
 };
+
+/// The same under safe rules.
+pub(crate) const SAFE: ModelRules<'static> = ModelRules {
+    set: autobee::wire::Rules::safe(),
+    ..RULES
+};
+
+/// One of both.
+pub(crate) const fn rules(is_safe: bool) -> &'static ModelRules<'static> {
+    if is_safe { &SAFE } else { &RULES }
+}
+
+/// As the order takes them.
+pub(crate) const fn of_order(rules: &ModelRules<'_>) -> linearizer::Rules {
+    linearizer::Rules {
+        bootstrap: rules.bootstrap,
+        optimistic: rules.optimistic,
+        set: rules.set,
+    }
+}
 
 /// A batch of one node that links these.
 pub(crate) fn batch(name: u8, length: u64, timestamp: u64, links: &[(u8, u64)], op: &Op) -> ModelBatch {
@@ -78,15 +99,11 @@ pub(crate) struct Peer<'a> {
 
 impl<'a> Peer<'a> {
     pub(crate) fn new(rules: &'a ModelRules<'a>, batches: &'a [ModelBatch]) -> Self {
-        let order = linearizer::Rules {
-            bootstrap: rules.bootstrap,
-            optimistic: rules.optimistic,
-        };
         Self {
             rules,
             batches,
-            dag: Dag::new(),
-            linearizer: Linearizer::new(order, Play::default()),
+            dag: Dag::new().following(rules.set),
+            linearizer: Linearizer::new(of_order(rules), Play::default()),
             player: Player::new(rules, batches),
             held: Vec::new(),
         }
@@ -147,8 +164,12 @@ impl<'a> Peer<'a> {
 }
 
 /// Delivers all batches in this order, with an update after each, and gives the last order.
-pub(crate) fn deliver(batches: &[ModelBatch], delivery: &[usize]) -> Vec<usize> {
-    let mut peer = Peer::new(&RULES, batches);
+pub(crate) fn deliver_under(
+    rules: &ModelRules<'_>,
+    batches: &[ModelBatch],
+    delivery: &[usize],
+) -> Vec<usize> {
+    let mut peer = Peer::new(rules, batches);
     for at in delivery {
         peer.receive(*at);
         peer.update();

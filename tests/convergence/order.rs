@@ -7,7 +7,7 @@ use autobee_sim::workload::Op;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::history::{Peer, RULES, anchor, writer};
+use super::history::{Peer, anchor, rules, writer};
 use autobee::wire::Link;
 
 /// How one batch differs from others; positions are taken from what is there when it is written.
@@ -202,9 +202,10 @@ proptest! {
         choices in prop::collection::vec(any::<Index>(), 1..16),
         pauses in prop::collection::vec(0..4_u8, 1..16),
         stops in prop::collection::vec(prop::bool::weighted(0.25), 1..40),
+        is_safe: bool,
     ) {
         let batches = build(&specs);
-        let mut peer = Peer::new(&RULES, &batches);
+        let mut peer = Peer::new(rules(is_safe), &batches);
         // A run of `true` must end, or apply would never go on.
         let mut stops = stops.into_iter().chain([false]).cycle();
         peer.player.suspend = Box::new(move || stops.next().unwrap_or(false));
@@ -232,14 +233,15 @@ proptest! {
         specs in prop::collection::vec(spec(), 30..80),
         choices in prop::collection::vec(any::<Index>(), 1..40),
         pauses in prop::collection::vec(0..6_u8, 1..16),
+        is_safe: bool,
     ) {
         let batches = build(&specs);
-        let mut at_once = Peer::new(&RULES, &batches);
+        let mut at_once = Peer::new(rules(is_safe), &batches);
         for at in 0..batches.len() {
             at_once.receive(at);
         }
         at_once.update();
-        let mut peer = Peer::new(&RULES, &batches);
+        let mut peer = Peer::new(rules(is_safe), &batches);
         let mut pauses = pauses.iter().cycle();
         for at in delivery(&batches, &choices) {
             peer.receive(at);

@@ -17,6 +17,7 @@ mod hostile;
 mod native;
 mod peers;
 mod replicate;
+mod rules;
 mod settled;
 mod status;
 mod stored_trees;

@@ -172,10 +172,38 @@ fn an_encrypted_database_is_shared_by_those_who_have_its_key() {
     });
 }
 
+/// Under safe rules who joins is told no rules, and has those of the creator; that JavaScript peers cannot is said in words.
+#[test]
+fn two_peers_share_a_database_with_safe_rules() {
+    let mut creator = Peer::start(&["create", "--rules", "safe", "--listen", "127.0.0.1:0"]);
+    assert!(creator.word("rules").contains("JavaScript peers cannot join"));
+    let key = creator.word("key");
+    creator.tell("put a 1");
+    let mut joiner = Peer::start(&["join", &key, "--connect", &creator.address()]);
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["view"] == json!({ "a": "1" })
+    });
+    joiner.tell("optimistic b 2");
+    let local = joiner.word("local");
+    let dump = agreed(&mut [&mut creator, &mut joiner], |dump| {
+        dump["view"] == json!({ "a": "1", "b": "2" })
+    });
+    assert_eq!(
+        dump["order"].as_array().unwrap().len(),
+        3,
+        "with an acknowledgement"
+    );
+    assert_eq!(record(&dump, &local)["length"], 1);
+    creator.tell(&format!("add {local}"));
+    agreed(&mut [&mut creator, &mut joiner], |dump| {
+        record(dump, &local)["maxWeight"] == 1
+    });
+}
+
 #[test]
 fn what_is_not_built_says_so() {
     for (words, kind) in [
-        (&["create", "--rules", "safe"][..], "Unsupported"),
+        (&["create", "--rules", "kind"][..], "Invalid"),
         (&["create", "--encryption-key", "abc"], "Invalid"),
         (&["join"], "Invalid"),
     ] {

@@ -7,7 +7,7 @@ use autobee::db::{AppendOptions, CloseReason, Misbehaviour, Stalled};
 use autobee::hypercore::{CoreOptions, Corestore, DownloadRange, Wait};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Encode as _, Index, Length, Link};
-use autobee::{Autobee, Error, ErrorKind, Role, Settings};
+use autobee::{Autobee, Error, ErrorKind, Role, Rules, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 
 use crate::support::{Db, Raw, World, add, connect_through, in_world, put};
@@ -93,7 +93,7 @@ fn strangers_are_looked_at_only_up_to_the_bound() {
         let settings = Settings::with(|settings| settings.stranger_cores_max = 2);
         let store = world.store(1).await;
         let a = Autobee::builder(store).apply(JsonApply).settings(settings);
-        let a = a.open().await.unwrap();
+        let a = a.rules(Rules::interop()).open().await.unwrap();
         put(&a, "before", "1").await;
         let mut strangers = Vec::new();
         for seed in 2..7 {
@@ -129,6 +129,7 @@ fn a_stranger_gets_its_turn_among_a_thousand_that_others_announce() {
         });
         let open = async || {
             let builder = Autobee::builder(world.store(1).await).apply(JsonApply);
+            let builder = builder.rules(Rules::interop());
             builder.settings(settings.clone()).open().await.unwrap()
         };
         let a = open().await;

@@ -37,7 +37,7 @@ fn two_rounds_in_which_all_link_all_settle_the_first() {
         assert!(settled.awaited.contains(&b.local()) && settled.awaited.contains(&c.local()));
         assert_eq!(a.settled(&[b.local(), c.local()]).await.unwrap().entries, 3);
 
-        let mut round = async |name: &str| {
+        let round = async |name: &str| {
             for db in [&a, &b, &c] {
                 put(db, name, "1").await;
                 agree(&world, &[&a, &b, &c]).await;

@@ -40,6 +40,8 @@ async fn database(store: Store, durability: Durability) -> Autobee<MemoryEnv> {
 
 async fn database_with(store: Store, settings: Settings) -> Autobee<MemoryEnv> {
     let builder = Autobee::builder(store).apply(JsonApply).settings(settings);
+    // The creator's log is made again elsewhere from its key pair alone.
+    let builder = builder.rules(autobee::Rules::interop());
     builder.open().await.unwrap()
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn check(
                 name: String::new(),
                 apply: ApplyFn::new(JsonApply),
                 optimistic,
+                rules: Some(autobee::wire::Rules::interop()),
                 verify: Ed25519,
                 trees: trees.clone(),
                 window_batches: autobee::engine::WINDOW_BATCHES,

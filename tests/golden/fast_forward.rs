@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use autobee::Rules;
 use autobee::apply::ApplyFn;
 use autobee::bee::{BlockError, Blocks};
 use autobee::crypto::{CoreKey, Ed25519};
@@ -75,6 +76,7 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
         name: String::new(),
         apply: ApplyFn::new(JsonApply),
         optimistic: true,
+        rules: Some(Rules::interop()),
         verify: Ed25519,
         trees: trees.clone(),
         window_batches: WINDOW_BATCHES,

@@ -78,6 +78,7 @@ impl History {
             linearizer::Rules {
                 bootstrap: self.bootstrap,
                 optimistic: self.optimistic,
+                set: autobee::wire::Rules::interop(),
             },
             Play::default(),
         );
@@ -158,6 +159,7 @@ impl History {
         ModelRules {
             bootstrap: self.bootstrap,
             optimistic: self.optimistic,
+            set: autobee::wire::Rules::interop(),
             anchor,
         }
     }

@@ -108,6 +108,7 @@ impl Nodes {
         let rules = Rules {
             bootstrap: CoreKey::new([0; 32]),
             optimistic: false,
+            set: autobee::wire::Rules::interop(),
         };
         let mut linearizer = Linearizer::new(rules, Vec::new());
         let mut weights = Weights(&self.weights);

@@ -32,6 +32,8 @@ async fn write_in(env: &MemoryEnv) -> Database {
     let store = Corestore::open_default(env.clone()).await.unwrap();
     let db = Autobee::builder(store.clone())
         .apply(JsonApply)
+        // JavaScript reads it.
+        .rules(autobee::Rules::interop())
         .open()
         .await
         .unwrap();

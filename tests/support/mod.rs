@@ -11,7 +11,7 @@ use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _};
 use autobee::hypercore::Corestore;
 use autobee::replication::session::{Replication, ReplicationSession, SessionSettings};
-use autobee::{Autobee, Role, Settings};
+use autobee::{Autobee, Role, Rules, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 
 pub(crate) type Db = Autobee<MemoryEnv>;
@@ -65,8 +65,10 @@ impl World {
         apply: impl Apply,
         settings: Settings,
     ) -> Db {
+        // What most of these tests are about is what the original does, whose strangers become members.
         let mut builder = Autobee::builder(self.store(seed).await)
             .apply(apply)
+            .rules(Rules::interop())
             .settings(settings);
         if let Some(key) = key {
             builder = builder.key(key);

@@ -1,5 +1,6 @@
 //! What the reference model says of what a replica shows.
 
+use autobee::Rules;
 use autobee::crypto::CoreKey;
 use autobee::db::OrderedEntry;
 use autobee::engine::anchor::Anchor;
@@ -21,6 +22,7 @@ const BATCHES_MAX: usize = 700;
 pub(super) struct Judge {
     database: CoreKey,
     optimistic: bool,
+    rules: Rules,
     keys: Option<DatabaseKeys>,
     crypto: SimCrypto,
 }
@@ -51,6 +53,7 @@ impl Judge {
         Self {
             database,
             optimistic: !scenario.members_only,
+            rules: scenario.rules(),
             keys: scenario
                 .encrypted
                 .then(|| DatabaseKeys::new(database, ENCRYPTION_KEY)),
@@ -74,6 +77,7 @@ impl Judge {
         work(&ModelRules {
             bootstrap: self.database,
             optimistic: self.optimistic,
+            set: self.rules,
             anchor: &anchor,
         })
     }

@@ -144,7 +144,8 @@ impl Misdeed {
             length: Length(length + 3),
         };
         match self {
-            Self::Honest | Self::Clear => {}
+            Self::Honest => {}
+            Self::Clear => return scene.clear(&block, below(4) > 0),
             Self::BackDated => block.timestamp = Timestamp(below(2)),
             Self::Hasty => block.timestamp.0 += FUTURE_MS / 2,
             Self::Unlinked => block.links.clear(),
@@ -203,6 +204,13 @@ impl Scene {
             value: Some(value.into()),
             ..OplogBlock::default()
         }
+    }
+
+    /// A block without the encryption of the database; with the mark of one that says so, or as if there was none.
+    fn clear(&self, block: &OplogBlock, is_marked: bool) -> Vec<Bytes> {
+        let blocks = self.batch(block, 1, |_, _| {}).into_iter();
+        let mark = if is_marked { &[0; 8][..] } else { &[] };
+        blocks.map(|block| [mark, &block[..]].concat().into()).collect()
     }
 
     /// A batch of this many blocks, each changed by `spoil`.

@@ -82,7 +82,11 @@ fn state_digest(look: &Look) -> Hash {
         for number in [writer.length.0, writer.weight.0, writer.max_weight.0] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.extend_from_slice(&[u8::from(writer.is_removed), u8::from(writer.is_anchor)]);
+        bytes.extend_from_slice(&[
+            u8::from(writer.is_removed),
+            u8::from(writer.is_anchor),
+            u8::from(writer.is_guest),
+        ]);
     }
     for part in look.view.iter().flat_map(|(key, value)| [key, value]) {
         bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());

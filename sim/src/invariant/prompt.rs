@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use autobee::WriterStatus;
 use autobee::wire::{Length, Link, Timestamp};
 
 use super::{Invariant, Look, Moment};
@@ -132,5 +133,7 @@ fn is_behind(look: &Look) -> bool {
 fn is_unknown(look: &Look) -> bool {
     let known = |key| look.progress.iter().any(|progress| progress.key == key);
     let mut writers = look.writers.iter();
-    writers.any(|writer| !writer.is_anchor && !known(writer.key))
+    // Nobody fetches the log of a guest before a member needs it.
+    let is_wanted = |writer: &WriterStatus| !(writer.is_anchor || writer.is_guest && writer.length.0 == 0);
+    writers.any(|writer| is_wanted(writer) && !known(writer.key))
 }

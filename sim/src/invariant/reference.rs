@@ -7,7 +7,7 @@ use autobee::db::OrderedEntry;
 use autobee::engine::anchor::Anchor;
 use autobee::engine::encryption::DatabaseKeys;
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Length};
+use autobee::wire::{Decode as _, Length, Rules};
 use bytes::Bytes;
 
 use super::{Look, Moment, ReplicaLook, Violation, first_difference};
@@ -22,6 +22,8 @@ pub struct Model<'a, V> {
     pub database: CoreKey,
     /// Whether batches of strangers are tried.
     pub optimistic: bool,
+    /// The rules of the database.
+    pub rules: Rules,
     /// Of an encrypted database.
     pub keys: Option<&'a DatabaseKeys>,
     /// Checks attestations.
@@ -60,6 +62,7 @@ pub fn reference<V: Verify>(
     let rules = ModelRules {
         bootstrap: model.database,
         optimistic: model.optimistic,
+        set: model.rules,
         anchor: &name,
     };
     let canonical = canonical(&rules, &set);
@@ -103,6 +106,7 @@ pub fn reference<V: Verify>(
             writer.length == record.length
                 && writer.is_removed == record.is_removed
                 && writer.is_anchor == record.is_anchor
+                && writer.is_guest == record.is_guest
                 && writer.weight == record.weight
                 && writer.max_weight == record.max_weight
         });

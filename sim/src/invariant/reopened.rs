@@ -2,6 +2,9 @@
 //!
 //! Source: ARCHITECTURE.md, invariant 6: what was applied is on the disk, or follows from what is.
 
+use autobee::WriterStatus;
+use autobee::wire::Length;
+
 use super::{Look, ReplicaLook, first_difference};
 
 /// How a replica differs from what it was before it was killed; none when it does not, or shows no order now or then.
@@ -39,6 +42,12 @@ fn set(before: &Look, after: &Look) -> Option<String> {
                 .copied()
                 .unwrap_or_default();
             let was = before.known.as_ref()?.get(&writer.key).copied()?;
+            // What was not taken of a guest is that of a stranger.
+            let was = if writer.is_guest {
+                was.min(writer.length)
+            } else {
+                was
+            };
             (length < was).then(|| {
                 let key = writer.key.to_hex();
                 format!(
@@ -49,13 +58,18 @@ fn set(before: &Look, after: &Look) -> Option<String> {
         })
 }
 
+/// True for a guest of whom nothing was taken.
+fn is_named(writer: &WriterStatus) -> bool {
+    writer.is_guest && writer.length == Length::ZERO
+}
+
 fn logs(before: &Look, after: &Look) -> Option<String> {
     before.logs.iter().find_map(|(core, log)| {
         // The log of a stranger from whom nothing was taken is not opened again.
         let is_known = before
             .writers
             .iter()
-            .any(|writer| writer.key == *core && !writer.is_anchor);
+            .any(|writer| writer.key == *core && !writer.is_anchor && !is_named(writer));
         let found = after.logs.get(core).map(|log| log.length()).unwrap_or_default();
         (is_known && found < log.length()).then(|| {
             format!(

@@ -106,5 +106,5 @@ impl Seen {
 
 /// True when a writer may write, going by its record.
 pub(super) const fn is_member(writer: &WriterStatus) -> bool {
-    !writer.is_removed && !writer.is_anchor
+    !writer.is_removed && !writer.is_anchor && !writer.is_guest
 }

@@ -111,7 +111,9 @@ impl Invariant for StatusTruth {
                 })
             };
             let waiting = look.progress.iter().find(|progress| {
-                let is_known = progress.record.is_some() && is_there(progress.key);
+                // What apply refuses of a guest waits for another order, as what it refuses of anybody unknown.
+                let is_member = progress.record.as_ref().is_some_and(|record| !record.is_guest);
+                let is_known = is_member && is_there(progress.key);
                 // What everybody who has it refused is refused for good; the reference says whether that is right.
                 let is_agreed = moment.open().all(|(_, other)| {
                     let mut logs = other.progress.iter();

@@ -33,7 +33,7 @@ impl Invariant for WeightsReached {
         };
         for writer in &look.writers {
             let is_there = moment.open().any(|(_, other)| other.local == writer.key);
-            if writer.is_removed || writer.is_anchor || !is_there {
+            if writer.is_removed || writer.is_anchor || writer.is_guest || !is_there {
                 continue;
             }
             if writer.weight < writer.max_weight {

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _};
 use autobee::hypercore::manifest::Manifest;
-use autobee::wire::Length;
+use autobee::wire::{Length, Rules};
 use bytes::Bytes;
 
 pub use log::HeldLog;
@@ -49,6 +49,7 @@ pub struct HistoryBlock {
 
 /// Peers that write a history together. The first one is the creator of the database.
 pub struct PeerGroup {
+    rules: Rules,
     peers: Vec<Peer>,
     keys: Vec<CoreKey>,
     /// Milliseconds since the start.
@@ -59,6 +60,12 @@ impl PeerGroup {
     /// So many peers, none of which has written anything.
     #[must_use]
     pub fn new(peers: u8) -> Self {
+        Self::under(Rules::interop(), peers)
+    }
+
+    /// The same of a database with these rules.
+    #[must_use]
+    pub fn under(rules: Rules, peers: u8) -> Self {
         let pairs: Vec<KeyPair> = (1..=peers)
             .map(|peer| Ed25519.key_pair(&Seed::new([peer; 32])))
             .collect();
@@ -69,12 +76,19 @@ impl PeerGroup {
         let reading = Reading::default();
         let peers = pairs
             .into_iter()
-            .map(|pair| Peer::writer(keys[0], pair, &reading));
+            .map(|pair| Peer::writer(keys[0], pair, rules, &reading));
         Self {
+            rules,
             peers: peers.collect(),
             keys,
             now: 0,
         }
+    }
+
+    /// The rules of the database.
+    #[must_use]
+    pub const fn rules(&self) -> Rules {
+        self.rules
     }
 
     /// The key of a peer's log.
@@ -151,7 +165,7 @@ impl PeerGroup {
     #[must_use]
     pub fn reader(&self, reading: &Reading) -> Peer {
         let pair = Ed25519.key_pair(&Seed::new([255; 32]));
-        let mut reader = Peer::writer(self.keys[0], pair, reading);
+        let mut reader = Peer::writer(self.keys[0], pair, self.rules, reading);
         reader.set_time(self.now);
         reader
     }

@@ -13,7 +13,7 @@ use autobee::sim_hooks::machine::{
     Effect, Input, Logs, Machine, MachineParts, Now, TreeCommit, TreeLengths, TreeRecord,
 };
 use autobee::store::{Seq, StoreError};
-use autobee::wire::{Length, Link, Timestamp};
+use autobee::wire::{Length, Link, Rules, Timestamp};
 use autobee::{Error, Settings};
 use bytes::Bytes;
 
@@ -72,7 +72,7 @@ impl Peer {
     ///
     /// When trees cannot be made, which does not happen.
     #[must_use]
-    pub fn writer(database: CoreKey, pair: KeyPair, reading: &Reading) -> Self {
+    pub fn writer(database: CoreKey, pair: KeyPair, rules: Rules, reading: &Reading) -> Self {
         let own = Arc::new(HeldLog::own(pair));
         let local = autobee::sim_hooks::machine::StoredLog::key(&*own);
         let mut held = BTreeMap::from([(local, own)]);
@@ -85,6 +85,7 @@ impl Peer {
             name: String::new(),
             apply: ApplyFn::new(JsonApply),
             optimistic: true,
+            rules: Some(rules),
             verify: Ed25519,
             trees: trees.clone(),
             window_batches: reading.window_batches,

@@ -136,9 +136,8 @@ impl ModelRun<'_> {
     /// The priority of a batch at a place, and whether it is admitted there.
     fn tried(&mut self, at: At, v: usize) -> (Priority, bool) {
         let trial = self.pull(at, v);
-        let weight = self.places[trial].state.resolve(&self.batches[v]);
-        let behind = self.settle(trial, v);
-        (self.priority(v, weight), !self.places[behind].is_refusal)
+        let weight = self.resolve(trial, v);
+        (self.priority(v, weight), self.is_admitted(trial, v))
     }
 
     /// Why a batch was picked at a place, and not another one.
@@ -171,6 +170,7 @@ impl ModelRun<'_> {
 
 #[cfg(test)]
 mod tests {
+    use autobee::Rules;
     use autobee::crypto::CoreKey;
     use autobee::wire::{Length, Link};
 
@@ -216,6 +216,7 @@ mod tests {
         let rules = ModelRules {
             bootstrap: key(1),
             optimistic: false,
+            set: Rules::interop(),
             anchor: &anchor,
         };
         let of = |a, b| decision(&rules, &batches, a, b).unwrap();

@@ -35,6 +35,19 @@
 //! included, and whatever they link; a core whose grant a reorder took away may be there, and its blocks are then simply
 //! not admitted.
 //!
+//! # Safe rules
+//!
+//! Under [`Rules::safe`] the same emission differs in four places.
+//!
+//! * A backer gates, and is no ancestor.
+//! * The timestamp in a priority is the maximum of the batch's own and those of all of its ancestors.
+//! * A claim counts only if its backer's block, and an entry that granted as much and was not taken back, are ancestors.
+//! * A batch is admitted at the top level only if its writer is a member in its trial, removed or not, or the creator: what
+//!   apply would say counts for pulled batches alone. A pulled batch of somebody else is recorded when apply accepts it, and
+//!   its writer is a guest: as if there were no record, in all that is said above. Whoever is no member cannot change
+//!   membership: apply that adds or removes somebody for an entry of his refuses that entry. A guest that a member's entry
+//!   removes is refused from then on.
+//!
 //! # What goes wrong in apply
 //!
 //! A stranger's batch that apply refuses is not admitted. A member's batch that apply refuses is recorded, and has no
@@ -49,13 +62,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use autobee::crypto::CoreKey;
 use autobee::engine::dag::{Claim, NewBatch};
-use autobee::wire::{Length, Link, Timestamp, Weight};
+use autobee::wire::{Length, Link, Rules, Timestamp, Weight};
 use im::{OrdSet, Vector};
 
 pub use decision::{Decision, Rule, decision};
 pub use log::batches;
 pub use player::{Play, Player};
-pub use state::{ModelRecord, ModelState};
+pub use state::{ModelGrant, ModelRecord, ModelState};
 
 /// What an anchor of a node is called.
 pub type AnchorKey<'a> = &'a dyn Fn(CoreKey, Length) -> CoreKey;
@@ -67,6 +80,8 @@ pub struct ModelRules<'a> {
     pub bootstrap: CoreKey,
     /// Whether optimistic batches of strangers are tried at all.
     pub optimistic: bool,
+    /// The rule set.
+    pub set: Rules,
     /// What anchors are called.
     pub anchor: AnchorKey<'a>,
 }
@@ -157,6 +172,10 @@ struct ModelRun<'a> {
     batches: &'a [ModelBatch],
     ready: BTreeSet<usize>,
     ancestors: Vec<BTreeSet<usize>>,
+    /// When each batch counts as written.
+    dates: Vec<Timestamp>,
+    /// Which batch holds a block.
+    holder: BTreeMap<(CoreKey, Length), usize>,
     /// Of each writer, its batches that claim a weight.
     claims: BTreeMap<CoreKey, Vec<usize>>,
     places: Vec<EmissionPlace>,
@@ -192,14 +211,14 @@ impl<'a> ModelRun<'a> {
                 anchors.insert((rules.anchor)(batch.writer, length));
             }
         }
-        let named = |batch: &ModelBatch, nodes: &[ModelBlock]| -> Vec<Option<usize>> {
+        let named = |batch: &ModelBatch, nodes: &[ModelBlock], backs: bool| -> Vec<Option<usize>> {
             let chain = Length(batch.first.0 - 1);
             let chain = (chain > Length::ZERO).then_some(Link {
                 key: batch.writer,
                 length: chain,
             });
             let links = nodes.iter().flat_map(|node| node.links.iter().copied());
-            let backer = batch.claim.map(|claim| claim.backer);
+            let backer = batch.claim.filter(|_| backs).map(|claim| claim.backer);
             let is_anchor = |link: &Link| link.length == Length(1) && anchors.contains(&link.key);
             let all = chain
                 .into_iter()
@@ -215,7 +234,7 @@ impl<'a> ModelRun<'a> {
         loop {
             let before = ready.len();
             for (at, batch) in batches.iter().enumerate() {
-                if named(batch, &batch.nodes)
+                if named(batch, &batch.nodes, true)
                     .iter()
                     .all(|on| on.is_some_and(|on| ready.contains(&on)))
                 {
@@ -232,7 +251,7 @@ impl<'a> ModelRun<'a> {
         for at in &ready {
             let mut next = vec![*at];
             while let Some(batch) = next.pop() {
-                for parent in named(&batches[batch], &batches[batch].nodes[..1])
+                for parent in named(&batches[batch], &batches[batch].nodes[..1], !rules.set.is_safe())
                     .into_iter()
                     .flatten()
                 {
@@ -242,6 +261,12 @@ impl<'a> ModelRun<'a> {
                 }
             }
         }
+        let own = |at: usize| batches[at].nodes[0].timestamp;
+        let date = |at: usize| {
+            let ancestors = ancestors[at].iter().filter(|_| rules.set.is_safe());
+            ancestors.map(|before| own(*before)).fold(own(at), Timestamp::max)
+        };
+        let dates = (0..batches.len()).map(date).collect();
         let mut claims: BTreeMap<CoreKey, Vec<usize>> = BTreeMap::new();
         for (at, batch) in batches.iter().enumerate() {
             if batch.claim.is_some() {
@@ -253,6 +278,8 @@ impl<'a> ModelRun<'a> {
             batches,
             ready,
             ancestors,
+            dates,
+            holder,
             claims,
             places: vec![EmissionPlace::default()],
             settled: BTreeMap::new(),
@@ -275,11 +302,8 @@ impl<'a> ModelRun<'a> {
                     break;
                 }
                 let trial = self.pull(at, v);
-                let weight = self.places[trial].state.resolve(&self.batches[v]);
-                let admitted = pulled || {
-                    let behind = self.settle(trial, v);
-                    !self.places[behind].is_refusal
-                };
+                let weight = self.resolve(trial, v);
+                let admitted = pulled || self.is_admitted(trial, v);
                 let exact = (self.priority(v, weight), v);
                 if admitted && best.is_none_or(|best| exact < best) {
                     best = Some(exact);
@@ -289,6 +313,16 @@ impl<'a> ModelRun<'a> {
             let pulled = self.pull(at, v);
             at = self.settle(pulled, v);
         }
+    }
+
+    /// Whether a batch whose ancestors are settled at a place is a candidate there at the top level.
+    fn is_admitted(&mut self, trial: At, v: usize) -> bool {
+        if self.rules.set.is_safe() {
+            let writer = self.batches[v].writer;
+            return self.places[trial].state.is_member(self.rules, &writer);
+        }
+        let behind = self.settle(trial, v);
+        !self.places[behind].is_refusal
     }
 
     /// Emits the unsettled ancestors of a batch at a place.
@@ -311,7 +345,7 @@ impl<'a> ModelRun<'a> {
         }
         let mut place = self.places[at].clone();
         let batch = &self.batches[v];
-        let weight = place.state.resolve(batch);
+        let weight = self.resolve(at, v);
         let applied = place.state.apply(self.rules, batch, weight);
         place.is_refusal = applied.is_err();
         if let Ok(state) = applied {
@@ -327,6 +361,17 @@ impl<'a> ModelRun<'a> {
         behind
     }
 
+    /// The weight of a batch whose ancestors are settled at a place.
+    fn resolve(&self, at: At, v: usize) -> Weight {
+        let comes_before = |link: &Link| {
+            let holder = self.holder.get(&(link.key, link.length));
+            holder.is_some_and(|holder| self.ancestors[v].contains(holder))
+        };
+        self.places[at]
+            .state
+            .resolve(self.rules, &self.batches[v], comes_before)
+    }
+
     /// No weight is above the writer's standing and all of its claims that are not settled.
     fn bound(&self, at: At, v: usize) -> Weight {
         let of = &self.batches[v];
@@ -337,7 +382,7 @@ impl<'a> ModelRun<'a> {
             .filter_map(|batch| self.batches[*batch].claim)
             .map(|claim| claim.weight)
             .max();
-        let standing = state.records.get(&of.writer).map(ModelRecord::standing);
+        let standing = state.member(&of.writer).map(ModelRecord::standing);
         let creator = (of.writer == self.rules.bootstrap && of.first > Length(1)).then_some(Weight(2));
         claimed.max(standing).max(creator).unwrap_or_default()
     }
@@ -346,7 +391,7 @@ impl<'a> ModelRun<'a> {
         let batch = &self.batches[v];
         Priority(
             std::cmp::Reverse(weight),
-            batch.nodes[0].timestamp,
+            self.dates[v],
             batch.writer,
             batch.first,
         )

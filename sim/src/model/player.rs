@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::CoreKey;
 use autobee::engine::dag::BatchId;
-use autobee::engine::linearizer::{PlacedBatch, Replay, Suspended, Verdict, WriterStanding};
+use autobee::engine::linearizer::{CeilingGrant, PlacedBatch, Replay, Suspended, Verdict, WriterStanding};
 use autobee::engine::system::{Flush, System};
 use autobee::wire::{Length, Weight};
 use im::OrdMap;
 
-use super::{ModelBatch, ModelBlock, ModelRecord, ModelRules, ModelState};
+use super::{ModelBatch, ModelBlock, ModelGrant, ModelRecord, ModelRules, ModelState};
 use crate::workload::{Op, tally};
 
 /// Membership and view behind an entry.
@@ -35,11 +35,23 @@ impl Play {
                 clock: record.clock,
                 is_genesis: record.is_genesis,
                 is_anchor: record.is_anchor,
+                is_guest: record.is_guest,
                 timestamp: u64::try_from(record.timestamp).ok().map(autobee::wire::Timestamp),
             };
             (*key, record)
         });
+        let granted = self.system.records().filter_map(|(key, _)| {
+            let grants = self.system.grants(key).iter();
+            let grants: Vec<ModelGrant> = grants
+                .map(|grant| ModelGrant {
+                    by: grant.by,
+                    weight: grant.weight,
+                })
+                .collect();
+            (!grants.is_empty()).then_some((*key, grants))
+        });
         ModelState {
+            granted: granted.collect(),
             records: records.collect(),
             heads: self.system.heads().iter().collect(),
             timestamp: self.system.timestamp(),
@@ -75,7 +87,7 @@ impl<'a> Player<'a> {
     }
 
     fn begin(&self, play: &Play, batch: &ModelBatch, weight: Weight) -> Flush {
-        let mut flush = Flush::new(&play.system, batch.writer, weight);
+        let mut flush = Flush::new(&play.system, batch.writer, weight).under(self.rules.set);
         if batch.writer == self.rules.bootstrap && batch.first == Length(1) {
             flush.grant_genesis();
         }
@@ -99,6 +111,10 @@ impl<'a> Player<'a> {
             .as_ref()
             .is_some_and(|key| view.contains_key(key.as_bytes()));
         if node.optimistic && (op.reject || blocked) {
+            return None;
+        }
+        let changes_members = op.add_writer.is_some() || op.remove_writer.is_some();
+        if changes_members && flush.is_by_guest(&self.rules.bootstrap) {
             return None;
         }
         if let Some(target) = &op.add_writer {
@@ -138,6 +154,10 @@ impl Replay for Player<'_> {
         state.system.standing(writer)
     }
 
+    fn grants(&self, state: &Play, writer: &CoreKey) -> Vec<CeilingGrant> {
+        state.system.grants(writer).to_vec()
+    }
+
     fn apply(&mut self, state: &Play, step: PlacedBatch<'_>) -> Result<Verdict<Play>, Suspended> {
         if (self.suspend)() {
             return Err(Suspended);
@@ -146,7 +166,14 @@ impl Replay for Player<'_> {
         let Some(batch) = self.batches.get(&(step.batch.writer, step.batch.first)).copied() else {
             return Err(Suspended);
         };
-        let is_member = batch.writer == self.rules.bootstrap || state.system.record(&batch.writer).is_some();
+        let is_member = batch.writer == self.rules.bootstrap || state.system.member(&batch.writer).is_some();
+        let is_removed = state
+            .system
+            .record(&batch.writer)
+            .is_some_and(|record| record.is_removed);
+        if !is_member && is_removed {
+            return Ok(Verdict::Refused);
+        }
         let mut flush = self.begin(state, batch, step.weight);
         let mut view = state.view.clone();
         if flush.may_apply(step.batch.optimistic) {

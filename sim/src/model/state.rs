@@ -14,6 +14,8 @@ use crate::workload::{Op, SELF, tally};
 pub struct ModelState {
     /// What is known of writers.
     pub records: OrdMap<CoreKey, ModelRecord>,
+    /// Who raised ceilings, or would have, and was not taken back; under safe rules alone.
+    pub granted: OrdMap<CoreKey, Vec<ModelGrant>>,
     /// Nodes that no node links, oldest first.
     pub heads: Vec<Link>,
     /// The highest of all nodes.
@@ -43,9 +45,23 @@ pub struct ModelRecord {
     pub is_genesis: bool,
     /// Nobody writes it.
     pub is_anchor: bool,
+    /// No member: an entry was accepted, or somebody named it.
+    pub is_guest: bool,
     /// Of its batch, if that wrote the record.
     pub timestamp: Option<Timestamp>,
 }
+
+/// A grant of a ceiling: the first block of the batch, and up to which weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelGrant {
+    /// The block.
+    pub by: Link,
+    /// The weight.
+    pub weight: Weight,
+}
+
+/// Grants that are kept of one writer.
+const GRANTS_MAX: usize = 16;
 
 impl ModelRecord {
     /// The weight of its next batch, if that claims nothing.
@@ -81,22 +97,43 @@ struct ModelFlush<'a> {
     before: &'a ModelState,
     after: ModelState,
     pending: BTreeMap<CoreKey, ModelUpdate>,
+    /// Its first block.
+    first: Link,
 }
 
 impl ModelState {
-    /// The weight of a batch whose ancestors are applied.
-    pub(super) fn resolve(&self, batch: &ModelBatch) -> Weight {
-        let own = self.records.get(&batch.writer);
+    /// The record of a member, removed or not.
+    pub(super) fn member(&self, key: &CoreKey) -> Option<&ModelRecord> {
+        self.records.get(key).filter(|record| !record.is_guest)
+    }
+
+    /// True for members, removed or not, and the creator.
+    pub(super) fn is_member(&self, rules: &ModelRules<'_>, key: &CoreKey) -> bool {
+        self.member(key).is_some() || *key == rules.bootstrap
+    }
+
+    /// The weight of a batch whose ancestors are applied; which blocks are among those tells `comes_before`.
+    pub(super) fn resolve(
+        &self,
+        rules: &ModelRules<'_>,
+        batch: &ModelBatch,
+        comes_before: impl Fn(&Link) -> bool,
+    ) -> Weight {
+        let own = self.member(&batch.writer);
         let floor = own.map_or(Weight::ZERO, ModelRecord::standing);
         let Some((claim, own)) = batch.claim.zip(own) else {
             return floor;
         };
-        let backer = self.records.get(&claim.backer.key);
+        let backer = self.member(&claim.backer.key);
+        let grants = self.granted.get(&batch.writer).into_iter().flatten();
+        let mut grants = grants.filter(|grant| grant.weight >= claim.weight);
         let counts = claim.valid
             && claim.weight > floor
             && claim.weight <= own.max_weight
             && claim.backer.key != batch.writer
-            && backer.is_some_and(|backer| backer.length >= claim.backer.length);
+            && backer.is_some_and(|backer| backer.length >= claim.backer.length)
+            && (!rules.set.is_safe()
+                || (comes_before(&claim.backer) && grants.any(|grant| comes_before(&grant.by))));
         if counts { claim.weight } else { floor }
     }
 
@@ -107,9 +144,18 @@ impl ModelState {
         batch: &ModelBatch,
         weight: Weight,
     ) -> Result<Self, Refused> {
-        let member = self.records.contains_key(&batch.writer) || batch.writer == rules.bootstrap;
+        let member = self.is_member(rules, &batch.writer);
         let optimistic = batch.nodes[0].optimistic;
         if !member && (!optimistic || !rules.optimistic || self.flushes == 0 || batch.nodes.len() > 32) {
+            return Err(Refused);
+        }
+        // A guest that somebody removed.
+        if !member
+            && self
+                .records
+                .get(&batch.writer)
+                .is_some_and(|record| record.is_removed)
+        {
             return Err(Refused);
         }
         let mut flush = ModelFlush::record(self, rules, batch, weight);
@@ -130,7 +176,7 @@ impl ModelState {
                 }
             }
         }
-        Ok(flush.finish(batch.writer))
+        Ok(flush.finish(rules, batch.writer))
     }
 }
 
@@ -140,9 +186,13 @@ impl<'a> ModelFlush<'a> {
             before,
             after: before.clone(),
             pending: BTreeMap::new(),
+            first: Link {
+                key: batch.writer,
+                length: batch.first,
+            },
         };
         if batch.writer == rules.bootstrap && batch.first == Length(1) {
-            flush.add_writer(batch.writer, Weight(2), true);
+            flush.add_writer(rules, batch.writer, Weight(2), true);
         }
         for (length, node) in batch.numbered() {
             let covers = |head: &Link| {
@@ -178,11 +228,15 @@ impl<'a> ModelFlush<'a> {
             return Err(Refused);
         }
         let parse = |text: &str| text.parse::<CoreKey>().map_err(|_| Refused);
+        let changes_members = op.add_writer.is_some() || op.remove_writer.is_some();
+        if rules.set.is_safe() && changes_members && !self.before.is_member(rules, &self.first.key) {
+            return Err(Refused);
+        }
         if let Some(target) = &op.add_writer {
-            self.add_writer(parse(target)?, Weight(op.weight.unwrap_or(2)), false);
+            self.add_writer(rules, parse(target)?, Weight(op.weight.unwrap_or(2)), false);
         }
         if let Some(target) = &op.remove_writer {
-            self.remove_writer(parse(target)?);
+            self.remove_writer(rules, parse(target)?);
         }
         if let Some(target) = &op.ack {
             let target = if target == SELF { key } else { parse(target)? };
@@ -218,9 +272,11 @@ impl<'a> ModelFlush<'a> {
         Ok(())
     }
 
-    fn finish(mut self, writer: CoreKey) -> ModelState {
+    fn finish(mut self, rules: &ModelRules<'_>, writer: CoreKey) -> ModelState {
         for (key, pending) in self.pending {
-            let old = self.before.records.get(&key).copied().unwrap_or_default();
+            let old = self.before.records.get(&key).copied();
+            let was_no_member = old.is_none_or(|old| old.is_guest);
+            let old = old.unwrap_or_default();
             let is_oplog = key == writer;
             let record = ModelRecord {
                 is_removed: pending.removed || (!pending.added && old.is_removed),
@@ -235,6 +291,7 @@ impl<'a> ModelFlush<'a> {
                     old.is_genesis
                 },
                 is_anchor: pending.is_anchor || old.is_anchor,
+                is_guest: rules.set.is_safe() && !pending.added && was_no_member,
                 timestamp: pending.timestamp.filter(|_| is_oplog),
             };
             self.after.records.insert(key, record);
@@ -245,8 +302,13 @@ impl<'a> ModelFlush<'a> {
 
     // ---- membership calls: on the state before, overlaid with what is pending
 
-    fn add_writer(&mut self, key: CoreKey, weight: Weight, is_genesis: bool) {
-        let (is_removed, ceiling, length) = self.overlay(&key).unwrap_or((true, Weight::ZERO, Length::ZERO));
+    fn add_writer(&mut self, rules: &ModelRules<'_>, key: CoreKey, weight: Weight, is_genesis: bool) {
+        if rules.set.is_safe() && !is_genesis {
+            self.note_grant(key, weight);
+        }
+        let (is_removed, ceiling, length) =
+            self.overlay(rules, &key)
+                .unwrap_or((true, Weight::ZERO, Length::ZERO));
         if weight <= ceiling && !is_removed {
             return;
         }
@@ -262,8 +324,23 @@ impl<'a> ModelFlush<'a> {
         }
     }
 
-    fn remove_writer(&mut self, key: CoreKey) {
-        let length = self.overlay(&key).map_or(Length::ZERO, |(_, _, length)| length);
+    /// A granter that granted as much before says nothing by that, and a writer's sixteen first grants are enough.
+    fn note_grant(&mut self, key: CoreKey, weight: Weight) {
+        let by = self.first;
+        let mut grants = self.after.granted.get(&key).cloned().unwrap_or_default();
+        let says_nothing = |known: &ModelGrant| known.by.key == by.key && known.weight >= weight;
+        if grants.len() < GRANTS_MAX && !grants.iter().any(says_nothing) {
+            grants.push(ModelGrant { by, weight });
+            self.after.granted.insert(key, grants);
+            self.pending.entry(key).or_default();
+        }
+    }
+
+    fn remove_writer(&mut self, rules: &ModelRules<'_>, key: CoreKey) {
+        self.after.granted.remove(&key);
+        let length = self
+            .overlay(rules, &key)
+            .map_or(Length::ZERO, |(_, _, length)| length);
         let pending = self.pending.entry(key).or_default();
         (pending.added, pending.removed) = (false, true);
         pending.length = pending.length.max(length);
@@ -272,17 +349,23 @@ impl<'a> ModelFlush<'a> {
     }
 
     /// Removed, ceiling, length.
-    fn overlay(&self, key: &CoreKey) -> Option<(bool, Weight, Length)> {
+    fn overlay(&self, rules: &ModelRules<'_>, key: &CoreKey) -> Option<(bool, Weight, Length)> {
+        // Under safe rules only an addition makes a member.
+        let is_no_member = |pending: &ModelUpdate| pending.removed || (rules.set.is_safe() && !pending.added);
         match (self.before.records.get(key), self.pending.get(key)) {
             (None, None) => None,
-            (Some(record), None) => Some((record.is_removed, record.max_weight, record.length)),
+            (Some(record), None) => Some((
+                record.is_removed || record.is_guest,
+                record.max_weight,
+                record.length,
+            )),
             (None, Some(pending)) => Some((
-                pending.removed,
+                is_no_member(pending),
                 pending.max_weight.unwrap_or_default(),
                 pending.length,
             )),
             (Some(record), Some(pending)) => Some((
-                record.is_removed || pending.removed,
+                record.is_removed || record.is_guest || pending.removed,
                 pending.max_weight.unwrap_or(record.max_weight),
                 record.length.max(pending.length),
             )),

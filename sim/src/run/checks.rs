@@ -6,6 +6,7 @@ use std::time::Duration;
 use autobee::crypto::Verify;
 use autobee::engine::encryption::DatabaseKeys;
 use autobee::env::Env;
+use autobee::wire::Rules;
 
 use super::group::{ENCRYPTION_KEY, Group};
 use crate::invariant::{
@@ -30,6 +31,7 @@ pub(super) struct Checks {
     claims: Claims,
     encrypted: bool,
     optimistic: bool,
+    rules: Rules,
     /// The model knows the apply function, and the engine is checked.
     is_judging: bool,
     stream: Stream,
@@ -49,6 +51,7 @@ impl Checks {
             claims: Claims::new(scenario),
             encrypted: scenario.encrypted,
             optimistic: !scenario.members_only,
+            rules: scenario.rules(),
             is_judging,
             stream,
             next_look: None,
@@ -231,6 +234,7 @@ impl Checks {
         let model = Model {
             database,
             optimistic: self.optimistic,
+            rules: self.rules,
             keys: keys.as_ref(),
             verify,
         };

@@ -260,13 +260,14 @@ impl<E: Env> Group<E> {
 
     async fn open(&self, env: E, name: &str, replica: usize) -> Result<(Autobee<E>, Corestore<E>), Error> {
         let store = Corestore::open_default(env.clone()).await?;
-        let (settings, encrypted, optimistic, forward, since) = {
+        let (settings, encrypted, optimistic, rules, forward, since) = {
             let members = self.lock();
             let settings = members.replicas[replica].settings.clone();
             (
                 settings,
                 members.scenario.encrypted,
                 !members.scenario.members_only,
+                members.scenario.rules(),
                 members.scenario.forward.contains(&replica),
                 members.replicas[replica].since,
             )
@@ -278,6 +279,7 @@ impl<E: Env> Group<E> {
             .name(name)
             .apply(Erased(started.apply))
             .optimistic(optimistic)
+            .rules(rules)
             .settings(settings);
         if let Some(watcher) = started.watcher {
             let disk = self.lock().replicas[replica].disk.clone();

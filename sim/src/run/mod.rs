@@ -299,7 +299,7 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
             keys.iter().all(|key| {
                 records
                     .iter()
-                    .any(|record| record.key == *key && !record.is_removed)
+                    .any(|record| record.key == *key && !record.is_removed && !record.is_guest)
             })
         };
         self.wait_for(

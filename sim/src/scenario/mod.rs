@@ -16,7 +16,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use autobee::Settings;
+use autobee::{Rules, Settings};
 use serde::{Deserialize, Serialize};
 
 pub use choices::Choices;
@@ -92,6 +92,9 @@ pub struct Scenario {
     /// Replicas that go on from the trees of any member that is far ahead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forward: Vec<usize>,
+    /// The database has the rules that are safe, [`autobee::Rules::safe`]; those of the original otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub safe: bool,
     /// Who dials whom.
     #[serde(default, skip_serializing_if = "Topology::is_default")]
     pub topology: Topology,
@@ -180,6 +183,16 @@ pub struct Expected {
 }
 
 impl Scenario {
+    /// The rules of the database.
+    #[must_use]
+    pub const fn rules(&self) -> Rules {
+        if self.safe {
+            Rules::safe()
+        } else {
+            Rules::interop()
+        }
+    }
+
     /// The replicas that the creator makes writers.
     #[must_use]
     pub fn writers(&self) -> Vec<usize> {

@@ -14,7 +14,7 @@ use crate::env::{Crypto, Planted, Point, Slip, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::CoreError;
 use crate::replication::wakeup::TopicPeer;
-use crate::wire::Length;
+use crate::wire::{Length, WriterRecord};
 
 impl<C: Crypto, L: StoredLog> Machine<C, L> {
     pub(super) fn announced(&mut self, cores: Vec<(Option<TopicPeer>, CoreKey)>) {
@@ -160,7 +160,9 @@ impl<C: Crypto, L: StoredLog> KnownLogs for EngineLogs<'_, C, L> {
     fn members(&self) -> Vec<CoreKey> {
         let removed_go = self.planted.has(Slip::RemovedUnfetched);
         let records = self.engine.system().records();
-        let members = records.filter(|(_, record)| !(record.is_anchor || removed_go && record.is_removed));
+        // The log of a guest is fetched as far as a member needs it.
+        let is_left = |record: &WriterRecord| record.is_anchor || record.is_guest;
+        let members = records.filter(|(_, record)| !(is_left(record) || removed_go && record.is_removed));
         members.map(|(key, _)| *key).collect()
     }
 

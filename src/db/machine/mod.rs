@@ -31,6 +31,7 @@ mod outside;
 mod own;
 mod published;
 mod record;
+mod rules;
 mod stalled;
 mod strangers;
 mod turns;
@@ -389,6 +390,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let tree = engine.records();
         Published {
             bootstrap: engine.key(),
+            rules: engine.rules(),
             local: self.logs.local(),
             view: engine.view(),
             records: tree.head(),
@@ -415,10 +417,14 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// The same, none behind `end`.
     fn feed_up_to(&mut self, key: &CoreKey, end: Option<u64>, now: Now) -> Result<Option<Fed>, CoreError> {
+        self.learn_rules(key, now)?;
         let (from, blocks) = self.logs.take_new(key, end)?;
         match self.logs.stalled(key) {
             Some(Stalled::Rewritten { .. }) => self.sights.note(Point::LogRewritten),
             Some(Stalled::Conflict { .. }) => self.sights.note(Point::LogContradicted),
+            Some(Stalled::Sealed(crate::hypercore::encryption::CipherError::Clear(_))) => {
+                self.sights.note(Point::ClearRefused);
+            }
             _ => {}
         }
         if !blocks.is_empty() {

@@ -153,6 +153,6 @@ impl News {
 
 fn members(system: &System) -> BTreeSet<CoreKey> {
     let records = system.records();
-    let members = records.filter(|(_, record)| !record.is_removed && !record.is_anchor);
+    let members = records.filter(|(_, record)| !record.is_removed && !record.is_anchor && !record.is_guest);
     members.map(|(key, _)| *key).collect()
 }

@@ -159,12 +159,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             return false;
         }
         let mut back: BTreeSet<CoreKey> = self.logs.limited().into_iter().collect();
-        back.retain(|core| self.engine.is_member(core));
-        if !self.turns.is_empty() {
+        if !back.is_empty() || !self.turns.is_empty() {
             let awaited = self.engine.awaited_lengths();
+            // Of a log that was taken as far as somebody needed it others may need more.
             let is_awaited = |core: &CoreKey| awaited.get(core) > Some(&self.logs.taken(core));
-            let outside = self.turns.cores().into_iter();
-            back.extend(outside.filter(|core| self.engine.is_member(core) || is_awaited(core)));
+            let comes_back = |core: &CoreKey| self.engine.is_member(core) || is_awaited(core);
+            back.retain(comes_back);
+            back.extend(self.turns.cores().into_iter().filter(comes_back));
         }
         let mut is_back = false;
         for core in back {

@@ -13,7 +13,7 @@ use crate::engine::system::System;
 use crate::engine::{
     EngineStats, Held, MissingBlock, OrderedEntry, ResumeError, Stamped, WriterStatus, history_of,
 };
-use crate::wire::{Length, Link};
+use crate::wire::{Length, Link, Rules};
 
 /// A database at one moment. Its parts are persistent values: making one costs as much as what changed since the last
 /// one, and a copy costs nothing.
@@ -22,6 +22,8 @@ use crate::wire::{Length, Link};
 pub struct Published<L: StoredLog> {
     /// The creator's writer.
     pub(in crate::db) bootstrap: CoreKey,
+    /// The rules, once they are known.
+    pub(in crate::db) rules: Option<Rules>,
     /// The local writer.
     pub(in crate::db) local: CoreKey,
     /// The view behind the last entry.
@@ -56,14 +58,14 @@ impl<L: StoredLog> Published<L> {
     /// True when `key` may write.
     pub(in crate::db) fn is_writer(&self, key: &CoreKey) -> bool {
         match self.system.record(key) {
-            Some(record) => !record.is_removed,
+            Some(record) => !record.is_removed && !record.is_guest,
             None => *key == self.bootstrap,
         }
     }
 
     /// True for members, removed ones included, and the creator.
     pub(in crate::db) fn is_member(&self, key: &CoreKey) -> bool {
-        *key == self.bootstrap || self.system.record(key).is_some_and(|record| !record.is_anchor)
+        *key == self.bootstrap || self.system.member(key).is_some_and(|record| !record.is_anchor)
     }
 
     /// The records of all writers, by key.

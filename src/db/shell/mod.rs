@@ -113,6 +113,7 @@ impl<E: Env> Shell<E> {
             keys,
             logs,
             holds,
+            rules: _,
         } = opened;
         let env = store.env().clone();
         let updates = Updates::new(update, (engine.view().head(), engine.records().head()));

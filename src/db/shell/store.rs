@@ -19,11 +19,13 @@ use crate::engine::encryption::{DatabaseKeys, KeyMismatch};
 use crate::env::{Env, Slip, watch};
 use crate::error::Error;
 use crate::hypercore::encryption::CoreCipher;
+use crate::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use crate::hypercore::{
     Core, CoreError, CoreEvents, CoreOptions, Corestore, Download, DownloadRange, Encryption, Hold,
     SessionOptions,
 };
 use crate::store::Seq;
+use crate::wire::rules::RecordedRules;
 use crate::wire::{Index, Length};
 
 const REFERRER: &str = "referrer";
@@ -189,6 +191,8 @@ pub(in crate::db) struct Opened<E: Env> {
     pub(in crate::db) local: Arc<OpenLog<E>>,
     /// Of an encrypted database.
     pub(in crate::db) keys: Option<DatabaseKeys>,
+    /// What the creator's manifest says about rules; none as long as that is not here.
+    pub(in crate::db) rules: Option<Option<RecordedRules>>,
     pub(in crate::db) logs: Logs<OpenLog<E>>,
     /// Its namespace and its own log: nobody else writes there.
     pub(in crate::db) holds: Vec<Hold<E>>,
@@ -205,11 +209,19 @@ impl<E: Env> Opened<E> {
         wanted: Option<CoreKey>,
         encryption_key: Option<Zeroizing<[u8; 32]>>,
         key_pair: Option<KeyPair>,
+        new_rules: Option<RecordedRules>,
     ) -> Result<Self, Error> {
         let namespace = *store.namespace_key().as_bytes();
         let mut holds = vec![store.hold(namespace).await?];
         let is_given = key_pair.is_some();
-        let mut options = key_pair.map_or_else(|| CoreOptions::name(LOCAL_NAME), CoreOptions::key_pair);
+        let mut options = match key_pair {
+            Some(pair) => own_log(&store, wanted, pair, new_rules).await?,
+            None => CoreOptions {
+                // A log of this name that is here already stays what it is.
+                manifest_data: data_of(new_rules.filter(|_| wanted.is_none()))?,
+                ..CoreOptions::name(LOCAL_NAME)
+            },
+        };
         options.manifest_version = MANIFEST_VERSION;
         let named = store.get(options).await?;
         let known = key_at(&named, REFERRER)?;
@@ -227,6 +239,10 @@ impl<E: Env> Opened<E> {
             (wanted, known) => wanted.or(known).unwrap_or(named.key()),
         };
         let bootstrap = store.get(CoreOptions::key(database)).await?;
+        let rules = match bootstrap.manifest()? {
+            Some(manifest) => Some(rules_of(manifest.user_data())?),
+            None => None,
+        };
         let remembered = match key_at(&bootstrap, LOCAL)? {
             Some(key) => Some(key),
             None => key_at(&bootstrap, LOCAL_LEGACY)?,
@@ -251,6 +267,9 @@ impl<E: Env> Opened<E> {
         let new_key = encryption_key.filter(|key| stored_key.as_ref() != Some(key));
         let encryption_key = new_key.as_ref().or(stored_key.as_ref());
         let keys = encryption_key.map(|key| DatabaseKeys::with_secret(database, key.clone()));
+        if let (Some(keys), Some(Some(recorded))) = (&keys, &rules) {
+            keys.set_rules(recorded.rules);
+        }
         for core in [&bootstrap, &local] {
             if let Some(mismatch) = mismatch(core, keys.as_ref()) {
                 return Err(Error::EncryptionKey { mismatch });
@@ -306,10 +325,86 @@ impl<E: Env> Opened<E> {
             database,
             local,
             keys: database_keys,
+            rules,
             logs,
             holds,
         })
     }
+}
+
+/// How the log of a given key pair is opened. That of a creator has rules in its manifest, and so another key than the log
+/// that the same pair has in a database of others: it is the one that is wanted, or that is here, or that is made.
+async fn own_log<E: Env>(
+    store: &Corestore<E>,
+    wanted: Option<CoreKey>,
+    pair: KeyPair,
+    new_rules: Option<RecordedRules>,
+) -> Result<CoreOptions, Error> {
+    let manifest_data = if let Some(wanted) = wanted {
+        creator_data(&pair, wanted)?
+    } else {
+        let mut found = data_of(new_rules)?;
+        for data in manifest_data_variants()? {
+            let key = manifest_of(&pair, data.clone())?.key();
+            let known = CoreOptions::discovery_key(crate::crypto::discovery_key(&key));
+            let core = match store.get(known).await {
+                Ok(core) => core,
+                Err(CoreError::Unknown) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if key_at(&core, REFERRER)?.is_some() {
+                found = data;
+                break;
+            }
+        }
+        found
+    };
+    Ok(CoreOptions {
+        manifest_data,
+        ..CoreOptions::key_pair(pair)
+    })
+}
+
+/// The user data in the manifest of this key pair's log, if that is the creator's of this database.
+fn creator_data(pair: &KeyPair, database: CoreKey) -> Result<Option<Vec<u8>>, Error> {
+    for data in manifest_data_variants()? {
+        if manifest_of(pair, data.clone())?.key() == database {
+            return Ok(data);
+        }
+    }
+    Ok(None)
+}
+
+/// All user data that the manifest of a creator's log can have, the one of members first.
+fn manifest_data_variants() -> Result<Vec<Option<Vec<u8>>>, Error> {
+    let recorded = RecordedRules::ALL.into_iter().map(Some);
+    std::iter::once(None).chain(recorded).map(data_of).collect()
+}
+
+fn data_of(rules: Option<RecordedRules>) -> Result<Option<Vec<u8>>, Error> {
+    let data = rules.map(RecordedRules::to_manifest_data).transpose();
+    data.map_err(|error| Error::Internal {
+        what: error.to_string(),
+    })
+}
+
+fn manifest_of(pair: &KeyPair, user_data: Option<Vec<u8>>) -> Result<Manifest, Error> {
+    let manifest = Manifest::new(ManifestOptions {
+        version: Some(MANIFEST_VERSION),
+        signers: vec![Signer::new(pair.public)],
+        user_data,
+        ..ManifestOptions::default()
+    });
+    manifest.map_err(|error| Error::Internal {
+        what: error.to_string(),
+    })
+}
+
+/// What the user data of the creator's manifest says about rules.
+fn rules_of(data: Option<&[u8]>) -> Result<Option<RecordedRules>, Error> {
+    RecordedRules::of_manifest_data(data).map_err(|_| Error::Unsupported {
+        what: "a database with rules of a later version",
+    })
 }
 
 /// Why peers may have more of the own log than is here. It is kept until a peer said otherwise.
@@ -345,6 +440,9 @@ pub(super) async fn open_local<E: Env>(
 ) -> Result<OpenLog<E>, Error> {
     options.manifest_version = MANIFEST_VERSION;
     options.session.encryption = keys.map(encryption);
+    if let Some(pair) = &options.key_pair {
+        options.manifest_data = creator_data(pair, database)?;
+    }
     let core = store.get(options).await?;
     let key = core.key();
     if !core.is_writable() {

@@ -3,7 +3,8 @@
 //! Source: spec/autobee.md 5.6, 8.2, 8.6. A batch takes part in the order once it is *ready*: everything it names, and
 //! everything those name, is here. Every link of every node gates; only the links of its first node, its own
 //! predecessor and the backer of its witness order it, and all three are followed transitively (the original follows
-//! a backer only for the batch itself, so that one faulty writer makes peers disagree for ever).
+//! a backer only for the batch itself, so that one faulty writer makes peers disagree for ever). Under safe rules a backer
+//! gates, and orders nothing ([`Dag::following`]).
 //!
 //! A link to an anchor orders nothing. Which keys are anchors is told by [`Dag::add_anchor`]; so that the set of ready
 //! batches stays a function of the known blocks alone, tell it every anchor that a known node could create (its key is
@@ -186,6 +187,8 @@ pub struct Dag {
     /// Places of writers of whom nothing is left.
     free: Vec<WriterId>,
     anchors: BTreeSet<CoreKey>,
+    /// Backers gate, and do not order.
+    follows_links_alone: bool,
     known: usize,
     planted: Planted,
 }
@@ -241,6 +244,14 @@ impl Dag {
 
     pub(crate) const fn plant(&mut self, planted: Planted) {
         self.planted = planted;
+    }
+
+    /// Has backers of witnesses gate alone, as under [`Rules::safe`](crate::wire::Rules::safe): a claim does not count then
+    /// whose backer does not come before it anyway. Before anything is added.
+    #[must_use]
+    pub const fn following(mut self, rules: crate::wire::Rules) -> Self {
+        self.follows_links_alone = rules.is_safe();
+        self
     }
 
     // ---- growing
@@ -518,17 +529,17 @@ impl Dag {
         let Some(Waiting { batch, .. }) = self.writers[writer_id.index()].waiting.pop_front() else {
             return;
         };
-        let backer = batch
-            .claim
-            .filter(|_| !self.planted.has(Slip::UnfollowedBacker))
-            .map(|claim| claim.backer);
+        let backer = batch.claim.map(|claim| claim.backer);
+        let gating_backer = backer.filter(|_| self.follows_links_alone);
+        let backer =
+            backer.filter(|_| !self.follows_links_alone && !self.planted.has(Slip::UnfollowedBacker));
         let own = Link {
             key: batch.writer,
             length: batch.last,
         };
         let ordering = batch.links.iter().copied().chain(backer);
         let anchors = ordering.clone().filter(|link| self.is_anchor(*link));
-        let gates = batch.gates.iter().copied().chain(anchors);
+        let gates = batch.gates.iter().copied().chain(anchors).chain(gating_backer);
         let gates: Vec<Gate> = gates.map(|needs| Gate { batch: own, needs }).collect();
         self.gates.extend(gates);
         let mut parents = Vec::new();

@@ -84,17 +84,21 @@
 //! more than its record says; [`Prefix::settled`] carries these. What was never settled stays in the set, outside
 //! of the order, and is looked at after every pick behind the base like before; picks before it are decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::CoreKey;
 use crate::engine::dag::{Batch, BatchId, Dag, Renumbered};
-use crate::wire::{Length, Link, Weight};
+use crate::env::{Planted, Slip};
+use crate::wire::{Length, Link, Timestamp, Weight};
 
 use super::claims::WeightClaims;
 use super::leave::Left;
 use super::picks::Priority;
 use super::prefix::Prefix;
 use super::{Replay, Rules, Start};
+
+/// Dates that are noted. Others have to be found out again after a restart, from further back.
+const DATES_MAX: usize = 256;
 
 /// The forgotten start, and what is known of the batches behind it.
 #[derive(Debug, Clone, Default)]
@@ -108,8 +112,13 @@ pub(super) struct Base {
     judged: Vec<Judged>,
     /// Those that may cut into the prefix.
     offending: Vec<BatchId>,
+    /// Those of them of which more has to be known than the prefix tells.
+    unclear: BTreeSet<BatchId>,
     /// The best of those that may span a part of it, since [`Base::take_spanning`].
     spanning: Option<Priority>,
+    /// Batches that count as written later than they say.
+    pub(super) redated: u64,
+    pub(super) planted: Planted,
 }
 
 #[derive(Debug, Clone)]
@@ -121,6 +130,16 @@ struct Judged {
     clean: bool,
     /// Neither it nor any of its ancestors was ever admitted, or can be at a pick of the prefix.
     hopeless: bool,
+    /// As when it counts as written.
+    date: Date,
+}
+
+/// The timestamp that a batch is ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Date {
+    at: Timestamp,
+    /// Else it is later, perhaps: it depends on forgotten batches of which not enough is known.
+    is_told: bool,
 }
 
 /// How much of the prefix a batch has in its past: a bit for each of the tops.
@@ -212,6 +231,27 @@ impl Base {
             .is_some_and(|judged| judged.cover == Cover::All)
     }
 
+    /// The priority of a batch with this weight; not worse than the true one, if that cannot be told.
+    pub(super) fn priority(&self, dag: &Dag, id: BatchId, weight: Weight) -> Priority {
+        let batch = dag.batch(id);
+        let judged = self.judged.get(id.index());
+        let at = judged.map_or(batch.timestamp, |judged| judged.date.at);
+        Priority::new(batch, at, weight)
+    }
+
+    /// True when the priority of a batch is known but for its weight.
+    pub(super) fn is_told(&self, id: BatchId) -> bool {
+        self.judged
+            .get(id.index())
+            .is_none_or(|judged| judged.date.is_told)
+    }
+
+    /// These cannot be placed with what is known of the prefix.
+    pub(super) fn offend(&mut self, unclear: &BTreeSet<BatchId>) {
+        self.offending.extend(unclear);
+        self.unclear.extend(unclear);
+    }
+
     /// The best that a new batch could be that has the prefix in its past and beats a pick of it.
     pub(super) const fn take_spanning(&mut self) -> Option<Priority> {
         self.spanning.take()
@@ -236,10 +276,13 @@ impl Base {
                     sound: true,
                     clean: true,
                     hopeless: false,
+                    date: self.date(batch, rules, &Cover::Nothing),
                 });
+                self.note_date(batch);
                 continue;
             }
             let cover = self.cover(batch, &tops);
+            let date = self.date(batch, rules, &cover);
             let clean = batch
                 .parents
                 .iter()
@@ -249,7 +292,8 @@ impl Base {
                 .considered
                 .get(&batch.writer)
                 .is_some_and(|length| batch.last <= *length);
-            let bound = Priority::new(batch, self.bound(batch, replay, claims, root));
+            let bound = Priority::new(batch, date.at, self.bound(batch, replay, claims, root));
+            let unadmitted = Priority::new(batch, date.at, Weight::ZERO);
             let in_past = cover == Cover::All && clean;
             // It was in the set when the picks of the prefix were made, left, and is back.
             let is_back = left.get(&batch.writer).filter(|left| left.includes(batch.last));
@@ -266,7 +310,7 @@ impl Base {
             } else if in_past && !beats(&bound, self.prefix.tainted.as_ref()) {
                 true
             } else if is_back.is_some() {
-                !beats(&Priority::new(batch, Weight::ZERO), self.prefix.worst.as_ref())
+                !beats(&unadmitted, self.prefix.worst.as_ref())
             } else if !self.spans(&bound) {
                 // A shorter prefix can have had worse picks, which a later one pulled.
                 for prefix in &mut self.ladder {
@@ -276,7 +320,7 @@ impl Base {
                 }
                 true
             } else if hopeless {
-                !beats(&Priority::new(batch, Weight::ZERO), self.prefix.worst.as_ref())
+                !beats(&unadmitted, self.prefix.worst.as_ref())
             } else {
                 self.offending.push(id);
                 true
@@ -291,7 +335,9 @@ impl Base {
                 sound,
                 clean: sound && clean,
                 hopeless,
+                date,
             });
+            self.note_date(batch);
         }
     }
 
@@ -327,12 +373,19 @@ impl Base {
         let stands = |at: usize, prefix: &Prefix| {
             self.offending.iter().all(|id| {
                 let batch = dag.batch(*id);
-                let bound = Priority::new(batch, self.bound(batch, replay, claims, root));
-                !beats(&bound, prefix.worst.as_ref())
-                    || (reach[id.index()] > at
-                        && self.judged[id.index()].clean
+                let judged = &self.judged[id.index()];
+                let date = judged.date;
+                let covers = reach[id.index()] > at;
+                let is_told = covers
+                    || (date.is_told || date.at >= prefix.latest) && !self.unclear.contains(id)
+                    || date.at >= prefix.latest && batch.claim.is_none();
+                let bound = Priority::new(batch, date.at, self.bound(batch, replay, claims, root));
+                let stands = !beats(&bound, prefix.worst.as_ref())
+                    || (covers
+                        && judged.clean
                         && prefix.unsound.is_empty()
-                        && !beats(&bound, prefix.tainted.as_ref()))
+                        && !beats(&bound, prefix.tainted.as_ref()));
+                is_told && stands
             })
         };
         (0..self.ladder.len())
@@ -356,6 +409,7 @@ impl Base {
             worst: self.prefix.worst,
             tainted: self.prefix.tainted,
             tops: self.prefix.tops.clone(),
+            latest: self.prefix.latest,
             ..Prefix::default()
         };
         let is_late =
@@ -365,7 +419,10 @@ impl Base {
         for (priority, batches) in picks {
             for id in batches {
                 let batch = dag.batch(*id);
-                let unadmitted = Priority::new(batch, Weight::ZERO);
+                let unadmitted = self.priority(dag, *id, Weight::ZERO);
+                if rules.set.is_safe() {
+                    after.latest = after.latest.max(self.judged[id.index()].date.at);
+                }
                 if !self.judged[id.index()].sound || (is_late(batch) && beats(&unadmitted, worst.as_ref())) {
                     after.tainted = after.worst;
                 }
@@ -397,12 +454,12 @@ impl Base {
         let mut stays = Vec::new();
         for ((id, batch), judged) in dag.ready().zip(&self.judged) {
             if !goes[id.index()] {
-                let unadmitted = Priority::new(batch, Weight::ZERO);
+                let unadmitted = self.priority(dag, id, Weight::ZERO);
                 let sound = judged.sound && !(is_late(batch) && beats(&unadmitted, worst.as_ref()));
                 if !sound {
                     after.unsound.add(batch.writer, batch.first);
                 }
-                stays.push(sound);
+                stays.push((sound, judged.date));
             }
         }
         Extended {
@@ -454,9 +511,16 @@ impl Base {
         self.considered.clear();
         self.judged.clear();
         let tops = Tops::new(&self.prefix);
-        for ((_, batch), sound) in dag.ready().zip(stays) {
+        for ((_, batch), (sound, date)) in dag.ready().zip(stays) {
+            let cover = self.cover(batch, &tops);
+            // Whoever begins here again has to come to the same.
+            let again = self.date(batch, rules, &cover);
+            if date.is_told && !again.is_told && self.prefix.dates.len() < DATES_MAX {
+                self.prefix.dates.insert((batch.writer, batch.first), date.at);
+            }
             let judged = Judged {
-                cover: self.cover(batch, &tops),
+                cover,
+                date,
                 sound,
                 clean: sound
                     && batch
@@ -529,6 +593,40 @@ impl Base {
         self.ladder = kept;
     }
 
+    /// Counts the batch that was judged last, if it says that it is older than it counts.
+    fn note_date(&mut self, batch: &Batch) {
+        let date = self.judged.last().map(|judged| judged.date.at);
+        self.redated += u64::from(date > Some(batch.timestamp));
+    }
+
+    /// When a batch counts as written, whose parents are judged. Under safe rules not before what it links: the maximum of
+    /// its own timestamp and of all that come before it. Of those that are forgotten the latest is known, which is the
+    /// one that counts when all of them come before it, and none that counts when they are not later.
+    fn date(&self, batch: &Batch, rules: &Rules, cover: &Cover) -> Date {
+        let mut date = Date {
+            at: batch.timestamp,
+            is_told: true,
+        };
+        if !rules.set.is_safe() || self.planted.has(Slip::OwnTimestamp) {
+            return date;
+        }
+        if let Some(noted) = self.prefix.dates.get(&(batch.writer, batch.first)) {
+            date.at = *noted;
+            return date;
+        }
+        date.is_told = batch.behind.is_empty();
+        for parent in &batch.parents {
+            let parent = &self.judged[parent.index()].date;
+            date.at = date.at.max(parent.at);
+            date.is_told &= parent.is_told;
+        }
+        if *cover == Cover::All {
+            date.at = date.at.max(self.prefix.latest);
+        }
+        date.is_told |= date.at >= self.prefix.latest;
+        date
+    }
+
     fn cover(&self, batch: &Batch, tops: &Tops) -> Cover {
         let mut cover = Cover::Nothing;
         for parent in &batch.parents {
@@ -551,7 +649,7 @@ impl Base {
     fn is_hopeless<R: Replay>(&self, batch: &Batch, replay: &R, rules: &Rules, root: &R::State) -> bool {
         batch.behind.is_empty()
             && batch.writer != rules.bootstrap
-            && !rules.tries(batch)
+            && (rules.set.is_safe() || !rules.tries(batch))
             && replay.standing(root, &batch.writer).is_none()
             && batch
                 .parents
@@ -574,8 +672,8 @@ pub(super) struct Extended {
     pub(super) prefix: Prefix,
     /// By id: it is part of the prefix.
     pub(super) goes: Vec<bool>,
-    /// Of those that stay, in order of their ids: it is sound.
-    stays: Vec<bool>,
+    /// Of those that stay, in order of their ids: it is sound, and its date.
+    stays: Vec<(bool, Date)>,
 }
 
 /// The tops of a prefix, with a number each.

@@ -1,19 +1,20 @@
 //! The ordering rule, as a state machine with a stack of its own: sets that are being emitted, each with the candidate it is at.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use crate::engine::dag::{Batch, BatchId, Dag, WriterId};
 use crate::env::{Planted, Slip};
 use crate::wire::{Length, Weight};
 
+use super::ancestry::Ancestry;
 use super::base::Base;
 use super::claims::WeightClaims;
 use super::parked::Parked;
 use super::picks::{Picks, Priority};
 use super::sets::CHAIN_AHEAD;
 use super::timeline::{NodeId, Timeline, Trial};
-use super::{LinearizerStats, MAX_OPTIMISTIC_NODES, Replay, Rules, Suspended, resolve};
+use super::{CeilingGrant, LinearizerStats, MAX_OPTIMISTIC_NODES, Replay, Rules, Suspended, resolve};
 
 impl Rules {
     /// Whether a batch of a stranger is tried at all.
@@ -30,6 +31,9 @@ pub(super) struct Emission<'a, R: Replay> {
     pub(super) base: &'a Base,
     pub(super) timeline: &'a mut Timeline<R::State>,
     pub(super) claims: &'a WeightClaims,
+    pub(super) ancestry: &'a mut Ancestry,
+    /// Batches that cannot be placed: too much was forgotten of what they come behind.
+    pub(super) unclear: &'a mut BTreeSet<BatchId>,
     pub(super) stats: &'a mut LinearizerStats,
     pub(super) marks: &'a mut Marks,
     pub(super) parked: &'a mut Parked,
@@ -160,13 +164,22 @@ impl<R: Replay> Emission<'_, R> {
         picks: &mut Picks,
         spanned: &mut Option<Priority>,
     ) -> Result<(), Suspended> {
-        self.parked
-            .park(self.dag, self.replay, self.rules, self.timeline, batches);
+        let shuts_out = self.shuts_out();
+        self.parked.park(
+            self.dag,
+            self.replay,
+            (self.rules, shuts_out),
+            self.timeline,
+            batches,
+        );
         let mut top = self.frame(batches, false, self.timeline.len() == 0);
         // Sets that are emitted on behalf of the one before.
         let mut pulled: Vec<EmissionFrame> = Vec::new();
         let begun = self.stats.steps;
         loop {
+            if !self.unclear.is_empty() {
+                return Err(Suspended);
+            }
             let is_top = pulled.is_empty();
             let frame = pulled.last_mut().unwrap_or(&mut top);
             let is_spanning = frame.spanning.is_some();
@@ -190,7 +203,11 @@ impl<R: Replay> Emission<'_, R> {
                 }
                 Next::Done => {
                     if pulled.pop().is_none() {
-                        return Ok(());
+                        return if self.unclear.is_empty() {
+                            Ok(())
+                        } else {
+                            Err(Suspended)
+                        };
                     }
                 }
             }
@@ -237,7 +254,7 @@ impl<R: Replay> Emission<'_, R> {
                 Certainty::At(_) | Certainty::While(_) => continue,
             }
             let (bound, floor) = self.bound(id);
-            let bounded = Priority::new(self.dag.batch(id), bound);
+            let bounded = self.priority(id, bound);
             if bounded > priority {
                 frame.push(bounded, id, Certainty::Bound);
                 continue;
@@ -270,15 +287,14 @@ impl<R: Replay> Emission<'_, R> {
             }
         }
         let id = current.id;
-        let batch = self.dag.batch(id);
         let weight = self.resolve(id);
-        let priority = Priority::new(batch, weight);
+        let priority = self.priority(id, weight);
         if let Some((start, before)) = current.trial {
             let behind = self.timeline.len();
             let admitted = if frame.pulled {
                 None
             } else {
-                Some(self.is_known(id) || self.settle(id, weight)?)
+                Some(self.is_known(id) || (!self.shuts_out() && self.settle(id, weight)?))
             };
             let trial = Trial { weight, admitted };
             let is_spanning = frame.spanning.is_some();
@@ -318,11 +334,7 @@ impl<R: Replay> Emission<'_, R> {
             frame.tried.push(id);
         }
         if frame.pulled || trial.admitted == Some(true) {
-            frame.push(
-                Priority::new(self.dag.batch(id), trial.weight),
-                id,
-                Certainty::At(at),
-            );
+            frame.push(self.priority(id, trial.weight), id, Certainty::At(at));
         }
     }
 
@@ -338,17 +350,17 @@ impl<R: Replay> Emission<'_, R> {
         });
         group.ids.push(id);
         let known = Certainty::While(group.epoch);
-        frame.push(Priority::new(batch, weight), id, known);
+        frame.push(self.priority(id, weight), id, known);
     }
 
     /// After a pick: gives those candidates their bounds back whose writer does not stand as it did.
-    fn ungroup(&self, frame: &mut EmissionFrame) {
+    fn ungroup(&mut self, frame: &mut EmissionFrame) {
         frame.epoch += 1;
         let changed = frame.groups.extract_if(.., |writer, group| {
             let head = self.timeline.head(*writer);
             let first = group.ids.first().map(|id| self.dag.batch(*id).writer);
             let first = first.and_then(|key| self.dag.batches_of(&key).get(head as usize));
-            let weight = first.map(|id| resolve(self.replay, self.timeline.state(), self.dag.batch(*id)));
+            let weight = first.map(|id| self.resolve_here(*id));
             head != group.head || weight != Some(group.weight)
         });
         let ids: Vec<BatchId> = changed.flat_map(|(_, group)| group.ids).collect();
@@ -426,18 +438,69 @@ impl<R: Replay> Emission<'_, R> {
 
     /// True when the batch could be better than some pick of the forgotten start, and pull the rest of that.
     pub(super) fn could_span(&self, id: BatchId) -> bool {
-        self.base.covers(id)
-            && self
-                .base
-                .spans(&Priority::new(self.dag.batch(id), self.bound(id).0))
+        self.base.covers(id) && self.base.spans(&self.priority(id, self.bound(id).0))
     }
 
-    pub(super) fn resolve(&self, id: BatchId) -> Weight {
+    /// True when batches of somebody without a record are no candidates, whatever apply says of them.
+    pub(super) const fn shuts_out(&self) -> bool {
+        self.rules.set.is_safe() && !self.planted.has(Slip::StrangerCandidate)
+    }
+
+    /// The priority of a batch with this weight.
+    pub(super) fn priority(&self, id: BatchId, weight: Weight) -> Priority {
+        self.base.priority(self.dag, id, weight)
+    }
+
+    /// The weight of a batch whose ancestors are settled here.
+    pub(super) fn resolve(&mut self, id: BatchId) -> Weight {
         let state = self.live.as_ref().unwrap_or_else(|| self.timeline.state());
-        resolve(self.replay, state, self.dag.batch(id))
+        let weight = resolve(self.replay, state, self.dag.batch(id));
+        self.without_foundation(id, weight)
+    }
+
+    fn resolve_here(&mut self, id: BatchId) -> Weight {
+        let weight = resolve(self.replay, self.timeline.state(), self.dag.batch(id));
+        self.without_foundation(id, weight)
+    }
+
+    /// What is left of a resolved weight when the claim that raised it rests on what does not come before it: under safe
+    /// rules it does not count then.
+    fn without_foundation(&mut self, id: BatchId, weight: Weight) -> Weight {
+        let batch = self.dag.batch(id);
+        let Some(claim) = batch.claim.filter(|_| self.rules.set.is_safe()) else {
+            return weight;
+        };
+        let state = self.live.as_ref().unwrap_or_else(|| self.timeline.state());
+        let standing = self.replay.standing(state, &batch.writer);
+        let floor = standing.map_or(Weight::ZERO, |standing| standing.weight);
+        if weight <= floor {
+            return weight;
+        }
+        let grants = self.replay.grants(state, &batch.writer);
+        let mut is_before = |link| {
+            let answer = self.ancestry.is_before(self.dag, self.base, link, id);
+            if answer.is_none() {
+                self.unclear.insert(id);
+            }
+            answer == Some(true)
+        };
+        let is_granted = |grant: &CeilingGrant| grant.weight >= claim.weight;
+        let counts = is_before(claim.backer)
+            && (self.planted.has(Slip::ClaimUngranted)
+                || grants
+                    .iter()
+                    .filter(|grant| is_granted(grant))
+                    .any(|grant| is_before(grant.by)));
+        if counts { weight } else { floor }
     }
 
     pub(super) fn settle(&mut self, id: BatchId, weight: Weight) -> Result<bool, Suspended> {
+        if !self.base.is_told(id) {
+            self.unclear.insert(id);
+        }
+        if !self.unclear.is_empty() {
+            return Err(Suspended);
+        }
         self.timeline
             .settle(self.dag, self.replay, self.rules, self.stats, (id, weight))
     }
@@ -446,7 +509,7 @@ impl<R: Replay> Emission<'_, R> {
     fn offer(&self, frame: &mut EmissionFrame, batches: &[BatchId]) {
         let unsettled = batches.iter().filter(|id| self.timeline.settled(**id).is_none());
         let candidates = unsettled.map(|&id| {
-            let priority = Priority::new(self.dag.batch(id), self.bound(id).0);
+            let priority = self.priority(id, self.bound(id).0);
             let known = Certainty::Bound;
             Reverse(Candidate { priority, id, known })
         });
@@ -513,11 +576,7 @@ impl<R: Replay> Emission<'_, R> {
             },
         );
         let first = chain.get(head as usize).filter(|_| end > batch.sequence)?;
-        Some(resolve(
-            self.replay,
-            self.timeline.state(),
-            self.dag.batch(*first),
-        ))
+        Some(self.resolve_here(*first))
     }
 
     pub(super) fn is_known(&self, id: BatchId) -> bool {

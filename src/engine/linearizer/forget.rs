@@ -50,6 +50,7 @@ impl<S: Clone> Linearizer<S> {
             self.claims.add(dag, &self.rules, id);
         }
         self.unsettled = self.unsettled.iter().filter_map(|id| ids.get(*id)).collect();
+        self.ancestry.clear();
         self.parked.renumber(&ids);
         self.marks = Marks::default();
         self.considered = dag.len();

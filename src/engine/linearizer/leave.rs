@@ -53,6 +53,7 @@ impl<S: Clone> Linearizer<S> {
         self.timeline.renumber(&ids, dag);
         self.base.remove(&ids);
         self.unsettled = self.unsettled.iter().filter_map(|id| ids.get(*id)).collect();
+        self.ancestry.clear();
         self.parked.renumber(&ids);
         self.parked.forget_writers(dag);
         self.considered = dag.len();

@@ -40,6 +40,7 @@
 //! trials (claims that pull claims) are remembered per state; only writers that hold an unsettled, correctly signed claim
 //! can build them.
 
+mod ancestry;
 mod base;
 mod claims;
 mod emission;
@@ -52,13 +53,14 @@ mod sets;
 mod settled;
 mod timeline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::CoreKey;
 use crate::env::{Planted, Slip};
-use crate::wire::{Length, Weight};
+use crate::wire::{Length, Link, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
+use ancestry::Ancestry;
 use base::Base;
 use claims::WeightClaims;
 use emission::{Emission, Marks};
@@ -83,6 +85,8 @@ pub struct Rules {
     pub bootstrap: CoreKey,
     /// Whether optimistic batches of strangers are tried at all.
     pub optimistic: bool,
+    /// The rule set of the database.
+    pub set: crate::wire::Rules,
 }
 
 /// What the membership state says about a writer. None of it: the writer is a stranger.
@@ -95,6 +99,16 @@ pub struct WriterStanding {
     pub ceiling: Weight,
     /// How much of it is applied.
     pub length: Length,
+}
+
+/// Who raised the ceiling of a writer, or would have if it had not been as high: an entry that was not taken back since.
+/// Kept under safe rules alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CeilingGrant {
+    /// The first block of the batch.
+    pub by: Link,
+    /// Up to which weight.
+    pub weight: Weight,
 }
 
 /// What became of a batch.
@@ -120,6 +134,12 @@ pub trait Replay {
 
     /// What the state says about a writer.
     fn standing(&self, state: &Self::State, writer: &CoreKey) -> Option<WriterStanding>;
+
+    /// Who granted a writer its ceiling, under safe rules; see [`CeilingGrant`].
+    fn grants(&self, state: &Self::State, writer: &CoreKey) -> Vec<CeilingGrant> {
+        _ = (state, writer);
+        Vec::new()
+    }
 
     /// The state after this batch. Refusal is only for batches whose writer has no record in `state`; what else goes
     /// wrong with a member's batch must be part of the state that is returned.
@@ -203,7 +223,7 @@ pub struct LinearizerStats {
 /// use autobee::crypto::CoreKey;
 /// use autobee::engine::dag::{Dag, NewBatch};
 /// use autobee::engine::linearizer::{Linearizer, Replay, Rules, WriterStanding, PlacedBatch, Suspended, Verdict};
-/// use autobee::wire::{Length, Timestamp, Weight};
+/// use autobee::wire::{self, Length, Timestamp, Weight};
 ///
 /// /// Everybody is a member; the state is the number of batches.
 /// struct Count;
@@ -221,7 +241,8 @@ pub struct LinearizerStats {
 /// }
 ///
 /// let mut dag = Dag::new();
-/// let mut order = Linearizer::new(Rules { bootstrap: CoreKey::new([1; 32]), optimistic: true }, 0);
+/// let rules = Rules { bootstrap: CoreKey::new([1; 32]), optimistic: true, set: wire::Rules::interop() };
+/// let mut order = Linearizer::new(rules, 0);
 /// for (writer, timestamp) in [(1, 20), (2, 10)] {
 ///     dag.insert(NewBatch {
 ///         writer: CoreKey::new([writer; 32]),
@@ -250,6 +271,7 @@ pub struct Linearizer<S> {
     /// The first of them, if it comes before some pick of the forgotten start.
     spanned: Option<Priority>,
     claims: WeightClaims,
+    ancestry: Ancestry,
     /// Ready batches that the picks are right for.
     considered: usize,
     /// All of those that are not settled, but for those that are parked; some that are.
@@ -293,6 +315,7 @@ impl<S: Clone> Linearizer<S> {
             picks: Picks::default(),
             spanned: None,
             claims: WeightClaims::default(),
+            ancestry: Ancestry::default(),
             considered: 0,
             unsettled: Vec::new(),
             parked: Parked::default(),
@@ -315,6 +338,7 @@ impl<S: Clone> Linearizer<S> {
     }
 
     pub(crate) const fn plant(&mut self, planted: Planted) {
+        self.base.planted = planted;
         self.planted = planted;
     }
 
@@ -350,6 +374,7 @@ impl<S: Clone> Linearizer<S> {
         self.unsettled.sort_unstable();
         self.unsettled.dedup();
 
+        let mut unclear = BTreeSet::new();
         let mut emission = Emission {
             dag,
             replay,
@@ -357,6 +382,8 @@ impl<S: Clone> Linearizer<S> {
             base: &self.base,
             timeline: &mut self.timeline,
             claims: &self.claims,
+            ancestry: &mut self.ancestry,
+            unclear: &mut unclear,
             stats: &mut self.stats,
             marks: &mut self.marks,
             parked: &mut self.parked,
@@ -368,6 +395,7 @@ impl<S: Clone> Linearizer<S> {
         if let Err(suspended) = outcome {
             let end = self.picks.end();
             self.rewind(end);
+            self.base.offend(&unclear);
             return Err(suspended);
         }
         Ok(self.publish())
@@ -439,6 +467,16 @@ impl<S: Clone> Linearizer<S> {
         self.timeline.is_settled(id)
     }
 
+    /// How many batches count as written later than they say, of those that were looked at since this order was made.
+    pub(crate) const fn redated(&self) -> u64 {
+        self.base.redated
+    }
+
+    /// True when linking this batch sends nobody back behind what is forgotten.
+    pub(crate) fn is_told(&self, id: BatchId) -> bool {
+        self.base.is_told(id)
+    }
+
     /// Ready batches that are not part of the order: those of strangers.
     pub fn outside(&self) -> impl Iterator<Item = BatchId> {
         let left = self.unsettled.iter().copied().chain(self.parked.iter());
@@ -464,7 +502,7 @@ impl<S: Clone> Linearizer<S> {
         {
             cut = 0;
         }
-        for (_, batch) in dag.ready_since(self.considered) {
+        for (id, batch) in dag.ready_since(self.considered) {
             // Once all claims of its chain are settled a writer stands where it stands now.
             let decided = self.claims.last(batch).map_or(0, |claim| {
                 let chain = dag.batches_of(&batch.writer);
@@ -481,7 +519,7 @@ impl<S: Clone> Linearizer<S> {
                 floor.max(self.claims.highest(batch, 0))
             };
             let loses_to = |range, weight| {
-                let mut priority = Priority::new(batch, weight);
+                let mut priority = self.base.priority(dag, id, weight);
                 if self.planted.has(Slip::TieBreak) {
                     priority = priority.behind_ties();
                 }

@@ -1,7 +1,8 @@
 //! Batches of strangers that nothing can admit before their writer gets a record.
 //!
 //! A batch that is not tried, whose writer has no record, and whose unsettled parents are all of this kind: its
-//! trial would refuse its ancestors, change nothing, and refuse it. They cost one look at each of their writers per
+//! trial would refuse its ancestors, change nothing, and refuse it. Under safe rules also one that would be tried: whatever
+//! apply accepts of strangers gives nobody a record that counts. They cost one look at each of their writers per
 //! pick, not a trial each.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ impl Parked {
         &mut self,
         dag: &Dag,
         replay: &R,
-        rules: &Rules,
+        (rules, shuts_out): (&Rules, bool),
         timeline: &Timeline<R::State>,
         batches: &mut Vec<BatchId>,
     ) {
@@ -41,7 +42,7 @@ impl Parked {
                 batch.writer == rules.bootstrap || replay.standing(timeline.state(), &batch.writer).is_some()
             });
             let is_hopeless = !*known
-                && !rules.tries(batch)
+                && (shuts_out || !rules.tries(batch))
                 && batch
                     .parents
                     .iter()

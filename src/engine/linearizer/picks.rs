@@ -19,10 +19,11 @@ pub(super) struct Priority {
 }
 
 impl Priority {
-    pub(super) const fn new(batch: &Batch, weight: Weight) -> Self {
+    /// Of a batch that counts as written at `timestamp`.
+    pub(super) const fn new(batch: &Batch, timestamp: Timestamp, weight: Weight) -> Self {
         Self {
             weight: Reverse(weight),
-            timestamp: batch.timestamp,
+            timestamp,
             key: batch.writer,
             length: batch.first,
         }

@@ -32,6 +32,10 @@ pub struct Prefix {
     pub(super) unsound: Unsound,
     /// Of a writer the first batch that is known to have all of the prefix in its past.
     pub(super) covering: BTreeMap<CoreKey, Length>,
+    /// Under safe rules the latest effective timestamp in it; zero under others.
+    pub(super) latest: Timestamp,
+    /// Effective timestamps of batches outside of it, by their first block, that cannot be told without it.
+    pub(super) dates: BTreeMap<(CoreKey, Length), Timestamp>,
 }
 
 /// Batches that may be no part of a set, or its emission does not begin as expected.
@@ -162,11 +166,14 @@ impl Encode for Prefix {
             Unsound::These(these) => Some(these),
             Unsound::All => None,
         };
+        // Under the rules of the original there are no such timestamps, and nothing is written of them.
+        let is_dated = self.latest > Timestamp::default() || !self.dates.is_empty();
         to.uint(self.entries);
         to.uint(
             u64::from(self.worst.is_some())
                 | u64::from(self.tainted.is_some()) << 1
-                | u64::from(these.is_none()) << 2,
+                | u64::from(these.is_none()) << 2
+                | u64::from(is_dated) << 3,
         );
         for priority in self.worst.iter().chain(&self.tainted) {
             priority.encode(to);
@@ -182,6 +189,15 @@ impl Encode for Prefix {
                 length.encode(to);
             });
         }
+        if is_dated {
+            to.uint(self.latest.0);
+            let dates: Vec<_> = self.dates.iter().collect();
+            to.array(&dates, |((key, first), date), to| {
+                key.encode(to);
+                first.encode(to);
+                to.uint(date.0);
+            });
+        }
     }
 }
 
@@ -190,7 +206,7 @@ impl Decode for Prefix {
         let entries = from.uint()?;
         let flags = from.uint()?;
         let mut priority = |bit| (flags & bit != 0).then(|| Priority::decode(from)).transpose();
-        Ok(Self {
+        let mut prefix = Self {
             entries,
             worst: priority(1)?,
             tainted: priority(2)?,
@@ -204,7 +220,17 @@ impl Decode for Prefix {
                 let these = from.array(|from| Ok((CoreKey::decode(from)?, Length::decode(from)?)))?;
                 Unsound::These(these.into_iter().collect())
             },
-        })
+            ..Self::default()
+        };
+        if flags & 8 != 0 {
+            prefix.latest = Timestamp(from.uint()?);
+            let dates = from.array(|from| {
+                let first = (CoreKey::decode(from)?, Length::decode(from)?);
+                Ok((first, Timestamp(from.uint()?)))
+            })?;
+            prefix.dates = dates.into_iter().collect();
+        }
+        Ok(prefix)
     }
 }
 

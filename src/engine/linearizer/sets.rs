@@ -6,7 +6,6 @@ use crate::engine::dag::BatchId;
 use crate::env::Slip;
 
 use super::emission::{Emission, Next};
-use super::picks::Priority;
 use super::timeline::{NodeId, Trial};
 use super::{Replay, Suspended};
 
@@ -36,8 +35,14 @@ impl<R: Replay> Emission<'_, R> {
         let is_accepted = self.settle(id, weight)?;
         Ok(Trial {
             weight,
-            admitted: Some(is_known || is_accepted),
+            admitted: Some(self.admits(is_known, is_accepted)),
         })
+    }
+
+    /// Whether a batch may be a candidate at the top level: one of somebody without a record may, under the rules of the
+    /// original, when apply accepts it, and never under safe ones.
+    const fn admits(&self, is_known: bool, is_accepted: bool) -> bool {
+        is_known || (is_accepted && !self.shuts_out())
     }
 
     /// Parts a set of ancestors into its end, in which each batch comes before the next and all others come before the
@@ -119,7 +124,7 @@ impl<R: Replay> Emission<'_, R> {
             let is_last = at + 1 == most;
             // Nobody asks what a member's batch comes to: only those behind it would.
             let is_accepted = (is_known && is_last) || self.settle(*id, weight)?;
-            let admitted = Some(is_known || is_accepted);
+            let admitted = Some(self.admits(is_known, is_accepted));
             self.timeline
                 .remember((here, *id, false), Trial { weight, admitted });
         }
@@ -187,10 +192,7 @@ impl<R: Replay> Emission<'_, R> {
                 *children.entry(*parent).or_default() += 1;
             }
         }
-        let priority = |id: BatchId| {
-            let batch = self.dag.batch(id);
-            Priority::new(batch, self.bound(id).1)
-        };
+        let priority = |id: BatchId| self.priority(id, self.bound(id).1);
         let free = children.iter().filter(|(_, children)| **children == 0);
         let mut last: BinaryHeap<_> = free.map(|(id, _)| (priority(*id), *id)).collect();
         let mut sorted = Vec::new();

@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use crate::crypto::CoreKey;
 use crate::wire::system::{SystemKey, WriterRecord};
-use crate::wire::{Encode as _, EncodeError, Length, Link, Timestamp, Weight};
+use crate::wire::{
+    Decode as _, DecodeError, Decoder, Encode as _, EncodeError, Encoder, Length, Link, Rules, Timestamp,
+    Weight,
+};
 
 use super::System;
-use crate::engine::linearizer::GENESIS_WEIGHT;
+use crate::engine::linearizer::{CeilingGrant, GENESIS_WEIGHT};
 
 /// What becomes of the state with one batch: its nodes first, then the membership calls of apply, then
 /// [`Flush::finish`].
@@ -22,6 +25,9 @@ pub struct Flush {
     after: System,
     writer: CoreKey,
     weight: Weight,
+    rules: Rules,
+    /// The first block of the batch.
+    first: Option<Length>,
     pending: Vec<(CoreKey, WriterUpdate)>,
     /// Position in `pending`.
     touched: BTreeMap<CoreKey, usize>,
@@ -108,10 +114,19 @@ impl Flush {
             after: before.clone(),
             writer,
             weight,
+            rules: Rules::interop(),
+            first: None,
             pending: Vec::new(),
             touched: BTreeMap::new(),
             changed: Vec::new(),
         }
+    }
+
+    /// The same under these rules, those of the original otherwise.
+    #[must_use]
+    pub const fn under(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
     }
 
     // ---- the engine's
@@ -130,6 +145,7 @@ impl Flush {
         };
         self.after.heads.record(node, links);
         self.after.timestamp = self.after.timestamp.max(timestamp);
+        self.first = self.first.or(Some(length));
         let weight = self.weight;
         let pending = self.touch(node.key);
         pending.length = pending.length.max(length);
@@ -156,6 +172,7 @@ impl Flush {
             before,
             mut after,
             writer,
+            rules,
             pending,
             changed,
             ..
@@ -168,6 +185,7 @@ impl Flush {
             changes: Vec::new(),
         };
         for (key, pending) in pending {
+            let was_no_member = before.member(&key).is_none();
             let old = before.record(&key).copied().unwrap_or_default();
             let is_oplog = key == writer;
             let timestamp = pending.timestamp.filter(|_| is_oplog);
@@ -183,6 +201,7 @@ impl Flush {
                     old.is_genesis
                 },
                 is_anchor: pending.is_anchor || old.is_anchor,
+                is_guest: rules.is_safe() && was_no_member && pending.membership != Some(Membership::Added),
                 weight: pending.weight.unwrap_or(old.weight),
                 max_weight: Some(pending.ceiling.or(old.max_weight).unwrap_or_default()),
                 length: pending.length.max(old.length),
@@ -194,7 +213,7 @@ impl Flush {
                 let weight = record.max_weight.unwrap_or_default();
                 flushed.grants.push(Grant { key, weight });
             }
-            after.records.insert(key, Arc::new(record));
+            after.set(key, record);
             flushed.touched.push(key);
         }
         flushed.changes = changed.into_iter().filter_map(|key| after.change(key)).collect();
@@ -230,6 +249,7 @@ impl Flush {
 
     /// Takes the right to write, and the ceiling. The weight it stands with stays.
     pub fn remove_writer(&mut self, key: CoreKey) {
+        self.after.grants.remove(&key);
         let length = self.overlay(&key).map_or(Length::ZERO, |seen| seen.length);
         let pending = self.change(key, Membership::Removed);
         pending.length = pending.length.max(length);
@@ -237,7 +257,7 @@ impl Flush {
         pending.is_genesis = false;
     }
 
-    /// Touches the record of `key`. Who has none gets one, and is a writer from then on.
+    /// Touches the record of `key`. Who has none gets one, and is a writer from then on; a guest under safe rules.
     pub fn ack_writer(&mut self, key: CoreKey) {
         let length = self.before.length(&key);
         let pending = self.touch(key);
@@ -253,7 +273,35 @@ impl Flush {
 
     // ---- private
 
+    /// Whether somebody who is no member wrote the batch: then it may not change membership, under safe rules.
+    #[must_use]
+    pub fn is_by_guest(&self, bootstrap: &CoreKey) -> bool {
+        self.rules.is_safe() && self.before.member(&self.writer).is_none() && self.writer != *bootstrap
+    }
+
+    /// A granter that granted as much before says nothing by that, and a writer's first grants are enough.
+    fn note_grant(&mut self, key: CoreKey, weight: Weight) {
+        let Some(length) = self.first else { return };
+        let by = Link {
+            key: self.writer,
+            length,
+        };
+        let known = self.after.grants(&key);
+        let says_nothing = |known: &CeilingGrant| known.by.key == by.key && known.weight >= weight;
+        if known.len() >= GRANTS_MAX || known.iter().any(says_nothing) {
+            return;
+        }
+        let mut grants = known.to_vec();
+        grants.push(CeilingGrant { by, weight });
+        self.after.grants.insert(key, Arc::new(grants));
+        // They are written with the record.
+        self.touch(key);
+    }
+
     fn grant(&mut self, key: CoreKey, weight: Weight, is_genesis: bool) {
+        if self.rules.is_safe() && !is_genesis {
+            self.note_grant(key, weight);
+        }
         let seen = self.overlay(&key);
         let length = seen.map_or(Length::ZERO, |seen| seen.length);
         // A record of Autobase has no ceiling: any grant sets one.
@@ -303,19 +351,56 @@ impl Flush {
         let removed = pending.is_some_and(|pending| pending.membership == Some(Membership::Removed));
         let length = pending.map_or(Length::ZERO, |pending| pending.length);
         let ceiling = pending.and_then(|pending| pending.ceiling);
+        // Under safe rules only an addition makes a member.
+        let is_added = pending.is_some_and(|pending| pending.membership == Some(Membership::Added));
+        let is_none = removed || (self.rules.is_safe() && !is_added);
         match self.before.record(key) {
             Some(record) => Some(Seen {
-                is_removed: record.is_removed || removed,
+                is_removed: record.is_removed || record.is_guest || removed,
                 ceiling: ceiling.or(record.max_weight),
                 length: record.length.max(length),
             }),
             None => pending.map(|_| Seen {
-                is_removed: removed,
+                is_removed: is_none,
                 ceiling: Some(ceiling.unwrap_or_default()),
                 length,
             }),
         }
     }
+}
+
+/// Grants that are kept of one writer.
+const GRANTS_MAX: usize = 16;
+
+/// A record as the system tree has it. Behind it, where the original reads no further, stand the grants that are kept under
+/// safe rules.
+fn write_record(record: &WriterRecord, grants: &[CeilingGrant]) -> Result<Vec<u8>, EncodeError> {
+    let mut to = Encoder::new();
+    record.encode(&mut to);
+    if !grants.is_empty() {
+        to.array(grants, |grant, to| {
+            grant.by.encode(to);
+            grant.weight.encode(to);
+        });
+    }
+    to.finish()
+}
+
+/// A record as the system tree has it, and the grants behind it. Whatever else may stand there says nothing, as to the
+/// original.
+pub(in crate::engine) fn read_record(value: &[u8]) -> Result<(WriterRecord, Vec<CeilingGrant>), DecodeError> {
+    let mut from = Decoder::new(value);
+    let record = WriterRecord::decode(&mut from)?;
+    if from.remaining() == 0 {
+        return Ok((record, Vec::new()));
+    }
+    let grants = from.array(|from| {
+        Ok(CeilingGrant {
+            by: Link::decode(from)?,
+            weight: Weight::decode(from)?,
+        })
+    });
+    Ok((record, grants.unwrap_or_default()))
 }
 
 /// A record as membership calls see it.
@@ -350,7 +435,7 @@ impl Flushed {
             let record = self.system.record(key).copied().unwrap_or_default();
             writes.push(SystemWrite::Put {
                 key: SystemKey::Writer(*key).to_bytes(),
-                value: record.to_bytes()?,
+                value: write_record(&record, self.system.grants(key))?,
             });
             if record.is_removed {
                 writes.push(SystemWrite::Delete {

@@ -14,9 +14,10 @@ use crate::crypto::CoreKey;
 use crate::wire::system::{InfoRecord, WriterRecord};
 use crate::wire::{Length, Link, Timestamp, Weight};
 
-use super::linearizer::WriterStanding;
+use super::linearizer::{CeilingGrant, WriterStanding};
 use super::witness;
 
+pub(super) use flush::read_record;
 pub use flush::{Flush, Flushed, Grant, SystemWrite, WriterChange};
 pub use heads::Heads;
 
@@ -40,6 +41,10 @@ pub use heads::Heads;
 pub struct System {
     /// Behind a pointer each, so that a copy of a state that differs in one record is small.
     records: OrdMap<CoreKey, Arc<WriterRecord>>,
+    /// How many of the records are those of guests.
+    guests: usize,
+    /// Who granted writers their ceilings, under safe rules.
+    grants: OrdMap<CoreKey, Arc<Vec<CeilingGrant>>>,
     heads: Heads,
     timestamp: Timestamp,
     flushes: u64,
@@ -51,8 +56,11 @@ impl System {
         info: &InfoRecord,
         records: impl IntoIterator<Item = (CoreKey, WriterRecord)>,
     ) -> Self {
+        let records: OrdMap<CoreKey, Arc<WriterRecord>> = shared(records).collect();
         Self {
-            records: shared(records).collect(),
+            guests: records.values().filter(|record| record.is_guest).count(),
+            records,
+            grants: OrdMap::new(),
             heads: info.heads.iter().copied().collect(),
             timestamp: info.timestamp,
             flushes: info.flushes,
@@ -66,9 +74,37 @@ impl System {
         records: impl IntoIterator<Item = (CoreKey, WriterRecord)>,
     ) -> Self {
         let mut after = Self::from_records(info, []);
-        after.records = self.records.clone();
-        after.records.extend(shared(records));
+        (after.records, after.guests) = (self.records.clone(), self.guests);
+        for (key, record) in records {
+            after.set(key, record);
+        }
+        after.grants = self.grants.clone();
         after
+    }
+
+    /// The same state with these grants of ceilings, in place of those of the same writers.
+    pub(super) fn granting(mut self, grants: impl IntoIterator<Item = (CoreKey, Vec<CeilingGrant>)>) -> Self {
+        for (key, grants) in grants {
+            if grants.is_empty() {
+                self.grants.remove(&key);
+            } else {
+                self.grants.insert(key, Arc::new(grants));
+            }
+        }
+        self
+    }
+
+    /// Who granted a writer its ceiling, under safe rules: each entry that was not taken back, the first of each granter
+    /// for a weight.
+    #[must_use]
+    pub fn grants(&self, writer: &CoreKey) -> &[CeilingGrant] {
+        self.grants.get(writer).map_or(&[], |grants| grants.as_slice())
+    }
+
+    /// The record of a member, removed or not.
+    #[must_use]
+    pub fn member(&self, key: &CoreKey) -> Option<&WriterRecord> {
+        self.record(key).filter(|record| !record.is_guest)
     }
 
     /// The record of a writer.
@@ -82,6 +118,19 @@ impl System {
         self.records.iter().map(|(key, record)| (key, record.as_ref()))
     }
 
+    /// Puts a record in the place of the one before it.
+    fn set(&mut self, key: CoreKey, record: WriterRecord) {
+        self.guests += usize::from(record.is_guest);
+        let before = self.records.insert(key, Arc::new(record));
+        self.guests -= usize::from(before.is_some_and(|before| before.is_guest));
+    }
+
+    /// How many of the records are those of members, removed ones included, and of anchors.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.records.len() - self.guests
+    }
+
     /// How many records there are.
     #[must_use]
     pub fn writers(&self) -> usize {
@@ -91,7 +140,7 @@ impl System {
     /// True for those who may write: with a record, and not removed.
     #[must_use]
     pub fn is_writer(&self, key: &CoreKey) -> bool {
-        self.records.get(key).is_some_and(|record| !record.is_removed)
+        self.member(key).is_some_and(|record| !record.is_removed)
     }
 
     /// True when this much of the core is applied.
@@ -102,10 +151,10 @@ impl System {
             .is_some_and(|record| record.length >= link.length)
     }
 
-    /// What the order wants to know of a writer.
+    /// What the order wants to know of a writer. Of a guest there is nothing to know.
     #[must_use]
     pub fn standing(&self, writer: &CoreKey) -> Option<WriterStanding> {
-        self.records.get(writer).map(|record| WriterStanding {
+        self.member(writer).map(|record| WriterStanding {
             weight: witness::standing(Some(record)),
             ceiling: record.max_weight.unwrap_or(Weight(u64::MAX)),
             length: record.length,
@@ -168,4 +217,40 @@ fn shared(
 ) -> impl Iterator<Item = (CoreKey, Arc<WriterRecord>)> {
     let records = records.into_iter();
     records.map(|(key, record)| (key, Arc::new(record)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Rules;
+
+    /// A guest that becomes a member has a record already: who looks for members must notice all the same.
+    #[test]
+    fn guests_are_counted_apart_from_members() {
+        let [creator, other] = [1, 2].map(|name| CoreKey::new([name; 32]));
+        let mut flush = Flush::new(&System::default(), creator, Weight(0)).under(Rules::safe());
+        flush.grant_genesis();
+        flush.record(Length(1), Timestamp(7), &[]);
+        flush.remove_writer(other);
+        let named = flush.finish().system;
+        assert_eq!((named.writers(), named.members(), named.guests), (2, 1, 1));
+        let mut flush = Flush::new(&named, creator, Weight(2)).under(Rules::safe());
+        flush.record(Length(2), Timestamp(8), &[]);
+        flush.add_writer(other, Weight(0));
+        let added = flush.finish().system;
+        assert_eq!((added.writers(), added.members(), added.guests), (2, 2, 0));
+        // What is read again of their records is the same.
+        for system in [&named, &added] {
+            let view = Link {
+                key: creator,
+                length: Length(0),
+            };
+            let records = || system.records().map(|(key, record)| (*key, *record));
+            let info = system.info(view);
+            let again = System::from_records(&info, records());
+            assert_eq!((again.members(), again.guests), (system.members(), system.guests));
+            let after = named.after(&info, records());
+            assert_eq!((after.members(), after.guests), (system.members(), system.guests));
+        }
+    }
 }

@@ -22,7 +22,9 @@ pub struct ValueOptions {
     pub legacy: bool,
     /// Zero bytes to leave in front.
     pub padding: usize,
-    /// Puts the eight bytes in front that say "clear text" in an encrypted core. Only for optimistic values.
+    /// Puts the eight bytes in front that say "clear text" in an encrypted core. Only for optimistic values, and only for
+    /// databases with the rules of the original: under [`Rules::safe`](crate::wire::Rules::safe) such a block freezes its
+    /// writer.
     pub encrypted: bool,
 }
 

@@ -11,7 +11,7 @@ use autobee::env::memory::MemoryEnv;
 use autobee::hypercore::CoreOptions;
 use autobee::wire::oplog::{Backer, OplogBlock, Witness};
 use autobee::wire::{Decode as _, Encode as _, Length, Link, Timestamp, Weight};
-use autobee::{Autobee, Corestore, ErrorKind, Settings};
+use autobee::{Autobee, Corestore, ErrorKind, Rules, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 
 use crate::support::{Db, connect, weights};
@@ -335,6 +335,8 @@ async fn open_with(env: &MemoryEnv, join: Option<&Db>, settings: &Settings) -> D
     let store = Corestore::open_default(env.clone()).await.unwrap();
     let mut builder = Autobee::builder(store)
         .apply(JsonApply)
+        // Whom apply acknowledges is a member, as in the original.
+        .rules(Rules::interop())
         .settings(settings.clone());
     if let Some(db) = join {
         builder = builder.key(db.key());

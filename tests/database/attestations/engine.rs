@@ -473,6 +473,7 @@ fn open(
         name: String::new(),
         apply: ApplyFn::new(JsonApply),
         optimistic: true,
+        rules: Some(autobee::wire::Rules::interop()),
         verify: Ed25519,
         trees: trees.clone(),
         window_batches,

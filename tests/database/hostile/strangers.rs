@@ -27,6 +27,7 @@ impl Local {
             name: String::new(),
             apply: ApplyFn::new(JsonApply),
             optimistic: true,
+            rules: Some(autobee::wire::Rules::interop()),
             verify: Ed25519,
             trees: Trees::unshared(&key, 1 << 20).unwrap(),
             window_batches: WINDOW_BATCHES,

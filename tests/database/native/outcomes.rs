@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use autobee::Autobee;
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
 use autobee::db::{AppendOptions, Appended, Event, Events, Outcome};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _, Wall};
 use autobee::wire::{Length, Timestamp};
+use autobee::{Autobee, Rules};
 
 use crate::support::{Db, connect};
 use crate::{memory_store, until};
@@ -56,7 +56,9 @@ fn run<T>(test: impl AsyncFnOnce(&MemoryEnv) -> T) -> T {
 }
 
 async fn open(env: &MemoryEnv, join: Option<&Db>) -> Db {
-    let mut builder = Autobee::builder(memory_store(env).await).apply(Once);
+    // Who is no member tries its own entries, as in the original.
+    let builder = Autobee::builder(memory_store(env).await).apply(Once);
+    let mut builder = builder.rules(Rules::interop());
     if let Some(db) = join {
         builder = builder.key(db.key());
     }

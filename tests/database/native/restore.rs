@@ -273,7 +273,9 @@ async fn a_cut_end_of_the_store_is_told_and_asked_for() {
         old.writer(&local).is_some_and(|writer| writer.length.0 >= 3)
     })
     .await;
-    assert_eq!(put(&old, "again").await.unwrap(), Length(4));
+    // Behind the acknowledgement, if that is written by now.
+    let length = put(&old, "again").await.unwrap();
+    assert!([Length(4), Length(5)].contains(&length), "{length:?}");
     while events.next().await.unwrap() != Event::Confirmed {}
     assert_eq!(old.unconfirmed(), None);
     until(&a, |a| {

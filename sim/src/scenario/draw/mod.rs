@@ -82,6 +82,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         encrypted: choices.once_in(4),
         members_only: choices.once_in(6),
         forward: Vec::new(),
+        safe: false,
         topology,
         buggify: choices.once_in(2),
         schedule: Schedule::default(),
@@ -134,6 +135,8 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         }
         scenario.event.sort_by_key(|event| event.at_ms);
     }
+    // Last, so that what is drawn before stays the same.
+    scenario.safe = choices.once_in(2);
     if choices.once_in(6) {
         scenario.forward = (1..replicas).filter(|_| !choices.once_in(3)).collect();
     }
