@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -124,6 +124,7 @@ impl<E: Env> DatabaseTrees<E> {
                 view: view_blocks,
                 system: system_blocks,
                 wait: Wait::For(settings.read_wait()),
+                kept: Mutex::default(),
             }),
             trees,
         };
@@ -181,11 +182,17 @@ pub(super) struct Peers<E: Env> {
     view: Arc<StoredBlocks<E>>,
     system: Arc<StoredBlocks<E>>,
     wait: Wait,
+    /// Cores that the own trees may stand on.
+    kept: Mutex<BTreeSet<CoreKey>>,
 }
 
 impl<E: Env> Peers<E> {
     /// Opens a core of another writer's tree.
     pub(super) async fn open(&self, core: &CoreKey) -> Result<(), Error> {
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(*core);
         self.view.open_core(core).await?;
         Ok(self.system.open_core(core).await?)
     }
@@ -229,10 +236,12 @@ impl<E: Env> Peers<E> {
                 Err(_) => break None,
             }
         };
-        for (core, index) in fetched {
+        // A survey may have come to need them.
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (core, index) in fetched.into_iter().filter(|(core, _)| !kept.contains(core)) {
             self.view.forget(&core, index);
         }
-        for core in opened {
+        for core in opened.into_iter().filter(|core| !kept.contains(core)) {
             self.view.close(&core);
             self.system.close(&core);
         }

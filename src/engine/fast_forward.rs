@@ -293,6 +293,13 @@ fn linked(
         if before.version < VERSION || before.batch.after != last - (at - 1) {
             break;
         }
+        // These hold the entry back, and do not order it; but the heads in the tree go by them.
+        if !first.links.is_empty() {
+            return Err(SurveyError::Untrue {
+                head: flush.head,
+                what: "an entry that links with a later block",
+            });
+        }
         (first, at) = (before, at - 1);
     }
     let mut links = first.links;
@@ -341,8 +348,12 @@ impl<V: Verify> Engine<V> {
         self.past.search = AnchorSearch::new(self.past.search.pace());
         self.past.hold.clear();
         self.past.taken.clear();
+        let mut prefix = cut.prefix.clone();
+        if self.rules.set.is_safe() {
+            prefix.date();
+        }
         self.begin(Start {
-            prefix: cut.prefix.clone(),
+            prefix,
             ..Start::default()
         })?;
         self.order.forget_who_left();

@@ -33,7 +33,10 @@ impl Invariant for GrowingSets {
                 && *life == replica.life
             {
                 for (core, length) in known {
-                    let is_member = look.writers.iter().any(|writer| writer.key == *core);
+                    let is_member = look
+                        .writers
+                        .iter()
+                        .any(|writer| writer.key == *core && !writer.is_guest);
                     let now = set.get(core).copied().unwrap_or_default();
                     if is_member && now < *length {
                         return Err(format!(

@@ -218,7 +218,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         // Before anything is given up: what cannot be read now can be later, and the order stays until then.
         let read = self.logs.read_again(&from)?;
         match is_rewritten {
-            true => self.engine.start_over().map_err(internal)?,
+            true => {
+                self.finality.reset();
+                self.engine.start_over().map_err(internal)?;
+            }
             false => self.engine.go_back().map_err(internal)?,
         }
         let batches = self.engine.batches() as u64;

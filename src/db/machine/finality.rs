@@ -32,6 +32,13 @@ impl Finality {
     }
 }
 
+impl Finality {
+    /// A log was rewritten: what was settled may not be any more.
+    pub(super) const fn reset(&mut self) {
+        (self.longest, self.told) = ((0, false), 0);
+    }
+}
+
 impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// The longest start of the order that can no longer change, if those whom `is_silent` names write nothing more.
     pub fn settled(&mut self, is_silent: impl Fn(&CoreKey) -> bool) -> Settled {

@@ -24,6 +24,8 @@ pub(super) struct Forward {
     is_on: bool,
     /// One look at a time.
     is_looking: bool,
+    /// At which log.
+    looks_at: Option<CoreKey>,
     /// There may be something to look at.
     is_due: bool,
     next_at: Mono,
@@ -65,7 +67,8 @@ impl Forward {
     /// Sets whether it is looked, and until when nothing is ordered unless [`super::Input::LookedAhead`] comes first.
     pub(super) fn set(&mut self, is_on: bool, until: Option<Mono>) {
         self.is_on = is_on;
-        self.is_due = is_on;
+        // Also to let go of what waits for a look.
+        self.is_due = true;
         self.seen.clear();
         if let Some(until) = until {
             self.is_looking = true;
@@ -106,8 +109,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let ahead = |key: &CoreKey| -> Option<(Length, Length)> {
             let length = self.logs.proven(key)?;
             let ahead = length.0.checked_sub(self.logs.taken(key).0)?;
-            let is_news = forward.seen.get(key).is_none_or(|seen| *seen < length);
-            (is_news && ahead >= GAP_ENTRIES).then_some((Length(ahead), length))
+            // Much came since: what did not do then may do now.
+            let grown = |seen: &Length| length.0 >= seen.0.saturating_add(GAP_ENTRIES);
+            let is_news = forward.seen.get(key).is_none_or(grown);
+            (forward.is_on && is_news && ahead >= GAP_ENTRIES).then_some((Length(ahead), length))
         };
         let trusted = self.logs.keys().filter(|key| self.may_be_trusted(key));
         let best = trusted
@@ -118,8 +123,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         if let Some((_, core, length)) = best {
             forward.seen.insert(core, length);
             forward.is_looking = true;
+            forward.looks_at = Some(core);
             forward.next_at = now.mono + LOOK_EACH;
-            forward.held_until = now.mono + HOLD;
+            // What is held already does not wait longer for another look.
+            if !forward.is_held {
+                forward.held_until = now.mono + HOLD;
+            }
             self.effects.push(Effect::LookAhead(Link { key: core, length }));
         }
         self.fetch_begun();
@@ -143,11 +152,15 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// Fetches logs as a whole that were looked at, or need not be.
     fn fetch_begun(&mut self) {
-        let is_looking = self.forward.is_looking;
+        let Forward {
+            is_looking, looks_at, ..
+        } = self.forward;
         let is_known = |key: &CoreKey| {
             let length = self.logs.proven(key).unwrap_or_default().0;
             let is_near = length > 0 && length.saturating_sub(self.logs.taken(key).0) < GAP_ENTRIES;
-            is_near || !self.may_be_trusted(key) || (!is_looking && self.forward.seen.contains_key(key))
+            let is_looked_at = is_looking && looks_at == Some(*key);
+            let was_looked_at = !is_looked_at && self.forward.seen.contains_key(key);
+            is_near || was_looked_at || !self.may_be_trusted(key) || !self.forward.is_on
         };
         let known: Vec<CoreKey> = self.forward.begun.iter().copied().filter(is_known).collect();
         for key in &known {
@@ -245,7 +258,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// once it is.
     pub(super) fn waits_for_all(&mut self) -> bool {
         let has_moved = self.record.passes_over() || self.is_waiting_for_all;
-        if !has_moved || !self.engine.is_cut_off() {
+        if !has_moved || !(self.engine.is_cut_off() || self.logs.are_rewritten()) {
             return false;
         }
         if self.record.passes_over() {
@@ -258,8 +271,14 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             }
         }
         let engine = &self.engine;
+        // Of a log that was rewritten there may be less now.
+        let least = |(key, length): (CoreKey, Length)| {
+            let proven = self.logs.proven(&key).unwrap_or(length);
+            (key, length.min(proven))
+        };
         let taken = self.logs.keys().map(|key| (key, self.logs.taken(&key)));
-        let forgotten = engine.forgotten_lengths();
+        let taken = taken.map(least);
+        let forgotten = engine.forgotten_lengths().map(least);
         self.is_waiting_for_all = !self.logs.are_whole(taken.chain(forgotten));
         self.is_waiting_for_all
     }

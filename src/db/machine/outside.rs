@@ -48,7 +48,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     .iter()
                     .filter(|link| link.key == core)
                     .map(|link| link.length.0);
-                let least = self.logs.end(&core).unwrap_or_default();
+                let least = self.logs.end(&core).unwrap_or(STRANGER_BLOCKS_MAX);
                 self.logs
                     .limit(&core, Some(end.max().unwrap_or_default().max(least)), None);
                 is_more |= self.feed_or_give_up(&core, now).is_some();

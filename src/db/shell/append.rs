@@ -78,7 +78,7 @@ impl<E: Env> Shell<E> {
         {
             let mut machine = self.machine.enter().await;
             let tending = self.choose_logs(&machine);
-            self.step(&mut machine, tending);
+            self.step_alone(&mut machine, tending);
         }
         self.notify();
         Ok(outcome?)

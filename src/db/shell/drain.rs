@@ -63,16 +63,17 @@ impl<E: Env> Shell<E> {
                 if self.env.buggify("drop_tree_caches") {
                     self.trees.trees().drop_caches();
                 }
-                let done = self.step(&mut machine, Input::Drain { applies_max });
+                let mut done = self.step(&mut machine, Input::Drain { applies_max });
                 if self.env.buggify("extra_sync") && !machine.is_closed() {
                     self.store.request_sync();
                 }
                 let tending = self.choose_logs(&machine);
-                self.step(&mut machine, tending);
+                done.drains |= self.step(&mut machine, tending).drains;
                 done
             };
             self.notify();
-            let goes_on = done.drained.unwrap_or(Err(Error::Closed))?;
+            let is_portion = done.drained.unwrap_or(Err(Error::Closed))?;
+            let goes_on = is_portion || done.drains;
             if !goes_on || self.store.planted().has(Slip::PortionEndsDrain) {
                 return Ok(());
             }

@@ -27,6 +27,9 @@ const AHEAD_BLOCKS: u64 = 64;
 /// How long it is waited for what connected peers say that they have.
 const SAID_IN: Duration = Duration::from_secs(1);
 
+/// Most heads that one block names as trusted that are looked at.
+const TRUSTED_MAX: usize = 4;
+
 /// How often a head to boot from is tried.
 const BOOT_EACH: Duration = Duration::from_millis(250);
 
@@ -51,7 +54,7 @@ impl<E: Env> Shell<E> {
         *self.forward.lock().unwrap_or_else(PoisonError::into_inner) = forward;
         {
             let mut machine = self.machine.enter().await;
-            self.step(&mut machine, Input::Forward { is_on, until });
+            self.step_alone(&mut machine, Input::Forward { is_on, until });
         }
         self.boot_later();
     }
@@ -119,16 +122,17 @@ impl<E: Env> Shell<E> {
         let reference = View::new(self.read().view.clone(), self.trees.peers());
         // What it says itself, and whom it calls trusted.
         let mut heads = vec![(head, Some(found.head))];
-        heads.extend(found.trusted.iter().map(|head| (*head, None)));
+        heads.extend(found.trusted.iter().take(TRUSTED_MAX).map(|head| (*head, None)));
         for (head, known) in heads {
             if !self.is_member(&head.key) || !forward.is_trusted(&head.key, &reference).await {
                 continue;
             }
             let found = match known {
                 Some(found) => found,
-                None => match logs.stamped(head, STAMP_SEARCH_BLOCKS).await? {
-                    Some(found) => found.head,
-                    None => continue,
+                // Whatever it names need not be there.
+                None => match logs.stamped(head, STAMP_SEARCH_BLOCKS).await {
+                    Ok(Some(found)) => found.head,
+                    Ok(None) | Err(_) => continue,
                 },
             };
             if self.is_far(found) && self.is_to_be_had(head).await {
@@ -185,13 +189,24 @@ impl<E: Env> Shell<E> {
 /// Looks at the trees of a writer whose log is far ahead.
 async fn look_ahead<E: Env>(shared: Weak<Shell<E>>, head: Link) {
     let Some(shared) = shared.upgrade() else { return };
+    let look = Look(&shared);
     if let Err(error) = shared.try_forward(head).await {
         shared.env.trace(|| TraceEvent::Failed {
             what: "looking at the trees of another writer".into(),
             why: error.to_string(),
         });
     }
+    std::mem::forget(look);
     shared.looked_ahead().await;
+}
+
+/// A look that runs. It is over also when the program's own code panics in it.
+struct Look<'a, E: Env>(&'a Arc<Shell<E>>);
+
+impl<E: Env> Drop for Look<'_, E> {
+    fn drop(&mut self) {
+        self.0.machine.leave(Input::LookedAhead);
+    }
 }
 
 /// Moves onto a head that was given at the opening, as soon as it can be had and its view is accepted.
@@ -206,12 +221,16 @@ async fn boot_from<E: Env>(shared: Weak<Shell<E>>, boot: Boot) {
         if shared.is_closed() {
             return;
         }
-        let is_over = shared.try_boot(&boot, head).await.unwrap_or_else(|error| {
+        let look = Look(&shared);
+        let tried = shared.try_boot(&boot, head).await;
+        std::mem::forget(look);
+        let is_over = tried.unwrap_or_else(|error| {
             shared.env.trace(|| TraceEvent::Failed {
                 what: "booting from a head".into(),
                 why: error.to_string(),
             });
-            false
+            // What is not here may come.
+            !matches!(error, Error::Unavailable { .. })
         });
         if is_over || clock.now() >= deadline {
             return shared.looked_ahead().await;
@@ -258,7 +277,9 @@ impl<E: Env> Shell<E> {
             }
         }
         let survey = logs.survey(found.head).await?;
-        Ok(self.move_onto(survey, true).await?.is_some())
+        // Else the trees are no further than what is here, or entries are here that they do not have.
+        self.move_onto(survey, true).await?;
+        Ok(true)
     }
 }
 

@@ -205,7 +205,7 @@ impl<E: Env> Shell<E> {
         self.drain().await?;
         {
             let mut machine = self.machine.enter().await;
-            self.step(&mut machine, Input::Begun(keys));
+            self.step_alone(&mut machine, Input::Begun(keys));
         }
         let wakeup = self.replication.wakeup(self.key);
         let announcements =
@@ -352,6 +352,17 @@ impl<E: Env> Shell<E> {
             self.notify();
         }
         done
+    }
+
+    /// The same, where nobody else orders what is to be ordered then.
+    fn step_alone(
+        self: &Arc<Self>,
+        machine: &mut Inside<'_, E::Crypto, OpenLog<E>>,
+        input: Input<OpenLog<E>>,
+    ) {
+        if self.step(machine, input).drains {
+            self.drain_later();
+        }
     }
 
     fn step_one(

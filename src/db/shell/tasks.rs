@@ -63,7 +63,7 @@ impl<E: Env> Shell<E> {
     pub(in crate::db) async fn hint(self: &Arc<Self>, cores: &[Link]) {
         let cores = cores.iter().map(|core| (None, core.key)).collect();
         let mut machine = self.machine.enter().await;
-        self.step(&mut machine, Input::Announced(cores));
+        self.step_alone(&mut machine, Input::Announced(cores));
     }
 
     /// Whether blocks may wait for others that are on their way.
@@ -133,7 +133,7 @@ pub(super) async fn follow_announcements<E: Env>(
         let cores = cores.into_iter().map(|(peer, core)| (Some(peer), core.key));
         let announced = Input::Announced(cores.collect());
         let mut machine = shared.machine.enter().await;
-        shared.step(&mut machine, announced);
+        shared.step_alone(&mut machine, announced);
     }
 }
 

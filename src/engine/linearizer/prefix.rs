@@ -107,6 +107,11 @@ impl Prefix {
         }
     }
 
+    /// Has entries behind it count as no older than the latest one in it, as safe rules have it.
+    pub(crate) fn date(&mut self) {
+        self.latest = self.worst.map_or(self.latest, |worst| worst.timestamp);
+    }
+
     /// Has nothing belong into it: a slip.
     pub(crate) fn let_nothing_in(&mut self) {
         if let Some(worst) = &mut self.worst {
