@@ -28,9 +28,6 @@ macro_rules! points {
             #[must_use]
             pub const fn out_of_reach(self) -> Option<&'static str> {
                 match self {
-                    Self::DrainSuspended | Self::DrainResumed | Self::ReadWaited => {
-                        Some("views are written here: before there is fast-forward no block of them is at a peer alone")
-                    }
                     Self::StartedOver | Self::LogRewritten | Self::ForkFollowed => {
                         Some("no program truncates the log of a writer")
                     }

@@ -596,6 +596,9 @@ async fn dial<E: Env>(env: E, db: Autobee<E>, peer: String) {
     }
 }
 
+/// How long a database that moved reads blocks of its trees from peers, before all of them are fetched.
+const ARCHIVED_AFTER: Duration = Duration::from_millis(1_500);
+
 /// Fetches what a database passed over when it went on from the trees of a member, so that looks can read all of it.
 async fn archive<E: Env>(env: E, db: Autobee<E>, store: Corestore<E>) {
     let mut downloads = BTreeMap::new();
@@ -603,6 +606,9 @@ async fn archive<E: Env>(env: E, db: Autobee<E>, store: Corestore<E>) {
         let Ok(views) = db.views() else { return };
         let has_moved = db.stats().fast_forwards > 0 || views[2].key != views[0].key || !downloads.is_empty();
         if has_moved {
+            if downloads.is_empty() {
+                env.clock().sleep(ARCHIVED_AFTER).await;
+            }
             let trees = views.iter().map(|core| core.key).chain([db.view().head().key]);
             for key in db.cores().into_iter().chain(trees) {
                 if !downloads.contains_key(&key)
