@@ -123,7 +123,8 @@ pub fn check_store(
         recording.logs.insert(look.local, ("own".into(), 0));
     }
     recording.add(world.now(), "store", look);
-    let told = of_store(recording, encryption)
+    let is_safe = db.rules().is_some_and(|rules| rules.is_safe());
+    let told = of_store(recording, encryption, is_safe)
         .ok_or_else(|| StoreCheckError::Unjudged("it has too many batches for the model".into()))?;
     Ok(StoreVerdict {
         logs,

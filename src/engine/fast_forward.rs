@@ -185,10 +185,9 @@ impl Survey {
             return Err(missing);
         }
         entries.reverse();
-        let is_careless = planted.has(Slip::CutAnywhere);
         let at = (0..=newest)
             .rev()
-            .find(|at| is_cut(&flushes[*at], &entries[at + 1..]) || is_careless);
+            .find(|at| is_cut(&flushes[*at], &entries[at + 1..]));
         let cut = &flushes[at.ok_or(SurveyError::NoCut { within })?];
         let base = trees.restore(cut.head)?;
         if base.system.flushes() != cut.entries {

@@ -282,8 +282,6 @@ slips! {
             "Nobody is told that an own batch is applied which waited, or the like."
         RotationUnstored "rotation_not_stored"
             "That another log is the local writer's is not stored."
-        CutAnywhere "fast_forward_cut_anywhere"
-            "A fast-forward goes on from a place that later entries do not have in their past."
         CutIsFinal "fast_forward_cut_is_final"
             "What belongs before the place from which a fast-forward went on is ordered behind it."
     }

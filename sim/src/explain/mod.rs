@@ -165,8 +165,13 @@ impl<'a> Observed<'a> {
 }
 
 /// Where a store differs from the model, if it does; none when it cannot be judged.
-pub(crate) fn of_store(recording: Recording, encryption: Option<[u8; 32]>) -> Option<Explanation> {
-    let scenario = Scenario::parse("store", "about = \"\"\nreplicas = 1\n").ok()?;
+pub(crate) fn of_store(
+    recording: Recording,
+    encryption: Option<[u8; 32]>,
+    is_safe: bool,
+) -> Option<Explanation> {
+    let text = format!("about = \"\"\nreplicas = 1\nsafe = {is_safe}\n");
+    let scenario = Scenario::parse("store", &text).ok()?;
     let recorded = Recorded(recording);
     Case::new(&scenario, &recorded, &[])
         .of_store(encryption)
