@@ -221,7 +221,7 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `Unavailable` when blocks do not come within `read_wait_ms`; `Corrupt` when the trees are not what was said of them;
+    /// `Unavailable` when blocks do not come within `read_wait_ms`, or nothing of the creator's log is here yet, which tells the rules; `Corrupt` when the trees are not what was said of them;
     /// `Closed`.
     pub async fn move_to(&self, head: Link) -> Result<Option<(Link, Link)>, Error> {
         self.shared.check_open()?;

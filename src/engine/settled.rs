@@ -36,7 +36,9 @@ impl<V: Verify> Engine<V> {
     #[must_use]
     pub fn settled(&self, is_silent: impl Fn(&CoreKey) -> bool) -> Settled {
         let system = self.system();
-        let records = system.records().filter(|(_, record)| !record.is_anchor);
+        // Guests are ordered by whom members link, and by nothing that they write later.
+        let records = system.records();
+        let records = records.filter(|(_, record)| !record.is_anchor && !record.is_guest);
         let mut writers: Vec<(CoreKey, Length)> =
             records.map(|(key, record)| (*key, record.length)).collect();
         if system.record(&self.rules.bootstrap).is_none() {
@@ -119,7 +121,10 @@ impl<V: Verify> Engine<V> {
     /// After how many entries a writer had a record first; none as long as that is forgotten.
     fn let_in_at(&self, writer: &CoreKey) -> usize {
         let (first, end) = (self.order.forgotten(), self.order.len());
-        let has_record = |entries: usize| self.order.state_at(entries).system.record(writer).is_some();
+        let has_record = |entries: usize| {
+            let record = self.order.state_at(entries).system.record(writer);
+            record.is_some_and(|record| !record.is_guest)
+        };
         if has_record(first) {
             return 0;
         }

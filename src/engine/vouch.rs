@@ -65,7 +65,9 @@ impl<V: Verify> Engine<V> {
     pub(super) fn try_strangers(&mut self) {
         self.vouched.clear();
         let local = self.attestations.local();
-        let may_vouch = self.rules.set.is_safe() && local.is_some_and(|local| self.is_writer(&local));
+        let may_vouch = self.rules.set.is_safe()
+            && !self.system().is_genesis()
+            && local.is_some_and(|local| self.is_writer(&local));
         if !may_vouch {
             return;
         }

@@ -122,10 +122,13 @@ impl RecordedRules {
             return Ok(None);
         }
         match behind.uint()? {
-            Self::SAFE => Ok(Some(Self {
-                rules: Rules::safe(),
-                optimistic: behind.uint()? & Self::OPTIMISTIC != 0,
-            })),
+            Self::SAFE => match behind.uint()? {
+                flags @ (0 | Self::OPTIMISTIC) => Ok(Some(Self {
+                    rules: Rules::safe(),
+                    optimistic: flags == Self::OPTIMISTIC,
+                })),
+                other => Err(behind.unknown("flags of rules of a database", other)),
+            },
             other => Err(behind.unknown("rules of a database", other)),
         }
     }
@@ -162,6 +165,8 @@ mod tests {
     fn rules_of_later_versions_are_refused() {
         let mut data = RecordedRules::ALL[0].to_manifest_data().unwrap();
         let number = data.len() - 2;
+        data[number + 1] = 3;
+        assert!(RecordedRules::of_manifest_data(Some(&data)).is_err(), "another flag");
         data[number] = 9;
         assert!(RecordedRules::of_manifest_data(Some(&data)).is_err());
         data.truncate(number);

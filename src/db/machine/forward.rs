@@ -55,7 +55,7 @@ pub struct Moved {
 pub enum NotMoved {
     /// What they are ahead is not worth it.
     Near,
-    /// An own batch is on its way to its log. Again once it is there.
+    /// An own batch is on its way to its log, or the rules of the database are not known yet. Again later.
     Busy,
     /// This log is here with more than those trees are made of, so that they would not be the end.
     Ahead(CoreKey),
@@ -174,7 +174,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     fn may_be_trusted(&self, key: &CoreKey) -> bool {
         *key != self.logs.local()
             && match self.engine.system().record(key) {
-                Some(record) => !record.is_removed,
+                Some(record) => !record.is_removed && !record.is_anchor && !record.is_guest,
                 None => *key == self.engine.key(),
             }
     }
@@ -204,7 +204,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         if survey.head.entries < here.saturating_add(gap) {
             return Err(NotMoved::Near);
         }
-        if self.own.pending.is_some() || self.engine.stopped().is_some() {
+        // As long as the rules are not known, neither is what those trees are worth.
+        let knows_rules = self.engine.rules().is_some();
+        if self.own.pending.is_some() || self.engine.stopped().is_some() || !knows_rules {
             return Err(NotMoved::Busy);
         }
         let length = |key: &CoreKey| survey.lengths.get(key).copied().unwrap_or_default();

@@ -76,6 +76,10 @@ impl<E: Env> Shell<E> {
 
     /// Moves onto the trees of a writer, whoever is trusted.
     pub(in crate::db) async fn move_to(self: &Arc<Self>, head: Link) -> Result<Option<Moved>, Error> {
+        if self.read().rules.is_none() {
+            let (core, index) = (self.key, Index(0));
+            return Err(Error::Unavailable { core, index });
+        }
         let mut logs = Logs::new(self);
         let Some(found) = logs.stamped(head, STAMP_SEARCH_BLOCKS).await? else {
             return Ok(None);
@@ -162,7 +166,7 @@ impl<E: Env> Shell<E> {
     fn is_member(&self, key: &CoreKey) -> bool {
         let published = self.read();
         match published.system.record(key) {
-            Some(record) => !record.is_removed && !record.is_anchor,
+            Some(record) => !record.is_removed && !record.is_anchor && !record.is_guest,
             None => *key == self.key && published.system.flushes() == 0,
         }
     }
@@ -266,6 +270,10 @@ impl<E: Env> Shell<E> {
     }
 
     async fn try_boot(self: &Arc<Self>, boot: &Boot, head: Link) -> Result<bool, Error> {
+        // By them trees are read, and entries ordered.
+        if self.read().rules.is_none() {
+            return Ok(false);
+        }
         let mut logs = Logs::new(self);
         let Some(found) = logs.stamped(head, STAMP_SEARCH_BLOCKS).await? else {
             return Ok(false);
