@@ -166,7 +166,10 @@ mod tests {
         let mut data = RecordedRules::ALL[0].to_manifest_data().unwrap();
         let number = data.len() - 2;
         data[number + 1] = 3;
-        assert!(RecordedRules::of_manifest_data(Some(&data)).is_err(), "another flag");
+        assert!(
+            RecordedRules::of_manifest_data(Some(&data)).is_err(),
+            "another flag"
+        );
         data[number] = 9;
         assert!(RecordedRules::of_manifest_data(Some(&data)).is_err());
         data.truncate(number);
