@@ -7,7 +7,7 @@ use std::time::Duration;
 use autobee::crypto::CoreKey;
 use autobee::db::{AllMembers, Boot, Event, FastForward};
 use autobee::wire::{Length, Link};
-use autobee::{Autobee, Corestore, Settings};
+use autobee::{Autobee, Corestore, ErrorKind, Settings};
 use autobee_sim::workload::JsonApply;
 
 use crate::support::{Db, World, add, connect, in_world, put};
@@ -245,9 +245,15 @@ fn it_moves_where_it_is_told_to() {
             key: a.key(),
             length: Length::ZERO,
         };
-        assert_eq!(b.move_to(nowhere).await.unwrap(), None);
+        let early = b.move_to(nowhere).await.unwrap_err();
+        assert_eq!(
+            early.kind(),
+            ErrorKind::Unavailable,
+            "the rules are not known yet"
+        );
         let (session, _) = connect(&a, &b);
         world.until(|| a.writers() == b.writers()).await;
+        assert_eq!(b.move_to(nowhere).await.unwrap(), None);
         session.close();
         fill(&a, 60, 120).await;
         connect(&a, &b);
