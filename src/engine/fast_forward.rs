@@ -125,7 +125,7 @@ pub enum SurveyError {
 }
 
 /// One entry of the order, as the system tree has it.
-struct Flush {
+struct SystemVersion {
     /// The version that it made.
     head: Link,
     /// Entries up to it.
@@ -137,7 +137,7 @@ struct Flush {
 }
 
 /// An entry with what it names.
-struct LinkedFlush {
+struct LinkedEntry {
     writer: CoreKey,
     first: Length,
     /// With the end of the batch before it in its log.
@@ -224,7 +224,7 @@ impl Survey {
 }
 
 /// The last entries up to a version of the system tree, the oldest first.
-fn flushes(trees: &Trees, head: Link, most: usize) -> Result<Vec<Flush>, SurveyError> {
+fn flushes(trees: &Trees, head: Link, most: usize) -> Result<Vec<SystemVersion>, SurveyError> {
     let tree = &trees.system;
     let mut changes = TreeSnapshot::at(tree, head).cursor().changes();
     let mut flushes = Vec::new();
@@ -255,7 +255,7 @@ fn flushes(trees: &Trees, head: Link, most: usize) -> Result<Vec<Flush>, SurveyE
         }
         let info = info.ok_or_else(|| untrue("no info record"))?;
         let (writer, last) = entry.ok_or_else(|| untrue("a version without an entry"))?;
-        flushes.push(Flush {
+        flushes.push(SystemVersion {
             head: change.head,
             entries: info.flushes,
             writer,
@@ -269,9 +269,9 @@ fn flushes(trees: &Trees, head: Link, most: usize) -> Result<Vec<Flush>, SurveyE
 
 /// What an entry names, by its blocks.
 fn linked(
-    flush: &Flush,
+    flush: &SystemVersion,
     block: impl Fn(&CoreKey, Index) -> Option<Bytes>,
-) -> Result<LinkedFlush, SurveyError> {
+) -> Result<LinkedEntry, SurveyError> {
     let last = flush.last.last().unwrap_or_default().0;
     let read = |index: u64| -> Result<OplogBlock, SurveyError> {
         let found = block(&flush.writer, Index(index)).ok_or(SurveyError::Blocks {
@@ -308,7 +308,7 @@ fn linked(
             length: Length(at),
         });
     }
-    Ok(LinkedFlush {
+    Ok(LinkedEntry {
         writer: flush.writer,
         first: Length(at + 1),
         links,
@@ -316,7 +316,7 @@ fn linked(
 }
 
 /// True when each of these entries, which come behind `cut`, has all heads there in its past.
-fn is_cut(cut: &Flush, behind: &[LinkedFlush]) -> bool {
+fn is_cut(cut: &SystemVersion, behind: &[LinkedEntry]) -> bool {
     // Those before one are known to have all of them, so that it is enough to name one of those.
     behind.iter().enumerate().all(|(at, entry)| {
         let names = |link: &Link, key: &CoreKey, length: Length| link.key == *key && link.length >= length;
@@ -383,8 +383,8 @@ mod tests {
         }
     }
 
-    fn flush(heads: &[Link]) -> Flush {
-        Flush {
+    fn flush(heads: &[Link]) -> SystemVersion {
+        SystemVersion {
             head: link(9, 1),
             entries: 1,
             writer: heads[0].key,
@@ -393,8 +393,8 @@ mod tests {
         }
     }
 
-    fn entry(at: Link, links: &[Link]) -> LinkedFlush {
-        LinkedFlush {
+    fn entry(at: Link, links: &[Link]) -> LinkedEntry {
+        LinkedEntry {
             writer: at.key,
             first: at.length,
             links: links.to_vec(),

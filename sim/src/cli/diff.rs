@@ -41,7 +41,7 @@ pub(super) struct DiffArgs {
 }
 
 /// Two traces, with their names.
-struct Pair {
+struct ComparedTraces {
     names: [String; 2],
     sides: [Vec<TraceLine>; 2],
 }
@@ -74,7 +74,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), CliError> {
     if is_equal { Ok(()) } else { Err(CliError::Bad) }
 }
 
-fn load(args: &DiffArgs) -> Result<Pair, CliError> {
+fn load(args: &DiffArgs) -> Result<ComparedTraces, CliError> {
     if let Some(other) = &args.other {
         let Some(file) = &args.target.file else {
             return Err(CliError::Usage(
@@ -82,7 +82,7 @@ fn load(args: &DiffArgs) -> Result<Pair, CliError> {
             ));
         };
         let names = [file.display().to_string(), other.display().to_string()];
-        return Ok(Pair {
+        return Ok(ComparedTraces {
             names,
             sides: [read(file)?, read(other)?],
         });
@@ -114,7 +114,7 @@ fn load(args: &DiffArgs) -> Result<Pair, CliError> {
         Observed::run(&target.scenario, target.seed).lines().to_vec(),
         Observed::run(&other, seed).lines().to_vec(),
     ];
-    Ok(Pair {
+    Ok(ComparedTraces {
         names: [name(target.seed, &[]), name(seed, planted)],
         sides: lines,
     })
@@ -177,7 +177,7 @@ fn resume(
     }
 }
 
-fn print(pair: &Pair, common: usize, first: &FirstOf<'_>, goes_on: Option<(usize, usize)>) {
+fn print(pair: &ComparedTraces, common: usize, first: &FirstOf<'_>, goes_on: Option<(usize, usize)>) {
     println!(
         "{} and {} part after {common} events",
         pair.names[0], pair.names[1]
@@ -225,7 +225,7 @@ fn print(pair: &Pair, common: usize, first: &FirstOf<'_>, goes_on: Option<(usize
 }
 
 fn as_json(
-    pair: &Pair,
+    pair: &ComparedTraces,
     common: usize,
     is_equal: bool,
     first: &FirstOf<'_>,

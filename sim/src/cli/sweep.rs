@@ -253,7 +253,7 @@ fn run_all(
     let jobs = args.jobs.unwrap_or_else(super::threads_default);
     let started = now();
     let watch = RunWatch::start(&args.out);
-    let state = Mutex::new((results, Progress::default(), started, None));
+    let state = Mutex::new((results, SweepProgress::default(), started, None));
     let is_full = AtomicBool::new(false);
     quietly(|| {
         in_parallel(seeds.len(), jobs, |position| {
@@ -378,7 +378,7 @@ fn keep(out: &Path, shard: Shard, scenario: &Scenario, line: &SeedLine) -> Resul
 
 /// What this process did so far.
 #[derive(Debug, Default)]
-struct Progress {
+struct SweepProgress {
     seeds: u64,
     failed: u64,
     violations: u64,
@@ -387,7 +387,7 @@ struct Progress {
     points: std::collections::BTreeSet<String>,
 }
 
-impl Progress {
+impl SweepProgress {
     fn add(&mut self, line: &SeedLine) {
         self.seeds += 1;
         self.failed += u64::from(line.failed.is_some());

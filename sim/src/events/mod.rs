@@ -63,7 +63,7 @@ impl TraceLine {
     /// When it is no object, or has no time or no kind.
     pub fn parse(number: u64, line: &str) -> Result<Self, TraceError> {
         let wrong = |why: String| TraceError { number, why };
-        let Fields(mut fields) = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+        let EventFields(mut fields) = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
         let mut take = |name: &str| {
             let position = fields.iter().position(|(field, _)| field == name);
             position.map(|position| fields.remove(position).1)
@@ -153,25 +153,25 @@ pub fn read(text: &str) -> Result<Vec<TraceLine>, TraceError> {
 }
 
 /// The fields of an object in their order.
-struct Fields(Vec<(String, Value)>);
+struct EventFields(Vec<(String, Value)>);
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for EventFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct InOrder;
 
         impl<'de> Visitor<'de> for InOrder {
-            type Value = Fields;
+            type Value = EventFields;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EventFields, A::Error> {
                 let mut fields = Vec::new();
                 while let Some(field) = map.next_entry()? {
                     fields.push(field);
                 }
-                Ok(Fields(fields))
+                Ok(EventFields(fields))
             }
         }
 

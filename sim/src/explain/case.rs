@@ -10,7 +10,7 @@ use autobee::wire::Length;
 use bytes::Bytes;
 
 use super::data::{Explanation, Phases, Verdict};
-use super::judge::{Disagreement, Judge, Judged};
+use super::judge::{Disagreement, Judge, ModelVerdict};
 use super::names::Names;
 use super::{differ, focus, gaps, happened, hint, since, waits};
 use crate::events::TraceLine;
@@ -31,7 +31,7 @@ pub(super) struct Case<'a> {
     pub(super) names: Names,
     /// The model knows the apply function.
     judge: Option<Judge>,
-    judged: RefCell<BTreeMap<Hash, Option<Arc<Judged>>>>,
+    judged: RefCell<BTreeMap<Hash, Option<Arc<ModelVerdict>>>>,
 }
 
 /// Whose state is looked at, and with what it is compared.
@@ -39,7 +39,7 @@ pub(super) struct Subject<'a> {
     pub(super) replica: &'a ReplicaLook,
     pub(super) look: &'a Look,
     /// Where it differs from the model of its own blocks.
-    pub(super) wrong: Option<(Disagreement, Arc<Judged>)>,
+    pub(super) wrong: Option<(Disagreement, Arc<ModelVerdict>)>,
     /// Another replica, or the same at another time, and when.
     pub(super) other: Option<(&'a ReplicaLook, &'a Look, Option<Duration>)>,
 }
@@ -224,7 +224,7 @@ impl<'a> Case<'a> {
     }
 
     /// What the model makes of the blocks of a replica. Equal sets are judged once.
-    pub(super) fn judged(&self, look: &Look) -> Option<Arc<Judged>> {
+    pub(super) fn judged(&self, look: &Look) -> Option<Arc<ModelVerdict>> {
         let set = look.set_digest()?;
         if let Some(known) = self.judged.borrow().get(&set) {
             return known.clone();
@@ -235,7 +235,7 @@ impl<'a> Case<'a> {
     }
 
     /// Where a replica differs from the model; none also where nobody can say.
-    pub(super) fn wrong(&self, look: &Look) -> Option<(Disagreement, Arc<Judged>)> {
+    pub(super) fn wrong(&self, look: &Look) -> Option<(Disagreement, Arc<ModelVerdict>)> {
         let judged = self.judged(look)?;
         Some((judged.disagreement(look)?, judged))
     }
@@ -271,7 +271,7 @@ impl<'a> Case<'a> {
         self.latest().iter().map(verdict).collect()
     }
 
-    fn in_words(&self, wrong: &Disagreement, look: &Look, judged: &Judged) -> String {
+    fn in_words(&self, wrong: &Disagreement, look: &Look, judged: &ModelVerdict) -> String {
         match wrong {
             Disagreement::Order(at) => {
                 let entry = look.order.get(*at).or_else(|| judged.order.get(*at));

@@ -11,7 +11,7 @@ use super::case::{Case, Subject, ms};
 use super::data::{
     EntryShown, Explanation, Fork, Lacking, RecordDifference, RuleSaid, Side, ValueDifference,
 };
-use super::judge::{Judged, fork, other_key};
+use super::judge::{ModelVerdict, fork, other_key};
 use crate::kit::bytes_text;
 use crate::model::{Decision, Rule};
 use crate::replica::WALL_EPOCH_MS;
@@ -185,7 +185,7 @@ fn rule(
 
 fn said(
     case: &Case<'_>,
-    judged: &Judged,
+    judged: &ModelVerdict,
     decision: &Decision,
     first: (CoreKey, Length),
     second: (CoreKey, Length),
@@ -257,7 +257,7 @@ pub(super) fn stamp_ms(stamp: Timestamp) -> i64 {
         .saturating_sub(WALL_EPOCH_MS)
 }
 
-fn records_of_model(case: &Case<'_>, subject: &Subject<'_>, judged: &Judged, told: &mut Explanation) {
+fn records_of_model(case: &Case<'_>, subject: &Subject<'_>, judged: &ModelVerdict, told: &mut Explanation) {
     let records = &judged.canonical.state.records;
     let keys: BTreeSet<CoreKey> = records
         .keys()

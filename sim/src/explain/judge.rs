@@ -5,13 +5,12 @@ use autobee::crypto::CoreKey;
 use autobee::db::OrderedEntry;
 use autobee::engine::anchor::Anchor;
 use autobee::engine::encryption::DatabaseKeys;
-use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Length};
+use autobee::wire::Length;
 use bytes::Bytes;
 
 use crate::crypto::SimCrypto;
-use crate::invariant::Look;
-use crate::model::{Canonical, Decision, ModelBatch, ModelRules, batches, canonical, decision};
+use crate::invariant::{Look, known_batches};
+use crate::model::{Canonical, Decision, ModelBatch, ModelRules, canonical, decision};
 use crate::run::ENCRYPTION_KEY;
 use crate::scenario::Scenario;
 
@@ -28,7 +27,7 @@ pub(super) struct Judge {
 }
 
 /// What the model makes of the blocks of one replica.
-pub(super) struct Judged {
+pub(super) struct ModelVerdict {
     pub(super) batches: Vec<ModelBatch>,
     pub(super) canonical: Canonical,
     pub(super) order: Vec<OrderedEntry>,
@@ -84,23 +83,8 @@ impl Judge {
 
     /// What the model makes of the blocks that a replica's engine has; none while it makes an order, and when it is too
     /// much for the model.
-    pub(super) fn judge(&self, look: &Look) -> Option<Judged> {
-        let mut set = Vec::new();
-        for (key, length) in look.known.as_ref()? {
-            if *length == Length::ZERO {
-                continue;
-            }
-            let blocks = look.logs.get(key)?.blocks();
-            let blocks = blocks.get(..usize::try_from(length.0).ok()?)?;
-            let log: Vec<OplogBlock> = blocks
-                .iter()
-                .map_while(|block| OplogBlock::from_bytes(block).ok())
-                .collect();
-            set.extend(batches(*key, &log, &self.crypto));
-            if set.len() > BATCHES_MAX {
-                return None;
-            }
-        }
+    pub(super) fn judge(&self, look: &Look) -> Option<ModelVerdict> {
+        let set = known_batches(look, BATCHES_MAX, &self.crypto)?;
         let canonical = self.with_rules(|rules| canonical(rules, &set));
         let order = canonical.order.iter().flat_map(|(at, weight)| {
             let batch = &set[*at];
@@ -111,7 +95,7 @@ impl Judge {
             })
         });
         let order = order.collect();
-        Some(Judged {
+        Some(ModelVerdict {
             order,
             canonical,
             batches: set,
@@ -121,7 +105,7 @@ impl Judge {
     /// Which part of the rule decides between two entries of what was judged.
     pub(super) fn decide(
         &self,
-        judged: &Judged,
+        judged: &ModelVerdict,
         a: (CoreKey, Length),
         b: (CoreKey, Length),
     ) -> Option<Decision> {
@@ -133,7 +117,7 @@ impl Judge {
     }
 }
 
-impl Judged {
+impl ModelVerdict {
     /// The batch that an entry is in.
     pub(super) fn batch(&self, (key, length): (CoreKey, Length)) -> Option<usize> {
         let mut batches = self.batches.iter();

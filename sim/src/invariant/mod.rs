@@ -45,6 +45,7 @@ pub use logs::EqualLogs;
 pub use moment::{Acknowledged, Look, Moment, Progress, ReplicaLook, SettledLook};
 pub use own_log::OwnLogs;
 pub use prompt::Promptness;
+pub(crate) use reference::known_batches;
 pub use reference::{Model, reference};
 pub use reopened::reopened;
 pub use seen::Seen;

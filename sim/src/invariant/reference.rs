@@ -11,7 +11,7 @@ use autobee::wire::{Decode as _, Length, Rules};
 use bytes::Bytes;
 
 use super::{Look, Moment, ReplicaLook, Violation, first_difference};
-use crate::model::{ModelRules, batches, canonical};
+use crate::model::{ModelBatch, ModelRules, batches, canonical};
 
 /// The most batches that the model judges at once: it is slow.
 const BATCHES_MAX: usize = 500;
@@ -38,23 +38,7 @@ pub fn reference<V: Verify>(
     replica: &ReplicaLook,
     look: &Look,
 ) -> Option<Result<(), Violation>> {
-    let lengths = look.known.as_ref()?;
-    let mut set = Vec::new();
-    for (key, length) in lengths {
-        if *length == Length::ZERO {
-            continue;
-        }
-        let blocks = look.logs.get(key)?.blocks();
-        let blocks = blocks.get(..usize::try_from(length.0).ok()?)?;
-        let log: Vec<OplogBlock> = blocks
-            .iter()
-            .map_while(|block| OplogBlock::from_bytes(block).ok())
-            .collect();
-        set.extend(batches(*key, &log, model.verify));
-        if set.len() > BATCHES_MAX {
-            return None;
-        }
-    }
+    let set = known_batches(look, BATCHES_MAX, model.verify)?;
     // A key that no core has, should a length ever be beyond what an encoding carries.
     let name = |key, length| {
         Anchor::new(model.keys, key, length).map_or(CoreKey::new([0; 32]), |anchor| anchor.link().key)
@@ -144,4 +128,26 @@ pub fn reference<V: Verify>(
         return violation(format!("view {}", first_difference(&look.view, &view)));
     }
     Some(Ok(()))
+}
+
+/// The batches that the engine of a replica has; none while it makes an order, when a block of theirs is not known, and when
+/// there are more than `most`.
+pub(crate) fn known_batches(look: &Look, most: usize, verify: &impl Verify) -> Option<Vec<ModelBatch>> {
+    let mut set = Vec::new();
+    for (key, length) in look.known.as_ref()? {
+        if *length == Length::ZERO {
+            continue;
+        }
+        let blocks = look.logs.get(key)?.blocks();
+        let blocks = blocks.get(..usize::try_from(length.0).ok()?)?;
+        let log: Vec<OplogBlock> = blocks
+            .iter()
+            .map_while(|block| OplogBlock::from_bytes(block).ok())
+            .collect();
+        set.extend(batches(*key, &log, verify));
+        if set.len() > most {
+            return None;
+        }
+    }
+    Some(set)
 }

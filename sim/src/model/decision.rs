@@ -1,7 +1,6 @@
 //! Which part of the rule puts one batch before another: what somebody asks who sees two orders.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 
 use autobee::wire::{Timestamp, Weight};
 
@@ -111,26 +110,6 @@ impl ModelRun<'_> {
                 }
             }
         }
-    }
-
-    /// The best candidate of a set at a place, as the rule has it.
-    fn pick(&mut self, at: At, set: &BTreeSet<usize>, pulled: bool) -> Option<usize> {
-        let settled = self.places[at].settled.clone();
-        let left = set.iter().copied().filter(|v| !settled.contains(v));
-        let mut candidates: Vec<(Priority, usize)> =
-            left.map(|v| (self.priority(v, self.bound(at, v)), v)).collect();
-        candidates.sort();
-        let mut best: Option<(Priority, usize)> = None;
-        for (bound, v) in candidates {
-            if best.is_some_and(|(best, _)| best < bound) {
-                break;
-            }
-            let (exact, is_admitted) = self.tried(at, v);
-            if (pulled || is_admitted) && best.is_none_or(|best| (exact, v) < best) {
-                best = Some((exact, v));
-            }
-        }
-        best.map(|(_, v)| v)
     }
 
     /// The priority of a batch at a place, and whether it is admitted there.

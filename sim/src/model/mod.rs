@@ -290,29 +290,36 @@ impl<'a> ModelRun<'a> {
     /// Emits a set of batches at a place. Gives the place behind them.
     fn emit(&mut self, mut at: At, set: &BTreeSet<usize>, pulled: bool) -> At {
         loop {
-            let settled = &self.places[at].settled;
-            let left = set.iter().copied().filter(|v| !settled.contains(v));
-            let mut candidates: Vec<(Priority, usize)> =
-                left.map(|v| (self.priority(v, self.bound(at, v)), v)).collect();
-            candidates.sort();
-            // A trial can only make a candidate worse than its bound, so those behind the best need none.
-            let mut best: Option<(Priority, usize)> = None;
-            for (bound, v) in candidates {
-                if best.is_some_and(|(best, _)| best < bound) {
-                    break;
-                }
-                let trial = self.pull(at, v);
-                let weight = self.resolve(trial, v);
-                let admitted = pulled || self.is_admitted(trial, v);
-                let exact = (self.priority(v, weight), v);
-                if admitted && best.is_none_or(|best| exact < best) {
-                    best = Some(exact);
-                }
-            }
-            let Some((_, v)) = best else { return at };
+            let Some(v) = self.pick(at, set, pulled) else {
+                return at;
+            };
             let pulled = self.pull(at, v);
             at = self.settle(pulled, v);
         }
+    }
+
+    /// The best candidate of a set at a place.
+    fn pick(&mut self, at: At, set: &BTreeSet<usize>, pulled: bool) -> Option<usize> {
+        let settled = &self.places[at].settled;
+        let left = set.iter().copied().filter(|v| !settled.contains(v));
+        let mut candidates: Vec<(Priority, usize)> =
+            left.map(|v| (self.priority(v, self.bound(at, v)), v)).collect();
+        candidates.sort();
+        // A trial can only make a candidate worse than its bound, so those behind the best need none.
+        let mut best: Option<(Priority, usize)> = None;
+        for (bound, v) in candidates {
+            if best.is_some_and(|(best, _)| best < bound) {
+                break;
+            }
+            let trial = self.pull(at, v);
+            let weight = self.resolve(trial, v);
+            let admitted = pulled || self.is_admitted(trial, v);
+            let exact = (self.priority(v, weight), v);
+            if admitted && best.is_none_or(|best| exact < best) {
+                best = Some(exact);
+            }
+        }
+        best.map(|(_, v)| v)
     }
 
     /// Whether a batch whose ancestors are settled at a place is a candidate there at the top level.

@@ -34,7 +34,7 @@ const TRUSTED_MAX: usize = 4;
 const BOOT_EACH: Duration = Duration::from_millis(250);
 
 /// Where trees stand, and by whose word.
-struct Found {
+struct StampedBlock {
     head: StampedHead,
     /// The writers that the block names as trusted, with the ends of their logs.
     trusted: Vec<Link>,
@@ -80,7 +80,7 @@ impl<E: Env> Shell<E> {
             let (core, index) = (self.key, Index(0));
             return Err(Error::Unavailable { core, index });
         }
-        let mut logs = Logs::new(self);
+        let mut logs = SurveyedLogs::new(self);
         let Some(found) = logs.stamped(head, STAMP_SEARCH_BLOCKS).await? else {
             return Ok(None);
         };
@@ -118,7 +118,7 @@ impl<E: Env> Shell<E> {
 
     /// Goes on from the trees of a writer if they are far ahead, and it is trusted.
     async fn try_forward(self: &Arc<Self>, head: Link) -> Result<(), Error> {
-        let mut logs = Logs::new(self);
+        let mut logs = SurveyedLogs::new(self);
         let Some(found) = logs.stamped(head, STAMP_SEARCH_BLOCKS).await? else {
             return Ok(());
         };
@@ -193,21 +193,28 @@ impl<E: Env> Shell<E> {
 /// Looks at the trees of a writer whose log is far ahead.
 async fn look_ahead<E: Env>(shared: Weak<Shell<E>>, head: Link) {
     let Some(shared) = shared.upgrade() else { return };
-    let look = Look(&shared);
+    let look = RunningLook(&shared);
     if let Err(error) = shared.try_forward(head).await {
         shared.env.trace(|| TraceEvent::Failed {
             what: "looking at the trees of another writer".into(),
             why: error.to_string(),
         });
     }
-    std::mem::forget(look);
+    look.end();
     shared.looked_ahead().await;
 }
 
 /// A look that runs. It is over also when the program's own code panics in it.
-struct Look<'a, E: Env>(&'a Arc<Shell<E>>);
+struct RunningLook<'a, E: Env>(&'a Arc<Shell<E>>);
 
-impl<E: Env> Drop for Look<'_, E> {
+impl<E: Env> RunningLook<'_, E> {
+    /// Whoever looked says so itself.
+    const fn end(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<E: Env> Drop for RunningLook<'_, E> {
     fn drop(&mut self) {
         self.0.machine.leave(Input::LookedAhead);
     }
@@ -225,9 +232,9 @@ async fn boot_from<E: Env>(shared: Weak<Shell<E>>, boot: Boot) {
         if shared.is_closed() {
             return;
         }
-        let look = Look(&shared);
+        let look = RunningLook(&shared);
         let tried = shared.try_boot(&boot, head).await;
-        std::mem::forget(look);
+        look.end();
         let is_over = tried.unwrap_or_else(|error| {
             shared.env.trace(|| TraceEvent::Failed {
                 what: "booting from a head".into(),
@@ -274,7 +281,7 @@ impl<E: Env> Shell<E> {
         if self.read().rules.is_none() {
             return Ok(false);
         }
-        let mut logs = Logs::new(self);
+        let mut logs = SurveyedLogs::new(self);
         let Some(found) = logs.stamped(head, STAMP_SEARCH_BLOCKS).await? else {
             return Ok(false);
         };
@@ -291,15 +298,15 @@ impl<E: Env> Shell<E> {
     }
 }
 
-/// Logs that are read for a survey, of members that may not be known here yet.
-struct Logs<'a, E: Env> {
+/// SurveyedLogs that are read for a survey, of members that may not be known here yet.
+struct SurveyedLogs<'a, E: Env> {
     shell: &'a Arc<Shell<E>>,
     open: BTreeMap<CoreKey, Core<E>>,
     /// What is asked for until the survey is made.
     downloads: Vec<Download<E>>,
 }
 
-impl<'a, E: Env> Logs<'a, E> {
+impl<'a, E: Env> SurveyedLogs<'a, E> {
     fn new(shell: &'a Arc<Shell<E>>) -> Self {
         Self {
             shell,
@@ -335,7 +342,7 @@ impl<'a, E: Env> Logs<'a, E> {
     }
 
     /// Where the trees of a writer stood, by the newest of some blocks before the end of its log there.
-    async fn stamped(&mut self, head: Link, blocks: u64) -> Result<Option<Found>, Error> {
+    async fn stamped(&mut self, head: Link, blocks: u64) -> Result<Option<StampedBlock>, Error> {
         let end = head.length.0;
         for index in (end.saturating_sub(blocks)..end).rev() {
             let block = self.block(head.key, index).await?;
@@ -346,7 +353,7 @@ impl<'a, E: Env> Logs<'a, E> {
                     length: head.length,
                 });
                 let trusted = trusted.collect();
-                return Ok(Some(Found { head, trusted }));
+                return Ok(Some(StampedBlock { head, trusted }));
             }
         }
         Ok(None)
