@@ -39,7 +39,7 @@ use crate::crypto::{CoreKey, Verify};
 use crate::env::{Planted, Point, Slip};
 use crate::wire::oplog::{OplogBlock, VERSION, ViewStamps};
 use crate::wire::system::{InfoRecord, SystemKey, WriterRecord};
-use crate::wire::{Decode as _, Index, Length, Link};
+use crate::wire::{Decode as _, Index, Length, Link, Rules};
 
 /// How many entries a head must be ahead to be worth moving onto.
 pub const GAP_ENTRIES: u64 = 32;
@@ -154,7 +154,7 @@ impl Survey {
     pub fn of(
         trees: &Trees,
         head: StampedHead,
-        (within, planted): (usize, Planted),
+        (within, rules, planted): (usize, Rules, Planted),
         block: impl Fn(&CoreKey, Index) -> Option<Bytes>,
     ) -> Result<Self, SurveyError> {
         let untrue = |what| SurveyError::Untrue {
@@ -169,7 +169,7 @@ impl Survey {
         let Some(newest) = flushes.len().checked_sub(1 + CUT_ENTRIES_MIN) else {
             return Err(SurveyError::NoCut { within });
         };
-        let linked = flushes.iter().map(|flush| linked(flush, &block));
+        let linked = flushes.iter().map(|flush| linked(flush, rules, &block));
         // All are looked at, so that what is missing is asked for at once.
         let mut missing: Option<SurveyError> = None;
         let mut entries = Vec::with_capacity(flushes.len());
@@ -188,10 +188,23 @@ impl Survey {
         let at = (0..=newest)
             .rev()
             .find(|at| is_cut(&flushes[*at], &entries[at + 1..]));
-        let cut = &flushes[at.ok_or(SurveyError::NoCut { within })?];
+        let at = at.ok_or(SurveyError::NoCut { within })?;
+        let cut = &flushes[at];
         let base = trees.restore(cut.head)?;
         if base.system.flushes() != cut.entries {
             return Err(untrue("another number of entries at an earlier version"));
+        }
+        // What was refused before has no record, and may be tried anew behind the cut, with another outcome.
+        let is_settled = |at: usize, link: &Link| {
+            let mut behind = entries[at + 1..].iter().zip(&flushes[at + 1..]);
+            let covers = |(entry, flush): (&LinkedEntry, &SystemVersion)| {
+                entry.writer == link.key && (entry.first..=flush.last).contains(&link.length)
+            };
+            base.system.has(link) || behind.any(covers)
+        };
+        let mut links = entries[at + 1..].iter().flat_map(|entry| &entry.links);
+        if !links.all(|link| is_settled(at, link)) {
+            return Err(SurveyError::NoCut { within });
         }
         let lengths = |records: &super::Restored| -> BTreeMap<CoreKey, Length> {
             let records = records.system.records().filter(|(_, record)| !record.is_anchor);
@@ -270,6 +283,7 @@ fn flushes(trees: &Trees, head: Link, most: usize) -> Result<Vec<SystemVersion>,
 /// What an entry names, by its blocks.
 fn linked(
     flush: &SystemVersion,
+    rules: Rules,
     block: impl Fn(&CoreKey, Index) -> Option<Bytes>,
 ) -> Result<LinkedEntry, SurveyError> {
     let last = flush.last.last().unwrap_or_default().0;
@@ -292,8 +306,9 @@ fn linked(
         if before.version < VERSION || before.batch.after != last - (at - 1) {
             break;
         }
-        // These hold the entry back, and do not order it; but the heads in the tree go by them.
-        if !first.links.is_empty() {
+        // These hold the entry back, and do not order it; but under the rules of the original the heads in the tree go by
+        // them.
+        if !first.links.is_empty() && !rules.is_safe() {
             return Err(SurveyError::Untrue {
                 head: flush.head,
                 what: "an entry that links with a later block",

@@ -174,6 +174,8 @@ pub struct Drained {
     pub undone: usize,
     /// Apply needs a block of the view that is not here: drain again once it is. The order is the one of before.
     pub missing: Option<MissingBlock>,
+    /// A stranger's batch could not be tried without this block: drain again once it is here. The order is complete.
+    pub wanted: Option<MissingBlock>,
     /// A batch belongs into the part of the order that is not in memory: [`Engine::go_back`], and feed every core anew.
     /// The order is the one of before.
     pub is_behind: bool,
@@ -339,12 +341,13 @@ impl<V: Verify> Engine<V> {
                 let has_many_heads = self.system().heads().iter().nth(28).is_some();
                 self.sights.note_if(Point::ManyHeads, has_many_heads);
                 self.round_over = true;
-                self.try_strangers();
+                let wanted = self.try_strangers();
                 self.note_needs();
                 self.forget();
                 Ok(Drained {
                     more: self.is_searching(),
                     wake_at,
+                    wanted,
                     undone: update.undone,
                     ..Drained::default()
                 })

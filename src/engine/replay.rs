@@ -251,7 +251,9 @@ impl ApplyRun<'_> {
         } else {
             self.rules.set
         };
-        let mut flush = Flush::new(&state.system, batch.writer, step.weight).under(rules);
+        let mut flush = Flush::new(&state.system, batch.writer, step.weight)
+            .under(rules)
+            .dated(step.date);
         if batch.writer == self.rules.bootstrap && batch.first == Length(1) {
             flush.grant_genesis();
         }

@@ -4,8 +4,11 @@
 //! Under [`Rules::safe`](crate::wire::Rules::safe) a batch of somebody who is no member takes part only as an ancestor of a
 //! member's batch. So a member that gets one asks apply, on top of its order, what it would say; if it accepts, the next own
 //! block links the batch, an acknowledgement if there is nothing else to write. What apply said here counts for nothing:
-//! every peer asks it again where the order puts the batch. An apply that stops, or waits for a block that is not here,
-//! stops nothing: the batch is just not acknowledged.
+//! every peer asks it again where the order puts the batch. An apply that stops, stops nothing: the batch is just not
+//! acknowledged. Where apply waits for a block that is not here, the batch is tried again once it is.
+//!
+//! A batch that apply refuses is no obstacle to what its writer says later: peers that get both refuse the first one, and
+//! go on to the next.
 //!
 //! A batch that would send peers back behind what they have forgotten is not acknowledged either.
 
@@ -14,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Engine;
 use super::dag::{BatchId, Dag};
 use super::linearizer::{PlacedBatch, Replay as _, Verdict};
+use super::replay::Pause;
+use super::trees::MissingBlock;
 use crate::crypto::{CoreKey, Verify};
 use crate::env::Point;
 use crate::wire::{Length, Link, Timestamp, Weight};
@@ -61,28 +66,34 @@ impl Vouched {
 }
 
 impl<V: Verify> Engine<V> {
-    /// Tries what strangers have in the set, when a drain is over.
-    pub(super) fn try_strangers(&mut self) {
+    /// Tries what strangers have in the set, when a drain is over. Gives a block without which not all could be tried.
+    pub(super) fn try_strangers(&mut self) -> Option<MissingBlock> {
         self.vouched.clear();
         let local = self.attestations.local();
         let may_vouch = self.rules.set.is_safe()
             && !self.system().is_genesis()
             && local.is_some_and(|local| self.is_writer(&local));
         if !may_vouch {
-            return;
+            return None;
         }
         let mut outside: Vec<BatchId> = self.order.outside().collect();
         outside.sort_unstable();
         let mut accepted: BTreeSet<BatchId> = BTreeSet::new();
+        // Also those that apply refused.
+        let mut tried: BTreeSet<BatchId> = BTreeSet::new();
+        let mut wanted = None;
         let mut state = self.order.state().clone();
         for id in outside {
             let batch = self.dag.batch(id);
-            let is_open = |parent: &BatchId| self.order.is_settled(*parent) || accepted.contains(parent);
-            let may_be_tried = self.rules.tries(batch)
-                && self.order.is_told(id)
-                && !self.is_member(&batch.writer)
-                && batch.parents.iter().all(is_open);
+            let is_open = |parent: &BatchId| self.order.is_settled(*parent) || tried.contains(parent);
+            let may_be_tried =
+                self.order.is_told(id) && !self.is_member(&batch.writer) && batch.parents.iter().all(is_open);
             if !may_be_tried {
+                continue;
+            }
+            if !self.rules.tries(batch) {
+                // Refused by everybody, without asking apply.
+                tried.insert(id);
                 continue;
             }
             self.vouched.tries += 1;
@@ -90,24 +101,38 @@ impl<V: Verify> Engine<V> {
                 id,
                 batch,
                 weight: Weight::ZERO,
+                date: self.order.date_of(&self.dag, id),
             };
             let mut run = self.run(1);
-            if let Ok(Verdict::Accepted(behind)) = run.apply(&state, step) {
-                state = behind;
-                accepted.insert(id);
+            match run.apply(&state, step) {
+                Ok(verdict) => {
+                    tried.insert(id);
+                    if let Verdict::Accepted(behind) = verdict {
+                        state = behind;
+                        accepted.insert(id);
+                    }
+                }
+                Err(_) => {
+                    if let Some(Pause::Missing(block)) = run.pause {
+                        wanted.get_or_insert(block);
+                    }
+                }
             }
         }
         self.sights.note_if(Point::StrangerVouched, !accepted.is_empty());
         self.vouch(&accepted);
+        wanted
     }
 
     fn vouch(&mut self, accepted: &BTreeSet<BatchId>) {
-        let Self { dag, vouched, .. } = self;
+        let Self {
+            dag, order, vouched, ..
+        } = self;
         let dag: &Dag = dag;
         for id in accepted {
             let batch = dag.batch(*id);
             vouched.accepted.insert(batch.writer, batch.last);
-            vouched.latest = vouched.latest.max(batch.timestamp);
+            vouched.latest = vouched.latest.max(order.date_of(dag, *id));
         }
     }
 }

@@ -374,3 +374,47 @@ fn under_safe_rules_each_grant_counts_also_one_that_raises_nothing() {
     lower[3] = batch(B, 1, 4, &[(A, 2)], &Op::add_writer(writer(C), 1));
     assert_eq!(weight_of(&SAFE, &lower, 4), 0);
 }
+
+/// As many grants as are kept, each of a lower ceiling than the one that the claim needs.
+#[test]
+fn under_safe_rules_low_grants_keep_no_high_one_out() {
+    let mut batches = vec![batch(A, 1, 1, &[], &Op::add_writer(writer(B), 2))];
+    for low in 1..=16 {
+        let links: &[_] = if low == 1 { &[(A, 1)] } else { &[] };
+        batches.push(batch(B, low, 1 + low, links, &Op::add_writer(writer(C), low)));
+    }
+    batches.push(batch(A, 2, 20, &[(B, 16)], &Op::add_writer(writer(C), 20)));
+    batches.push(batch(B, 17, 21, &[(A, 2)], &Op::put("b", "1")));
+    batches.push(claim(
+        batch(C, 1, 22, &[(B, 17)], &Op::put("c", "1")),
+        20,
+        (B, 17),
+    ));
+    assert_eq!(weight_of(&SAFE, &batches, 19), 20);
+}
+
+/// A stranger's entry with a late date, which a member links and apply refuses: whoever goes on from the state behind that
+/// finds the date there.
+#[test]
+fn under_safe_rules_the_state_has_the_latest_date_also_of_what_was_refused() {
+    let reject = Op {
+        reject: true,
+        ..Op::default()
+    };
+    let batches = [
+        batch(A, 1, 1, &[], &Op::put("a", "1")),
+        optimistic(batch(S, 1, 50, &[(A, 1)], &reject)),
+        batch(A, 2, 2, &[(S, 1)], &Op::put("a", "2")),
+    ];
+    for (rules, latest) in [(&SAFE, 50), (&RULES, 2)] {
+        let mut peer = Peer::new(rules, &batches);
+        for at in 0..batches.len() {
+            peer.receive(at);
+        }
+        peer.update();
+        peer.check();
+        let system = &peer.linearizer.state().system;
+        assert!(system.record(&writer(S)).is_none());
+        assert_eq!(system.timestamp().0, latest);
+    }
+}

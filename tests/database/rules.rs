@@ -196,6 +196,35 @@ fn under_safe_rules_a_stranger_is_heard_through_a_member_and_stays_one() {
     });
 }
 
+/// ```text
+/// a: creator ---- b: stranger
+/// ```
+#[test]
+fn under_safe_rules_a_refused_entry_keeps_nobody_from_being_heard_later() {
+    in_world(async |world| {
+        let a = create(&world, 1, Rules::safe()).await;
+        put(&a, "a", "1").await;
+        let b = world.join(2, &a).await;
+        connect(&a, &b);
+        world.until(|| b.order().unwrap().len() == 1).await;
+        let mut refused = Op::put("b", "1");
+        refused.reject = true;
+        b.append_optimistic(refused.to_value()).await.unwrap();
+        world.wait(std::time::Duration::from_secs(5)).await;
+        assert_eq!(a.order().unwrap().len(), 1);
+        b.append_optimistic(Op::put("b", "2").to_value()).await.unwrap();
+        // Its second entry, and what acknowledges that.
+        world
+            .until(|| [&a, &b].iter().all(|db| db.order().unwrap().len() == 3))
+            .await;
+        for db in [&a, &b] {
+            let read = db.view().get(b"b").await.unwrap();
+            assert_eq!(read.as_deref(), Some(&b"2"[..]));
+        }
+        assert_eq!(a.order().unwrap(), b.order().unwrap());
+    });
+}
+
 #[test]
 fn under_safe_rules_nobody_reads_the_trees_without_the_secret() {
     in_world(async |world| {

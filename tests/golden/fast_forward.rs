@@ -11,7 +11,7 @@ use autobee::engine::{CUT_ENTRIES, Engine, EngineOptions, StampedHead, Survey, T
 use autobee::env::Planted;
 use autobee::hypercore::encryption::BlockCipher as _;
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Index, Length, Link, Timestamp};
+use autobee::wire::{Decode as _, Index, Length, Link, Rules, Timestamp};
 use autobee_sim::workload::JsonApply;
 use bytes::Bytes;
 use serde_json::Value;
@@ -94,7 +94,13 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
     let stamped = StampedHead::of(&OplogBlock::from_bytes(&last).unwrap()).unwrap();
     let moved_to = read(&case["movedTo"]);
     assert_eq!(stamped.system, moved_to, "{}", case["name"]);
-    let survey = Survey::of(&trees, stamped, (CUT_ENTRIES[1], Planted::default()), block).unwrap();
+    let survey = Survey::of(
+        &trees,
+        stamped,
+        (CUT_ENTRIES[1], Rules::interop(), Planted::default()),
+        block,
+    )
+    .unwrap();
     engine.move_onto(&survey).unwrap();
     assert!(survey.entries_skipped() > 0);
     for (key, blocks) in &logs {

@@ -353,7 +353,7 @@ impl<'a> ModelRun<'a> {
         let mut place = self.places[at].clone();
         let batch = &self.batches[v];
         let weight = self.resolve(at, v);
-        let applied = place.state.apply(self.rules, batch, weight);
+        let applied = place.state.apply(self.rules, batch, (weight, self.dates[v]));
         place.is_refusal = applied.is_err();
         if let Ok(state) = applied {
             let record = state.records.get(&batch.writer);

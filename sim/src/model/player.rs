@@ -86,8 +86,10 @@ impl<'a> Player<'a> {
         }
     }
 
-    fn begin(&self, play: &Play, batch: &ModelBatch, weight: Weight) -> Flush {
-        let mut flush = Flush::new(&play.system, batch.writer, weight).under(self.rules.set);
+    fn begin(&self, play: &Play, batch: &ModelBatch, step: PlacedBatch<'_>) -> Flush {
+        let mut flush = Flush::new(&play.system, batch.writer, step.weight)
+            .under(self.rules.set)
+            .dated(step.date);
         if batch.writer == self.rules.bootstrap && batch.first == Length(1) {
             flush.grant_genesis();
         }
@@ -174,7 +176,7 @@ impl Replay for Player<'_> {
         if !is_member && is_removed {
             return Ok(Verdict::Refused);
         }
-        let mut flush = self.begin(state, batch, step.weight);
+        let mut flush = self.begin(state, batch, step);
         let mut view = state.view.clone();
         if flush.may_apply(step.batch.optimistic) {
             for (length, node) in batch.numbered().filter(|(_, node)| !node.value.is_empty()) {
@@ -187,7 +189,7 @@ impl Replay for Player<'_> {
                 if !is_member {
                     return Ok(Verdict::Refused);
                 }
-                flush = self.begin(state, batch, step.weight);
+                flush = self.begin(state, batch, step);
                 view = state.view.clone();
                 break;
             }

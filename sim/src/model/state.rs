@@ -142,7 +142,7 @@ impl ModelState {
         &self,
         rules: &ModelRules<'_>,
         batch: &ModelBatch,
-        weight: Weight,
+        (weight, date): (Weight, Timestamp),
     ) -> Result<Self, Refused> {
         let member = self.is_member(rules, &batch.writer);
         let optimistic = batch.nodes[0].optimistic;
@@ -158,7 +158,7 @@ impl ModelState {
         {
             return Err(Refused);
         }
-        let mut flush = ModelFlush::record(self, rules, batch, weight);
+        let mut flush = ModelFlush::record(self, rules, batch, (weight, date));
         let may_apply = match (flush.pending.get(&batch.writer), self.records.get(&batch.writer)) {
             (Some(pending), _) if pending.added => true,
             (_, Some(record)) => !record.is_removed,
@@ -170,7 +170,7 @@ impl ModelState {
                     Ok(()) => {}
                     Err(Refused) if !member => return Err(Refused),
                     Err(Refused) => {
-                        flush = ModelFlush::record(self, rules, batch, weight);
+                        flush = ModelFlush::record(self, rules, batch, (weight, date));
                         break;
                     }
                 }
@@ -181,7 +181,12 @@ impl ModelState {
 }
 
 impl<'a> ModelFlush<'a> {
-    fn record(before: &'a ModelState, rules: &ModelRules<'_>, batch: &ModelBatch, weight: Weight) -> Self {
+    fn record(
+        before: &'a ModelState,
+        rules: &ModelRules<'_>,
+        batch: &ModelBatch,
+        (weight, date): (Weight, Timestamp),
+    ) -> Self {
         let mut flush = Self {
             before,
             after: before.clone(),
@@ -195,10 +200,17 @@ impl<'a> ModelFlush<'a> {
             flush.add_writer(rules, batch.writer, Weight(2), true);
         }
         for (length, node) in batch.numbered() {
+            // Under safe rules links of later nodes take no heads away, and the state has the latest date, which is not before
+            // what is linked.
+            let is_safe = rules.set.is_safe();
+            let links = if is_safe && length > batch.first {
+                &[]
+            } else {
+                node.links.as_slice()
+            };
             let covers = |head: &Link| {
                 (head.key == batch.writer && head.length <= length)
-                    || node
-                        .links
+                    || links
                         .iter()
                         .any(|link| link.key == head.key && link.length >= head.length)
             };
@@ -207,7 +219,8 @@ impl<'a> ModelFlush<'a> {
                 key: batch.writer,
                 length,
             });
-            flush.after.timestamp = flush.after.timestamp.max(node.timestamp);
+            let at = if is_safe { date } else { node.timestamp };
+            flush.after.timestamp = flush.after.timestamp.max(at);
             let pending = flush.pending.entry(batch.writer).or_default();
             pending.length = pending.length.max(length);
             pending.weight = pending.weight.max(Some(weight));
@@ -324,16 +337,27 @@ impl<'a> ModelFlush<'a> {
         }
     }
 
-    /// A granter that granted as much before says nothing by that, and a writer's sixteen first grants are enough.
+    /// A granter that granted as much before says nothing by that. Of many grants the sixteen highest are kept.
     fn note_grant(&mut self, key: CoreKey, weight: Weight) {
         let by = self.first;
         let mut grants = self.after.granted.get(&key).cloned().unwrap_or_default();
         let says_nothing = |known: &ModelGrant| known.by.key == by.key && known.weight >= weight;
-        if grants.len() < GRANTS_MAX && !grants.iter().any(says_nothing) {
-            grants.push(ModelGrant { by, weight });
-            self.after.granted.insert(key, grants);
-            self.pending.entry(key).or_default();
+        if grants.iter().any(says_nothing) {
+            return;
         }
+        if grants.len() == GRANTS_MAX {
+            let (mut lowest, mut at) = (weight, None);
+            for (position, grant) in grants.iter().enumerate() {
+                if grant.weight < lowest {
+                    (lowest, at) = (grant.weight, Some(position));
+                }
+            }
+            let Some(at) = at else { return };
+            grants.remove(at);
+        }
+        grants.push(ModelGrant { by, weight });
+        self.after.granted.insert(key, grants);
+        self.pending.entry(key).or_default();
     }
 
     fn remove_writer(&mut self, rules: &ModelRules<'_>, key: CoreKey) {

@@ -179,8 +179,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         if !drained.more && self.wanted.is_over() {
             self.effects.push(Effect::ChooseLogs);
         }
-        let known = std::mem::replace(&mut self.awaited, drained.missing);
-        let asked = drained.missing.filter(|_| known != drained.missing);
+        let awaited = drained.missing.or(drained.wanted);
+        let known = std::mem::replace(&mut self.awaited, awaited);
+        let asked = awaited.filter(|_| known != awaited);
         self.effects.extend(asked.map(Effect::Ask));
         self.effects.push(Effect::Drained(Ok(drained.more)));
     }

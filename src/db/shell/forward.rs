@@ -16,7 +16,7 @@ use crate::env::{Clock as _, Env, Spawn as _, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, Download, DownloadRange, Wait};
 use crate::wire::oplog::OplogBlock;
-use crate::wire::{Decode as _, Index, Length, Link};
+use crate::wire::{Decode as _, Index, Length, Link, Rules};
 
 /// Most fetches of one survey. Each brings a block that the survey asked for, and those around it.
 const FETCHES_MAX: usize = 4096;
@@ -380,9 +380,10 @@ impl<'a, E: Env> SurveyedLogs<'a, E> {
         let [first, most] = CUT_ENTRIES;
         let mut within = first;
         let planted = self.shell.store.planted();
+        let rules = self.shell.read().rules.unwrap_or(Rules::interop());
         for _ in 0..FETCHES_MAX {
             let block = |core: &CoreKey, index| self.open.get(core)?.get_local(index).ok().flatten();
-            match Survey::of(self.shell.trees.trees(), head, (within, planted), block) {
+            match Survey::of(self.shell.trees.trees(), head, (within, rules, planted), block) {
                 Ok(survey) => {
                     self.downloads.clear();
                     return Ok(survey);

@@ -233,10 +233,13 @@ impl Base {
 
     /// The priority of a batch with this weight; not worse than the true one, if that cannot be told.
     pub(super) fn priority(&self, dag: &Dag, id: BatchId, weight: Weight) -> Priority {
-        let batch = dag.batch(id);
+        Priority::new(dag.batch(id), self.date_of(dag, id), weight)
+    }
+
+    /// The timestamp that a batch is ordered by; not later than the true one, if that cannot be told.
+    pub(super) fn date_of(&self, dag: &Dag, id: BatchId) -> Timestamp {
         let judged = self.judged.get(id.index());
-        let at = judged.map_or(batch.timestamp, |judged| judged.date.at);
-        Priority::new(batch, at, weight)
+        judged.map_or(dag.batch(id).timestamp, |judged| judged.date.at)
     }
 
     /// True when the priority of a batch is known but for its weight.

@@ -501,8 +501,9 @@ impl<R: Replay> Emission<'_, R> {
         if !self.unclear.is_empty() {
             return Err(Suspended);
         }
+        let step = (id, weight, self.base.date_of(self.dag, id));
         self.timeline
-            .settle(self.dag, self.replay, self.rules, self.stats, (id, weight))
+            .settle(self.dag, self.replay, self.rules, self.stats, step)
     }
 
     /// Adds unsettled batches with their bounds.

@@ -57,7 +57,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::CoreKey;
 use crate::env::{Planted, Slip};
-use crate::wire::{Length, Link, Weight};
+use crate::wire::{Length, Link, Timestamp, Weight};
 
 use super::dag::{Batch, BatchId, Dag};
 use ancestry::Ancestry;
@@ -165,6 +165,8 @@ pub struct PlacedBatch<'a> {
     pub batch: &'a Batch,
     /// Its resolved weight.
     pub weight: Weight,
+    /// The timestamp that it is ordered by.
+    pub date: Timestamp,
 }
 
 /// An entry of the order.
@@ -473,6 +475,11 @@ impl<S: Clone> Linearizer<S> {
     }
 
     /// True when linking this batch sends nobody back behind what is forgotten.
+    pub(crate) fn date_of(&self, dag: &Dag, id: BatchId) -> Timestamp {
+        self.base.date_of(dag, id)
+    }
+
+    /// True when that is known.
     pub(crate) fn is_told(&self, id: BatchId) -> bool {
         self.base.is_told(id)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::dag::{BatchId, Dag, Renumbered, WriterId};
-use crate::wire::Weight;
+use crate::wire::{Timestamp, Weight};
 
 use super::{LinearizerStats, OrderEntry, PlacedBatch, Replay, Rules, Suspended, Verdict};
 
@@ -144,7 +144,7 @@ impl<S: Clone> Timeline<S> {
         replay: &mut R,
         rules: &Rules,
         stats: &mut LinearizerStats,
-        (id, weight): (BatchId, Weight),
+        (id, weight, date): (BatchId, Weight, Timestamp),
     ) -> Result<bool, Suspended> {
         stats.steps += 1;
         let parent = self.node();
@@ -156,6 +156,7 @@ impl<S: Clone> Timeline<S> {
                     id,
                     batch: dag.batch(id),
                     weight,
+                    date,
                 };
                 let here = self.get(parent);
                 let stranger = step.batch.writer != rules.bootstrap

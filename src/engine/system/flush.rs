@@ -137,14 +137,29 @@ impl Flush {
         self.grant(self.writer, GENESIS_WEIGHT, true);
     }
 
-    /// Records a node of the batch.
+    /// Notes the timestamp that the batch is ordered by: under safe rules the state carries the latest of these, and own
+    /// timestamps of nodes otherwise.
+    #[must_use]
+    pub fn dated(mut self, date: Timestamp) -> Self {
+        if self.rules.is_safe() {
+            self.after.timestamp = self.after.timestamp.max(date);
+        }
+        self
+    }
+
+    /// Records a node of the batch. Under safe rules only the links of the first node take heads away, as only these order.
     pub fn record(&mut self, length: Length, timestamp: Timestamp, links: &[Link]) {
         let node = Link {
             key: self.writer,
             length,
         };
-        self.after.heads.record(node, links);
-        self.after.timestamp = self.after.timestamp.max(timestamp);
+        let (is_safe, is_first) = (self.rules.is_safe(), self.first.is_none());
+        self.after
+            .heads
+            .record(node, if is_safe && !is_first { &[] } else { links });
+        if !is_safe {
+            self.after.timestamp = self.after.timestamp.max(timestamp);
+        }
         self.first = self.first.or(Some(length));
         let weight = self.weight;
         let pending = self.touch(node.key);
@@ -279,7 +294,8 @@ impl Flush {
         self.rules.is_safe() && self.before.member(&self.writer).is_none() && self.writer != *bootstrap
     }
 
-    /// A granter that granted as much before says nothing by that, and a writer's first grants are enough.
+    /// A granter that granted as much before says nothing by that. Of many grants those of the highest ceilings are kept,
+    /// so that nobody's low ones keep out what comes later.
     fn note_grant(&mut self, key: CoreKey, weight: Weight) {
         let Some(length) = self.first else { return };
         let by = Link {
@@ -288,10 +304,17 @@ impl Flush {
         };
         let known = self.after.grants(&key);
         let says_nothing = |known: &CeilingGrant| known.by.key == by.key && known.weight >= weight;
-        if known.len() >= GRANTS_MAX || known.iter().any(says_nothing) {
+        if known.iter().any(says_nothing) {
             return;
         }
         let mut grants = known.to_vec();
+        if grants.len() >= GRANTS_MAX {
+            let lowest = (0..grants.len()).min_by_key(|at| grants[*at].weight);
+            match lowest {
+                Some(at) if grants[at].weight < weight => _ = grants.remove(at),
+                _ => return,
+            }
+        }
         grants.push(CeilingGrant { by, weight });
         self.after.grants.insert(key, Arc::new(grants));
         // They are written with the record.
