@@ -337,8 +337,12 @@ impl<L: StoredLog> Logs<L> {
 
     /// Makes blocks of a log count as not taken from this length on.
     pub(super) fn give_back(&mut self, key: &CoreKey, length: Length) {
-        if let Some(member) = self.open.get_mut(key) {
-            member.fed = member.fed.min(length.0);
+        if let Some(member) = self.open.get_mut(key)
+            && member.fed > length.0
+        {
+            member.fed = length.0;
+            // What is before the block that freezes it can be taken again, up to the same one.
+            member.stalled.take_if(|stalled| matches!(stalled, Stalled::Sealed(_)));
         }
         if let Some((fed, _)) = self.closed.get_mut(key) {
             *fed = length.0.min(*fed);
