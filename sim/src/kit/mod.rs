@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Waker};
 use autobee::apply::{Apply, ApplyFn};
 use autobee::crypto::CoreKey;
 use autobee::db::View;
+use autobee::wire::Rules;
 use proptest::strategy::Strategy;
 
 pub use faults::Faults;
@@ -99,6 +100,7 @@ pub fn check<A: Apply>(make: impl Fn() -> A + Send + Sync + 'static) -> Check<Ra
             always: Vec::new(),
             replicas: REPLICAS,
             faults: Faults::all(),
+            rules: Rules::safe(),
             seeds: SEEDS,
             members: None,
             name: outside::place(Location::caller()),
@@ -125,6 +127,7 @@ pub(crate) struct CheckParts {
     /// The fewest and the most.
     replicas: (usize, usize),
     faults: Faults,
+    rules: Rules,
     /// The first, and the one after the last.
     seeds: (u64, u64),
     members: Option<Members>,
@@ -185,6 +188,12 @@ impl<T> Check<T> {
     /// Which faults there are; all when nothing is said.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.parts.faults = faults;
+        self
+    }
+
+    /// Which rules the database has; [`Rules::safe`] when nothing is said, as a new database has them.
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.parts.rules = rules;
         self
     }
 

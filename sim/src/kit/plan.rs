@@ -25,6 +25,7 @@ pub(super) fn draw(parts: &CheckParts, ops: &dyn Ops, seed: u64) -> Result<Scena
         replicas,
         crypto: CryptoChoice::StandIn,
         members_only: true,
+        safe: parts.rules.is_safe(),
         forward: Vec::new(),
         topology: choices.pick(&[
             Topology::Mesh,

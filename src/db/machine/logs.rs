@@ -342,7 +342,9 @@ impl<L: StoredLog> Logs<L> {
         {
             member.fed = length.0;
             // What is before the block that freezes it can be taken again, up to the same one.
-            member.stalled.take_if(|stalled| matches!(stalled, Stalled::Sealed(_)));
+            member
+                .stalled
+                .take_if(|stalled| matches!(stalled, Stalled::Sealed(_)));
         }
         if let Some((fed, _)) = self.closed.get_mut(key) {
             *fed = length.0.min(*fed);
