@@ -1,6 +1,7 @@
 //! What a run came to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use autobee::crypto::hash;
 use autobee::db::OrderedEntry;
@@ -61,6 +62,9 @@ pub struct ReplicaState {
     pub order_hash: String,
     /// BLAKE2b-256 over every key and value, each after its length.
     pub view_hash: String,
+    /// Every key and value.
+    #[serde(skip)]
+    pub view: Arc<Vec<(Bytes, Bytes)>>,
 }
 
 impl Report {
@@ -79,6 +83,7 @@ impl Report {
             replica: replica.name.clone(),
             order_hash: order_hash(&look.order),
             view_hash: view_hash(&look.view),
+            view: Arc::clone(&look.view),
         };
         let compared = checks.counts();
         let is_expected = |violation: &Violation| {
