@@ -35,14 +35,14 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use autobee::db::{AllMembers, FastForward};
+use autobee::env::Entropy as _;
 use autobee::env::native::NativeEntropy;
-use autobee::env::{Entropy as _, Env as _, Listener as _, Network as _, PeerAddr};
 use autobee::{
-    Apply, ApplyError, ApplyView, Autobee, CoreKey, Corestore, Entry, Host, LocalWriter, NativeAutobee,
-    NativeEnv, Role, Rules, Settings, WriterOptions,
+    Apply, ApplyError, ApplyView, Autobee, ConnectError, CoreKey, Corestore, Entry, Host, KeptConnection,
+    ListenState, Listening, LocalWriter, NativeAutobee, NativeEnv, RetrySettings, Rules, Settings,
+    WriterOptions,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -54,8 +54,10 @@ type Database = NativeAutobee;
 const USAGE: &str = "db_peer create | join KEY, with [--dir DIR] [--listen ADDR] [--connect ADDR]... \
                      [--rules interop|safe] [--encryption-key HEX] [--stranger-quiet-ms MS]";
 
-/// How long a lost peer is left alone before it is dialled again; doubled each time, up to the second.
-const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long a lost peer is left alone before it is dialled again.
+fn retry() -> RetrySettings {
+    RetrySettings::with(|settings| (settings.pause_ms_min, settings.pause_ms_max) = (100, 5_000))
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -102,7 +104,7 @@ async fn run(options: &Options, dir: PathBuf) -> Result<()> {
     } else {
         Rules::interop()
     };
-    let store = Corestore::open_default(env.clone()).await?;
+    let store = Corestore::open_default(env).await?;
     let mut builder = Autobee::builder(store).apply(JsonEntries).rules(rules);
     if let Some(key) = options.key {
         builder = builder.key(key);
@@ -117,7 +119,18 @@ async fn run(options: &Options, dir: PathBuf) -> Result<()> {
     }
     let database = builder.open().await?;
     let port = match &options.listen {
-        Some(at) => Some(listen(&env, &database, at).await?),
+        Some(at) => {
+            let listening = database.listen_with(at, retry()).await?;
+            let port: u16 = listening
+                .local_addr()
+                .as_str()
+                .rsplit(':')
+                .next()
+                .unwrap_or_default()
+                .parse()?;
+            tokio::spawn(tell_of_accepted(listening));
+            Some(port)
+        }
         None => None,
     };
     say(&json!({
@@ -130,7 +143,7 @@ async fn run(options: &Options, dir: PathBuf) -> Result<()> {
         "rules": database.rules().map(|rules| rules.to_string()),
     }));
     for to in &options.connect {
-        tokio::spawn(stay_connected(env.clone(), database.clone(), to.clone()));
+        tokio::spawn(tell_of_kept(database.keep_connected_with(to, retry())?));
     }
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
@@ -144,48 +157,36 @@ async fn run(options: &Options, dir: PathBuf) -> Result<()> {
     Ok(())
 }
 
-/// Accepts peers from now on. Gives the port.
-async fn listen(env: &NativeEnv, database: &Database, at: &str) -> Result<u16> {
-    let mut listener = env.network().listen(&PeerAddr::new(at)).await?;
-    let local = listener.local_addr();
-    let port = local.as_str().rsplit(':').next().unwrap_or_default().parse()?;
-    let database = database.clone();
-    tokio::spawn(async move {
-        loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                // One peer was gone too soon, or there are too many open files: others come.
-                Err(error) => {
-                    say(&json!({ "event": "not-accepted", "reason": error.to_string() }));
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            if let Ok(session) = database.replicate(stream, Role::Responder) {
-                say(&json!({ "event": "connected" }));
-                tokio::spawn(async move {
-                    say(&json!({ "event": "disconnected", "reason": session.ended().await.to_string() }));
-                });
-            }
+/// Says what happens at an address at which peers are accepted, until the database is closed.
+async fn tell_of_accepted(mut listening: Listening) {
+    let mut told = ListenState::default();
+    while listening.changed().await {
+        let state = listening.state();
+        if state.last_error != told.last_error {
+            say(&json!({ "event": "not-accepted", "reason": state.last_error }));
         }
-    });
-    Ok(port)
+        if let Some(session) = state.last.clone().filter(|_| state.accepted != told.accepted) {
+            say(&json!({ "event": "connected" }));
+            tokio::spawn(async move {
+                say(&json!({ "event": "disconnected", "reason": session.ended().await.to_string() }));
+            });
+        }
+        told = state;
+    }
 }
 
-/// Dials a peer, and again whenever the connection is lost.
-async fn stay_connected(env: NativeEnv, database: Database, to: String) {
-    let mut pause = REDIAL.0;
-    loop {
-        if let Ok(stream) = env.network().dial(&PeerAddr::new(&to)).await {
-            let Ok(session) = database.replicate(stream, Role::Initiator) else {
-                return;
-            };
-            pause = REDIAL.0;
+/// Says what becomes of a peer that is kept connected, until the database is closed.
+async fn tell_of_kept(mut kept: KeptConnection) {
+    let mut was_connected = false;
+    while kept.changed().await {
+        let state = kept.state();
+        if state.is_connected() && !was_connected {
             say(&json!({ "event": "connected" }));
-            say(&json!({ "event": "disconnected", "reason": session.ended().await.to_string() }));
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(REDIAL.1);
+        if let (true, Some(ConnectError::Ended { reason, .. })) = (was_connected, &state.last_error) {
+            say(&json!({ "event": "disconnected", "reason": reason.to_string() }));
+        }
+        was_connected = state.is_connected();
     }
 }
 

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Interrupted,
     /// A peer broke the protocol. It was disconnected; nothing is to be done here.
     PeerMisbehaved,
+    /// The network refused an address. Choose another one, or wait until it is free.
+    Network,
     /// The disk failed. Nothing more is written until the database is opened again.
     Disk,
     /// What is on the disk is damaged. Restore or salvage it.
@@ -126,6 +128,14 @@ pub enum Error {
         /// What it did.
         what: String,
     },
+    /// Nobody may listen at an address: it is in use, is none, or is another machine's.
+    #[error("listening at {address} failed: {source}")]
+    Network {
+        /// The address.
+        address: String,
+        /// What the network said.
+        source: io::Error,
+    },
     /// The disk refused an operation.
     #[error("disk failed during {operation}: {source}")]
     Disk {
@@ -180,6 +190,7 @@ impl Error {
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Peer { .. } => ErrorKind::PeerMisbehaved,
+            Self::Network { .. } => ErrorKind::Network,
             Self::Disk { .. } => ErrorKind::Disk,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Unsupported { .. } => ErrorKind::Unsupported,

@@ -74,10 +74,11 @@ pub use db::sim_hooks;
 // The database.
 #[doc(inline)]
 pub use db::{
-    Ahead, AppendOptions, Appended, Autobee, Builder, Changes, CloseReason, CoreLength, Durability, Event,
-    Events, HealGather, Held, LocalWriter, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending,
-    Progress, Rebuild, Role, Session, Settings, Stalled, Stats, Status, Unconfirmed, Update, View,
-    ViewChange, ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
+    Ahead, AppendOptions, Appended, Autobee, Builder, Changes, CloseReason, ConnectError, ConnectionState,
+    CoreLength, Durability, Event, Events, HealGather, Held, KeptConnection, ListenState, Listening,
+    LocalWriter, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending, Progress, Rebuild,
+    RetrySettings, Role, Session, Settings, Stalled, Stats, Status, Unconfirmed, Update, View, ViewChange,
+    ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
 };
 #[doc(inline)]
 pub use error::{Error, ErrorKind};

@@ -10,6 +10,7 @@
 //! come from the [`Env`].
 
 mod builder;
+mod connections;
 mod event;
 mod fast_forward;
 mod local;
@@ -34,6 +35,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use builder::Builder;
+pub use connections::{ConnectError, ConnectionState, KeptConnection, ListenState, Listening, RetrySettings};
 pub use event::{Event, Events};
 pub use fast_forward::{AllMembers, Boot, FastForward, Trust};
 pub use local::LocalWriter;

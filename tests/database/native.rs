@@ -1,5 +1,6 @@
 //! The public handle on real sockets and files, and what it answers when it cannot do what it is asked.
 
+mod connections;
 mod diverged;
 mod keys;
 mod mishaps;

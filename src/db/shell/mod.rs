@@ -2,6 +2,7 @@
 //! what carries out its effects.
 
 mod append;
+mod connections;
 mod drain;
 mod forward;
 mod lock;
