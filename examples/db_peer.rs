@@ -20,6 +20,7 @@
 //! rotate [KEY]             goes on in another log: a new one, or one that was the local writer's before
 //! ff on|off                whether it goes on from the trees of any member that is far ahead (off)
 //! state                    prints the view, the keys, and how long the logs are
+//! stats                    prints how much was applied, undone, and passed over
 //! dump                     prints the view, the order and the records of the writers
 //! quit                     ends, as the end of stdin does
 //! ```
@@ -40,9 +41,9 @@ use autobee::db::{AllMembers, FastForward};
 use autobee::env::Entropy as _;
 use autobee::env::native::NativeEntropy;
 use autobee::{
-    Apply, ApplyError, ApplyView, Autobee, ConnectError, CoreKey, Corestore, Entry, Host, KeptConnection,
-    ListenState, Listening, LocalWriter, NativeAutobee, NativeEnv, RetrySettings, Rules, Settings,
-    WriterOptions,
+    Apply, ApplyError, ApplyView, Autobee, ConnectError, CoreKey, Corestore, Entry, ErrorKind, Host,
+    KeptConnection, ListenState, Listening, LocalWriter, NativeAutobee, NativeEnv, RetrySettings, Rules,
+    Settings, WriterOptions,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 type Database = NativeAutobee;
 
 const USAGE: &str = "db_peer create | join KEY, with [--dir DIR] [--listen ADDR] [--connect ADDR]... \
-                     [--rules interop|safe] [--encryption-key HEX] [--stranger-quiet-ms MS]";
+                     [--rules interop|safe] [--encryption-key HEX] [--ff on|off] [--stranger-quiet-ms MS]";
 
 /// How long a lost peer is left alone before it is dialled again.
 fn retry() -> RetrySettings {
@@ -106,6 +107,7 @@ async fn run(options: &Options, dir: PathBuf) -> Result<()> {
     };
     let store = Corestore::open_default(env).await?;
     let mut builder = Autobee::builder(store).apply(JsonEntries).rules(rules);
+    builder = builder.fast_forward(forward(options.goes_forward));
     if let Some(key) = options.key {
         builder = builder.key(key);
     }
@@ -205,6 +207,16 @@ async fn obey(database: &Database, line: &str) -> Result<bool> {
             say(&state(database).await?);
             return Ok(true);
         }
+        ("stats", _) => {
+            let stats = database.stats();
+            say(&json!({
+                "event": "stats",
+                "applies": stats.applies,
+                "undos": stats.undos,
+                "fastForwards": stats.fast_forwards,
+            }));
+            return Ok(true);
+        }
         ("rotate", key) => {
             let local = match key {
                 Some(key) => database.set_local(key.parse::<CoreKey>()?).await?,
@@ -214,11 +226,7 @@ async fn obey(database: &Database, line: &str) -> Result<bool> {
             return Ok(true);
         }
         ("ff", Some(word @ ("on" | "off"))) => {
-            let forward = match word {
-                "on" => FastForward::trusting(AllMembers).liberal(),
-                _ => FastForward::off(),
-            };
-            database.set_fast_forward(forward).await?;
+            database.set_fast_forward(forward(word == "on")).await?;
             return Ok(true);
         }
         ("batch", Some(_)) => {
@@ -255,6 +263,15 @@ async fn obey(database: &Database, line: &str) -> Result<bool> {
     Ok(true)
 }
 
+/// From whose trees it goes on.
+fn forward(is_on: bool) -> FastForward {
+    if is_on {
+        FastForward::trusting(AllMembers).liberal()
+    } else {
+        FastForward::off()
+    }
+}
+
 /// The state of the database, in words that every implementation shares.
 async fn dump(database: &Database) -> Result<Value> {
     database.update().await?;
@@ -263,11 +280,15 @@ async fn dump(database: &Database) -> Result<Value> {
         .iter()
         .map(|(key, value)| (text(key), text(value)))
         .collect();
-    let order: Vec<Value> = database
-        .order()?
-        .iter()
-        .map(|entry| json!([hex(&entry.key), entry.length.0]))
-        .collect();
+    let order: Vec<Value> = match database.order() {
+        Ok(order) => order
+            .iter()
+            .map(|entry| json!([hex(&entry.key), entry.length.0]))
+            .collect(),
+        // It went over them: what they were stands in trees that are not here as a whole.
+        Err(error) if error.kind() == ErrorKind::Unavailable => vec![Value::Null],
+        Err(error) => return Err(error.into()),
+    };
     let writers: Vec<Value> = database
         .writers()
         .iter()
@@ -415,6 +436,8 @@ struct Options {
     encryption_key: Option<[u8; 32]>,
     /// A database that is made has safe rules, so that JavaScript peers cannot join.
     is_safe: bool,
+    /// It goes on from the trees of any member that is far ahead, from the start.
+    goes_forward: bool,
     dir: Option<PathBuf>,
     listen: Option<String>,
     connect: Vec<String>,
@@ -435,6 +458,8 @@ impl Options {
             match name.as_str() {
                 "--listen" => options.listen = Some(value),
                 "--connect" => options.connect.push(value),
+                "--ff" if value == "on" => options.goes_forward = true,
+                "--ff" if value == "off" => options.goes_forward = false,
                 "--dir" => options.dir = Some(value.into()),
                 "--rules" if value == "interop" => options.is_safe = false,
                 "--rules" if value == "safe" => options.is_safe = true,

@@ -1,10 +1,21 @@
-//! Live replication with corestore and hypercore on Node, over loopback TCP.
+//! Live replication with corestore and hypercore on Node, and with Autobee where `AUTOBEE_JS` names a checkout of it, over
+//! loopback TCP.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "tokio")]
 
+#[path = "native/group.rs"]
+mod group;
+#[path = "interop/live.rs"]
+mod live;
 #[path = "interop/node.rs"]
 mod node;
+#[path = "process/peer.rs"]
+mod peer;
+#[path = "native/plan.rs"]
+mod plan;
+#[path = "native/proxy.rs"]
+mod proxy;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -30,6 +41,8 @@ const ALL: DownloadRange = DownloadRange {
     end: None,
     is_linear: false,
 };
+
+type View = std::collections::BTreeMap<String, String>;
 
 /// The peer on Node.
 struct Node {

@@ -4,7 +4,8 @@
 //! What a process cannot be made to suffer (power loss, lying disks, clocks that are off, hostile peers) only the
 //! simulator plays; the test says which scenarios those are. Steps are pulled apart so far that what is in one island is
 //! known to all there before the next step: then the causal order of a run, and with it the view, is that of the plan
-//! in each world, however fast it is.
+//! in each world, however fast it is. Where `AUTOBEE_JS` names a checkout of the original with its packages, some of the
+//! processes are of that.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use autobee_sim::{Report, Scenario, TraceSink};
-use group::Group;
+use group::{Engine, Group};
 use plan::{keys, pulled_apart, unplayable};
 
 const SEED: u64 = 7;
@@ -110,9 +111,26 @@ fn agree(scenario: &Scenario) {
         let report = autobee_sim::run_on_madsim(&scenario, SEED, TraceSink::Discard).unwrap();
         assert_eq!(view_of(&report, &keys), simulated, "{}: madsim", scenario.name);
     }
-    let mut native = Group::play(&scenario);
-    native.retain(|key, _| keys.contains(key));
-    assert_eq!(native, simulated, "{}: processes", scenario.name);
+    for engines in mixes() {
+        // The original knows no other rules.
+        if scenario.safe && engines.len() > 1 {
+            continue;
+        }
+        let mut native = Group::play(&scenario, &engines);
+        native.retain(|key, _| keys.contains(key));
+        assert_eq!(native, simulated, "{}: processes of {engines:?}", scenario.name);
+    }
+}
+
+/// Which replicas run what: ours alone, and with the original where `AUTOBEE_JS` names a checkout of it.
+fn mixes() -> Vec<Vec<Engine>> {
+    let mut mixes = vec![vec![Engine::Ours]];
+    if let Some(folder) = std::env::var_os("AUTOBEE_JS") {
+        let original = Engine::Original(folder.into());
+        mixes.push(vec![Engine::Ours, original.clone()]);
+        mixes.push(vec![original, Engine::Ours]);
+    }
+    mixes
 }
 
 /// What a run came to, of the keys that the plan writes: the others hold names of writers.

@@ -25,14 +25,19 @@ pub(crate) fn command(script: &str) -> Option<Command> {
             Some(command)
         }
         Err(reason) => {
-            let is_required = std::env::var_os("AUTOBEE_REQUIRE_NODE").is_some_and(|value| value == "1");
-            assert!(!is_required, "skipped although AUTOBEE_REQUIRE_NODE=1: {reason}");
-            // The harness swallows what a passing test prints, but not what goes to the stream itself.
-            let line = format!("\nskipped: {reason}\n");
-            let _ = std::io::stderr().write_all(line.as_bytes());
+            skipped(reason);
             None
         }
     }
+}
+
+/// Says why a test is skipped. Where it must run, that is a failure.
+pub(crate) fn skipped(reason: &str) {
+    let is_required = std::env::var_os("AUTOBEE_REQUIRE_NODE").is_some_and(|value| value == "1");
+    assert!(!is_required, "skipped although AUTOBEE_REQUIRE_NODE=1: {reason}");
+    // The harness swallows what a passing test prints, but not what goes to the stream itself.
+    let line = format!("\nskipped: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Installs the packages unless they are there.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use autobee_sim::Scenario;
@@ -20,8 +21,36 @@ const QUIET: Duration = Duration::from_millis(200);
 
 const POLL: Duration = Duration::from_millis(40);
 
+/// What a replica runs.
+#[derive(Debug, Clone)]
+pub(crate) enum Engine {
+    /// `examples/db_peer.rs`.
+    Ours,
+    /// `tests/interop/autobee.js`, with the original in this folder.
+    Original(PathBuf),
+}
+
+impl Engine {
+    pub(crate) fn start(&self, words: &[&str]) -> Peer {
+        match self {
+            Self::Ours => Peer::start(words),
+            Self::Original(folder) => {
+                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/autobee.js");
+                Peer::start_as(
+                    Command::new("node")
+                        .arg(script)
+                        .args(words)
+                        .env("AUTOBEE_JS", folder),
+                )
+            }
+        }
+    }
+}
+
 pub(crate) struct Group<'a> {
     scenario: &'a Scenario,
+    /// One for each replica, from the start again when there are more of those.
+    engines: &'a [Engine],
     key: String,
     /// Those that run.
     peers: BTreeMap<usize, Peer>,
@@ -35,8 +64,8 @@ pub(crate) struct Group<'a> {
 
 impl<'a> Group<'a> {
     /// Plays a scenario. Gives the view that all agree on in the end.
-    pub(crate) fn play(scenario: &'a Scenario) -> View {
-        let mut group = Self::start(scenario);
+    pub(crate) fn play(scenario: &'a Scenario, engines: &'a [Engine]) -> View {
+        let mut group = Self::start(scenario, engines);
         let mut steps: Vec<(u64, Result<&Action, &Append>)> = Vec::new();
         steps.extend(
             scenario
@@ -67,10 +96,11 @@ impl<'a> Group<'a> {
         view
     }
 
-    fn start(scenario: &'a Scenario) -> Self {
+    fn start(scenario: &'a Scenario, engines: &'a [Engine]) -> Self {
         let name = format!("autobee-native-{}-{}", scenario.name, std::process::id());
         let mut group = Self {
             scenario,
+            engines,
             key: String::new(),
             peers: BTreeMap::new(),
             locals: BTreeMap::new(),
@@ -132,7 +162,7 @@ impl<'a> Group<'a> {
                 words.extend(["--connect", &way.address]);
             }
         }
-        let peer = Peer::start(&words);
+        let peer = self.engines[replica % self.engines.len()].start(&words);
         for ((_, high), way) in &self.ways {
             if *high == replica {
                 way.leads_to(Some(peer.address()));

@@ -16,8 +16,12 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn start(words: &[&str]) -> Self {
-        let mut process = Command::new(program())
-            .args(words)
+        Self::start_as(Command::new(program()).args(words))
+    }
+
+    /// Starts another program that knows the same words.
+    pub(crate) fn start_as(command: &mut Command) -> Self {
+        let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,0 +1,61 @@
+//! The programs of the README: they stand there as they are here, and do what it says.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A comment names the file, and the block behind it is that file, to the letter.
+#[test]
+fn the_page_shows_what_is_compiled() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = read(&here.join("../../README.md"));
+    let mut shown = 0;
+    let mut rest = page.as_str();
+    while let Some((_, behind)) = rest.split_once("<!-- file: ") {
+        let (name, behind) = behind.split_once(" -->").unwrap();
+        let behind = behind.trim_start();
+        let block = behind
+            .strip_prefix("```rust\n")
+            .unwrap_or_else(|| panic!("no block behind {name}"));
+        let (block, behind) = block.split_once("```").unwrap();
+        assert_eq!(block, read(&here.join(name)), "{name}");
+        shown += 1;
+        rest = behind;
+    }
+    assert_eq!(shown, 4);
+    // No other block is left that nobody compiles.
+    assert_eq!(page.matches("```rust").count(), shown);
+}
+
+fn run(program: &str, name: &str) -> String {
+    let dir: PathBuf = std::env::temp_dir().join(format!("autobee-notes-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let output = Command::new(program).current_dir(&dir).output().unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_first_program_prints_its_note() {
+    assert_eq!(
+        run(env!("CARGO_BIN_EXE_autobee-notes"), "first"),
+        "milk: two bottles\n"
+    );
+}
+
+#[test]
+fn two_devices_agree() {
+    let printed = run(env!("CARGO_BIN_EXE_two_devices"), "two");
+    assert_eq!(
+        printed,
+        "[(b\"bread\", b\"one loaf\"), (b\"milk\", b\"two bottles\")]\n"
+    );
+}
