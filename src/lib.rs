@@ -3,6 +3,53 @@
 //! Every peer appends to its own signed log (a Hypercore). An `apply` function that the user supplies merges all
 //! logs, deterministically, into one B-tree view (a Hyperbee) that is the same at every peer.
 //!
+//! ```
+//! use autobee::{Apply, ApplyError, ApplyView, Autobee, Corestore, Entry, Event, Host, Role, WriterOptions};
+//!
+//! /// `add KEY` lets a device write; everything else is a line of a shared list.
+//! struct SharedList;
+//!
+//! impl Apply for SharedList {
+//!     async fn apply(&self, entries: &[Entry], view: &mut ApplyView, host: &mut dyn Host) -> Result<(), ApplyError> {
+//!         let mut write = view.write();
+//!         for entry in entries {
+//!             match entry.value().strip_prefix(b"add ") {
+//!                 Some(key) => {
+//!                     let key = String::from_utf8_lossy(key).parse().map_err(|_| ApplyError::reject("no key"))?;
+//!                     host.add_writer(key, WriterOptions::default());
+//!                 }
+//!                 None => write.put(entry.value(), b""),
+//!             }
+//!         }
+//!         write.flush().await
+//!     }
+//! }
+//!
+//! # let env = autobee::env::memory::MemoryEnv::new(1);
+//! # env.run(async {
+//! # let (store, other_store) = (Corestore::open_default(env.clone()).await?, Corestore::open_default(env.sibling(2)).await?);
+//! // A database in a store: `Corestore::open_default(NativeEnv::new("directory")?).await?` on a machine.
+//! let laptop = Autobee::builder(store).apply(SharedList).open().await?;
+//! laptop.append("milk").await?; // durable when it returns
+//!
+//! // Another device joins by the key. They replicate over any stream; over TCP see `listen` and `keep_connected`.
+//! let phone = Autobee::builder(other_store).key(laptop.key()).apply(SharedList).open().await?;
+//! let (near, far) = tokio::io::duplex(1 << 16);
+//! laptop.replicate(near, Role::Initiator)?;
+//! phone.replicate(far, Role::Responder)?;
+//!
+//! // A member lets it write.
+//! let mut events = phone.events();
+//! laptop.append(format!("add {}", phone.local())).await?;
+//! while events.next().await? != Event::Writable {}
+//! phone.append("bread").await?;
+//! assert_eq!(phone.view().all().await?.len(), 2);
+//! # phone.close().await?;
+//! # laptop.close().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap().unwrap();
+//! ```
+//!
 //! The engine is written once against the traits of [`mod@env`] and runs in two worlds: production (tokio, files,
 //! sockets) and a seeded simulator (package `autobee-sim`).
 //!
@@ -120,12 +167,12 @@ pub use env::native::NativeEnv;
 #[cfg(feature = "tokio")]
 pub type NativeAutobee = Autobee<NativeEnv>;
 
-/// The examples of the README, as tests.
-#[cfg(all(doctest, feature = "tokio"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
-
 /// The examples of the page for those who come from JavaScript, as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/from-javascript.md")]
 struct FromJavaScript;
+
+/// The examples of the recipes, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/how-to.md")]
+struct HowTo;

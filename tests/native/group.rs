@@ -289,7 +289,7 @@ impl<'a> Group<'a> {
                 quiet_since = Instant::now();
                 before = now;
             } else if quiet_since.elapsed() >= QUIET {
-                return shown.into_values().next().unwrap();
+                return shown.into_values().next().unwrap_or_default();
             }
             assert!(
                 started.elapsed() < PATIENCE,

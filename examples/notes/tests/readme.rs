@@ -7,11 +7,10 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A comment names the file, and the block behind it is that file, to the letter.
-#[test]
-fn the_page_shows_what_is_compiled() {
+/// How many blocks of a page are files of this package. A comment names the file, and the block behind it is that file, to the letter.
+fn shown(page: &str) -> usize {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = read(&here.join("../../README.md"));
+    let page = read(&here.join("../..").join(page));
     let mut shown = 0;
     let mut rest = page.as_str();
     while let Some((_, behind)) = rest.split_once("<!-- file: ") {
@@ -25,9 +24,15 @@ fn the_page_shows_what_is_compiled() {
         shown += 1;
         rest = behind;
     }
-    assert_eq!(shown, 4);
     // No other block is left that nobody compiles.
     assert_eq!(page.matches("```rust").count(), shown);
+    shown
+}
+
+#[test]
+fn the_pages_show_what_is_compiled() {
+    assert_eq!(shown("README.md"), 4);
+    assert_eq!(shown("docs/tutorial.md"), 4);
 }
 
 fn run(program: &str, name: &str) -> String {
