@@ -20,6 +20,17 @@ impl<E: Env> Shell<E> {
         *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Does what the next append would do before it appends.
+    pub(in crate::db) async fn confirm_own_log(self: &Arc<Self>) -> Result<(), Error> {
+        self.check_open()?;
+        self.check_entry()?;
+        let _turn = self.appending.lock().await;
+        match self.unconfirmed() {
+            Some(_) => self.own_log_is_whole().await,
+            None => Ok(()),
+        }
+    }
+
     /// Waits until the own log is whole here, and, where that is in doubt, until a peer sent all that it has of it.
     pub(super) async fn own_log_is_whole(self: &Arc<Self>) -> Result<(), Error> {
         let clock = self.env.clock();

@@ -283,3 +283,26 @@ async fn a_cut_end_of_the_store_is_told_and_asked_for() {
     })
     .await;
 }
+
+/// Who exchanges everything with a peer and ends may ask for what the next append would ask for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_log_is_confirmed_without_an_append() {
+    let [a_dir, b_dir, old_dir] = ["a", "b", "old"].map(|name| Directory::new(&format!("confirm-{name}")));
+    let a = open(&a_dir, None).await;
+    let b = builder(&b_dir, &a).await.open().await.unwrap();
+    assert!(b.confirm().await.is_ok(), "nothing is in doubt");
+    let b = two(&a_dir, b, &b_dir, &a, 2).await;
+    b.close().await.unwrap();
+    copy(&b_dir.0, &old_dir);
+    let restored = builder(&old_dir, &a).await.restored().open().await.unwrap();
+    let refused = restored.confirm().await.unwrap_err();
+    assert!(matches!(refused, Error::Unconfirmed { .. }), "{refused}");
+    let length = restored.view();
+    connect(&a_dir.env(), &a, &old_dir.env(), &restored).await;
+    restored.confirm().await.unwrap();
+    assert_eq!((restored.unconfirmed(), restored.view() == length), (None, true));
+    restored.close().await.unwrap();
+    let again = builder(&old_dir, &a).await.open().await.unwrap();
+    assert_eq!(again.unconfirmed(), None);
+    put(&again, "alone").await.unwrap();
+}
