@@ -60,10 +60,13 @@ impl<E: Env> Shell<E> {
         }
     }
 
-    /// True when some peer that is connected sent all that it has.
+    /// True when some peer that is connected sent all that it has: of the own log, or, as one that does not know it has nothing
+    /// of it, of all that both sides replicate. The own log alone has to do where trees were compared: those of the peer stay
+    /// among what is replicated, and are fetched as a whole by nobody.
     fn has_heard_out(&self) -> bool {
         let sessions = self.machine.sessions();
         sessions.iter().any(|session| session.progress().is_synced)
+            || self.replication.has_all_of_a_peer(&self.local())
     }
 
     /// Nothing speaks any more for entries of the own log elsewhere.
