@@ -32,6 +32,10 @@
 #![expect(clippy::print_stdout, reason = "lines on stdout are what this program is for")]
 #![expect(clippy::disallowed_methods, reason = "a program for this machine")]
 
+// The program `autobee` and this one apply the same.
+#[path = "../src/bin/autobee/entries.rs"]
+mod entries;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
@@ -41,13 +45,13 @@ use autobee::db::{AllMembers, FastForward};
 use autobee::env::Entropy as _;
 use autobee::env::native::NativeEntropy;
 use autobee::{
-    Apply, ApplyError, ApplyView, Autobee, ConnectError, CoreKey, Corestore, Entry, ErrorKind, Host,
-    KeptConnection, ListenState, Listening, LocalWriter, NativeAutobee, NativeEnv, RetrySettings, Rules,
-    Settings, WriterOptions,
+    Autobee, ConnectError, CoreKey, Corestore, ErrorKind, KeptConnection, ListenState, Listening,
+    LocalWriter, NativeAutobee, NativeEnv, RetrySettings, Rules, Settings,
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use entries::JsonEntries;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 type Database = NativeAutobee;
@@ -335,56 +339,6 @@ async fn state(database: &Database) -> Result<Value> {
         "writers": writers,
         "view": view,
     }))
-}
-
-/// Applies entries that are JSON.
-struct JsonEntries;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Change {
-    add_writer: Option<String>,
-    weight: Option<u64>,
-    remove_writer: Option<String>,
-    put: Option<(String, String)>,
-    del: Option<String>,
-}
-
-impl Apply for JsonEntries {
-    async fn apply(
-        &self,
-        entries: &[Entry],
-        view: &mut ApplyView,
-        host: &mut dyn Host,
-    ) -> std::result::Result<(), ApplyError> {
-        for entry in entries {
-            let change: Change = serde_json::from_slice(entry.value()).map_err(refuse)?;
-            if let Some(writer) = change.add_writer {
-                let options = WriterOptions {
-                    weight: change.weight.unwrap_or(1),
-                };
-                host.add_writer(writer.parse().map_err(refuse)?, options);
-            }
-            if let Some(writer) = change.remove_writer {
-                host.remove_writer(writer.parse().map_err(refuse)?);
-            }
-            if let Some((key, value)) = change.put {
-                let mut write = view.write();
-                write.put(key.as_bytes(), value.as_bytes());
-                write.flush().await?;
-            }
-            if let Some(key) = change.del {
-                let mut write = view.write();
-                write.delete(key.as_bytes());
-                write.flush().await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn refuse(error: impl std::fmt::Display) -> ApplyError {
-    ApplyError::reject(error.to_string())
 }
 
 /// Prints a line, whole, whoever else prints.

@@ -60,7 +60,7 @@ use crate::engine::ResumeError;
 use crate::env::{Env, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
-use crate::wire::{Length, Link, Rules};
+use crate::wire::{Index, Length, Link, Rules};
 use machine::{Known, StoredLog as _};
 use shell::Shell;
 
@@ -344,6 +344,20 @@ impl<E: Env> Autobee<E> {
             return Vec::new();
         };
         (0..).map_while(|index| log.block(index).ok().flatten()).collect()
+    }
+
+    /// One block of a core, as its writer wrote it; none when it is not here.
+    ///
+    /// # Errors
+    ///
+    /// `Disk`, `Corrupt`, `Closed`.
+    pub fn block(&self, core: &CoreKey, index: Index) -> Result<Option<Bytes>, Error> {
+        self.shared.check_open()?;
+        let published = self.shared.read();
+        let Some(log) = published.logs.get(core) else {
+            return Ok(None);
+        };
+        Ok(log.block(index.0)?)
     }
 
     /// The core of the system tree, the core of the view, and the version of the system tree that is current: after a

@@ -6,6 +6,7 @@
 
 use super::Autobee;
 use crate::env::Env;
+use crate::error::Error;
 
 /// Why peers may have more of the own log than is here. Nothing is appended until a peer was met that sent all that it
 /// has of it; see [`Autobee::unconfirmed`].
@@ -53,6 +54,18 @@ pub(super) struct Origin {
 }
 
 impl<E: Env> Autobee<E> {
+    /// Waits for what [`Autobee::append`] would wait for: a peer that says that the own log is whole here, where that is in doubt.
+    /// For programs that exchange everything with a peer and end, so that the next one may append alone.
+    ///
+    /// # Errors
+    ///
+    /// `Unconfirmed` when no peer came within [`Settings::read_wait_ms`](super::Settings::read_wait_ms); `ReadOnly`, `Reentrant`,
+    /// `Disk`, `Closed`.
+    pub async fn confirm(&self) -> Result<(), Error> {
+        super::check_writable::<E>()?;
+        self.shared.confirm_own_log().await
+    }
+
     /// Why peers may have more of the own log than is here; none when nothing speaks for it. [`Autobee::append`] waits
     /// for a peer then, for at most [`Settings::read_wait_ms`](super::Settings::read_wait_ms), fetches what it has, and
     /// is refused with `Unconfirmed` when none comes.

@@ -20,6 +20,17 @@ impl<E: Env> Shell<E> {
         *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Does what the next append would do before it appends.
+    pub(in crate::db) async fn confirm_own_log(self: &Arc<Self>) -> Result<(), Error> {
+        self.check_open()?;
+        self.check_entry()?;
+        let _turn = self.appending.lock().await;
+        match self.unconfirmed() {
+            Some(_) => self.own_log_is_whole().await,
+            None => Ok(()),
+        }
+    }
+
     /// Waits until the own log is whole here, and, where that is in doubt, until a peer sent all that it has of it.
     pub(super) async fn own_log_is_whole(self: &Arc<Self>) -> Result<(), Error> {
         let clock = self.env.clock();
@@ -49,10 +60,13 @@ impl<E: Env> Shell<E> {
         }
     }
 
-    /// True when some peer that is connected sent all that it has.
+    /// True when some peer that is connected sent all that it has: of the own log, or, as one that does not know it has nothing
+    /// of it, of all that both sides replicate. The own log alone has to do where trees were compared: those of the peer stay
+    /// among what is replicated, and are fetched as a whole by nobody.
     fn has_heard_out(&self) -> bool {
         let sessions = self.machine.sessions();
         sessions.iter().any(|session| session.progress().is_synced)
+            || self.replication.has_all_of_a_peer(&self.local())
     }
 
     /// Nothing speaks any more for entries of the own log elsewhere.

@@ -182,7 +182,8 @@ impl Replicator {
         Ok(is_synced)
     }
 
-    fn has_all_of(&self, peer: PeerId, core: &impl OfferedLog) -> Result<bool, CoreError> {
+    /// The same, and it is only looked.
+    pub(crate) fn has_all_of(&self, peer: PeerId, core: &impl OfferedLog) -> Result<bool, CoreError> {
         let Some(peer) = self.peers.get(&peer).filter(|peer| peer.synced) else {
             return Ok(false);
         };

@@ -154,6 +154,16 @@ impl<E: Env> SharedCore<E> {
             .receive_data(peer, data, &mut state.core.peer_access(), now)
     }
 
+    /// True when some peer said where its core stands, and has nothing of it that is to be here and is not.
+    pub(super) fn has_all_of_a_peer(&self) -> bool {
+        let state = self.lock();
+        let Ok(offered) = state.core.peer_access().offered_snapshot() else {
+            return false;
+        };
+        let mut peers = state.replicator.peers();
+        peers.any(|peer| state.replicator.has_all_of(peer, &offered).unwrap_or(false))
+    }
+
     /// What proves to a peer that the owner of the core contradicted itself; none when it did not.
     pub(super) fn evidence(&self) -> Option<DataMessage> {
         self.lock().replicator.evidence().cloned()

@@ -54,6 +54,10 @@ pub struct Progress {
     pub want: u64,
     /// The peer has said where all these cores stand, and has nothing of them that is to be here and is not.
     pub is_synced: bool,
+    /// Leading blocks that are here, over these cores.
+    pub offered: u64,
+    /// How many of these the peer is known to have. A change of this alone wakes nobody.
+    pub taken: u64,
     /// Bytes that came, sealed.
     pub received: u64,
     /// Bytes that went, sealed.

@@ -254,6 +254,13 @@ impl<E: Env> Replication<E> {
         core.map_or(0, |core| core.announced())
     }
 
+    /// True when some connected peer said how much it has of a core, and has nothing of it that is to be here and is not.
+    #[must_use]
+    pub(crate) fn has_all_of_a_peer(&self, core: &CoreKey) -> bool {
+        let core = self.hub.lock().find(&discovery_key(core));
+        core.is_some_and(|core| core.has_all_of_a_peer())
+    }
+
     /// Takes part in a wakeup topic, on all sessions.
     #[must_use]
     pub fn wakeup(&self, key: CoreKey) -> Wakeup {

@@ -74,7 +74,7 @@ async fn a_peer_is_dialled_until_it_is_there_and_again_when_it_is_lost() {
         tokio::time::timeout(SOON, session.ended()).await.unwrap(),
         CloseReason::PeerEnded
     ));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    a_dir.env().clock().sleep(Duration::from_millis(100)).await;
     assert_eq!(listening.state().accepted, 3, "it is not dialled again");
 }
 
@@ -104,7 +104,7 @@ async fn dropping_either_or_closing_the_database_ends_it() {
         loop {
             match a.listen(&address).await {
                 Ok(listening) => return listening,
-                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(_) => a_dir.env().clock().sleep(Duration::from_millis(5)).await,
             }
         }
     };

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use autobee::crypto::{Ed25519, KeyPair, Seed, Sign as _};
 use autobee::db::{Builder, Event, Stalled, Unconfirmed};
 use autobee::env::native::NativeEnv;
+use autobee::env::{Clock as _, Env as _};
 use autobee::wire::Length;
 use autobee::{Autobee, Corestore, Error, Settings};
 use autobee_sim::workload::{JsonApply, Op};
@@ -282,4 +284,94 @@ async fn a_cut_end_of_the_store_is_told_and_asked_for() {
         a.writer(&local).is_some_and(|writer| writer.length.0 >= 4)
     })
     .await;
+}
+
+/// Who exchanges everything with a peer and ends may ask for what the next append would ask for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_log_is_confirmed_without_an_append() {
+    let [a_dir, b_dir, old_dir] = ["a", "b", "old"].map(|name| Directory::new(&format!("confirm-{name}")));
+    let a = open(&a_dir, None).await;
+    let b = builder(&b_dir, &a).await.open().await.unwrap();
+    assert!(b.confirm().await.is_ok(), "nothing is in doubt");
+    let b = two(&a_dir, b, &b_dir, &a, 2).await;
+    b.close().await.unwrap();
+    copy(&b_dir.0, &old_dir);
+    let restored = builder(&old_dir, &a).await.restored().open().await.unwrap();
+    let refused = restored.confirm().await.unwrap_err();
+    assert!(matches!(refused, Error::Unconfirmed { .. }), "{refused}");
+    let length = restored.view();
+    connect(&a_dir.env(), &a, &old_dir.env(), &restored).await;
+    restored.confirm().await.unwrap();
+    assert_eq!((restored.unconfirmed(), restored.view() == length), (None, true));
+    restored.close().await.unwrap();
+    let again = builder(&old_dir, &a).await.open().await.unwrap();
+    assert_eq!(again.unconfirmed(), None);
+    put(&again, "alone").await.unwrap();
+}
+
+/// A writer that compared its view with a peer's has the peer's trees among its cores, and never all of them. Its log is
+/// confirmed by that peer all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_writer_that_compared_views_is_confirmed() {
+    let [a_dir, b_dir, old_dir] = ["a", "b", "old"].map(|name| Directory::new(&format!("compared-{name}")));
+    let eager = |settings: &mut Settings| settings.compare_ms = 10;
+    let store = Corestore::open_default(a_dir.env()).await.unwrap();
+    let a = Autobee::builder(store)
+        .apply(JsonApply)
+        .settings(Settings::with(eager));
+    let a = a.open().await.unwrap();
+    let b = builder(&b_dir, &a)
+        .await
+        .settings(Settings::with(eager))
+        .open()
+        .await
+        .unwrap();
+    let b = two(&a_dir, b, &b_dir, &a, 2).await;
+    // The views are stamped once they are stored, and the trees of `a` are opened at `b`.
+    let is_compared = || {
+        b.status()
+            .peers
+            .iter()
+            .any(|peer| peer.progress.cores > 2 && !peer.progress.is_synced)
+    };
+    for number in 0..200 {
+        put(&a, &format!("a{number}")).await.unwrap();
+        b_dir.env().clock().sleep(Duration::from_millis(20)).await;
+        if is_compared() {
+            break;
+        }
+    }
+    assert!(
+        is_compared(),
+        "the trees of a peer were opened: {:?}",
+        b.status().peers
+    );
+    b.close().await.unwrap();
+    copy(&b_dir.0, &old_dir);
+    let b = builder(&b_dir, &a).await.open().await.unwrap();
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    put(&b, "later").await.unwrap();
+    let (local, length) = (b.local(), b.order().unwrap().len());
+    until(&a, |a| a.order().unwrap().len() == length).await;
+    b.close().await.unwrap();
+
+    let settings = Settings::with(|settings| settings.read_wait_ms = 3_000);
+    let restored = builder(&old_dir, &a)
+        .await
+        .settings(settings)
+        .restored()
+        .open()
+        .await
+        .unwrap();
+    connect(&a_dir.env(), &a, &old_dir.env(), &restored).await;
+    until(&restored, |db| {
+        db.status().peers.iter().any(|peer| peer.progress.cores > 2)
+    })
+    .await;
+    put(&restored, "goes on").await.unwrap();
+    assert_eq!(restored.local(), local);
+    assert!(
+        restored.view().get(b"later").await.unwrap().is_some(),
+        "behind what the peer had"
+    );
 }

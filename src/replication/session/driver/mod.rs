@@ -77,6 +77,8 @@ pub(super) struct Driver<E: Env> {
 struct Stand {
     have: u64,
     want: u64,
+    offered: u64,
+    taken: u64,
     is_synced: bool,
     unanswered: usize,
 }
@@ -86,6 +88,8 @@ struct Stand {
 struct Sum {
     have: u128,
     want: u128,
+    offered: u128,
+    taken: u128,
     synced: usize,
     unanswered: usize,
 }
@@ -94,6 +98,8 @@ impl Sum {
     const fn add(&mut self, stand: &Stand) {
         self.have += stand.have as u128;
         self.want += stand.want as u128;
+        self.offered += stand.offered as u128;
+        self.taken += stand.taken as u128;
         self.synced += stand.is_synced as usize;
         self.unanswered += stand.unanswered;
     }
@@ -101,6 +107,8 @@ impl Sum {
     const fn remove(&mut self, stand: &Stand) {
         self.have -= stand.have as u128;
         self.want -= stand.want as u128;
+        self.offered -= stand.offered as u128;
+        self.taken -= stand.taken as u128;
         self.synced -= stand.is_synced as usize;
         self.unanswered -= stand.unanswered;
     }
@@ -333,6 +341,8 @@ impl<E: Env> Driver<E> {
                 let stand = Stand {
                     have: pulled.contiguous.min(status.length),
                     want: status.length,
+                    offered: pulled.contiguous,
+                    taken: pulled.contiguous.min(status.contiguous),
                     is_synced: pulled.is_synced,
                     unanswered: status.unanswered,
                 };
@@ -362,14 +372,24 @@ impl<E: Env> Driver<E> {
             cores,
             have: u64::try_from(sum.have).unwrap_or(u64::MAX),
             want: u64::try_from(sum.want).unwrap_or(u64::MAX),
+            offered: u64::try_from(sum.offered).unwrap_or(u64::MAX),
+            taken: u64::try_from(sum.taken).unwrap_or(u64::MAX),
             is_synced: cores > 0 && sum.synced == cores,
             unsent: self.connection.unsent(),
             unanswered: sum.unanswered,
             ..self.now
         };
         self.now = progress;
-        self.progress
-            .send_if_modified(|known| std::mem::replace(known, progress) != progress);
+        // Whoever waits, waits for what comes.
+        self.progress.send_if_modified(|known| {
+            let before = Progress {
+                offered: progress.offered,
+                taken: progress.taken,
+                ..*known
+            };
+            *known = progress;
+            before != progress
+        });
     }
 
     // The stream.

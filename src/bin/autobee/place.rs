@@ -1,0 +1,174 @@
+//! The directory of a database, and how it is opened.
+//!
+//! All that has to be remembered the store keeps itself: the key of the database, its rules (in the manifest of its creator's log),
+//! the encryption key, the key pair of the local writer, and that a directory was restored. There is no file beside it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use autobee::env::ReadOnlyEnv;
+use autobee::{Autobee, Builder, Corestore, Error, KeptConnection, Listening, NativeAutobee, NativeEnv};
+
+use crate::Result;
+use crate::args::Peers;
+use crate::entries::JsonEntries;
+use crate::failure::Failure;
+
+/// A database that is read: neither locked nor written, so that another process may have it.
+pub(crate) type Reader = Autobee<ReadOnlyEnv<NativeEnv>>;
+
+pub(crate) type Store = Corestore<NativeEnv>;
+
+/// The directory of a command, and the databases that it opened.
+pub(crate) struct Place {
+    dir: PathBuf,
+    opened: Mutex<Vec<NativeAutobee>>,
+}
+
+impl Place {
+    /// The directory that was named, or the current one.
+    pub(crate) fn new(dir: Option<PathBuf>) -> Self {
+        Self {
+            dir: dir.unwrap_or_else(|| PathBuf::from(".")),
+            opened: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Opens the database to write, and has it closed at the end.
+    pub(crate) async fn open(&self) -> Result<NativeAutobee> {
+        self.open_with(&self.dir, |builder| builder)
+            .await
+            .map(|(db, _)| db)
+    }
+
+    /// The same of another directory, which has a database.
+    pub(crate) async fn open_with(
+        &self,
+        dir: &Path,
+        options: impl FnOnce(Builder<NativeEnv>) -> Builder<NativeEnv>,
+    ) -> Result<(NativeAutobee, Store)> {
+        check(dir)?;
+        self.make(dir, options).await
+    }
+
+    /// The same of a directory that may have none.
+    pub(crate) async fn make(
+        &self,
+        dir: &Path,
+        options: impl FnOnce(Builder<NativeEnv>) -> Builder<NativeEnv>,
+    ) -> Result<(NativeAutobee, Store)> {
+        let store = Corestore::open_default(env(dir)?).await;
+        let store = store.map_err(|error| in_use(dir, error.into()))?;
+        let builder = Autobee::builder(store.clone()).apply(JsonEntries);
+        let db = options(builder)
+            .open()
+            .await
+            .map_err(|error| in_use(dir, error))?;
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.push(db.clone());
+        Ok((db, store))
+    }
+
+    /// Opens the database to read.
+    pub(crate) async fn read(&self) -> Result<Reader> {
+        read(&self.dir).await
+    }
+
+    /// Closes what was opened.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut done = Ok(());
+        for db in opened {
+            done = done.and(db.close().await.map_err(Failure::from));
+        }
+        done
+    }
+}
+
+/// Opens the database of a directory to read.
+pub(crate) async fn read(dir: &Path) -> Result<Reader> {
+    check(dir)?;
+    let store = Corestore::open_read_only(env(dir)?).await?;
+    Ok(Autobee::builder(store).apply(JsonEntries).open().await?)
+}
+
+/// The world in which a directory that is there is opened.
+pub(crate) fn env(dir: &Path) -> Result<NativeEnv> {
+    NativeEnv::new(dir).map_err(|error| Failure::io("opening the directory", error))
+}
+
+/// That there is a database in a directory.
+pub(crate) fn check(dir: &Path) -> Result<()> {
+    match files(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::NoDirectory(dir.to_owned())),
+        Err(error) => Err(Failure::io(
+            format!("reading the directory {}", dir.display()),
+            error,
+        )),
+        Ok(files) if has_store(&files) => Ok(()),
+        Ok(_) => Err(Failure::NoDatabase(dir.to_owned())),
+    }
+}
+
+/// That a directory can be made, or is empty.
+pub(crate) fn check_free(dir: &Path) -> Result<()> {
+    match files(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::io(
+            format!("reading the directory {}", dir.display()),
+            error,
+        )),
+        Ok(files) if has_store(&files) => Err(Failure::Exists(dir.to_owned())),
+        Ok(files) if files.is_empty() => Ok(()),
+        Ok(_) => Err(Failure::NotEmpty(dir.to_owned())),
+    }
+}
+
+fn has_store(files: &[(String, u64)]) -> bool {
+    files.iter().any(|(name, _)| name.ends_with(".segment"))
+}
+
+/// The files of a directory, and their sizes.
+pub(crate) fn files(dir: &Path) -> io::Result<Vec<(String, u64)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let size = entry.metadata()?.len();
+        files.push((entry.file_name().to_string_lossy().into_owned(), size));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Says it in words when another process has the directory.
+pub(crate) fn in_use(dir: &Path, error: Error) -> Failure {
+    match error {
+        Error::Disk {
+            operation: "lock",
+            ref source,
+        } if source.kind() == io::ErrorKind::WouldBlock => Failure::InUse(dir.to_owned()),
+        error => error.into(),
+    }
+}
+
+/// Connections to peers: they go on until these are dropped.
+pub(crate) struct Connections {
+    pub(crate) kept: Vec<KeptConnection>,
+    pub(crate) listening: Option<Listening>,
+}
+
+/// Begins to accept and to dial.
+pub(crate) async fn connect(db: &NativeAutobee, peers: &Peers) -> Result<Connections> {
+    let listening = match &peers.listen {
+        Some(at) => Some(db.listen(at).await?),
+        None => None,
+    };
+    let kept = peers.connect.iter().map(|to| db.keep_connected(to));
+    let kept = kept.collect::<std::result::Result<_, _>>()?;
+    Ok(Connections { kept, listening })
+}

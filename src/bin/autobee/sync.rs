@@ -1,0 +1,204 @@
+//! Exchanging everything with peers, and ending when both sides have it.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use autobee::{KeptConnection, NativeAutobee, Progress};
+use serde_json::json;
+
+use crate::Result;
+use crate::args::{Peers, Sync};
+use crate::failure::Failure;
+use crate::out::{Out, size};
+use crate::place::{Place, connect};
+use crate::status::Bars;
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long all must stay as it is, both sides having everything: logs that one side learns of from the other open one
+/// after the other.
+const SETTLED: Duration = Duration::from_millis(500);
+
+/// How long nothing may come or go of what one side has more of before it is taken that it is not wanted there: of the trees of
+/// another writer only what is compared is fetched, and of the log of a stranger only so much.
+const UNWANTED: Duration = Duration::from_secs(2);
+
+pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
+    let db = place.open().await?;
+    let peers = Peers {
+        connect: args.connect,
+        listen: None,
+    };
+    let connections = connect(&db, &peers).await?;
+    let mut bars = (!out.is_json && std::io::stderr().is_terminal()).then(Bars::beside);
+    let timeout = Duration::from_secs(args.timeout);
+    if db.unconfirmed().is_some() {
+        // First: the peer says that it sent all that it has before it is asked for anything else. It is tried again at the end.
+        let _ = db.confirm().await;
+    }
+    let mut watched = Watched::new();
+    let left = loop {
+        tokio::time::sleep(LOOK).await;
+        let look = Look::at(&db, &connections.kept);
+        let unchanged = watched.unchanged_for(&look);
+        if let Some(bars) = &mut bars {
+            bars.show(&db.status(), "exchanging with peers");
+        }
+        let waited = match &look.left {
+            None => SETTLED,
+            Some(Left::Unwanted(_)) => UNWANTED.min(timeout),
+            Some(_) => timeout,
+        };
+        if unchanged >= waited {
+            break look.left;
+        }
+    };
+    if let Some(bars) = bars {
+        bars.clear();
+    }
+    let not_given = match left {
+        None => 0,
+        Some(Left::Unwanted(blocks)) => blocks.saturating_sub(trees(&db)?),
+        Some(Left::Unreached(why)) => return Err(Failure::Behind(why)),
+        Some(Left::ToTake(why)) => {
+            return Err(Failure::Behind(format!(
+                "nothing came for {} seconds, and {why}",
+                args.timeout
+            )));
+        }
+    };
+    db.flush().await?;
+    // As long as the peer is here, so that the next command may write without it.
+    let unconfirmed = match db.unconfirmed() {
+        Some(_) => db.confirm().await.err(),
+        None => None,
+    };
+    let stats = db.stats();
+    let answer = json!({
+        "caughtUp": true,
+        "receivedBlocks": stats.received_blocks,
+        "sentBlocks": stats.sent_blocks,
+        "receivedBytes": stats.received_bytes,
+        "sentBytes": stats.sent_bytes,
+        "notTaken": not_given,
+        "writable": db.writable(),
+        "unconfirmed": unconfirmed.as_ref().map(ToString::to_string),
+    });
+    out.either(&answer, || {
+        format!(
+            "caught up: {} blocks came ({}), {} went ({})",
+            stats.received_blocks,
+            size(stats.received_bytes),
+            stats.sent_blocks,
+            size(stats.sent_bytes)
+        )
+    })?;
+    if let Some(error) = unconfirmed {
+        out.note(&error.to_string());
+    }
+    if not_given > 0 {
+        out.note(&format!(
+            "the peer did not take {not_given} blocks: of writers that it does not know, or not more of"
+        ));
+    }
+    Ok(())
+}
+
+/// Blocks of the own trees, which others fetch only to compare them.
+fn trees(db: &NativeAutobee) -> Result<u64> {
+    let [system, view, _] = db.views()?;
+    Ok(system.length.0 + view.length.0)
+}
+
+/// What is left to be done.
+enum Left {
+    /// A peer is not connected.
+    Unreached(String),
+    /// Something is not here yet.
+    ToTake(String),
+    /// One side has more than the other, but of nothing that is known to be wanted: so many blocks here.
+    Unwanted(u64),
+}
+
+/// How it stands.
+struct Look {
+    left: Option<Left>,
+    /// What changes as long as something happens.
+    counts: Vec<(Option<Progress>, u64)>,
+}
+
+impl Look {
+    fn at(db: &NativeAutobee, kept: &[KeptConnection]) -> Self {
+        let stats = db.stats();
+        let mut counts = vec![(None, stats.applies), (None, db.cores().len() as u64)];
+        let mut left = None;
+        let (mut not_given, mut is_uneven) = (0, false);
+        for connection in kept {
+            let state = connection.state();
+            let Some(session) = state.session else {
+                let why = state.last_error.map(|error| error.to_string());
+                let why = why.unwrap_or_else(|| format!("{} did not answer", connection.address()));
+                left = Some(Left::Unreached(why));
+                counts.push((None, 0));
+                continue;
+            };
+            let mut progress = session.progress();
+            is_uneven |= !progress.is_synced || progress.unanswered > 0 || progress.unsent > 0;
+            not_given += progress.offered.saturating_sub(progress.taken);
+            // A sign of life is no news.
+            (progress.received, progress.sent, progress.unsent) = (0, 0, 0);
+            counts.push((Some(progress), 0));
+        }
+        let status = db.status();
+        let behind = status.writers.iter().find(|writer| {
+            let is_member = writer.record.is_some_and(|record| !record.is_removed);
+            let waits = matches!(writer.pending, Some(autobee::Pending::Blocks));
+            is_member && waits
+        });
+        if left.is_none() {
+            if let Some(writer) = behind {
+                let missing = writer.length.0 - writer.have.0;
+                left = Some(Left::ToTake(format!(
+                    "{missing} blocks of the writer {} are missing",
+                    writer.key
+                )));
+            } else if let Some(link) = status.missing.first() {
+                left = Some(Left::ToTake(format!(
+                    "block {} of the writer {} is missing",
+                    link.length.0, link.key
+                )));
+            } else if db.rules().is_none() {
+                left = Some(Left::ToTake(
+                    "nothing of the database came: is the peer one of it?".into(),
+                ));
+            } else if not_given > 0 || is_uneven {
+                left = Some(Left::Unwanted(not_given));
+            }
+        }
+        Self { left, counts }
+    }
+}
+
+/// Since when nothing changed.
+struct Watched {
+    counts: Vec<(Option<Progress>, u64)>,
+    since: Instant,
+}
+
+impl Watched {
+    fn new() -> Self {
+        Self {
+            counts: Vec::new(),
+            since: Instant::now(),
+        }
+    }
+
+    fn unchanged_for(&mut self, look: &Look) -> Duration {
+        if self.counts != look.counts {
+            self.counts.clone_from(&look.counts);
+            self.since = Instant::now();
+        }
+        self.since.elapsed()
+    }
+}

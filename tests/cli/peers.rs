@@ -1,0 +1,191 @@
+//! serve, sync, watch, status, diff: processes that talk over TCP on this machine.
+
+use serde_json::json;
+
+use crate::peer::Peer;
+use crate::run::{Place, Serving};
+
+#[test]
+fn two_directories_converge() {
+    let place = Place::new();
+    let key = place.create("a");
+    place.good("put from a --dir a");
+    let b = place.json(&format!("join b {key}"))["local"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    place.good(&format!("add {b} --weight 2 --dir a"));
+
+    let mut serving = place.serve("a", "");
+    assert_eq!(
+        (&serving.ready["event"], &serving.ready["key"]),
+        (&json!("listening"), &json!(key))
+    );
+    let address = serving.address();
+    let synced = place.json(&format!("sync --connect {address} --dir b"));
+    assert_eq!(
+        (&synced["caughtUp"], &synced["notTaken"], &synced["writable"]),
+        (&json!(true), &json!(0), &json!(true))
+    );
+    assert!(serving.hear("connected")["peer"].is_string());
+    serving.hear("disconnected");
+    place.good("put also b --dir b");
+    place.good(&format!("sync --connect {address} --dir b"));
+    // Both ways, in the moment in which it ended: the other one is still served.
+    assert_eq!(place.good("get also --dir a"), "b\n");
+    assert_eq!(place.good("diff a b"), "");
+    let log = place.jsons("log --dir b");
+    assert_eq!(log, place.jsons("log --dir a"));
+    let last = log.last().unwrap();
+    assert_eq!(
+        (
+            &last["writer"],
+            last["why"].as_str().unwrap().starts_with("links ")
+        ),
+        (&json!(b), true)
+    );
+
+    // What one process has open another one reads, and does not write.
+    place.bad(
+        "put x y --dir a",
+        5,
+        &["a is in use by another process", "hint: end the other process"],
+    );
+    let status = place.json("status --dir a");
+    assert_eq!(status["writers"].as_array().unwrap().len(), 2);
+
+    assert_eq!(serving.end("-INT"), 130, "as after Ctrl-C");
+    place.good("put x y --dir a");
+    let ran = place.run("diff a b");
+    ran.is_bad(7, &["keys that differ: 1"]);
+    assert_eq!(ran.out, "- x\ty\n");
+    let ran = place.run("diff b a --json");
+    assert_eq!(ran.out, "{\"a\":null,\"b\":\"y\",\"key\":\"x\"}\n");
+}
+
+#[test]
+fn an_encrypted_database_needs_its_key() {
+    let place = Place::new();
+    let made = place.json("create a --encrypt");
+    let [key, secret] = ["key", "encryptionKey"].map(|name| made[name].as_str().unwrap());
+    place.good("put hidden treasure --dir a");
+    let serving = place.serve("a", "");
+    let address = serving.address();
+    place.good(&format!("join b {key} --encryption-key {secret}"));
+    place.good(&format!("sync --connect {address} --dir b"));
+    assert_eq!(place.good("get hidden --dir b"), "treasure\n");
+
+    let other = "7".repeat(64);
+    place.good(&format!("join c {key} --encryption-key {other}"));
+    let ran = place.run(&format!("sync --connect {address} --timeout 2 --dir c"));
+    assert_eq!(ran.code, 6, "{ran:?}");
+    assert!(ran.err.contains("autobee id --secret"), "{ran:?}");
+    place.bad(
+        "get hidden --dir c",
+        6,
+        &["hint: who created the database has its encryption key"],
+    );
+    assert_eq!(serving.end("-TERM"), 143);
+}
+
+#[test]
+fn a_peer_that_is_not_there_is_exit_code_8() {
+    let place = Place::new();
+    place.create("a");
+    place.bad(
+        "sync --connect 127.0.0.1:1 --timeout 1 --dir a",
+        8,
+        &["127.0.0.1:1 was not reached", "hint: look whether the peer runs"],
+    );
+    place.bad(
+        "serve --listen 203.0.113.1:1 --dir a",
+        1,
+        &["listening at 203.0.113.1:1 failed", "hint: choose another"],
+    );
+    // A peer of another database has nothing of this one.
+    place.create("b");
+    let key = "7".repeat(64);
+    place.good(&format!("join c {key}"));
+    let serving = place.serve("b", "");
+    let words = format!("sync --connect {} --timeout 1 --dir c", serving.address());
+    place.bad(&words, 8, &["nothing of the database came"]);
+}
+
+#[test]
+fn changes_are_watched_while_they_come() {
+    let place = Place::new();
+    let key = place.create("a");
+    place.good(&format!("join b {key}"));
+    place.bad("watch --dir b", 1, &["without peers nothing changes"]);
+    let mut watching = Serving::start(place.command("watch user/ --listen 127.0.0.1:0 --json --dir b"));
+    assert_eq!(watching.ready["event"], "watching");
+    let address = watching.address();
+    for (name, value) in [("user/ada", "1"), ("other", "2"), ("user/ada", "3")] {
+        place.good(&format!("put {name} {value} --dir a"));
+        place.good(&format!("sync --connect {address} --dir a"));
+    }
+    let change = |old, new| json!({ "event": "change", "key": "user/ada", "old": old, "new": new });
+    assert_eq!(watching.hear("change"), change(None, Some("1")));
+    assert_eq!(watching.hear("change"), change(Some("1"), Some("3")));
+    place.good("del user/ada --dir a");
+    place.good(&format!("sync --connect {address} --dir a"));
+    assert_eq!(watching.hear("change"), change(Some("3"), None));
+    assert_eq!(watching.end("-INT"), 130);
+}
+
+#[test]
+fn a_status_names_peers() {
+    let place = Place::new();
+    let key = place.create("a");
+    place.good("put x y --dir a");
+    place.good(&format!("join b {key}"));
+    let serving = place.serve("a", "");
+    let words = format!("status --connect {} --dir b", serving.address());
+    let status = place.json(&words);
+    assert_eq!(status["peers"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&status["key"], &status["writable"]),
+        (&json!(key), &json!(false))
+    );
+    let out = place.good("status --dir a");
+    assert!(
+        out.contains("which may write") && out.contains("1/1 blocks, 1 applied"),
+        "{out}"
+    );
+}
+
+/// The entries are those of `db_peer`, and of whoever applies as it does.
+#[test]
+fn db_peer_takes_part() {
+    let place = Place::new();
+    let path = place.path("theirs");
+    let mut theirs = Peer::start(&[
+        "create",
+        "--dir",
+        path.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let (key, address) = (theirs.word("key"), theirs.address());
+    theirs.tell("put greeting hello from there");
+    let local = place.json(&format!("join ours {key}"))["local"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    theirs.tell(&format!("add {local} 2"));
+    place.good(&format!("sync --connect {address} --dir ours"));
+    assert_eq!(place.json("id --dir ours")["rules"], "interop");
+    assert_eq!(place.good("get greeting --dir ours"), "hello from there\n");
+    place.good("put answer 42 --dir ours");
+    place.good("del greeting --dir ours");
+    place.good(&format!("sync --connect {address} --dir ours"));
+    let dump = theirs.dump();
+    assert_eq!(dump["view"], json!({ "answer": "42" }));
+    assert_eq!(
+        dump["order"].as_array().unwrap().len(),
+        place.jsons("log --dir ours").len()
+    );
+    theirs.quit();
+    // And a directory is a directory, whichever program made it.
+    assert_eq!(place.good("ls --dir theirs"), "answer\t42\n");
+}
