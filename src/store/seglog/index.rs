@@ -12,6 +12,7 @@ use super::frame::FrameKind;
 use super::page::{Pages, RecordPlace};
 use super::record::{BLOCK_HEAD_BYTES, BlockRecord, NODE_BYTES, Record};
 use super::tree;
+use crate::env::{Planted, Slip};
 
 /// Values up to this size stay in memory.
 const INLINE_BYTES: usize = 256;
@@ -42,6 +43,7 @@ pub(super) struct LinePlaces {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) segments: BTreeMap<u32, Live>,
+    pub(super) planted: Planted,
 }
 
 /// Estimated bytes, and the exact number of places that point into a segment.
@@ -282,7 +284,11 @@ impl LinePlaces {
 
     fn put_block(&mut self, usage: &mut Usage, record: &BlockRecord<'_>, place: RecordPlace) {
         if !self.nodes.is_empty() {
+            let stays_hidden = usage.planted.has(Slip::HiddenForGood);
             for (node, depth) in tree::completed(record.index).zip(0..) {
+                if stays_hidden && self.nodes.get(node) == RecordPlace::HIDDEN {
+                    continue;
+                }
                 if record.mask & (1 << depth) != 0 {
                     let stray = self.nodes.set(node, RecordPlace::NONE);
                     usage.swap_node(stray, RecordPlace::NONE);
