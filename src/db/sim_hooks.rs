@@ -80,6 +80,8 @@ pub struct Sizes {
     pub unready_blocks: u64,
     /// Cores that are open.
     pub cores: usize,
+    /// Cores of the store of which somebody has a session that does more than serve peers.
+    pub store_cores: usize,
     /// Cores that are to be opened.
     pub cores_to_open: usize,
     /// Cores of strangers that are fetched.
@@ -116,6 +118,7 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
                 engine: engine.held(),
                 unready_blocks: engine.unready_blocks(),
                 cores: logs.keys().count(),
+                store_cores: db.shared.store.open_cores().len(),
                 cores_to_open,
                 strangers,
                 strangers_waiting,

@@ -106,8 +106,8 @@ slips! {
             "A block is looked for in what was read ahead, also when that is of another segment."
         HeadBehindDurable "segment_head_counts_durable_commits"
             "The head of a segment says that it goes on after the last durable commit, also when more were made."
-        HiddenForGood "rewritten_node_stays_hidden"
-            "A node that was removed and is written again with its block stays removed."
+        NodesReplaced "block_that_comes_again_loses_its_nodes"
+            "A block that is written again without the nodes that stand with it takes their place."
         IndexNameUnsynced "index_name_unsynced"
             "The directory is not synced when the index took the place of the one before it."
     }

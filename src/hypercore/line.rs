@@ -151,6 +151,11 @@ impl Line {
         }))
     }
 
+    /// The contiguous length that stands in a record of its own.
+    pub(super) fn hint(&self) -> Option<u64> {
+        self.has_hint.then_some(self.recorded)
+    }
+
     // Reading.
 
     /// The line without the set of stored blocks: enough to read blocks and nodes, and cheap for every log.

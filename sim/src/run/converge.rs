@@ -143,6 +143,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
     /// Waits until all agree, at most for the time that the scenario gives; false when they do not.
     fn agree(&mut self) -> Result<bool, SimError> {
         let limit = self.world.now() + Duration::from_millis(self.scenario.converge_ms);
+        let begun = self.world.now();
         loop {
             self.world.run_for(COMPARE_EVERY)?;
             if self.subject.has_failed() {
@@ -157,7 +158,15 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
                 return Ok(false);
             }
             match self.checks.agreement(&self.group, &looks, self.world.now()) {
-                None => return Ok(true),
+                None => {
+                    eprintln!(
+                        "TEMP agreed after {:?} {} {}",
+                        self.world.now() - begun,
+                        self.scenario.name,
+                        self.healed.is_some()
+                    );
+                    return Ok(true);
+                }
                 Some((_, true)) if self.world.now() >= limit => return Ok(true),
                 Some((violation, _)) if self.world.now() >= limit => {
                     self.checks.found(violation);

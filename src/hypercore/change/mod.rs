@@ -206,7 +206,11 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         let head = Head { tree, signature };
         let appended = LengthAndSize::of(&head.tree);
         let line = line_mut(self.cores, pointer, place)?;
+        let kept = line.hint().filter(|_| planted.has(Slip::HintOutlives));
         line.grow(blocks, &added, head, &mut self.batch)?;
+        if let Some(kept) = kept {
+            self.batch.put(Key::Hints(line.data), kept.to_bytes()?);
+        }
         self.changed(
             pointer,
             place,

@@ -145,6 +145,7 @@ impl PlaceIndex {
             Record::Block(record) => {
                 let line = self.lines.entry(record.data).or_default();
                 match kind {
+                    FrameKind::Commit if usage.planted.has(Slip::NodesReplaced) => {}
                     FrameKind::Commit => line.keep_nodes(usage, record),
                     FrameKind::Move => line.drop_hidden(record.index),
                 }
@@ -284,11 +285,7 @@ impl LinePlaces {
 
     fn put_block(&mut self, usage: &mut Usage, record: &BlockRecord<'_>, place: RecordPlace) {
         if !self.nodes.is_empty() {
-            let stays_hidden = usage.planted.has(Slip::HiddenForGood);
             for (node, depth) in tree::completed(record.index).zip(0..) {
-                if stays_hidden && self.nodes.get(node) == RecordPlace::HIDDEN {
-                    continue;
-                }
                 if record.mask & (1 << depth) != 0 {
                     let stray = self.nodes.set(node, RecordPlace::NONE);
                     usage.swap_node(stray, RecordPlace::NONE);
