@@ -65,6 +65,8 @@ pub struct EngineSet {
     pub timestamp: Timestamp,
     /// Batches that were applied or recorded, as the system tree counts them.
     pub flushes: u64,
+    /// What readers are shown is what the machine has: the same logs, and the same versions of the trees.
+    pub is_shown: bool,
     /// The time for which the next entry from the future waits.
     pub waits_until: Option<Timestamp>,
     /// The same, when the local clock says that it has come.
@@ -139,6 +141,11 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
             heads: engine.system().heads().iter().collect(),
             timestamp: engine.system().timestamp(),
             flushes: engine.system().flushes(),
+            is_shown: {
+                let shown = db.shared.read();
+                let versions = (engine.records().head(), engine.view().head());
+                (shown.records, shown.view.head()) == versions && shown.logs.keys().copied().eq(logs.keys())
+            },
             waits_until: engine.waits_until(),
             overdue: engine.waits_until().filter(|at| *at <= db.shared.now().wall),
         })

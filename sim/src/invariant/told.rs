@@ -209,6 +209,9 @@ fn is_honest(moment: &Moment<'_>, writer: &CoreKey) -> bool {
 
 /// What `status()` says and other calls say otherwise.
 fn status(moment: &Moment<'_>, look: &Look) -> Option<String> {
+    if !look.is_shown {
+        return Some("readers are shown another state than the database has".into());
+    }
     if look.status_writable != look.is_writable {
         return Some("status() and writable() differ".into());
     }
