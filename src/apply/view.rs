@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::ApplyError;
 use super::tree::{TreeSnapshot, entries};
 use crate::bee::{BeeError, Range, Tree};
+use crate::env::Slip;
 
 /// The longest value, in bytes, that one put may write. A block of the tree holds it beside what else is in it, and no peer
 /// takes a block of more than 15 MiB.
@@ -161,8 +162,12 @@ impl ApplyWrite<'_> {
                 "keys of {keys} bytes in one flush, more than {KEYS_BYTES_MAX}"
             )));
         }
-        let view = self.view;
-        let written = match view.snapshot.write_with(&mut view.cursor, &self.writes) {
+        let (view, mut writes) = (self.view, self.writes);
+        if view.cursor.bee().has(Slip::FirstPutWins) {
+            let mut seen = std::collections::BTreeSet::new();
+            writes.retain(|(key, _)| seen.insert(key.clone()));
+        }
+        let written = match view.snapshot.write_with(&mut view.cursor, &writes) {
             Err(BeeError::Encode(error)) => return Err(ApplyError::Reject(error.to_string())),
             other => other,
         };

@@ -15,6 +15,7 @@ use super::error::{BeeError, BlockFault};
 use super::family::{Bee, CachedBlock, FamilyReader};
 use super::place::{CoreId, ElementPlace};
 use super::source::Blocks;
+use crate::env::Slip;
 
 /// A version and the one that it was built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +177,13 @@ impl TreeChanges {
             batch.push(block);
         }
         self.history.pass(version);
+        let start = match bee.has(Slip::LastBlockChanges) {
+            true => {
+                batch.drain(..batch.len().saturating_sub(1));
+                last.0
+            }
+            false => start,
+        };
         Ok(Some(TreeChange {
             head: version.head,
             tail: version.tail,

@@ -138,7 +138,7 @@ impl Diff {
         left: Option<ElementPlace>,
         right: Option<ElementPlace>,
     ) -> Result<Option<Difference>, BeeError> {
-        if left == right {
+        if left == right || (right.is_none() && self.bee.has(Slip::DeletionUntold)) {
             return Ok(None);
         }
         let left = left.map(|place| reader.entry(place)).transpose()?;

@@ -92,7 +92,7 @@ impl Bee {
     }
 
     /// True when the slip is to be made.
-    pub(super) fn has(&self, slip: Slip) -> bool {
+    pub(crate) fn has(&self, slip: Slip) -> bool {
         self.shared.planted.get().is_some_and(|planted| planted.has(slip))
     }
 
@@ -318,6 +318,7 @@ impl FamilyReader<'_> {
     /// Binary search as every implementation does it: the first key that is equal is not necessarily the leftmost.
     pub(super) fn search(&self, node: &BeeNode, key: &[u8]) -> Result<Result<usize, usize>, BeeError> {
         let head = node::head(key);
+        let is_short = self.bee.has(Slip::HeadsCompared);
         let mut low = 0;
         let mut high = node.keys.len();
         while low < high {
@@ -329,7 +330,11 @@ impl FamilyReader<'_> {
                     .fetch_text(node, slot)
                     .inspect_err(|error| self.want_halves(error, node, low, high))?,
             };
-            match text.compare(key, head) {
+            let order = match is_short {
+                true => text.compare_heads(head),
+                false => text.compare(key, head),
+            };
+            match order {
                 cmp::Ordering::Equal => return Ok(Ok(middle)),
                 cmp::Ordering::Less => high = middle,
                 cmp::Ordering::Greater => low = middle + 1,

@@ -265,6 +265,13 @@ impl Text {
     }
 }
 
+impl Text {
+    /// The same of their first bytes alone: a slip.
+    pub(super) fn compare_heads(&self, head: u64) -> Ordering {
+        head.cmp(&self.head)
+    }
+}
+
 /// The first eight bytes of a key as a number that compares as they do. What is too short is filled up with zeros.
 pub(super) fn head(key: &[u8]) -> u64 {
     let mut head = [0; 8];

@@ -151,6 +151,11 @@ impl Range {
         if self.reverse { self.upper() } else { self.lower() }
     }
 
+    /// The bound that a walk goes to.
+    pub(super) fn far(&self) -> Option<Edge<'_>> {
+        if self.reverse { self.lower() } else { self.upper() }
+    }
+
     /// True when a walk that is at `key` has passed the bound that it goes to.
     pub(super) fn is_past(&self, key: &[u8]) -> bool {
         if self.reverse {

@@ -12,7 +12,7 @@ use super::error::{BeeError, BlockFault};
 use super::family::{DEPTH_MAX, FamilyReader};
 use super::node::{BeeNode, KeyAt, KeySlot, KidAt, KidSlot};
 use super::place::ElementPlace;
-use super::range::Range;
+use super::range::{Edge, Range};
 use crate::env::Slip;
 
 /// Where a walk is.
@@ -90,7 +90,9 @@ impl Walk {
             let KeyAt::Stored(place) = slot.at else {
                 return Ok(WalkStep::End);
             };
-            if self.range.is_past(&text) {
+            let is_far = |edge: Edge<'_>| *edge.key == text;
+            let is_bound = self.range.far().is_some_and(is_far) && reader.bee.has(Slip::FarBoundIn);
+            if self.range.is_past(&text) && !is_bound {
                 self.stop();
                 return Ok(WalkStep::End);
             }

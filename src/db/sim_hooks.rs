@@ -65,6 +65,8 @@ pub struct EngineSet {
     pub timestamp: Timestamp,
     /// Batches that were applied or recorded, as the system tree counts them.
     pub flushes: u64,
+    /// What readers are shown is what the machine has: the same logs, and the same versions of the trees.
+    pub is_shown: bool,
     /// The time for which the next entry from the future waits.
     pub waits_until: Option<Timestamp>,
     /// The same, when the local clock says that it has come.
@@ -80,6 +82,8 @@ pub struct Sizes {
     pub unready_blocks: u64,
     /// Cores that are open.
     pub cores: usize,
+    /// Cores of the store of which somebody has a session that does more than serve peers.
+    pub store_cores: usize,
     /// Cores that are to be opened.
     pub cores_to_open: usize,
     /// Cores of strangers that are fetched.
@@ -116,6 +120,7 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
                 engine: engine.held(),
                 unready_blocks: engine.unready_blocks(),
                 cores: logs.keys().count(),
+                store_cores: db.shared.store.open_cores().len(),
                 cores_to_open,
                 strangers,
                 strangers_waiting,
@@ -136,6 +141,11 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
             heads: engine.system().heads().iter().collect(),
             timestamp: engine.system().timestamp(),
             flushes: engine.system().flushes(),
+            is_shown: {
+                let shown = db.shared.read();
+                let versions = (engine.records().head(), engine.view().head());
+                (shown.records, shown.view.head()) == versions && shown.logs.keys().copied().eq(logs.keys())
+            },
             waits_until: engine.waits_until(),
             overdue: engine.waits_until().filter(|at| *at <= db.shared.now().wall),
         })

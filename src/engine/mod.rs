@@ -434,7 +434,11 @@ impl<V: Verify> Engine<V> {
                     break;
                 }
             }
-            wake_at = wake_at.into_iter().chain(reader.due()).min();
+            let due = wake_at.into_iter().chain(reader.due());
+            wake_at = match self.planted.has(Slip::LastAlarm) {
+                true => due.max(),
+                false => due.min(),
+            };
             self.stamped.look(key, reader);
         }
         self.add_anchors();

@@ -396,6 +396,9 @@ impl Host for Hosted<'_, '_> {
         if !self.may_change_members() {
             return;
         }
+        if self.run.planted.has(Slip::CeilingKept) {
+            return self.flush.remove(key);
+        }
         self.flush.remove_writer(key);
     }
 

@@ -16,7 +16,7 @@ use super::manifest::Manifest;
 use super::offered_heads::OfferedHeads;
 use super::record::{AuthRecord, LinesRecord, RecordError, StoreRecord};
 use crate::crypto::{self, CoreKey, DiscoveryKey};
-use crate::env::{Planted, watch};
+use crate::env::{Planted, Slip, watch};
 use crate::store::{CorePointer, Key, Read, Seq};
 use crate::wire::compact::Decode as _;
 
@@ -140,7 +140,7 @@ impl OpenCores {
         let is_first = core.demand == Demand::default();
         register(&mut core.demand);
         core.demand_changed();
-        if is_first && self.is_parted {
+        if is_first && self.is_parted && !self.planted.has(Slip::WantedUntold) {
             self.openings.send_modify(|count| *count = count.wrapping_add(1));
         }
         Ok(())

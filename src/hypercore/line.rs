@@ -17,6 +17,7 @@ use super::merkle::{self, MerkleTree, Node, Nodes, ReadError, TreeError};
 use super::proof::{Accepted, Head, Rewound};
 use super::recent_nodes::RecentNodes;
 use super::record::{Dependency, HeadRecord, NODE_BYTES, RecordError, node_bytes, node_from};
+use crate::env::{Planted, Slip};
 use crate::store::{DataPointer, Key, Read, StoreBatch};
 use crate::wire::compact::{Decode as _, Encode as _};
 
@@ -150,6 +151,11 @@ impl Line {
         }))
     }
 
+    /// The contiguous length that stands in a record of its own.
+    pub(super) fn hint(&self) -> Option<u64> {
+        self.has_hint.then_some(self.recorded)
+    }
+
     // Reading.
 
     /// The line without the set of stored blocks: enough to read blocks and nodes, and cheap for every log.
@@ -229,7 +235,12 @@ impl Line {
     }
 
     /// Stores what a checked proof brings.
-    pub(super) fn accept(&mut self, accepted: Accepted, batch: &mut StoreBatch) -> Result<(), CoreError> {
+    pub(super) fn accept(
+        &mut self,
+        accepted: Accepted,
+        batch: &mut StoreBatch,
+        planted: Planted,
+    ) -> Result<(), CoreError> {
         self.put_nodes(&accepted.nodes, batch);
         if let Some((index, block)) = accepted.block {
             batch.put(Key::Block(self.data, index), block);
@@ -237,7 +248,10 @@ impl Line {
         }
         if let Some(head) = accepted.head {
             self.head = head;
+            self.has_hint &= !planted.has(Slip::HintOutlives);
             self.write_head(batch)
+        } else if planted.has(Slip::LoneBitUnstored) {
+            Ok(())
         } else {
             self.write_blocks(batch)
         }

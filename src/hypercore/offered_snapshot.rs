@@ -14,7 +14,7 @@ use super::merkle::{Node, Nodes, ReadError};
 use super::offered_state::LogState;
 use super::peer_access::PeerAccess;
 use super::proof::{Head, Proof, ProofSource, Request};
-use crate::env::Env;
+use crate::env::{Env, Slip};
 use crate::store::{Key, Snapshot};
 
 /// A core as peers may see it at one moment. To be dropped soon: it holds on to what the store would let go of.
@@ -84,6 +84,11 @@ impl<'a, E: Env> OfferedSnapshot<'a, E> {
             signature: self.head.signature.as_ref(),
         };
         let mut proof = source.prove(request)?;
+        if let Some(upgrade) = &mut proof.upgrade
+            && self.core.core().shared.planted.has(Slip::AdditionalLeft)
+        {
+            upgrade.additional_nodes.clear();
+        }
         if wants_manifest {
             proof.manifest.clone_from(&self.manifest);
         }

@@ -14,7 +14,7 @@ use super::proof::{Head, Proof, ProofError, ProofReceiver, Reorg, Request, Upgra
 use super::session::Core;
 use crate::crypto::CoreKey;
 use crate::env::{Env, Slip, watch};
-use crate::store::Snapshot;
+use crate::store::{Seq, Snapshot};
 
 /// How often a proof is checked again when the core changed meanwhile.
 const CHECKS_MAX: usize = 4;
@@ -180,7 +180,11 @@ impl<'a, E: Env> PeerAccess<'a, E> {
                 return Ok(None);
             }
             let mut done = Vec::with_capacity(checked.len());
+            let ends = self.core.shared.planted.has(Slip::WrongEndsRow);
             for checked in checked {
+                if ends && done.last().is_some_and(Result::is_err) {
+                    break;
+                }
                 done.push(match checked {
                     Ok(Some(accepted)) => {
                         change.accept(self.core.pointer(), accepted)?;
@@ -353,7 +357,8 @@ impl<'a, E: Env> PeerAccess<'a, E> {
         // Also finds out whether the session is open.
         self.core.open_core(&cores)?;
         let core = cores.get_mut(self.core.pointer())?;
-        core.offer.advance(durable);
+        let late = u64::from(self.core.shared.planted.has(Slip::OfferedLate));
+        core.offer.advance(Seq(durable.0.saturating_sub(late)));
         if self.core.shared.planted.has(Slip::UnsyncedOffer) {
             return look(core, core.offer.newest());
         }

@@ -130,4 +130,9 @@ fn queues(moment: &Moment<'_>, look: &Look) -> Option<String> {
             known + settings.stranger_cores_max + OWN_CORES,
         )
     })
+    .or_else(|| {
+        // Of each writer the log and two trees, of which views and histories are read.
+        let most = 3 * (look.writers.len() + peers) + settings.stranger_cores_max + OWN_CORES;
+        over("cores of its store in use", sizes.store_cores, most)
+    })
 }

@@ -83,6 +83,8 @@ pub struct Look {
     pub timestamp: Timestamp,
     /// Batches that the system tree counts.
     pub flushes: u64,
+    /// What readers are shown is what the database has.
+    pub is_shown: bool,
     /// The time for which an entry from the future waits, when the clock of the replica says that it has come.
     pub overdue: Option<Timestamp>,
     /// The records of all writers.

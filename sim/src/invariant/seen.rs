@@ -19,6 +19,8 @@ pub struct Seen {
     pub is_writable: Option<bool>,
     /// Members at the beginning, and whoever was told to have become one; none when some events were missed.
     pub members: Option<BTreeSet<CoreKey>>,
+    /// How often it was told of each that it became a member.
+    pub admitted: BTreeMap<CoreKey, u64>,
     /// Own entries of which the events said last that they wait, by the length of the log with them.
     pub waiting: BTreeSet<Length>,
     /// Writers of whom it was told that their view is another one behind a batch, with the key.
@@ -87,6 +89,7 @@ impl Seen {
                 if let Some(members) = &mut self.members {
                     members.insert(*writer);
                 }
+                *self.admitted.entry(*writer).or_default() += 1;
             }
             Event::Outcome { length, outcome } => match outcome {
                 Outcome::Waiting { .. } => _ = self.waiting.insert(*length),

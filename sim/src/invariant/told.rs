@@ -10,13 +10,21 @@ use autobee::wire::Link;
 use bytes::Bytes;
 
 use super::seen::is_member;
-use super::{Invariant, Look, Moment};
+use super::{Invariant, Look, Moment, ReplicaLook};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct StatusTruth {
     views: u64,
     looked: BTreeMap<usize, (u32, u64)>,
+    removed: BTreeMap<usize, Removed>,
+}
+
+/// The writers that were removed when a replica was looked at, and how often it had been told that each became a member.
+#[derive(Debug, Default)]
+struct Removed {
+    life: u32,
+    told: BTreeMap<CoreKey, u64>,
 }
 
 impl Invariant for StatusTruth {
@@ -44,6 +52,9 @@ impl Invariant for StatusTruth {
                     moment.name_of(writer),
                     length.0
                 ));
+            }
+            if let Some(what) = self.returned(moment, replica, look) {
+                return fail(what);
             }
             if let Some((head, told)) = &look.seen.view
                 && *head == look.view_head
@@ -155,6 +166,37 @@ impl Invariant for StatusTruth {
     }
 }
 
+impl StatusTruth {
+    /// A writer that was removed and is a member again, of which no event told.
+    fn returned(&mut self, moment: &Moment<'_>, replica: &ReplicaLook, look: &Look) -> Option<String> {
+        let removed = self.removed.entry(replica.replica).or_default();
+        // What is shown now is what the events told last: a portion of a drain shows more than they tell.
+        let is_told = look.seen.head == Some(look.view_head) && look.seen.members.is_some();
+        if removed.life != replica.life || look.seen.members.is_none() {
+            *removed = Removed {
+                life: replica.life,
+                ..Removed::default()
+            };
+        }
+        if !is_told {
+            return None;
+        }
+        for writer in &look.writers {
+            let told = look.seen.admitted.get(&writer.key).copied().unwrap_or_default();
+            if writer.is_removed {
+                removed.told.insert(writer.key, told);
+            } else if is_member(writer)
+                && let Some(before) = removed.told.remove(&writer.key)
+                && told <= before
+            {
+                let name = moment.name_of(&writer.key);
+                return Some(format!("no event told that {name} became a writer again"));
+            }
+        }
+        None
+    }
+}
+
 /// True when what a writer says of its view is what its program found: all replicas have the same apply.
 fn is_honest(moment: &Moment<'_>, writer: &CoreKey) -> bool {
     let claims = &moment.claims;
@@ -167,6 +209,9 @@ fn is_honest(moment: &Moment<'_>, writer: &CoreKey) -> bool {
 
 /// What `status()` says and other calls say otherwise.
 fn status(moment: &Moment<'_>, look: &Look) -> Option<String> {
+    if !look.is_shown {
+        return Some("readers are shown another state than the database has".into());
+    }
     if look.status_writable != look.is_writable {
         return Some("status() and writable() differ".into());
     }

@@ -15,6 +15,7 @@ use super::look::at_once;
 use super::{CALL_LIMIT, SimError, Simulation};
 use crate::disk::DiskFaults;
 use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, reopened};
+use crate::network::PathConfig;
 use crate::reader;
 use crate::replica::Crash;
 use crate::scenario::Action;
@@ -23,6 +24,10 @@ use crate::workload::{Op, SELF};
 
 /// How often, in virtual time, replicas are compared once everything is healed.
 const COMPARE_EVERY: Duration = Duration::from_millis(200);
+
+/// How long what is written at rest may take to be everywhere: a half of the time after which is asked again what nobody
+/// answers.
+const PROMPT: Duration = Duration::from_secs(15);
 
 /// How long what is under way may take to end, once all agree.
 const SETTLE: Duration = Duration::from_secs(8);
@@ -72,7 +77,8 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
 
     /// Waits until everybody agrees, then lets everybody write once more and agree again, then looks whether it is quiet.
     pub(super) fn converge(&mut self) -> Result<(), SimError> {
-        if !self.agree()? || !self.subject.is_reference() {
+        let most = Duration::from_millis(self.scenario.converge_ms);
+        if !self.agree(most)? || !self.subject.is_reference() {
             return Ok(());
         }
         self.checks.gathering(self.gathering());
@@ -81,7 +87,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         // What a grant owes takes a round of appends each to be attested, claimed, and recorded.
         for _ in 0..PIN_ROUNDS {
             self.pin()?;
-            if !self.agree()? {
+            if !self.agree(if self.is_calm() { most.min(PROMPT) } else { most })? {
                 return Ok(());
             }
         }
@@ -140,9 +146,19 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         Ok(())
     }
 
-    /// Waits until all agree, at most for the time that the scenario gives; false when they do not.
-    fn agree(&mut self) -> Result<bool, SimError> {
-        let limit = self.world.now() + Duration::from_millis(self.scenario.converge_ms);
+    /// True when all reach each other by the usual network, and nobody is there who keeps them busy.
+    fn is_calm(&self) -> bool {
+        let claims = self.checks.claims();
+        let is_whole = claims.is_whole() && !claims.may_disagree && !claims.is_restless;
+        is_whole
+            && claims.hostile == 0
+            && claims.lost.is_empty()
+            && self.scenario.network == PathConfig::default()
+    }
+
+    /// Waits until all agree, at most for this time; false when they do not.
+    fn agree(&mut self, most: Duration) -> Result<bool, SimError> {
+        let limit = self.world.now() + most;
         loop {
             self.world.run_for(COMPARE_EVERY)?;
             if self.subject.has_failed() {

@@ -155,6 +155,7 @@ impl Looks {
             heads: set.heads,
             timestamp: set.timestamp,
             flushes: set.flushes,
+            is_shown: set.is_shown,
             overdue: set.overdue,
             order: sim_hooks::order(db).map_err(|error| format!("its order cannot be read: {error}"))?,
             writers: db.writers(),

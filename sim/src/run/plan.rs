@@ -72,7 +72,10 @@ fn append(workload: &Workload, replica: usize, at_ms: u64, name: &str, stream: &
             };
         }
         let mut op = if once_in(stream, workload.deletes) {
+            // Some write to the key first, in the same flush.
+            let is_written = position % 2 == 1;
             Op {
+                put: is_written.then(|| (key.clone(), format!("{name}.{position}"))),
                 del: Some(key),
                 ..Op::default()
             }

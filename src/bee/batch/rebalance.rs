@@ -186,9 +186,11 @@ impl TreeBatch {
         self.sights.note(Point::KeyBorrowed);
         let separator = self.working(parent).keys[position - 1].clone();
         self.working(id).insert_key(0, separator);
+        let is_first = self.bee.has(Slip::BorrowedFirstChild);
         let from = self.working(sibling);
         if !from.is_leaf() {
-            let kid = from.remove_kid(from.kids.len() - 1);
+            let at = if is_first { 0 } else { from.kids.len() - 1 };
+            let kid = from.remove_kid(at);
             let place = self.place_of(kid.at);
             self.working(id).insert_kid(0, kid, place);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::log::StoredLog;
 use super::own::UnwrittenBatch;
-use super::record::{ApplyChange, TreeLengths};
+use super::record::{ApplyChange, PASSED_OVER, TreeCommit, TreeLengths};
 use super::{Effect, Event, Machine, Now};
 use crate::engine::{Drained, ResumeError, Stop};
 use crate::env::{Crypto, Point, Slip, TraceEvent};
@@ -140,11 +140,19 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             return self.over(drained, now);
         }
         match self.record.write(self.logs.forks(), &mut self.engine) {
-            Ok(write) => {
+            Ok(mut write) => {
+                self.slip_in(&mut write);
                 self.writing = Some(Writing::Trees { drained });
                 self.effects.push(Effect::Write(write));
             }
             Err(error) => self.effects.push(Effect::Drained(Err(error.into()))),
+        }
+    }
+
+    /// Leaves out what a slip forgets.
+    pub(super) fn slip_in(&self, write: &mut TreeCommit) {
+        if self.planted.has(Slip::PassedUnstored) {
+            write.values.retain(|(name, _)| *name != PASSED_OVER);
         }
     }
 

@@ -84,6 +84,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     fn close_log(&mut self, key: &CoreKey) {
         let closed = self.logs.close(key);
+        if let Some(log) = closed
+            .as_ref()
+            .filter(|_| self.planted.has(Slip::ClosedPublished))
+        {
+            self.logs.keep_handle(log);
+        }
         self.turns.remove(key);
         self.released.insert(*key);
         self.stalled.remove(key);
@@ -123,7 +129,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     }
 
     pub(super) fn unopened(&mut self, key: CoreKey, error: CoreError) {
-        self.wanted.fetched(&key, false);
+        let is_over = self.planted.has(Slip::UnopenedForgotten);
+        self.wanted.fetched(&key, is_over);
         // Other cores go on without one that cannot be opened; after the next drain it is tried again. When the store
         // failed, so are all others.
         let goes_on = !matches!(error, CoreError::Closed | CoreError::Store(_));

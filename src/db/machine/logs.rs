@@ -210,6 +210,11 @@ impl<L: StoredLog> Logs<L> {
         Some(member.log)
     }
 
+    /// Has readers keep a log that is closed: a slip.
+    pub(super) fn keep_handle(&mut self, log: &Arc<L>) {
+        self.handles.insert(log.key(), Arc::clone(log));
+    }
+
     // What there is.
 
     pub(in crate::db) const fn local(&self) -> CoreKey {

@@ -522,7 +522,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     // Time.
 
     fn wake(&mut self, is_early: bool, now: Now) {
-        self.armed = None;
+        self.armed.take_if(|_| !self.planted.has(Slip::ArmedForGood));
         let was_last = self.gather.expire(now.mono) && !self.is_filling();
         let is_due = self.gather.is_due(now.mono, is_early);
         let rings = self.alarm.is_some_and(|at| at <= now.wall) && !self.is_alarm_spent;

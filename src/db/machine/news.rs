@@ -100,8 +100,11 @@ impl News {
             if planted.has(Slip::WriterUntold) {
                 added.truncate(1);
             }
+            let is_kept = added.is_empty() && planted.has(Slip::ReturnedUntold);
             events.extend(added.into_iter().map(Event::Writer));
-            self.told.system = engine.system().clone();
+            if !is_kept {
+                self.told.system = engine.system().clone();
+            }
             let is_writable = engine.is_writer(local);
             let is_untold = !is_writable && planted.has(Slip::UnwritableUntold);
             if std::mem::replace(&mut self.told.is_writable, is_writable) != is_writable && !is_untold {

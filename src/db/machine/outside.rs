@@ -140,7 +140,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.logs.give_back(&core, gone.kept);
             if self.logs.has(&core) {
                 let is_tried = gone.is_tried && !self.planted.has(Slip::LetGoForgotten);
-                self.turns.left(&LetGo { is_tried, ..gone });
+                self.turns.left(&LetGo { is_tried, ..gone }, self.planted);
             } else {
                 self.engine.forget_left(&core);
             }

@@ -197,7 +197,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         let own = own.map_err(|error| Error::Internal {
             what: error.to_string(),
         })?;
-        let trees = self.record.write(self.logs.forks(), &mut self.engine)?;
+        let mut trees = self.record.write(self.logs.forks(), &mut self.engine)?;
+        self.slip_in(&mut trees);
         Ok(TreeCommit { own, ..trees })
     }
 

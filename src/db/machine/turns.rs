@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::strangers::Announcer;
 use crate::crypto::CoreKey;
 use crate::engine::LetGo;
-use crate::env::Mono;
+use crate::env::{Mono, Planted, Slip};
 use crate::wire::{Length, Link};
 
 /// Tries in one portion: nobody waits longer for a stranger.
@@ -114,9 +114,9 @@ impl Turns {
     }
 
     /// Batches of a log left the set.
-    pub(super) fn left(&mut self, gone: &LetGo) {
+    pub(super) fn left(&mut self, gone: &LetGo, planted: Planted) {
         // What came meanwhile was not tried yet.
-        let is_known = |outside: &Outside| outside.epoch.is_some();
+        let is_known = |outside: &Outside| outside.epoch.is_some() || planted.has(Slip::MeanwhileTried);
         let is_tried_all = self.outside.get(&gone.core).is_none_or(is_known);
         let outside = Outside {
             kept: gone.kept,
@@ -229,17 +229,18 @@ mod tests {
         turns.ordered(head(1));
         turns.wait(core(1), Length(0));
         assert_eq!(turns.next(|_| None), Some(core(1)));
-        turns.left(&gone(1));
+        turns.left(&gone(1), Planted::default());
         assert_eq!(turns.next(|_| None), None, "nothing changed");
         assert_eq!(turns.wake_at(), None);
         turns.ordered(head(1));
         assert_eq!(turns.next(|_| None), None);
         turns.ordered(head(2));
         assert_eq!(turns.next(|_| None), Some(core(1)));
-        turns.left(&LetGo {
+        let untried = LetGo {
             is_tried: false,
             ..gone(1)
-        });
+        };
+        turns.left(&untried, Planted::default());
         turns.ordered(head(3));
         assert_eq!(turns.next(|_| None), None, "only a record helps");
     }
@@ -253,7 +254,7 @@ mod tests {
         let by = |key: &CoreKey| (*key == core(20)).then_some(TopicPeer(1));
         let mut tried = Vec::new();
         while let Some(next) = turns.next(by) {
-            turns.left(&gone(next.as_bytes()[0]));
+            turns.left(&gone(next.as_bytes()[0]), Planted::default());
             turns.spend(40);
             tried.push(next.as_bytes()[0]);
         }

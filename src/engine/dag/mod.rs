@@ -581,7 +581,12 @@ impl Dag {
         let reached = (key, Length::ZERO)..=(key, batch.last);
         let open: Vec<_> = self.waits.range(reached).map(|(at, _)| *at).collect();
         for at in open {
-            woken.extend(self.waits.remove(&at).unwrap_or_default());
+            let waiters = self.waits.remove(&at).unwrap_or_default();
+            let most = match self.planted.has(Slip::OneWaiterWoken) {
+                true => 1,
+                false => usize::MAX,
+            };
+            woken.extend(waiters.into_iter().take(most));
         }
     }
 }

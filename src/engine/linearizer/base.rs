@@ -432,7 +432,8 @@ impl Base {
                 goes[id.index()] = true;
                 for parent in &batch.parents {
                     let parent = dag.batch(*parent);
-                    if after.tops.get(&parent.writer) == Some(&parent.first) {
+                    let is_any = self.planted.has(Slip::NewerTopGone);
+                    if is_any || after.tops.get(&parent.writer) == Some(&parent.first) {
                         after.tops.remove(&parent.writer);
                     }
                 }
@@ -452,7 +453,10 @@ impl Base {
                 after.worst = None;
             }
             worst = worst.max(Some(priority));
-            after.worst = after.worst.max(Some(priority));
+            after.worst = match self.planted.has(Slip::WorstIsLast) {
+                true => Some(priority),
+                false => after.worst.max(Some(priority)),
+            };
         }
         let mut stays = Vec::new();
         for ((id, batch), judged) in dag.ready().zip(&self.judged) {

@@ -361,7 +361,8 @@ impl<R: Replay> Emission<'_, R> {
             let first = group.ids.first().map(|id| self.dag.batch(*id).writer);
             let first = first.and_then(|key| self.dag.batches_of(&key).get(head as usize));
             let weight = first.map(|id| self.resolve_here(*id));
-            head != group.head || weight != Some(group.weight)
+            let is_other = weight != Some(group.weight) && !self.planted.has(Slip::GroupKept);
+            head != group.head || is_other
         });
         let ids: Vec<BatchId> = changed.flat_map(|(_, group)| group.ids).collect();
         self.offer(frame, &ids);

@@ -341,6 +341,7 @@ impl<S: Clone> Linearizer<S> {
 
     pub(crate) const fn plant(&mut self, planted: Planted) {
         self.base.planted = planted;
+        self.picks.planted = planted;
         self.planted = planted;
     }
 
@@ -516,7 +517,10 @@ impl<S: Clone> Linearizer<S> {
                 let settled = chain
                     .get(claim as usize)
                     .and_then(|claim| self.timeline.settled(*claim));
-                settled.map_or(self.picks.len(), |at| self.picks.starting_up_to(at))
+                settled.map_or(self.picks.len(), |at| {
+                    let early = usize::from(self.planted.has(Slip::DecidedEarly));
+                    self.picks.starting_up_to(at).saturating_sub(early)
+                })
             });
             let standing = replay.standing(self.timeline.state(), &batch.writer);
             let floor = standing.map_or(Weight::ZERO, |standing| standing.weight);
@@ -580,7 +584,7 @@ impl<S: Clone> Linearizer<S> {
             .order
             .extend(path[kept..].iter().filter(|node| timeline.is_accepted(**node)));
         published.low_water = path.len();
-        timeline.sweep();
+        timeline.sweep(self.planted);
 
         let undone = before - shared;
         self.stats.undone += undone as u64;

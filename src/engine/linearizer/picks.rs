@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::crypto::CoreKey;
 use crate::engine::dag::Batch;
+use crate::env::{Planted, Slip};
 use crate::wire::{Length, Timestamp, Weight};
 
 /// What batches are compared by. The better one is the smaller one.
@@ -45,6 +46,7 @@ pub(super) struct Picks {
     ends: Vec<usize>,
     /// The first level has the priorities, each further one the worst of every [`FAN`] of the level below.
     levels: Vec<Vec<Priority>>,
+    pub(super) planted: Planted,
 }
 
 const FAN: usize = 64;
@@ -72,7 +74,9 @@ impl Picks {
             }
             let items = &mut self.levels[level];
             if let Some(item) = items.get_mut(at) {
-                *item = (*item).max(priority);
+                if !self.planted.has(Slip::WorstIsFirst) {
+                    *item = (*item).max(priority);
+                }
             } else {
                 items.push(priority);
             }
@@ -102,7 +106,10 @@ impl Picks {
     /// Forgets the first `count` picks.
     pub(super) fn forget(&mut self, count: usize) {
         let gone = count.checked_sub(1).map_or(0, |last| self.ends[last]);
-        let mut after = Self::default();
+        let mut after = Self {
+            planted: self.planted,
+            ..Self::default()
+        };
         for at in count..self.ends.len() {
             after.push(self.levels[0][at], self.ends[at] - gone);
         }

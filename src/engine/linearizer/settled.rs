@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::crypto::CoreKey;
 use crate::engine::dag::{BatchId, Dag};
+use crate::env::Slip;
 use crate::wire::{Length, Weight};
 
 use super::base::Extended;
@@ -67,8 +68,9 @@ impl<S: Clone> Linearizer<S> {
             let prefix = self.extended(dag, replay, &settled, low).prefix;
             if prefix.tainted.is_none() && prefix.unsound.is_empty() {
                 let worst = prefix.worst.map(|worst| worst.weight.0);
+                let longer = usize::from(self.planted.has(Slip::SettledLong));
                 return Some(SettledPrefix {
-                    entries: entries(low),
+                    entries: entries((low + longer).min(self.picks.len())),
                     has_weight_zero: worst == Some(Weight::ZERO),
                 });
             }

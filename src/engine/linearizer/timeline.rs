@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::dag::{BatchId, Dag, Renumbered, WriterId};
+use crate::env::{Planted, Slip};
 use crate::wire::{Timestamp, Weight};
 
 use super::{LinearizerStats, OrderEntry, PlacedBatch, Replay, Rules, Suspended, Verdict};
@@ -265,8 +266,10 @@ impl<S: Clone> Timeline<S> {
     }
 
     /// Forgets every state that is not on the path, and all trials.
-    pub(super) fn sweep(&mut self) {
-        self.trials.clear();
+    pub(super) fn sweep(&mut self, planted: Planted) {
+        if !planted.has(Slip::TrialsKept) {
+            self.trials.clear();
+        }
         for id in std::mem::take(&mut self.loose) {
             let Some(node) = self.nodes[id.index()].take_if(|node| !node.on_path) else {
                 continue;

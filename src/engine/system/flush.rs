@@ -264,12 +264,18 @@ impl Flush {
 
     /// Takes the right to write, and the ceiling. The weight it stands with stays.
     pub fn remove_writer(&mut self, key: CoreKey) {
+        self.remove(key);
+        let pending = self.touch(key);
+        pending.ceiling = Some(Weight::ZERO);
+        pending.is_genesis = false;
+    }
+
+    /// Takes the right to write alone; all of it but as a slip.
+    pub(in crate::engine) fn remove(&mut self, key: CoreKey) {
         self.after.grants.remove(&key);
         let length = self.overlay(&key).map_or(Length::ZERO, |seen| seen.length);
         let pending = self.change(key, Membership::Removed);
         pending.length = pending.length.max(length);
-        pending.ceiling = Some(Weight::ZERO);
-        pending.is_genesis = false;
     }
 
     /// Touches the record of `key`. Who has none gets one, and is a writer from then on; a guest under safe rules.

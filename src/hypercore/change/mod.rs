@@ -206,7 +206,11 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         let head = Head { tree, signature };
         let appended = LengthAndSize::of(&head.tree);
         let line = line_mut(self.cores, pointer, place)?;
+        let kept = line.hint().filter(|_| planted.has(Slip::HintOutlives));
         line.grow(blocks, &added, head, &mut self.batch)?;
+        if let Some(kept) = kept {
+            self.batch.put(Key::Hints(line.data), kept.to_bytes()?);
+        }
         self.changed(
             pointer,
             place,
@@ -323,13 +327,14 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         }
         let block = accepted.block.as_ref().map(|(index, _)| *index);
         let length = accepted.head.as_ref().map(|head| head.tree.length());
-        let is_hole_counted = self.cores.planted.has(Slip::HoleCounted);
+        let planted = self.cores.planted;
+        let is_hole_counted = planted.has(Slip::HoleCounted);
         let core = self.cores.get_mut(pointer)?;
         let hole = core.main.blocks.contiguous_length();
         if is_hole_counted && block == Some(hole + 1) {
             core.main.blocks.set(hole..hole + 1);
         }
-        core.main.accept(accepted, &mut self.batch)?;
+        core.main.accept(accepted, &mut self.batch, planted)?;
         if let Some(index) = block {
             self.happened(pointer, CoreEvent::Download { index });
         }

@@ -446,7 +446,11 @@ impl Replicator {
                 self.ready.insert(*id);
             }
             // With the nodes that came along, what the peer was denied may be provable.
-            if peer.lacks_roots && blocks.start < peer.sync.length && core.has_roots(peer.sync.length)? {
+            if peer.lacks_roots
+                && !self.planted.has(Slip::RootsUntold)
+                && blocks.start < peer.sync.length
+                && core.has_roots(peer.sync.length)?
+            {
                 peer.lacks_roots = false;
                 peer.sync_due = true;
                 self.ready.insert(*id);
@@ -505,7 +509,12 @@ impl Replicator {
 
     /// Gives a request up, tells the peer, and lets others do it.
     fn cancel(&mut self, id: u64) {
-        let Some(request) = self.requests.cancel(id) else {
+        let cancelled = if self.planted.has(Slip::NumberReused) {
+            self.requests.cancel_at_once(id)
+        } else {
+            self.requests.cancel(id)
+        };
+        let Some(request) = cancelled else {
             return;
         };
         if let Some(peer) = self.peers.get_mut(&request.peer) {
@@ -544,6 +553,9 @@ impl Replicator {
                 .any(|range| range.contains(block.index))
         {
             self.demand.again.insert(block.index);
+        }
+        if self.planted.has(Slip::GivenBackUnwoken) {
+            return;
         }
         self.all_ready();
         self.look_again(request);

@@ -207,7 +207,9 @@ impl Replicator {
         if range.drop {
             peer.have.clear(blocks);
         } else {
-            peer.look_from(range.start);
+            if !self.planted.has(Slip::HintKept) {
+                peer.look_from(range.start);
+            }
             peer.have.set(blocks);
         }
         self.notice_remote(id);
@@ -259,7 +261,11 @@ impl Replicator {
                 if asked.request.upgrade.is_some() {
                     peer.sync.can_upgrade = false;
                 } else if let Some(block) = asked.request.block {
-                    peer.have.clear(block.index..block.index.saturating_add(1));
+                    let end = match self.planted.has(Slip::DeniedTail) {
+                        true => peer.sync.length,
+                        false => block.index.saturating_add(1),
+                    };
+                    peer.have.clear(block.index..end);
                 }
                 if let Some(hash) = asked.request.hash {
                     let index = hash.index / 2;

@@ -98,6 +98,13 @@ impl Requests {
         Some(request)
     }
 
+    /// Gives a request up whose number goes to the next one: a slip.
+    pub(super) fn cancel_at_once(&mut self, id: u64) -> Option<InFlight> {
+        let request = self.remove(id)?;
+        self.free.push(id);
+        Some(request)
+    }
+
     /// The peer is gone: its requests, and their numbers.
     pub(super) fn close(&mut self, peer: PeerId) -> Vec<InFlight> {
         let cancelled = self.cancelled.remove(&peer).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use super::mailbox::{Mailbox, Why};
 use crate::crypto::{CoreKey, DiscoveryKey};
-use crate::env::{Clock as _, Env, Mono, Sights, Spawn as _, watch};
+use crate::env::{Clock as _, Env, Mono, Sights, Slip, Spawn as _, watch};
 use crate::hypercore::{self, CoreError, CoreEvents, Demand, LogState};
 use crate::replication::message::{DataMessage, Message};
 use crate::replication::replicator::{PeerId, PeerStatus, Replicator, ReplicatorEvent};
@@ -202,6 +202,7 @@ impl<E: Env> SharedCore<E> {
         let state = &mut *self.lock();
         let (mut messages, mut bytes, mut is_drained) = (Vec::new(), 0, false);
         let offered = state.core.peer_access().offered_snapshot()?;
+        is_drained |= state.core.planted().has(Slip::BoundDrains);
         while messages.len() < self.pull_messages && bytes < self.pull_bytes {
             let Some(message) = state.replicator.pull(peer, &offered, now)? else {
                 is_drained = true;

@@ -58,7 +58,8 @@ impl Coupler {
 
     /// A core of a writer is known, up to this length. Peers that lack it are told.
     pub fn couple(&mut self, key: CoreKey, length: Length) {
-        if self.cores.insert(key, length).is_none() {
+        let is_new = self.cores.insert(key, length).is_none();
+        if is_new && !self.planted.has(Slip::CoupledUntold) {
             for (peer, stream) in self.peers.iter_mut().filter(|(_, stream)| stream.is_ready) {
                 stream.due.insert(key);
                 self.touched.insert(*peer);

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::super::DataPointer;
 use super::page::RecordPlace;
 use super::record::BlockRecord;
+use crate::env::{Planted, Slip};
 
 /// Heads of block records that are kept. One has two nodes on average.
 const HEADS: usize = 1 << HEAD_BITS;
@@ -30,6 +31,7 @@ pub(super) const AHEAD_RECORD_BYTES: u32 = 16 * 1024;
 pub(super) struct ReadCache {
     heads: Mutex<Vec<Option<CachedHead>>>,
     runs: Mutex<Vec<SequentialRead>>,
+    planted: Planted,
 }
 
 /// The nodes of one block record.
@@ -66,6 +68,14 @@ pub(super) enum ReadAhead {
 }
 
 impl ReadCache {
+    /// An empty one that makes slips.
+    pub(super) fn planted(planted: Planted) -> Self {
+        Self {
+            planted,
+            ..Self::default()
+        }
+    }
+
     /// The node `depth` levels above the leaf of a block, as far as the record of the block at `place` was read. The
     /// inner none: it is not in there.
     pub(super) fn node(
@@ -129,7 +139,10 @@ impl ReadCache {
         let start = place.offset.checked_sub(run.offset).map(|start| start as usize);
         let end = start.and_then(|start| start.checked_add(place.length as usize));
         let found = match (start, end) {
-            (Some(start), Some(end)) if run.segment == place.segment() && end <= run.bytes.len() => {
+            (Some(start), Some(end))
+                if (run.segment == place.segment() || self.planted.has(Slip::AheadOfOther))
+                    && end <= run.bytes.len() =>
+            {
                 ReadAhead::Read(run.bytes.slice(start..end))
             }
             _ => ReadAhead::Next,

@@ -17,7 +17,7 @@ use super::super::{DataPointer, Seq, StoreError};
 use super::index::{Live, PlaceIndex, Usage, Value};
 use super::page::{Pages, RecordPlace};
 use super::record::{key, number, put_key, put_number};
-use crate::env::{Disk, DiskFile, Open};
+use crate::env::{Disk, DiskFile, Open, Slip};
 
 /// The name of the file.
 pub(super) const NAME: &str = "checkpoint";
@@ -74,6 +74,9 @@ impl IndexCheckpoint {
         let length = chunks.finish().map_err(failed("write"))?;
         file.sync().map_err(failed("sync"))?;
         disk.rename(NEW_NAME, NAME).map_err(failed("rename"))?;
+        if self.usage.planted.has(Slip::IndexNameUnsynced) {
+            return Ok(length);
+        }
         disk.sync_dir()
             .map_err(|error| StoreError::io("sync", "the directory", error))?;
         Ok(length)
@@ -105,7 +108,9 @@ impl IndexCheckpoint {
         }
         for (data, line) in &self.index.lines {
             write_places(chunks, ITEM_BLOCKS, *data, &line.blocks)?;
-            write_places(chunks, ITEM_NODES, *data, &line.nodes)?;
+            if !self.usage.planted.has(Slip::StraysUnindexed) {
+                write_places(chunks, ITEM_NODES, *data, &line.nodes)?;
+            }
         }
         chunks.item(|out| out.push(ITEM_END))
     }

@@ -12,7 +12,7 @@ use super::page::RecordPlace;
 use super::record::{BlockRecord, NODE_BYTES, Record, encode_block, encode_delete, encode_put};
 use super::segment::{self, Segment};
 use super::tree;
-use crate::env::{Point, Slip};
+use crate::env::{Planted, Point, Slip};
 
 /// A frame of copies ends with the record that makes it this long.
 const MOVE_BYTES: usize = 1024 * 1024;
@@ -65,7 +65,10 @@ impl SeglogStore {
             segment: self.active.number(),
             offset: self.end,
             index: self.view.index.clone(),
-            usage: super::index::Usage::default(),
+            usage: super::index::Usage {
+                planted: self.settings.planted,
+                ..super::index::Usage::default()
+            },
             sealed: wanted.map(|(number, length)| (*number, *length)).collect(),
         };
         let written = checkpoint.write(&*self.disk);
@@ -126,7 +129,9 @@ impl SeglogStore {
                             return Err(segment.corrupt(at, "a record does not check out"));
                         };
                         let place = place_of(&segment, at, length)?;
-                        self.view.index.copy(&mut self.buffer, &record, place);
+                        self.view
+                            .index
+                            .copy(&mut self.buffer, &record, place, self.settings.planted);
                         if self.settings.planted.has(Slip::OlderCopyWins)
                             && let Record::Put { key, value } = &record
                             && self
@@ -175,9 +180,9 @@ pub(super) fn place_of(segment: &Segment, at: u64, length: usize) -> Result<Reco
 
 impl PlaceIndex {
     /// Writes again what is still wanted of a record.
-    fn copy(&self, out: &mut Vec<u8>, record: &Record<'_>, place: RecordPlace) {
+    fn copy(&self, out: &mut Vec<u8>, record: &Record<'_>, place: RecordPlace, planted: Planted) {
         match record {
-            Record::Block(record) => self.copy_block(out, record, place),
+            Record::Block(record) => self.copy_block(out, record, place, planted),
             Record::Put {
                 key: key @ Key::Tree(data, node),
                 value,
@@ -198,7 +203,7 @@ impl PlaceIndex {
         }
     }
 
-    fn copy_block(&self, out: &mut Vec<u8>, record: &BlockRecord<'_>, place: RecordPlace) {
+    fn copy_block(&self, out: &mut Vec<u8>, record: &BlockRecord<'_>, place: RecordPlace, planted: Planted) {
         let Some(line) = self.line(record.data) else {
             return;
         };
@@ -208,9 +213,12 @@ impl PlaceIndex {
             let standing = (0..).zip(tree::completed(record.index)).filter(|(_, node)| {
                 !current.has(RecordPlace::NODES_GONE) && line.nodes.get(*node) == RecordPlace::NONE
             });
-            let nodes: Vec<(u32, &[u8])> = standing
+            let mut nodes: Vec<(u32, &[u8])> = standing
                 .filter_map(|(depth, _)| Some((depth, record.node(depth)?)))
                 .collect();
+            if planted.has(Slip::TopNodeLeft) && nodes.len() > 1 {
+                nodes.pop();
+            }
             debug_assert!(nodes.iter().all(|(_, node)| node.len() == NODE_BYTES));
             encode_block(out, record.data, record.index, nodes.iter().copied(), block);
         }

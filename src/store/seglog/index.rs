@@ -12,6 +12,7 @@ use super::frame::FrameKind;
 use super::page::{Pages, RecordPlace};
 use super::record::{BLOCK_HEAD_BYTES, BlockRecord, NODE_BYTES, Record};
 use super::tree;
+use crate::env::{Planted, Slip};
 
 /// Values up to this size stay in memory.
 const INLINE_BYTES: usize = 256;
@@ -42,6 +43,7 @@ pub(super) struct LinePlaces {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) segments: BTreeMap<u32, Live>,
+    pub(super) planted: Planted,
 }
 
 /// Estimated bytes, and the exact number of places that point into a segment.
@@ -143,6 +145,7 @@ impl PlaceIndex {
             Record::Block(record) => {
                 let line = self.lines.entry(record.data).or_default();
                 match kind {
+                    FrameKind::Commit if usage.planted.has(Slip::NodesReplaced) => {}
                     FrameKind::Commit => line.keep_nodes(usage, record),
                     FrameKind::Move => line.drop_hidden(record.index),
                 }

@@ -31,6 +31,7 @@ use bytes::Bytes;
 
 pub use salvage::{Report, Salvaged, salvage, verify};
 
+use self::cache::ReadCache;
 use self::compaction::Moving;
 use self::frame::{FrameKind, Frames};
 use self::index::Usage;
@@ -197,14 +198,20 @@ impl SeglogStore {
         lock: DiskLock,
         (active, end): (Arc<Segment>, u64),
     ) -> Self {
-        let mut view = IndexView::default();
+        let mut view = IndexView {
+            cache: Arc::new(ReadCache::planted(settings.planted)),
+            ..IndexView::default()
+        };
         view.segments.insert(active.number(), active.clone());
         Self {
             disk,
             settings: settings.clone(),
             salt,
             view,
-            usage: Usage::default(),
+            usage: Usage {
+                planted: settings.planted,
+                ..Usage::default()
+            },
             sealed: BTreeMap::new(),
             active,
             end,
@@ -299,7 +306,10 @@ impl SeglogStore {
         let head = SegmentHead {
             number,
             salt: self.salt,
-            before: self.view.seq,
+            before: match self.settings.planted.has(Slip::HeadBehindDurable) {
+                true => self.durable,
+                false => self.view.seq,
+            },
         };
         let next = Arc::new(Segment::create(&*self.disk, head, self.settings.planted)?);
         self.sealed.insert(self.active.number(), self.end);

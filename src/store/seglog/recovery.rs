@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::{Recovered, Seq, StoreError};
+use super::cache::ReadCache;
 use super::checkpoint::{self, IndexCheckpoint};
 use super::frame::{CheckedFrame, Found, Frames};
 use super::index::Usage;
@@ -50,6 +51,7 @@ pub(super) fn open(
     sights.note_if(Point::IndexRead, start.offset > 0);
     let mut recovery = Recovery::begin(&*disk, start, &numbers)?;
     recovery.planted = settings.planted;
+    recovery.usage.planted = settings.planted;
     let last = numbers.last().copied().unwrap_or(0);
     let mut number = recovery.position.0;
     let (segment, end) = loop {
@@ -88,6 +90,7 @@ pub(super) fn open(
         segments: store.view.segments.union(view.segments.clone()),
         ..view
     };
+    store.view.cache = Arc::new(ReadCache::planted(settings.planted));
     store.usage = usage;
     store.sealed = sealed;
     store.durable = durable;
