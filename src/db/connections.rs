@@ -14,7 +14,7 @@ use crate::error::Error;
 ///
 /// The first pause is at most `pause_ms_min`, and each one that follows at most twice as long, up to `pause_ms_max`. How long
 /// it is is drawn between half of that and all of it, so that peers who lost the same one do not come back at the same
-/// moment. Success begins from the start.
+/// moment. A connection that lasted for the longest pause begins from the start.
 ///
 /// ```
 /// use autobee::RetrySettings;

@@ -317,6 +317,13 @@ fn linked(
         (first, at) = (before, at - 1);
     }
     let mut links = first.links;
+    // Under the rules of the original who backs a claim orders it, too.
+    if let Some(witness) = first.witness.filter(|_| !rules.is_safe()) {
+        links.push(Link {
+            key: witness.backer.key,
+            length: witness.backer.length,
+        });
+    }
     if at > 0 {
         links.push(Link {
             key: flush.writer,

@@ -28,7 +28,9 @@ use crate::wire::{Length, Link, Timestamp, Weight};
 pub(super) struct Vouched {
     /// Of each log the last block.
     accepted: BTreeMap<CoreKey, Length>,
-    /// The latest of them.
+    /// Those that could not be tried without a block that is not here. They stay in the set until it is.
+    untried: BTreeMap<CoreKey, Length>,
+    /// The latest of those that were accepted.
     latest: Timestamp,
     /// Calls of apply that trying them took.
     pub(super) tries: u64,
@@ -48,6 +50,14 @@ impl Vouched {
         })
     }
 
+    /// Those that are to be tried again.
+    pub(super) fn untried(&self) -> impl Iterator<Item = Link> {
+        self.untried.iter().map(|(key, length)| Link {
+            key: *key,
+            length: *length,
+        })
+    }
+
     /// True when one of them is of this log.
     pub(super) fn has(&self, core: &CoreKey) -> bool {
         self.accepted.contains_key(core)
@@ -61,6 +71,7 @@ impl Vouched {
     /// An own block links them.
     pub(super) fn clear(&mut self) {
         self.accepted.clear();
+        self.untried.clear();
         self.latest = Timestamp::default();
     }
 }
@@ -115,6 +126,7 @@ impl<V: Verify> Engine<V> {
                 Err(_) => {
                     if let Some(Pause::Missing(block)) = run.pause {
                         wanted.get_or_insert(block);
+                        self.vouched.untried.insert(batch.writer, batch.last);
                     }
                 }
             }

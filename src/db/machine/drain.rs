@@ -187,10 +187,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         if !drained.more && self.wanted.is_over() {
             self.effects.push(Effect::ChooseLogs);
         }
-        let awaited = drained.missing.or(drained.wanted);
-        let known = std::mem::replace(&mut self.awaited, awaited);
-        let asked = awaited.filter(|_| known != awaited);
-        self.effects.extend(asked.map(Effect::Ask));
+        // A portion that is not the last one says nothing of what strangers wait for.
+        if !drained.more {
+            let awaited = drained.missing.or(drained.wanted);
+            let known = std::mem::replace(&mut self.awaited, awaited);
+            let asked = awaited.filter(|_| known != awaited);
+            self.effects.extend(asked.map(Effect::Ask));
+        }
         self.effects.push(Effect::Drained(Ok(drained.more)));
     }
 

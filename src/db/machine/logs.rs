@@ -370,6 +370,10 @@ impl<L: StoredLog> Logs<L> {
         let from = Index(member.fed);
         let limit = self.limited.get(key).map_or(u64::MAX, |limit| limit.end);
         let end = limit.min(end.unwrap_or(u64::MAX));
+        if matches!(member.stalled, Some(Stalled::Conflict { .. })) {
+            // What was given back can be taken again.
+            return Ok((from, member.take_stored(end)?));
+        }
         let taken = member.take_new(end);
         let has_missed = std::mem::take(&mut member.has_missed);
         self.sights.note_if(Point::EventsMissed, has_missed);
@@ -377,7 +381,7 @@ impl<L: StoredLog> Logs<L> {
             Err(CoreError::Signatures { .. }) if member.is_rewritten() => Ok((from, Vec::new())),
             Err(CoreError::Signatures { length, fork }) => {
                 member.stalled = Some(Stalled::Conflict { length, fork });
-                Ok((from, member.take_stored()?))
+                Ok((from, member.take_stored(end)?))
             }
             taken => {
                 let taken = taken?;
@@ -582,9 +586,9 @@ impl<L: StoredLog> Member<L> {
     }
 
     /// The blocks that are stored, of a core that is closed for good.
-    fn take_stored(&mut self) -> Result<Vec<Bytes>, CoreError> {
+    fn take_stored(&mut self, end: u64) -> Result<Vec<Bytes>, CoreError> {
         let mut blocks = Vec::new();
-        loop {
+        while self.fed < end {
             let held = self.held(self.fed);
             match held.map_or_else(|| self.log.contradicted_block(self.fed), |block| Ok(Some(block))) {
                 Ok(Some(block)) => blocks.push(block),
@@ -593,6 +597,7 @@ impl<L: StoredLog> Member<L> {
             }
             self.fed += 1;
         }
+        Ok(blocks)
     }
 
     const fn is_rewritten(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The tasks that dial a peer again and again, and that accept those who dial.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::{Shell, unless};
 use crate::db::connections::{
@@ -99,7 +100,9 @@ struct Keeping<E: Env> {
 impl<E: Env> Keeping<E> {
     async fn run(self, mut stop: Stop) {
         let mut failures = 0_u32;
+        let pause_max = Duration::from_millis(self.retry.pause_ms_max);
         loop {
+            let began = self.env.clock().now();
             let dialled = stop.or(self.env.network().dial(&self.address)).await;
             let Some(dialled) = dialled else { return };
             let error = match dialled {
@@ -113,7 +116,8 @@ impl<E: Env> Keeping<E> {
                     let Some((reason, was_connected)) = self.follow(session, &mut stop).await else {
                         return;
                     };
-                    if was_connected {
+                    // A peer that refuses this one does so once both agreed on keys: such a connection is no success.
+                    if was_connected && self.env.clock().now().since(began) >= pause_max {
                         failures = 0;
                     }
                     ConnectError::Ended {

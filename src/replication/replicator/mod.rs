@@ -182,7 +182,13 @@ impl Replicator {
         Ok(is_synced)
     }
 
-    /// The same, and it is only looked.
+    /// True when this peer has as much of the core as is here, and nothing more.
+    pub(crate) fn has_as_much(&self, peer: PeerId, core: &impl OfferedLog) -> Result<bool, CoreError> {
+        let sync = self.peers.get(&peer).map(|peer| peer.sync.length);
+        Ok(sync >= Some(self.known.length) && self.has_all_of(peer, core)?)
+    }
+
+    /// True when this peer has nothing of the core that is to be here and is not.
     pub(crate) fn has_all_of(&self, peer: PeerId, core: &impl OfferedLog) -> Result<bool, CoreError> {
         let Some(peer) = self.peers.get(&peer).filter(|peer| peer.synced) else {
             return Ok(false);

@@ -154,14 +154,14 @@ impl<E: Env> SharedCore<E> {
             .receive_data(peer, data, &mut state.core.peer_access(), now)
     }
 
-    /// True when some peer said where its core stands, and has nothing of it that is to be here and is not.
+    /// True when some peer has as much of the core as is here, and nothing more.
     pub(super) fn has_all_of_a_peer(&self) -> bool {
         let state = self.lock();
         let Ok(offered) = state.core.peer_access().offered_snapshot() else {
             return false;
         };
         let mut peers = state.replicator.peers();
-        peers.any(|peer| state.replicator.has_all_of(peer, &offered).unwrap_or(false))
+        peers.any(|peer| state.replicator.has_as_much(peer, &offered).unwrap_or(false))
     }
 
     /// What proves to a peer that the owner of the core contradicted itself; none when it did not.
