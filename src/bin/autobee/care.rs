@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::args::{Backup, Restore, Salvage};
 use crate::failure::Failure;
-use crate::out::{Out, Unit, size, text};
+use crate::out::{Out, Unit, clean, size, text};
 use crate::place::{Place, check, check_free, env, files, in_use};
 
 /// How often a directory is read again that another process changed meanwhile.
@@ -94,13 +94,13 @@ pub(crate) async fn verify(place: &Place, out: &Out) -> Result<()> {
             report
                 .damages
                 .iter()
-                .map(|damage| out.bad(format!("damaged: {damage}"))),
+                .map(|damage| out.bad(clean(&format!("damaged: {damage}")))),
         );
         lines.extend(missing.iter().map(|what| format!("not here: {what}")));
         lines.extend(
             unreadable
                 .iter()
-                .map(|what| out.bad(format!("the view cannot be read: {what}"))),
+                .map(|what| out.bad(clean(&format!("the view cannot be read: {what}")))),
         );
         if report.is_sound() && unreadable.is_none() {
             lines.push(out.good("everything is as it was written"));
@@ -164,7 +164,7 @@ pub(crate) async fn salvage(args: Salvage, place: &Place, out: &Out) -> Result<(
             lines.push(format!("{entries} entries of all logs are in {}", file.display()));
         }
         lines.push(format!(
-            "get what is lost from a peer: autobee --dir {into} sync --connect HOST:PORT"
+            "get the rest from a peer, for which the first put waits: autobee --dir {into} sync --connect HOST:PORT"
         ));
         lines.join("\n")
     })
