@@ -135,7 +135,14 @@ pub(crate) async fn salvage(args: Salvage, place: &Place, out: &Out) -> Result<(
     bar.finish_and_clear();
     let salvaged = salvaged?;
     // Peers may have seen blocks that are not there: the mark has an append wait for one.
-    let (db, _) = place.open_with(&args.into, |builder| builder.restored()).await?;
+    let opened = place.open_with(&args.into, |builder| builder.restored()).await;
+    if matches!(opened, Err(Failure::NoDatabase(_))) {
+        // What was begun is of no use.
+        let _ = fs::remove_dir_all(&args.into);
+        let what = format!("nothing of {} can be read", place.dir().display());
+        return Err(Failure::Damaged(what));
+    }
+    let (db, _) = opened?;
     let mut keys = 0_u64;
     let mut view = db.view().stream(Range::all());
     while view.next().await?.is_some() {

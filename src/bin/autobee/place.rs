@@ -57,7 +57,13 @@ impl Place {
         options: impl FnOnce(Builder<NativeEnv>) -> Builder<NativeEnv>,
     ) -> Result<(NativeAutobee, Store)> {
         check(dir)?;
-        self.make(dir, options).await
+        let store = Self::store(dir).await?;
+        if store.list()?.is_empty() {
+            // Files that lost what they held: a database that is made there would be another one.
+            store.close().await?;
+            return Err(Failure::NoDatabase(dir.to_owned()));
+        }
+        self.build(dir, store, options).await
     }
 
     /// The same of a directory that may have none.
@@ -66,8 +72,21 @@ impl Place {
         dir: &Path,
         options: impl FnOnce(Builder<NativeEnv>) -> Builder<NativeEnv>,
     ) -> Result<(NativeAutobee, Store)> {
+        let store = Self::store(dir).await?;
+        self.build(dir, store, options).await
+    }
+
+    async fn store(dir: &Path) -> Result<Store> {
         let store = Corestore::open_default(env(dir)?).await;
-        let store = store.map_err(|error| in_use(dir, error.into()))?;
+        store.map_err(|error| in_use(dir, error.into()))
+    }
+
+    async fn build(
+        &self,
+        dir: &Path,
+        store: Store,
+        options: impl FnOnce(Builder<NativeEnv>) -> Builder<NativeEnv>,
+    ) -> Result<(NativeAutobee, Store)> {
         let builder = Autobee::builder(store.clone()).apply(JsonEntries);
         let db = options(builder)
             .open()
@@ -107,6 +126,9 @@ pub(crate) async fn read(dir: &Path) -> Result<Reader> {
 async fn read_with_store(dir: &Path) -> Result<(Reader, ReadStore)> {
     check(dir)?;
     let store = Corestore::open_read_only(env(dir)?).await?;
+    if store.list()?.is_empty() {
+        return Err(Failure::NoDatabase(dir.to_owned()));
+    }
     let db = Autobee::builder(store.clone()).apply(JsonEntries).open().await?;
     Ok((db, store))
 }
