@@ -23,3 +23,5 @@ mod run;
 mod terminal;
 #[path = "cli/transfer.rs"]
 mod transfer;
+#[path = "cli/usage.rs"]
+mod usage;

@@ -87,6 +87,22 @@ fn damage_is_found_and_what_can_be_read_is_saved() {
     );
 }
 
+/// A database that is made in its place would be another one, with another key.
+#[test]
+fn a_store_that_lost_everything_is_not_made_anew() {
+    let place = Place::new();
+    place.create("notes");
+    for (name, _) in bytes_of(&place.path("notes")) {
+        std::fs::write(place.path(&format!("notes/{name}")), "").unwrap();
+    }
+    for words in ["ls", "put a b", "id --secret", "serve", "salvage saved"] {
+        let code = if words == "salvage saved" { 4 } else { 3 };
+        place.bad(&format!("{words} --dir notes"), code, &["error: ", "hint: "]);
+    }
+    place.bad("verify --dir notes", 4, &["there is no database in notes"]);
+    assert!(!place.path("saved").exists());
+}
+
 #[test]
 fn what_is_only_read_is_saved_too() {
     let place = Place::new();

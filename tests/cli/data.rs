@@ -9,6 +9,7 @@ fn a_database_is_made_written_and_read() {
     let place = Place::new();
     let made = place.json("create notes");
     assert_eq!(made["rules"], "safe");
+    assert_eq!(place.json("id --dir notes")["writable"], true);
     assert_eq!(
         (&made["encryptionKey"], &made["key"]),
         (&Value::Null, &made["local"])

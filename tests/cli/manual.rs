@@ -40,5 +40,5 @@ fn completions_and_manual_pages_know_every_command() {
         page.contains("autobee\\-sync") && page.contains("connect"),
         "{page}"
     );
-    place.bad("man fly", 1, &["there is no command \"fly\""]);
+    place.bad("man fly", 2, &["there is no command \"fly\""]);
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::peer::Peer;
-use crate::run::{Place, Serving};
+use crate::run::{Place, Serving, bytes_of};
 
 #[test]
 fn two_directories_converge() {
@@ -70,6 +70,8 @@ fn an_encrypted_database_needs_its_key() {
     let [key, secret] = ["key", "encryptionKey"].map(|name| made[name].as_str().unwrap());
     place.good("put hidden treasure --dir a");
     let serving = place.serve("a", "");
+    // Who serves it is asked for the key meanwhile.
+    assert_eq!(place.json("id --secret --dir a")["encryptionKey"], json!(secret));
     let address = serving.address();
     place.good(&format!("join b {key} --encryption-key {secret}"));
     place.good(&format!("sync --connect {address} --dir b"));
@@ -108,7 +110,107 @@ fn a_peer_that_is_not_there_is_exit_code_8() {
     place.good(&format!("join c {key}"));
     let serving = place.serve("b", "");
     let words = format!("sync --connect {} --timeout 1 --dir c", serving.address());
-    place.bad(&words, 8, &["nothing of the database came"]);
+    place.bad(&words, 8, &["has nothing of this database"]);
+    // Also when there is something here.
+    let words = format!("sync --connect {} --timeout 1 --dir a", serving.address());
+    place.bad(&words, 8, &["has nothing of this database"]);
+    // Whoever goes on dialling says so.
+    let mut command = place.command("serve --connect 127.0.0.1:1 --json --dir a");
+    command.stderr(std::process::Stdio::piped());
+    let mut serving = Serving::start(command);
+    let mut said = String::new();
+    let mut stderr = std::io::BufReader::new(serving.child.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut stderr, &mut said).unwrap();
+    assert!(
+        said.contains("127.0.0.1:1 was not reached") && said.contains("again and again"),
+        "{said}"
+    );
+    assert_eq!(serving.end("-INT"), 130);
+}
+
+#[test]
+fn what_is_waited_for_is_said() {
+    let place = Place::new();
+    place.create("a");
+    let ran = place.run("sync --connect 127.0.0.1:1 --timeout 4 --dir a");
+    ran.is_bad(
+        8,
+        &[
+            "note: 127.0.0.1:1 was not reached",
+            "it gives up when nothing changes for 4 seconds",
+        ],
+    );
+}
+
+/// ```text
+/// a      1   2a       served
+/// copy   1   2b       sync: the log was written twice
+/// ```
+#[test]
+fn a_directory_that_was_copied_and_written_twice_is_not_caught_up() {
+    let place = Place::new();
+    place.create("a");
+    place.good("put first 1 --dir a");
+    std::fs::create_dir(place.path("copy")).unwrap();
+    for (name, bytes) in bytes_of(&place.path("a")) {
+        std::fs::write(place.path(&format!("copy/{name}")), bytes).unwrap();
+    }
+    // One is longer: at the same length it is the other one that hears of it first.
+    for (dir, key) in [("a", "x"), ("a", "y"), ("copy", "z")] {
+        place.good(&format!("put {key} {dir} --dir {dir}"));
+    }
+    let serving = place.serve("a", "");
+    let words = format!("sync --connect {} --dir copy", serving.address());
+    place.bad(
+        &words,
+        6,
+        &[
+            "was written twice",
+            "hint: the directory was copied and written twice",
+        ],
+    );
+}
+
+#[test]
+fn who_was_removed_hears_of_it() {
+    let place = Place::new();
+    let key = place.create("a");
+    let b = place.json(&format!("join b {key}"))["local"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    place.good(&format!("add {b} --dir a"));
+    let serving = place.serve("a", "");
+    place.good(&format!("sync --connect {} --dir b", serving.address()));
+    assert_eq!(serving.end("-INT"), 130);
+    place.good(&format!("remove {b} --dir a"));
+    place.good("put late entry --dir b");
+    let serving = place.serve("a", "");
+    let ran = place.run(&format!("sync --connect {} --dir b", serving.address()));
+    assert!(
+        ran.code == 0 && ran.err.contains("this writer was removed"),
+        "{ran:?}"
+    );
+    place.bad("get late --dir b", 3, &[]);
+    place.bad("put more again --dir b", 6, &["is not a writer"]);
+}
+
+#[test]
+fn the_last_member_stays() {
+    let place = Place::new();
+    let key = place.create("a");
+    let before = place.good("log --json --dir a");
+    place.bad(&format!("remove {key} --dir a"), 1, &["the only member"]);
+    assert_eq!(place.good("log --json --dir a"), before);
+    let other = "7".repeat(64);
+    let ran = place.run(&format!("remove {other} --dir a"));
+    assert!(
+        ran.code == 0 && ran.err.contains("it is no member here"),
+        "{ran:?}"
+    );
+    place.good(&format!("add {other} --dir a"));
+    let ran = place.run(&format!("remove {key} --dir a"));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
 }
 
 #[test]
@@ -116,7 +218,7 @@ fn changes_are_watched_while_they_come() {
     let place = Place::new();
     let key = place.create("a");
     place.good(&format!("join b {key}"));
-    place.bad("watch --dir b", 1, &["without peers nothing changes"]);
+    place.bad("watch --dir b", 2, &["without peers nothing changes"]);
     let mut watching = Serving::start(place.command("watch user/ --listen 127.0.0.1:0 --json --dir b"));
     assert_eq!(watching.ready["event"], "watching");
     let address = watching.address();

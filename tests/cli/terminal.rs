@@ -74,6 +74,36 @@ fn a_terminal_has_colours_unless_they_are_not_wanted() {
 }
 
 #[test]
+fn values_do_not_steer_the_terminal() {
+    if !has_script() {
+        return;
+    }
+    let place = Place::new();
+    place.create("notes");
+    let value = "two\n\tlines\u{1b}[31m\u{9b}\u{7}";
+    assert!(
+        place
+            .command("put k --dir notes")
+            .arg(value)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (shown, code) = on_terminal(&place, "get k --dir notes", false, None);
+    assert_eq!(
+        (shown.trim(), code),
+        ("two\r\n\tlines\\u{1b}[31m\\u{9b}\\u{7}", 0)
+    );
+    let (shown, _) = on_terminal(&place, "export --format csv --dir notes", false, None);
+    assert!(
+        shown.contains("lines\\u{1b}[31m") && !shown.contains('\u{1b}'),
+        "{shown:?}"
+    );
+    // A file or a program gets the bytes as they are.
+    assert_eq!(place.good("get k --dir notes"), format!("{value}\n"));
+}
+
+#[test]
 fn the_status_is_live_until_ctrl_c() {
     if !has_script() {
         return;

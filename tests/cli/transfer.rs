@@ -99,6 +99,65 @@ fn a_line_that_is_wrong_is_named_and_nothing_of_the_file_is_imported() {
 }
 
 #[test]
+fn files_of_other_programs_are_read_or_explained() {
+    let place = Place::new();
+    place.create("notes");
+    let mark = "\u{feff}";
+    place.write(
+        "mark.jsonl",
+        &format!("{mark}{{\"key\":\"a\",\"value\":\"1\"}}\r\n{{\"del\":\"b\"}}\r\n"),
+    );
+    place.write("mark.csv", &format!("{mark}key,value\r\nc,3\r\n"));
+    place.write("empty.jsonl", "");
+    for (file, count) in [("mark.jsonl", 2), ("mark.csv", 1), ("empty.jsonl", 0)] {
+        assert_eq!(
+            place.json(&format!("import {file} --dir notes"))["imported"],
+            json!(count)
+        );
+    }
+    assert_eq!(place.good("ls --dir notes"), "a\t1\nc\t3\n");
+    std::fs::write(place.path("wide.jsonl"), b"\xff\xfe{\0").unwrap();
+    place.write("empty.csv", "");
+    place.write("other.csv", "Key;Value\na;1\n");
+    place.write("open.csv", "key,value\nd,4\ne,\"5\nf,6\n");
+    let long = "v".repeat(9 << 20);
+    place.write(
+        "long.jsonl",
+        &format!("\n{{\"key\":\"g\",\"value\":\"{long}\"}}\n"),
+    );
+    for (file, said) in [
+        ("wide.jsonl", "line 1: it is UTF-16 text"),
+        (
+            "empty.csv",
+            "line 1: it must name the columns key and value, and the file is empty",
+        ),
+        ("other.csv", "and names \"Key;Value\""),
+        (
+            "open.csv",
+            "line 3: a quote of the row that begins there is not closed",
+        ),
+        ("long.jsonl", "line 2: it is an entry of more than 8388608 bytes"),
+    ] {
+        place.bad(
+            &format!("import {file} --dir notes"),
+            1,
+            &[said, "nothing was imported"],
+        );
+    }
+    // A row without an end is not read into memory as a whole.
+    let row = format!("key,value\nd,4\ne,\"{}", "v,w\n".repeat(5 << 20));
+    let ran = place.feed("import - --format csv --dir notes", &row);
+    ran.is_bad(
+        1,
+        &[
+            "stdin, line 3: the row that begins there has more than 16777216 bytes",
+            "1 entries before it",
+        ],
+    );
+    assert_eq!(place.good("ls --dir notes"), "a\t1\nc\t3\nd\t4\n");
+}
+
+#[test]
 fn of_a_stream_it_is_said_how_much_was_imported() {
     let place = Place::new();
     place.create("notes");

@@ -180,6 +180,15 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// An address that can be dialled or listened at; names are looked up later.
+fn address(word: &str) -> Result<String, String> {
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    match word.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && is_port(port) => Ok(word.to_owned()),
+        _ => Err("an address is HOST:PORT, such as 127.0.0.1:4977 or [::1]:4977".to_owned()),
+    }
+}
+
 fn secret(word: &str) -> Result<Secret, String> {
     let digits: Option<Vec<u8>> = (0..word.len())
         .step_by(2)
@@ -201,8 +210,10 @@ pub(crate) struct Id {
 #[derive(Debug, Args)]
 pub(crate) struct Put {
     /// The key.
+    #[arg(allow_negative_numbers = true)]
     pub(crate) key: String,
     /// The value; stdin when it is left out.
+    #[arg(allow_negative_numbers = true)]
     pub(crate) value: Option<String>,
     /// Writes also without being a member: peers hear it when a member acknowledges it.
     #[arg(long)]
@@ -212,12 +223,14 @@ pub(crate) struct Put {
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// The key.
+    #[arg(allow_negative_numbers = true)]
     pub(crate) key: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Del {
     /// The key.
+    #[arg(allow_negative_numbers = true)]
     pub(crate) key: String,
 }
 
@@ -248,10 +261,10 @@ pub(crate) struct Watch {
 #[derive(Debug, Args, Clone)]
 pub(crate) struct Peers {
     /// Keeps the peer at this address connected; may be given several times.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) connect: Vec<String>,
     /// Accepts peers at this address; port 0 is any that is free.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub(crate) listen: Option<String>,
 }
 
@@ -289,7 +302,7 @@ pub(crate) struct Add {
     /// The key of the writer, as its `autobee id` prints it.
     pub(crate) writer: CoreKey,
     /// The ceiling of its weight in the order.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) weight: u64,
 }
 
@@ -311,17 +324,17 @@ pub(crate) struct Status {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// The address at which peers are accepted; port 0 is any that is free.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address, default_value = "127.0.0.1:0")]
     pub(crate) listen: String,
     /// Keeps the peer at this address connected; may be given several times.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) connect: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Sync {
     /// The address of a peer; may be given several times.
-    #[arg(long, value_name = "HOST:PORT", required = true)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, required = true)]
     pub(crate) connect: Vec<String>,
     /// Gives up when nothing came or went for so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::args::{Backup, Restore, Salvage};
 use crate::failure::Failure;
-use crate::out::{Out, Unit, size, text};
+use crate::out::{Out, Unit, clean, size, text};
 use crate::place::{Place, check, check_free, env, files, in_use};
 
 /// How often a directory is read again that another process changed meanwhile.
@@ -94,13 +94,13 @@ pub(crate) async fn verify(place: &Place, out: &Out) -> Result<()> {
             report
                 .damages
                 .iter()
-                .map(|damage| out.bad(format!("damaged: {damage}"))),
+                .map(|damage| out.bad(clean(&format!("damaged: {damage}")))),
         );
         lines.extend(missing.iter().map(|what| format!("not here: {what}")));
         lines.extend(
             unreadable
                 .iter()
-                .map(|what| out.bad(format!("the view cannot be read: {what}"))),
+                .map(|what| out.bad(clean(&format!("the view cannot be read: {what}")))),
         );
         if report.is_sound() && unreadable.is_none() {
             lines.push(out.good("everything is as it was written"));
@@ -135,7 +135,14 @@ pub(crate) async fn salvage(args: Salvage, place: &Place, out: &Out) -> Result<(
     bar.finish_and_clear();
     let salvaged = salvaged?;
     // Peers may have seen blocks that are not there: the mark has an append wait for one.
-    let (db, _) = place.open_with(&args.into, |builder| builder.restored()).await?;
+    let opened = place.open_with(&args.into, |builder| builder.restored()).await;
+    if matches!(opened, Err(Failure::NoDatabase(_))) {
+        // What was begun is of no use.
+        let _ = fs::remove_dir_all(&args.into);
+        let what = format!("nothing of {} can be read", place.dir().display());
+        return Err(Failure::Damaged(what));
+    }
+    let (db, _) = opened?;
     let mut keys = 0_u64;
     let mut view = db.view().stream(Range::all());
     while view.next().await?.is_some() {
@@ -164,7 +171,7 @@ pub(crate) async fn salvage(args: Salvage, place: &Place, out: &Out) -> Result<(
             lines.push(format!("{entries} entries of all logs are in {}", file.display()));
         }
         lines.push(format!(
-            "get what is lost from a peer: autobee --dir {into} sync --connect HOST:PORT"
+            "get the rest from a peer, for which the first put waits: autobee --dir {into} sync --connect HOST:PORT"
         ));
         lines.join("\n")
     })

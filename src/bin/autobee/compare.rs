@@ -47,7 +47,7 @@ fn tell(key: &Bytes, old: Option<&Bytes>, new: Option<&Bytes>, out: &Out) -> Res
     let key = text(key);
     let [old, new] = [old, new].map(|value| value.map(|value| text(value)));
     if out.is_json {
-        return out.bulk(&json!({ "key": key, "a": old, "b": new }).to_string());
+        return out.bulk_object(&json!({ "key": key, "a": old, "b": new }));
     }
     let key = clean(&key);
     if let Some(old) = old {

@@ -2,14 +2,15 @@
 
 use autobee::env::Entropy as _;
 use autobee::env::native::NativeEntropy;
-use autobee::{CoreOptions, NativeAutobee, Rules};
+use autobee::{CoreOptions, Rules};
 use serde_json::{Value, json};
 
 use crate::Result;
 use crate::args::{Create, Id, Join};
 use crate::failure::not_a_writer;
 use crate::out::{Out, hex};
-use crate::place::{Place, Reader, check_free};
+use crate::place::{Place, ReadStore, Reader, check_free};
+use crate::status::may_write;
 
 pub(crate) async fn create(args: Create, place: &Place, out: &Out) -> Result<()> {
     check_free(&args.path)?;
@@ -77,10 +78,10 @@ pub(crate) async fn join(args: Join, place: &Place, out: &Out) -> Result<()> {
 }
 
 pub(crate) async fn id(args: Id, place: &Place, out: &Out) -> Result<()> {
-    let reader = place.read().await?;
+    let (reader, store) = place.read_with_store().await?;
     let mut answer = identity(&reader);
     if args.secret {
-        answer["encryptionKey"] = json!(secret(place).await?.map(|secret| hex(&secret)));
+        answer["encryptionKey"] = json!(secret(&reader, &store).await?.map(|secret| hex(&secret)));
     }
     out.either(&answer, || {
         let mut lines = Vec::new();
@@ -102,14 +103,13 @@ fn identity(db: &Reader) -> Value {
         "id": db.id(),
         "discoveryKey": db.discovery_key().to_string(),
         "local": db.local().to_string(),
-        "writable": db.writers().iter().any(|writer| writer.key == db.local() && !writer.is_removed && !writer.is_guest),
+        "writable": may_write(db, &db.local()),
         "rules": db.rules().map_or("unknown until something came of a peer", Rules::name),
     })
 }
 
 /// The encryption key that the store keeps with the local writer, or with the creator.
-async fn secret(place: &Place) -> Result<Option<Vec<u8>>> {
-    let (db, store): (NativeAutobee, _) = place.open_with(place.dir(), |builder| builder).await?;
+async fn secret(db: &Reader, store: &ReadStore) -> Result<Option<Vec<u8>>> {
     let core = store.get(CoreOptions::key(db.local())).await?;
     Ok(core
         .user_data("autobee/encryption")?

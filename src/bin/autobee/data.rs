@@ -1,6 +1,7 @@
 //! Keys and values: put, get, del, ls, watch.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use autobee::{AppendOptions, Bytes, NativeAutobee, Outcome, Range};
 use serde_json::{Value, json};
@@ -8,16 +9,22 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::args::{Del, Get, Ls, Put, Watch};
 use crate::failure::Failure;
-use crate::out::{Out, clean, text, time};
+use crate::out::{Out, clean, one_line, text, time};
 use crate::place::{Place, connect};
 
 /// Bytes that a value may have.
 const VALUE_BYTES_MAX: u64 = 8 << 20;
 
+/// How often it is looked whether peers are reached.
+const LOOK: Duration = Duration::from_millis(200);
+
 pub(crate) async fn put(args: Put, place: &Place, out: &Out) -> Result<()> {
     let value = match args.value {
         Some(value) => value,
-        None => stdin_value().await?,
+        None => {
+            out.awaits("the value");
+            stdin_value().await?
+        }
     };
     let entry = json!({ "put": [args.key, value] });
     let options = AppendOptions {
@@ -51,6 +58,16 @@ async fn stdin_value() -> Result<String> {
 /// Appends one entry, and says what became of it.
 pub(crate) async fn append(place: &Place, out: &Out, entry: &Value, options: AppendOptions) -> Result<()> {
     let db = place.open().await?;
+    append_to(&db, out, entry, options).await
+}
+
+/// The same, of a database that is open.
+pub(crate) async fn append_to(
+    db: &NativeAutobee,
+    out: &Out,
+    entry: &Value,
+    options: AppendOptions,
+) -> Result<()> {
     let appended = db
         .append_with(vec![Bytes::from(entry.to_string())], options)
         .await?;
@@ -60,15 +77,12 @@ pub(crate) async fn append(place: &Place, out: &Out, entry: &Value, options: App
         Outcome::Waiting { until } => ("waiting", until.map(|until| until.0)),
     };
     if out.is_json {
-        out.line(
-            &json!({
-                "writer": appended.core.to_string(),
-                "length": appended.length.0,
-                "outcome": name,
-                "until": until,
-            })
-            .to_string(),
-        )?;
+        out.object(&json!({
+            "writer": appended.core.to_string(),
+            "length": appended.length.0,
+            "outcome": name,
+            "until": until,
+        }))?;
     }
     match appended.outcome {
         Outcome::Rejected(_) if options.optimistic => {
@@ -94,9 +108,9 @@ pub(crate) async fn get(args: Get, place: &Place, out: &Out) -> Result<()> {
         return Err(Failure::NoKey(args.key));
     };
     if out.is_json {
-        return out.line(&json!({ "key": args.key, "value": text(&value) }).to_string());
+        return out.object(&json!({ "key": args.key, "value": text(&value) }));
     }
-    out.raw(&value)?;
+    out.plain(&value)?;
     out.raw(b"\n")
 }
 
@@ -113,8 +127,8 @@ pub(crate) async fn ls(args: Ls, place: &Place, out: &Out) -> Result<()> {
     while let Some((key, value)) = entries.next().await? {
         let (key, value) = (text(&key), text(&value));
         let line = match (out.is_json, args.keys) {
-            (true, true) => json!({ "key": key }).to_string(),
-            (true, false) => json!({ "key": key, "value": value }).to_string(),
+            (true, true) => one_line(&json!({ "key": key })),
+            (true, false) => one_line(&json!({ "key": key, "value": value })),
             (false, true) => clean(&key),
             (false, false) => format!("{}\t{}", out.bold(clean(&key)), clean(&value)),
         };
@@ -130,13 +144,13 @@ pub(crate) fn prefix(prefix: Option<&str>) -> Range {
 
 pub(crate) async fn watch(args: Watch, place: &Place, out: &Out) -> Result<()> {
     if args.peers.connect.is_empty() && args.peers.listen.is_none() {
-        return Err(Failure::Input(
+        return Err(Failure::Usage(
             "without peers nothing changes: give --connect HOST:PORT or --listen ADDR:PORT".into(),
         ));
     }
     let db: NativeAutobee = place.open().await?;
     let mut changes = db.watch(prefix(args.prefix.as_deref()));
-    let connections = connect(&db, &args.peers).await?;
+    let mut connections = connect(&db, &args.peers).await?;
     let address = connections
         .listening
         .as_ref()
@@ -148,11 +162,18 @@ pub(crate) async fn watch(args: Watch, place: &Place, out: &Out) -> Result<()> {
         None => "watching".into(),
     })?;
     loop {
-        for change in changes.next().await?.changes {
+        let update = tokio::select! {
+            update = changes.next() => update?,
+            () = tokio::time::sleep(LOOK) => {
+                connections.tell(out);
+                continue;
+            }
+        };
+        for change in update.changes {
             let key = text(&change.key);
             let [old, new] = [change.old, change.new].map(|value| value.map(|value| text(&value)));
             if out.is_json {
-                out.bulk(&json!({ "event": "change", "key": key, "old": old, "new": new }).to_string())?;
+                out.bulk_object(&json!({ "event": "change", "key": key, "old": old, "new": new }))?;
                 continue;
             }
             let key = clean(&key);

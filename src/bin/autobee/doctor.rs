@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::Result;
 use crate::care::{opens, store_bytes};
 use crate::failure::Failure;
-use crate::out::{Out, short, size, time};
+use crate::out::{Out, clean, short, size, time};
 use crate::place::{Place, check, env, files};
 
 /// A clock that says an earlier time than this is wrong: 2025-01-01.
@@ -102,11 +102,11 @@ pub(crate) async fn doctor(place: &Place, out: &Out) -> Result<()> {
             let advice = check
                 .advice
                 .as_ref()
-                .map(|advice| format!("\n                      {advice}"));
+                .map(|advice| format!("\n                      {}", clean(advice)));
             format!(
                 "{verdict} {:<13}  {}{}",
                 check.name,
-                check.what,
+                clean(&check.what),
                 advice.unwrap_or_default()
             )
         })?;
@@ -125,6 +125,14 @@ fn permissions(dir: &Path) -> Check {
         Ok(mode) => mode,
         Err(error) => return Check::failed("permissions", &Failure::io("reading the mode", error)),
     };
+    if rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_err() {
+        return Check::wrong(
+            "permissions",
+            Verdict::Notice,
+            format!("this user may only read the directory (mode {of_dir:o})"),
+            "to write, be its owner (ls -ld); to read, get, ls, log and export work as it is",
+        );
+    }
     let files = files(dir).unwrap_or_default();
     let open = files
         .iter()

@@ -11,11 +11,15 @@ use crate::args::{Export, Format};
 use crate::data::prefix;
 use crate::failure::Failure;
 use crate::import::format_of;
-use crate::out::{Out, Unit, text};
+use crate::out::{Out, Unit, one_line, text};
 use crate::place::Place;
 
 pub(crate) async fn export(args: Export, place: &Place, out: &Out) -> Result<()> {
     let format = format_of(args.format, args.file.as_deref());
+    if out.is_json && format == Format::Csv && args.file.is_none() {
+        let what = "CSV is no JSON: name a file, or leave out --json or --format csv";
+        return Err(Failure::Usage(what.into()));
+    }
     let reader = place.read().await?;
     let mut target = Target::open(args.file.as_deref(), out)?;
     if format == Format::Csv {
@@ -30,7 +34,7 @@ pub(crate) async fn export(args: Export, place: &Place, out: &Out) -> Result<()>
     while let Some((key, value)) = entries.next().await? {
         let (key, value) = (text(&key), text(&value));
         let line = match format {
-            Format::Jsonl => format!("{}\n", json!({ "key": key, "value": value })).into_bytes(),
+            Format::Jsonl => format!("{}\n", one_line(&json!({ "key": key, "value": value }))).into_bytes(),
             Format::Csv => row([&key, &value])?,
         };
         target.write(&line)?;
@@ -98,7 +102,7 @@ impl<'a> Target<'a> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::Stdout(out) => out.raw(bytes),
+            Self::Stdout(out) => out.plain(bytes),
             Self::File { writer, partial, .. } => {
                 let written = writer.write_all(bytes);
                 written.map_err(|error| Failure::io(format!("writing {}", partial.display()), error))

@@ -26,6 +26,9 @@ pub(crate) enum Failure {
     Io { what: String, source: io::Error },
     #[error("{0}")]
     Input(String),
+    /// It was asked for in a way that means nothing.
+    #[error("{0}")]
+    Usage(String),
     #[error("{file}, line {line}: {what}; {rest}")]
     Line {
         file: String,
@@ -73,6 +76,7 @@ impl Failure {
         use autobee::ErrorKind;
         match self {
             Self::BrokenPipe => 0,
+            Self::Usage(_) => crate::usage::USAGE,
             Self::NoDirectory(_) | Self::NoDatabase(_) | Self::NoKey(_) => 3,
             Self::Damaged(_) => 4,
             Self::InUse(_) => 5,
@@ -104,7 +108,7 @@ impl Failure {
             Self::InUse(_) | Self::Database(Error::InUse) => {
                 "end the other process (autobee serve, sync or watch?); get, ls, log, export and status work meanwhile"
             }
-            Self::Io { source, .. } => return io_hint(source),
+            Self::Io { source, .. } => return io_hint(source).map(str::to_owned),
             Self::Line { .. } => {
                 "mend the line, or take it out, and import again: what was imported already is set again"
             }
@@ -124,17 +128,16 @@ impl Failure {
     }
 }
 
-fn io_hint(error: &io::Error) -> Option<String> {
-    let hint = match error.kind() {
+fn io_hint(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "the directory cannot be written: look at its owner and mode (ls -ld), or copy it elsewhere with autobee salvage DIR"
+            "this user may not: look at owner and mode (ls -ld), also of the directory above"
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make space on the disk, then try again; autobee compact gives back some"
         }
         _ => return None,
-    };
-    Some(hint.to_owned())
+    })
 }
 
 fn database_hint(error: &autobee::Error) -> Option<String> {
@@ -159,10 +162,20 @@ fn database_hint(error: &autobee::Error) -> Option<String> {
         }
         Error::Unsupported { .. } => "a newer version of this program wrote it: take that one",
         Error::Network { .. } => "choose another address; port 0 takes any port that is free",
-        Error::Disk { source, .. } => return io_hint(source),
+        Error::Disk { source, .. } if is_closed(source) => {
+            "the directory cannot be written: look at its owner and mode (ls -ld), or copy it elsewhere with autobee salvage DIR"
+        }
+        Error::Disk { source, .. } => io_hint(source)?,
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 /// What somebody does who may not write.

@@ -15,12 +15,16 @@ use crate::args::{Format, Import};
 use crate::failure::Failure;
 use crate::out::{Out, Unit};
 use crate::place::Place;
+use crate::rows::watched;
 
 /// Entries of one batch, and bytes of it.
 const BATCH: (usize, usize) = (500, 4 << 20);
 
 /// Bytes of one line or row.
 const LINE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of one entry, which is a block of a log.
+const ENTRY_BYTES_MAX: usize = 8 << 20;
 
 /// The format of a file.
 pub(crate) fn format_of(given: Option<Format>, file: Option<&Path>) -> Format {
@@ -41,6 +45,7 @@ pub(crate) async fn import(args: Import, place: &Place, out: &Out) -> Result<()>
         return Err(autobee::Error::NotWritable { local }.into());
     }
     let source = if is_stdin {
+        out.awaits("lines");
         Source {
             name: "stdin".into(),
             reader: Box::new(BufReader::new(std::io::stdin())),
@@ -208,11 +213,33 @@ struct Source {
 
 impl Source {
     /// Hands each entry over, as long as it is taken.
-    fn read(self, format: Format, take: &mut dyn FnMut(String) -> bool) -> std::result::Result<(), Wrong> {
+    fn read(
+        mut self,
+        format: Format,
+        take: &mut dyn FnMut(String) -> bool,
+    ) -> std::result::Result<(), Wrong> {
+        self.skip_mark()?;
         match format {
             Format::Jsonl => self.read_lines(take),
             Format::Csv => self.read_rows(take),
         }
+    }
+
+    /// Passes over the mark that some programs begin a text with.
+    fn skip_mark(&mut self) -> std::result::Result<(), Wrong> {
+        let mut start = Vec::new();
+        let read = self.reader.by_ref().take(3).read_to_end(&mut start);
+        read.map_err(|error| Wrong::Failure(Failure::io(format!("reading {}", self.name), error)))?;
+        if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
+            let what = "it is UTF-16 text: save it as UTF-8".to_owned();
+            return Err(Wrong::Line { line: 1, what });
+        }
+        if start == b"\xef\xbb\xbf" {
+            start.clear();
+        }
+        let rest = std::mem::replace(&mut self.reader, Box::new(std::io::empty()));
+        self.reader = Box::new(std::io::Cursor::new(start).chain(rest));
+        Ok(())
     }
 
     fn read_lines(mut self, take: &mut dyn FnMut(String) -> bool) -> std::result::Result<(), Wrong> {
@@ -237,6 +264,7 @@ impl Source {
                 continue;
             }
             let entry = entry_of(bytes.trim_ascii()).map_err(|what| Wrong::Line { line, what })?;
+            check_size(&entry, line)?;
             if !take(entry) {
                 break;
             }
@@ -246,9 +274,17 @@ impl Source {
 
     fn read_rows(self, take: &mut dyn FnMut(String) -> bool) -> std::result::Result<(), Wrong> {
         let name = self.name;
-        let wrong = |error: csv::Error| {
-            let line = error.position().map_or(0, csv::Position::line);
+        let (reader, watch) = watched(self.reader, LINE_BYTES_MAX);
+        let mut reader = csv::Reader::from_reader(reader);
+        let wrong = |error: csv::Error, at: u64| {
+            let line = error.position().map_or(at, csv::Position::line);
             match error.into_kind() {
+                csv::ErrorKind::Io(_) if watch.is_too_long() => Wrong::Line {
+                    line,
+                    what: format!(
+                        "the row that begins there has more than {LINE_BYTES_MAX} bytes: is a quote not closed?"
+                    ),
+                },
                 csv::ErrorKind::Io(error) => Wrong::Failure(Failure::io(format!("reading {name}"), error)),
                 csv::ErrorKind::UnequalLengths {
                     expected_len, len, ..
@@ -266,24 +302,45 @@ impl Source {
                 },
             }
         };
-        let mut reader = csv::Reader::from_reader(self.reader);
-        let headers = reader.headers().map_err(&wrong)?;
+        let headers = reader.headers().map_err(|error| wrong(error, 1))?;
         let column = |name: &str| headers.iter().position(|header| header.trim() == name);
         let (Some(key), Some(value)) = (column("key"), column("value")) else {
-            return Err(Wrong::Line {
-                line: 1,
-                what: "it must name the columns key and value".into(),
-            });
+            let named = match headers.len() {
+                0 => "and the file is empty".to_owned(),
+                _ => format!("and names {:?}", headers.iter().collect::<Vec<_>>().join(",")),
+            };
+            let what = format!("it must name the columns key and value, {named}");
+            return Err(Wrong::Line { line: 1, what });
         };
         let mut row = csv::StringRecord::new();
-        while reader.read_record(&mut row).map_err(&wrong)? {
+        loop {
+            let line = reader.position().line();
+            let is_there = reader.read_record(&mut row);
+            if !is_there.map_err(|error| wrong(error, line))? {
+                return Ok(());
+            }
+            watch.row();
+            let line = row.position().map_or(line, csv::Position::line);
+            if watch.is_open() {
+                let what = "a quote of the row that begins there is not closed".to_owned();
+                return Err(Wrong::Line { line, what });
+            }
             let entry = json!({ "put": [&row[key], &row[value]] }).to_string();
+            check_size(&entry, line)?;
             if !take(entry) {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
+}
+
+/// That an entry is one that a log takes.
+fn check_size(entry: &str, line: u64) -> std::result::Result<(), Wrong> {
+    if entry.len() <= ENTRY_BYTES_MAX {
+        return Ok(());
+    }
+    let what = format!("it is an entry of more than {ENTRY_BYTES_MAX} bytes");
+    Err(Wrong::Line { line, what })
 }
 
 /// A line as it may be.

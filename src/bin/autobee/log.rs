@@ -41,7 +41,7 @@ pub(crate) async fn log(args: Log, place: &Place, out: &Out) -> Result<()> {
             "why": why,
         });
         if out.is_json {
-            out.bulk(&answer.to_string())?;
+            out.bulk_object(&answer)?;
         } else {
             let when = line.timestamp().map_or_else(|| "-".to_owned(), time);
             let who = format!("{}:{}", short(&entry.key), entry.length.0);

@@ -23,13 +23,13 @@ mod manual;
 mod members;
 mod out;
 mod place;
+mod rows;
 mod serve;
 mod status;
 mod sync;
+mod usage;
 
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 use args::{Cli, Command};
 use failure::Failure;
@@ -39,7 +39,10 @@ use place::Place;
 type Result<T> = std::result::Result<T, Failure>;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match usage::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let out = Out::new(cli.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -1,11 +1,12 @@
 //! Who may write.
 
-use autobee::AppendOptions;
+use autobee::{AppendOptions, NativeAutobee};
 use serde_json::{Value, json};
 
 use crate::Result;
 use crate::args::{Add, Remove};
-use crate::data::append;
+use crate::data::{append, append_to};
+use crate::failure::Failure;
 use crate::out::Out;
 use crate::place::Place;
 
@@ -20,8 +21,26 @@ pub(crate) async fn add(args: Add, place: &Place, out: &Out) -> Result<()> {
 }
 
 pub(crate) async fn remove(args: Remove, place: &Place, out: &Out) -> Result<()> {
+    let db: NativeAutobee = place.open().await?;
+    let writers = db.writers();
+    let members = writers
+        .iter()
+        .filter(|writer| !writer.is_removed && !writer.is_guest && !writer.is_anchor);
+    let mut members: Vec<_> = members.map(|writer| writer.key).collect();
+    if writers.is_empty() {
+        // Until something is applied nobody is recorded.
+        members.push(db.key());
+    }
+    let is_member = members.contains(&args.writer);
+    if is_member && members.len() == 1 {
+        let what = "it is the only member: nobody could write any more, or add a writer";
+        return Err(Failure::Input(what.into()));
+    }
+    if !is_member {
+        out.note("it is no member here, so nothing changes by it: autobee writers lists them");
+    }
     let entry = json!({ "removeWriter": args.writer.to_string() });
-    append(place, out, &entry, AppendOptions::default()).await
+    append_to(&db, out, &entry, AppendOptions::default()).await
 }
 
 pub(crate) async fn writers(place: &Place, out: &Out) -> Result<()> {

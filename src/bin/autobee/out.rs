@@ -52,6 +52,25 @@ impl Out {
         self.flush()
     }
 
+    /// An object of many.
+    pub(crate) fn bulk_object(&self, json: &Value) -> Result<()> {
+        self.bulk(&one_line(json))
+    }
+
+    /// An object, at once.
+    pub(crate) fn object(&self, json: &Value) -> Result<()> {
+        self.line(&one_line(json))
+    }
+
+    /// Bytes for whoever reads them: as they are, but where a terminal does that only what breaks lines still steers it.
+    pub(crate) fn plain(&self, bytes: &[u8]) -> Result<()> {
+        if self.is_live() {
+            self.raw(clean_lines(&text(bytes)).as_bytes())
+        } else {
+            self.raw(bytes)
+        }
+    }
+
     /// Bytes as they are.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<()> {
         let mut stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +85,7 @@ impl Out {
     /// The object with `--json`, else the line.
     pub(crate) fn either(&self, json: &Value, line: impl FnOnce() -> String) -> Result<()> {
         if self.is_json {
-            self.line(&json.to_string())
+            self.object(json)
         } else {
             self.line(&line())
         }
@@ -75,12 +94,21 @@ impl Out {
     /// Something that is good to know, on stderr.
     pub(crate) fn note(&self, text: &str) {
         let text = if self.is_json {
-            json!({ "note": text }).to_string()
+            one_line(&json!({ "note": text }))
         } else {
-            format!("note: {text}")
+            format!("note: {}", clean(text))
         };
         // Nobody can be told when that fails.
         let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Says on a terminal that something is to be typed: it would look as if nothing happened.
+    pub(crate) fn awaits(&self, what: &str) {
+        if io::stdin().is_terminal() {
+            self.note(&format!(
+                "type {what}; Ctrl-D on an empty line ends it, Ctrl-C leaves it"
+            ));
+        }
     }
 
     /// Tells of a failure, and gives the exit code.
@@ -93,7 +121,7 @@ impl Out {
         if !is_known {
             let (what, hint) = (failure.to_string(), failure.hint());
             let text = if self.is_json {
-                json!({ "error": what, "hint": hint, "code": failure.code() }).to_string()
+                one_line(&json!({ "error": what, "hint": hint, "code": failure.code() }))
             } else {
                 let mut text = format!("error: {}", clean(&what));
                 if let Some(hint) = hint {
@@ -170,14 +198,39 @@ pub(crate) fn style(template: &str) -> ProgressStyle {
 
 /// A text in which nothing steers a terminal, or breaks a line.
 pub(crate) fn clean(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
+    escaped(text, steers, |letter| letter.escape_default().to_string())
+}
+
+/// A text in which nothing steers a terminal but what ends lines and tabulates.
+fn clean_lines(text: &str) -> String {
+    let is_escaped = |letter| steers(letter) && letter != '\n' && letter != '\t';
+    escaped(text, is_escaped, |letter| letter.escape_default().to_string())
+}
+
+/// An object as one line, in which nothing steers a terminal: what JSON leaves as it is, is escaped as JSON allows.
+pub(crate) fn one_line(json: &Value) -> String {
+    escaped(&json.to_string(), steers, |letter| {
+        let mut units = [0; 2];
+        let units = letter.encode_utf16(&mut units);
+        units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    })
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool, escape: impl Fn(char) -> String) -> String {
+    if !text.chars().any(&is_escaped) {
         return text.to_owned();
     }
-    let escaped = text.chars().map(|letter| match letter.is_control() {
-        true => letter.escape_default().to_string(),
+    let letters = text.chars().map(|letter| match is_escaped(letter) {
+        true => escape(letter),
         false => letter.to_string(),
     });
-    escaped.collect()
+    letters.collect()
+}
+
+/// Control characters, and what turns the direction of a text or breaks its lines.
+fn steers(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Bytes as text, as well as it goes.
@@ -241,5 +294,11 @@ mod tests {
     fn nothing_of_a_value_steers_the_terminal() {
         assert_eq!(clean("a\u{1b}[31m\nb\u{9b}"), "a\\u{1b}[31m\\nb\\u{9b}");
         assert_eq!(clean("plain \u{e9}"), "plain \u{e9}");
+        assert_eq!(clean_lines("a\n\tb\r\u{7}"), "a\n\tb\\r\\u{7}");
+        assert_eq!(clean("a\u{202e}b"), "a\\u{202e}b");
+        let value = json!({ "value": "\u{1b}[31m\u{9b}\u{7f}\u{202e}\u{1f41d}" });
+        let line = one_line(&value);
+        assert_eq!(line, "{\"value\":\"\\u001b[31m\\u009b\\u007f\\u202e\u{1f41d}\"}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }
 }

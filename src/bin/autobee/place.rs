@@ -14,11 +14,15 @@ use crate::Result;
 use crate::args::Peers;
 use crate::entries::JsonEntries;
 use crate::failure::Failure;
+use crate::out::Out;
 
 /// A database that is read: neither locked nor written, so that another process may have it.
 pub(crate) type Reader = Autobee<ReadOnlyEnv<NativeEnv>>;
 
 pub(crate) type Store = Corestore<NativeEnv>;
+
+/// The store of one that is read.
+pub(crate) type ReadStore = Corestore<ReadOnlyEnv<NativeEnv>>;
 
 /// The directory of a command, and the databases that it opened.
 pub(crate) struct Place {
@@ -53,7 +57,13 @@ impl Place {
         options: impl FnOnce(Builder<NativeEnv>) -> Builder<NativeEnv>,
     ) -> Result<(NativeAutobee, Store)> {
         check(dir)?;
-        self.make(dir, options).await
+        let store = Self::store(dir).await?;
+        if store.list()?.is_empty() {
+            // Files that lost what they held: a database that is made there would be another one.
+            store.close().await?;
+            return Err(Failure::NoDatabase(dir.to_owned()));
+        }
+        self.build(dir, store, options).await
     }
 
     /// The same of a directory that may have none.
@@ -62,8 +72,21 @@ impl Place {
         dir: &Path,
         options: impl FnOnce(Builder<NativeEnv>) -> Builder<NativeEnv>,
     ) -> Result<(NativeAutobee, Store)> {
+        let store = Self::store(dir).await?;
+        self.build(dir, store, options).await
+    }
+
+    async fn store(dir: &Path) -> Result<Store> {
         let store = Corestore::open_default(env(dir)?).await;
-        let store = store.map_err(|error| in_use(dir, error.into()))?;
+        store.map_err(|error| in_use(dir, error.into()))
+    }
+
+    async fn build(
+        &self,
+        dir: &Path,
+        store: Store,
+        options: impl FnOnce(Builder<NativeEnv>) -> Builder<NativeEnv>,
+    ) -> Result<(NativeAutobee, Store)> {
         let builder = Autobee::builder(store.clone()).apply(JsonEntries);
         let db = options(builder)
             .open()
@@ -79,6 +102,11 @@ impl Place {
         read(&self.dir).await
     }
 
+    /// The same, with its store.
+    pub(crate) async fn read_with_store(&self) -> Result<(Reader, ReadStore)> {
+        read_with_store(&self.dir).await
+    }
+
     /// Closes what was opened.
     pub(crate) async fn close(&self) -> Result<()> {
         let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
@@ -92,9 +120,17 @@ impl Place {
 
 /// Opens the database of a directory to read.
 pub(crate) async fn read(dir: &Path) -> Result<Reader> {
+    read_with_store(dir).await.map(|(db, _)| db)
+}
+
+async fn read_with_store(dir: &Path) -> Result<(Reader, ReadStore)> {
     check(dir)?;
     let store = Corestore::open_read_only(env(dir)?).await?;
-    Ok(Autobee::builder(store).apply(JsonEntries).open().await?)
+    if store.list()?.is_empty() {
+        return Err(Failure::NoDatabase(dir.to_owned()));
+    }
+    let db = Autobee::builder(store.clone()).apply(JsonEntries).open().await?;
+    Ok((db, store))
 }
 
 /// The world in which a directory that is there is opened.
@@ -105,7 +141,7 @@ pub(crate) fn env(dir: &Path) -> Result<NativeEnv> {
 /// That there is a database in a directory.
 pub(crate) fn check(dir: &Path) -> Result<()> {
     match files(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::NoDirectory(dir.to_owned())),
+        Err(error) if is_no_directory(&error) => Err(Failure::NoDirectory(dir.to_owned())),
         Err(error) => Err(Failure::io(
             format!("reading the directory {}", dir.display()),
             error,
@@ -127,6 +163,14 @@ pub(crate) fn check_free(dir: &Path) -> Result<()> {
         Ok(files) if files.is_empty() => Ok(()),
         Ok(_) => Err(Failure::NotEmpty(dir.to_owned())),
     }
+}
+
+/// Nothing is there, or a file.
+fn is_no_directory(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn has_store(files: &[(String, u64)]) -> bool {
@@ -160,6 +204,27 @@ pub(crate) fn in_use(dir: &Path, error: Error) -> Failure {
 pub(crate) struct Connections {
     pub(crate) kept: Vec<KeptConnection>,
     pub(crate) listening: Option<Listening>,
+    /// Of which it was said that they are not reached.
+    is_told: Vec<bool>,
+}
+
+impl Connections {
+    /// Says once of each peer that it is not reached, until it is.
+    pub(crate) fn tell(&mut self, out: &Out) {
+        self.is_told.resize(self.kept.len(), false);
+        for (kept, is_told) in self.kept.iter().zip(&mut self.is_told) {
+            let state = kept.state();
+            if state.is_connected() {
+                *is_told = false;
+                continue;
+            }
+            let Some(error) = state.last_error.filter(|_| state.failures > 0 && !*is_told) else {
+                continue;
+            };
+            *is_told = true;
+            out.note(&format!("{error}; it is tried again and again"));
+        }
+    }
 }
 
 /// Begins to accept and to dial.
@@ -170,5 +235,10 @@ pub(crate) async fn connect(db: &NativeAutobee, peers: &Peers) -> Result<Connect
     };
     let kept = peers.connect.iter().map(|to| db.keep_connected(to));
     let kept = kept.collect::<std::result::Result<_, _>>()?;
-    Ok(Connections { kept, listening })
+    let is_told = Vec::new();
+    Ok(Connections {
+        kept,
+        listening,
+        is_told,
+    })
 }

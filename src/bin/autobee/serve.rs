@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::Result;
 use crate::args::{Peers, Serve};
 use crate::data::port;
-use crate::out::{Out, short};
+use crate::out::{Out, clean, short};
 use crate::place::{Place, connect};
 
 pub(crate) async fn serve(args: Serve, place: &Place, out: &Out) -> Result<()> {
@@ -17,7 +17,7 @@ pub(crate) async fn serve(args: Serve, place: &Place, out: &Out) -> Result<()> {
         listen: Some(args.listen),
         connect: args.connect,
     };
-    let connections = connect(&db, &peers).await?;
+    let mut connections = connect(&db, &peers).await?;
     let address = connections
         .listening
         .as_ref()
@@ -50,11 +50,12 @@ pub(crate) async fn serve(args: Serve, place: &Place, out: &Out) -> Result<()> {
             // Connections are few, and looked for where they all are: those that were accepted, and those that were dialled.
             () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {
                 follow(&db, &mut known, &sender);
+                connections.tell(out);
                 None
             }
         };
         if let Some((line, object)) = told {
-            out.either(&object, || line)?;
+            out.either(&object, || clean(&line))?;
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 use crate::args;
-use crate::out::{Out, short, size, style, time};
+use crate::out::{Out, clean, short, size, style, time};
 use crate::place::{Connections, Place, connect};
 
 /// How often a terminal shows it anew, with connections of its own, and of a directory that is only read.
@@ -51,7 +51,7 @@ pub(crate) async fn status(args: args::Status, place: &Place, out: &Out) -> Resu
 fn show<E: Env>(db: &Autobee<E>, out: &Out) -> Result<()> {
     let status = db.status();
     if out.is_json {
-        return out.line(&object(db, &status).to_string());
+        return out.object(&object(db, &status));
     }
     out.bulk(&heading(db))?;
     for writer in &status.writers {
@@ -81,7 +81,7 @@ fn show<E: Env>(db: &Autobee<E>, out: &Out) -> Result<()> {
         out.bulk(&line)?;
     }
     for line in troubles(&status) {
-        out.bulk(&out.bad(line))?;
+        out.bulk(&out.bad(clean(&line)))?;
     }
     Ok(())
 }
@@ -118,7 +118,7 @@ fn live_heading(db: &NativeAutobee, connections: &Connections) -> String {
 }
 
 /// Whether the writer is a member: of a database that is read nobody is its own writer.
-fn may_write<E: Env>(db: &Autobee<E>, local: &CoreKey) -> bool {
+pub(crate) fn may_write<E: Env>(db: &Autobee<E>, local: &CoreKey) -> bool {
     let writers = db.writers();
     let mut own = writers.iter().filter(|writer| writer.key == *local);
     own.any(|writer| !writer.is_removed && !writer.is_guest) || (writers.is_empty() && *local == db.key())

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use autobee::{KeptConnection, NativeAutobee, Progress};
+use autobee::{KeptConnection, NativeAutobee, Progress, Stalled};
 use serde_json::json;
 
 use crate::Result;
@@ -15,6 +15,9 @@ use crate::status::Bars;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// After so long it is said what is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long all must stay as it is, both sides having everything: logs that one side learns of from the other open one
 /// after the other.
@@ -38,6 +41,8 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
         let _ = db.confirm().await;
     }
     let mut watched = Watched::new();
+    let began = Instant::now();
+    let mut is_told = bars.is_some();
     let left = loop {
         tokio::time::sleep(LOOK).await;
         let look = Look::at(&db, &connections.kept);
@@ -50,6 +55,16 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
             Some(Left::Unwanted(_)) => UNWANTED.min(timeout),
             Some(_) => timeout,
         };
+        if !is_told
+            && began.elapsed() >= PATIENCE
+            && let Some(Left::Unreached(why) | Left::ToTake(why)) = &look.left
+        {
+            is_told = true;
+            let seconds = args.timeout;
+            out.note(&format!(
+                "{why}; it gives up when nothing changes for {seconds} seconds"
+            ));
+        }
         if unchanged >= waited {
             break look.left;
         }
@@ -69,6 +84,7 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
         }
     };
     db.flush().await?;
+    forked(&db, &connections.kept, out)?;
     // As long as the peer is here, so that the next command may write without it.
     let unconfirmed = match db.unconfirmed() {
         Some(_) => db.confirm().await.err(),
@@ -97,6 +113,10 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
     if let Some(error) = unconfirmed {
         out.note(&error.to_string());
     }
+    let own = db.writers().into_iter().find(|writer| writer.key == db.local());
+    if own.is_some_and(|writer| writer.is_removed) {
+        out.note("this writer was removed: what it wrote since, or at the same time, has no effect");
+    }
     if not_given > 0 {
         out.note(&format!(
             "the peer did not take {not_given} blocks: of writers that it does not know, or not more of"
@@ -109,6 +129,25 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
 fn trees(db: &NativeAutobee) -> Result<u64> {
     let [system, view, _] = db.views()?;
     Ok(system.length.0 + view.length.0)
+}
+
+/// That no log was written twice: what comes after that is exchanged with nobody.
+fn forked(db: &NativeAutobee, kept: &[KeptConnection], out: &Out) -> Result<()> {
+    let local = db.local();
+    for (key, why) in db.stalled() {
+        match why {
+            Stalled::Conflict { length, .. } if key == local => {
+                return Err(autobee::Error::Contradicted { local, length }.into());
+            }
+            why => out.note(&format!("nothing more is taken of the writer {key}: {why}")),
+        }
+    }
+    for session in kept.iter().filter_map(|connection| connection.state().session) {
+        if let Some(blame) = session.blame() {
+            out.note(&format!("a log is no longer exchanged with this peer: {blame}"));
+        }
+    }
+    Ok(())
 }
 
 /// What is left to be done.
@@ -144,6 +183,10 @@ impl Look {
                 continue;
             };
             let mut progress = session.progress();
+            if progress.cores == 0 && left.is_none() {
+                let address = connection.address();
+                left = Some(Left::ToTake(format!("{address} has nothing of this database")));
+            }
             is_uneven |= !progress.is_synced || progress.unanswered > 0 || progress.unsent > 0;
             not_given += progress.offered.saturating_sub(progress.taken);
             // A sign of life is no news.
