@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::disk::DiskFaults;
 use crate::network::PathConfig;
-use crate::scenario::{Action, CrashMode, Scenario};
+use crate::scenario::{Action, CrashMode, Hostile, Hostility, Scenario};
 
 /// Clocks that are wrong by less than this are left alone: entries may be two hours ahead.
 pub(crate) const SKEW_HARMLESS_MS: i64 = 110 * 60 * 1000;
@@ -149,11 +149,11 @@ impl Claims {
         claims.forgetful.extend(unsynced);
         claims.is_restless |= !cut.is_empty() || !claims.lost.is_empty() || !claims.damaged.is_empty();
         claims.may_disagree = !claims.forking.is_empty() || !claims.decaying.is_empty() || claims.is_split;
-        claims.may_blame = claims.may_disagree
-            || claims.hostile > 0
+        let may_differ = claims.may_disagree
             || !claims.damaged.is_empty()
             || paths(scenario).any(|path| path.corrupt_64k > 0);
-        claims.is_undisturbed = !claims.may_blame && is_undisturbed(scenario);
+        claims.may_blame = may_differ || claims.hostile > 0;
+        claims.is_undisturbed = !may_differ && is_undisturbed(scenario);
         let pairs = everybody.clone().flat_map(|a| (0..a).map(move |b| (a, b)));
         let pairs = pairs.filter(|(a, b)| scenario.connects(*a, *b));
         claims.connected = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
@@ -207,7 +207,8 @@ fn paths(scenario: &Scenario) -> impl Iterator<Item = &PathConfig> {
 /// The longest way that what is here soon may take, in microseconds.
 const NEAR_US: u64 = 100_000;
 
-/// True when no event ends a connection, stops a replica or takes from its disk, and the network is fast.
+/// True when no event ends a connection, stops a replica or takes from its disk, the network is fast, and who is hostile at
+/// most forges blocks.
 fn is_undisturbed(scenario: &Scenario) -> bool {
     let network = &scenario.network;
     let usual = PathConfig::default();
@@ -226,7 +227,13 @@ fn is_undisturbed(scenario: &Scenario) -> bool {
                 | Action::Join { .. }
         )
     };
-    is_near && is_fast && is_sound && scenario.event.iter().all(|event| is_harmless(&event.action))
+    // Others have peers wait for what they claim to have.
+    let is_harmless_peer = |hostile: &Hostile| hostile.kind == Hostility::ForgedBlocks;
+    is_near
+        && scenario.hostile.iter().all(is_harmless_peer)
+        && is_fast
+        && is_sound
+        && scenario.event.iter().all(|event| is_harmless(&event.action))
 }
 
 /// Splits replicas into those that reach each other.

@@ -24,7 +24,6 @@ const LATE_START_MS: u64 = 30;
 /// Points that say that a peer was at fault.
 const BLAMES: &[Point] = &[
     Point::PeerPaused,
-    Point::PeerBlamed,
     Point::AnswerMisfit,
     Point::ProofRefused,
     Point::NonsenseAsked,
@@ -178,6 +177,14 @@ impl WorldState {
 
     pub(crate) fn engine_event(&mut self, owner: Owner, event: &TraceEvent) {
         self.active_at = self.now;
+        // A frame that does not come to its end may be the doing of the network.
+        if let TraceEvent::Closed { why, .. } = event
+            && why.starts_with("the peer misbehaved")
+            && !why.contains("bytes of a frame in")
+        {
+            let blames = self.blames.entry(owner.replica).or_default();
+            blames.insert(Point::PeerBlamed);
+        }
         let name = &self.replicas[owner.replica.index()].name;
         write_engine_event(&mut self.trace, &mut self.core_names, self.now, name, event);
     }
