@@ -3,6 +3,7 @@
 //! Their bitfields have holes, so that replicas are asked for single blocks, with proofs of their own, and see peers that
 //! have some blocks and not those before them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use bytes::Bytes;
 
 use crate::executor::lock;
 use crate::hostile::RunContext;
+use crate::invariant::ReplicaLook;
 use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Reader, Scenario};
 use crate::simulated_world::SimulatedWorld;
@@ -44,6 +46,8 @@ type Reads = Arc<Mutex<Vec<Read>>>;
 /// The readers of a run.
 pub(crate) struct Readers {
     ids: Vec<ReplicaId>,
+    /// Whom each of them dials.
+    targets: Vec<Vec<usize>>,
     reads: Reads,
     gate: watch::Sender<bool>,
 }
@@ -57,10 +61,11 @@ impl Readers {
     ) -> Result<Self, NameError> {
         let gate = watch::Sender::new(false);
         let reads = Reads::default();
-        let mut ids = Vec::new();
+        let (mut ids, mut targets) = (Vec::new(), Vec::new());
         for (number, reader) in scenario.reader.iter().enumerate() {
             let id = world.add_replica(&name(number))?;
             ids.push(id);
+            targets.push(reader.dialled(scenario.replicas));
             let process = Process {
                 number,
                 targets: reader.dialled(scenario.replicas),
@@ -74,7 +79,12 @@ impl Readers {
                 async move { drop(process.live(env, known, gate).await) }
             });
         }
-        Ok(Self { ids, reads, gate })
+        Ok(Self {
+            ids,
+            targets,
+            reads,
+            gate,
+        })
     }
 
     /// The plan begins.
@@ -85,6 +95,25 @@ impl Readers {
     /// How many there are.
     pub(crate) const fn count(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Notes at each replica how much of a log, up to the first gap, the readers hold that dial it.
+    pub(crate) fn offer(&self, looks: &mut [ReplicaLook]) {
+        let mut held = BTreeMap::<(usize, CoreKey), BTreeSet<u64>>::new();
+        for read in &*lock(&self.reads) {
+            held.entry((read.reader, read.core))
+                .or_default()
+                .insert(read.index);
+        }
+        for ((reader, core), indices) in held {
+            let run = (0..).zip(&indices).take_while(|(at, index)| at == *index).count() as u64;
+            for target in self.targets.get(reader).into_iter().flatten() {
+                if let Some(look) = looks.get_mut(*target) {
+                    let offered = look.offered.entry(core).or_default();
+                    *offered = run.max(*offered);
+                }
+            }
+        }
     }
 
     /// What was read so far.

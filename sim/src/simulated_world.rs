@@ -94,6 +94,9 @@ pub trait SimulatedWorld: Sized {
     /// Per point that a program told of: how often it was looked at, and how often it was seen.
     fn sometimes(&self) -> BTreeMap<Point, (u64, u64)>;
 
+    /// What a replica held against peers: points that say so.
+    fn blames_of(&self, replica: ReplicaId) -> BTreeSet<Point>;
+
     /// How often each kind of fault of the network struck so far.
     fn strikes(&self) -> BTreeMap<&'static str, u64>;
 
@@ -241,6 +244,10 @@ macro_rules! simulated_world {
 
             fn sometimes(&self) -> BTreeMap<Point, (u64, u64)> {
                 self.sometimes()
+            }
+
+            fn blames_of(&self, replica: ReplicaId) -> BTreeSet<Point> {
+                self.blames_of(replica)
             }
 
             fn strikes(&self) -> BTreeMap<&'static str, u64> {

@@ -136,6 +136,9 @@ points! {
     ViewCompared: "view_compared", "The own view was compared with that of another writer.";
     ViewDiverged: "view_diverged", "Another writer's view is another one behind the same entries.";
     EventsMissed: "events_missed", "A slow listener of a core missed events.";
+    AnswerMisfit: "answer_misfit", "A peer answered something else than it was asked.";
+    ProofRefused: "proof_refused", "A peer sent a wrong proof.";
+    NonsenseAsked: "nonsense_asked", "A peer asked for what nobody can prove.";
 }
 
 /// Points that a machine without I/O passed. Whoever drives it takes them and reports them.

@@ -26,7 +26,13 @@ pub(super) struct Forger<E: Env> {
     preferred: usize,
     bit: u8,
     forged: u64,
+    /// Every how many blocks it forges one, and nothing else; none: everything.
+    spared: Option<u64>,
+    served: u64,
 }
+
+/// Blocks that are sound behind each that is not, with one more at each stream.
+const SPARED: u64 = 3;
 
 const PLACES: [ForgedPlace; 4] = [
     ForgedPlace::Block,
@@ -43,11 +49,25 @@ impl<E: Env> Forger<E> {
             preferred: usize::try_from(attempt % PLACES.len() as u64).unwrap_or(0),
             bit,
             forged: 0,
+            spared: None,
+            served: 0,
+        }
+    }
+
+    /// One that forges a few blocks alone.
+    pub(super) fn of_blocks(env: &E, hoard: &Arc<Mutex<Hoard<E>>>, attempt: u64) -> Self {
+        Self {
+            spared: Some(SPARED + attempt % 4),
+            ..Self::new(env, hoard, attempt)
         }
     }
 
     /// Flips a bit where it prefers to, or at the next place that there is.
-    fn forge(&self, proof: &mut Proof) -> bool {
+    fn forge(&mut self, proof: &mut Proof) -> bool {
+        if let Some(spared) = self.spared {
+            self.served += u64::from(proof.block.is_some());
+            return self.served % spared == 1 && self.forge_at(ForgedPlace::Block, proof);
+        }
         let places = PLACES.iter().cycle().skip(self.preferred).take(PLACES.len());
         places.into_iter().any(|place| self.forge_at(*place, proof))
     }
@@ -103,7 +123,8 @@ impl<E: Env> Attack<E> for Forger<E> {
 
     fn tamper(&mut self, mut message: Message) -> Vec<Message> {
         if let Message::Data(data) = &mut message {
-            self.forged += u64::from(self.forge(&mut data.proof));
+            let is_forged = self.forge(&mut data.proof);
+            self.forged += u64::from(is_forged);
         }
         vec![message]
     }

@@ -162,6 +162,12 @@ fn attacks<E: Env>(context: &Context<E>, key: CoreKey) -> Vec<TaskHandle> {
                 forged::Forger::new(&env, &hoard, attempt)
             })
         }),
+        Hostility::ForgedBlocks => hoard().map_or_else(Vec::new, |hoard| {
+            let env = env.clone();
+            each(context, key, move |attempt| {
+                forged::Forger::of_blocks(&env, &hoard, attempt)
+            })
+        }),
         Hostility::Replay => hoard().map_or_else(Vec::new, |hoard| {
             let record: replay::Record = Arc::new(Mutex::new(VecDeque::new()));
             each(context, key, move |_| replay::Replayer::new(&hoard, &record))

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use crate::disk::DiskFaults;
-use crate::scenario::{Action, CrashMode, Scenario};
+use crate::network::PathConfig;
+use crate::scenario::{Action, CrashMode, Hostile, Hostility, Scenario};
 
 /// Clocks that are wrong by less than this are left alone: entries may be two hours ahead.
 pub(crate) const SKEW_HARMLESS_MS: i64 = 110 * 60 * 1000;
@@ -47,6 +48,13 @@ pub struct Claims {
     pub is_restless: bool,
     /// Members are removed: who is none attests nothing.
     pub removes: bool,
+    /// A replica may hold a peer to be at fault: some are, logs may have two continuations, or bytes are flipped on the
+    /// way.
+    pub may_blame: bool,
+    /// No connection ends from the start of the plan on, and none is slow.
+    pub is_undisturbed: bool,
+    /// Pairs of replicas of which one dials the other, both ways around.
+    pub connected: BTreeSet<(usize, usize)>,
     /// What replicas do not agree on in the end is no mistake of theirs.
     pub may_disagree: bool,
 }
@@ -141,6 +149,14 @@ impl Claims {
         claims.forgetful.extend(unsynced);
         claims.is_restless |= !cut.is_empty() || !claims.lost.is_empty() || !claims.damaged.is_empty();
         claims.may_disagree = !claims.forking.is_empty() || !claims.decaying.is_empty() || claims.is_split;
+        let may_differ = claims.may_disagree
+            || !claims.damaged.is_empty()
+            || paths(scenario).any(|path| path.corrupt_64k > 0);
+        claims.may_blame = may_differ || claims.hostile > 0;
+        claims.is_undisturbed = !may_differ && is_undisturbed(scenario);
+        let pairs = everybody.clone().flat_map(|a| (0..a).map(move |b| (a, b)));
+        let pairs = pairs.filter(|(a, b)| scenario.connects(*a, *b));
+        claims.connected = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
         let connected =
             |a: usize, b: usize| scenario.connects(a, b) && !cut.contains(&(a, b)) && !cut.contains(&(b, a));
         claims.groups = groups(
@@ -177,6 +193,47 @@ impl Claims {
     pub fn is_whole(&self) -> bool {
         self.groups.len() <= 1
     }
+}
+
+/// The ways of a scenario, before and after its events.
+fn paths(scenario: &Scenario) -> impl Iterator<Item = &PathConfig> {
+    let events = scenario.event.iter().filter_map(|event| match &event.action {
+        Action::Path { path, .. } => Some(path),
+        _ => None,
+    });
+    std::iter::once(&scenario.network).chain(events)
+}
+
+/// The longest way that what is here soon may take, in microseconds.
+const NEAR_US: u64 = 100_000;
+
+/// True when no event ends a connection, stops a replica or takes from its disk, the network is fast, and who is hostile at
+/// most forges blocks.
+fn is_undisturbed(scenario: &Scenario) -> bool {
+    let network = &scenario.network;
+    let usual = PathConfig::default();
+    let longest = network.latency_us_max + network.offset_us_max;
+    let is_spiky = network.spike_64k > usual.spike_64k || network.spike_us_max > usual.spike_us_max;
+    let is_near = longest <= NEAR_US && !is_spiky;
+    let is_fast = network.bytes_per_ms >= usual.bytes_per_ms && network.read_max == 0;
+    let is_sound = network.tear_64k == 0 && network.refuse_64k == 0 && network.hang_64k == 0;
+    let is_harmless = |action: &Action| {
+        matches!(
+            action,
+            Action::Heal
+                | Action::Ack { .. }
+                | Action::Add { .. }
+                | Action::Remove { .. }
+                | Action::Join { .. }
+        )
+    };
+    // Others have peers wait for what they claim to have.
+    let is_harmless_peer = |hostile: &Hostile| hostile.kind == Hostility::ForgedBlocks;
+    is_near
+        && scenario.hostile.iter().all(is_harmless_peer)
+        && is_fast
+        && is_sound
+        && scenario.event.iter().all(|event| is_harmless(&event.action))
 }
 
 /// Splits replicas into those that reach each other.

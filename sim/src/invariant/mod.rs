@@ -12,6 +12,8 @@ mod claims;
 mod convergence;
 mod equal_sets;
 mod gathering;
+mod handed_on;
+mod honest;
 mod links;
 mod log_copy;
 mod logs;
@@ -39,6 +41,8 @@ pub(crate) use claims::SKEW_HARMLESS_MS;
 pub use convergence::{convergence, is_beyond_reach};
 pub use equal_sets::EqualSets;
 pub use gathering::{Healing, gathering};
+pub use handed_on::HandedOn;
+pub use honest::HonestPeers;
 pub use links::AppendLinks;
 pub use log_copy::LogCopy;
 pub use logs::EqualLogs;
@@ -136,6 +140,8 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(Bounds::default()),
         Box::new(WeightsReached::default()),
         Box::new(SettledStays::default()),
+        Box::new(HonestPeers::default()),
+        Box::new(HandedOn::default()),
     ]
 }
 

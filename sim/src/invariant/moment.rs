@@ -8,6 +8,7 @@ use autobee::Settings;
 use autobee::crypto::{CoreKey, Hash};
 use autobee::db::sim_hooks::Sizes;
 use autobee::db::{Held, OrderedEntry, Stats, WriterStatus};
+use autobee::env::Point;
 use autobee::wire::{Length, Link, Timestamp};
 use bytes::Bytes;
 
@@ -43,6 +44,10 @@ pub struct ReplicaLook {
     pub tasks: BTreeMap<&'static str, usize>,
     /// How many streams it holds an end of.
     pub streams: usize,
+    /// What it held against peers since the run began.
+    pub blames: BTreeSet<Point>,
+    /// How many blocks of a log, up to the first gap, readers hold that are connected to it.
+    pub offered: BTreeMap<CoreKey, u64>,
     /// What its database shows; none when it is down or not open.
     pub look: Option<Look>,
     /// Why a database that is open shows nothing.

@@ -21,7 +21,8 @@ pub fn reopened(before: &ReplicaLook, after: &ReplicaLook) -> Option<String> {
     if after.set.is_none() {
         return Some("it did not come to an order".into());
     }
-    logs(before, after).or_else(|| set(before, after)).or_else(|| {
+    let here = || logs(before, after).or_else(|| progress(before, after));
+    here().or_else(|| set(before, after)).or_else(|| {
         // What it has of strangers from whom it took nothing may have its turn now: then another set is ordered.
         (before.known == after.known)
             .then(|| state(before, after))
@@ -77,6 +78,26 @@ fn logs(before: &Look, after: &Look) -> Option<String> {
                 found,
                 &core.to_hex()[..8],
                 log.length()
+            )
+        })
+    })
+}
+
+/// What need not be here of a log, as its start was passed over, need not be here now.
+fn progress(before: &Look, after: &Look) -> Option<String> {
+    let members = before.progress.iter().filter(|log| {
+        let is_member = |record: WriterStatus| !record.is_anchor && !record.is_guest && !record.is_removed;
+        log.record.is_some_and(is_member)
+    });
+    members.into_iter().find_map(|log| {
+        let mut all = after.progress.iter();
+        let have = all.find(|other| other.key == log.key).map(|other| other.have);
+        let have = have.unwrap_or_default();
+        (have < log.have).then(|| {
+            format!(
+                "by `status()` {have} blocks of the log {} are here or passed over, {} before",
+                &log.key.to_hex()[..8],
+                log.have
             )
         })
     })

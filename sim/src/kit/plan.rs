@@ -27,6 +27,7 @@ pub(super) fn draw(parts: &CheckParts, ops: &dyn Ops, seed: u64) -> Result<Scena
         members_only: true,
         safe: parts.rules.is_safe(),
         forward: Vec::new(),
+        passing: Vec::new(),
         topology: choices.pick(&[
             Topology::Mesh,
             Topology::Mesh,

@@ -80,6 +80,7 @@ fn start(scenario: &Scenario) -> String {
         Topology::Chain => ", connected in a chain",
         Topology::Star => ", connected by r0",
         Topology::Chords => ", connected in a ring with chords",
+        Topology::Apart => ", none of which dials another",
     };
     let network = if scenario.network == PathConfig::default() {
         String::new()

@@ -433,6 +433,12 @@ impl MadsimWorld {
         lock(&self.shared.state).points.counts().clone()
     }
 
+    /// Nothing: what replicas hold against peers is noted in the other world.
+    #[must_use]
+    pub const fn blames_of(&self, _: ReplicaId) -> BTreeSet<Point> {
+        BTreeSet::new()
+    }
+
     fn seeds(&self) -> Seeds {
         Seeds::new(self.config.seed)
     }

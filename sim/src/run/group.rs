@@ -8,7 +8,6 @@ use autobee::bee::Range;
 use autobee::crypto::CoreKey;
 use autobee::db::{AllMembers, Autobee, Event, FastForward, Role, View};
 use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn as _};
-use autobee::hypercore::{CoreOptions, DownloadRange};
 use autobee::wire::Link;
 use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use crate::scenario::{Action, Scenario};
 use crate::simulated_world::SimulatedWorld;
 use crate::world::NameError;
 
+use super::archive::Archive;
 use super::subject::{Erased, Now, Subject};
 
 /// So many changes one event of a watch has at most, at every second replica.
@@ -43,6 +43,9 @@ struct Members<E: Env> {
     claims: Claims,
     acknowledged: Arc<Vec<Acknowledged>>,
     failures: Vec<Violation>,
+    /// Cores of trees onto which or from which a database moved: what is read of it may be in any of them, as also that of
+    /// a member from whose trees it went on.
+    moved_onto: BTreeSet<CoreKey>,
     ledger: Ledger,
     subject: Arc<dyn Subject>,
 }
@@ -53,6 +56,8 @@ struct Member<E: Env> {
     booted: bool,
     /// How often it was started.
     life: u32,
+    /// It went on from the trees of a member, in this life or an earlier one.
+    has_moved: bool,
     /// It is told at the next start that its directory is an older copy.
     is_restored: bool,
     /// Virtual time from which its clock counts.
@@ -108,6 +113,7 @@ impl<E: Env> Group<E> {
                 name,
                 booted: false,
                 life: 0,
+                has_moved: false,
                 is_restored: false,
                 since: world.now(),
                 is_lost: false,
@@ -134,6 +140,7 @@ impl<E: Env> Group<E> {
             claims: Claims::new(scenario),
             acknowledged: Arc::default(),
             failures: Vec::new(),
+            moved_onto: BTreeSet::new(),
             ledger: Ledger::new(&scenario.hostile),
             subject,
         };
@@ -230,7 +237,14 @@ impl<E: Env> Group<E> {
         env.spawn()
             .spawn("events", listening.listen(db.clone(), replica, life));
         if self.lock().scenario.forward.contains(&replica) {
-            let archiving = archive(env.clone(), db.clone(), store.clone());
+            let has_logs = !self.lock().scenario.passing.contains(&replica);
+            let archive = Archive {
+                db: db.clone(),
+                store: store.clone(),
+                has_logs,
+            };
+            let moved_onto = self.clone();
+            let archiving = archive.run(env.clone(), move || moved_onto.moved_onto(replica));
             env.spawn().spawn("archive", archiving);
         }
         let peers: Vec<String> = {
@@ -343,6 +357,12 @@ impl<E: Env> Group<E> {
                 let member = &mut members.replicas[replica];
                 member.is_broken |= member.is_disk_faulty;
             }
+            if let Event::MoveTo { from, to } = &event {
+                let trees = [from.key, to.key, db.view().head().key];
+                let mut members = self.lock();
+                members.moved_onto.extend(trees);
+                members.replicas[replica].has_moved = true;
+            }
             self.see(replica, life, |seen| seen.event(&event));
         }
     }
@@ -370,6 +390,13 @@ impl<E: Env> Group<E> {
 
     pub(super) fn life(&self, replica: usize) -> u32 {
         self.lock().replicas[replica].life
+    }
+
+    /// The cores in which trees may be that a replica went on from, once it did.
+    fn moved_onto(&self, replica: usize) -> Option<BTreeSet<CoreKey>> {
+        let members = self.lock();
+        let has_moved = members.replicas[replica].has_moved;
+        has_moved.then(|| members.moved_onto.clone())
     }
 
     pub(super) fn is_lost(&self, replica: usize) -> bool {
@@ -590,37 +617,6 @@ async fn dial<E: Env>(env: E, db: Autobee<E>, peer: String) {
             match db.replicate(stream, Role::Initiator) {
                 Ok(session) => drop(session.ended().await),
                 Err(_) => return,
-            }
-        }
-        env.clock().sleep(REDIAL).await;
-    }
-}
-
-/// How long a database that moved reads blocks of its trees from peers, before all of them are fetched.
-const ARCHIVED_AFTER: Duration = Duration::from_millis(1_500);
-
-/// Fetches what a database passed over when it went on from the trees of a member, so that looks can read all of it.
-async fn archive<E: Env>(env: E, db: Autobee<E>, store: Corestore<E>) {
-    let mut downloads = BTreeMap::new();
-    loop {
-        let Ok(views) = db.views() else { return };
-        let has_moved = db.stats().fast_forwards > 0 || views[2].key != views[0].key || !downloads.is_empty();
-        if has_moved {
-            if downloads.is_empty() {
-                env.clock().sleep(ARCHIVED_AFTER).await;
-            }
-            let trees = views.iter().map(|core| core.key).chain([db.view().head().key]);
-            for key in db.cores().into_iter().chain(trees) {
-                if !downloads.contains_key(&key)
-                    && let Ok(core) = store.get(CoreOptions::key(key)).await
-                    && let Ok(all) = core.download(DownloadRange {
-                        start: 0,
-                        end: None,
-                        is_linear: true,
-                    })
-                {
-                    downloads.insert(key, (core, all));
-                }
             }
         }
         env.clock().sleep(REDIAL).await;

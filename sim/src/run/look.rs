@@ -94,6 +94,8 @@ impl Looks {
                     life: group.life(replica),
                     tasks: world.tasks_of(group.id(replica)),
                     streams: world.streams_of(group.id(replica)),
+                    blames: world.blames_of(group.id(replica)),
+                    offered: BTreeMap::new(),
                     look,
                     unseen,
                 }

@@ -1,6 +1,7 @@
 //! Running a scenario with one seed.
 
 mod act;
+mod archive;
 mod checks;
 mod converge;
 mod group;
@@ -365,7 +366,8 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
             .map(|replica| self.world.disk(self.group.id(replica)))
             .collect();
         disks.iter().for_each(|disk| disk.observe_only(true));
-        let looks = self.looks.take(&self.world, &self.group, self.scenario.replicas);
+        let mut looks = self.looks.take(&self.world, &self.group, self.scenario.replicas);
+        self.readers.offer(&mut looks);
         if let Some(violation) = reads::read_views(&self.group, &looks, &mut self.reads) {
             self.checks.found(violation);
         }

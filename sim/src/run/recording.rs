@@ -1,6 +1,6 @@
 //! What a run shows of itself while it goes on, for whoever explains it afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -101,6 +101,8 @@ impl Recording {
             life: 1,
             tasks: BTreeMap::new(),
             streams: 0,
+            blames: BTreeSet::new(),
+            offered: BTreeMap::new(),
             look: Some(look),
             unseen: None,
         };

@@ -118,6 +118,7 @@ pub(crate) fn everything() -> Table {
         encrypted: true,
         members_only: true,
         forward: vec![1],
+        passing: vec![1],
         safe: true,
         topology: super::Topology::Ring,
         buggify: true,

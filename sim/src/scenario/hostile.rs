@@ -39,6 +39,8 @@ pub enum Hostility {
     Flood,
     /// Serves the log of a replica with a bit flipped in a block, in a node of a proof, or in a signature.
     ForgedProof,
+    /// Serves the log of a replica with a bit flipped in one of a few blocks: what comes behind that is sound.
+    ForgedBlocks,
     /// Says that it has all of the log of a replica, and gives nothing of it.
     Withheld,
     /// Sends again what it got, and what was true of the log of a replica before.
@@ -115,11 +117,12 @@ impl Hostile {
 
 impl Hostility {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Garbage,
         Self::Truncated,
         Self::Flood,
         Self::ForgedProof,
+        Self::ForgedBlocks,
         Self::Withheld,
         Self::Replay,
         Self::Stranger,
@@ -132,7 +135,7 @@ impl Hostility {
     const fn concerns_a_replica(self) -> bool {
         matches!(
             self,
-            Self::Flood | Self::ForgedProof | Self::Withheld | Self::Replay | Self::Twin
+            Self::Flood | Self::ForgedProof | Self::ForgedBlocks | Self::Withheld | Self::Replay | Self::Twin
         )
     }
 }

@@ -92,6 +92,10 @@ pub struct Scenario {
     /// Replicas that go on from the trees of any member that is far ahead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forward: Vec<usize>,
+    /// Replicas of those that never fetch the logs that they passed over, but only the trees that order and view are read
+    /// from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passing: Vec<usize>,
     /// The database has the rules that are safe, [`autobee::Rules::safe`]; those of the original otherwise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub safe: bool,
@@ -170,6 +174,8 @@ pub enum Topology {
     /// A ring, in which each also dials the one that is as many places on as the square root of all: four connections
     /// each, and few hops between any two.
     Chords,
+    /// Nobody dials anybody: what replicas have of each other comes by readers.
+    Apart,
 }
 
 /// A violation that is known.
@@ -242,6 +248,7 @@ impl Scenario {
             Topology::Chain => low + 1 == high,
             Topology::Ring => low + 1 == high || (low == 0 && high + 1 == self.replicas && high > 0),
             Topology::Star => low == 0 && high > 0,
+            Topology::Apart => false,
             Topology::Chords => {
                 let (way, chord) = (high - low, self.replicas.isqrt());
                 let around = self.replicas - way;

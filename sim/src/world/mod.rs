@@ -153,6 +153,7 @@ impl World {
                 config.knobs,
             ),
             core_names: CoreNames::default(),
+            blames: BTreeMap::new(),
             active_at: 0,
             tasks_started: 0,
             reseed: config.reseed,
@@ -336,6 +337,13 @@ impl World {
     #[must_use]
     pub fn sometimes(&self) -> BTreeMap<Point, (u64, u64)> {
         lock(&self.shared.state).points.counts().clone()
+    }
+
+    /// What a replica held against peers, in all its lives.
+    #[must_use]
+    pub fn blames_of(&self, replica: ReplicaId) -> BTreeSet<Point> {
+        let blames = &lock(&self.shared.state).blames;
+        blames.get(&replica).cloned().unwrap_or_default()
     }
 
     /// Fault points that were reached and are armed in this run.

@@ -1,5 +1,6 @@
 //! What a world holds behind its one lock, and the handles that reach it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
@@ -19,6 +20,14 @@ use crate::trace::{CoreNames, Trace, write_disk_event, write_engine_event};
 
 /// The latest start of a task, in milliseconds after it could.
 const LATE_START_MS: u64 = 30;
+
+/// Points that say that a peer was at fault.
+const BLAMES: &[Point] = &[
+    Point::PeerPaused,
+    Point::AnswerMisfit,
+    Point::ProofRefused,
+    Point::NonsenseAsked,
+];
 
 /// A world as its programs hold it: it ends with its owner, whatever they keep.
 pub(crate) type WeakWorld = Weak<WorldShared>;
@@ -42,6 +51,8 @@ pub(crate) struct WorldState {
     pub(crate) seeds: Seeds,
     pub(crate) points: Points,
     pub(crate) core_names: CoreNames,
+    /// What each replica held against peers.
+    pub(crate) blames: BTreeMap<ReplicaId, BTreeSet<Point>>,
     /// Virtual time of the last thing that was more than a timer.
     pub(crate) active_at: u64,
     pub(crate) tasks_started: u64,
@@ -166,12 +177,23 @@ impl WorldState {
 
     pub(crate) fn engine_event(&mut self, owner: Owner, event: &TraceEvent) {
         self.active_at = self.now;
+        // A frame that does not come to its end may be the doing of the network.
+        if let TraceEvent::Closed { why, .. } = event
+            && why.starts_with("the peer misbehaved")
+            && !why.contains("bytes of a frame in")
+        {
+            let blames = self.blames.entry(owner.replica).or_default();
+            blames.insert(Point::PeerBlamed);
+        }
         let name = &self.replicas[owner.replica.index()].name;
         write_engine_event(&mut self.trace, &mut self.core_names, self.now, name, event);
     }
 
     /// Counts a look at a point. The first sight of one in a run is an event.
     pub(crate) fn sometimes(&mut self, owner: Owner, point: Point, seen: bool) {
+        if seen && BLAMES.contains(&point) {
+            self.blames.entry(owner.replica).or_default().insert(point);
+        }
         if self.points.sometimes(point, seen) {
             self.trace
                 .event(self.now, "point")

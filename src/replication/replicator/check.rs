@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::peer::Compared;
 use super::{PeerFault, PeerId, Replicator};
-use crate::env::Mono;
+use crate::env::{Mono, Point};
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::{Proof, ProofError, Request, UpgradeRequest};
 use crate::replication::core::{Answer, LogState, ProofOutcome, ReplicatedLog};
@@ -34,6 +34,7 @@ impl Replicator {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.paused) else {
             return;
         };
+        self.sights.note(Point::ProofRefused);
         let fault = PeerFault::Proof(error);
         let sync = &peer.sync;
         // Only what it can prove for certain: its own length, or ours if it has acknowledged it.

@@ -409,6 +409,7 @@ impl Replicator {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
+        self.sights.note(Point::AnswerMisfit);
         // A source that has moved on answers with its manifest alone, and the sync with the new fork is on its way.
         if proof.fork != asked.fork || (asked.manifest && proof.manifest.is_some()) {
             peer.sync.can_upgrade = false;

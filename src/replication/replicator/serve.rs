@@ -4,6 +4,7 @@
 //! answer that there is no data.
 
 use super::{PeerFault, PeerId, Replicator};
+use crate::env::Point;
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::Proof;
 use crate::replication::core::{Answer, LogState, OfferedLog};
@@ -118,6 +119,7 @@ impl Replicator {
 
     fn count_nonsense(&mut self, id: PeerId) {
         let limit = self.settings.invalid_requests;
+        self.sights.note(Point::NonsenseAsked);
         let count = self.peers.get_mut(&id).map_or(0, |peer| {
             peer.invalid += 1;
             peer.invalid

@@ -8,6 +8,7 @@ mod app;
 mod faults;
 mod hostile;
 mod numbers;
+mod regrant;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,6 +83,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         encrypted: choices.once_in(4),
         members_only: choices.once_in(6),
         forward: Vec::new(),
+        passing: Vec::new(),
         safe: false,
         topology,
         buggify: choices.once_in(2),
@@ -140,6 +142,10 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
     if choices.once_in(6) {
         scenario.forward = (1..replicas).filter(|_| !choices.once_in(3)).collect();
     }
+    if !scenario.forward.is_empty() && choices.once_in(3) {
+        scenario.passing.clone_from(&scenario.forward);
+    }
+    regrant::draw(choices, &mut scenario, span_ms);
     scenario
 }
 
