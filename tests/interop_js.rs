@@ -2,6 +2,11 @@
 //! loopback TCP.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "processes of this machine, and their time"
+)]
 #![cfg(feature = "tokio")]
 
 #[path = "native/group.rs"]

@@ -11,7 +11,7 @@ use autobee::engine::{CUT_ENTRIES, Engine, EngineOptions, StampedHead, Survey, T
 use autobee::env::Planted;
 use autobee::hypercore::encryption::BlockCipher as _;
 use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Index, Length, Link, Rules, Timestamp};
+use autobee::wire::{Decode as _, Index, Length, Link, Timestamp};
 use autobee_sim::workload::JsonApply;
 use bytes::Bytes;
 use serde_json::Value;
