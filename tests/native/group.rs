@@ -252,16 +252,18 @@ impl<'a> Group<'a> {
         let puts: Option<Vec<String>> = append
             .ops
             .iter()
-            .map(|op| op.put.as_ref().map(|(key, value)| format!("{key} {value}")))
+            .map(|op| op.put.as_ref().filter(|_| op.del.is_none()))
+            .map(|put| put.map(|(key, value)| format!("{key} {value}")))
             .collect();
         let peer = self.peer(append.replica);
         match puts {
             Some(puts) if puts.len() > 1 => peer.tell(&format!("batch {}", puts.join(" "))),
             _ => {
                 for op in &append.ops {
-                    match (&op.put, &op.del) {
-                        (Some((key, value)), _) => peer.tell(&format!("put {key} {value}")),
-                        (_, Some(key)) => peer.tell(&format!("del {key}")),
+                    // One that does both leaves nothing under its key.
+                    match (&op.del, &op.put) {
+                        (Some(key), _) => peer.tell(&format!("del {key}")),
+                        (_, Some((key, value))) => peer.tell(&format!("put {key} {value}")),
                         _ => panic!("no process can append {op:?}"),
                     }
                 }

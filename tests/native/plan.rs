@@ -27,7 +27,14 @@ pub(crate) fn unplayable(scenario: &Scenario) -> Option<&'static str> {
         _ => false,
     };
     let explicit = scenario.explicit(0);
-    let is_plain = |op: &Op| op.reject_if.is_none() && !op.reject && !op.anchor && op.ack.is_none();
+    let is_of_one_key = |op: &Op| {
+        op.put
+            .as_ref()
+            .zip(op.del.as_ref())
+            .is_none_or(|((put, _), del)| put == del)
+    };
+    let is_plain =
+        |op: &Op| op.reject_if.is_none() && !op.reject && !op.anchor && op.ack.is_none() && is_of_one_key(op);
     let mut appends = explicit.append.iter();
     if !scenario.hostile.is_empty() || !scenario.reader.is_empty() {
         Some("it has hostile peers, or readers of single blocks")
