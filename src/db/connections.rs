@@ -127,14 +127,27 @@ impl ConnectionState {
     }
 }
 
+/// A task at an address that goes on until this is dropped, or the database is closed.
+struct RunningTask<S> {
+    address: PeerAddr,
+    state: watch::Receiver<S>,
+    /// Its end is the sign to stop.
+    stop: Option<watch::Sender<()>>,
+}
+
+impl<S> RunningTask<S> {
+    /// Has the task stop, and waits until it has.
+    async fn end(mut self) {
+        self.stop = None;
+        while self.state.changed().await.is_ok() {}
+    }
+}
+
 /// A peer that is dialled again whenever the connection is lost: see [`Autobee::keep_connected`]. It is let go, and its
 /// connection closed, when this is dropped or closed, and when the database is closed.
 #[must_use = "the peer is let go when this is dropped"]
 pub struct KeptConnection {
-    address: PeerAddr,
-    state: watch::Receiver<ConnectionState>,
-    /// Its end is the sign to stop.
-    stop: Option<watch::Sender<()>>,
+    task: RunningTask<ConnectionState>,
 }
 
 impl KeptConnection {
@@ -143,59 +156,59 @@ impl KeptConnection {
         state: watch::Receiver<ConnectionState>,
         stop: watch::Sender<()>,
     ) -> Self {
-        Self {
+        let task = RunningTask {
             address,
             state,
             stop: Some(stop),
-        }
+        };
+        Self { task }
     }
 
     /// Where the peer is dialled.
     #[must_use]
     pub const fn address(&self) -> &PeerAddr {
-        &self.address
+        &self.task.address
     }
 
     /// The state of now.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
-        self.state.borrow().clone()
+        self.task.state.borrow().clone()
     }
 
     /// True while there is a connection.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.state.borrow().is_connected()
+        self.task.state.borrow().is_connected()
     }
 
     /// Why there was no connection the last time that there was none.
     #[must_use]
     pub fn last_error(&self) -> Option<ConnectError> {
-        self.state.borrow().last_error.clone()
+        self.task.state.borrow().last_error.clone()
     }
 
     /// Waits until the state is as wanted. False when it is never again: the database was closed.
     pub async fn reached(&self, wanted: impl FnMut(&ConnectionState) -> bool) -> bool {
-        self.state.clone().wait_for(wanted).await.is_ok()
+        self.task.state.clone().wait_for(wanted).await.is_ok()
     }
 
     /// Waits for the next change of the state. False when there is none any more: the database was closed.
     pub async fn changed(&mut self) -> bool {
-        self.state.changed().await.is_ok()
+        self.task.state.changed().await.is_ok()
     }
 
     /// Lets the peer go, and waits until its connection is being closed. What is on its way to it still goes out.
-    pub async fn close(mut self) {
-        self.stop = None;
-        while self.state.changed().await.is_ok() {}
+    pub async fn close(self) {
+        self.task.end().await;
     }
 }
 
 impl fmt::Debug for KeptConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeptConnection")
-            .field("address", &self.address)
-            .field("state", &*self.state.borrow())
+            .field("address", &self.task.address)
+            .field("state", &*self.task.state.borrow())
             .finish_non_exhaustive()
     }
 }
@@ -216,10 +229,7 @@ pub struct ListenState {
 /// closed, and when the database is closed. Connections that were accepted run on, until the database is closed.
 #[must_use = "nobody is accepted any more when this is dropped"]
 pub struct Listening {
-    address: PeerAddr,
-    state: watch::Receiver<ListenState>,
-    /// Its end is the sign to stop.
-    stop: Option<watch::Sender<()>>,
+    task: RunningTask<ListenState>,
 }
 
 impl Listening {
@@ -228,42 +238,42 @@ impl Listening {
         state: watch::Receiver<ListenState>,
         stop: watch::Sender<()>,
     ) -> Self {
-        Self {
+        let task = RunningTask {
             address,
             state,
             stop: Some(stop),
-        }
+        };
+        Self { task }
     }
 
     /// The address at which it listens, with the port that was chosen when none was asked for.
     #[must_use]
     pub const fn local_addr(&self) -> &PeerAddr {
-        &self.address
+        &self.task.address
     }
 
     /// The state of now.
     #[must_use]
     pub fn state(&self) -> ListenState {
-        self.state.borrow().clone()
+        self.task.state.borrow().clone()
     }
 
     /// Waits for the next change of the state. False when there is none any more: the database was closed.
     pub async fn changed(&mut self) -> bool {
-        self.state.changed().await.is_ok()
+        self.task.state.changed().await.is_ok()
     }
 
     /// Accepts nobody any more, and waits until the address is free.
-    pub async fn close(mut self) {
-        self.stop = None;
-        while self.state.changed().await.is_ok() {}
+    pub async fn close(self) {
+        self.task.end().await;
     }
 }
 
 impl fmt::Debug for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listening")
-            .field("address", &self.address)
-            .field("state", &*self.state.borrow())
+            .field("address", &self.task.address)
+            .field("state", &*self.task.state.borrow())
             .finish_non_exhaustive()
     }
 }

@@ -397,6 +397,9 @@ impl<V: Verify> Engine<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::Signature;
+    use crate::wire::oplog::{Backer, Witness};
+    use crate::wire::{Encode as _, Weight};
 
     fn link(key: u8, length: u64) -> Link {
         Link {
@@ -421,6 +424,31 @@ mod tests {
             first: at.length,
             links: links.to_vec(),
         }
+    }
+
+    /// Under the rules of the original a backer orders the claim, so a cut has to have it; under safe rules it does not.
+    #[test]
+    fn who_backs_a_claim_is_named_where_it_orders() {
+        let block = OplogBlock {
+            witness: Some(Witness {
+                weight: Weight(2),
+                backer: Backer {
+                    key: CoreKey::new([7; 32]),
+                    length: Length(4),
+                    signature: Signature::new([0; 64]),
+                    manifest: Bytes::new(),
+                },
+            }),
+            ..OplogBlock::default()
+        };
+        let bytes = Bytes::from(block.to_bytes().unwrap());
+        let named = |rules| {
+            linked(&flush(&[link(1, 1)]), rules, |_, _| Some(bytes.clone()))
+                .unwrap()
+                .links
+        };
+        assert_eq!(named(Rules::interop()), [link(7, 4)]);
+        assert_eq!(named(Rules::safe()), []);
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub(crate) enum Command {
     Log(Log),
     /// Compares what two directories hold; exit code 7 when it differs.
     #[command(after_help = "Example:\n  autobee diff here there")]
-    Diff(Diff),
+    Diff(CompareArgs),
     /// Reads everything, and says what is damaged or missing; exit code 4 when something is damaged.
     #[command(after_help = "Example:\n  autobee verify")]
     Verify,
@@ -269,7 +269,7 @@ pub(crate) struct Peers {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum FileFormat {
     /// One JSON object a line.
     Jsonl,
     /// The columns key and value.
@@ -282,7 +282,7 @@ pub(crate) struct Import {
     pub(crate) file: PathBuf,
     /// The format; else what the name of the file ends with, else JSON lines.
     #[arg(long)]
-    pub(crate) format: Option<Format>,
+    pub(crate) format: Option<FileFormat>,
 }
 
 #[derive(Debug, Args)]
@@ -291,7 +291,7 @@ pub(crate) struct Export {
     pub(crate) file: Option<PathBuf>,
     /// The format; else what the name of the file ends with, else JSON lines.
     #[arg(long)]
-    pub(crate) format: Option<Format>,
+    pub(crate) format: Option<FileFormat>,
     /// Only keys that begin so.
     #[arg(long)]
     pub(crate) prefix: Option<String>,
@@ -352,7 +352,7 @@ pub(crate) struct Log {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Diff {
+pub(crate) struct CompareArgs {
     /// A directory.
     pub(crate) a: PathBuf,
     /// Another one.

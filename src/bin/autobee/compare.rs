@@ -4,12 +4,12 @@ use autobee::{Bytes, Range, ViewEntries};
 use serde_json::json;
 
 use crate::Result;
-use crate::args::Diff;
+use crate::args::CompareArgs;
 use crate::failure::Failure;
 use crate::out::{Out, clean, text};
 use crate::place::{Place, read};
 
-pub(crate) async fn diff(args: Diff, _place: &Place, out: &Out) -> Result<()> {
+pub(crate) async fn diff(args: CompareArgs, _place: &Place, out: &Out) -> Result<()> {
     let (a, b) = (read(&args.a).await?, read(&args.b).await?);
     if a.key() != b.key() {
         out.note("the two are different databases");

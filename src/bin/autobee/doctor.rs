@@ -25,14 +25,14 @@ enum Verdict {
     Bad,
 }
 
-struct Check {
+struct Finding {
     name: &'static str,
     verdict: Verdict,
     what: String,
     advice: Option<String>,
 }
 
-impl Check {
+impl Finding {
     fn good(name: &'static str, what: impl Into<String>) -> Self {
         Self {
             name,
@@ -68,14 +68,14 @@ impl Check {
 
 pub(crate) async fn doctor(place: &Place, out: &Out) -> Result<()> {
     let dir = place.dir();
-    let mut checks = vec![Check::good(
+    let mut checks = vec![Finding::good(
         "version",
         format!("autobee {}", env!("CARGO_PKG_VERSION")),
     )];
     match check(dir) {
-        Err(failure) => checks.push(Check::failed("directory", &failure)),
+        Err(failure) => checks.push(Finding::failed("directory", &failure)),
         Ok(()) => {
-            checks.push(Check::good("directory", dir.display().to_string()));
+            checks.push(Finding::good("directory", dir.display().to_string()));
             checks.push(permissions(dir));
             checks.push(lock(dir));
             checks.push(space(dir));
@@ -118,15 +118,15 @@ pub(crate) async fn doctor(place: &Place, out: &Out) -> Result<()> {
 }
 
 #[cfg(unix)]
-fn permissions(dir: &Path) -> Check {
+fn permissions(dir: &Path) -> Finding {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
     let of_dir = match mode(dir) {
         Ok(mode) => mode,
-        Err(error) => return Check::failed("permissions", &Failure::io("reading the mode", error)),
+        Err(error) => return Finding::failed("permissions", &Failure::io("reading the mode", error)),
     };
     if rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_err() {
-        return Check::wrong(
+        return Finding::wrong(
             "permissions",
             Verdict::Notice,
             format!("this user may only read the directory (mode {of_dir:o})"),
@@ -139,7 +139,7 @@ fn permissions(dir: &Path) -> Check {
         .any(|(name, _)| mode(&dir.join(name)).is_ok_and(|mode| mode & 0o077 != 0));
     let is_entered = of_dir & 0o077 != 0;
     if is_entered && open {
-        return Check::wrong(
+        return Finding::wrong(
             "permissions",
             Verdict::Notice,
             format!("others may read the directory (mode {of_dir:o}), which holds keys in clear"),
@@ -147,67 +147,67 @@ fn permissions(dir: &Path) -> Check {
         );
     }
     if of_dir & 0o200 == 0 {
-        return Check::wrong(
+        return Finding::wrong(
             "permissions",
             Verdict::Notice,
             format!("the directory is only read (mode {of_dir:o})"),
             "to write: chmod u+w; to read, get, ls, log and export work as it is",
         );
     }
-    Check::good("permissions", format!("mode {of_dir:o}"))
+    Finding::good("permissions", format!("mode {of_dir:o}"))
 }
 
 #[cfg(not(unix))]
-fn permissions(_: &Path) -> Check {
-    Check::good("permissions", "not looked at on this system")
+fn permissions(_: &Path) -> Finding {
+    Finding::good("permissions", "not looked at on this system")
 }
 
-fn lock(dir: &Path) -> Check {
+fn lock(dir: &Path) -> Finding {
     let locked = env(dir).map(|env| env.disk().lock());
     match locked {
-        Ok(Ok(_)) => Check::good("lock", "no other process has the directory"),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Check::wrong(
+        Ok(Ok(_)) => Finding::good("lock", "no other process has the directory"),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Finding::wrong(
             "lock",
             Verdict::Notice,
             "another process has the directory",
             "end it to write (autobee serve, sync or watch?); get, ls, log, export and status work meanwhile",
         ),
-        Ok(Err(error)) => Check::failed("lock", &Failure::io("locking the directory", error)),
-        Err(failure) => Check::failed("lock", &failure),
+        Ok(Err(error)) => Finding::failed("lock", &Failure::io("locking the directory", error)),
+        Err(failure) => Finding::failed("lock", &failure),
     }
 }
 
 #[cfg(unix)]
-fn space(dir: &Path) -> Check {
+fn space(dir: &Path) -> Finding {
     let used = store_bytes(dir).unwrap_or_default();
     match rustix::fs::statvfs(dir) {
         Ok(found) => {
             let free = found.f_bavail.saturating_mul(found.f_frsize);
             let what = format!("{} are used, {} are free", size(used), size(free));
             if free < LITTLE_SPACE {
-                return Check::wrong(
+                return Finding::wrong(
                     "disk",
                     Verdict::Bad,
                     what,
                     "make space before you write; autobee compact gives back some",
                 );
             }
-            Check::good("disk", what)
+            Finding::good("disk", what)
         }
-        Err(error) => Check::failed("disk", &Failure::io("asking for the free space", error.into())),
+        Err(error) => Finding::failed("disk", &Failure::io("asking for the free space", error.into())),
     }
 }
 
 #[cfg(not(unix))]
-fn space(dir: &Path) -> Check {
-    Check::good(
+fn space(dir: &Path) -> Finding {
+    Finding::good(
         "disk",
         format!("{} are used", size(store_bytes(dir).unwrap_or_default())),
     )
 }
 
 /// Files that are none of the store.
-fn leftovers(dir: &Path) -> Check {
+fn leftovers(dir: &Path) -> Finding {
     let is_ours = |name: &str| {
         name.ends_with(".segment")
             || ["checkpoint", "checkpoint.new", "durable", "durable.new", ".lock"].contains(&name)
@@ -219,9 +219,9 @@ fn leftovers(dir: &Path) -> Check {
         .filter(|name| !is_ours(name))
         .collect();
     if others.is_empty() {
-        return Check::good("files", format!("{} files of the store", files.len()));
+        return Finding::good("files", format!("{} files of the store", files.len()));
     }
-    Check::wrong(
+    Finding::wrong(
         "files",
         Verdict::Notice,
         format!("not of the store: {}", others.join(", ")),
@@ -230,17 +230,17 @@ fn leftovers(dir: &Path) -> Check {
 }
 
 /// What shows when it is opened.
-async fn contents(place: &Place) -> Vec<Check> {
+async fn contents(place: &Place) -> Vec<Finding> {
     if let Err(failure) = opens(place.dir()).await {
-        return vec![Check::failed("database", &failure)];
+        return vec![Finding::failed("database", &failure)];
     }
     let reader = match place.read().await {
         Ok(reader) => reader,
-        Err(failure) => return vec![Check::failed("database", &failure)],
+        Err(failure) => return vec![Finding::failed("database", &failure)],
     };
     let status = reader.status();
     let rules = reader.rules().map_or("rules not known yet", |rules| rules.name());
-    let mut checks = vec![Check::good("database", format!("{}, {rules}", reader.key()))];
+    let mut checks = vec![Finding::good("database", format!("{}, {rules}", reader.key()))];
     let blocks: u64 = status.writers.iter().map(|writer| writer.have.0).sum();
     let missing: u64 = status
         .writers
@@ -249,8 +249,8 @@ async fn contents(place: &Place) -> Vec<Check> {
         .sum();
     let logs = format!("{} logs with {blocks} blocks", status.writers.len());
     checks.push(match missing {
-        0 => Check::good("logs", logs),
-        missing => Check::wrong(
+        0 => Finding::good("logs", logs),
+        missing => Finding::wrong(
             "logs",
             Verdict::Notice,
             format!("{logs}; {missing} more are at peers"),
@@ -259,7 +259,7 @@ async fn contents(place: &Place) -> Vec<Check> {
     });
     let stalled = reader.stalled();
     checks.extend(stalled.iter().map(|(key, why)| {
-        Check::wrong(
+        Finding::wrong(
             "writer",
             Verdict::Bad,
             format!("nothing more is taken of {}: {why}", short(key)),
@@ -267,7 +267,7 @@ async fn contents(place: &Place) -> Vec<Check> {
         )
     }));
     if let Some(why) = reader.unconfirmed() {
-        checks.push(Check::wrong(
+        checks.push(Finding::wrong(
             "own log",
             Verdict::Notice,
             format!("peers may have more of it: {why:?}"),
@@ -275,7 +275,7 @@ async fn contents(place: &Place) -> Vec<Check> {
         ));
     }
     if let Some(reason) = &status.stopped {
-        checks.push(Check::wrong(
+        checks.push(Finding::wrong(
             "apply",
             Verdict::Bad,
             reason.clone(),
@@ -291,11 +291,11 @@ async fn contents(place: &Place) -> Vec<Check> {
     checks
 }
 
-fn clock(ahead: Option<(String, u64)>) -> Check {
+fn clock(ahead: Option<(String, u64)>) -> Finding {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     if now < EARLIEST_MS {
-        return Check::wrong(
+        return Finding::wrong(
             "clock",
             Verdict::Bad,
             format!("it says {}", time(now)),
@@ -303,8 +303,8 @@ fn clock(ahead: Option<(String, u64)>) -> Check {
         );
     }
     match ahead {
-        None => Check::good("clock", time(now)),
-        Some((writer, until)) => Check::wrong(
+        None => Finding::good("clock", time(now)),
+        Some((writer, until)) => Finding::wrong(
             "clock",
             Verdict::Notice,
             format!(

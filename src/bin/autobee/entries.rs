@@ -14,7 +14,7 @@ pub(crate) struct JsonEntries;
 /// What an entry says.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Change {
+pub(crate) struct JsonEntry {
     pub(crate) add_writer: Option<String>,
     pub(crate) weight: Option<u64>,
     pub(crate) remove_writer: Option<String>,
@@ -30,7 +30,7 @@ impl Apply for JsonEntries {
         host: &mut dyn Host,
     ) -> Result<(), ApplyError> {
         for entry in entries {
-            let change: Change = serde_json::from_slice(entry.value()).map_err(refuse)?;
+            let change: JsonEntry = serde_json::from_slice(entry.value()).map_err(refuse)?;
             if let Some(writer) = change.add_writer {
                 let options = WriterOptions {
                     weight: change.weight.unwrap_or(1),

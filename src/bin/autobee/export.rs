@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::Result;
-use crate::args::{Export, Format};
+use crate::args::{Export, FileFormat};
 use crate::data::prefix;
 use crate::failure::Failure;
 use crate::import::format_of;
@@ -16,13 +16,13 @@ use crate::place::Place;
 
 pub(crate) async fn export(args: Export, place: &Place, out: &Out) -> Result<()> {
     let format = format_of(args.format, args.file.as_deref());
-    if out.is_json && format == Format::Csv && args.file.is_none() {
+    if out.is_json && format == FileFormat::Csv && args.file.is_none() {
         let what = "CSV is no JSON: name a file, or leave out --json or --format csv";
         return Err(Failure::Usage(what.into()));
     }
     let reader = place.read().await?;
     let mut target = Target::open(args.file.as_deref(), out)?;
-    if format == Format::Csv {
+    if format == FileFormat::Csv {
         target.write(&row(["key", "value"])?)?;
     }
     let bar = match args.file {
@@ -34,8 +34,10 @@ pub(crate) async fn export(args: Export, place: &Place, out: &Out) -> Result<()>
     while let Some((key, value)) = entries.next().await? {
         let (key, value) = (text(&key), text(&value));
         let line = match format {
-            Format::Jsonl => format!("{}\n", one_line(&json!({ "key": key, "value": value }))).into_bytes(),
-            Format::Csv => row([&key, &value])?,
+            FileFormat::Jsonl => {
+                format!("{}\n", one_line(&json!({ "key": key, "value": value }))).into_bytes()
+            }
+            FileFormat::Csv => row([&key, &value])?,
         };
         target.write(&line)?;
         exported += 1;

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::Result;
-use crate::args::{Format, Import};
+use crate::args::{FileFormat, Import};
 use crate::failure::Failure;
 use crate::out::{Out, Unit};
 use crate::place::Place;
@@ -27,11 +27,11 @@ const LINE_BYTES_MAX: u64 = 16 << 20;
 const ENTRY_BYTES_MAX: usize = 8 << 20;
 
 /// The format of a file.
-pub(crate) fn format_of(given: Option<Format>, file: Option<&Path>) -> Format {
+pub(crate) fn format_of(given: Option<FileFormat>, file: Option<&Path>) -> FileFormat {
     let ending = file.and_then(Path::extension).and_then(|ending| ending.to_str());
     given.unwrap_or(match ending {
-        Some("csv") => Format::Csv,
-        _ => Format::Jsonl,
+        Some("csv") => FileFormat::Csv,
+        _ => FileFormat::Jsonl,
     })
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn import(args: Import, place: &Place, out: &Out) -> Result<()>
     let bar = source.bar.clone();
     let (sender, batches) = mpsc::channel(2);
     tokio::task::spawn_blocking(move || {
-        let mut batch = Batch::default();
+        let mut batch = Portion::default();
         let read = source.read(format, &mut |entry| {
             batch.push(entry);
             // When nobody takes it any more, the rest is for nobody.
@@ -118,7 +118,7 @@ impl Drop for Tally<'_> {
 /// Appends batches.
 async fn append_all(
     db: &NativeAutobee,
-    mut batches: mpsc::Receiver<std::result::Result<Batch, Wrong>>,
+    mut batches: mpsc::Receiver<std::result::Result<Portion, Wrong>>,
     tally: &mut Tally<'_>,
 ) -> std::result::Result<(), Wrong> {
     while let Some(batch) = batches.recv().await {
@@ -135,7 +135,7 @@ async fn append_all(
 }
 
 /// A file of which every line was checked, at its start again.
-async fn checked(file: &PathBuf, format: Format, out: &Out) -> Result<Source> {
+async fn checked(file: &PathBuf, format: FileFormat, out: &Out) -> Result<Source> {
     let name = file.display().to_string();
     let failed = |error| Failure::io(format!("reading {}", file.display()), error);
     let mut opened = File::open(file).map_err(failed)?;
@@ -178,12 +178,12 @@ async fn checked(file: &PathBuf, format: Format, out: &Out) -> Result<Source> {
 
 /// Entries that are appended together.
 #[derive(Default)]
-struct Batch {
+struct Portion {
     entries: Vec<Bytes>,
     bytes: usize,
 }
 
-impl Batch {
+impl Portion {
     fn push(&mut self, entry: String) {
         self.bytes += entry.len();
         self.entries.push(entry.into());
@@ -215,13 +215,13 @@ impl Source {
     /// Hands each entry over, as long as it is taken.
     fn read(
         mut self,
-        format: Format,
+        format: FileFormat,
         take: &mut dyn FnMut(String) -> bool,
     ) -> std::result::Result<(), Wrong> {
         self.skip_mark()?;
         match format {
-            Format::Jsonl => self.read_lines(take),
-            Format::Csv => self.read_rows(take),
+            FileFormat::Jsonl => self.read_lines(take),
+            FileFormat::Csv => self.read_rows(take),
         }
     }
 
@@ -346,7 +346,7 @@ fn check_size(entry: &str, line: u64) -> std::result::Result<(), Wrong> {
 /// A line as it may be.
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
-enum Line {
+enum InputLine {
     Pair { key: String, value: String },
     Put { put: (String, String) },
     Del { del: String },
@@ -360,13 +360,15 @@ fn entry_of(line: &[u8]) -> std::result::Result<String, String> {
         let what = what.split(" at line").next().unwrap_or_default().to_owned();
         format!("it is no JSON: {what} at column {}", error.column())
     })?;
-    let line = Line::deserialize(value).map_err(|_| {
+    let line = InputLine::deserialize(value).map_err(|_| {
         "it must be {\"key\":K,\"value\":V}, {\"put\":[K,V]} or {\"del\":K}, where K and V are strings"
             .to_owned()
     })?;
     let entry = match line {
-        Line::Pair { key, value } | Line::Put { put: (key, value) } => json!({ "put": [key, value] }),
-        Line::Del { del } => json!({ "del": del }),
+        InputLine::Pair { key, value } | InputLine::Put { put: (key, value) } => {
+            json!({ "put": [key, value] })
+        }
+        InputLine::Del { del } => json!({ "del": del }),
     };
     Ok(entry.to_string())
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 use crate::args::Log;
-use crate::entries::Change;
+use crate::entries::JsonEntry;
 use crate::out::{Out, clean, short, text, time};
 use crate::place::{Place, Reader};
 
@@ -95,7 +95,7 @@ impl Placed {
 
 /// The operation in words.
 fn describe(op: &Value) -> String {
-    let change: Option<Change> = serde_json::from_value(op.clone()).ok();
+    let change: Option<JsonEntry> = serde_json::from_value(op.clone()).ok();
     let Some(change) = change.filter(|_| op.is_object()) else {
         return match op {
             Value::Null => "acknowledges".into(),

@@ -52,12 +52,12 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
         }
         let waited = match &look.left {
             None => SETTLED,
-            Some(Left::Unwanted(_)) => UNWANTED.min(timeout),
+            Some(Missing::Unwanted(_)) => UNWANTED.min(timeout),
             Some(_) => timeout,
         };
         if !is_told
             && began.elapsed() >= PATIENCE
-            && let Some(Left::Unreached(why) | Left::ToTake(why)) = &look.left
+            && let Some(Missing::Unreached(why) | Missing::ToTake(why)) = &look.left
         {
             is_told = true;
             let seconds = args.timeout;
@@ -74,9 +74,9 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
     }
     let not_given = match left {
         None => 0,
-        Some(Left::Unwanted(blocks)) => blocks.saturating_sub(trees(&db)?),
-        Some(Left::Unreached(why)) => return Err(Failure::Behind(why)),
-        Some(Left::ToTake(why)) => {
+        Some(Missing::Unwanted(blocks)) => blocks.saturating_sub(trees(&db)?),
+        Some(Missing::Unreached(why)) => return Err(Failure::Behind(why)),
+        Some(Missing::ToTake(why)) => {
             return Err(Failure::Behind(format!(
                 "nothing came for {} seconds, and {why}",
                 args.timeout
@@ -151,7 +151,7 @@ fn forked(db: &NativeAutobee, kept: &[KeptConnection], out: &Out) -> Result<()> 
 }
 
 /// What is left to be done.
-enum Left {
+enum Missing {
     /// A peer is not connected.
     Unreached(String),
     /// Something is not here yet.
@@ -162,7 +162,7 @@ enum Left {
 
 /// How it stands.
 struct Look {
-    left: Option<Left>,
+    left: Option<Missing>,
     /// What changes as long as something happens.
     counts: Vec<(Option<Progress>, u64)>,
 }
@@ -178,14 +178,14 @@ impl Look {
             let Some(session) = state.session else {
                 let why = state.last_error.map(|error| error.to_string());
                 let why = why.unwrap_or_else(|| format!("{} did not answer", connection.address()));
-                left = Some(Left::Unreached(why));
+                left = Some(Missing::Unreached(why));
                 counts.push((None, 0));
                 continue;
             };
             let mut progress = session.progress();
             if progress.cores == 0 && left.is_none() {
                 let address = connection.address();
-                left = Some(Left::ToTake(format!("{address} has nothing of this database")));
+                left = Some(Missing::ToTake(format!("{address} has nothing of this database")));
             }
             is_uneven |= !progress.is_synced || progress.unanswered > 0 || progress.unsent > 0;
             not_given += progress.offered.saturating_sub(progress.taken);
@@ -202,21 +202,21 @@ impl Look {
         if left.is_none() {
             if let Some(writer) = behind {
                 let missing = writer.length.0 - writer.have.0;
-                left = Some(Left::ToTake(format!(
+                left = Some(Missing::ToTake(format!(
                     "{missing} blocks of the writer {} are missing",
                     writer.key
                 )));
             } else if let Some(link) = status.missing.first() {
-                left = Some(Left::ToTake(format!(
+                left = Some(Missing::ToTake(format!(
                     "block {} of the writer {} is missing",
                     link.length.0, link.key
                 )));
             } else if db.rules().is_none() {
-                left = Some(Left::ToTake(
+                left = Some(Missing::ToTake(
                     "nothing of the database came: is the peer one of it?".into(),
                 ));
             } else if not_given > 0 || is_uneven {
-                left = Some(Left::Unwanted(not_given));
+                left = Some(Missing::Unwanted(not_given));
             }
         }
         Self { left, counts }
