@@ -5,7 +5,8 @@
 //! cargo +stable fuzz run -s none manifest
 //! ```
 //!
-//! Seeds: the `encoded` fields of `tests/vectors/manifest.json`, as bytes.
+//! The first byte says how many of the bytes behind it are the manifest; what follows is the signature. Seeds: the
+//! `encoded` fields of `tests/vectors/manifest.json`, with their length in front.
 #![no_main]
 
 use autobee::crypto::{CoreKey, Ed25519, Hash, TreeNode};
@@ -13,8 +14,10 @@ use autobee::hypercore::manifest::{Manifest, TreeHead};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let split = bytes.first().map_or(0, |at| usize::from(*at)).min(bytes.len());
-    let (encoded, signature) = bytes.split_at(split);
+    let Some((split, rest)) = bytes.split_first() else {
+        return;
+    };
+    let (encoded, signature) = rest.split_at(usize::from(*split).min(rest.len()));
     let Ok(manifest) = Manifest::decode(encoded) else {
         return;
     };

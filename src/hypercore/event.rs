@@ -4,6 +4,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::crypto::CoreKey;
+use crate::wire::Length;
 
 /// How many events a slow listener may be behind before it misses some.
 pub(super) const BACKLOG: usize = 1_024;
@@ -47,6 +48,17 @@ pub enum CoreEvent {
     },
     /// The listener was too slow and missed this many events: look at the core again.
     Missed(u64),
+}
+
+/// A contradiction of a core's owner: it signed two logs of one length at one fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contradiction {
+    /// Length of both.
+    pub length: Length,
+    /// Fork of both.
+    pub fork: u64,
+    /// Leading blocks that were here when it was found. Which of the two logs a later block is of nobody can say.
+    pub blocks: Length,
 }
 
 /// A change of a core in a group.

@@ -186,6 +186,7 @@ impl<E: Env> Corestore<E> {
                     manifest,
                     key_pair,
                     group: None,
+                    contradiction: None,
                 })?
             }
         };

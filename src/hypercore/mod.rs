@@ -36,7 +36,7 @@ pub use corestore::{Corestore, CorestoreOptions, Hold};
 pub use download::Download;
 pub use edit::{CoreAppendOptions, NamedOptions};
 pub use error::CoreError;
-pub use event::{CoreEvent, CoreEvents, GroupEvent, GroupEvents};
+pub use event::{Contradiction, CoreEvent, CoreEvents, GroupEvent, GroupEvents};
 pub use lookup::CoreOptions;
 pub use offered_snapshot::OfferedSnapshot;
 pub use offered_state::LogState;

@@ -6,7 +6,6 @@
 use super::change::LineSelector;
 use super::cores::{Demand, OpenCore};
 use super::error::CoreError;
-use super::event::CoreEvent;
 use super::line::{Line, LineNodes};
 use super::manifest::Manifest;
 use super::merkle::{MerkleTree, TreeError};
@@ -270,12 +269,9 @@ impl<'a, E: Env> PeerAccess<'a, E> {
             return Ok(false);
         }
         let fork = proof.fork;
-        let mut cores = self.core.shared.lock();
-        let core = cores.get_mut(self.core.pointer())?;
-        core.conflict = Some((length, fork));
-        // Nobody listening is fine.
-        let _ = core.events.send(CoreEvent::Conflict { length, fork });
-        core.bump();
+        self.core
+            .shared
+            .change(|change| change.contradicted(self.core.pointer(), length, fork))?;
         Ok(true)
     }
 

@@ -6,11 +6,13 @@
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::event::Contradiction;
 use super::keys::PrimaryKey;
 use super::manifest::{Manifest, ManifestError};
 use super::merkle::Node;
 use crate::crypto::{CoreKey, Hash, KeyPair, SecretKey};
 use crate::store::DataPointer;
+use crate::wire::Length;
 use crate::wire::compact::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, EncodeError, Encoder};
 
 const VERSION: u64 = 1;
@@ -47,6 +49,7 @@ pub(super) struct AuthRecord {
     pub(super) manifest: Option<Manifest>,
     pub(super) key_pair: Option<KeyPair>,
     pub(super) group: Option<[u8; 32]>,
+    pub(super) contradiction: Option<Contradiction>,
 }
 
 /// The lines of blocks of a core.
@@ -125,9 +128,15 @@ impl Encode for AuthRecord {
             manifest,
             key_pair,
             group,
+            contradiction,
         } = self;
         to.uint(VERSION);
-        to.uint(bits([manifest.is_some(), key_pair.is_some(), group.is_some()]));
+        to.uint(bits([
+            manifest.is_some(),
+            key_pair.is_some(),
+            group.is_some(),
+            contradiction.is_some(),
+        ]));
         to.raw(key.as_bytes());
         if let Some(manifest) = manifest {
             to.buffer(manifest.as_bytes());
@@ -137,6 +146,9 @@ impl Encode for AuthRecord {
         }
         if let Some(group) = group {
             to.raw(group);
+        }
+        if let Some(Contradiction { length, fork, blocks }) = contradiction {
+            to.uint(length.0).uint(*fork).uint(blocks.0);
         }
     }
 }
@@ -165,6 +177,14 @@ impl AuthRecord {
             group: match flags & 4 {
                 0 => None,
                 _ => Some(from.fixed()?),
+            },
+            contradiction: match flags & 8 {
+                0 => None,
+                _ => Some(Contradiction {
+                    length: Length(from.uint()?),
+                    fork: from.uint()?,
+                    blocks: Length(from.uint()?),
+                }),
             },
         })
     }

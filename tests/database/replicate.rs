@@ -574,7 +574,7 @@ fn going_back_finds_what_an_opening_finds_also_when_a_log_was_rewritten_or_contr
             a.close().await.unwrap();
             let a = create_with_window(&world, 1, 2).await;
             assert_eq!(found(&a).await, before);
-            assert_eq!(a.stalled(), []);
+            assert_eq!(a.stalled().len(), usize::from(contradicts));
         });
     }
 }

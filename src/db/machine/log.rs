@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::crypto::{CoreKey, KeyPair};
 use crate::engine::encryption::KeyMismatch;
-use crate::hypercore::{CoreError, CoreEvent, CoreEvents};
+use crate::hypercore::{Contradiction, CoreError, CoreEvent, CoreEvents};
 use crate::wire::Length;
 
 /// A log that is stored here, to be read without waiting.
@@ -87,6 +87,15 @@ pub trait StoredLog: Send + Sync {
     /// When it is closed.
     fn contradicted_lengths(&self) -> Result<(u64, u64), CoreError> {
         Ok((self.length()?, self.contiguous_length()?))
+    }
+
+    /// What was found of its owner: it signed two logs of one length. Nothing more of it is taken since.
+    ///
+    /// # Errors
+    ///
+    /// When it is closed.
+    fn contradiction(&self) -> Result<Option<Contradiction>, CoreError> {
+        Ok(None)
     }
 
     /// The bytes of its manifest, once known.

@@ -22,7 +22,7 @@ use crate::engine::encryption::KeyMismatch;
 use crate::engine::{Frozen, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 use crate::env::{Point, Sights};
 use crate::hypercore::encryption::CipherError;
-use crate::hypercore::{CoreError, CoreEvent};
+use crate::hypercore::{Contradiction, CoreError, CoreEvent};
 use crate::wire::oplog::{OplogBlock, VERSION};
 use crate::wire::{Decode as _, Index, Length};
 
@@ -82,6 +82,8 @@ struct Member<L: StoredLog> {
     /// The fork that they are of.
     fork: u64,
     stalled: Option<Stalled>,
+    /// What was found of its owner before it was opened.
+    contradiction: Option<Contradiction>,
 }
 
 /// How much there is of one log.
@@ -179,6 +181,7 @@ impl<L: StoredLog> Logs<L> {
             has_missed: false,
             fork: log.fork()?,
             stalled: None,
+            contradiction: log.contradiction()?,
             log: Arc::clone(&log),
         };
         if let Some((fed, fork)) = self.closed.remove(&key) {
@@ -370,6 +373,17 @@ impl<L: StoredLog> Logs<L> {
         let from = Index(member.fed);
         let limit = self.limited.get(key).map_or(u64::MAX, |limit| limit.end);
         let end = limit.min(end.unwrap_or(u64::MAX));
+        if let Some(Contradiction { length, fork, blocks }) = member.contradiction {
+            match member.notice_rewriting() {
+                Ok(()) | Err(CoreError::Signatures { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            if !member.is_rewritten() {
+                let length = length.0;
+                member.stalled = Some(Stalled::Conflict { length, fork });
+                return Ok((from, member.take_stored(end.min(blocks.0))?));
+            }
+        }
         if matches!(member.stalled, Some(Stalled::Conflict { .. })) {
             // What was given back can be taken again.
             return Ok((from, member.take_stored(end)?));

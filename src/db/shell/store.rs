@@ -21,8 +21,8 @@ use crate::error::Error;
 use crate::hypercore::encryption::CoreCipher;
 use crate::hypercore::manifest::{Manifest, ManifestOptions, Signer};
 use crate::hypercore::{
-    Core, CoreError, CoreEvents, CoreOptions, Corestore, Download, DownloadRange, Encryption, Hold,
-    SessionOptions,
+    Contradiction, Core, CoreError, CoreEvents, CoreOptions, Corestore, Download, DownloadRange, Encryption,
+    Hold, SessionOptions,
 };
 use crate::store::Seq;
 use crate::wire::rules::RecordedRules;
@@ -164,6 +164,10 @@ impl<E: Env> StoredLog for OpenLog<E> {
             self.leading(length)
                 .map_or(contiguous, |here| here.max(contiguous)),
         ))
+    }
+
+    fn contradiction(&self) -> Result<Option<Contradiction>, CoreError> {
+        self.core.contradiction()
     }
 
     fn manifest(&self) -> Result<Option<Bytes>, CoreError> {

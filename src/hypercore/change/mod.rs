@@ -17,7 +17,7 @@ use super::authority::{Authority, check_prologue, sealed, sign};
 use super::cores::{OpenCore, OpenCores};
 use super::encryption::BlockCipher;
 use super::error::CoreError;
-use super::event::CoreEvent;
+use super::event::{Contradiction, CoreEvent};
 use super::line::Line;
 use super::log::BLOCK_SIZE_MAX;
 use super::merkle::MerkleTree;
@@ -154,6 +154,28 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         if is_learnt {
             self.happened(pointer, CoreEvent::Manifest);
         }
+        Ok(())
+    }
+
+    /// Ends all sessions of a core: its owner signed two logs of one length at one fork. The first time is kept.
+    pub(super) fn contradicted(
+        &mut self,
+        pointer: CorePointer,
+        length: u64,
+        fork: u64,
+    ) -> Result<(), CoreError> {
+        let main = &self.cores.get(pointer)?.main;
+        let blocks = Length(main.blocks.contiguous_length().min(main.head.tree.length()));
+        self.edit_auth(pointer, |auth| {
+            auth.contradiction.get_or_insert(Contradiction {
+                length: Length(length),
+                fork,
+                blocks,
+            });
+            Ok(())
+        })?;
+        self.cores.get_mut(pointer)?.conflict = Some((length, fork));
+        self.happened(pointer, CoreEvent::Conflict { length, fork });
         Ok(())
     }
 

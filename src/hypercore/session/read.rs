@@ -9,6 +9,7 @@ use crate::hypercore::cores::DownloadRange;
 use crate::hypercore::download::{Download, WantedBlock};
 use crate::hypercore::encryption::BlockCipher;
 use crate::hypercore::error::CoreError;
+use crate::hypercore::event::Contradiction;
 use crate::hypercore::merkle::Seek;
 use crate::hypercore::session::{Core, line_of};
 use crate::hypercore::wait::{Wait, Woken, changed};
@@ -127,6 +128,15 @@ impl<E: Env> Core<E> {
                 Woken::Closed => return Err(CoreError::Closed),
             }
         }
+    }
+
+    /// What is known of a contradiction of the core's owner: it is kept with the core. A session that was opened after the
+    /// store was opened again reads such a core as any other, until a peer shows the contradiction again.
+    ///
+    /// # Errors
+    /// When the core is closed.
+    pub fn contradiction(&self) -> Result<Option<Contradiction>, CoreError> {
+        Ok(self.shared.lock().get(self.pointer)?.auth.contradiction)
     }
 
     /// A value that is kept with the core, or with the named session: also when the owner of the core contradicted itself

@@ -220,6 +220,19 @@ async fn a_log_that_was_written_twice_is_reported_at_both_sides() {
             (Length(3), Length(3), Length(3))
         );
         assert!(old.view().get(b"other").await.unwrap().is_some());
+
+        // Neither side forgets it.
+        a.close().await.unwrap();
+        old.close().await.unwrap();
+        let a = open(&a_dir, None).await;
+        assert!(is_contradicted(&a));
+        let old = builder(&old_dir, &a).await.open().await.unwrap();
+        assert!(is_contradicted(&old));
+        let refused = put(&old, "more").await.unwrap_err();
+        assert!(matches!(refused, Error::Contradicted { .. }), "{refused}");
+        let writers = old.status().writers;
+        let own = writers.iter().find(|writer| writer.key == local).unwrap();
+        assert_eq!(own.applied, Length(3));
     }
 }
 
