@@ -28,6 +28,7 @@ pub mod scenario;
 mod schedule;
 mod seed;
 mod shrink;
+mod side_core;
 mod simulated_world;
 mod sweep;
 mod trace;

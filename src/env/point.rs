@@ -28,7 +28,7 @@ macro_rules! points {
             #[must_use]
             pub const fn out_of_reach(self) -> Option<&'static str> {
                 match self {
-                    Self::StartedOver | Self::LogRewritten | Self::ForkFollowed => {
+                    Self::StartedOver | Self::LogRewritten => {
                         Some("no program truncates the log of a writer")
                     }
                     Self::ViewDiverged => Some("all peers of a simulated database have the same apply"),

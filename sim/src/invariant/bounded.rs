@@ -25,7 +25,7 @@ const STREAMS_OF_A_PEER: usize = 2 * SESSIONS_OF_A_PEER;
 const OWN_TASKS: usize = 16;
 
 /// What the run itself starts: for each append of its plan, and for each replica that is dialled.
-const TASKS_OF_THE_PLAN: &[&str] = &["append", "dial"];
+const TASKS_OF_THE_PLAN: &[&str] = &["append", "dial", crate::side_core::TASK];
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -132,7 +132,8 @@ fn queues(moment: &Moment<'_>, look: &Look) -> Option<String> {
     })
     .or_else(|| {
         // Of each writer the log and two trees, of which views and histories are read.
-        let most = 3 * (look.writers.len() + peers) + settings.stranger_cores_max + OWN_CORES;
+        let beside = moment.claims.side_cores;
+        let most = 3 * (look.writers.len() + peers) + settings.stranger_cores_max + OWN_CORES + beside;
         over("cores of its store in use", sizes.store_cores, most)
     })
 }

@@ -38,6 +38,8 @@ pub struct Claims {
     pub hostile: usize,
     /// How many readers there are.
     pub readers: usize,
+    /// How many logs there are beside the database.
+    pub side_cores: usize,
     /// Replicas that never come back.
     pub lost: BTreeSet<usize>,
     /// Replicas that reach each other in the end.
@@ -123,6 +125,7 @@ impl Claims {
         }
         claims.hostile = scenario.hostile.len();
         claims.readers = scenario.reader.len();
+        claims.side_cores = scenario.core.len();
         for (number, hostile) in scenario.hostile.iter().enumerate() {
             let own = hostile.forks_itself().then_some(scenario.replicas + number);
             claims.forking.extend(hostile.may_fork().or(own));

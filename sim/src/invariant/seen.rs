@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use autobee::crypto::CoreKey;
-use autobee::db::{Event, Outcome, ViewEvent, WriterStatus};
+use autobee::db::{Event, Outcome, Update, ViewEvent, WriterStatus};
 use autobee::wire::{Length, Link};
 use bytes::Bytes;
 
@@ -15,6 +15,8 @@ pub struct Seen {
     pub view: Option<(Link, Arc<BTreeMap<Bytes, Bytes>>)>,
     /// The version of the view that the events told last; none when some events were missed.
     pub head: Option<Link>,
+    /// The version of the view that the update hook was told last; none before it was told of any.
+    pub updated: Option<Link>,
     /// Whether the events say that the local writer may write.
     pub is_writable: Option<bool>,
     /// Members at the beginning, and whoever was told to have become one; none when some events were missed.
@@ -36,6 +38,21 @@ impl Seen {
         let members = writers.iter().filter(|writer| is_member(writer));
         self.members = Some(members.map(|writer| writer.key).collect());
         self.is_writable = Some(is_writable);
+    }
+
+    /// The update hook was told this, with the view at this version.
+    pub fn updated(&mut self, update: &Update, view: Link) {
+        let (from, to) = update.view;
+        if let Some(last) = self.updated.filter(|last| *last != from) {
+            self.contradictions.push(format!(
+                "the update hook was told of a change from {from:?}, and had been told of {last:?}"
+            ));
+        }
+        if view != to {
+            self.contradictions
+                .push(format!("the update hook was told of {to:?}, and shown {view:?}"));
+        }
+        self.updated = Some(to);
     }
 
     /// A watch told these changes.

@@ -93,6 +93,14 @@ impl Invariant for StatusTruth {
                     head.length, look.view_head.length
                 ));
             }
+            if let Some(head) = look.seen.updated
+                && head != look.view_head
+            {
+                return fail(format!(
+                    "the update hook was last told of version {} of the view, which is at {}",
+                    head.length, look.view_head.length
+                ));
+            }
             if look.seen.is_writable.is_some_and(|told| told != look.is_writable) {
                 return fail("the events say otherwise whether it may write".into());
             }

@@ -9,8 +9,9 @@ use autobee::engine::system::{Flush, System};
 use autobee::wire::{Length, Weight};
 use im::OrdMap;
 
+use super::state::shown;
 use super::{ModelBatch, ModelBlock, ModelGrant, ModelRecord, ModelRules, ModelState};
-use crate::workload::{Op, tally};
+use crate::workload::{Op, Shown, tally};
 
 /// Membership and view behind an entry.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +106,7 @@ impl<'a> Player<'a> {
         view: &mut OrdMap<Vec<u8>, Vec<u8>>,
         flush: &mut Flush,
         (key, length): (CoreKey, Length),
-        node: &ModelBlock,
+        (node, weight): (&ModelBlock, Weight),
     ) -> Option<()> {
         let op: Op = serde_json::from_slice(&node.value).ok()?;
         let blocked = op
@@ -132,10 +133,18 @@ impl<'a> Player<'a> {
         if let Some(anchor) = anchor {
             flush.add_anchor(anchor);
         }
+        let seen = op.look.as_ref().map(|_| Shown {
+            is_genesis: flush.is_genesis(),
+            clock: flush.clock(),
+            ..shown(view, node, weight)
+        });
         let (number, next) = tally(view.get(&b"n"[..]).map(Vec::as_slice));
         let name = format!("{key}:{length}").into_bytes();
         view.insert(b"n".to_vec(), next.into_bytes());
         view.insert(number.into_bytes(), name.clone());
+        if let Some((key, shown)) = op.look.zip(seen) {
+            view.insert(key.into_bytes(), shown.to_string().into_bytes());
+        }
         if let Some((key, value)) = op.put {
             view.insert(key.into_bytes(), value.into_bytes());
         }
@@ -181,7 +190,7 @@ impl Replay for Player<'_> {
         if flush.may_apply(step.batch.optimistic) {
             for (length, node) in batch.numbered().filter(|(_, node)| !node.value.is_empty()) {
                 if self
-                    .run(&mut view, &mut flush, (batch.writer, length), node)
+                    .run(&mut view, &mut flush, (batch.writer, length), (node, step.weight))
                     .is_some()
                 {
                     continue;

@@ -7,7 +7,7 @@ use autobee::wire::{Length, Link, Timestamp, Weight};
 use im::OrdMap;
 
 use super::{ModelBatch, ModelBlock, ModelRules};
-use crate::workload::{Op, SELF, tally};
+use crate::workload::{LOOKED_AT, Op, SELF, Shown, tally};
 
 /// Everything that peers must agree on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,6 +99,7 @@ struct ModelFlush<'a> {
     pending: BTreeMap<CoreKey, ModelUpdate>,
     /// Its first block.
     first: Link,
+    weight: Weight,
 }
 
 impl ModelState {
@@ -195,6 +196,7 @@ impl<'a> ModelFlush<'a> {
                 key: batch.writer,
                 length: batch.first,
             },
+            weight,
         };
         if batch.writer == rules.bootstrap && batch.first == Length(1) {
             flush.add_writer(rules, batch.writer, Weight(2), true);
@@ -268,11 +270,19 @@ impl<'a> ModelFlush<'a> {
             pending.length = pending.length.max(Length(1));
         }
 
+        let shown = op.look.as_ref().map(|_| Shown {
+            is_genesis: self.before.flushes == 0,
+            clock: self.before.flushes,
+            ..shown(&self.after.view, node, self.weight)
+        });
         let view = &mut self.after.view;
         let (number, next) = tally(view.get(&b"n"[..]).map(Vec::as_slice));
         let name = format!("{key}:{}", length.0).into_bytes();
         view.insert(b"n".to_vec(), next.into_bytes());
         view.insert(number.into_bytes(), name.clone());
+        if let Some((key, shown)) = op.look.zip(shown) {
+            view.insert(key.into_bytes(), shown.to_string().into_bytes());
+        }
         if let Some((key, value)) = op.put {
             view.insert(key.into_bytes(), value.into_bytes());
         }
@@ -394,5 +404,25 @@ impl<'a> ModelFlush<'a> {
                 record.length.max(pending.length),
             )),
         }
+    }
+}
+
+/// What an entry is shown of the view before it and of itself.
+pub(super) fn shown(view: &OrdMap<Vec<u8>, Vec<u8>>, node: &ModelBlock, weight: Weight) -> Shown {
+    let looked_at = || {
+        view.iter()
+            .filter(|(key, _)| key.starts_with(LOOKED_AT.as_bytes()))
+    };
+    let last = looked_at()
+        .last()
+        .map(|(_, value)| String::from_utf8_lossy(value).into_owned());
+    Shown {
+        is_genesis: false,
+        clock: 0,
+        timestamp: node.timestamp,
+        weight,
+        links: node.links.len(),
+        keys: looked_at().count(),
+        last: last.unwrap_or_default(),
     }
 }

@@ -38,6 +38,9 @@ const RECONNECT: Duration = Duration::from_secs(2);
 /// How long a reader may wait for a block, once all agree.
 const READ_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a replica may take to fetch the rest of a log beside the database, once all agree.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(30);
+
 /// How often each member writes once all agree.
 const PIN_ROUNDS: usize = 3;
 
@@ -59,6 +62,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             recorder.heals(self.world.now());
         }
         self.group.disarm();
+        self.group.side_cores().settle();
         self.heal_network();
         self.heal_paths();
         self.heal_clocks();
@@ -92,6 +96,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             }
         }
         self.read_by_readers()?;
+        self.follow_side_cores()?;
         // They do not keep quiet either.
         self.hostiles.end(&self.world);
         self.readers.end(&self.world);
@@ -265,6 +270,31 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
                     ),
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Whoever follows a log beside the database has all of it.
+    fn follow_side_cores(&mut self) -> Result<(), SimError> {
+        let side_cores = self.group.side_cores();
+        let is_claimed = self.checks.claims().is_whole() && !self.checks.claims().is_restless;
+        let limit = self.world.now() + FOLLOW_LIMIT;
+        let what = loop {
+            let wrong = side_cores.take_wrong();
+            if wrong.is_some() {
+                break wrong;
+            }
+            let group = &self.group;
+            let behind = side_cores.behind(|replica| group.db(replica).is_some());
+            match behind.filter(|_| is_claimed) {
+                Some(_) if self.world.now() < limit => self.world.run_for(COMPARE_EVERY)?,
+                behind => break behind,
+            }
+        };
+        side_cores.end();
+        if let Some(what) = what {
+            let invariant = "side cores";
+            self.checks.found(Violation { invariant, what });
         }
         Ok(())
     }

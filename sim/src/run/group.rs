@@ -17,6 +17,7 @@ use crate::hostile::Ledger;
 use crate::invariant::{Acknowledged, Claims, Seen, Violation};
 use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Action, Scenario};
+use crate::side_core::SideCores;
 use crate::simulated_world::SimulatedWorld;
 use crate::world::NameError;
 
@@ -47,6 +48,7 @@ struct Members<E: Env> {
     /// a member from whose trees it went on.
     moved_onto: BTreeSet<CoreKey>,
     ledger: Ledger,
+    side_cores: SideCores,
     subject: Arc<dyn Subject>,
 }
 
@@ -133,11 +135,13 @@ impl<E: Env> Group<E> {
         let replicas = (0..scenario.replicas)
             .map(member)
             .collect::<Result<_, NameError>>()?;
+        let claims = Claims::new(scenario);
         let members = Members {
             replicas,
             database: None,
             scenario: scenario.clone(),
-            claims: Claims::new(scenario),
+            side_cores: SideCores::new(scenario, &claims),
+            claims,
             acknowledged: Arc::default(),
             failures: Vec::new(),
             moved_onto: BTreeSet::new(),
@@ -145,6 +149,11 @@ impl<E: Env> Group<E> {
             subject,
         };
         Ok(Self(Arc::new(Mutex::new(members))))
+    }
+
+    /// The logs beside the database.
+    pub(super) fn side_cores(&self) -> SideCores {
+        self.lock().side_cores.clone()
     }
 
     // Processes.
@@ -236,6 +245,7 @@ impl<E: Env> Group<E> {
         let listening = self.clone();
         env.spawn()
             .spawn("events", listening.listen(db.clone(), replica, life));
+        self.side_cores().start(&env, &store, replica);
         if self.lock().scenario.forward.contains(&replica) {
             let has_logs = !self.lock().scenario.passing.contains(&replica);
             let archive = Archive {
@@ -302,6 +312,12 @@ impl<E: Env> Group<E> {
                 disk.observe_only(true);
                 watcher(view);
                 disk.observe_only(false);
+            });
+        } else {
+            let group = self.clone();
+            let life = self.life(replica);
+            builder = builder.update(move |view, update| {
+                group.see(replica, life, |seen| seen.updated(update, view.head()));
             });
         }
         if let Some(key) = self.database() {

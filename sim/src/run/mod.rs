@@ -26,7 +26,7 @@ pub use report::{ReplicaState, Report};
 pub(crate) use subject::{Now, Started, Subject, Watcher};
 
 use crate::hostile::{Hostiles, RunContext};
-use crate::invariant::ReplicaLook;
+use crate::invariant::{ReplicaLook, Violation};
 use crate::reader::Readers;
 use crate::replica::Crash;
 use crate::scenario::{CryptoChoice, Scenario};
@@ -318,6 +318,7 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
         }
         self.hostiles.begin();
         self.readers.begin();
+        self.group.side_cores().begin();
         for (at_ms, step) in plan::plan(self.scenario, &mut self.world.stream("plan")) {
             self.run_until(began + Duration::from_millis(at_ms))?;
             if !self.is_clean() {
@@ -384,6 +385,10 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
             return;
         }
         let looks = self.take_looks();
+        if let Some(what) = self.group.side_cores().take_wrong() {
+            let invariant = "side cores";
+            self.checks.found(Violation { invariant, what });
+        }
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.tick(
             &self.group,

@@ -95,6 +95,9 @@ fn append(workload: &Workload, replica: usize, at_ms: u64, name: &str, stream: &
             let key = format!("k{}", stream.below(u64::from(workload.keys)));
             op.reject_if = Some(padded(&key, workload.key_bytes_max));
         }
+        if once_in(stream, workload.looks) {
+            op.look = Some(format!("seen/{}", stream.below(8)));
+        }
         op
     };
     Append {

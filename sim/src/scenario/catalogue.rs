@@ -2,7 +2,9 @@
 
 use toml::Table;
 
-use super::{Action, Append, CrashMode, Event, Expected, Hostile, Hostility, Reader, Scenario, Workload};
+use super::{
+    Action, Append, CrashMode, Event, Expected, Hostile, Hostility, Reader, Scenario, SideCore, Workload,
+};
 use crate::disk::{DiskFaults, Latency};
 use crate::network::PathConfig;
 use crate::schedule::Schedule;
@@ -83,6 +85,7 @@ pub(crate) fn everything() -> Table {
         remove_writer: text(),
         ack: text(),
         anchor: true,
+        look: text(),
         put: Some(("key".into(), "value".into())),
         del: text(),
         app: Some(AppOp::default()),
@@ -102,6 +105,7 @@ pub(crate) fn everything() -> Table {
         asking: 1,
         deletes: 1,
         anchors: 1,
+        looks: 1,
     };
     let append = Append {
         at_ms: 1,
@@ -150,6 +154,13 @@ pub(crate) fn everything() -> Table {
             of: 1,
             every_ms: 1,
             targets: Some(vec![0]),
+        }],
+        core: vec![SideCore {
+            of: 1,
+            every_ms: 1,
+            changes: 1,
+            truncations: 1,
+            followers: Some(vec![0]),
         }],
         schedule: Schedule::Fifo,
         ..Scenario::generate(0)

@@ -179,6 +179,11 @@ impl Scenario {
                 return refuse(format!("reader[{position}].{field}"), why);
             }
         }
+        for (position, core) in self.core.iter().enumerate() {
+            if let Some((field, why)) = core.refused(self.replicas) {
+                return refuse(format!("core[{position}].{field}"), why);
+            }
+        }
         for (position, event) in self.event.iter().enumerate() {
             let field = |field: &str| format!("event[{position}].{field}");
             if event.at_ms > TIME_MS_MAX {

@@ -11,6 +11,7 @@ mod hostile;
 mod load;
 mod nearest;
 mod reader;
+mod side_core;
 mod unknown;
 mod workload;
 
@@ -26,6 +27,7 @@ pub use hostile::{Hostile, Hostility};
 pub use load::ScenarioError;
 pub use nearest::nearest;
 pub use reader::Reader;
+pub use side_core::SideCore;
 pub use workload::{Append, Workload};
 
 use crate::disk::DiskFaults;
@@ -138,6 +140,9 @@ pub struct Scenario {
     /// Peers that hold only the blocks that they asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reader: Vec<Reader>,
+    /// Logs that replicas write and follow beside the database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub core: Vec<SideCore>,
     /// After the last event and the last append everything is healed; from then on this long, in milliseconds of
     /// virtual time, until all replicas must agree.
     #[serde(default = "Scenario::converge_ms_default")]

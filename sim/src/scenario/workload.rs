@@ -48,6 +48,9 @@ pub struct Workload {
     /// One in so many values makes an anchor; none when 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub anchors: u32,
+    /// One in so many values leaves what its entry is shown when it is applied; none when 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub looks: u32,
 }
 
 /// One append.

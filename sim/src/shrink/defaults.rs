@@ -21,6 +21,7 @@ const KEPT: &[&str] = &[
     "event",
     "hostile",
     "reader",
+    "core",
     "converge_ms",
     "events_max",
 ];
@@ -86,7 +87,7 @@ fn places(table: &Table) -> Vec<Place> {
         if !is_kept {
             found.push(place.clone());
         }
-        if !is_kept || ["event", "append", "hostile", "reader"].contains(&name.as_str()) {
+        if !is_kept || ["event", "append", "hostile", "reader", "core"].contains(&name.as_str()) {
             collect(value, &place, &mut found);
         }
     }

@@ -174,6 +174,14 @@ impl<F: FnMut(&Scenario) -> bool, B: FnMut(u64) -> bool> Search<F, B> {
             },
         );
         self.minimize(
+            |scenario| scenario.core.len(),
+            |scenario, range| {
+                let mut scenario = scenario.clone();
+                scenario.core.drain(range);
+                scenario
+            },
+        );
+        self.minimize(
             |scenario| scenario.event.len(),
             |scenario, range| {
                 let mut scenario = scenario.clone();

@@ -60,6 +60,18 @@ fn without(scenario: &Scenario, gone: usize) -> Option<Scenario> {
             }
         }
     }
+    scenario
+        .core
+        .retain(|core| core.of != gone && core.followers.as_deref() != Some(&[gone]));
+    for core in &mut scenario.core {
+        core.of = renumber(core.of);
+        if let Some(followers) = &mut core.followers {
+            followers.retain(|follower| *follower != gone);
+            for follower in followers {
+                *follower = renumber(*follower);
+            }
+        }
+    }
     let mut events = Vec::new();
     for event in std::mem::take(&mut scenario.event) {
         let is_group = matches!(event.action, crate::scenario::Action::Partition { .. });

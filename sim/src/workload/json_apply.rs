@@ -3,8 +3,12 @@
 //! It touches everything that an apply can touch: membership, acknowledgement, anchors, refusal of strangers, and a
 //! view in which every applied entry leaves its number, so that a skipped or doubled entry shows.
 
+use std::fmt;
+
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
+use autobee::bee::Range;
 use autobee::crypto::CoreKey;
+use autobee::wire::{Timestamp, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::AppOp;
@@ -37,6 +41,9 @@ pub struct Op {
     /// Make an anchor of this entry.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub anchor: bool,
+    /// Set this key to what the host and the view show the entry: see [`Shown`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look: Option<String>,
     /// Set a key to a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub put: Option<(String, String)>,
@@ -145,11 +152,21 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
         None
     };
 
+    let shown = match &op.look {
+        Some(key) => {
+            let before = (host.genesis(), host.clock());
+            Some((key, Shown::to(entry, view, before).await))
+        }
+        None => None,
+    };
     let (number, next) = tally(view.get(b"n").await.as_deref());
     let reference = format!("{}:{}", entry.key, entry.length);
     let mut write = view.write();
     write.put(b"n", next.as_bytes());
     write.put(number.as_bytes(), reference.as_bytes());
+    if let Some((key, shown)) = shown {
+        write.put(key.as_bytes(), shown.to_string().as_bytes());
+    }
     if let Some((key, value)) = &op.put {
         write.put(key.as_bytes(), value.as_bytes());
     }
@@ -160,6 +177,54 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
         write.put(format!("anchor/{}", anchor.key).as_bytes(), reference.as_bytes());
     }
     write.flush().await
+}
+
+/// What an entry is shown when it is applied, which is a function of what comes before it in the order.
+pub(crate) struct Shown {
+    /// Nothing was applied before its batch.
+    pub(crate) is_genesis: bool,
+    /// Batches that were applied before.
+    pub(crate) clock: u64,
+    pub(crate) timestamp: Timestamp,
+    /// That of its batch in this place.
+    pub(crate) weight: Weight,
+    pub(crate) links: usize,
+    /// How many keys begin with [`LOOKED_AT`].
+    pub(crate) keys: usize,
+    /// The value of the last one of them.
+    pub(crate) last: String,
+}
+
+/// With what the keys begin that an operation looks at.
+pub(crate) const LOOKED_AT: &str = "k";
+
+impl Shown {
+    async fn to(entry: &Entry, view: &ApplyView, (is_genesis, clock): (bool, u64)) -> Self {
+        let range = || Range::prefix(LOOKED_AT);
+        let last = view.entries(range().reverse().limit(1)).await;
+        Self {
+            is_genesis,
+            clock,
+            timestamp: entry.timestamp,
+            weight: entry.weight,
+            links: entry.links.len(),
+            keys: view.entries(range()).await.len(),
+            last: last
+                .first()
+                .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} {} {} {} {} {:.40}",
+            self.is_genesis, self.clock, self.timestamp.0, self.weight.0, self.links, self.keys, self.last
+        )
+    }
 }
 
 fn parse_key(text: &str) -> Result<CoreKey, ApplyError> {

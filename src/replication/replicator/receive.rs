@@ -409,12 +409,19 @@ impl Replicator {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        self.sights.note(Point::AnswerMisfit);
-        // A source that has moved on answers with its manifest alone, and the sync with the new fork is on its way.
-        if proof.fork != asked.fork || (asked.manifest && proof.manifest.is_some()) {
+        // A source that has moved on, or dropped the block meanwhile, answers with its manifest alone. The sync with the
+        // new fork is on its way.
+        let is_manifest = asked.manifest && proof.manifest.is_some();
+        if proof.fork != asked.fork || is_manifest {
             peer.sync.can_upgrade = false;
         }
-        peer.misfits += 1;
+        let offers = match (asked.request.block, asked.request.upgrade) {
+            (Some(block), None) => peer.offers(block.index, asked.fork),
+            _ => peer.sync.fork == asked.fork,
+        };
+        let is_void = is_manifest && (proof.fork > asked.fork || !offers);
+        self.sights.note_if(Point::AnswerMisfit, !is_void);
+        peer.misfits += u32::from(!is_void);
         if let Some(block) = asked.request.block
             && asked.fork == peer.sync.fork
         {

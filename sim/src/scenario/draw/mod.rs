@@ -12,7 +12,7 @@ mod regrant;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Choices, CryptoChoice, Event, Reader, Scenario, Topology, Workload};
+use super::{Action, Choices, CryptoChoice, Event, Reader, Scenario, SideCore, Topology, Workload};
 use crate::disk::{DiskFaults, Latency};
 use crate::network::{LatencyShape, PathConfig};
 use crate::schedule::Schedule;
@@ -98,6 +98,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         event: Vec::new(),
         hostile: Vec::new(),
         reader: Vec::new(),
+        core: Vec::new(),
         converge_ms: Scenario::converge_ms_default(),
         events_max: Scenario::events_max_default(),
     };
@@ -146,7 +147,27 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         scenario.passing.clone_from(&scenario.forward);
     }
     regrant::draw(choices, &mut scenario, span_ms);
+    for workload in &mut scenario.workload {
+        workload.looks = choices.pick(&[0, 3, 0, 10]);
+    }
+    if choices.once_in(4) {
+        let count = choices.between(1, 2);
+        scenario.core = (0..count).map(|_| side_core(choices, replicas)).collect();
+    }
     scenario
+}
+
+/// A log beside the database.
+fn side_core(choices: &mut Choices<'_>, replicas: usize) -> SideCore {
+    SideCore {
+        of: choices.index(replicas),
+        every_ms: choices.pick(&[200, 50, 600, 1_500]),
+        changes: choices.pick(&[20, 6, 60]),
+        truncations: choices.pick(&[5, 0, 2]),
+        followers: choices
+            .once_in(3)
+            .then(|| vec![choices.index(replicas), choices.index(replicas)]),
+    }
 }
 
 /// One or two readers in every sixth scenario.
@@ -324,6 +345,7 @@ fn workload(choices: &mut Choices<'_>, scenario: &Scenario, replicas: Vec<usize>
         contested: choices.pick(&[0, 0, 0, 6]),
         asking: 0,
         anchors: choices.pick(&[0, 0, 0, 0, 10]),
+        looks: 0,
         replicas,
     }
 }

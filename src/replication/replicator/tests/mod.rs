@@ -698,6 +698,36 @@ fn an_answer_about_a_fork_that_was_left_says_nothing_of_the_new_one() {
 }
 
 #[test]
+fn a_source_that_goes_on_to_another_fork_before_it_answers_is_not_blamed() {
+    let mut net = Net::new(2, 10);
+    net.connect(0, 1);
+    net.download(1, 0, None);
+    let mut void = 0;
+    for _ in 0..12 {
+        while net.pull(0) || net.deliver(0).is_some() {}
+        while net.pull(1) {}
+        net.truncate(5);
+        net.append(5);
+        while net.deliver(1).is_some() {}
+        while net.pull(0) {}
+        while let Some(message) = net.deliver(0) {
+            let is_alone = |data: &DataMessage| data.proof.manifest.is_some() && data.proof.upgrade.is_none();
+            void += usize::from(matches!(message, Message::Data(data) if is_alone(&data)));
+        }
+    }
+    assert!(void >= 10, "{void}");
+    let events = &net.nodes[1].events;
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event, ReplicatorEvent::Paused { .. })),
+        "{events:?}"
+    );
+    net.settle();
+    net.assert_copied(1);
+}
+
+#[test]
 fn who_could_not_prove_an_upgrade_says_when_it_can() {
     let mut net = Net::new(3, 4);
     let first = net.connect(0, 2);

@@ -1,0 +1,236 @@
+//! What whoever follows a log beside the database does: it fetches it, and compares what it has with what the owner wrote.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use autobee::Corestore;
+use autobee::env::{Clock as _, Env};
+use autobee::hypercore::merkle::Seek;
+use autobee::hypercore::{Core, CoreError, CoreOptions, CoreSnapshot, Download, DownloadRange, Wait};
+use autobee::wire::Index;
+
+use super::{Phase, SideCores, below};
+use crate::scenario::SideCore;
+
+/// How long it waits for a block or a place that it has not.
+const FETCH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Blocks that are compared in one look, at most.
+const COMPARED: u64 = 4;
+
+pub(super) struct Follower<E: Env> {
+    cores: SideCores,
+    env: E,
+    number: usize,
+    replica: usize,
+    plan: SideCore,
+    /// The log as it was at an earlier look.
+    earlier: Option<CoreSnapshot<E>>,
+    /// What is fetched of it. Every second follower asks for single blocks until the plan is over.
+    download: Option<Download<E>>,
+}
+
+impl<E: Env> Follower<E> {
+    pub(super) const fn new(cores: SideCores, env: E, number: usize, replica: usize, plan: SideCore) -> Self {
+        Self {
+            cores,
+            env,
+            number,
+            replica,
+            plan,
+            earlier: None,
+            download: None,
+        }
+    }
+
+    /// Follows the log until the run is over.
+    pub(super) async fn run(mut self, store: Corestore<E>) {
+        let Some(core) = self.find(&store).await else {
+            return;
+        };
+        let is_sparse = self.replica % 2 == 1;
+        let mut is_settling = false;
+        loop {
+            let phase = self.cores.lock().phase;
+            if phase == Phase::Over {
+                return;
+            }
+            if (phase == Phase::Settling && !is_settling) || (self.download.is_none() && !is_sparse) {
+                is_settling = phase == Phase::Settling;
+                // Of what was cleared meanwhile, too: from the first block on.
+                self.download = core.download(all()).ok();
+            }
+            // What fails because of a disk is none of the log's.
+            if let Err(what) = self.look(&core, is_settling).await.unwrap_or(Ok(())) {
+                let (replica, number) = (self.replica, self.number);
+                let what = format!("r{replica} follows the log {number} beside the database, and {what}");
+                self.cores.lock().wrong.push(what);
+                return;
+            }
+            self.env
+                .clock()
+                .sleep(Duration::from_millis(self.plan.every_ms))
+                .await;
+        }
+    }
+
+    /// The log, once its owner made it.
+    async fn find(&self, store: &Corestore<E>) -> Option<Core<E>> {
+        loop {
+            let (phase, key) = {
+                let run = self.cores.lock();
+                (run.phase, run.ledgers[self.number].key)
+            };
+            match key {
+                _ if phase == Phase::Over => return None,
+                Some(key) => return store.get(CoreOptions::key(key)).await.ok(),
+                None => {
+                    let pause = Duration::from_millis(self.plan.every_ms);
+                    self.env.clock().sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// One look at it. The inner error says what is not as the owner wrote it.
+    async fn look(&mut self, core: &Core<E>, is_settling: bool) -> Result<Result<(), String>, CoreError> {
+        let env = self.env.clone();
+        let (fork, length) = (core.fork()?, core.length()?.0);
+        if length > 0 && !is_settling {
+            let index = below(&env, length);
+            if below(&env, 3) == 0 && self.download.is_none() {
+                // It may take its time, or be cut off meanwhile.
+                let _ = core.get(Index(index), Wait::For(FETCH_LIMIT)).await;
+            }
+            if below(&env, 10) == 0 {
+                core.clear(Index(index)..Index(index + 1))?;
+            }
+            if below(&env, 2) == 0
+                && let Err(what) = self.seek(core, fork).await?
+            {
+                return Ok(Err(what));
+            }
+        }
+        let (fork, length) = match core.fork()? {
+            now if now == fork => (fork, length),
+            now => (now, core.length()?.0),
+        };
+        let from = below(&env, length.max(1));
+        let compared = if is_settling {
+            0..length
+        } else {
+            from..from + COMPARED
+        };
+        if let Err(what) = self.compare(core, fork, compared)? {
+            return Ok(Err(what));
+        }
+        if let Err(what) = self.compare_earlier(core).await? {
+            return Ok(Err(what));
+        }
+        let has = (core.fork()?, core.contiguous_length()?.0);
+        let mut run = self.cores.lock();
+        run.ledgers[self.number].followed.insert(self.replica, has);
+        Ok(Ok(()))
+    }
+
+    /// Compares the blocks that are here.
+    fn compare(&self, core: &Core<E>, fork: u64, range: Range<u64>) -> Result<Result<(), String>, CoreError> {
+        for index in range.start..range.end.min(core.length()?.0) {
+            let is_here = core.has(Index(index)..Index(index + 1))?;
+            let block = core.get_local(Index(index))?;
+            if core.fork()? != fork {
+                return Ok(Ok(()));
+            }
+            if is_here != block.is_some() {
+                return Ok(Err(format!(
+                    "is told that it {} block {index}, and {}",
+                    if is_here { "has" } else { "has not" },
+                    if is_here { "does not get it" } else { "gets it" }
+                )));
+            }
+            let Some(block) = block else { continue };
+            let run = self.cores.lock();
+            let written = run.ledgers[self.number].blocks(fork).get(to_usize(index));
+            if written != Some(&block) {
+                return Ok(Err(format!(
+                    "has block {index} of fork {fork} as {block:?}, which was written as {written:?}"
+                )));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Compares what the log was at an earlier look, and takes what it is now for a later one.
+    async fn compare_earlier(&mut self, core: &Core<E>) -> Result<Result<(), String>, CoreError> {
+        if let Some(earlier) = &self.earlier {
+            let (fork, length) = (earlier.fork(), earlier.length().0);
+            let bytes: u64 = {
+                let run = self.cores.lock();
+                let written = run.ledgers[self.number].blocks(fork).iter();
+                written
+                    .take(to_usize(length))
+                    .map(|block| block.len() as u64)
+                    .sum()
+            };
+            if earlier.byte_length() != bytes {
+                return Ok(Err(format!(
+                    "had {} bytes of {length} blocks of fork {fork}, which was written with {bytes}",
+                    earlier.byte_length()
+                )));
+            }
+            let index = below(&self.env, length.max(1));
+            if length > 0 && earlier.has(Index(index))? {
+                let block = earlier.get(Index(index), Wait::Local).await?;
+                let run = self.cores.lock();
+                let written = run.ledgers[self.number].blocks(fork).get(to_usize(index));
+                if written != Some(&block) {
+                    return Ok(Err(format!(
+                        "had block {index} of fork {fork} as {block:?}, which was written as {written:?}"
+                    )));
+                }
+            }
+        }
+        if self.earlier.is_none() || below(&self.env, 6) == 0 {
+            self.earlier = Some(core.snapshot()?);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Looks for the block with a drawn byte.
+    async fn seek(&self, core: &Core<E>, fork: u64) -> Result<Result<(), String>, CoreError> {
+        let all = core.byte_length()?;
+        if all == 0 || core.fork()? != fork {
+            return Ok(Ok(()));
+        }
+        let bytes = below(&self.env, all);
+        let wait = match below(&self.env, 2) {
+            0 => Wait::Local,
+            _ => Wait::For(FETCH_LIMIT),
+        };
+        let found = match core.seek(bytes, wait).await {
+            Err(CoreError::Timeout(_)) => return Ok(Ok(())),
+            found => found?,
+        };
+        let expected = self.cores.lock().ledgers[self.number].place_of(fork, bytes);
+        let is_other = !matches!(found, Seek::Unresolved { .. }) && expected != Some(found);
+        Ok(match is_other && core.fork()? == fork {
+            true => Err(format!(
+                "finds byte {bytes} of fork {fork} at {found:?}, which was written at {expected:?}"
+            )),
+            false => Ok(()),
+        })
+    }
+}
+
+/// The whole log, as long as it grows.
+const fn all() -> DownloadRange {
+    DownloadRange {
+        start: 0,
+        end: None,
+        is_linear: false,
+    }
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,146 @@
+//! What the owner of a log beside the database does with it.
+
+use std::time::Duration;
+
+use autobee::Corestore;
+use autobee::env::{Clock as _, Env};
+use autobee::hypercore::{Core, CoreError, CoreOptions, NamedOptions};
+use autobee::wire::{Index, Length};
+use bytes::Bytes;
+
+use super::ledger::State;
+use super::{Phase, SideCores, below};
+use crate::scenario::SideCore;
+
+/// Blocks of one change, at most.
+const BLOCKS_MAX: u64 = 4;
+
+/// Bytes of a block, at most; every eighth may have this many times as many.
+const BLOCK_BYTES_MAX: u64 = 40;
+const LARGE: u64 = 50;
+
+/// One change of a log.
+enum Change {
+    Append(Vec<Bytes>),
+    /// By way of a named session.
+    Commit(Vec<Bytes>),
+    Truncate(usize),
+}
+
+impl SideCores {
+    /// Opens the log and changes it until the plan is over.
+    pub(super) async fn own<E: Env>(self, env: E, store: Corestore<E>, number: usize, plan: SideCore) {
+        // A disk that fails is none of the log's; whoever has it is started again.
+        let Ok(core) = store.get(CoreOptions::name(format!("beside {number}"))).await else {
+            return;
+        };
+        if !self.is_as_it_was(&core, number, &plan) {
+            return;
+        }
+        loop {
+            env.clock().sleep(Duration::from_millis(plan.every_ms)).await;
+            match self.lock().phase {
+                Phase::Before => continue,
+                Phase::Changing => {}
+                Phase::Settling | Phase::Over => return,
+            }
+            let Some(change) = self.draw(&env, number, &plan) else {
+                return;
+            };
+            if make(&core, change).await.is_err() {
+                // Whether it was made is found out at the next start.
+                return;
+            }
+            self.lock().ledgers[number].changed();
+        }
+    }
+
+    /// Looks whether the log is what its owner was told, after a start.
+    fn is_as_it_was<E: Env>(&self, core: &Core<E>, number: usize, plan: &SideCore) -> bool {
+        let found = read(core);
+        let mut run = self.lock();
+        let claims = &run.claims;
+        let may_lose = [
+            &claims.forgetful,
+            &claims.wiped,
+            &claims.forking,
+            &claims.decaying,
+            &claims.damaged,
+        ];
+        let may_lose = may_lose.iter().any(|replicas| replicas.contains(&plan.of));
+        let may_fail = claims.unsound.contains(&plan.of);
+        let ledger = &mut run.ledgers[number];
+        if ledger.is_void() {
+            return false;
+        }
+        let what = match found {
+            Ok((state, blocks)) => ledger.opened(core.key(), state, &blocks),
+            Err(_) if may_fail || may_lose => return false,
+            Err(error) => Err(format!("cannot be read: {error}")),
+        };
+        let Err(what) = what else { return true };
+        ledger.give_up();
+        if !may_lose {
+            run.wrong.push(format!(
+                "the log {number} of r{} beside the database {what}",
+                plan.of
+            ));
+        }
+        false
+    }
+
+    /// Draws the next change, and writes it down before it is made; none when all were made.
+    fn draw<E: Env>(&self, env: &E, number: usize, plan: &SideCore) -> Option<Change> {
+        let mut run = self.lock();
+        let ledger = &mut run.ledgers[number];
+        if ledger.changes() >= plan.changes {
+            return None;
+        }
+        let length = ledger.head().length;
+        let truncates = plan.truncations > 0 && below(env, u64::from(plan.truncations)) == 0;
+        if truncates && length > 0 {
+            let kept = usize::try_from(below(env, length as u64)).unwrap_or_default();
+            ledger.truncating(kept);
+            return Some(Change::Truncate(kept));
+        }
+        let count = 1 + below(env, BLOCKS_MAX);
+        let blocks: Vec<Bytes> = (0..count)
+            .map(|block| {
+                let large = if below(env, 8) == 0 { LARGE } else { 1 };
+                let bytes = usize::try_from(below(env, BLOCK_BYTES_MAX * large)).unwrap_or_default();
+                let name = format!("{number}.{}.{block}", ledger.changes());
+                format!("{name:.<width$}", width = name.len() + bytes).into()
+            })
+            .collect();
+        ledger.appending(&blocks);
+        Some(match below(env, 4) {
+            0 => Change::Commit(blocks),
+            _ => Change::Append(blocks),
+        })
+    }
+}
+
+async fn make<E: Env>(core: &Core<E>, change: Change) -> Result<(), CoreError> {
+    match change {
+        Change::Append(blocks) => core.append(blocks).await.map(drop),
+        Change::Truncate(length) => core.truncate(Length(length as u64), None).await,
+        Change::Commit(blocks) => {
+            let options = NamedOptions {
+                overwrite: true,
+                checkout: None,
+            };
+            let draft = core.named("draft", options).await?;
+            draft.append(blocks).await?;
+            core.commit(&draft, None, None).await.map(drop)
+        }
+    }
+}
+
+/// All that is stored of a log of one's own.
+fn read<E: Env>(core: &Core<E>) -> Result<(State, Vec<Bytes>), CoreError> {
+    let (fork, length) = (core.fork()?, core.length()?.0);
+    let blocks = (0..length).map(|index| core.get_local(Index(index))?.ok_or(CoreError::Unknown));
+    let blocks: Vec<Bytes> = blocks.collect::<Result<_, CoreError>>()?;
+    let length = blocks.len();
+    Ok((State { fork, length }, blocks))
+}
