@@ -60,12 +60,28 @@ fn links_and_headings_are_read() {
         anchors(text),
         ["a-b-c-d", "twice", "twice-1"].map(str::to_owned).into()
     );
+    assert!(has_tag("x array<link>") && !has_tag("x array\\<link>, 1 < 2"));
     let page = root().join("docs/tutorial.md");
     assert_eq!(follow(&page, "#4-check-it", true), Ok(()));
     assert_eq!(follow(&page, "how-to.md#encryption", true), Ok(()));
     for target in ["#nothing", "how-to.md#nothing", "nothing.md", "../README.md", ""] {
         assert!(follow(&page, target, true).is_err(), "{target}");
     }
+}
+
+/// `array<link>` is a tag to whoever shows a page, and then nothing: it is code, or its bracket is escaped.
+#[test]
+fn brackets_of_pages_are_no_tags() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("pages can be read");
+        for (number, line) in prose(&text) {
+            if has_tag(&without_code(&line)) {
+                wrong.push(format!("{}:{number}", relative(&page)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// All pages of the repository.
@@ -109,6 +125,9 @@ fn follow(page: &Path, target: &str, is_in_book: bool) -> Result<(), String> {
     if !file.exists() {
         return Err("there is no such file".into());
     }
+    if is_in_book && file.ends_with("README.md") && !page.ends_with("SUMMARY.md") {
+        return Err("the book calls it index.html: link the folder".into());
+    }
     if is_in_book && !file.starts_with(root().join("docs")) {
         return Err("it leads out of the book".into());
     }
@@ -147,12 +166,30 @@ fn prose(text: &str) -> Vec<(usize, String)> {
     prose
 }
 
+/// A line without the code inside of it: every second part.
+fn without_code(line: &str) -> String {
+    line.split('`').step_by(2).collect::<Vec<_>>().join("`")
+}
+
+/// An angle bracket that is not escaped stands before a letter.
+fn has_tag(line: &str) -> bool {
+    let mut parts = line.split('<').peekable();
+    while let Some(before) = parts.next() {
+        let is_name = parts
+            .peek()
+            .is_some_and(|after| after.starts_with(|c: char| c.is_alphabetic()));
+        if is_name && !before.ends_with('\\') {
+            return true;
+        }
+    }
+    false
+}
+
 /// Targets of the links of a page, with the lines that have them.
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in prose(text) {
-        // Every second part is code.
-        let line: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
+        let line = without_code(&line);
         if let Some((_, target)) = line.split_once("]: ").filter(|(name, _)| name.starts_with('[')) {
             found.push((number, target.trim().to_owned()));
         }
