@@ -4,6 +4,8 @@
 
 #![expect(clippy::print_stderr, reason = "a program tells whoever runs it")]
 
+use std::pin::pin;
+
 use autobee::{Apply, ApplyError, ApplyView, Autobee, Corestore, Entry, Host, NativeEnv, Range};
 
 /// Entries are lines of a shared list. A line that is there twice counts once.
@@ -47,10 +49,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if db.writable() {
         db.append(format!("started as {}", db.id())).await?; // durable when it returns
     }
+    // One for the whole time: none is lost that comes while something is drawn.
+    let mut stop = pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
-            event = changes.next() => drop(event?), // the view changed: draw it
-            stop = tokio::signal::ctrl_c() => { stop?; break }
+            biased;
+            stopped = &mut stop => { stopped?; break }
+            event = changes.next() => {
+                event?; // the view changed: draw it
+                eprintln!("lines: {}", db.view().all().await?.len());
+            }
         }
     }
     Ok(db.close().await?)

@@ -6,6 +6,9 @@
     reason = "this test reads the source tree itself"
 )]
 
+#[path = "tidy/links.rs"]
+mod links;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

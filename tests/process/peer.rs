@@ -1,5 +1,8 @@
 //! The example `db_peer` as a process of its own.
 
+#[path = "example.rs"]
+mod example;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -87,20 +90,6 @@ impl Drop for Peer {
 /// The example, built as this test was.
 pub(crate) fn program() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--offline", "--example", "db_peer"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        assert!(build.status().unwrap().success());
-        // target/PROFILE/deps/THIS
-        let here = std::env::current_exe().unwrap();
-        let profile = here.parent().and_then(|deps| deps.parent()).unwrap();
-        profile
-            .join("examples/db_peer")
-            .with_extension(std::env::consts::EXE_EXTENSION)
-    });
-    built.clone()
+    let built = BUILT.get_or_init(|| example::build(&["db_peer"]));
+    example::program(built, "db_peer")
 }

@@ -32,7 +32,7 @@ fn shown(page: &str) -> usize {
 #[test]
 fn the_pages_show_what_is_compiled() {
     assert_eq!(shown("README.md"), 4);
-    assert_eq!(shown("docs/tutorial.md"), 4);
+    assert_eq!(shown("docs/tutorial.md"), 5);
 }
 
 fn run(program: &str, name: &str) -> String {
