@@ -179,6 +179,15 @@ impl<E: Env> Corestore<E> {
             key_pair,
         );
         core.wait_for_turn().await?;
+        let durable = self.shared.store.durable();
+        let open = |cores: &OpenCores| {
+            let core = cores.open.get(&core.pointer())?;
+            Some(core.offer.awaits(durable))
+        };
+        if open(&self.shared.lock()) == Some(true) {
+            // An own head that was just read is shown once all up to now is durable, and perhaps nobody else asks for that.
+            self.shared.store.request_sync();
+        }
         Ok(core)
     }
 
