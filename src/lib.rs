@@ -122,10 +122,11 @@ pub use db::sim_hooks;
 #[doc(inline)]
 pub use db::{
     Ahead, AppendOptions, Appended, Autobee, Builder, Changes, CloseReason, ConnectError, ConnectionState,
-    CoreLength, Durability, Event, Events, HealGather, Held, KeptConnection, ListenState, Listening,
-    LocalWriter, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending, Progress, Rebuild,
-    RetrySettings, Role, Session, Settings, Stalled, Stats, Status, Unconfirmed, Update, View, ViewChange,
-    ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
+    CoreLength, Durability, Event, Events, HealGather, Held, JoinedSwarm, KeptConnection, ListenState,
+    Listening, LocalWriter, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending, Progress, Rebuild,
+    RetrySettings, Role, Secured, Session, Settings, Stalled, Stats, Status, Swarm, SwarmEvent, SwarmPeer,
+    SwarmProtection, SwarmSettings, SwarmState, SwarmStream, SwarmTopic, Unconfirmed, Update, View,
+    ViewChange, ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
 };
 #[doc(inline)]
 pub use error::{Error, ErrorKind};
