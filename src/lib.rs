@@ -128,6 +128,9 @@ pub use db::{
     SwarmProtection, SwarmSettings, SwarmState, SwarmStream, SwarmTopic, Unconfirmed, Update, View,
     ViewChange, ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
 };
+#[cfg(feature = "hyperswarm")]
+#[doc(inline)]
+pub use db::{Hyperswarm, HyperswarmSettings, HyperswarmTopic};
 #[doc(inline)]
 pub use error::{Error, ErrorKind};
 

@@ -46,6 +46,8 @@ pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
 pub use stats::Stats;
 pub use status::{Ahead, PeerProgress, Pending, Rebuild, Status, WriterProgress};
+#[cfg(feature = "hyperswarm")]
+pub use swarm::hyperswarm::{Hyperswarm, HyperswarmSettings, HyperswarmTopic};
 pub use swarm::{
     JoinedSwarm, Swarm, SwarmEvent, SwarmPeer, SwarmProtection, SwarmSettings, SwarmState, SwarmStream,
     SwarmTopic,

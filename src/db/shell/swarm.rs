@@ -217,7 +217,7 @@ impl<E: Env, S: AsyncRead + AsyncWrite + Send + 'static> Swarming<E, S> {
                     Err(error) => {
                         let chance = self.env.entropy().array();
                         self.policy.failed(&peer, id, now, chance);
-                        self.failed("dialling a peer of a swarm", format!("{peer}: {error}"));
+                        self.failed("dialling a peer of a swarm", &format!("{peer}: {error}"));
                     }
                 }
             }
@@ -232,7 +232,7 @@ impl<E: Env, S: AsyncRead + AsyncWrite + Send + 'static> Swarming<E, S> {
                 let chance = self.env.entropy().array();
                 self.policy
                     .ended(&link.peer, link.id, now, link.is_agreed, chance);
-                self.failed("a connection of a swarm", format!("{}: {reason}", link.peer));
+                self.failed("a connection of a swarm", &format!("{}: {reason}", link.peer));
             }
             Happened::Topic(Ok(SwarmEvent::Found(peer))) => {
                 self.failures = 0;
@@ -313,13 +313,13 @@ impl<E: Env, S: AsyncRead + AsyncWrite + Send + 'static> Swarming<E, S> {
             .retry
             .pause(self.failures, self.env.entropy().array());
         self.rests_until = self.env.clock().now() + pause;
-        self.failed(what, error.to_string());
+        self.failed(what, &error.to_string());
     }
 
-    fn failed(&self, what: &'static str, why: String) {
+    fn failed(&self, what: &'static str, why: &str) {
         self.env.trace(|| TraceEvent::Failed {
             what: what.into(),
-            why: why.clone(),
+            why: why.into(),
         });
         self.state.send_modify(|state| {
             state.failures += 1;

@@ -6,6 +6,8 @@
 //! policy  whom to dial, when, which of two connections goes                   a machine without I/O
 //! ```
 
+#[cfg(feature = "hyperswarm")]
+pub(in crate::db) mod hyperswarm;
 pub(in crate::db) mod policy;
 
 use std::fmt;
