@@ -22,6 +22,9 @@ type Db = Autobee<SimEnv>;
 /// How often it is looked whether what must always be so is.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long a connection that was closed may take to be over: what is on its way still goes out.
+const FAREWELL: Duration = Duration::from_secs(15);
+
 /// Virtual time in which all agree once nothing goes wrong any more.
 const LONG: Duration = Duration::from_secs(300);
 
@@ -33,6 +36,8 @@ struct Member {
     name: &'static str,
     identity: Seed,
     up: Option<(Db, JoinedSwarm)>,
+    /// Since when more connections run than the swarm has.
+    stray_since: Option<Duration>,
 }
 
 struct Group {
@@ -98,6 +103,7 @@ impl Group {
                 name,
                 identity,
                 up: None,
+                stray_since: None,
             });
         }
         Self {
@@ -136,7 +142,7 @@ impl Group {
 
     fn stop(&mut self, number: usize, how: Crash) {
         self.count(number);
-        self.members[number].up = None;
+        (self.members[number].up, self.members[number].stray_since) = (None, None);
         self.world.crash(self.members[number].id, how);
     }
 
@@ -178,6 +184,15 @@ impl Group {
                 assert!(state.connections <= self.settings.connections_max);
                 assert!(state.dialling <= self.settings.dials_max);
                 self.most = self.most.max(state.connections);
+                // What the swarm does not have any more runs no longer.
+                let (running, now) = (self.db(number).status().peers.len(), self.world.now());
+                let stray_since = &mut self.members[number].stray_since;
+                if running <= state.connections {
+                    *stray_since = None;
+                } else {
+                    let since = stray_since.get_or_insert(now);
+                    assert!(now - *since < FAREWELL, "{running} run, of {}", state.connections);
+                }
             }
         }
     }
@@ -321,6 +336,8 @@ fn more_peers_than_connections_still_hear_of_everything() {
         }
         group.world.heal();
         group.wait_for("all have everything", |group| group.agree(5 + 6));
+        // Partners go on to change.
+        group.run(Duration::from_secs(60));
         (0..6).for_each(|number| group.count(number));
         assert_eq!(group.most, 2);
         full += group.full;
