@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use libudx::{RuntimeHandle, UdxAsyncStream, UdxRuntime, UdxSocket};
+use libudx::{RuntimeHandle, UdxAsyncStream, UdxRuntime, UdxSocket, UdxStream};
 use peeroxide_dht::crypto::hash;
 use peeroxide_dht::hyperdht::{
     self, ConnectOpts, DEFAULT_BOOTSTRAP, HyperDhtConfig, HyperDhtHandle, KeyPair, ServerEvent,
@@ -29,7 +29,7 @@ use peeroxide_dht::noise_wrap::{NoiseWrap, NoiseWrapResult};
 use peeroxide_dht::rpc::DhtConfig;
 use peeroxide_dht::secret_stream::{SecretStream, SecretStreamReadHalf, SecretStreamWriteHalf};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, duplex, split};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{Swarm, SwarmEvent, SwarmProtection, SwarmStream, SwarmTopic};
 use crate::crypto::{DiscoveryKey, PublicKey, Seed};
@@ -44,6 +44,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Found peers and accepted connections that wait for the database.
 const BACKLOG: usize = 64;
+
+/// Connections that were accepted and are not established yet. Who dials when there are so many has to come again.
+const ESTABLISHING: usize = 64;
 
 /// How long a connection that was accepted may take to show that both sides have the same keys.
 const ESTABLISH: Duration = Duration::from_secs(10);
@@ -111,6 +114,7 @@ struct Node {
     key_pair: KeyPair,
     /// Whom connections go to that are accepted.
     joined: Mutex<Option<mpsc::Sender<SwarmEvent<Stream>>>>,
+    establishing: Arc<Semaphore>,
 }
 
 impl Hyperswarm {
@@ -135,6 +139,7 @@ impl Hyperswarm {
             runtime: runtime.handle(),
             key_pair: KeyPair::from_seed(*identity.as_bytes()),
             joined: Mutex::new(None),
+            establishing: Arc::new(Semaphore::new(ESTABLISHING)),
         });
         env.spawn()
             .spawn("hyperswarm", serve(Arc::downgrade(&node), events));
@@ -314,14 +319,18 @@ async fn serve(node: Weak<Node>, mut events: mpsc::UnboundedReceiver<ServerEvent
                 reply_tx,
                 ..
             } => {
+                let sender = node.joined.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let sender = sender.filter(|sender| !sender.is_closed());
+                let permit = Arc::clone(&node.establishing).try_acquire_owned();
+                let (Some(sender), Ok(permit)) = (sender, permit) else {
+                    drop(reply_tx.send(None));
+                    continue;
+                };
                 let answered = answer(&node, &msg, peer_address).await;
                 let (reply, accepted) =
                     answered.map_or((None, None), |(reply, accepted)| (Some(reply), accepted));
                 let _ = reply_tx.send(reply);
-                let sender = node.joined.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let (Some(accepted), Some(sender)) = (accepted, sender) else {
-                    continue;
-                };
+                let Some(accepted) = accepted else { continue };
                 let env = node.env.clone();
                 let (clock, tasks) = (*env.clock(), env.spawn().clone());
                 tasks.spawn("accept a peer", async move {
@@ -329,6 +338,7 @@ async fn serve(node: Weak<Node>, mut events: mpsc::UnboundedReceiver<ServerEvent
                     if let Some(Ok(stream)) = established {
                         let _ = sender.send(SwarmEvent::Accepted(stream)).await;
                     }
+                    drop(permit);
                 });
             }
             // A way through the router of this node is opened by its own dials only.
@@ -341,8 +351,7 @@ async fn serve(node: Weak<Node>, mut events: mpsc::UnboundedReceiver<ServerEvent
 /// A peer whose handshake was answered.
 struct AcceptedPeer {
     keys: NoiseWrapResult,
-    stream_id: u32,
-    remote_id: u32,
+    stream: UdxStream,
     socket: UdxSocket,
     runtime: UdxRuntime,
 }
@@ -394,31 +403,34 @@ async fn answer(
         peer_address,
         relay_address: None,
     });
-    let remote_id = theirs.udx.and_then(|udx| u32::try_from(udx.id).ok());
-    let accepted = remote_id.map(|remote_id| AcceptedPeer {
+    let reply = reply.ok()?;
+    let Some(remote_id) = theirs.udx.and_then(|udx| u32::try_from(udx.id).ok()) else {
+        return Some((reply, None));
+    };
+    // Before the peer hears of the stream: its first packet finds it. It may come from wherever, as who does not have the keys
+    // gets no further.
+    let runtime = UdxRuntime::shared(Arc::clone(&node.runtime));
+    let stream = runtime.create_stream(stream_id).await.ok()?;
+    let is_waiting = stream.set_firewall_hook(&socket, remote_id, |_, _, _| true);
+    is_waiting.ok()?;
+    let accepted = AcceptedPeer {
         keys,
-        stream_id,
-        remote_id,
+        stream,
         socket,
-        runtime: UdxRuntime::shared(Arc::clone(&node.runtime)),
-    });
-    Some((reply.ok()?, accepted))
+        runtime,
+    };
+    Some((reply, Some(accepted)))
 }
 
 impl AcceptedPeer {
-    /// Waits for the first bytes of the peer, from wherever they come: who does not have the keys gets no further.
+    /// Waits until the peer has shown that it has the same keys.
     async fn establish(self, env: &NativeEnv) -> io::Result<SwarmStream<Stream>> {
         let Self {
             keys,
-            stream_id,
-            remote_id,
+            stream,
             socket,
             runtime,
         } = self;
-        let stream = runtime.create_stream(stream_id).await.map_err(io::Error::other)?;
-        stream
-            .set_firewall_hook(&socket, remote_id, |_, _, _| true)
-            .map_err(io::Error::other)?;
         let stream = SecretStream::from_session(
             false,
             stream.into_async_stream(),
