@@ -122,11 +122,15 @@ pub use db::sim_hooks;
 #[doc(inline)]
 pub use db::{
     Ahead, AppendOptions, Appended, Autobee, Builder, Changes, CloseReason, ConnectError, ConnectionState,
-    CoreLength, Durability, Event, Events, HealGather, Held, KeptConnection, ListenState, Listening,
-    LocalWriter, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending, Progress, Rebuild,
-    RetrySettings, Role, Session, Settings, Stalled, Stats, Status, Unconfirmed, Update, View, ViewChange,
-    ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
+    CoreLength, Durability, Event, Events, HealGather, Held, JoinedSwarm, KeptConnection, ListenState,
+    Listening, LocalWriter, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending, Progress, Rebuild,
+    RetrySettings, Role, Secured, Session, Settings, Stalled, Stats, Status, Swarm, SwarmEvent, SwarmPeer,
+    SwarmProtection, SwarmSettings, SwarmState, SwarmStream, SwarmTopic, Unconfirmed, Update, View,
+    ViewChange, ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
 };
+#[cfg(feature = "hyperswarm")]
+#[doc(inline)]
+pub use db::{Hyperswarm, HyperswarmSettings, HyperswarmTopic};
 #[doc(inline)]
 pub use error::{Error, ErrorKind};
 

@@ -13,12 +13,18 @@ mod care;
 mod data;
 #[path = "cli/manual.rs"]
 mod manual;
+#[cfg(feature = "hyperswarm")]
+#[path = "interop/node.rs"]
+mod node;
 #[path = "process/peer.rs"]
 mod peer;
 #[path = "cli/peers.rs"]
 mod peers;
 #[path = "cli/run.rs"]
 mod run;
+#[cfg(feature = "hyperswarm")]
+#[path = "cli/swarm.rs"]
+mod swarm;
 #[path = "cli/terminal.rs"]
 mod terminal;
 #[path = "cli/transfer.rs"]

@@ -127,17 +127,21 @@ impl ConnectionState {
     }
 }
 
-/// A task at an address that goes on until this is dropped, or the database is closed.
-struct RunningTask<S> {
-    address: PeerAddr,
-    state: watch::Receiver<S>,
+/// A task that goes on until this is dropped, or the database is closed.
+pub(super) struct RunningTask<S> {
+    pub(super) state: watch::Receiver<S>,
     /// Its end is the sign to stop.
     stop: Option<watch::Sender<()>>,
 }
 
 impl<S> RunningTask<S> {
+    pub(super) const fn new(state: watch::Receiver<S>, stop: watch::Sender<()>) -> Self {
+        let stop = Some(stop);
+        Self { state, stop }
+    }
+
     /// Has the task stop, and waits until it has.
-    async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         self.stop = None;
         while self.state.changed().await.is_ok() {}
     }
@@ -147,6 +151,7 @@ impl<S> RunningTask<S> {
 /// connection closed, when this is dropped or closed, and when the database is closed.
 #[must_use = "the peer is let go when this is dropped"]
 pub struct KeptConnection {
+    address: PeerAddr,
     task: RunningTask<ConnectionState>,
 }
 
@@ -156,18 +161,14 @@ impl KeptConnection {
         state: watch::Receiver<ConnectionState>,
         stop: watch::Sender<()>,
     ) -> Self {
-        let task = RunningTask {
-            address,
-            state,
-            stop: Some(stop),
-        };
-        Self { task }
+        let task = RunningTask::new(state, stop);
+        Self { address, task }
     }
 
     /// Where the peer is dialled.
     #[must_use]
     pub const fn address(&self) -> &PeerAddr {
-        &self.task.address
+        &self.address
     }
 
     /// The state of now.
@@ -207,7 +208,7 @@ impl KeptConnection {
 impl fmt::Debug for KeptConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeptConnection")
-            .field("address", &self.task.address)
+            .field("address", &self.address)
             .field("state", &*self.task.state.borrow())
             .finish_non_exhaustive()
     }
@@ -229,6 +230,7 @@ pub struct ListenState {
 /// closed, and when the database is closed. Connections that were accepted run on, until the database is closed.
 #[must_use = "nobody is accepted any more when this is dropped"]
 pub struct Listening {
+    address: PeerAddr,
     task: RunningTask<ListenState>,
 }
 
@@ -238,18 +240,14 @@ impl Listening {
         state: watch::Receiver<ListenState>,
         stop: watch::Sender<()>,
     ) -> Self {
-        let task = RunningTask {
-            address,
-            state,
-            stop: Some(stop),
-        };
-        Self { task }
+        let task = RunningTask::new(state, stop);
+        Self { address, task }
     }
 
     /// The address at which it listens, with the port that was chosen when none was asked for.
     #[must_use]
     pub const fn local_addr(&self) -> &PeerAddr {
-        &self.task.address
+        &self.address
     }
 
     /// The state of now.
@@ -272,7 +270,7 @@ impl Listening {
 impl fmt::Debug for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listening")
-            .field("address", &self.task.address)
+            .field("address", &self.address)
             .field("state", &*self.task.state.borrow())
             .finish_non_exhaustive()
     }

@@ -24,6 +24,7 @@ pub mod sim_hooks;
 mod stats;
 mod status;
 mod stream;
+mod swarm;
 mod trees;
 mod update;
 mod view;
@@ -45,6 +46,12 @@ pub use session::{CloseReason, Session};
 pub use settings::{Durability, HealGather, Settings};
 pub use stats::Stats;
 pub use status::{Ahead, PeerProgress, Pending, Rebuild, Status, WriterProgress};
+#[cfg(feature = "hyperswarm")]
+pub use swarm::hyperswarm::{Hyperswarm, HyperswarmSettings, HyperswarmTopic};
+pub use swarm::{
+    JoinedSwarm, Swarm, SwarmEvent, SwarmPeer, SwarmProtection, SwarmSettings, SwarmState, SwarmStream,
+    SwarmTopic,
+};
 pub use trees::CoreLength;
 pub use update::Update;
 pub use view::{View, ViewChange, ViewEntries};
@@ -53,6 +60,7 @@ pub use watch::{ViewEvent, ViewWatch};
 pub use crate::engine::{Held, OrderedEntry, Outcome, Settled, WriterStatus};
 pub use crate::replication::Role;
 pub use crate::replication::session::{Misbehaviour, Progress};
+pub use crate::replication::stream::Secured;
 
 use crate::apply::TreeSnapshot;
 use crate::crypto::{CoreKey, DiscoveryKey, PublicKey};

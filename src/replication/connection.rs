@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::Role;
 use super::capability::HandshakeHash;
 use super::mux::{self, Channel, Mux, MuxError, MuxSettings, OpenChannel, OpenChannelError};
-use super::stream::{SecretStream, StreamError, StreamEvent, StreamKeys};
+use super::stream::{SecretStream, Secured, StreamError, StreamEvent, StreamKeys};
 use crate::crypto::PublicKey;
 use crate::env::{Mono, Planted, Slip};
 
@@ -144,9 +144,19 @@ impl Connection {
     /// A stream that has just been opened by the network.
     #[must_use]
     pub fn new(role: Role, keys: StreamKeys, settings: ConnectionSettings, now: Mono) -> Self {
+        Self::over(role, SecretStream::new(role, keys), settings, now)
+    }
+
+    /// A stream that is encrypted below, whose other side is known.
+    #[must_use]
+    pub fn secured(role: Role, secured: Secured, settings: ConnectionSettings, now: Mono) -> Self {
+        Self::over(role, SecretStream::secured(role, secured), settings, now)
+    }
+
+    fn over(role: Role, stream: SecretStream, settings: ConnectionSettings, now: Mono) -> Self {
         Self {
             role,
-            stream: SecretStream::new(role, keys),
+            stream,
             mux: Mux::new(settings.mux.clone()),
             settings,
             connected: None,

@@ -1,5 +1,8 @@
 //! One encrypted stream: handshake, header message, sealed frames. Bytes in, messages and bytes out.
 //!
+//! A stream that is encrypted below already, as a connection of a Hyperswarm is, carries the same frames with messages as
+//! they are: [`SecretStream::secured`].
+//!
 //! It does not matter how the bytes were cut on the way. Before the handshake is done nothing but its short messages is
 //! buffered. Any error is final: the connection is to be dropped without a word, as the original does.
 //!
@@ -75,6 +78,15 @@ pub struct StreamKeys {
     pub header: [u8; HEADER_SIZE],
 }
 
+/// What a stream that is encrypted already says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secured {
+    /// The static key of the other side, which was proved.
+    pub remote: PublicKey,
+    /// What both sides call this stream, and nobody else knows: a hash of its handshake. Two streams never have the same.
+    pub stream: HandshakeHash,
+}
+
 /// An event of a stream: what came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
@@ -135,6 +147,10 @@ enum StreamState {
         send: Cipher,
         receive: Cipher,
     },
+    /// Encrypted below. What it is was not told yet.
+    Secured(Secured),
+    /// Encrypted below.
+    Clear,
     Over,
 }
 
@@ -156,6 +172,18 @@ impl SecretStream {
             stream.state = StreamState::Over;
         }
         stream
+    }
+
+    /// A stream that is encrypted below: no handshake, and frames hold messages as they are, an empty one being a keep alive.
+    #[must_use]
+    pub fn secured(role: Role, secured: Secured) -> Self {
+        Self {
+            role,
+            header: [0; HEADER_SIZE],
+            state: StreamState::Secured(secured),
+            reader: FrameReader::new(FRAME_MAX),
+            output: BytesMut::new(),
+        }
     }
 
     // Bytes.
@@ -193,7 +221,10 @@ impl SecretStream {
     pub const fn is_connected(&self) -> bool {
         matches!(
             self.state,
-            StreamState::AwaitingHeader { .. } | StreamState::Sealed { .. }
+            StreamState::AwaitingHeader { .. }
+                | StreamState::Sealed { .. }
+                | StreamState::Secured(_)
+                | StreamState::Clear
         )
     }
 
@@ -204,6 +235,13 @@ impl SecretStream {
     /// It does not fit, or the handshake is not done.
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         let size = message.len();
+        if let StreamState::Secured(_) | StreamState::Clear = self.state {
+            if size > MESSAGE_MAX || !frame::put_length(&mut self.output, size) {
+                return Err(SendError::TooLarge { size });
+            }
+            self.output.extend_from_slice(message);
+            return Ok(());
+        }
         let (StreamState::AwaitingHeader { send, .. } | StreamState::Sealed { send, .. }) = &mut self.state
         else {
             return Err(SendError::TooEarly);
@@ -222,6 +260,10 @@ impl SecretStream {
     ///
     /// The stream is over, and why.
     pub fn poll(&mut self) -> Result<Option<StreamEvent>, StreamError> {
+        if let StreamState::Secured(Secured { remote, stream }) = self.state {
+            self.state = StreamState::Clear;
+            return Ok(Some(StreamEvent::Connected { stream, remote }));
+        }
         loop {
             let event = match self.reader.next_frame() {
                 Ok(Some(frame)) => self.handle(frame),
@@ -277,6 +319,14 @@ impl SecretStream {
                 // The plain text stands between the tag byte and the authenticator.
                 frame.advance(1);
                 frame.truncate(plain);
+                Ok(Some(StreamEvent::Message(frame.freeze())))
+            }
+            StreamState::Secured(_) | StreamState::Clear => {
+                let size = frame.len();
+                if size > MESSAGE_MAX {
+                    let limit = MESSAGE_MAX;
+                    return Err(FrameTooLarge { size, limit }.into());
+                }
                 Ok(Some(StreamEvent::Message(frame.freeze())))
             }
             StreamState::Over => Err(StreamError::Over),
@@ -343,6 +393,36 @@ mod tests {
                 }
                 prop_assert!(stream.output().len() <= 35 + 99);
             }
+        }
+
+        /// However the bytes are cut, messages come out of a stream that is encrypted below as they went in.
+        #[test]
+        fn what_is_encrypted_below_crosses_as_it_is(
+            messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 0..8),
+            cuts in proptest::collection::vec(1usize..40, 1..20),
+        ) {
+            let secured = |n| Secured { remote: PublicKey::new([n; 32]), stream: [9; 64] };
+            let mut sender = SecretStream::secured(Role::Initiator, secured(2));
+            let mut receiver = SecretStream::secured(Role::Responder, secured(1));
+            let connected = StreamEvent::Connected { stream: [9; 64], remote: PublicKey::new([1; 32]) };
+            prop_assert!(sender.is_connected());
+            for message in &messages {
+                sender.send(message).unwrap();
+            }
+            let mut bytes = sender.take_output();
+            prop_assert_eq!(bytes.len(), messages.iter().map(|message| message.len() + 3).sum::<usize>());
+            let (mut got, mut cuts) = (Vec::new(), cuts.iter().cycle());
+            prop_assert_eq!(receiver.poll(), Ok(Some(connected)));
+            while !bytes.is_empty() {
+                let cut = cuts.next().copied().unwrap_or(1).min(bytes.len());
+                receiver.receive(&bytes.split_to(cut));
+                while let Some(event) = receiver.poll().unwrap() {
+                    if let StreamEvent::Message(message) = event {
+                        got.push(message.to_vec());
+                    }
+                }
+            }
+            prop_assert_eq!(got, messages);
         }
 
         #[test]

@@ -1,14 +1,17 @@
 //! Databases on the wire protocol of the original: two and three of them, strangers, relays, cuts, and peers that are none.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use autobee::crypto::{CoreKey, Seed};
-use autobee::db::{AppendOptions, CloseReason, Misbehaviour, Stalled};
+use autobee::crypto::{CoreKey, PublicKey, Seed};
+use autobee::db::{AppendOptions, CloseReason, Misbehaviour, Secured, Stalled};
+use autobee::env::{Env as _, Spawn as _};
 use autobee::hypercore::{CoreOptions, Corestore, DownloadRange, Wait};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Encode as _, Index, Length, Link};
 use autobee::{Autobee, Error, ErrorKind, Role, Rules, Settings};
 use autobee_sim::workload::{JsonApply, Op};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{Db, Raw, World, add, connect_through, in_world, put};
 
@@ -597,6 +600,65 @@ fn a_core_of_garbage_is_reported_and_the_others_go_on() {
             "{stalled:?}"
         );
         put(&a, "x", "1").await;
+    });
+}
+
+/// On a stream that is encrypted below, what is written crosses in the clear, and the peer is who the stream says.
+#[test]
+fn nothing_is_encrypted_twice() {
+    in_world(async |world| {
+        let a = world.create(1).await;
+        let b = world.join(2, &a).await;
+        let (near, mut from_a) = tokio::io::duplex(4096);
+        let (far, mut from_b) = tokio::io::duplex(4096);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let wire = Arc::clone(&seen);
+        world.env(1).spawn().spawn("wire", async move {
+            let (mut out, mut back) = ([0; 500], [0; 500]);
+            loop {
+                tokio::select! {
+                    biased;
+                    size = from_a.read(&mut out) => {
+                        let size = size.unwrap();
+                        if size == 0 || from_b.write_all(&out[..size]).await.is_err() {
+                            return;
+                        }
+                        wire.lock().unwrap().extend_from_slice(&out[..size]);
+                    }
+                    size = from_b.read(&mut back) => {
+                        let size = size.unwrap();
+                        if size == 0 || from_a.write_all(&back[..size]).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        let key = |n| PublicKey::new([n; 32]);
+        let secured = |remote| Secured {
+            remote: key(remote),
+            stream: [9; 64],
+        };
+        let session = a.replicate_secured(near, Role::Initiator, secured(2)).unwrap();
+        b.replicate_secured(far, Role::Responder, secured(1)).unwrap();
+        put(&a, "in the clear", "1").await;
+        agree(&world, &[&a, &b], 1).await;
+        assert_eq!(session.remote(), Some(key(2)));
+        assert_eq!(session.progress().stream, Some([9; 64]));
+        let is_clear = |bytes: &[u8]| bytes.windows(12).any(|bytes| bytes == b"in the clear");
+        assert!(is_clear(&seen.lock().unwrap()));
+
+        // Who says another name for the stream proves nothing.
+        let c = world.join(3, &a).await;
+        let (near, far) = tokio::io::duplex(4096);
+        a.replicate_secured(near, Role::Initiator, secured(3)).unwrap();
+        let other = Secured {
+            remote: key(1),
+            stream: [8; 64],
+        };
+        c.replicate_secured(far, Role::Responder, other).unwrap();
+        world.wait(Duration::from_secs(10)).await;
+        assert_eq!(c.order().unwrap(), []);
     });
 }
 

@@ -329,13 +329,35 @@ pub(crate) struct Serve {
     /// Keeps the peer at this address connected; may be given several times.
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) connect: Vec<String>,
+    #[cfg(feature = "hyperswarm")]
+    #[command(flatten)]
+    pub(crate) swarm: Swarm,
+}
+
+/// Peers that are found.
+#[cfg(feature = "hyperswarm")]
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct Swarm {
+    /// Finds peers by the database on Hyperswarm, and is found there.
+    #[arg(long)]
+    pub(crate) swarm: bool,
+    /// A node of another DHT than the public one; may be given several times.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, requires = "swarm")]
+    pub(crate) dht: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Sync {
     /// The address of a peer; may be given several times.
-    #[arg(long, value_name = "HOST:PORT", value_parser = address, required = true)]
+    #[cfg_attr(not(feature = "hyperswarm"), arg(long, value_name = "HOST:PORT", value_parser = address, required = true))]
+    #[cfg_attr(
+        feature = "hyperswarm",
+        arg(long, value_name = "HOST:PORT", value_parser = address, required_unless_present = "swarm")
+    )]
     pub(crate) connect: Vec<String>,
+    #[cfg(feature = "hyperswarm")]
+    #[command(flatten)]
+    pub(crate) swarm: Swarm,
     /// Gives up when nothing came or went for so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) timeout: u64,

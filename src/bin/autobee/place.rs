@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use autobee::env::ReadOnlyEnv;
-use autobee::{Autobee, Builder, Corestore, Error, KeptConnection, Listening, NativeAutobee, NativeEnv};
+use autobee::{
+    Autobee, Builder, Corestore, Error, KeptConnection, Listening, NativeAutobee, NativeEnv, Session,
+};
 
 use crate::Result;
 use crate::args::Peers;
@@ -204,11 +206,81 @@ pub(crate) fn in_use(dir: &Path, error: Error) -> Failure {
 pub(crate) struct Connections {
     pub(crate) kept: Vec<KeptConnection>,
     pub(crate) listening: Option<Listening>,
+    #[cfg(feature = "hyperswarm")]
+    joined: Option<autobee::JoinedSwarm>,
     /// Of which it was said that they are not reached.
     is_told: Vec<bool>,
 }
 
+/// A peer: its connection, or why there is none.
+pub(crate) struct Link {
+    pub(crate) name: String,
+    pub(crate) session: std::result::Result<Session, String>,
+}
+
 impl Connections {
+    /// The peers that were dialled, and those that were found.
+    pub(crate) fn links(&self) -> Vec<Link> {
+        let kept = self.kept.iter().map(|kept| {
+            let (name, state) = (kept.address().to_string(), kept.state());
+            let why = || match state.last_error {
+                Some(error) => error.to_string(),
+                None => format!("{name} did not answer"),
+            };
+            let session = state.session.ok_or_else(why);
+            Link { name, session }
+        });
+        #[cfg_attr(
+            not(feature = "hyperswarm"),
+            expect(unused_mut, reason = "a swarm adds to them")
+        )]
+        let mut links: Vec<Link> = kept.collect();
+        #[cfg(feature = "hyperswarm")]
+        if let Some(joined) = &self.joined {
+            let state = joined.state();
+            if state.peers.is_empty() {
+                let why = state
+                    .last_error
+                    .map_or_else(String::new, |error| format!(": {error}"));
+                links.push(Link {
+                    name: "the swarm".into(),
+                    session: Err(format!("no peer was found yet{why}")),
+                });
+            }
+            links.extend(state.peers.into_iter().map(|peer| Link {
+                name: peer.key.to_string(),
+                session: Ok(peer.session),
+            }));
+        }
+        links
+    }
+
+    /// Joins the swarm, if that is asked for.
+    #[cfg(feature = "hyperswarm")]
+    pub(crate) async fn join(
+        &mut self,
+        db: &NativeAutobee,
+        place: &Place,
+        swarm: &crate::args::Swarm,
+    ) -> Result<()> {
+        use autobee::env::{Entropy as _, Env as _};
+
+        if !swarm.swarm {
+            return Ok(());
+        }
+        let env = env(place.dir())?;
+        let settings = autobee::HyperswarmSettings::with(|settings| {
+            if !swarm.dht.is_empty() {
+                settings.bootstrap.clone_from(&swarm.dht);
+            }
+        });
+        let identity = autobee::Seed::new(env.entropy().array());
+        let entered = autobee::Hyperswarm::start(env, &identity, settings).await;
+        let entered = entered.map_err(|error| Failure::io("entering the swarm", error))?;
+        self.joined = Some(db.join(entered)?);
+        Ok(())
+    }
+
     /// Says once of each peer that it is not reached, until it is.
     pub(crate) fn tell(&mut self, out: &Out) {
         self.is_told.resize(self.kept.len(), false);
@@ -239,6 +311,8 @@ pub(crate) async fn connect(db: &NativeAutobee, peers: &Peers) -> Result<Connect
     Ok(Connections {
         kept,
         listening,
+        #[cfg(feature = "hyperswarm")]
+        joined: None,
         is_told,
     })
 }

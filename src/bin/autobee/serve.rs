@@ -18,6 +18,8 @@ pub(crate) async fn serve(args: Serve, place: &Place, out: &Out) -> Result<()> {
         connect: args.connect,
     };
     let mut connections = connect(&db, &peers).await?;
+    #[cfg(feature = "hyperswarm")]
+    connections.join(&db, place, &args.swarm).await?;
     let address = connections
         .listening
         .as_ref()

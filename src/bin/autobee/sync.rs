@@ -3,14 +3,14 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use autobee::{KeptConnection, NativeAutobee, Progress, Stalled};
+use autobee::{NativeAutobee, Progress, Stalled};
 use serde_json::json;
 
 use crate::Result;
 use crate::args::{Peers, Sync};
 use crate::failure::Failure;
 use crate::out::{Out, size};
-use crate::place::{Place, connect};
+use crate::place::{Link, Place, connect};
 use crate::status::Bars;
 
 /// How often it is looked.
@@ -33,7 +33,13 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
         connect: args.connect,
         listen: None,
     };
-    let connections = connect(&db, &peers).await?;
+    #[cfg_attr(
+        not(feature = "hyperswarm"),
+        expect(unused_mut, reason = "a swarm adds to them")
+    )]
+    let mut connections = connect(&db, &peers).await?;
+    #[cfg(feature = "hyperswarm")]
+    connections.join(&db, place, &args.swarm).await?;
     let mut bars = (!out.is_json && std::io::stderr().is_terminal()).then(Bars::beside);
     let timeout = Duration::from_secs(args.timeout);
     if db.unconfirmed().is_some() {
@@ -45,7 +51,7 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
     let mut is_told = bars.is_some();
     let left = loop {
         tokio::time::sleep(LOOK).await;
-        let look = Look::at(&db, &connections.kept);
+        let look = Look::at(&db, &connections.links());
         let unchanged = watched.unchanged_for(&look);
         if let Some(bars) = &mut bars {
             bars.show(&db.status(), "exchanging with peers");
@@ -84,7 +90,7 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
         }
     };
     db.flush().await?;
-    forked(&db, &connections.kept, out)?;
+    forked(&db, &connections.links(), out)?;
     // As long as the peer is here, so that the next command may write without it.
     let unconfirmed = match db.unconfirmed() {
         Some(_) => db.confirm().await.err(),
@@ -132,7 +138,7 @@ fn trees(db: &NativeAutobee) -> Result<u64> {
 }
 
 /// That no log was written twice: what comes after that is exchanged with nobody.
-fn forked(db: &NativeAutobee, kept: &[KeptConnection], out: &Out) -> Result<()> {
+fn forked(db: &NativeAutobee, links: &[Link], out: &Out) -> Result<()> {
     let local = db.local();
     for (key, why) in db.stalled() {
         match why {
@@ -142,7 +148,7 @@ fn forked(db: &NativeAutobee, kept: &[KeptConnection], out: &Out) -> Result<()> 
             why => out.note(&format!("nothing more is taken of the writer {key}: {why}")),
         }
     }
-    for session in kept.iter().filter_map(|connection| connection.state().session) {
+    for session in links.iter().filter_map(|link| link.session.as_ref().ok()) {
         if let Some(blame) = session.blame() {
             out.note(&format!("a log is no longer exchanged with this peer: {blame}"));
         }
@@ -168,24 +174,23 @@ struct Look {
 }
 
 impl Look {
-    fn at(db: &NativeAutobee, kept: &[KeptConnection]) -> Self {
+    fn at(db: &NativeAutobee, links: &[Link]) -> Self {
         let stats = db.stats();
         let mut counts = vec![(None, stats.applies), (None, db.cores().len() as u64)];
         let mut left = None;
         let (mut not_given, mut is_uneven) = (0, false);
-        for connection in kept {
-            let state = connection.state();
-            let Some(session) = state.session else {
-                let why = state.last_error.map(|error| error.to_string());
-                let why = why.unwrap_or_else(|| format!("{} did not answer", connection.address()));
-                left = Some(Missing::Unreached(why));
-                counts.push((None, 0));
-                continue;
+        for Link { name, session } in links {
+            let session = match session {
+                Ok(session) => session,
+                Err(why) => {
+                    left = Some(Missing::Unreached(why.clone()));
+                    counts.push((None, 0));
+                    continue;
+                }
             };
             let mut progress = session.progress();
             if progress.cores == 0 && left.is_none() {
-                let address = connection.address();
-                left = Some(Missing::ToTake(format!("{address} has nothing of this database")));
+                left = Some(Missing::ToTake(format!("{name} has nothing of this database")));
             }
             is_uneven |= !progress.is_synced || progress.unanswered > 0 || progress.unsent > 0;
             not_given += progress.offered.saturating_sub(progress.taken);

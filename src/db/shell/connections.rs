@@ -15,14 +15,14 @@ use crate::error::Error;
 use crate::replication::Role;
 
 /// The signs to stop: the handle was dropped, or the database was closed.
-struct Stop {
+pub(super) struct Stop {
     handle: watch::Receiver<()>,
     database: watch::Receiver<bool>,
 }
 
 impl Stop {
     /// What `future` gives; none when a sign comes first.
-    async fn or<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn or<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         // A database that was closed before anybody waited says so, too.
         let closed = self.database.wait_for(|is_closed| *is_closed);
         unless(unless(future, self.handle.changed()), closed).await?
@@ -80,7 +80,7 @@ impl<E: Env> Shell<E> {
         Ok(listening)
     }
 
-    fn stop(&self, handle: &watch::Sender<()>) -> Stop {
+    pub(super) fn stop(&self, handle: &watch::Sender<()>) -> Stop {
         Stop {
             handle: handle.subscribe(),
             database: self.closing.subscribe(),

@@ -9,6 +9,7 @@ mod lock;
 mod own_log;
 mod rotate;
 pub(super) mod store;
+mod swarm;
 mod tasks;
 mod timer;
 
@@ -37,7 +38,8 @@ use crate::env::{Clock as _, Env, Spawn as _, TraceEvent, knob, watch};
 use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore, Hold};
 use crate::replication::Role;
-use crate::replication::session::{Replication, SessionSettings, Wakeup};
+use crate::replication::session::{Replication, ReplicationSession, SessionSettings, Wakeup};
+use crate::replication::stream::Secured;
 use crate::wire::Timestamp;
 use lock::{Inside, MachineLock};
 use store::{OpenLog, Opened};
@@ -222,14 +224,32 @@ impl<E: Env> Shell<E> {
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         self.check_open()?;
-        let session = Session::new(self.replication.start(stream, role));
+        Ok(self.entered(self.replication.start(stream, role)))
+    }
+
+    /// Replicates with a peer on a stream that is encrypted already.
+    pub(super) fn replicate_secured<S>(
+        self: &Arc<Self>,
+        stream: S,
+        role: Role,
+        secured: Secured,
+    ) -> Result<Session, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        self.check_open()?;
+        Ok(self.entered(self.replication.start_secured(stream, role, secured)))
+    }
+
+    fn entered(self: &Arc<Self>, session: ReplicationSession) -> Session {
+        let session = Session::new(session);
         let number = self.machine.add_session(session.clone());
         self.follow_peer(number, &session);
         if self.is_closed() {
             // It was closed meanwhile, and may have missed this one.
             session.close();
         }
-        Ok(session)
+        session
     }
 
     /// Counts since the opening.

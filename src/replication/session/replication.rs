@@ -26,7 +26,7 @@ use crate::replication::frame::FRAME_MAX;
 use crate::replication::noise::{self, Keys};
 use crate::replication::replicator::PeerId;
 use crate::replication::settings::ReplicatorSettings;
-use crate::replication::stream::StreamKeys;
+use crate::replication::stream::{Secured, StreamKeys};
 use crate::replication::wakeup;
 use crate::store::Seq;
 
@@ -217,7 +217,27 @@ impl<E: Env> Replication<E> {
             header: hub.env.entropy().array(),
         };
         let now = hub.env.clock().now();
-        let mut connection = Connection::new(role, keys, hub.settings.connection.clone(), now);
+        let connection = Connection::new(role, keys, hub.settings.connection.clone(), now);
+        self.drive(stream, role, connection)
+    }
+
+    /// Replicates on a stream that is encrypted already, as one of a Hyperswarm is, with a peer whose key was proved. Frames
+    /// cross it as they are: three bytes of length, little endian, and a message; an empty one is a keep alive.
+    pub fn start_secured<S>(&self, stream: S, role: Role, secured: Secured) -> ReplicationSession
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let hub = &self.hub;
+        let now = hub.env.clock().now();
+        let connection = Connection::secured(role, secured, hub.settings.connection.clone(), now);
+        self.drive(stream, role, connection)
+    }
+
+    fn drive<S>(&self, stream: S, role: Role, mut connection: Connection) -> ReplicationSession
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let hub = &self.hub;
         connection.plant(hub.store.planted());
         let mailbox = Arc::new(Mailbox::new());
         let (number, running) = hub.lock().enter(&mailbox);
