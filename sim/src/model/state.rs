@@ -414,7 +414,7 @@ pub(super) fn shown(view: &OrdMap<Vec<u8>, Vec<u8>>, node: &ModelBlock, weight: 
             .filter(|(key, _)| key.starts_with(LOOKED_AT.as_bytes()))
     };
     let last = looked_at()
-        .last()
+        .next_back()
         .map(|(_, value)| String::from_utf8_lossy(value).into_owned());
     Shown {
         is_genesis: false,
