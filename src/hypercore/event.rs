@@ -57,7 +57,7 @@ pub struct Contradiction {
     pub length: Length,
     /// Fork of both.
     pub fork: u64,
-    /// Leading blocks that were here when it was found. Which of the two logs a later block is of nobody can say.
+    /// Length of the log that was here when it was found. Nothing behind it was taken.
     pub blocks: Length,
 }
 

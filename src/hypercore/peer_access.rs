@@ -6,6 +6,7 @@
 use super::change::LineSelector;
 use super::cores::{Demand, OpenCore};
 use super::error::CoreError;
+use super::event::CoreEvent;
 use super::line::{Line, LineNodes};
 use super::manifest::Manifest;
 use super::merkle::{MerkleTree, TreeError};
@@ -269,9 +270,20 @@ impl<'a, E: Env> PeerAccess<'a, E> {
             return Ok(false);
         }
         let fork = proof.fork;
-        self.core
-            .shared
-            .change(|change| change.contradicted(self.core.pointer(), length, fork))?;
+        let shared = &self.core.shared;
+        let kept = shared.change(|change| change.contradicted(self.core.pointer(), length, fork));
+        if let Err(error) = kept {
+            // It holds as long as the store is open, though the store cannot keep it.
+            let mut cores = shared.lock();
+            let core = cores.get_mut(self.core.pointer())?;
+            core.conflict = Some((length, fork));
+            // Nobody listening is fine.
+            let _ = core.events.send(CoreEvent::Conflict { length, fork });
+            core.bump();
+            return Err(error);
+        }
+        // Nobody waits for it, and a power cut must not bring the log back.
+        shared.store.request_sync();
         Ok(true)
     }
 

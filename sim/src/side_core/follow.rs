@@ -56,12 +56,26 @@ impl<E: Env> Follower<E> {
                 return;
             }
             if (phase == Phase::Settling && !is_settling) || (self.download.is_none() && !is_sparse) {
-                is_settling = phase == Phase::Settling;
                 // Of what was cleared meanwhile, too: from the first block on.
-                self.download = core.download(all()).ok();
+                if let Ok(download) = core.download(all()) {
+                    self.download = Some(download);
+                    is_settling = phase == Phase::Settling;
+                }
             }
-            // What fails because of a disk is none of the log's.
-            if let Err(what) = self.look(&core, is_settling).await.unwrap_or(Ok(())) {
+            let looked = self.look(&core, is_settling).await;
+            let what = match looked {
+                Ok(Ok(())) => None,
+                Ok(Err(what)) => Some(what),
+                Err(error) => {
+                    self.cores.lock().ledgers[self.number]
+                        .followed
+                        .remove(&self.replica);
+                    // What fails because of a disk is none of the log's.
+                    let is_wrong = matches!(error, CoreError::Signatures { .. } | CoreError::Proof(_));
+                    is_wrong.then(|| format!("cannot look at it: {error}"))
+                }
+            };
+            if let Some(what) = what {
                 let (replica, number) = (self.replica, self.number);
                 let what = format!("r{replica} follows the log {number} beside the database, and {what}");
                 self.cores.lock().wrong.push(what);
@@ -83,12 +97,15 @@ impl<E: Env> Follower<E> {
             };
             match key {
                 _ if phase == Phase::Over => return None,
-                Some(key) => return store.get(CoreOptions::key(key)).await.ok(),
-                None => {
-                    let pause = Duration::from_millis(self.plan.every_ms);
-                    self.env.clock().sleep(pause).await;
+                Some(key) => {
+                    if let Ok(core) = store.get(CoreOptions::key(key)).await {
+                        return Some(core);
+                    }
                 }
+                None => {}
             }
+            let pause = Duration::from_millis(self.plan.every_ms);
+            self.env.clock().sleep(pause).await;
         }
     }
 
@@ -164,14 +181,18 @@ impl<E: Env> Follower<E> {
     async fn compare_earlier(&mut self, core: &Core<E>) -> Result<Result<(), String>, CoreError> {
         if let Some(earlier) = &self.earlier {
             let (fork, length) = (earlier.fork(), earlier.length().0);
-            let bytes: u64 = {
+            let (written, bytes) = {
                 let run = self.cores.lock();
-                let written = run.ledgers[self.number].blocks(fork).iter();
-                written
-                    .take(to_usize(length))
-                    .map(|block| block.len() as u64)
-                    .sum()
+                let blocks = run.ledgers[self.number].blocks(fork);
+                let known = blocks.iter().take(to_usize(length));
+                let bytes: u64 = known.map(|block| block.len() as u64).sum();
+                (blocks.len() as u64, bytes)
             };
+            if written < length {
+                return Ok(Err(format!(
+                    "had {length} blocks of fork {fork}, of which {written} were written"
+                )));
+            }
             if earlier.byte_length() != bytes {
                 return Ok(Err(format!(
                     "had {} bytes of {length} blocks of fork {fork}, which was written with {bytes}",

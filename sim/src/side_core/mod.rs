@@ -112,6 +112,7 @@ impl SideCores {
                 && !claims.lost.contains(&replica)
                 && !claims.damaged.contains(&replica)
                 && !claims.decaying.contains(&replica)
+                && !claims.unsound.contains(&replica)
         };
         let logs = run.plans.iter().zip(&run.ledgers).enumerate();
         let mut claimed = logs.filter(|(_, (plan, ledger))| {

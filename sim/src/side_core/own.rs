@@ -52,10 +52,13 @@ impl SideCores {
                 return;
             }
             self.lock().ledgers[number].changed();
+            if !self.is_as_it_was(&core, number, &plan) {
+                return;
+            }
         }
     }
 
-    /// Looks whether the log is what its owner was told, after a start.
+    /// Looks whether the log is what its owner was told, after a start and after each change.
     fn is_as_it_was<E: Env>(&self, core: &Core<E>, number: usize, plan: &SideCore) -> bool {
         let found = read(core);
         let mut run = self.lock();

@@ -174,6 +174,13 @@ impl<L: StoredLog> Logs<L> {
         if self.open.contains_key(&key) {
             return Ok(false);
         }
+        let mut contradiction = log.contradiction()?;
+        if let Some(contradiction) = &mut contradiction
+            && log.key_pair().is_ok_and(|pair| pair.is_some())
+        {
+            // What was under way when it was found is written all the same, and nobody else writes here.
+            contradiction.blocks = Length(u64::MAX);
+        }
         let mut member = Member {
             events: log.events()?,
             fed: 0,
@@ -181,7 +188,7 @@ impl<L: StoredLog> Logs<L> {
             has_missed: false,
             fork: log.fork()?,
             stalled: None,
-            contradiction: log.contradiction()?,
+            contradiction,
             log: Arc::clone(&log),
         };
         if let Some((fed, fork)) = self.closed.remove(&key) {
@@ -602,15 +609,23 @@ impl<L: StoredLog> Member<L> {
     /// The blocks that are stored, of a core that is closed for good.
     fn take_stored(&mut self, end: u64) -> Result<Vec<Bytes>, CoreError> {
         let mut blocks = Vec::new();
-        while self.fed < end {
-            let held = self.held(self.fed);
-            match held.map_or_else(|| self.log.contradicted_block(self.fed), |block| Ok(Some(block))) {
+        // Nothing counts as taken when one of them cannot be read.
+        let mut next = self.fed;
+        while next < end {
+            let held = self.held(next);
+            // One that is damaged is dropped, and fetched again as long as the log is open.
+            let read = || match self.log.block(next) {
+                Err(CoreError::Signatures { .. }) => self.log.contradicted_block(next),
+                block => block,
+            };
+            match held.map_or_else(read, |block| Ok(Some(block))) {
                 Ok(Some(block)) => blocks.push(block),
-                Ok(None) | Err(CoreError::Cipher(_)) => return Ok(blocks),
+                Ok(None) | Err(CoreError::Cipher(_)) => break,
                 Err(error) => return Err(error),
             }
-            self.fed += 1;
+            next += 1;
         }
+        self.fed = next;
         Ok(blocks)
     }
 

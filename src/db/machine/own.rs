@@ -162,7 +162,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             self.own.is_ack_told = true;
             self.effects.push(Effect::Tell(Event::Unacknowledged));
         }
-        if self.own.is_unconfirmed || !is_whole {
+        let is_contradicted = matches!(self.logs.stalled(&local), Some(Stalled::Conflict { .. }));
+        if self.own.is_unconfirmed || !is_whole || is_contradicted {
             return false;
         }
         let Self { engine, logs, .. } = self;

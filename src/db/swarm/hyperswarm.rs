@@ -132,15 +132,16 @@ impl Hyperswarm {
         let (_, dht, events) = hyperdht::spawn(&runtime, config)
             .await
             .map_err(io::Error::other)?;
-        dht.bootstrapped().await.map_err(io::Error::other)?;
+        // From here on whoever gives up ends the node of the table, too.
         let node = Arc::new(Node {
             env: env.clone(),
-            dht,
+            dht: dht.clone(),
             runtime: runtime.handle(),
             key_pair: KeyPair::from_seed(*identity.as_bytes()),
             joined: Mutex::new(None),
             establishing: Arc::new(Semaphore::new(ESTABLISHING)),
         });
+        dht.bootstrapped().await.map_err(io::Error::other)?;
         env.spawn()
             .spawn("hyperswarm", serve(Arc::downgrade(&node), events));
         Ok(Self { node })

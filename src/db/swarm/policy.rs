@@ -165,17 +165,38 @@ impl Policy {
         peers.filter(|(_, peer)| peer.is_found && peer.link == Link::None)
     }
 
+    fn dialled_now(&self) -> usize {
+        self.count(|link| matches!(link, Link::Connected { is_dialled: true, .. }))
+    }
+
+    /// True when as many of the connections were dialled as may be: then one of those makes way for a dial, and else one
+    /// that was accepted.
+    fn has_all_dials(&self) -> bool {
+        self.dialled_now() >= self.settings.connections_max.div_ceil(2)
+    }
+
     /// How many dials may begin. Half of the connections are left to those who dial this one: where everybody is connected
     /// to as many as may be by dials of its own, a newcomer finds no way in.
     fn room_for_dials(&self) -> usize {
         let dialling = self.dialling();
-        let dialled = self.count(|link| matches!(link, Link::Connected { is_dialled: true, .. }));
+        let dialled = self.dialled_now();
         let in_flight = self.settings.dials_max.saturating_sub(dialling);
         let own = self.settings.connections_max.div_ceil(2);
         let own = own.saturating_sub(dialling + dialled);
         let all = self.settings.connections_max;
         let all = all.saturating_sub(dialling + self.connected());
         in_flight.min(own).min(all)
+    }
+
+    /// Whether one more of those who dial this one is taken. As long as peers wait to be dialled half of the connections are
+    /// kept for them: whoever knows the topic can dial in with as many keys as it likes.
+    fn room_for_accepted(&self) -> bool {
+        let all = self.settings.connections_max;
+        let dialled = self.dialled_now();
+        let dials = dialled + self.dialling() + self.waiting().count();
+        let kept = dials.min(all / 2);
+        let accepted = self.connected() - dialled;
+        accepted < all - kept && self.connected() < all
     }
 
     /// When [`Policy::turn`] and [`Policy::dial`] are to be asked again, if nothing happens before.
@@ -187,12 +208,12 @@ impl Policy {
     }
 
     /// The connection that is to be closed now, so that another peer can be dialled in its place: the oldest of those that
-    /// were dialled, at most one in a while, when as many are as may be.
+    /// were dialled, or of those that were accepted when few were dialled; at most one in a while, when as many are as may be.
     pub(in crate::db) fn turn(&mut self, now: Mono) -> Option<(PublicKey, LinkId)> {
         if self.room_for_dials() > 0 || self.next_turn()? > now {
             return None;
         }
-        let (_, key, id) = self.oldest(true)?;
+        let (_, key, id) = self.oldest(self.has_all_dials())?;
         self.made_room = Some(now);
         self.let_go(&key, now + self.settings.turn());
         Some((key, id))
@@ -204,7 +225,7 @@ impl Policy {
             return None;
         }
         let turn = self.settings.turn();
-        let (since, ..) = self.oldest(true)?;
+        let (since, ..) = self.oldest(self.has_all_dials())?;
         let waiting = self.waiting().map(|(_, peer)| peer.rests_until).min()?;
         let last = self.made_room.map_or(Mono(0), |last| last + turn);
         Some(waiting.max(since + turn).max(last))
@@ -252,7 +273,7 @@ impl Policy {
         }
         let link = self.peers.get(&key).map_or(Link::None, |peer| peer.link);
         let closes = match link {
-            Link::None if self.connected() < self.settings.connections_max => None,
+            Link::None if self.room_for_accepted() => None,
             Link::None => match self.make_room(now) {
                 Some(closed) => Some(closed),
                 None => return Verdict::Full,

@@ -164,8 +164,8 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         length: u64,
         fork: u64,
     ) -> Result<(), CoreError> {
-        let main = &self.cores.get(pointer)?.main;
-        let blocks = Length(main.blocks.contiguous_length().min(main.head.tree.length()));
+        // Whatever is stored up to this length belongs to the log that is here, also behind holes.
+        let blocks = Length(self.cores.get(pointer)?.main.head.tree.length());
         self.edit_auth(pointer, |auth| {
             auth.contradiction.get_or_insert(Contradiction {
                 length: Length(length),
@@ -174,7 +174,6 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             });
             Ok(())
         })?;
-        self.cores.get_mut(pointer)?.conflict = Some((length, fork));
         self.happened(pointer, CoreEvent::Conflict { length, fork });
         Ok(())
     }
@@ -470,6 +469,9 @@ impl<'a, C: Sign> StoreChange<'a, C> {
                 CommitEffect::Signed => core.offer.signed_here(core.main.head.clone(), seq),
                 CommitEffect::Received => core.offer.received(core.main.head.clone()),
                 CommitEffect::Happened(event) => {
+                    if let CoreEvent::Conflict { length, fork } = event {
+                        core.conflict = Some((length, fork));
+                    }
                     if let CoreEvent::Truncate { ancestors, .. } = event {
                         for length in core.compatible.values_mut() {
                             *length = ancestors.min(*length);

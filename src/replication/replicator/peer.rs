@@ -51,6 +51,8 @@ pub(super) struct Peer {
     pub(super) resting_until: Mono,
     pub(super) rests: u32,
     pub(super) misfits: u32,
+    /// Answers that a move of its own to another fork excuses, since the last one that was stored.
+    pub(super) void: u32,
     pub(super) no_data: [u32; 2],
     /// Requests of it that could not be proven.
     pub(super) invalid: u32,
@@ -129,6 +131,7 @@ impl Peer {
             resting_until: Mono(0),
             rests: 0,
             misfits: 0,
+            void: 0,
             no_data: [0; 2],
             invalid: 0,
             compared: Compared::Due,

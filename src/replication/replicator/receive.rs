@@ -301,7 +301,6 @@ impl Replicator {
             peer.in_flight = peer.in_flight.saturating_sub(1);
             peer.speed.answered(request.sent, now);
             peer.rests = 0;
-            peer.no_data = [0; 2];
         }
         let is_probe = self
             .probes
@@ -317,8 +316,11 @@ impl Replicator {
             .is_some_and(|moving| moving.request == Some(data.request));
         if !fits(&request.message, &data.proof) {
             self.give_back(&request);
-            self.count_misfit(id, &request.message, &data.proof);
+            self.count_misfit(id, &request.message, &data.proof, now);
             return Ok(None);
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.no_data = [0; 2];
         }
         if self
             .peers
@@ -380,6 +382,9 @@ impl Replicator {
         for (fitting, outcome) in fitting.into_iter().zip(outcomes) {
             match outcome {
                 ProofOutcome::Done(()) => {
+                    if let Some(peer) = self.peers.get_mut(&id) {
+                        peer.void = 0;
+                    }
                     if let Some((index, _)) = fitting.block {
                         self.demand.fill(index..index.saturating_add(1));
                     } else {
@@ -404,7 +409,7 @@ impl Replicator {
         Ok(())
     }
 
-    fn count_misfit(&mut self, id: PeerId, asked: &RequestMessage, proof: &Proof) {
+    fn count_misfit(&mut self, id: PeerId, asked: &RequestMessage, proof: &Proof, now: Mono) {
         let limit = self.settings.misfits;
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -422,6 +427,13 @@ impl Replicator {
         let is_void = is_manifest && (proof.fork > asked.fork || !offers);
         self.sights.note_if(Point::AnswerMisfit, !is_void);
         peer.misfits += u32::from(!is_void);
+        peer.void += u32::from(is_void);
+        if peer.void > limit {
+            // It need not move on as often as it says so: others are asked meanwhile.
+            peer.resting_until = peer.resting_until.max(now + fork::PROBE_REST);
+            self.rests_until = self.rests_until.max(peer.resting_until);
+            self.has_deadline = true;
+        }
         if let Some(block) = asked.request.block
             && asked.fork == peer.sync.fork
         {
