@@ -158,6 +158,49 @@ fn a_silent_source_of_a_length_or_a_fork_is_not_waited_for() {
 }
 
 #[test]
+fn who_says_again_and_again_that_it_moved_on_is_asked_now_and_then() {
+    let mut net = Net::new(2, 8);
+    let hostile = net.connect(1, 0);
+    let claim = Sync {
+        fork: 7,
+        length: 9,
+        remote_length: 0,
+        can_upgrade: true,
+        uploading: true,
+        downloading: true,
+        has_manifest: true,
+        allow_push: false,
+    };
+    let manifest = net.nodes[0].log.log.manifest().cloned();
+    let mut asked = 0;
+    for _ in 0..5_000 {
+        let node = &mut net.nodes[1];
+        node.replicator
+            .receive(hostile, Message::Sync(claim), &mut node.log, net.now)
+            .unwrap();
+        while let Some(message) = node.replicator.pull(hostile, &node.log, net.now).unwrap() {
+            let Message::Request(request) = message else {
+                continue;
+            };
+            asked += 1;
+            let mut proof = crate::hypercore::proof::Proof::empty(request.fork + 1);
+            proof.manifest.clone_from(&manifest);
+            let data = DataMessage {
+                request: request.id,
+                proof,
+            };
+            node.replicator
+                .receive(hostile, Message::Data(Box::new(data)), &mut node.log, net.now)
+                .unwrap();
+        }
+        net.now = net.now + Duration::from_millis(1);
+        node.replicator.tick(net.now);
+    }
+    // Eight without a pause, then one a second.
+    assert!((10..=16).contains(&asked), "{asked}");
+}
+
+#[test]
 fn wide_announcements_again_and_again_are_blamed() {
     let mut net = Net::new(2, 3);
     net.connect(0, 1);
