@@ -65,7 +65,11 @@ const SOURCES: &[Source] = &[
     },
     Source {
         target: "replication_peer",
-        vectors: &["hypercore_messages", "replication_requests", "replication_transcripts"],
+        vectors: &[
+            "hypercore_messages",
+            "replication_requests",
+            "replication_transcripts",
+        ],
         form: |message| (0..=9).map(|kind| with_length(&[kind], message, 0, 0)).collect(),
     },
     Source {
@@ -152,10 +156,7 @@ fn with_length(front: &[u8], bytes: &[u8], shift: u32, low: u8) -> Vec<u8> {
 }
 
 fn kinds(kinds: impl IntoIterator<Item = u8>, bytes: &[u8]) -> Vec<Vec<u8>> {
-    kinds
-        .into_iter()
-        .map(|kind| [&[kind], bytes].concat())
-        .collect()
+    kinds.into_iter().map(|kind| [&[kind], bytes].concat()).collect()
 }
 
 fn head(bytes: &[u8], length: usize) -> Vec<u8> {

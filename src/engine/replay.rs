@@ -453,7 +453,8 @@ impl Host for Hosted<'_, '_> {
     }
 
     fn clock(&self) -> u64 {
-        self.flush.clock()
+        let behind = u64::from(self.run.planted.has(Slip::ClockBehind));
+        self.flush.clock().saturating_sub(behind)
     }
 }
 

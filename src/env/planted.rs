@@ -138,6 +138,10 @@ slips! {
             "That a block is here is stored with the next head only."
         AdditionalLeft "proof_without_additional_nodes"
             "A proof of a length that is not the newest lacks the nodes up to the newest."
+        MovedBitsKept "moved_log_keeps_its_bits"
+            "Who moves to another fork of a log counts the blocks that the fork does not have as stored."
+        OwnHeadWaits "own_head_waits_for_any_sync"
+            "An own log that is opened again is shown once somebody asks for a sync for another reason."
     }
     Replication {
         GivenUpForgotten "given_up_block_not_asked_again"
@@ -186,6 +190,8 @@ slips! {
             "A peer that does not have a block counts as having none behind it."
         CoupledUntold "later_writer_unannounced"
             "A writer that comes while a peer is ready is not announced to it."
+        VoidBlamed "void_answer_counts"
+            "A source that goes on to another fork before it answers is held to be at fault."
     }
     Engine {
         TieBreak "wrong_tie_break"
@@ -282,6 +288,8 @@ slips! {
             "Of the entries that wait for the clock the last one is woken for."
         SettledLong "settled_one_pick_too_long"
             "The start of the order that is said to be settled has one pick too many."
+        ClockBehind "clock_of_the_host_behind"
+            "Apply is told of one batch less than were applied before."
     }
     Bee {
         MedianTwice "split_keeps_median"
@@ -366,6 +374,8 @@ slips! {
             "Nobody is told of a writer that is added again after its removal."
         ArmedForGood "armed_timer_not_reset"
             "A timer that ran counts as set for the time that it ran at."
+        HookFromNow "hook_told_from_now"
+            "The update hook is told that a change began where it ended."
     }
 }
 

@@ -96,8 +96,12 @@ impl<E: Env> Shell<E> {
         if before == now {
             return;
         }
+        let from = match self.store.planted().has(Slip::HookFromNow) {
+            true => now.0,
+            false => before.0,
+        };
         let update = Update {
-            view: (before.0, now.0),
+            view: (from, now.0),
             system: (before.1, now.1),
         };
         let called = {

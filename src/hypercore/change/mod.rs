@@ -396,7 +396,14 @@ impl<'a, C: Sign> StoreChange<'a, C> {
                 line.detach(&main, rewound.ancestors, &view, &mut batch)?;
             }
         }
+        let old = core.main.head.tree.length();
+        let ancestors = rewound.ancestors;
         core.main.rewind(rewound, &view, &mut batch)?;
+        if self.cores.planted.has(Slip::MovedBitsKept)
+            && let Some(core) = self.cores.open.get_mut(&pointer)
+        {
+            core.main.blocks.set(ancestors..old);
+        }
         self.batch.append(batch);
         self.effects.push((pointer, CommitEffect::Received));
         self.happened(pointer, event);

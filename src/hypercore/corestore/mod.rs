@@ -29,7 +29,7 @@ use super::manifest::{Manifest, ManifestOptions, Prologue};
 use super::session::{Core, Ticket};
 use super::transaction::Transaction;
 use crate::crypto::{DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Env, Planted, watch};
+use crate::env::{Clock as _, Env, Planted, Slip, watch};
 use crate::store::{CorePointer, Housekeeping, Key, Recovered, Seq, StoreError, StoreHandle};
 use crate::wire::compact::Decode as _;
 
@@ -184,7 +184,7 @@ impl<E: Env> Corestore<E> {
             let core = cores.open.get(&core.pointer())?;
             Some(core.offer.awaits(durable))
         };
-        if open(&self.shared.lock()) == Some(true) {
+        if open(&self.shared.lock()) == Some(true) && !self.shared.planted.has(Slip::OwnHeadWaits) {
             // An own head that was just read is shown once all up to now is durable, and perhaps nobody else asks for that.
             self.shared.store.request_sync();
         }

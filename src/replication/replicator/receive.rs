@@ -425,6 +425,7 @@ impl Replicator {
             _ => peer.sync.fork == asked.fork,
         };
         let is_void = is_manifest && (proof.fork > asked.fork || !offers);
+        let is_void = is_void && !self.planted.has(Slip::VoidBlamed);
         self.sights.note_if(Point::AnswerMisfit, !is_void);
         peer.misfits += u32::from(!is_void);
         peer.void += u32::from(is_void);
