@@ -1,6 +1,7 @@
 //! Peers that lie, flood, or send anything at all.
 
 use super::*;
+use crate::hypercore::proof::Proof;
 
 #[test]
 fn wrong_data_pauses_one_peer_and_the_others_go_on() {
@@ -183,7 +184,7 @@ fn who_says_again_and_again_that_it_moved_on_is_asked_now_and_then() {
                 continue;
             };
             asked += 1;
-            let mut proof = crate::hypercore::proof::Proof::empty(request.fork + 1);
+            let mut proof = Proof::empty(request.fork + 1);
             proof.manifest.clone_from(&manifest);
             let data = DataMessage {
                 request: request.id,
@@ -297,7 +298,7 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 fn data() -> impl Strategy<Value = Message> {
-    use crate::hypercore::proof::{BlockProof, HashProof, Proof, SeekProof, UpgradeProof};
+    use crate::hypercore::proof::{BlockProof, HashProof, SeekProof, UpgradeProof};
 
     let nodes = || {
         proptest::collection::vec((number(), number(), any::<[u8; 32]>()), 0..4).prop_map(|nodes| {
