@@ -6,8 +6,8 @@
 #![expect(clippy::print_stdout, reason = "a program tells whoever runs it")]
 
 use autobee::{
-    Apply, ApplyError, ApplyView, Autobee, Corestore, Entry, Host, Hyperswarm, HyperswarmSettings, NativeEnv,
-    Range, Seed, WriterOptions,
+    AppendOptions, Apply, ApplyError, ApplyView, Autobee, Corestore, Entry, Host, Hyperswarm,
+    HyperswarmSettings, NativeEnv, Outcome, Range, Seed, WriterOptions,
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -67,8 +67,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     loop {
         tokio::select! {
             line = lines.next_line() => match line? {
-                Some(line) => match db.append(line).await {
-                    Ok(_) => {}
+                Some(line) => match db.append_with(vec![line.into()], AppendOptions::default()).await {
+                    Ok(appended) => {
+                        if let Outcome::Rejected(why) = appended.outcome {
+                            println!("not taken: {why}");
+                        }
+                    }
                     Err(error) => println!("{error}"),
                 },
                 None => break,

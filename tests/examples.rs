@@ -1,5 +1,6 @@
 //! The programs of `examples`: run as processes, and what their apply functions promise held against the faults of the
-//! simulator. `board` and `notes`, which are packages, have their own tests, and the peers are run by the tests that need them.
+//! simulator. `board` and `notes`, which are packages, have their own tests, and the peers are run by the tests that need them. `swarm`
+//! needs the feature `hyperswarm`, and is compiled only.
 
 #![expect(
     clippy::disallowed_methods,

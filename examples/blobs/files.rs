@@ -9,6 +9,9 @@ pub(crate) const PIECE: usize = 64 << 10;
 /// Most bytes of a name.
 pub(crate) const NAME_MAX: usize = 255;
 
+/// More pieces than a log has.
+const PIECES_MAX: u64 = 1 << 40;
+
 /// Where the view has the files, by name.
 pub(crate) const FILES: &str = "file/";
 
@@ -63,12 +66,7 @@ impl Op {
         let Self::Put { name, file, place } = self else {
             return Ok(());
         };
-        let is_path = name.contains(['/', '\\']) || name == "." || name == "..";
-        if name.is_empty() || name.len() > NAME_MAX || is_path || name.chars().any(char::is_control) {
-            return Err(format!(
-                "a name has 1 to {NAME_MAX} bytes, no slash and no control characters, and is neither . nor .."
-            ));
-        }
+        check_name(name)?;
         let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
         if file.hash.len() != 64 || !file.hash.bytes().all(is_digit) {
             return Err("a hash has 64 hexadecimal digits".into());
@@ -76,11 +74,23 @@ impl Op {
         if file.media_type.len() > NAME_MAX || file.media_type.chars().any(char::is_control) {
             return Err("that is no media type".into());
         }
-        if place.first.checked_add(file.pieces()).is_none() {
+        // Each for itself: a place is one of whatever file has the hash.
+        if place.first >= PIECES_MAX || file.pieces() >= PIECES_MAX {
             return Err("no log has so many pieces".into());
         }
         Ok(())
     }
+}
+
+/// Refuses names that would lead out of a directory.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let is_path = name.contains(['/', '\\', ':']) || name == "." || name == "..";
+    if name.is_empty() || name.len() > NAME_MAX || is_path || name.chars().any(char::is_control) {
+        return Err(format!(
+            "a name has 1 to {NAME_MAX} bytes, no slash, no colon and no control characters, and is neither . nor .."
+        ));
+    }
+    Ok(())
 }
 
 /// The merge. The view has

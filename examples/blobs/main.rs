@@ -151,7 +151,7 @@ impl Device {
                         Some("") => continue,
                         Some(line) => line,
                     };
-                    // What Ctrl-C interrupts leaves nothing behind.
+                    // A get leaves no part of a file. Pieces that a put stored stay in the log, and no name leads to them.
                     let done = tokio::select! {
                         biased;
                         stopped = &mut stop => { stopped?; return Ok(is_good) }
@@ -210,17 +210,28 @@ impl Device {
         if !self.db.writable() {
             return Err("this device may not write yet".into());
         }
+        files::check_name(name)?;
         let (hash, size) = hash_of(path)?;
-        let known = self.db.view().entries(places(&hash).limit(1)).await?;
-        let known = known.first().and_then(|(key, value)| files::place(key, value));
-        let place = match known {
-            Some(place) => place,
-            None => self.pieces.store(path, &hash).await?,
-        };
         let file = File {
             hash,
             size,
             media_type: media_type(name).to_owned(),
+        };
+        self.follow().await?;
+        // What another device says is no proof: only pieces that are here, and have the hash, are not stored again.
+        let mut known = None;
+        for (key, value) in self.db.view().entries(places(&file.hash)).await? {
+            let place = files::place(&key, &value);
+            if let Some(place) = place
+                && self.pieces.holds(&file, &place)?
+            {
+                known = Some(place);
+                break;
+            }
+        }
+        let place = match known {
+            Some(place) => place,
+            None => self.pieces.store(path, &file.hash).await?,
         };
         let stored = if known.is_some() {
             "there already"

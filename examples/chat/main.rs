@@ -87,7 +87,7 @@ async fn run(options: &Options) -> Result<()> {
     done
 }
 
-/// Is in the room until the input ends, `/quit`, or Ctrl-C.
+/// Runs the room until the input ends, `/quit`, or Ctrl-C.
 async fn stay(room: &NativeAutobee, options: &Options) -> Result<()> {
     say(format!("* the room is {}", room.key()));
     // Both before anybody is connected, so that no line is shown twice or not at all.
@@ -134,7 +134,7 @@ async fn stay(room: &NativeAutobee, options: &Options) -> Result<()> {
                 }
                 Event::Unwritable => say("* you may not write any more"),
                 Event::Writer(key) if key != room.local() => say(format!("* {} may write now", name(room, &key).await?)),
-                // Now, or later: when another one turns out to come first.
+                // An own entry may be refused when it is written, or later, when another one turns out to come first.
                 Event::Outcome { outcome: Outcome::Rejected(why), .. } => say(format!("* not taken: {why}")),
                 Event::Interrupt { reason } => return Err(reason.into()),
                 Event::Error { what } => say(format!("* {what}")),

@@ -170,6 +170,7 @@ impl Line {
 ///    7 ada: hello               a line at the end
 /// +  3 bob: on the train        one that is ordered before others that were shown already, and which comes after it
 /// ~  6 eve: me too              one that was shown, and goes behind others that were shown after it
+/// =  7 ada: hello               one that was shown as somebody else's: a name belongs to another one in the agreed order
 /// -    eve: and me              one that was shown, and is not in the room any more
 /// ```
 pub(crate) fn told(changes: &[ViewChange], count_of_lines: &mut u64) -> Vec<String> {
@@ -185,7 +186,7 @@ pub(crate) fn told(changes: &[ViewChange], count_of_lines: &mut u64) -> Vec<Stri
     if let Some(counted) = changes.iter().find(|change| change.key == COUNT) {
         *count_of_lines = count(counted.new.as_deref());
     }
-    let was: BTreeMap<&str, u64> = old.iter().map(|line| (&line.id[..], line.number)).collect();
+    let was: BTreeMap<&str, &Line> = old.iter().map(|line| (&line.id[..], line)).collect();
     let stays: BTreeSet<&str> = new.iter().map(|line| &line.id[..]).collect();
 
     let gone = old.iter().filter(|line| !stays.contains(&line.id[..]));
@@ -200,9 +201,14 @@ pub(crate) fn told(changes: &[ViewChange], count_of_lines: &mut u64) -> Vec<Stri
         }
         end -= 1;
     }
-    let mut furthest = 0;
+    let (mut furthest, mut previous) = (0, 0);
     for (position, line) in new.iter().enumerate() {
         let Line { number, id, text } = line;
+        if *number > previous + 1 {
+            // The lines in between are in no change: they stay where they were.
+            furthest = furthest.max(number - 1);
+        }
+        previous = *number;
         match was.get(&id[..]) {
             None if *number > end => told.push(format!("{number:>4} {text}")),
             None => {
@@ -213,11 +219,15 @@ pub(crate) fn told(changes: &[ViewChange], count_of_lines: &mut u64) -> Vec<Stri
                 );
                 told.push(format!("+{number:>3} {text}  (goes before {next})"));
             }
-            Some(before) if *before < furthest => {
-                told.push(format!("~{number:>3} {text}  (was line {before})"));
+            Some(before) if before.number < furthest => {
+                told.push(format!("~{number:>3} {text}  (was line {})", before.number));
             }
-            // It has another number, and what is before and behind it is what was.
-            Some(before) => furthest = *before,
+            Some(before) => {
+                furthest = before.number;
+                if before.text != *text {
+                    told.push(format!("={number:>3} {text}  (was \"{}\")", before.text));
+                }
+            }
         }
     }
     told

@@ -3,7 +3,7 @@
 use autobee::{Apply, ApplyError, ApplyView, Entry, Host, Range, View};
 use serde::{Deserialize, Serialize};
 
-/// Somebody.
+/// A contact: a person, and the city where the person lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Contact {
     pub(crate) city: String,

@@ -54,7 +54,6 @@ fn a_file_goes_from_device_to_device() {
     two.hear("21 of 21 pieces here");
     two.say("put two.txt");
     two.hear("this device may not write yet");
-    // One of its commands failed.
     assert_eq!(one.end().0, 0);
 
     // The third one never meets the first one, and has the file from the second one.
@@ -63,6 +62,7 @@ fn a_file_goes_from_device_to_device() {
     three.hear("same one: 1310725 bytes at three.jpg");
     assert_eq!(fs::read(disk.path("three.jpg")).unwrap(), bytes);
     assert_eq!(three.end().0, 0);
+    // One of its commands failed.
     assert_eq!(two.end().0, 1);
 }
 
@@ -80,11 +80,10 @@ fn members_store_and_names_are_taken_over_and_away() {
     two.say("get note.txt to read");
     two.hear("at read");
     // It has what `add` wrote as well, or gets it soon.
-    while {
+    until("the second device may write", || {
         two.say("put b.txt as note.txt");
-        let said = two.hear("note.txt");
-        !said.ends_with("stored")
-    } {}
+        two.hear("note.txt").ends_with("stored")
+    });
     // Its own name has other content now, and that is of the other device.
     one.say("get other.txt");
     two.say("put b.txt as other.txt");
@@ -112,12 +111,12 @@ fn what_is_not_here_or_is_not_what_it_should_be_is_told_in_words() {
     one.hear("stored");
     let mut two = disk.start("blobs", &["two", "--join", &key, "--connect", &address]);
     // The name comes, and the file stays where it is.
-    while {
+    until("the name is there", || {
         two.say("ls");
         two.say("nothing");
         let said = two.hear_until("blobs: nothing: no command");
-        !said.iter().any(|line| line.contains("0 of 3 pieces here"))
-    } {}
+        said.iter().any(|line| line.contains("0 of 3 pieces here"))
+    });
     two.end();
     one.end();
 
@@ -139,7 +138,7 @@ fn what_is_not_here_or_is_not_what_it_should_be_is_told_in_words() {
     let (code, lines) = disk.run("blobs", &["one"], "get big\nput big as a/b");
     assert_eq!(code, 1, "{lines:?}");
     assert_says(&lines, "there is something at big already");
-    assert_says(&lines, "a name has 1 to 255 bytes, no slash");
+    assert_says(&lines, "a name has 1 to 255 bytes, no slash, no colon");
     assert!(!disk.path("here").exists() && !disk.path("here.part").exists());
 
     #[cfg(unix)]
@@ -159,6 +158,28 @@ fn what_is_not_here_or_is_not_what_it_should_be_is_told_in_words() {
     assert_eq!(code, 1, "{lines:?}");
     assert_says(&lines, "is not the file that has this hash");
     assert!(!disk.path("here").exists() && !disk.path("here.part").exists());
+
+    // Somebody says that it has what is stored: it is stored all the same.
+    fs::write(disk.path("claimed"), "claimed").unwrap();
+    let hash = blake2b_simd::Params::new().hash_length(32).hash(b"claimed");
+    tell(
+        &disk,
+        "one",
+        File {
+            hash: hash.to_hex().to_string(),
+            ..file(7)
+        },
+    );
+    let (code, lines) = disk.run("blobs", &["one"], "put claimed\nput claimed as again");
+    assert_eq!(code, 0, "{lines:?}");
+    assert_says(
+        &lines,
+        &format!(
+            "claimed: 7 bytes, application/octet-stream, {}, stored",
+            hash.to_hex()
+        ),
+    );
+    assert_says(&lines, "there already");
 
     for (words, said) in [
         (&[][..], "a directory is needed"),
@@ -205,12 +226,22 @@ fn operations_that_lead_elsewhere_are_refused() {
         Op::Put { name, file, place }.check()
     };
     assert_eq!(put("a b.txt", file(9), 0), Ok(()));
-    for name in ["", ".", "..", "a/b", "a\\b", "a\nb", &"x".repeat(NAME_MAX + 1)] {
+    for name in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a\\b",
+        "a:b",
+        "a\nb",
+        &"x".repeat(NAME_MAX + 1),
+    ] {
         assert!(put(name, file(9), 0).is_err(), "{name:?}");
     }
     let hash = "0".repeat(63) + "/";
     assert!(put("a", File { hash, ..file(9) }, 0).is_err());
-    assert!(put("a", file(u64::MAX), u64::MAX).is_err());
+    assert!(put("a", file(u64::MAX), 0).is_err());
+    assert!(put("a", file(0), u64::MAX).is_err());
     assert_eq!((file(0).pieces(), file(PIECE as u64 + 1).pieces()), (0, 2));
 }
 

@@ -188,6 +188,12 @@ fn a_reader_is_told_what_became_of_the_lines() {
             &["a", "c"],
             &["-    b!  (not in the room in the agreed order)"],
         ),
+        // None of the changes has the line that the second one goes behind.
+        (
+            &["a", "b", "c"],
+            &["a", "x", "c", "b"],
+            &["+  2 x!  (goes before \"b!\")", "~  4 b!  (was line 2)"],
+        ),
         // The last line is where it was, and none of the changes has it.
         (
             &["a", "b", "c"],

@@ -97,8 +97,7 @@ fn the_index_agrees_at_all_times() {
     checked(|| Contacts).name("index").run();
 }
 
-/// Takes the key that has to go from what the writer saw, which another device may have changed meanwhile. Here as in an
-/// app that looks at its own screen: nobody overwrites what is not there.
+/// An apply that writes the key of the present city, and leaves the one of the city before in the index.
 struct Careless;
 
 impl Apply for Careless {

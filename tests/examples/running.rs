@@ -181,7 +181,6 @@ pub(crate) fn assert_says(lines: &[String], part: &str) {
 }
 
 /// Waits until something is so that nobody tells.
-#[cfg(unix)]
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

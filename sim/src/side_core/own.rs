@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::ledger::State;
 use super::{Phase, SideCores, below};
+use crate::invariant::Claims;
 use crate::scenario::SideCore;
 
 /// Blocks of one change, at most.
@@ -47,8 +48,9 @@ impl SideCores {
             let Some(change) = self.draw(&env, number, &plan) else {
                 return;
             };
-            if make(&core, change).await.is_err() {
+            if let Err(error) = make(&core, change).await {
                 // Whether it was made is found out at the next start.
+                self.failed(number, &plan, &error);
                 return;
             }
             self.lock().ledgers[number].changed();
@@ -62,16 +64,8 @@ impl SideCores {
     fn is_as_it_was<E: Env>(&self, core: &Core<E>, number: usize, plan: &SideCore) -> bool {
         let found = read(core);
         let mut run = self.lock();
-        let claims = &run.claims;
-        let may_lose = [
-            &claims.forgetful,
-            &claims.wiped,
-            &claims.forking,
-            &claims.decaying,
-            &claims.damaged,
-        ];
-        let may_lose = may_lose.iter().any(|replicas| replicas.contains(&plan.of));
-        let may_fail = claims.unsound.contains(&plan.of);
+        let may_lose = may_lose(&run.claims, plan.of);
+        let may_fail = run.claims.unsound.contains(&plan.of);
         let ledger = &mut run.ledgers[number];
         if ledger.is_void() {
             return false;
@@ -90,6 +84,18 @@ impl SideCores {
             ));
         }
         false
+    }
+
+    /// A change was refused: only a disk that fails excuses that.
+    fn failed(&self, number: usize, plan: &SideCore, error: &CoreError) {
+        let mut run = self.lock();
+        let is_excused = may_lose(&run.claims, plan.of) || run.claims.unsound.contains(&plan.of);
+        if !is_excused && !matches!(error, CoreError::Closed) {
+            run.wrong.push(format!(
+                "the log {number} of r{} beside the database cannot be changed: {error}",
+                plan.of
+            ));
+        }
     }
 
     /// Draws the next change, and writes it down before it is made; none when all were made.
@@ -121,6 +127,18 @@ impl SideCores {
             _ => Change::Append(blocks),
         })
     }
+}
+
+/// What a replica was told that it has of a log of its own may be gone.
+fn may_lose(claims: &Claims, replica: usize) -> bool {
+    let faults = [
+        &claims.forgetful,
+        &claims.wiped,
+        &claims.forking,
+        &claims.decaying,
+        &claims.damaged,
+    ];
+    faults.iter().any(|replicas| replicas.contains(&replica))
 }
 
 async fn make<E: Env>(core: &Core<E>, change: Change) -> Result<(), CoreError> {

@@ -41,7 +41,7 @@ pub struct Op {
     /// Make an anchor of this entry.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub anchor: bool,
-    /// Set this key to what the host and the view show the entry: see [`Shown`].
+    /// Set this key to what the host and the view show the entry: batches before it, its time and weight, and a range of keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub look: Option<String>,
     /// Set a key to a value.
