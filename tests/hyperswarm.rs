@@ -8,11 +8,11 @@
 
 #[path = "interop/node.rs"]
 mod node;
+#[path = "interop/node_process.rs"]
+mod node_process;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use autobee::env::native::NativeEnv;
@@ -23,42 +23,22 @@ use autobee::{
     SwarmState,
 };
 use autobee_sim::workload::{JsonApply, Op};
+use node_process::NodeProcess;
 use serde_json::{Value, json};
 
 /// The DHT finds peers within seconds.
 const SOON: Duration = Duration::from_secs(60);
 
-struct Node {
-    process: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-}
+/// The peer on Node.
+struct NodePeer(NodeProcess);
 
-impl Node {
+impl NodePeer {
     fn start() -> Option<Self> {
-        let mut command = node::command("swarm.js")?;
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Some(Self {
-            input: process.stdin.take(),
-            output: BufReader::new(process.stdout.take().unwrap()),
-            process,
-        })
+        NodeProcess::start("swarm.js").map(Self)
     }
 
-    /// Has it do something, while our side goes on.
     fn ask(&mut self, command: &Value) -> Value {
-        let answer: Value = tokio::task::block_in_place(|| {
-            writeln!(self.input.as_mut().unwrap(), "{command}").unwrap();
-            let mut line = String::new();
-            self.output.read_line(&mut line).unwrap();
-            serde_json::from_str(&line).unwrap()
-        });
-        assert!(answer.get("error").is_none(), "{command}: {}", answer["error"]);
-        answer
+        self.0.ask(command)
     }
 
     fn port(&mut self) -> u64 {
@@ -68,13 +48,6 @@ impl Node {
     fn read(&mut self, key: &str, index: u64) -> String {
         let answer = self.ask(&json!({ "command": "read", "key": key, "index": index }));
         answer["block"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.input = None;
-        let _ = self.process.wait();
     }
 }
 
@@ -93,14 +66,14 @@ impl Drop for Directory {
     }
 }
 
-struct Peer {
+struct OurPeer {
     store: Corestore<NativeEnv>,
     db: NativeAutobee,
     joined: JoinedSwarm,
     directory: Directory,
 }
 
-async fn join(name: &str, identity: u8, port: u64, other: Option<&NativeAutobee>) -> Peer {
+async fn join(name: &str, identity: u8, port: u64, other: Option<&NativeAutobee>) -> OurPeer {
     let directory = Directory::new(name);
     let env = NativeEnv::new(&directory.0).unwrap();
     let store = Corestore::open_default(env.clone()).await.unwrap();
@@ -124,7 +97,7 @@ async fn join(name: &str, identity: u8, port: u64, other: Option<&NativeAutobee>
         });
     });
     let joined = db.join_with(swarm, settings).unwrap();
-    Peer {
+    OurPeer {
         store,
         db,
         joined,
@@ -132,7 +105,7 @@ async fn join(name: &str, identity: u8, port: u64, other: Option<&NativeAutobee>
     }
 }
 
-impl Peer {
+impl OurPeer {
     async fn reached(&self, what: &str, wanted: impl FnMut(&SwarmState) -> bool) {
         let reached = tokio::time::timeout(SOON, self.joined.reached(wanted)).await;
         assert!(reached.is_ok(), "{what}: {:#?}", self.joined.state());
@@ -149,7 +122,7 @@ impl Peer {
 
 /// A peer on Node is found by the topic, logs cross both ways, and when Node cuts the connection there is another one.
 async fn exchange(name: &str, server: bool, client: bool) {
-    let Some(mut node) = Node::start() else { return };
+    let Some(mut node) = NodePeer::start() else { return };
     let port = node.port();
     let peer = join(name, 7, port, None).await;
     peer.db.append(Op::put("first", "x").to_value()).await.unwrap();
@@ -216,7 +189,7 @@ async fn node_that_does_both_has_one_connection() {
 /// Three of ours find each other, both ways at once, and converge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_databases_find_each_other_and_converge() {
-    let Some(mut node) = Node::start() else { return };
+    let Some(mut node) = NodePeer::start() else { return };
     let port = node.port();
     let a = join("three-a", 1, port, None).await;
     let b = join("three-b", 2, port, Some(&a.db)).await;
@@ -255,7 +228,7 @@ async fn three_databases_find_each_other_and_converge() {
     }
     agree(5).await;
     // A connection is one, seen from both sides.
-    let streams: BTreeSet<_> = all.iter().flat_map(Peer::streams).collect();
+    let streams: BTreeSet<_> = all.iter().flat_map(OurPeer::streams).collect();
     assert_eq!(streams.len(), 3);
     for peer in all {
         peer.joined.close().await;

@@ -15,6 +15,8 @@ mod group;
 mod live;
 #[path = "interop/node.rs"]
 mod node;
+#[path = "interop/node_process.rs"]
+mod node_process;
 #[path = "process/peer.rs"]
 mod peer;
 #[path = "native/plan.rs"]
@@ -22,9 +24,7 @@ mod plan;
 #[path = "native/proxy.rs"]
 mod proxy;
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use autobee::env::native::{NativeEnv, NativeListener};
@@ -37,6 +37,7 @@ use autobee::replication::session::{End, Replication, ReplicationSession, Sessio
 use autobee::store::{Seglog, StoreHandle};
 use autobee::wire::{Index, Length};
 use bytes::Bytes;
+use node_process::NodeProcess;
 use serde_json::{Value, json};
 
 const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
@@ -50,40 +51,15 @@ const ALL: DownloadRange = DownloadRange {
 type View = std::collections::BTreeMap<String, String>;
 
 /// The peer on Node.
-struct Node {
-    process: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-}
+struct Node(NodeProcess);
 
 impl Node {
     fn start() -> Option<Self> {
-        let mut command = node::command("peer.js")?;
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Some(Self {
-            input: process.stdin.take(),
-            output: BufReader::new(process.stdout.take().unwrap()),
-            process,
-        })
+        NodeProcess::start("peer.js").map(Self)
     }
 
-    /// Has it do something, while our side goes on.
     fn ask(&mut self, command: &Value) -> Value {
-        let answer = tokio::task::block_in_place(|| {
-            writeln!(self.input.as_mut().unwrap(), "{command}").unwrap();
-            let mut line = String::new();
-            self.output.read_line(&mut line).unwrap();
-            serde_json::from_str::<Value>(&line).unwrap_or_default()
-        });
-        assert!(
-            answer.is_object() && answer["error"].is_null(),
-            "{command}: {answer}"
-        );
-        answer
+        self.0.ask(command)
     }
 
     fn open(&mut self, label: &str, how: &Value) -> String {
@@ -111,16 +87,6 @@ impl Node {
     fn is_content(&mut self, streams: usize) {
         let answer = self.ask(&json!({ "do": "errors" }));
         assert_eq!(answer, json!({ "errors": [], "streams": streams }));
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        if std::thread::panicking() {
-            let _ = self.process.kill();
-        }
-        let _ = self.process.wait();
     }
 }
 

@@ -45,19 +45,19 @@
 
 mod files;
 mod store;
+#[path = "../support/terminal.rs"]
+mod terminal;
 
-use std::fmt::Display;
-use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use autobee::{Autobee, CoreKey, Corestore, ErrorKind, NativeAutobee, NativeEnv, Outcome, Range};
-use tokio::sync::mpsc;
 
 use files::{FILES, File, Files, LOGS, Op, file_key, places};
 use store::{Pieces, hash_of};
+use terminal::{complain, say, typed};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -71,7 +71,7 @@ async fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(error) => {
-            complain(&format!("{error}\n{USAGE}"));
+            complain("blobs", &format!("{error}\n{USAGE}"));
             return ExitCode::from(2);
         }
     };
@@ -79,7 +79,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            complain(&error.to_string());
+            complain("blobs", &error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -158,7 +158,7 @@ impl Device {
                         done = self.obey(line) => done,
                     };
                     if let Err(error) = done {
-                        complain(&format!("{line}: {error}"));
+                        complain("blobs", &format!("{line}: {error}"));
                         is_good = false;
                     }
                 }
@@ -346,33 +346,6 @@ fn media_type(name: &str) -> &'static str {
         "jpg" | "jpeg" => "image/jpeg",
         _ => "application/octet-stream",
     }
-}
-
-/// What is typed, a line at a time. In a thread of its own, as one that waits in `tokio::io::stdin` would keep the program
-/// from ending.
-fn typed() -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel(16);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().split(b'\n') {
-            let Ok(line) = line else { return };
-            if sender
-                .blocking_send(String::from_utf8_lossy(&line).into_owned())
-                .is_err()
-            {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-fn say(line: impl Display) {
-    // That nobody reads it any more is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn complain(what: &str) {
-    let _ = writeln!(std::io::stderr(), "blobs: {what}");
 }
 
 /// What was said on the command line.

@@ -33,18 +33,18 @@
 )]
 
 mod room;
+#[path = "../support/terminal.rs"]
+mod terminal;
 
-use std::fmt::Display;
-use std::io::{BufRead as _, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
 
 use autobee::{
     Autobee, CoreKey, Corestore, ErrorKind, Event, KeptConnection, NativeAutobee, NativeEnv, Outcome, Range,
 };
-use tokio::sync::mpsc;
 
 use room::{COUNT, LINES, Line, NAMES, Op, Room, count, short, told, writer_key};
+use terminal::{complain, say, typed};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -61,14 +61,14 @@ async fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(error) => {
-            complain(&format!("{error}\n{USAGE}"));
+            complain("chat", &format!("{error}\n{USAGE}"));
             return ExitCode::from(2);
         }
     };
     match run(&options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error.to_string());
+            complain("chat", &error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -251,33 +251,6 @@ async fn tell_of(mut peer: KeptConnection) {
             return;
         }
     }
-}
-
-/// What is typed, a line at a time. In a thread of its own, as one that waits in `tokio::io::stdin` would keep the program
-/// from ending.
-fn typed() -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel(16);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().split(b'\n') {
-            let Ok(line) = line else { return };
-            if sender
-                .blocking_send(String::from_utf8_lossy(&line).into_owned())
-                .is_err()
-            {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-fn say(line: impl Display) {
-    // That nobody reads it any more is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn complain(what: &str) {
-    let _ = writeln!(std::io::stderr(), "chat: {what}");
 }
 
 /// What was said on the command line.

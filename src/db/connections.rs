@@ -129,7 +129,7 @@ impl ConnectionState {
 
 /// A task that goes on until this is dropped, or the database is closed.
 pub(super) struct RunningTask<S> {
-    pub(super) state: watch::Receiver<S>,
+    state: watch::Receiver<S>,
     /// Its end is the sign to stop.
     stop: Option<watch::Sender<()>>,
 }
@@ -138,6 +138,24 @@ impl<S> RunningTask<S> {
     pub(super) const fn new(state: watch::Receiver<S>, stop: watch::Sender<()>) -> Self {
         let stop = Some(stop);
         Self { state, stop }
+    }
+
+    /// The state of now.
+    pub(super) fn state(&self) -> S
+    where
+        S: Clone,
+    {
+        self.state.borrow().clone()
+    }
+
+    /// Waits until the state is as wanted. False when it is never again.
+    pub(super) async fn reached(&self, wanted: impl FnMut(&S) -> bool) -> bool {
+        self.state.clone().wait_for(wanted).await.is_ok()
+    }
+
+    /// Waits for the next change of the state. False when there is none any more.
+    pub(super) async fn changed(&mut self) -> bool {
+        self.state.changed().await.is_ok()
     }
 
     /// Has the task stop, and waits until it has.
@@ -174,29 +192,29 @@ impl KeptConnection {
     /// The state of now.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
-        self.task.state.borrow().clone()
+        self.task.state()
     }
 
     /// True while there is a connection.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.task.state.borrow().is_connected()
+        self.task.state().is_connected()
     }
 
     /// Why there was no connection the last time that there was none.
     #[must_use]
     pub fn last_error(&self) -> Option<ConnectError> {
-        self.task.state.borrow().last_error.clone()
+        self.task.state().last_error
     }
 
     /// Waits until the state is as wanted. False when it is never again: the database was closed.
     pub async fn reached(&self, wanted: impl FnMut(&ConnectionState) -> bool) -> bool {
-        self.task.state.clone().wait_for(wanted).await.is_ok()
+        self.task.reached(wanted).await
     }
 
     /// Waits for the next change of the state. False when there is none any more: the database was closed.
     pub async fn changed(&mut self) -> bool {
-        self.task.state.changed().await.is_ok()
+        self.task.changed().await
     }
 
     /// Lets the peer go, and waits until its connection is being closed. What is on its way to it still goes out.
@@ -209,7 +227,7 @@ impl fmt::Debug for KeptConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeptConnection")
             .field("address", &self.address)
-            .field("state", &*self.task.state.borrow())
+            .field("state", &self.task.state())
             .finish_non_exhaustive()
     }
 }
@@ -253,12 +271,12 @@ impl Listening {
     /// The state of now.
     #[must_use]
     pub fn state(&self) -> ListenState {
-        self.task.state.borrow().clone()
+        self.task.state()
     }
 
     /// Waits for the next change of the state. False when there is none any more: the database was closed.
     pub async fn changed(&mut self) -> bool {
-        self.task.state.changed().await.is_ok()
+        self.task.changed().await
     }
 
     /// Accepts nobody any more, and waits until the address is free.
@@ -271,7 +289,7 @@ impl fmt::Debug for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listening")
             .field("address", &self.address)
-            .field("state", &*self.task.state.borrow())
+            .field("state", &self.task.state())
             .finish_non_exhaustive()
     }
 }

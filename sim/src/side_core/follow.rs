@@ -67,9 +67,7 @@ impl<E: Env> Follower<E> {
                 Ok(Ok(())) => None,
                 Ok(Err(what)) => Some(what),
                 Err(error) => {
-                    self.cores.lock().ledgers[self.number]
-                        .followed
-                        .remove(&self.replica);
+                    self.cores.lock().logs[self.number].followed.remove(&self.replica);
                     // What fails because of a disk is none of the log's.
                     let is_wrong = matches!(error, CoreError::Signatures { .. } | CoreError::Proof(_));
                     is_wrong.then(|| format!("cannot look at it: {error}"))
@@ -93,7 +91,7 @@ impl<E: Env> Follower<E> {
         loop {
             let (phase, key) = {
                 let run = self.cores.lock();
-                (run.phase, run.ledgers[self.number].key)
+                (run.phase, run.logs[self.number].key)
             };
             match key {
                 _ if phase == Phase::Over => return None,
@@ -146,7 +144,7 @@ impl<E: Env> Follower<E> {
         }
         let has = (core.fork()?, core.contiguous_length()?.0);
         let mut run = self.cores.lock();
-        run.ledgers[self.number].followed.insert(self.replica, has);
+        run.logs[self.number].followed.insert(self.replica, has);
         Ok(Ok(()))
     }
 
@@ -167,7 +165,7 @@ impl<E: Env> Follower<E> {
             }
             let Some(block) = block else { continue };
             let run = self.cores.lock();
-            let written = run.ledgers[self.number].blocks(fork).get(to_usize(index));
+            let written = run.logs[self.number].blocks(fork).get(to_usize(index));
             if written != Some(&block) {
                 return Ok(Err(format!(
                     "has block {index} of fork {fork} as {block:?}, which was written as {written:?}"
@@ -183,7 +181,7 @@ impl<E: Env> Follower<E> {
             let (fork, length) = (earlier.fork(), earlier.length().0);
             let (written, bytes) = {
                 let run = self.cores.lock();
-                let blocks = run.ledgers[self.number].blocks(fork);
+                let blocks = run.logs[self.number].blocks(fork);
                 let known = blocks.iter().take(to_usize(length));
                 let bytes: u64 = known.map(|block| block.len() as u64).sum();
                 (blocks.len() as u64, bytes)
@@ -203,7 +201,7 @@ impl<E: Env> Follower<E> {
             if length > 0 && earlier.has(Index(index))? {
                 let block = earlier.get(Index(index), Wait::Local).await?;
                 let run = self.cores.lock();
-                let written = run.ledgers[self.number].blocks(fork).get(to_usize(index));
+                let written = run.logs[self.number].blocks(fork).get(to_usize(index));
                 if written != Some(&block) {
                     return Ok(Err(format!(
                         "had block {index} of fork {fork} as {block:?}, which was written as {written:?}"
@@ -232,7 +230,7 @@ impl<E: Env> Follower<E> {
             Err(CoreError::Timeout(_)) => return Ok(Ok(())),
             found => found?,
         };
-        let expected = self.cores.lock().ledgers[self.number].place_of(fork, bytes);
+        let expected = self.cores.lock().logs[self.number].place_of(fork, bytes);
         let is_other = !matches!(found, Seek::Unresolved { .. }) && expected != Some(found);
         Ok(match is_other && core.fork()? == fork {
             true => Err(format!(

@@ -3,8 +3,8 @@
 //! owner wrote.
 
 mod follow;
-mod ledger;
 mod own;
+mod written;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,7 +15,7 @@ use autobee::env::{Entropy as _, Env, Spawn as _};
 use crate::executor::lock;
 use crate::invariant::Claims;
 use crate::scenario::{Scenario, SideCore};
-use ledger::{Ledger, State};
+use written::{State, WrittenLog};
 
 /// What the tasks of a replica are called.
 pub(crate) const TASK: &str = "side core";
@@ -42,7 +42,7 @@ pub(crate) struct SideCores(Arc<Mutex<Run>>);
 struct Run {
     phase: Phase,
     plans: Vec<SideCore>,
-    ledgers: Vec<Ledger>,
+    logs: Vec<WrittenLog>,
     claims: Claims,
     wrong: Vec<String>,
 }
@@ -51,7 +51,7 @@ impl SideCores {
     pub(crate) fn new(scenario: &Scenario, claims: &Claims) -> Self {
         Self(Arc::new(Mutex::new(Run {
             plans: scenario.core.clone(),
-            ledgers: scenario.core.iter().map(|_| Ledger::default()).collect(),
+            logs: scenario.core.iter().map(|_| WrittenLog::default()).collect(),
             claims: claims.clone(),
             ..Run::default()
         })))
@@ -75,7 +75,7 @@ impl SideCores {
                     .spawn()
                     .spawn(TASK, self.clone().own(env, store, number, plan));
             } else if plan.is_followed_by(replica) {
-                run.ledgers[number].followed.remove(&replica);
+                run.logs[number].followed.remove(&replica);
                 let follower = follow::Follower::new(self.clone(), env.clone(), number, replica, plan);
                 env.spawn().spawn(TASK, follower.run(store.clone()));
             }
@@ -114,20 +114,20 @@ impl SideCores {
                 && !claims.decaying.contains(&replica)
                 && !claims.unsound.contains(&replica)
         };
-        let logs = run.plans.iter().zip(&run.ledgers).enumerate();
-        let mut claimed = logs.filter(|(_, (plan, ledger))| {
+        let logs = run.plans.iter().zip(&run.logs).enumerate();
+        let mut claimed = logs.filter(|(_, (plan, log))| {
             // Nobody proves that a log has no blocks: that it was cut off to nothing is not followed.
-            !ledger.is_void() && is_sound(plan.of) && ledger.head().length > 0
+            !log.is_void() && is_sound(plan.of) && log.head().length > 0
         });
-        claimed.find_map(|(number, (plan, ledger))| {
-            let State { fork, length } = ledger.head();
+        claimed.find_map(|(number, (plan, log))| {
+            let State { fork, length } = log.head();
             let reached = reached(plan.of, &run.claims, |replica| {
                 plan.is_followed_by(replica) && is_sound(replica)
             });
             let behind = reached.into_iter().find(|replica| {
-                *replica != plan.of && ledger.followed.get(replica) != Some(&(fork, length as u64))
+                *replica != plan.of && log.followed.get(replica) != Some(&(fork, length as u64))
             })?;
-            let has = match ledger.followed.get(&behind) {
+            let has = match log.followed.get(&behind) {
                 Some((fork, blocks)) => format!("{blocks} blocks at fork {fork}"),
                 None => "nothing".into(),
             };

@@ -8,7 +8,7 @@ use autobee::hypercore::{Core, CoreError, CoreOptions, NamedOptions};
 use autobee::wire::{Index, Length};
 use bytes::Bytes;
 
-use super::ledger::State;
+use super::written::State;
 use super::{Phase, SideCores, below};
 use crate::invariant::Claims;
 use crate::scenario::SideCore;
@@ -21,7 +21,7 @@ const BLOCK_BYTES_MAX: u64 = 40;
 const LARGE: u64 = 50;
 
 /// One change of a log.
-enum Change {
+enum LogChange {
     Append(Vec<Bytes>),
     /// By way of a named session.
     Commit(Vec<Bytes>),
@@ -53,7 +53,7 @@ impl SideCores {
                 self.failed(number, &plan, &error);
                 return;
             }
-            self.lock().ledgers[number].changed();
+            self.lock().logs[number].changed();
             if !self.is_as_it_was(&core, number, &plan) {
                 return;
             }
@@ -66,17 +66,17 @@ impl SideCores {
         let mut run = self.lock();
         let may_lose = may_lose(&run.claims, plan.of);
         let may_fail = run.claims.unsound.contains(&plan.of);
-        let ledger = &mut run.ledgers[number];
-        if ledger.is_void() {
+        let log = &mut run.logs[number];
+        if log.is_void() {
             return false;
         }
         let what = match found {
-            Ok((state, blocks)) => ledger.opened(core.key(), state, &blocks),
+            Ok((state, blocks)) => log.opened(core.key(), state, &blocks),
             Err(_) if may_fail || may_lose => return false,
             Err(error) => Err(format!("cannot be read: {error}")),
         };
         let Err(what) = what else { return true };
-        ledger.give_up();
+        log.give_up();
         if !may_lose {
             run.wrong.push(format!(
                 "the log {number} of r{} beside the database {what}",
@@ -99,32 +99,32 @@ impl SideCores {
     }
 
     /// Draws the next change, and writes it down before it is made; none when all were made.
-    fn draw<E: Env>(&self, env: &E, number: usize, plan: &SideCore) -> Option<Change> {
+    fn draw<E: Env>(&self, env: &E, number: usize, plan: &SideCore) -> Option<LogChange> {
         let mut run = self.lock();
-        let ledger = &mut run.ledgers[number];
-        if ledger.changes() >= plan.changes {
+        let log = &mut run.logs[number];
+        if log.changes() >= plan.changes {
             return None;
         }
-        let length = ledger.head().length;
+        let length = log.head().length;
         let truncates = plan.truncations > 0 && below(env, u64::from(plan.truncations)) == 0;
         if truncates && length > 0 {
             let kept = usize::try_from(below(env, length as u64)).unwrap_or_default();
-            ledger.truncating(kept);
-            return Some(Change::Truncate(kept));
+            log.truncating(kept);
+            return Some(LogChange::Truncate(kept));
         }
         let count = 1 + below(env, BLOCKS_MAX);
         let blocks: Vec<Bytes> = (0..count)
             .map(|block| {
                 let large = if below(env, 8) == 0 { LARGE } else { 1 };
                 let bytes = usize::try_from(below(env, BLOCK_BYTES_MAX * large)).unwrap_or_default();
-                let name = format!("{number}.{}.{block}", ledger.changes());
+                let name = format!("{number}.{}.{block}", log.changes());
                 format!("{name:.<width$}", width = name.len() + bytes).into()
             })
             .collect();
-        ledger.appending(&blocks);
+        log.appending(&blocks);
         Some(match below(env, 4) {
-            0 => Change::Commit(blocks),
-            _ => Change::Append(blocks),
+            0 => LogChange::Commit(blocks),
+            _ => LogChange::Append(blocks),
         })
     }
 }
@@ -141,11 +141,11 @@ fn may_lose(claims: &Claims, replica: usize) -> bool {
     faults.iter().any(|replicas| replicas.contains(&replica))
 }
 
-async fn make<E: Env>(core: &Core<E>, change: Change) -> Result<(), CoreError> {
+async fn make<E: Env>(core: &Core<E>, change: LogChange) -> Result<(), CoreError> {
     match change {
-        Change::Append(blocks) => core.append(blocks).await.map(drop),
-        Change::Truncate(length) => core.truncate(Length(length as u64), None).await,
-        Change::Commit(blocks) => {
+        LogChange::Append(blocks) => core.append(blocks).await.map(drop),
+        LogChange::Truncate(length) => core.truncate(Length(length as u64), None).await,
+        LogChange::Commit(blocks) => {
             let options = NamedOptions {
                 overwrite: true,
                 checkout: None,

@@ -51,7 +51,7 @@ impl<E: Env> Shell<E> {
 }
 
 /// A dial that is under way.
-struct Dial<S> {
+struct RunningDial<S> {
     peer: PublicKey,
     id: LinkId,
     dialled: Pin<Box<dyn Future<Output = io::Result<SwarmStream<S>>> + Send>>,
@@ -87,7 +87,7 @@ enum Happened<S> {
 }
 
 /// The database was closed.
-struct Closed;
+struct DatabaseClosed;
 
 struct Swarming<E: Env, S> {
     env: E,
@@ -95,7 +95,7 @@ struct Swarming<E: Env, S> {
     settings: SwarmSettings,
     policy: Policy,
     state: watch::Sender<SwarmState>,
-    dials: Vec<Dial<S>>,
+    dials: Vec<RunningDial<S>>,
     links: Vec<Linked>,
     /// How often in a row the swarm failed, and until when it is left alone for that.
     failures: u32,
@@ -159,7 +159,7 @@ impl<E: Env, S: AsyncRead + AsyncWrite + Send + 'static> Swarming<E, S> {
             let dialled = unless(dial, clock.sleep(limit)).await;
             dialled.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
         });
-        self.dials.push(Dial { peer, id, dialled });
+        self.dials.push(RunningDial { peer, id, dialled });
     }
 
     /// Waits until something happens. What is under way comes before what others begin.
@@ -200,11 +200,11 @@ impl<E: Env, S: AsyncRead + AsyncWrite + Send + 'static> Swarming<E, S> {
         poll_fn(ready).await
     }
 
-    fn handle(&mut self, happened: Happened<S>) -> Result<(), Closed> {
+    fn handle(&mut self, happened: Happened<S>) -> Result<(), DatabaseClosed> {
         let now = self.env.clock().now();
         match happened {
             Happened::Dialled(place, dialled) => {
-                let Dial { peer, id, .. } = self.dials.remove(place);
+                let RunningDial { peer, id, .. } = self.dials.remove(place);
                 let dialled = dialled.and_then(|stream| match stream.peer == peer {
                     true => Ok(stream),
                     false => Err(io::Error::other(format!("{} answered", stream.peer))),
@@ -258,13 +258,13 @@ impl<E: Env, S: AsyncRead + AsyncWrite + Send + 'static> Swarming<E, S> {
     }
 
     /// Replicates on a connection.
-    fn link(&mut self, connected: SwarmStream<S>, role: Role, id: LinkId) -> Result<(), Closed> {
+    fn link(&mut self, connected: SwarmStream<S>, role: Role, id: LinkId) -> Result<(), DatabaseClosed> {
         let SwarmStream {
             peer,
             stream,
             protection,
         } = connected;
-        let shared = self.shared.upgrade().ok_or(Closed)?;
+        let shared = self.shared.upgrade().ok_or(DatabaseClosed)?;
         let session = match protection {
             SwarmProtection::None => shared.replicate(stream, role),
             SwarmProtection::Encrypted(name) => {
@@ -275,7 +275,7 @@ impl<E: Env, S: AsyncRead + AsyncWrite + Send + 'static> Swarming<E, S> {
                 shared.replicate_secured(stream, role, secured)
             }
         };
-        let session = session.map_err(|_| Closed)?;
+        let session = session.map_err(|_| DatabaseClosed)?;
         self.links.push(Linked {
             peer,
             id,

@@ -104,10 +104,10 @@ type Stream = DuplexStream;
 /// the last handle is dropped.
 #[derive(Clone)]
 pub struct Hyperswarm {
-    node: Arc<Node>,
+    node: Arc<DhtNode>,
 }
 
-struct Node {
+struct DhtNode {
     env: NativeEnv,
     dht: HyperDhtHandle,
     runtime: Arc<RuntimeHandle>,
@@ -133,7 +133,7 @@ impl Hyperswarm {
             .await
             .map_err(io::Error::other)?;
         // From here on whoever gives up ends the node of the table, too.
-        let node = Arc::new(Node {
+        let node = Arc::new(DhtNode {
             env: env.clone(),
             dht: dht.clone(),
             runtime: runtime.handle(),
@@ -154,7 +154,7 @@ impl fmt::Debug for Hyperswarm {
     }
 }
 
-impl Drop for Node {
+impl Drop for DhtNode {
     fn drop(&mut self) {
         let dht = self.dht.clone();
         self.env.spawn().spawn("leave hyperswarm", async move {
@@ -205,7 +205,7 @@ type Relays = Arc<Mutex<BTreeMap<PublicKey, Vec<Ipv4Peer>>>>;
 
 /// A topic that a [`Hyperswarm`] joined.
 pub struct HyperswarmTopic {
-    node: Arc<Node>,
+    node: Arc<DhtNode>,
     topic: DiscoveryKey,
     events: mpsc::Receiver<SwarmEvent<Stream>>,
     relays: Relays,
@@ -263,7 +263,7 @@ impl fmt::Debug for HyperswarmTopic {
 }
 
 /// Announces this node under a topic, and under its own key, by which those are found that lead to it.
-async fn announce(node: &Node, topic: &DiscoveryKey) -> io::Result<()> {
+async fn announce(node: &DhtNode, topic: &DiscoveryKey) -> io::Result<()> {
     let target = hash(&node.key_pair.public_key);
     let announced = node.dht.announce(target, &node.key_pair, &[]).await;
     announced.map_err(io::Error::other)?;
@@ -284,7 +284,12 @@ async fn announce(node: &Node, topic: &DiscoveryKey) -> io::Result<()> {
 }
 
 /// Looks who else is at a topic, and announces this node anew, again and again.
-async fn find(node: Arc<Node>, topic: DiscoveryKey, found: mpsc::Sender<SwarmEvent<Stream>>, relays: Relays) {
+async fn find(
+    node: Arc<DhtNode>,
+    topic: DiscoveryKey,
+    found: mpsc::Sender<SwarmEvent<Stream>>,
+    relays: Relays,
+) {
     for round in 1_u32.. {
         if let Ok(results) = node.dht.lookup(*topic.as_bytes()).await {
             let peers: BTreeMap<PublicKey, Vec<Ipv4Peer>> = results
@@ -310,7 +315,7 @@ async fn find(node: Arc<Node>, topic: DiscoveryKey, found: mpsc::Sender<SwarmEve
 // Peers who dial.
 
 /// Answers the handshakes of peers who dial, as long as there is a node.
-async fn serve(node: Weak<Node>, mut events: mpsc::UnboundedReceiver<ServerEvent>) {
+async fn serve(node: Weak<DhtNode>, mut events: mpsc::UnboundedReceiver<ServerEvent>) {
     while let Some(event) = events.recv().await {
         let Some(node) = node.upgrade() else { return };
         match event {
@@ -359,7 +364,7 @@ struct AcceptedPeer {
 
 /// The answer to a handshake; and the peer, if it says at which stream it waits.
 async fn answer(
-    node: &Node,
+    node: &DhtNode,
     message: &HandshakeMessage,
     peer_address: Option<Ipv4Peer>,
 ) -> Option<(Vec<u8>, Option<AcceptedPeer>)> {

@@ -245,17 +245,17 @@ impl JoinedSwarm {
     /// The state of now.
     #[must_use]
     pub fn state(&self) -> SwarmState {
-        self.task.state.borrow().clone()
+        self.task.state()
     }
 
     /// Waits until the state is as wanted. False when it is never again: the database was closed.
     pub async fn reached(&self, wanted: impl FnMut(&SwarmState) -> bool) -> bool {
-        self.task.state.clone().wait_for(wanted).await.is_ok()
+        self.task.reached(wanted).await
     }
 
     /// Waits for the next change of the state. False when there is none any more: the database was closed.
     pub async fn changed(&mut self) -> bool {
-        self.task.state.changed().await.is_ok()
+        self.task.changed().await
     }
 
     /// Leaves the swarm, and waits until its connections are being closed. What is on its way to peers still goes out.
@@ -268,7 +268,7 @@ impl fmt::Debug for JoinedSwarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinedSwarm")
             .field("topic", &self.topic)
-            .field("state", &*self.task.state.borrow())
+            .field("state", &self.task.state())
             .finish_non_exhaustive()
     }
 }

@@ -35,7 +35,7 @@ pub(in crate::db) enum Verdict {
 
 /// What there is with a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
+enum PeerLink {
     None,
     Dialling(LinkId),
     Connected {
@@ -46,8 +46,8 @@ enum Link {
 }
 
 #[derive(Debug, Clone)]
-struct Peer {
-    link: Link,
+struct KnownPeer {
+    link: PeerLink,
     /// Whether it was found, and can be dialled therefore.
     is_found: bool,
     /// Dials in a row that came to nothing.
@@ -61,7 +61,7 @@ struct Peer {
 pub(in crate::db) struct Policy {
     own: PublicKey,
     settings: SwarmSettings,
-    peers: BTreeMap<PublicKey, Peer>,
+    peers: BTreeMap<PublicKey, KnownPeer>,
     next: u64,
     /// When a connection made room for another one last.
     made_room: Option<Mono>,
@@ -87,15 +87,15 @@ impl Policy {
 
     /// Dials that are under way.
     pub(in crate::db) fn dialling(&self) -> usize {
-        self.count(|link| matches!(link, Link::Dialling(_)))
+        self.count(|link| matches!(link, PeerLink::Dialling(_)))
     }
 
     /// Connections.
     pub(in crate::db) fn connected(&self) -> usize {
-        self.count(|link| matches!(link, Link::Connected { .. }))
+        self.count(|link| matches!(link, PeerLink::Connected { .. }))
     }
 
-    fn count(&self, is_counted: impl Fn(&Link) -> bool) -> usize {
+    fn count(&self, is_counted: impl Fn(&PeerLink) -> bool) -> usize {
         self.peers.values().filter(|peer| is_counted(&peer.link)).count()
     }
 
@@ -118,8 +118,8 @@ impl Policy {
         if found >= self.settings.peers_max && !self.forget_the_worst() {
             return;
         }
-        let new = Peer {
-            link: Link::None,
+        let new = KnownPeer {
+            link: PeerLink::None,
             is_found: true,
             failures: 0,
             rests_until: Mono(0),
@@ -129,7 +129,7 @@ impl Policy {
 
     /// Forgets the peer that was dialled most often for nothing. False when there is none such.
     fn forget_the_worst(&mut self) -> bool {
-        let idle = self.peers.iter().filter(|(_, peer)| peer.link == Link::None);
+        let idle = self.peers.iter().filter(|(_, peer)| peer.link == PeerLink::None);
         let worst = idle
             .max_by_key(|(key, peer)| (peer.failures, **key))
             .filter(|(_, peer)| peer.failures > 0);
@@ -152,7 +152,7 @@ impl Policy {
         for (_, _, key) in due.into_iter().take(room) {
             let id = self.id();
             if let Some(peer) = self.peers.get_mut(&key) {
-                peer.link = Link::Dialling(id);
+                peer.link = PeerLink::Dialling(id);
                 dials.push((key, id));
             }
         }
@@ -160,13 +160,13 @@ impl Policy {
     }
 
     /// Peers that could be dialled.
-    fn waiting(&self) -> impl Iterator<Item = (&PublicKey, &Peer)> {
+    fn waiting(&self) -> impl Iterator<Item = (&PublicKey, &KnownPeer)> {
         let peers = self.peers.iter();
-        peers.filter(|(_, peer)| peer.is_found && peer.link == Link::None)
+        peers.filter(|(_, peer)| peer.is_found && peer.link == PeerLink::None)
     }
 
     fn dialled_now(&self) -> usize {
-        self.count(|link| matches!(link, Link::Connected { is_dialled: true, .. }))
+        self.count(|link| matches!(link, PeerLink::Connected { is_dialled: true, .. }))
     }
 
     /// True when as many of the connections were dialled as may be: then one of those makes way for a dial, and else one
@@ -234,7 +234,7 @@ impl Policy {
     /// The oldest connection that was dialled, or that was accepted.
     fn oldest(&self, dialled: bool) -> Option<(Mono, PublicKey, LinkId)> {
         let connections = self.peers.iter().filter_map(|(key, peer)| match peer.link {
-            Link::Connected {
+            PeerLink::Connected {
                 id,
                 is_dialled,
                 since,
@@ -250,15 +250,15 @@ impl Policy {
         let Some(peer) = self.peers.get_mut(key) else {
             return false;
         };
-        if peer.link != Link::Dialling(id) {
+        if peer.link != PeerLink::Dialling(id) {
             return false;
         }
         if is_full {
-            peer.link = Link::None;
+            peer.link = PeerLink::None;
             peer.rests_until = now + self.settings.dial_limit();
             return false;
         }
-        peer.link = Link::Connected {
+        peer.link = PeerLink::Connected {
             id,
             is_dialled: true,
             since: now,
@@ -271,16 +271,16 @@ impl Policy {
         if key == self.own {
             return Verdict::Duplicate;
         }
-        let link = self.peers.get(&key).map_or(Link::None, |peer| peer.link);
+        let link = self.peers.get(&key).map_or(PeerLink::None, |peer| peer.link);
         let closes = match link {
-            Link::None if self.room_for_accepted() => None,
-            Link::None => match self.make_room(now) {
+            PeerLink::None if self.room_for_accepted() => None,
+            PeerLink::None => match self.make_room(now) {
                 Some(closed) => Some(closed),
                 None => return Verdict::Full,
             },
             // The one whose key is larger dials.
-            Link::Dialling(_) if self.own > key => return Verdict::Duplicate,
-            Link::Dialling(id) => {
+            PeerLink::Dialling(_) if self.own > key => return Verdict::Duplicate,
+            PeerLink::Dialling(id) => {
                 // The dial took no room of a connection yet.
                 let is_full = self.connected() >= self.settings.connections_max;
                 if is_full {
@@ -288,7 +288,7 @@ impl Policy {
                 }
                 Some((key, id))
             }
-            Link::Connected {
+            PeerLink::Connected {
                 id,
                 is_dialled,
                 since,
@@ -302,13 +302,13 @@ impl Policy {
             }
         };
         let id = self.id();
-        let link = Link::Connected {
+        let link = PeerLink::Connected {
             id,
             is_dialled: false,
             since: now,
         };
-        let new = Peer {
-            link: Link::None,
+        let new = KnownPeer {
+            link: PeerLink::None,
             is_found: false,
             failures: 0,
             rests_until: now,
@@ -335,7 +335,7 @@ impl Policy {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        if peer.link != Link::Dialling(id) {
+        if peer.link != PeerLink::Dialling(id) {
             return;
         }
         peer.failures = peer.failures.saturating_add(1);
@@ -360,7 +360,7 @@ impl Policy {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        let Link::Connected { id: known, since, .. } = peer.link else {
+        let PeerLink::Connected { id: known, since, .. } = peer.link else {
             return;
         };
         if known != id {
@@ -380,7 +380,7 @@ impl Policy {
     /// There is nothing with this peer any more.
     fn let_go(&mut self, key: &PublicKey, rests_until: Mono) {
         if let Some(peer) = self.peers.get_mut(key) {
-            peer.link = Link::None;
+            peer.link = PeerLink::None;
             peer.rests_until = rests_until;
             if !peer.is_found {
                 self.peers.remove(key);

@@ -371,7 +371,7 @@ enum Way {
 }
 
 /// Machines that know each other, and what is open at each: by peer, the wire and its name there.
-struct Net {
+struct PolicyNet {
     policies: Vec<Policy>,
     open: Vec<BTreeMap<usize, (usize, LinkId)>>,
     ways: Vec<Way>,
@@ -379,7 +379,7 @@ struct Net {
     now: Mono,
 }
 
-impl Net {
+impl PolicyNet {
     fn new(machines: usize) -> Self {
         let policy = |own: usize| {
             let mut policy = Policy::new(key(own as u8), settings(16));
@@ -481,7 +481,7 @@ proptest! {
         machines in 2usize..5,
         steps in proptest::collection::vec((any::<u32>(), any::<u64>()), 0..120),
     ) {
-        let mut net = Net::new(machines);
+        let mut net = PolicyNet::new(machines);
         for (step, chance) in steps {
             let who = step as usize % machines;
             match step % 7 {

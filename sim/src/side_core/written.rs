@@ -15,7 +15,7 @@ pub(super) struct State {
 
 /// What one log was, and what its owner is making of it.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct WrittenLog {
     pub(super) key: Option<CoreKey>,
     /// The blocks of each fork. One that is under way counts.
     forks: BTreeMap<u64, Vec<Bytes>>,
@@ -30,7 +30,7 @@ pub(super) struct Ledger {
     pub(super) followed: BTreeMap<usize, (u64, u64)>,
 }
 
-impl Ledger {
+impl WrittenLog {
     pub(super) const fn head(&self) -> State {
         self.head
     }
@@ -141,47 +141,43 @@ mod tests {
     fn what_was_under_way_may_be_there_after_a_start_or_not() {
         let key = CoreKey::new([1; 32]);
         for is_done in [false, true] {
-            let mut ledger = Ledger::default();
-            ledger.opened(key, State::default(), &[]).unwrap();
-            ledger.appending(&blocks(&["a", "bc"]));
-            ledger.changed();
-            ledger.truncating(1);
+            let mut log = WrittenLog::default();
+            log.opened(key, State::default(), &[]).unwrap();
+            log.appending(&blocks(&["a", "bc"]));
+            log.changed();
+            log.truncating(1);
             let (state, found) = match is_done {
                 true => (State { fork: 1, length: 1 }, blocks(&["a"])),
                 false => (State { fork: 0, length: 2 }, blocks(&["a", "bc"])),
             };
-            ledger.opened(key, state, &found).unwrap();
-            assert_eq!((ledger.head(), ledger.content()), (state, &found[..]));
-            assert_eq!(ledger.blocks(1).is_empty(), !is_done);
+            log.opened(key, state, &found).unwrap();
+            assert_eq!((log.head(), log.content()), (state, &found[..]));
+            assert_eq!(log.blocks(1).is_empty(), !is_done);
         }
     }
 
     #[test]
     fn what_nobody_wrote_is_told() {
         let key = CoreKey::new([1; 32]);
-        let mut ledger = Ledger::default();
-        ledger.opened(key, State::default(), &[]).unwrap();
-        ledger.appending(&blocks(&["a"]));
-        ledger.changed();
+        let mut log = WrittenLog::default();
+        log.opened(key, State::default(), &[]).unwrap();
+        log.appending(&blocks(&["a"]));
+        log.changed();
         for (state, found) in [
             (State::default(), blocks(&[])),
             (State { fork: 0, length: 1 }, blocks(&["b"])),
             (State { fork: 1, length: 1 }, blocks(&["a"])),
         ] {
-            assert!(ledger.opened(key, state, &found).is_err());
+            assert!(log.opened(key, state, &found).is_err());
         }
-        assert!(
-            ledger
-                .opened(CoreKey::new([2; 32]), State::default(), &[])
-                .is_err()
-        );
+        assert!(log.opened(CoreKey::new([2; 32]), State::default(), &[]).is_err());
     }
 
     #[test]
     fn bytes_are_found_in_their_blocks() {
-        let mut ledger = Ledger::default();
-        ledger.appending(&blocks(&["a", "bc"]));
-        let found = |bytes| ledger.place_of(0, bytes);
+        let mut log = WrittenLog::default();
+        log.appending(&blocks(&["a", "bc"]));
+        let found = |bytes| log.place_of(0, bytes);
         assert_eq!(found(0), Some(Seek::Found { block: 0, offset: 0 }));
         assert_eq!(found(2), Some(Seek::Found { block: 1, offset: 1 }));
         assert_eq!(found(3), None);
