@@ -105,7 +105,7 @@ pub enum Event {
         length: Length,
     },
     /// An entry of somebody else was accepted that this writer would acknowledge, and does not before its own log is
-    /// confirmed. It says so once.
+    /// confirmed, or at all when that was written twice. It says so once.
     Unacknowledged,
     /// More of the order can no longer change: see [`Autobee::settled`]. It is looked for with a round of applying, at most once in
     /// [`Settings::settled_ms`](super::Settings::settled_ms).

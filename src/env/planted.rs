@@ -140,6 +140,8 @@ slips! {
             "A proof of a length that is not the newest lacks the nodes up to the newest."
         MovedBitsKept "moved_log_keeps_its_bits"
             "Who moves to another fork of a log counts the blocks that the fork does not have as stored."
+        ContradictionForgotten "contradiction_not_kept"
+            "That the owner of a log signed two is forgotten at the next opening."
         OwnHeadWaits "own_head_waits_for_any_sync"
             "An own log that is opened again is shown once somebody asks for a sync for another reason."
     }

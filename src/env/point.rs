@@ -117,10 +117,12 @@ points! {
     RemovedWrote: "removed_wrote", "There are batches of a removed member that the order does not have.";
     LogRewritten: "log_rewritten", "The owner of a log took blocks back that were applied.";
     LogContradicted: "log_contradicted", "The owner of a log signed two histories.";
+    ContradictionKept: "contradiction_kept", "A log was opened of which it is known that its owner signed two histories.";
     ReadWaited: "read_waited", "A read waited for a block that is at a peer.";
     EncryptedOpened: "encrypted_opened", "An encrypted database was opened.";
     KeyContradicted: "key_contradicted", "The log of the creator is encrypted with another key than the one here.";
     ForkFollowed: "fork_followed", "A core moved to another fork of its owner.";
+    AnswerVoid: "answer_void", "A source had gone on to another fork, or dropped a block, before it answered.";
     AskedAgain: "asked_again", "A block was asked of a second peer, because the first is slow.";
     TakenFromOther: "taken_from_other", "A block came that another peer was asked for, too.";
     PeerPaused: "peer_paused", "A peer is asked nothing more about a core.";

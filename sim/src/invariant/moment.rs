@@ -108,6 +108,8 @@ pub struct Look {
     pub sizes: Sizes,
     /// The settings that it was started with.
     pub settings: Settings,
+    /// Logs whose owners signed two histories, as it says.
+    pub contradicted: BTreeSet<CoreKey>,
     /// How far each log is, as `status()` says.
     pub progress: Vec<Progress>,
     /// What the order waits for, as `status()` says.

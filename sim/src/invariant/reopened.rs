@@ -90,6 +90,13 @@ fn progress(before: &Look, after: &Look) -> Option<String> {
         log.record.is_some_and(is_member)
     });
     members.into_iter().find_map(|log| {
+        if before.contradicted.contains(&log.key) && !after.contradicted.contains(&log.key) {
+            let key = log.key.to_hex();
+            return Some(format!(
+                "it knew that the owner of the log {} signed two",
+                &key[..8]
+            ));
+        }
         let mut all = after.progress.iter();
         let have = all.find(|other| other.key == log.key).map(|other| other.have);
         let have = have.unwrap_or_default();

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use autobee::Settings;
 use autobee::crypto::CoreKey;
-use autobee::db::{Autobee, Pending, View, sim_hooks};
+use autobee::db::{Autobee, Pending, Stalled, View, sim_hooks};
 use autobee::env::Env;
 use autobee::wire::{Index, Link};
 
@@ -167,6 +167,11 @@ impl Looks {
             stats: db.stats(),
             held: db.held(),
             settings: outside.settings,
+            contradicted: db
+                .stalled()
+                .into_iter()
+                .filter_map(|(core, why)| matches!(why, Stalled::Conflict { .. }).then_some(core))
+                .collect(),
             progress: progress.collect(),
             missing: status.missing,
             stopped: status.stopped,

@@ -181,6 +181,8 @@ impl<L: StoredLog> Logs<L> {
             // What was under way when it was found is written all the same, and nobody else writes here.
             contradiction.blocks = Length(u64::MAX);
         }
+        self.sights
+            .note_if(Point::ContradictionKept, contradiction.is_some());
         let mut member = Member {
             events: log.events()?,
             fed: 0,

@@ -158,12 +158,13 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             .logs
             .local_length()
             .is_ok_and(|length| length == self.logs.taken(&local));
-        if self.own.is_unconfirmed && self.engine.owes_ack() && !self.own.is_ack_told {
+        let is_contradicted = matches!(self.logs.stalled(&local), Some(Stalled::Conflict { .. }));
+        let is_refused = self.own.is_unconfirmed || is_contradicted;
+        if is_refused && self.engine.owes_ack() && !self.own.is_ack_told {
             self.own.is_ack_told = true;
             self.effects.push(Effect::Tell(Event::Unacknowledged));
         }
-        let is_contradicted = matches!(self.logs.stalled(&local), Some(Stalled::Conflict { .. }));
-        if self.own.is_unconfirmed || !is_whole || is_contradicted {
+        if is_refused || !is_whole {
             return false;
         }
         let Self { engine, logs, .. } = self;

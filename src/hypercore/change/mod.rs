@@ -166,7 +166,11 @@ impl<'a, C: Sign> StoreChange<'a, C> {
     ) -> Result<(), CoreError> {
         // Whatever is stored up to this length belongs to the log that is here, also behind holes.
         let blocks = Length(self.cores.get(pointer)?.main.head.tree.length());
+        let forgets = self.cores.planted.has(Slip::ContradictionForgotten);
         self.edit_auth(pointer, |auth| {
+            if forgets {
+                return Ok(());
+            }
             auth.contradiction.get_or_insert(Contradiction {
                 length: Length(length),
                 fork,

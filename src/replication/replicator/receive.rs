@@ -426,7 +426,10 @@ impl Replicator {
         };
         let is_void = is_manifest && (proof.fork > asked.fork || !offers);
         let is_void = is_void && !self.planted.has(Slip::VoidBlamed);
-        self.sights.note_if(Point::AnswerMisfit, !is_void);
+        self.sights.note(match is_void {
+            true => Point::AnswerVoid,
+            false => Point::AnswerMisfit,
+        });
         peer.misfits += u32::from(!is_void);
         peer.void += u32::from(is_void);
         if peer.void > limit {

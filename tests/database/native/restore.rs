@@ -233,6 +233,30 @@ async fn a_log_that_was_written_twice_is_reported_at_both_sides() {
         let writers = old.status().writers;
         let own = writers.iter().find(|writer| writer.key == local).unwrap();
         assert_eq!(own.applied, Length(3));
+
+        // Nor does it write by itself: a stranger that asks to be acknowledged is not. With more, what it links is of the
+        // other log.
+        if later > 1 {
+            continue;
+        }
+        let x_dir = Directory::new(&format!("twice-{later}-x"));
+        let x = builder(&x_dir, &a).await.open().await.unwrap();
+        let link = connect(&a_dir.env(), &a, &x_dir.env(), &x).await;
+        until(&x, |x| x.order().unwrap().len() >= 2).await;
+        link.close();
+        let mut hello = Op::put("hello", "there");
+        hello.ack = Some(x.local().to_hex());
+        x.append_optimistic(hello.to_value()).await.unwrap();
+        let mut events = old.events();
+        connect(&x_dir.env(), &x, &old_dir.env(), &old).await;
+        let told = async { while events.next().await.unwrap() != Event::Unacknowledged {} };
+        tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
+        let own = old
+            .status()
+            .writers
+            .into_iter()
+            .find(|writer| writer.key == local);
+        assert_eq!(own.unwrap().have, Length(3));
     }
 }
 
