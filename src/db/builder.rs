@@ -98,6 +98,8 @@ impl<E: Env> Builder<E> {
 
     /// Is called after each round of applying that changed the order, with the view of then. It runs between two rounds,
     /// so it should be quick; what takes longer listens to [`Autobee::events`].
+    ///
+    /// The database keeps the function. One that keeps a handle to the same database keeps it in memory for ever.
     #[must_use]
     pub fn update(mut self, update: impl Fn(&View, &Update) + Send + Sync + 'static) -> Self {
         self.update = Some(Arc::new(update));

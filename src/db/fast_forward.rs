@@ -30,6 +30,15 @@ pub trait Trust: Send + Sync + 'static {
         _ = (target, view);
         async { None }
     }
+
+    /// Whom the own view names as trusted: the end of that one's log, which the next own entry tells others. A peer that
+    /// trusts the named writer, and not this one, finds its way by it. By default what
+    /// [`most_recent_trusted`](Self::most_recent_trusted) says of the own view.
+    ///
+    /// Asked before each append, which waits for the answer, for `Settings::read_wait_ms` at most; so it must not append.
+    fn named(&self, view: &View) -> impl Future<Output = Option<Link>> + Send {
+        self.most_recent_trusted(view, view)
+    }
 }
 
 /// Trusts every member.
@@ -130,6 +139,10 @@ impl FastForward {
 
     pub(super) async fn most_recent_trusted(&self, target: &View, view: &View) -> Option<Link> {
         self.trust.as_ref()?.most_recent_trusted(target, view).await
+    }
+
+    pub(super) async fn named(&self, view: &View) -> Option<Link> {
+        self.trust.as_ref()?.named(view).await
     }
 }
 
@@ -272,6 +285,8 @@ trait ErasedTrust: Send + Sync {
         target: &'a View,
         view: &'a View,
     ) -> Pin<Box<dyn Future<Output = Option<Link>> + Send + 'a>>;
+
+    fn named<'a>(&'a self, view: &'a View) -> Pin<Box<dyn Future<Output = Option<Link>> + Send + 'a>>;
 }
 
 impl<T: Trust> ErasedTrust for T {
@@ -289,5 +304,9 @@ impl<T: Trust> ErasedTrust for T {
         view: &'a View,
     ) -> Pin<Box<dyn Future<Output = Option<Link>> + Send + 'a>> {
         Box::pin(Trust::most_recent_trusted(self, target, view))
+    }
+
+    fn named<'a>(&'a self, view: &'a View) -> Pin<Box<dyn Future<Output = Option<Link>> + Send + 'a>> {
+        Box::pin(Trust::named(self, view))
     }
 }

@@ -84,6 +84,8 @@ pub struct Sizes {
     pub cores: usize,
     /// Cores of the store of which somebody has a session that does more than serve peers.
     pub store_cores: usize,
+    /// Callers who wait for a sync of a store that has failed.
+    pub syncs_unanswered: usize,
     /// Cores that are to be opened.
     pub cores_to_open: usize,
     /// Cores of strangers that are fetched.
@@ -121,6 +123,7 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
                 unready_blocks: engine.unready_blocks(),
                 cores: logs.keys().count(),
                 store_cores: db.shared.store.open_cores().len(),
+                syncs_unanswered: db.shared.store.syncs_unanswered(),
                 cores_to_open,
                 strangers,
                 strangers_waiting,

@@ -14,7 +14,7 @@
 //! finds again what a block without stamps left open. What entries say that are forgotten stays
 //! ([`StoredAttestations`]), and is stored with the checkpoint behind them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::linearizer::{map, pairs};
@@ -44,6 +44,31 @@ pub(super) struct WeightEffects {
     pub(super) wants_ack: bool,
     /// It is the local writer's, and has no effect: why.
     pub(super) rejected: Option<Arc<str>>,
+    /// Whom it gave a record, or would have where it has an effect.
+    pub(super) named: Named,
+}
+
+/// Whom a batch gives a record wherever it is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Named {
+    These(BTreeSet<CoreKey>),
+    /// It was not applied, or an earlier engine did: it may be anybody.
+    Unknown,
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
+impl Named {
+    pub(super) fn may_be(&self, writer: &CoreKey) -> bool {
+        match self {
+            Self::These(these) => these.contains(writer),
+            Self::Unknown => true,
+        }
+    }
 }
 
 /// An entry of the order with its effects on weights.
@@ -147,8 +172,10 @@ impl WeightEffects {
     /// Shared, or nothing when nothing was said.
     pub(super) fn shared(self) -> Option<Arc<Self>> {
         let silent = self.grants.is_empty() && self.attestations.is_empty();
+        let names_nobody = self.named == Named::default();
         let is_rejected = self.rejected.is_some();
-        (!silent || self.is_stamped || self.wants_ack || is_rejected).then(|| Arc::new(self))
+        let is_empty = silent && names_nobody && !(self.is_stamped || self.wants_ack || is_rejected);
+        (!is_empty).then(|| Arc::new(self))
     }
 }
 

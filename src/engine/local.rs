@@ -22,7 +22,8 @@ use super::{Engine, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX, witness};
 use crate::apply::TreeSnapshot;
 use crate::crypto::{CoreKey, SecretKey, Sign, Verify};
 use crate::env::{Point, Slip};
-use crate::wire::oplog::{Attestation, Backer, OplogBlock, ViewStamp, ViewStamps, Witness};
+use crate::wire::compact::UINT_MAX;
+use crate::wire::oplog::{Attestation, Backer, OplogBlock, TrustedHead, ViewStamp, ViewStamps, Witness};
 use crate::wire::{Encode as _, EncodeError, Index, Length, Link, Timestamp};
 
 /// A batch of the local writer that the engine has and its log has not.
@@ -208,7 +209,14 @@ impl<V: Verify> Engine<V> {
             key: local,
             length: end,
         }));
-        last.trusted = None;
+        let flushes = self.system().flushes();
+        last.trusted = self.named.take().map(|head| {
+            vec![TrustedHead {
+                key: head.key,
+                length: head.length,
+                flushes,
+            }]
+        });
         let system = self.order.state().system.clone();
         let attestations = self.attestations.take_pending(&system).map(|grant| {
             Ok(Attestation {
@@ -228,6 +236,11 @@ impl<V: Verify> Engine<V> {
             reader.replace_last(end, last);
         }
         Ok(blocks)
+    }
+
+    /// Sets whom the next own entry calls trusted: the end of its log. A length that no log can have names nobody.
+    pub fn name_trusted(&mut self, head: Option<Link>) {
+        self.named = head.filter(|head| head.length.0 <= UINT_MAX);
     }
 
     /// Stops the engine: an own batch is in it that is not in the log of the local writer, and will not be.

@@ -152,6 +152,8 @@ pub struct Engine<V> {
     round: Round,
     /// The last drain applied all there was: the next one begins a round.
     round_over: bool,
+    /// Whom the next own entry calls trusted.
+    named: Option<Link>,
     recorded: Recorded,
     outcomes: Outcomes,
     stamped: Stamped,
@@ -215,6 +217,7 @@ impl<V: Verify> Engine<V> {
             vouched: Vouched::default(),
             round: Round::default(),
             round_over: true,
+            named: None,
             recorded: Recorded::default(),
             outcomes: Outcomes::default(),
             stamped: Stamped::default(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::anchor::Anchor;
-use super::attestations::WeightEffects;
+use super::attestations::{Named, WeightEffects};
 use super::encryption::DatabaseKeys;
 use super::linearizer::{CeilingGrant, PlacedBatch, Replay, Rules, Suspended, Verdict, WriterStanding};
 use super::outcome;
@@ -152,7 +152,8 @@ impl Replay for ApplyRun<'_> {
                 // A guest that a member removed.
                 return Ok(self.refuse(&step, outcome::REMOVED.into()));
             }
-            let said = self.rejected(&step, outcome::REMOVED);
+            let mut said = self.rejected(&step, outcome::REMOVED);
+            said.named = Named::Unknown;
             let behind = state.behind(flush, state.view.clone(), said);
             return self.accept(state, behind);
         }
@@ -173,6 +174,8 @@ impl Replay for ApplyRun<'_> {
         let mut said = host.run.said(&step);
         // Under safe rules a member acknowledged it, or it would not be here.
         said.wants_ack = host.acknowledged && batch.optimistic && !host.run.rules.set.is_safe();
+        let named = Named::These(host.flush.take_named());
+        said.named = named.clone();
         if let Some(error) = view.stall() {
             return self.suspend(state, error);
         }
@@ -210,7 +213,8 @@ impl Replay for ApplyRun<'_> {
             return Ok(self.refuse(&step, reason.into()));
         }
         // A member's batch is recorded and has no effect, at every peer alike.
-        let said = self.rejected(&step, &reason);
+        let mut said = self.rejected(&step, &reason);
+        said.named = named;
         let behind = state.behind(self.begin(state, &step), kept, said);
         self.accept(state, behind)
     }
@@ -232,6 +236,7 @@ impl ApplyRun<'_> {
         let (system, records, view, grants) = self.recorded.behind(trees, step, bare)?;
         let mut said = self.said(step);
         said.grants = grants;
+        said.named = Named::Unknown;
         // Nobody but apply lets a stranger in.
         said.wants_ack = step.batch.optimistic && before.system.record(&step.batch.writer).is_none();
         said.wants_ack &= !self.rules.set.is_safe();

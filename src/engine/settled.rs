@@ -6,14 +6,18 @@
 use std::collections::BTreeMap;
 
 use super::Engine;
+use super::attestations::Named;
+use super::dag::BatchId;
 use crate::crypto::{CoreKey, Verify};
+use crate::env::Slip;
 use crate::wire::{Length, Link};
 
 /// A start of the order that can no longer change, as long as this holds:
 ///
 /// * nobody who may write, or could once, replaces entries of its log, or writes it twice;
 /// * who is in `silent` writes nothing more;
-/// * where `rests_on_strangers`, no entry of a stranger is accepted that is dated before the last one here.
+/// * where `rests_on_strangers`, no entry of a stranger is accepted that is dated before the last one here;
+/// * an entry that apply takes, or refuses, names the same writers to be added wherever it stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
     /// Entries of the order, batches counted as one, from the first one on.
@@ -22,10 +26,38 @@ pub struct Settled {
     pub head: Option<Link>,
     /// Who was taken to write nothing more.
     pub silent: Vec<CoreKey>,
-    /// Some entry has weight zero, so that one of a stranger could come before it. Never where strangers are not tried.
+    /// An entry of a stranger could still come before one of these: one of them has weight zero, and strangers are tried;
+    /// or an entry of a removed writer, which was not applied, would let a stranger in where it is applied.
     pub rests_on_strangers: bool,
     /// Who has not linked the last entry yet, and so keeps more from being settled.
     pub awaited: Vec<CoreKey>,
+}
+
+/// Most entries of removed writers that are looked at; with more, strangers are said to be let in by them.
+const REMOVED_MAX: usize = 64;
+
+/// An entry that may have let somebody in.
+struct Naming<'a> {
+    batch: BatchId,
+    /// How many entries the order has up to it.
+    end: usize,
+    named: &'a Named,
+    /// Its writer is removed behind it.
+    was_removed: bool,
+}
+
+/// Keeps of what some have in their past what these have, too.
+fn meet(common: &mut Option<BTreeMap<CoreKey, Length>>, past: BTreeMap<CoreKey, Length>) {
+    match common {
+        None => *common = Some(past),
+        Some(common) => common.retain(|key, length| match past.get(key) {
+            Some(linked) => {
+                *length = (*length).min(*linked);
+                true
+            }
+            None => false,
+        }),
+    }
 }
 
 impl<V: Verify> Engine<V> {
@@ -50,6 +82,7 @@ impl<V: Verify> Engine<V> {
             .filter(|key| is_silent(key))
             .collect();
         writers.retain(|(key, _)| !silent.contains(key));
+        let namings = self.namings();
         let last_entry = self
             .order
             .entries()
@@ -60,13 +93,17 @@ impl<V: Verify> Engine<V> {
         let mut limit = usize::MAX;
         let mut awaited = Vec::new();
         let mut common: Option<BTreeMap<CoreKey, Length>> = None;
+        let mut unwritten = Vec::new();
         for (writer, length) in writers {
             let past = match self.dag.batches_of(&writer).last() {
                 Some(last) => self.dag.past_of(*last),
                 None if length > Length::ZERO => BTreeMap::from([(writer, length)]),
                 None => {
-                    // Its first entry need not link anything, and counts from where it was let in.
-                    limit = limit.min(self.let_in_at(&writer));
+                    // Its first entry counts from where it was let in, or behind any entry that lets it in and that it links:
+                    // it need not link anything else.
+                    let from = self.let_in_at(&writer);
+                    limit = limit.min(from);
+                    unwritten.push((writer, from));
                     awaited.push(writer);
                     continue;
                 }
@@ -76,15 +113,17 @@ impl<V: Verify> Engine<V> {
             if !has_last {
                 awaited.push(writer);
             }
-            match &mut common {
-                None => common = Some(past),
-                Some(common) => common.retain(|key, length| match past.get(key) {
-                    Some(linked) => {
-                        *length = (*length).min(*linked);
-                        true
-                    }
-                    None => false,
-                }),
+            meet(&mut common, past);
+        }
+        let looked_at = namings
+            .iter()
+            .filter(|_| !self.planted.has(Slip::SettledFirstGrant));
+        for naming in looked_at {
+            if unwritten
+                .iter()
+                .any(|(writer, from)| naming.end >= *from && naming.named.may_be(writer))
+            {
+                meet(&mut common, self.dag.past_of(naming.batch));
             }
         }
         // With all writers silent nothing comes at all.
@@ -104,7 +143,9 @@ impl<V: Verify> Engine<V> {
         };
         if let Some(found) = found {
             settled.entries = found.entries as u64;
-            settled.rests_on_strangers = found.has_weight_zero && self.takes_strangers() && !is_over;
+            let has_room = found.has_weight_zero && self.takes_strangers();
+            settled.rests_on_strangers =
+                !is_over && (has_room || self.may_be_let_in(&namings, found.entries));
         }
         settled.head = self.head_behind(settled.entries);
         settled
@@ -116,6 +157,47 @@ impl<V: Verify> Engine<V> {
         let entries = usize::try_from(entries).unwrap_or(usize::MAX);
         let is_here = entries > 0 && (self.order.forgotten()..=self.order.len()).contains(&entries);
         is_here.then(|| self.order.state_at(entries).records.head())
+    }
+
+    /// Entries in memory that may have let somebody in, in their order.
+    fn namings(&self) -> Vec<Naming<'_>> {
+        let mut end = self.order.forgotten();
+        let entries = self.order.entries_since(end).filter_map(|(entry, state)| {
+            end += 1;
+            let named = &state.said.as_deref()?.named;
+            let writer = &self.dag.batch(entry.batch).writer;
+            let was_removed = state
+                .system
+                .record(writer)
+                .is_some_and(|record| record.is_removed);
+            let is_one = *named != Named::default();
+            is_one.then_some(Naming {
+                batch: entry.batch,
+                end,
+                named,
+                was_removed,
+            })
+        });
+        entries.collect()
+    }
+
+    /// Whether an entry of a writer that was removed, and that did not know all that comes before it, could let in a stranger
+    /// who knows no more, and whose entry would come before one of the first `entries`.
+    fn may_be_let_in(&self, namings: &[Naming<'_>], entries: usize) -> bool {
+        let mut removed = namings
+            .iter()
+            .filter(|naming| naming.was_removed && *naming.named == Named::Unknown);
+        let run = self.run(0);
+        let knows_all = |naming: &Naming<'_>| {
+            let before = entries.min(naming.end - 1);
+            let past = self.dag.past_of(naming.batch);
+            self.order.is_known_to(&self.dag, &run, &past, before)
+        };
+        removed
+            .by_ref()
+            .take(REMOVED_MAX)
+            .any(|naming| !knows_all(naming))
+            || removed.next().is_some()
     }
 
     /// After how many entries a writer had a record first; none as long as that is forgotten.

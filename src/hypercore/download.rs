@@ -6,7 +6,7 @@ use super::cores::{Demand, DownloadRange};
 use super::corestore::CorestoreShared;
 use super::error::CoreError;
 use super::wait::{Wait, Woken, changed};
-use crate::env::Env;
+use crate::env::{Env, Slip};
 use crate::store::CorePointer;
 
 /// A range of blocks that is asked for, as long as this lives.
@@ -80,6 +80,9 @@ impl<E: Env> Download<E> {
 impl<E: Env> Drop for Download<E> {
     fn drop(&mut self) {
         if let Some(core) = self.shared.lock().open.get_mut(&self.pointer) {
+            if self.shared.planted.has(Slip::DownloadStays) {
+                return;
+            }
             core.demand.ranges.remove(&self.id);
             core.demand.block_bytes_max.remove(&self.id);
             core.demand_changed();
@@ -113,6 +116,9 @@ impl<'a, E: Env> WantedBlock<'a, E> {
 impl<E: Env> Drop for WantedBlock<'_, E> {
     fn drop(&mut self) {
         if let Some(core) = self.shared.lock().open.get_mut(&self.pointer) {
+            if self.shared.planted.has(Slip::OneReaderGone) {
+                core.demand.blocks.remove(&self.index);
+            }
             core.unwant(self.index);
         }
     }

@@ -294,6 +294,13 @@ impl StoreHandle {
         &self.shared.recovered
     }
 
+    /// How many wait for a sync, though one has failed: all of them were to hear of that.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        let inbox = locked(&self.shared.inbox);
+        inbox.failed.as_ref().map_or(0, |_| inbox.waiting.len())
+    }
+
     /// How often the store did what nobody asked for.
     #[must_use]
     pub fn housekeeping(&self) -> Housekeeping {
@@ -454,7 +461,12 @@ impl Owner {
         let serves_all = self.shared.planted.has(Slip::LaterServed);
         let is_served =
             |(seq, _): &(Seq, Answer)| serves_all || durable.is_none_or(|durable| *seq <= durable);
-        let (served, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_served);
+        let mut told = 0;
+        let first_alone = outcome.is_err() && self.shared.planted.has(Slip::FirstWaiterTold);
+        let (served, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|waiter| {
+            told += 1;
+            is_served(waiter) && (!first_alone || told == 1)
+        });
         inbox.waiting = rest;
         drop(inbox);
         for (_, answer) in served {

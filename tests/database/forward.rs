@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use autobee::crypto::CoreKey;
-use autobee::db::{AllMembers, Boot, Event, FastForward};
-use autobee::wire::{Length, Link};
+use autobee::db::{AllMembers, Boot, Event, FastForward, Trust, View};
+use autobee::hypercore::{CoreOptions, Wait};
+use autobee::wire::oplog::{OplogBlock, TrustedHead};
+use autobee::wire::{Decode as _, Index, Length, Link};
 use autobee::{Autobee, Corestore, ErrorKind, Settings};
 use autobee_sim::workload::JsonApply;
 
@@ -31,6 +33,52 @@ async fn same_view(a: &Db, b: &Db) {
 
 fn moved(db: &Db) -> bool {
     db.stats().fast_forwards > 0
+}
+
+/// Names the writer that the view has under `trusted`.
+struct NamedByView(CoreKey);
+
+impl Trust for NamedByView {
+    async fn is_trusted(&self, _: &CoreKey, _: &View) -> bool {
+        false
+    }
+
+    async fn most_recent_trusted(&self, target: &View, _: &View) -> Option<Link> {
+        let length = target.get(b"trusted").await.ok()??.len() as u64;
+        Some(Link {
+            key: self.0,
+            length: Length(length),
+        })
+    }
+}
+
+#[test]
+fn own_entries_tell_whom_the_view_names_as_trusted() {
+    in_world(async |world| {
+        let store: Corestore<_> = world.store(1).await;
+        let named = CoreKey::new([7; 32]);
+        let forward = FastForward::trusting(NamedByView(named));
+        let builder = Autobee::builder(store.clone())
+            .apply(JsonApply)
+            .fast_forward(forward);
+        let a = builder.open().await.unwrap();
+        put(&a, "other", "1").await;
+        put(&a, "trusted", "123").await;
+        put(&a, "other", "2").await;
+        let log = store.get(CoreOptions::key(a.local())).await.unwrap();
+        let mut trusted = Vec::new();
+        for index in 0..3 {
+            let block = log.get(Index(index), Wait::Local).await.unwrap();
+            trusted.push(OplogBlock::from_bytes(&block).unwrap().trusted);
+        }
+        // As the view is before the entry, and how many entries there are with it.
+        let head = TrustedHead {
+            key: named,
+            length: Length(3),
+            flushes: 3,
+        };
+        assert_eq!(trusted, [None, None, Some(vec![head])]);
+    });
 }
 
 #[test]
@@ -212,8 +260,7 @@ fn it_is_booted_from_a_head_once_its_view_is_accepted() {
             }
         );
         let b = join(&world, 2, a.key(), FastForward::off().boot(Boot::head(head))).await;
-        let has_late =
-            async |view: autobee::View| view.get(b"k0150").await.is_ok_and(|value| value.is_some());
+        let has_late = async |view: View| view.get(b"k0150").await.is_ok_and(|value| value.is_some());
         let late = Boot::head(head).when(has_late).wait(Duration::from_secs(60));
         let c = join(&world, 3, a.key(), FastForward::off().boot(late)).await;
         let never = Boot::head(head)

@@ -16,6 +16,7 @@ mod handles;
 mod hostile;
 mod native;
 mod peers;
+mod released;
 mod replicate;
 mod rules;
 mod settled;

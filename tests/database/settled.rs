@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use autobee::Settings;
 use autobee::db::Event;
-use autobee_sim::workload::JsonApply;
+use autobee_sim::workload::{JsonApply, Op};
 
-use crate::support::{Db, World, add, connect, in_world, put};
+use crate::support::{Db, World, add, connect, have, in_world, put};
 
 async fn entries(db: &Db) -> u64 {
     db.settled(&[]).await.unwrap().entries
@@ -90,6 +90,52 @@ fn who_was_away_keeps_things_open_and_moves_nothing_that_is_settled() {
         let kept = usize::try_from(settled.entries).unwrap();
         assert_eq!(now[..kept], order[..kept]);
         assert!(entries(&a).await >= settled.entries, "what was settled stays so");
+    });
+}
+
+/// `a` removes `b`, who does not know of that yet and lets `d` in. `d` knows nothing else, and comes before its removal.
+#[test]
+fn whom_a_removed_writer_lets_in_is_told_of() {
+    in_world(async |world| {
+        let a = world.create(1).await;
+        let [b, c, d] = [
+            world.join(2, &a).await,
+            world.join(3, &a).await,
+            world.join(4, &a).await,
+        ];
+        let (to_b, _) = connect(&a, &b);
+        connect(&a, &c);
+        let (to_d, _) = connect(&b, &d);
+        add(&a, &b, 2).await;
+        add(&a, &c, 2).await;
+        world.until(|| b.writable() && c.writable()).await;
+        agree(&world, &[&a, &b, &c, &d]).await;
+        to_b.close();
+        world.wait(Duration::from_millis(100)).await;
+        a.append(Op::remove_writer(b.local()).to_value()).await.unwrap();
+        world.wait(Duration::from_millis(100)).await;
+        add(&b, &d, 7).await;
+        // It attests the weight that it granted.
+        put(&b, "b", "1").await;
+        world.until(|| d.writable() && have(&d, &b.local()) == 2).await;
+        to_d.close();
+        world.wait(Duration::from_millis(100)).await;
+        connect(&a, &b);
+        world
+            .until(|| have(&a, &b.local()) == 2 && have(&c, &b.local()) == 2)
+            .await;
+        for db in [&a, &c, &a] {
+            put(db, "later", "1").await;
+            agree(&world, &[&a, &c]).await;
+        }
+        let order = a.order().unwrap();
+        let settled = a.settled(&[b.local()]).await.unwrap();
+        assert!(settled.entries >= 3 && settled.rests_on_strangers, "{settled:?}");
+        put(&d, "d", "1").await;
+        connect(&a, &d);
+        world.until(|| have(&a, &d.local()) == 1).await;
+        let now = a.order().unwrap();
+        assert_ne!(now[..3], order[..3], "the removal is behind what d wrote");
     });
 }
 

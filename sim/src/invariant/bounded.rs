@@ -59,6 +59,13 @@ impl Invariant for Bounds {
     fn end(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         self.tick(moment)?;
         for (replica, look) in moment.open() {
+            let appends = replica.tasks.get("append").copied().unwrap_or_default();
+            if appends > 0 && look.stopped.is_none() {
+                return Err(format!(
+                    "{} has {appends} appends that never returned",
+                    replica.name
+                ));
+            }
             let window = look.settings.window_batches;
             let most = window.saturating_mul(2).saturating_add(SLACK);
             if look.held.batches > most {
@@ -118,6 +125,13 @@ fn queues(moment: &Moment<'_>, look: &Look) -> Option<String> {
             "requests of one peer",
             sizes.unanswered_max,
             most.saturating_mul(cores),
+        )
+    })
+    .or_else(|| {
+        over(
+            "callers who hear nothing of a sync that failed",
+            sizes.syncs_unanswered,
+            0,
         )
     })
     .or_else(|| over("sessions", sizes.sessions, peers * SESSIONS_OF_A_PEER))

@@ -220,15 +220,23 @@ fn is_undisturbed(scenario: &Scenario) -> bool {
     let is_near = longest <= NEAR_US && !is_spiky;
     let is_fast = network.bytes_per_ms >= usual.bytes_per_ms && network.read_max == 0;
     let is_sound = network.tear_64k == 0 && network.refuse_64k == 0 && network.hang_64k == 0;
+    // Who is silent for longer than an answer may take is not asked for a while, at first for twice that time.
+    let answers_in = scenario
+        .settings
+        .get("answer_ms_max")
+        .and_then(toml::Value::as_integer);
+    let is_patient = answers_in.is_some_and(|most| most <= SHORT_ANSWER_MS) && pauses_are_short(scenario);
     let is_harmless = |action: &Action| {
-        matches!(
-            action,
-            Action::Heal
-                | Action::Ack { .. }
-                | Action::Add { .. }
-                | Action::Remove { .. }
-                | Action::Join { .. }
-        )
+        let is_pause = matches!(action, Action::Pause { .. } | Action::Resume { .. });
+        is_patient && is_pause
+            || matches!(
+                action,
+                Action::Heal
+                    | Action::Ack { .. }
+                    | Action::Add { .. }
+                    | Action::Remove { .. }
+                    | Action::Join { .. }
+            )
     };
     // Others have peers wait for what they claim to have.
     let is_harmless_peer = |hostile: &Hostile| hostile.kind == Hostility::ForgedBlocks;
@@ -237,6 +245,25 @@ fn is_undisturbed(scenario: &Scenario) -> bool {
         && is_fast
         && is_sound
         && scenario.event.iter().all(|event| is_harmless(&event.action))
+}
+
+/// Up to which time an answer may take so that a peer that was silent is asked again soon.
+const SHORT_ANSWER_MS: i64 = 500;
+
+/// How long a pause may be that keeps what is handed on waiting for less than that may.
+const SHORT_PAUSE_MS: u64 = 1500;
+
+fn pauses_are_short(scenario: &Scenario) -> bool {
+    let mut pauses = scenario.event.iter().filter_map(|event| match event.action {
+        Action::Pause { replica } => Some((replica, event.at_ms)),
+        _ => None,
+    });
+    pauses.all(|(replica, at)| {
+        scenario.event.iter().any(|event| {
+            let goes_on = matches!(event.action, Action::Resume { replica: other } if other == replica);
+            goes_on && (at..=at + SHORT_PAUSE_MS).contains(&event.at_ms)
+        })
+    })
 }
 
 /// Splits replicas into those that reach each other.

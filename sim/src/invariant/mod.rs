@@ -51,7 +51,7 @@ pub use own_log::OwnLogs;
 pub use prompt::Promptness;
 pub(crate) use reference::known_batches;
 pub use reference::{Model, reference};
-pub use reopened::reopened;
+pub use reopened::{remembered, reopened};
 pub use seen::Seen;
 pub use sets::GrowingSets;
 pub use settled::SettledStays;

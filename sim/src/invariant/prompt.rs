@@ -34,6 +34,8 @@ enum What {
     Writer,
     /// An entry from the future waits, though its time has come.
     Clock,
+    /// By `status()` a block is missing that is in the set.
+    Missing,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,10 @@ impl Invariant for Promptness {
                 (What::Writer, is_unknown(look).then_some(none)),
                 // What is added meanwhile may be what is synced next.
                 (What::Own, (look.shown < own).then_some((None, look.shown, None))),
+                (
+                    What::Missing,
+                    said_to_be_missing(look).map(|link| (Some(link), Length::ZERO, None)),
+                ),
                 (What::Clock, look.overdue.map(|at| (None, Length::ZERO, Some(at)))),
             ];
             for (what, state) in states {
@@ -102,6 +108,7 @@ impl Invariant for Promptness {
                         What::Own => {
                             format!("own blocks behind the first {} are not made durable", look.shown)
                         }
+                        What::Missing => "`status()` calls a block missing that is in the set".to_owned(),
                         What::Writer => "`status()` does not know a writer".to_owned(),
                         What::Clock => "an entry waits for the clock, which is beyond its time".to_owned(),
                     };
@@ -136,4 +143,11 @@ fn is_unknown(look: &Look) -> bool {
     // Nobody fetches the log of a guest before a member needs it.
     let is_wanted = |writer: &WriterStatus| !(writer.is_anchor || writer.is_guest && writer.length.0 == 0);
     writers.any(|writer| is_wanted(writer) && !known(writer.key))
+}
+
+/// A block that is in the set, and that `status()` calls missing.
+fn said_to_be_missing(look: &Look) -> Option<Link> {
+    let known = look.known.as_ref()?;
+    let is_known = |link: &&Link| known.get(&link.key).is_some_and(|length| *length >= link.length);
+    look.missing.iter().find(is_known).copied()
 }

@@ -3,6 +3,7 @@
 //! Source: ARCHITECTURE.md, invariant 6: what was applied is on the disk, or follows from what is.
 
 use autobee::WriterStatus;
+use autobee::crypto::CoreKey;
 use autobee::wire::Length;
 
 use super::{Look, ReplicaLook, first_difference};
@@ -28,6 +29,29 @@ pub fn reopened(before: &ReplicaLook, after: &ReplicaLook) -> Option<String> {
             .then(|| state(before, after))
             .flatten()
     })
+}
+
+/// What a replica must know after a power loss that it knew for long before; none when it does.
+#[must_use]
+pub fn remembered(before: &ReplicaLook, after: &ReplicaLook) -> Option<String> {
+    let before = before.look.as_ref()?;
+    let Some(after) = &after.look else {
+        return Some("it is not open".into());
+    };
+    if before.local != after.local {
+        return Some("another log is its writer's".into());
+    }
+    let mut known = after.progress.iter().filter(|log| log.have > Length::ZERO);
+    let forgotten =
+        known.find(|log| before.contradicted.contains(&log.key) && !after.contradicted.contains(&log.key))?;
+    Some(forgot_contradiction(forgotten.key))
+}
+
+fn forgot_contradiction(log: CoreKey) -> String {
+    format!(
+        "it knew that the owner of the log {} signed two",
+        &log.to_hex()[..8]
+    )
 }
 
 /// What was ordered takes part again.
@@ -91,11 +115,7 @@ fn progress(before: &Look, after: &Look) -> Option<String> {
     });
     members.into_iter().find_map(|log| {
         if before.contradicted.contains(&log.key) && !after.contradicted.contains(&log.key) {
-            let key = log.key.to_hex();
-            return Some(format!(
-                "it knew that the owner of the log {} signed two",
-                &key[..8]
-            ));
+            return Some(forgot_contradiction(log.key));
         }
         let mut all = after.progress.iter();
         let have = all.find(|other| other.key == log.key).map(|other| other.have);

@@ -182,7 +182,11 @@ impl Peer {
     /// When it may not, or the log cannot be written.
     pub fn try_append(&mut self, values: Vec<Bytes>, optimistic: bool) -> Result<Length, Error> {
         self.drain();
-        self.step(Input::Append { values, optimistic });
+        self.step(Input::Append {
+            values,
+            optimistic,
+            named: None,
+        });
         if let Some(refused) = self.machine.take_outcome() {
             return Ok(refused?.0);
         }

@@ -138,12 +138,16 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             .db(replica)
             .filter(|_| self.world.is_up(self.group.id(replica)))
         {
-            let closed =
-                self.world.block_on_for(
-                    self.group.id(replica),
-                    CLOSE_LIMIT,
-                    async move { db.close().await },
-                );
+            let has_another = self.subject.is_reference() && self.world.now().as_millis().is_multiple_of(2);
+            let group = self.group.clone();
+            let closed = self
+                .world
+                .block_on_for(self.group.id(replica), CLOSE_LIMIT, async move {
+                    if has_another {
+                        group.close_beside_another(db.clone(), replica).await;
+                    }
+                    db.close().await
+                });
             match closed {
                 // A replica that is paused, or whose disk fails, closes as a process that is killed does.
                 Ok(_) | Err(RunError::Limit { .. } | RunError::Down { .. } | RunError::Stuck { .. }) => {}

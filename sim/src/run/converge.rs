@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use autobee::crypto::CoreKey;
-use autobee::db::sim_hooks;
+use autobee::db::{Durability, sim_hooks};
 use autobee::env::Env as _;
 use autobee::hypercore::{CoreOptions, Wait};
 use autobee::wire::oplog::OplogBlock;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::look::at_once;
 use super::{CALL_LIMIT, SimError, Simulation};
 use crate::disk::DiskFaults;
-use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, reopened};
+use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, remembered, reopened};
 use crate::network::PathConfig;
 use crate::reader;
 use crate::replica::Crash;
@@ -120,9 +120,20 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             .map(|replica| vec![self.group.id(replica)])
             .collect();
         self.world.partition(&alone);
-        for replica in 0..self.scenario.replicas {
+        // Half of them also lose what was not synced: that may be blocks of others, which can be fetched again.
+        let loses_power: Vec<bool> = (0..self.scenario.replicas)
+            .map(|replica| {
+                let is_durable = self.group.settings(replica).durability == Durability::Durable;
+                replica % 2 == 1 && is_durable && !claims.forgetful.contains(&replica)
+            })
+            .collect();
+        for (replica, loses_power) in loses_power.iter().enumerate() {
             if self.group.db(replica).is_some() {
-                self.group.crash(&self.world, replica, Crash::Kill);
+                let how = match loses_power {
+                    true => Crash::PowerLoss,
+                    false => Crash::Kill,
+                };
+                self.group.crash(&self.world, replica, how);
                 self.group.restart(&self.world, replica);
             }
         }
@@ -141,7 +152,11 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         self.checks
             .tick(&self.group, &after, self.world.now(), true, &verify);
         for (before, after) in before.iter().zip(&after) {
-            if let Some(what) = reopened(before, after) {
+            let found = match loses_power[before.replica] {
+                true => remembered(before, after),
+                false => reopened(before, after),
+            };
+            if let Some(what) = found {
                 self.checks.found(Violation {
                     invariant: "reopened",
                     what: format!("{} was started again without peers: {what}", before.name),

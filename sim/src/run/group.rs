@@ -1,7 +1,7 @@
 //! The replicas of a run: processes that open the database, listen, and dial each other until they are connected.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use autobee::bee::Range;
@@ -19,6 +19,7 @@ use crate::replica::{Crash, ReplicaId};
 use crate::scenario::{Action, Scenario};
 use crate::side_core::SideCores;
 use crate::simulated_world::SimulatedWorld;
+use crate::workload::JsonApply;
 use crate::world::NameError;
 
 use super::archive::Archive;
@@ -35,6 +36,9 @@ pub(crate) const ENCRYPTION_KEY: [u8; 32] = [7; 32];
 
 /// Handles to all replicas. Clones share them.
 pub(super) struct Group<E: Env>(Arc<Mutex<Members<E>>>);
+
+/// A handle to a group that does not keep it.
+pub(super) struct WeakGroup<E: Env>(Weak<Mutex<Members<E>>>);
 
 struct Members<E: Env> {
     replicas: Vec<Member<E>>,
@@ -314,10 +318,13 @@ impl<E: Env> Group<E> {
                 disk.observe_only(false);
             });
         } else {
-            let group = self.clone();
+            // The database has the hook, and the group the database.
+            let group = self.downgrade();
             let life = self.life(replica);
             builder = builder.update(move |view, update| {
-                group.see(replica, life, |seen| seen.updated(update, view.head()));
+                if let Some(group) = group.upgrade() {
+                    group.see(replica, life, |seen| seen.updated(update, view.head()));
+                }
             });
         }
         if let Some(key) = self.database() {
@@ -333,6 +340,33 @@ impl<E: Env> Group<E> {
             builder = builder.restored();
         }
         Ok((builder.open().await?, store))
+    }
+
+    /// Closes the database of a replica as a program does that has another one in the same store, which it opens for that:
+    /// then the store stays open, and has the first one opened once more, which must be what it was.
+    pub(super) async fn close_beside_another(&self, db: Autobee<E>, replica: usize) {
+        let Some(store) = self.lock().replicas[replica].store.clone() else {
+            return;
+        };
+        if let Err(error) = self.open_once_more(&db, &store).await
+            && !self.excuses(replica, &error)
+        {
+            self.fail(replica, "close and open again in one store", &error);
+        }
+    }
+
+    async fn open_once_more(&self, db: &Autobee<E>, store: &Corestore<E>) -> Result<(), Error> {
+        let other = Autobee::builder(store.namespace("another")).apply(JsonApply);
+        let other = other.open().await?;
+        let (key, encrypted) = (db.key(), self.lock().scenario.encrypted);
+        db.close().await?;
+        let mut builder = Autobee::builder(store.clone()).apply(JsonApply).key(key);
+        if encrypted {
+            builder = builder.encryption_key(ENCRYPTION_KEY);
+        }
+        let again = builder.open().await?;
+        again.close().await?;
+        other.close().await
     }
 
     /// Follows the whole view by its changes alone.
@@ -372,6 +406,16 @@ impl<E: Env> Group<E> {
                 let mut members = self.lock();
                 let member = &mut members.replicas[replica];
                 member.is_broken |= member.is_disk_faulty;
+            }
+            if let Event::CutOff { first, last } = &event
+                && !self.is_disk_faulty(replica)
+            {
+                let mut members = self.lock();
+                let name = &members.replicas[replica].name;
+                let what =
+                    format!("{name} says that commits {first} to {last} are missing, and its disk is sound");
+                let invariant = "told";
+                members.failures.push(Violation { invariant, what });
             }
             if let Event::MoveTo { from, to } = &event {
                 let trees = [from.key, to.key, db.view().head().key];
@@ -622,6 +666,20 @@ impl<E: Env> Group<E> {
 impl<E: Env> Clone for Group<E> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
+    }
+}
+
+impl<E: Env> Group<E> {
+    /// A handle that does not keep the databases.
+    pub(super) fn downgrade(&self) -> WeakGroup<E> {
+        WeakGroup(Arc::downgrade(&self.0))
+    }
+}
+
+impl<E: Env> WeakGroup<E> {
+    /// The group, as long as somebody keeps it.
+    pub(super) fn upgrade(&self) -> Option<Group<E>> {
+        self.0.upgrade().map(Group)
     }
 }
 

@@ -166,13 +166,20 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
         hooks: Hooks,
     ) -> Result<Report, SimError> {
         let mut simulation = Self::start(scenario, seed, trace, subject, hooks)?;
+        let group = simulation.group.downgrade();
         simulation.make_writers()?;
         simulation.play()?;
         if simulation.is_clean() {
             simulation.heal();
             simulation.converge()?;
         }
-        simulation.report()
+        let report = simulation.report();
+        // A sweep is of a million runs.
+        assert!(
+            group.upgrade().is_none(),
+            "a run that is over keeps its databases in memory"
+        );
+        report
     }
 
     /// Makes the world, lets the creator make the database, and starts everybody who is there from the start.

@@ -15,6 +15,17 @@ use crate::scenario::SideCore;
 /// How long it waits for a block or a place that it has not.
 const FETCH_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long whoever is reached may take to send one block, when everything is healed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long somebody waits who goes away before a block can come.
+const HASTE: Duration = Duration::from_millis(1);
+
+/// How often blocks that nobody asks for are looked for, and how often of these some may have come: peers that were asked
+/// before may send them late.
+const UNWANTED_LOOKS: u32 = 12;
+const UNWANTED_MAX: u32 = 6;
+
 /// Blocks that are compared in one look, at most.
 const COMPARED: u64 = 4;
 
@@ -28,6 +39,20 @@ pub(super) struct Follower<E: Env> {
     earlier: Option<CoreSnapshot<E>>,
     /// What is fetched of it. Every second follower asks for single blocks until the plan is over.
     download: Option<Download<E>>,
+    /// Blocks that it asked for, until it changed its mind.
+    unwanted: Option<Unwanted>,
+}
+
+/// Blocks that nobody asks for any more, and that were cleared. What is on its way may come once more.
+#[derive(Debug, Clone, Copy)]
+struct Unwanted {
+    fork: u64,
+    /// The first one.
+    from: u64,
+    /// In how many looks some had come, and were cleared again.
+    came: u32,
+    /// How often they were looked for.
+    looks: u32,
 }
 
 impl<E: Env> Follower<E> {
@@ -40,12 +65,13 @@ impl<E: Env> Follower<E> {
             plan,
             earlier: None,
             download: None,
+            unwanted: None,
         }
     }
 
     /// Follows the log until the run is over.
     pub(super) async fn run(mut self, store: Corestore<E>) {
-        let Some(core) = self.find(&store).await else {
+        let Some(mut core) = self.find(&store).await else {
             return;
         };
         let is_sparse = self.replica % 2 == 1;
@@ -54,6 +80,28 @@ impl<E: Env> Follower<E> {
             let phase = self.cores.lock().phase;
             if phase == Phase::Over {
                 return;
+            }
+            if !is_settling && below(&self.env, 16) == 0 {
+                // Nobody here uses it for a while, and then it is used again, on the same connections.
+                (self.download, self.earlier, self.unwanted) = (None, None, None);
+                drop(core);
+                self.env
+                    .clock()
+                    .sleep(Duration::from_millis(self.plan.every_ms))
+                    .await;
+                core = match self.find(&store).await {
+                    Some(core) => core,
+                    None => return,
+                };
+            }
+            if phase == Phase::Settling && !is_settling && is_sparse {
+                let waited = self.wait_beside_another(&core).await;
+                if let Err(what) = waited {
+                    let (replica, number) = (self.replica, self.number);
+                    let what = format!("r{replica} follows the log {number} beside the database, and {what}");
+                    self.cores.lock().wrong.push(what);
+                    return;
+                }
             }
             if (phase == Phase::Settling && !is_settling) || (self.download.is_none() && !is_sparse) {
                 // Of what was cleared meanwhile, too: from the first block on.
@@ -107,11 +155,93 @@ impl<E: Env> Follower<E> {
         }
     }
 
+    /// Two ask for a block, and one goes away: the other gets it.
+    async fn wait_beside_another(&mut self, core: &Core<E>) -> Result<(), String> {
+        self.unwanted = None;
+        let (Ok(fork), Ok(length)) = (core.fork(), core.length()) else {
+            return Ok(());
+        };
+        let head = self.cores.lock().logs[self.number].head();
+        // Of another fork nobody may have it.
+        if fork != head.fork || length.0 > head.length as u64 {
+            return Ok(());
+        }
+        let missing = (0..length.0).find(|at| matches!(core.has(Index(*at)..Index(at + 1)), Ok(false)));
+        let Some(index) = missing.map(Index) else {
+            return Ok(());
+        };
+        let asked = std::pin::pin!(core.get(index, Wait::For(PATIENCE)));
+        let hasty = async {
+            let _ = core.get(index, Wait::For(HASTE)).await;
+            std::future::pending::<()>().await;
+        };
+        let hasty = std::pin::pin!(hasty);
+        let got = first_of(asked, hasty).await;
+        let is_late = matches!(got, Err(CoreError::Timeout(_)));
+        if is_late
+            && matches!(core.fork(), Ok(now) if now == fork)
+            && self.cores.is_reached(self.number, self.replica)
+        {
+            return Err(format!(
+                "did not get block {} in {PATIENCE:?}, for which somebody else waited who went away",
+                index.0
+            ));
+        }
+        Ok(())
+    }
+
+    /// Asks for all blocks from one on, changes its mind, clears them, and looks whether some come all the same.
+    async fn change_mind(&mut self, core: &Core<E>) -> Result<Result<(), String>, CoreError> {
+        let (fork, length) = (core.fork()?, core.length()?.0);
+        let Some(mut unwanted) = self.unwanted.filter(|unwanted| unwanted.fork == fork) else {
+            self.unwanted = None;
+            if length > 0 && below(&self.env, 8) == 0 {
+                let from = below(&self.env, length);
+                let download = core.download(DownloadRange { start: from, ..all() })?;
+                let pause = Duration::from_millis(below(&self.env, self.plan.every_ms.max(1)));
+                self.env.clock().sleep(pause).await;
+                drop(download);
+                self.unwanted = (core.fork()? == fork).then_some(Unwanted {
+                    fork,
+                    from,
+                    came: 0,
+                    looks: 0,
+                });
+            }
+            return Ok(Ok(()));
+        };
+        unwanted.looks += 1;
+        let mut has_come = false;
+        for index in unwanted.from..length {
+            let at = Index(index)..Index(index + 1);
+            if core.has(at.clone())? {
+                has_come = true;
+                core.clear(at)?;
+            }
+        }
+        unwanted.came += u32::from(has_come);
+        if unwanted.came > UNWANTED_MAX {
+            return Ok(Err(format!(
+                "is sent blocks from {} on that nobody asks for, in {} of {} looks",
+                unwanted.from, unwanted.came, unwanted.looks
+            )));
+        }
+        self.unwanted = Some(unwanted).filter(|unwanted| unwanted.looks < UNWANTED_LOOKS);
+        Ok(Ok(()))
+    }
+
     /// One look at it. The inner error says what is not as the owner wrote it.
     async fn look(&mut self, core: &Core<E>, is_settling: bool) -> Result<Result<(), String>, CoreError> {
         let env = self.env.clone();
+        if self.download.is_none()
+            && !is_settling
+            && let Err(what) = self.change_mind(core).await?
+        {
+            return Ok(Err(what));
+        }
         let (fork, length) = (core.fork()?, core.length()?.0);
-        if length > 0 && !is_settling {
+        // Whoever looks whether a block comes by itself asks for none.
+        if length > 0 && !is_settling && self.unwanted.is_none() {
             let index = below(&env, length);
             if below(&env, 3) == 0 && self.download.is_none() {
                 // It may take its time, or be cut off meanwhile.
@@ -252,4 +382,16 @@ const fn all() -> DownloadRange {
 
 fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// What the first future gives. The second one is polled beside it, and does not end.
+async fn first_of<T>(
+    mut first: std::pin::Pin<&mut impl Future<Output = T>>,
+    mut second: std::pin::Pin<&mut impl Future<Output = ()>>,
+) -> T {
+    std::future::poll_fn(|context| {
+        let _ = second.as_mut().poll(context);
+        first.as_mut().poll(context)
+    })
+    .await
 }

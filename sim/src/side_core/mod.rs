@@ -103,6 +103,26 @@ impl SideCores {
         (!wrong.is_empty()).then(|| wrong.join("; "))
     }
 
+    /// Whether a replica that follows a log reaches its owner, and both are as they should be.
+    fn is_reached(&self, number: usize, replica: usize) -> bool {
+        let run = self.lock();
+        let claims = &run.claims;
+        let of = run.plans[number].of;
+        let is_sound = |replica: usize| {
+            !claims.lost.contains(&replica)
+                && !claims.damaged.contains(&replica)
+                && !claims.decaying.contains(&replica)
+                && !claims.unsound.contains(&replica)
+        };
+        let reached = reached(of, claims, |replica| {
+            run.plans[number].is_followed_by(replica) && is_sound(replica)
+        });
+        // Some ways are cut for good.
+        let mut groups = claims.groups.iter();
+        let is_connected = groups.any(|group| group.contains(&of) && group.contains(&replica));
+        is_sound(of) && is_sound(replica) && is_connected && reached.contains(&replica)
+    }
+
     /// Somebody who follows a log and has not all of it, of those that run and reach its owner for good.
     pub(crate) fn behind(&self, is_up: impl Fn(usize) -> bool) -> Option<String> {
         let run = self.lock();

@@ -449,6 +449,8 @@ impl Drop for World {
         for task in leftover {
             task.end();
         }
+        // What ended may have woken others that were to be ended: the queue would keep them, and they the queue.
+        drop(self.shared.ready.drain());
     }
 }
 

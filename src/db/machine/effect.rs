@@ -80,6 +80,8 @@ pub enum Input<L> {
         values: Vec<Bytes>,
         /// Whether it may be written without being a member.
         optimistic: bool,
+        /// The end of the log of somebody whom it calls trusted.
+        named: Option<Link>,
     },
     /// A peer sent all that it has of the own log, or it is known that none has more.
     Confirmed,

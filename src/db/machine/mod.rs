@@ -238,7 +238,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                 self.order_if(was_last && !self.is_filling(), now);
             }
             Input::Wake { is_early } => self.wake(is_early, now),
-            Input::Append { values, optimistic } => {
+            Input::Append {
+                values,
+                optimistic,
+                named,
+            } => {
+                self.engine.name_trusted(named);
                 self.own.outcome = None;
                 if let Err(error) = self.begin(&values, optimistic, now) {
                     self.own.outcome = Some(Err(error));

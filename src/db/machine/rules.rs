@@ -47,6 +47,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             }
         }
         self.expect_stored();
+        // The first block of the creator may be long in coming, and nothing else has what was taken anew looked at.
+        self.order_if(true, now);
         Ok(())
     }
 }

@@ -36,9 +36,14 @@ impl<E: Env> Shell<E> {
             if self.env.buggify("late_append") {
                 self.env.clock().sleep(LATE).await;
             }
-            let values = values.to_vec();
+            let (values, named) = (values.to_vec(), self.named().await);
+            let append = Input::Append {
+                values,
+                optimistic,
+                named,
+            };
             let mut machine = self.machine.enter().await;
-            self.step(&mut machine, Input::Append { values, optimistic });
+            self.step(&mut machine, append);
             match machine.take_outcome() {
                 // More of the own log came from a peer meanwhile.
                 Some(Err(Error::Unconfirmed { .. })) if self.env.clock().now() < deadline => {}

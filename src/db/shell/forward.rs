@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use super::{Shell, store, told};
+use super::{Shell, store, told, unless};
 use crate::bee::BeeError;
 use crate::crypto::CoreKey;
 use crate::db::fast_forward::{Boot, FastForward};
@@ -107,6 +107,17 @@ impl<E: Env> Shell<E> {
             }
             None => Err(Error::Closed),
         }
+    }
+
+    /// Whom the own view names as trusted, for the next own entry to tell others.
+    pub(super) async fn named(&self) -> Option<Link> {
+        let forward = self.forward();
+        if !forward.is_on() {
+            return None;
+        }
+        let view = View::new(self.read().view.clone(), self.trees.peers());
+        let wait = self.env.clock().sleep(self.settings.read_wait());
+        unless(forward.named(&view), wait).await.flatten()
     }
 
     fn refused(&self, why: NotMoved) {
@@ -255,7 +266,7 @@ async fn boot_from<E: Env>(shared: Weak<Shell<E>>, boot: Boot) {
         let mut closing = shared.closing.subscribe();
         drop(shared);
         let until = (clock.now() + BOOT_EACH).min(deadline);
-        _ = super::unless(clock.sleep_until(until), closing.changed()).await;
+        _ = unless(clock.sleep_until(until), closing.changed()).await;
     }
 }
 

@@ -134,7 +134,7 @@ impl<S: Clone> Linearizer<S> {
 
     /// Settled batches that are held.
     #[must_use]
-    pub fn held(&self) -> usize {
-        self.timeline.states() - 1
+    pub const fn held(&self) -> usize {
+        self.timeline.len()
     }
 }

@@ -35,34 +35,17 @@ impl<S: Clone> Linearizer<S> {
         past: &BTreeMap<CoreKey, Length>,
         limit: usize,
     ) -> Option<SettledPrefix> {
-        let is_complete = self.considered == dag.len() && self.published.path.len() == self.timeline.len();
-        if !is_complete || self.base.is_behind() {
+        if !self.is_whole(dag) {
             return None;
         }
         let settled: Vec<BatchId> = self.timeline.path_since(0).collect();
-        let accepted: Vec<usize> = std::iter::once(0)
-            .chain(self.timeline.path().iter().scan(0, |count, node| {
-                *count += usize::from(self.timeline.is_accepted(*node));
-                Some(*count)
-            }))
-            .collect();
-        let end_of = |count: usize| self.picks.first(count).last().map_or(0, |(_, end)| end);
-        let entries = |count: usize| self.forgotten() + accepted[end_of(count)];
-        let is_covered = |extended: &Extended| {
-            let mut tops = extended.prefix.tops.iter();
-            tops.all(|(key, first)| past.get(key).is_some_and(|length| length >= first))
-        };
+        let ends = self.pick_ends();
+        let entries = |count: usize| ends[count];
+        let is_covered = |count| self.is_covered(dag, replay, &settled, count, past);
         // What covers a prefix covers all shorter ones.
-        let (mut low, mut high) = (0, self.picks.len() + 1);
-        while low + 1 < high {
-            let middle = usize::midpoint(low, high);
-            let fits = entries(middle) <= limit && is_covered(&self.extended(dag, replay, &settled, middle));
-            if fits {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
+        let mut low = longest(self.picks.len(), |count| {
+            entries(count) <= limit && is_covered(count)
+        });
         // Few are tainted, and those for a while only.
         while low > 0 {
             let prefix = self.extended(dag, replay, &settled, low).prefix;
@@ -77,6 +60,58 @@ impl<S: Clone> Linearizer<S> {
             low /= 2;
         }
         None
+    }
+
+    /// Whether batches that have this much of each log in their past have all of those picks in it that end within the
+    /// first `entries` entries of the order.
+    pub(crate) fn is_known_to<R: Replay<State = S>>(
+        &self,
+        dag: &Dag,
+        replay: &R,
+        past: &BTreeMap<CoreKey, Length>,
+        entries: usize,
+    ) -> bool {
+        if !self.is_whole(dag) {
+            return false;
+        }
+        let ends = self.pick_ends();
+        let count = longest(self.picks.len(), |count| ends[count] <= entries);
+        let settled: Vec<BatchId> = self.timeline.path_since(0).collect();
+        self.is_covered(dag, replay, &settled, count, past)
+    }
+
+    /// True when the order is that of all batches of the set.
+    fn is_whole(&self, dag: &Dag) -> bool {
+        let is_complete = self.considered == dag.len() && self.published.path.len() == self.timeline.len();
+        is_complete && !self.base.is_behind()
+    }
+
+    /// How many entries the order has behind each number of picks.
+    fn pick_ends(&self) -> Vec<usize> {
+        let mut entries = self.forgotten();
+        let mut ends = vec![entries];
+        let mut path = self.timeline.path().iter();
+        let mut start = 0;
+        for (_, end) in self.picks.first(self.picks.len()) {
+            let picked = path.by_ref().take(end - start);
+            entries += picked.filter(|node| self.timeline.is_accepted(**node)).count();
+            ends.push(entries);
+            start = end;
+        }
+        ends
+    }
+
+    fn is_covered<R: Replay<State = S>>(
+        &self,
+        dag: &Dag,
+        replay: &R,
+        settled: &[BatchId],
+        count: usize,
+        past: &BTreeMap<CoreKey, Length>,
+    ) -> bool {
+        let prefix = self.extended(dag, replay, settled, count).prefix;
+        let mut tops = prefix.tops.iter();
+        tops.all(|(key, first)| past.get(key).is_some_and(|length| length >= first))
     }
 
     fn extended<R: Replay<State = S>>(
@@ -96,4 +131,18 @@ impl<S: Clone> Linearizer<S> {
         self.base
             .extended(dag, replay, &self.rules, root, picks, self.spanned)
     }
+}
+
+/// The greatest number up to `most` that fits, where all smaller ones do; zero always does.
+fn longest(most: usize, fits: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, most + 1);
+    while low + 1 < high {
+        let middle = usize::midpoint(low, high);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }

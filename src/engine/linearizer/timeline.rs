@@ -110,7 +110,7 @@ impl<S: Clone> Timeline<S> {
         self.state_of(self.node())
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.path.len()
     }
 
@@ -250,11 +250,6 @@ impl<S: Clone> Timeline<S> {
     /// Accepted batches up to the root.
     pub(super) const fn entries_before(&self) -> u64 {
         self.entries_before
-    }
-
-    /// States that are kept.
-    pub(super) const fn states(&self) -> usize {
-        self.nodes.len()
     }
 
     pub(super) fn trial(&self, batch: BatchId, spanning: bool) -> Option<Trial> {

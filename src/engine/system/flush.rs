@@ -4,7 +4,7 @@
 //! it: a pending removal is or-ed into the stored record, a pending ceiling replaces the stored one, and a pending
 //! addition does not hide a stored removal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::crypto::CoreKey;
@@ -33,6 +33,8 @@ pub struct Flush {
     touched: BTreeMap<CoreKey, usize>,
     /// Added or removed, in order of the first such call.
     changed: Vec<CoreKey>,
+    /// See [`Flush::take_named`].
+    named: BTreeSet<CoreKey>,
 }
 
 /// The changes that this flush makes to the record of a writer.
@@ -119,6 +121,7 @@ impl Flush {
             pending: Vec::new(),
             touched: BTreeMap::new(),
             changed: Vec::new(),
+            named: BTreeSet::new(),
         }
     }
 
@@ -178,6 +181,12 @@ impl Flush {
                 .record(&self.writer)
                 .map_or(optimistic, |record| !record.is_removed),
         }
+    }
+
+    /// Whom apply added, removed or acknowledged so far: who has a record by the batch, whether or not they had one before.
+    #[must_use]
+    pub fn take_named(&mut self) -> BTreeSet<CoreKey> {
+        std::mem::take(&mut self.named)
     }
 
     /// The state behind the batch.
@@ -259,11 +268,13 @@ impl Flush {
 
     /// Makes `key` a writer that may claim up to `weight`. A ceiling is only raised.
     pub fn add_writer(&mut self, key: CoreKey, weight: Weight) {
+        self.named.insert(key);
         self.grant(key, weight, false);
     }
 
     /// Takes the right to write, and the ceiling. The weight it stands with stays.
     pub fn remove_writer(&mut self, key: CoreKey) {
+        self.named.insert(key);
         self.remove(key);
         let pending = self.touch(key);
         pending.ceiling = Some(Weight::ZERO);
@@ -280,6 +291,7 @@ impl Flush {
 
     /// Touches the record of `key`. Who has none gets one, and is a writer from then on; a guest under safe rules.
     pub fn ack_writer(&mut self, key: CoreKey) {
+        self.named.insert(key);
         let length = self.before.length(&key);
         let pending = self.touch(key);
         pending.length = pending.length.max(length);

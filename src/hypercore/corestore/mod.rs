@@ -88,6 +88,9 @@ pub struct Hold<E: Env> {
 
 impl<E: Env> Drop for Hold<E> {
     fn drop(&mut self) {
+        if self.shared.planted.has(Slip::HoldKept) {
+            return;
+        }
         self.shared.held().remove(&self.what);
     }
 }
@@ -346,6 +349,11 @@ impl<E: Env> Corestore<E> {
     pub async fn synced(&self, seq: Seq) -> Result<(), CoreError> {
         self.shared.store.synced(seq).await?;
         Ok(())
+    }
+
+    /// How many wait for a sync, though one has failed.
+    pub(crate) fn syncs_unanswered(&self) -> usize {
+        self.shared.store.unanswered()
     }
 
     /// Asks for a sync of all commits so far, and does not wait.

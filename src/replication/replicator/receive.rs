@@ -300,7 +300,9 @@ impl Replicator {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.in_flight = peer.in_flight.saturating_sub(1);
             peer.speed.answered(request.sent, now);
-            peer.rests = 0;
+            if !self.planted.has(Slip::SilenceUnforgiven) {
+                peer.rests = 0;
+            }
         }
         let is_probe = self
             .probes

@@ -59,6 +59,10 @@ impl SeglogStore {
             .sealed
             .iter()
             .filter(|(number, _)| !unwanted.contains(number));
+        debug_assert!(
+            self.usage.is_of(&self.view.index),
+            "what is wanted of the segments was miscounted"
+        );
         let checkpoint = IndexCheckpoint {
             salt: self.salt,
             seq: self.view.seq,

@@ -81,6 +81,17 @@ impl Usage {
         }
     }
 
+    /// True when so many places of an index point into each segment.
+    pub(super) fn is_of(&self, index: &PlaceIndex) -> bool {
+        let mut counted = Self::default();
+        counted.count(index);
+        let places = |usage: &Self| -> BTreeMap<u32, u64> {
+            let live = usage.segments.iter().filter(|(_, live)| live.places > 0);
+            live.map(|(segment, live)| (*segment, live.places)).collect()
+        };
+        places(self) == places(&counted)
+    }
+
     /// Of a block record, which may be wanted in part.
     fn swap_block(&mut self, index: u64, before: RecordPlace, after: RecordPlace) {
         if before.is_record() {
@@ -177,7 +188,9 @@ impl PlaceIndex {
             Key::Block(data, index) => self.delete_blocks(usage, *data, *index..=*index),
             Key::Tree(data, node) => self.delete_nodes(usage, *data, *node..=*node),
             _ => {
-                if let Some(before) = self.values.remove(key) {
+                if let Some(before) = self.values.remove(key)
+                    && !usage.planted.has(Slip::DeletedValueCounts)
+                {
                     usage.remove(before.place, u64::from(before.place.length));
                 }
             }

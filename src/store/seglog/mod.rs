@@ -404,7 +404,11 @@ impl Store for SeglogStore {
         if self.syncs_under_way == 0 {
             self.durable = self.durable.max(self.sealed_seq);
         }
-        self.mark.write(&*self.disk, self.durable);
+        let marked = match self.settings.planted.has(Slip::MarkAheadOfSync) {
+            true => self.view.seq,
+            false => self.durable,
+        };
+        self.mark.write(&*self.disk, marked);
         Ok(self.durable)
     }
 

@@ -288,6 +288,9 @@ impl Recovery {
                         unvouched.pop_front();
                     }
                     self.vouched_end = unvouched.front().map_or(frame.offset, |(_, offset)| *offset);
+                    if self.planted.has(Slip::LastFrameAgain) {
+                        self.vouched_end = frame.offset;
+                    }
                 }
                 Found::End => break,
                 Found::Nothing if last => {

@@ -6,7 +6,7 @@ use super::super::topic::{ChannelStage, SharedTopic};
 use super::super::{End, Misbehaviour};
 use super::{Driver, Joined, JoinedTopic};
 use crate::crypto::{CoreKey, DiscoveryKey};
-use crate::env::{Env, Point};
+use crate::env::{Env, Point, Slip};
 use crate::hypercore::CoreError;
 use crate::replication::capability;
 use crate::replication::message::{Message, OpenMessage, PROTOCOL};
@@ -49,7 +49,9 @@ impl<E: Env> Driver<E> {
             .filter_map(|(channel, joined)| is_let_go(joined).then_some(*channel))
             .collect();
         for channel in channels {
-            if let Some(joined) = self.channels.get(&channel) {
+            if let Some(joined) = self.channels.get(&channel)
+                && !self.hub.store.planted().has(Slip::LetGoStaysOffered)
+            {
                 self.offered.remove(&joined.core.discovery_key);
             }
             self.hub.env.sometimes(Point::ChannelLetGo, true);
