@@ -20,6 +20,8 @@ use crate::world::{NameError, RunError, World, WorldConfig};
 pub trait SimulatedWorld: Sized {
     /// What programs get.
     type Env: Env;
+    /// Nothing of its programs is kept once it is dropped. madsim keeps tasks that end with their node.
+    const KEEPS_NOTHING: bool;
 
     /// An empty world at time zero.
     fn new(config: WorldConfig) -> Self;
@@ -122,9 +124,10 @@ pub trait SimulatedWorld: Sized {
 
 /// Hands the calls of [`SimulatedWorld`] to the methods of the same names.
 macro_rules! simulated_world {
-    ($world:ty, $env:ty) => {
+    ($world:ty, $env:ty, $keeps_nothing:literal) => {
         impl SimulatedWorld for $world {
             type Env = $env;
+            const KEEPS_NOTHING: bool = $keeps_nothing;
 
             fn new(config: WorldConfig) -> Self {
                 Self::new(config)
@@ -293,6 +296,6 @@ macro_rules! simulated_world {
     };
 }
 
-simulated_world!(World, SimEnv);
+simulated_world!(World, SimEnv, true);
 #[cfg(madsim)]
-simulated_world!(crate::madsim::MadsimWorld, crate::madsim::MadsimEnv);
+simulated_world!(crate::madsim::MadsimWorld, crate::madsim::MadsimEnv, false);
