@@ -122,11 +122,12 @@ pub use db::sim_hooks;
 #[doc(inline)]
 pub use db::{
     Ahead, AppendOptions, Appended, Autobee, Builder, Changes, CloseReason, ConnectError, ConnectionState,
-    CoreLength, Durability, Event, Events, HealGather, Held, JoinedSwarm, KeptConnection, ListenState,
-    Listening, LocalWriter, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending, Progress, Rebuild,
-    RetrySettings, Role, Secured, Session, Settings, Stalled, Stats, Status, Swarm, SwarmEvent, SwarmPeer,
-    SwarmProtection, SwarmSettings, SwarmState, SwarmStream, SwarmTopic, Unconfirmed, Update, View,
-    ViewChange, ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
+    CoreLength, CustomView, Durability, Event, Events, HealGather, Held, JoinedSwarm, KeptConnection,
+    ListenState, Listening, LocalWriter, Misbehaviour, OrderedEntry, Outcome, PeerProgress, Pending,
+    Progress, Rebuild, RetrySettings, Role, Secured, Session, Settings, Stalled, Stats, Status, Swarm,
+    SwarmEvent, SwarmPeer, SwarmProtection, SwarmSettings, SwarmState, SwarmStream, SwarmTopic,
+    TICKET_ADDRESSES_MAX, TICKET_BYTES_MAX, Ticket, TicketError, Unconfirmed, Update, View, ViewChange,
+    ViewEntries, ViewEvent, ViewWatch, WriterProgress, WriterStatus,
 };
 #[cfg(feature = "hyperswarm")]
 #[doc(inline)]

@@ -348,6 +348,21 @@ impl TreeSnapshot {
         Ok(found)
     }
 
+    /// The number of keys of each node, level by level from the root.
+    ///
+    /// # Errors
+    ///
+    /// As [`TreeSnapshot::get`].
+    pub fn shape(&self) -> Result<Vec<Vec<usize>>, BeeError> {
+        self.cursor().shape(self.tree())
+    }
+
+    /// The least number of keys that a node has which is not the root: at most it has twice as many, and one.
+    #[must_use]
+    pub fn keys_min(&self) -> usize {
+        usize::from(self.tree().0.bee.settings().degree).saturating_sub(1)
+    }
+
     // Writing.
 
     /// The version behind these puts and deletes, in order, as one batch. It is this one when they change nothing.

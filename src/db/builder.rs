@@ -9,7 +9,7 @@ use super::shell::Shell;
 use super::shell::store::{OpenLog, Opened, doubt};
 use super::trees::DatabaseTrees;
 use super::update::{Update, UpdateHook};
-use super::{Autobee, FastForward, Settings, View};
+use super::{Autobee, FastForward, Settings, Ticket, View};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
 use crate::crypto::{CoreKey, KeyPair, PublicKey, Seed};
 use crate::engine::{Engine, EngineOptions, Portions};
@@ -71,6 +71,17 @@ impl<E: Env> Builder<E> {
     pub fn key(mut self, key: CoreKey) -> Self {
         self.key = Some(key);
         self
+    }
+
+    /// The database that a ticket is for, with its encryption key when that is in it. Nothing is dialled: the addresses are for
+    /// [`Autobee::keep_connected`].
+    #[must_use]
+    pub fn ticket(self, ticket: &Ticket) -> Self {
+        let named = self.key(ticket.key());
+        match ticket.encryption_key() {
+            Some(secret) => named.encryption_key(secret),
+            None => named,
+        }
     }
 
     /// Encrypts the logs of writers with keys that follow from this one. All peers of the database need it, from their

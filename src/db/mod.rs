@@ -11,6 +11,7 @@
 
 mod builder;
 mod connections;
+mod custom_view;
 mod event;
 mod fast_forward;
 mod local;
@@ -25,6 +26,7 @@ mod stats;
 mod status;
 mod stream;
 mod swarm;
+mod ticket;
 mod trees;
 mod update;
 mod view;
@@ -37,6 +39,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use builder::Builder;
 pub use connections::{ConnectError, ConnectionState, KeptConnection, ListenState, Listening, RetrySettings};
+pub use custom_view::CustomView;
 pub use event::{Event, Events};
 pub use fast_forward::{AllMembers, Boot, FastForward, Trust};
 pub use local::LocalWriter;
@@ -52,6 +55,7 @@ pub use swarm::{
     JoinedSwarm, Swarm, SwarmEvent, SwarmPeer, SwarmProtection, SwarmSettings, SwarmState, SwarmStream,
     SwarmTopic,
 };
+pub use ticket::{TICKET_ADDRESSES_MAX, TICKET_BYTES_MAX, Ticket, TicketError};
 pub use trees::CoreLength;
 pub use update::Update;
 pub use view::{View, ViewChange, ViewEntries};
@@ -292,6 +296,18 @@ impl<E: Env> Autobee<E> {
     #[must_use]
     pub fn view(&self) -> View {
         View::new(self.shared.read().view.clone(), self.shared.trees.peers())
+    }
+
+    /// The view as a type of the program's own, which `open` makes once for each version that is asked for. What it makes is
+    /// let go when the database closes. See [`CustomView`], with an example.
+    ///
+    /// `open` must not call [`CustomView::get`] of what it makes, nor close the database.
+    #[must_use]
+    pub fn custom_view<T: Send + Sync + 'static>(
+        &self,
+        open: impl Fn(View) -> T + Send + Sync + 'static,
+    ) -> CustomView<E, T> {
+        CustomView::new(self.clone(), open)
     }
 
     /// The view as it was at an earlier version, or as another writer has it: what [`View::head`], [`Event::Update`] or

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use super::machine::StoredLog as _;
 use super::shell::MachineOf;
 use super::{Autobee, Held, OrderedEntry, Stats};
+use crate::apply::TreeSnapshot;
 use crate::crypto::CoreKey;
 use crate::engine::{AnchorKeys, Covered, Settled};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::CoreError;
-use crate::wire::{Index, Length, Link, Timestamp};
+use crate::wire::system::{InfoRecord, SystemKey};
+use crate::wire::{Decode as _, Index, Length, Link, Timestamp};
 
 /// The machine of a database, to be stepped by hand, without executor or network.
 pub mod machine {
@@ -94,6 +96,8 @@ pub struct Sizes {
     pub strangers_waiting: usize,
     /// Connections.
     pub sessions: usize,
+    /// Peers that some core or topic remembers, of that which remembers most.
+    pub peers_kept: usize,
     /// The most bytes that wait for one peer to read them.
     pub unsent_max: usize,
     /// The most requests of one peer that wait for their answers.
@@ -128,6 +132,7 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
                 strangers,
                 strangers_waiting,
                 sessions: sessions.len(),
+                peers_kept: db.shared.replication.peers_kept(),
                 unsent_max: progress.iter().map(|peer| peer.unsent).max().unwrap_or(0),
                 unanswered_max: progress.iter().map(|peer| peer.unanswered).max().unwrap_or(0),
             },
@@ -195,6 +200,26 @@ pub fn head_behind<E: Env>(db: &Autobee<E>, entries: u64) -> Result<Option<Link>
     look(db, |machine| machine.engine().head_behind(entries))
 }
 
+/// The trees behind the order: the view, then that of the records.
+///
+/// # Errors
+///
+/// `Closed`.
+pub fn trees<E: Env>(db: &Autobee<E>) -> Result<[TreeSnapshot; 2], Error> {
+    look(db, |machine| {
+        [machine.engine().view(), machine.engine().records()]
+    })
+}
+
+/// What the tree of records says of itself at an earlier version; none when it cannot be read.
+#[must_use]
+pub fn info_at<E: Env>(db: &Autobee<E>, head: Link) -> Option<InfoRecord> {
+    let [_, records] = trees(db).ok()?;
+    let version = TreeSnapshot::at(records.tree(), head);
+    let info = version.get(&SystemKey::Info.to_bytes()).ok()??;
+    InfoRecord::from_bytes(&info).ok()
+}
+
 /// How often each log that is open was rewritten.
 pub fn forks<E: Env>(db: &Autobee<E>) -> BTreeMap<CoreKey, u64> {
     let published = db.shared.read();
@@ -235,8 +260,8 @@ mod tests {
     use crate::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES};
     use crate::env::memory::MemoryEnv;
     use crate::hypercore::Corestore;
+    use crate::wire::Timestamp;
     use crate::wire::oplog::OplogBlock;
-    use crate::wire::{Decode as _, Timestamp};
 
     async fn open(env: &MemoryEnv, key: Option<[u8; 32]>) -> Autobee<MemoryEnv> {
         let store = Corestore::open_default(env.clone()).await.unwrap();

@@ -91,6 +91,33 @@ fn an_encrypted_database_needs_its_key() {
 }
 
 #[test]
+fn a_ticket_is_all_that_somebody_needs_to_join() {
+    let place = Place::new();
+    let made: Value = serde_json::from_str(&place.good("create a --encrypt --json")).unwrap();
+    place.good("put hidden treasure --dir a");
+    let serving = place.serve("a", "");
+    let address = serving.address();
+    let without = place.run(&format!("ticket --at {address} --dir a"));
+    assert_eq!(without.code, 0, "{without:?}");
+    assert!(without.err.contains("autobee id --secret"), "{without:?}");
+    assert!(!without.out.contains(made["encryptionKey"].as_str().unwrap()));
+
+    let printed = place.json(&format!("ticket --at {address} --secret --qr --dir a"));
+    let ticket = printed["ticket"].as_str().unwrap();
+    assert!(ticket.starts_with("autobee:") && printed["qr"].as_str().unwrap().contains('\u{2580}'));
+    let joined = place.good(&format!("join b {ticket}"));
+    assert!(joined.contains(&format!("sync --connect {address}")), "{joined}");
+    place.good(&format!("sync --connect {address} --dir b"));
+    assert_eq!(place.good("get hidden --dir b"), "treasure\n");
+    assert_eq!(serving.end("-TERM"), 143);
+
+    place.bad("join c autobee:nobody", 2, &["the key of the ticket"]);
+    place.bad("join c nobody", 2, &["neither a key nor a ticket"]);
+    place.create("d");
+    place.bad("ticket --secret --dir d", 2, &["no encryption key"]);
+}
+
+#[test]
 fn a_peer_that_is_not_there_is_exit_code_8() {
     let place = Place::new();
     place.create("a");

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and an apply is slow by sleeping"
 )]
 
+mod custom_view;
 mod streams;
 
 use std::future::Future;

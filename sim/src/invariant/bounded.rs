@@ -66,6 +66,13 @@ impl Invariant for Bounds {
                     replica.name
                 ));
             }
+            let (kept, sessions) = (look.sizes.peers_kept, look.sizes.sessions);
+            if kept > sessions {
+                return Err(format!(
+                    "{} remembers {kept} peers at rest, and has {sessions} sessions",
+                    replica.name
+                ));
+            }
             let window = look.settings.window_batches;
             let most = window.saturating_mul(2).saturating_add(SLACK);
             if look.held.batches > most {

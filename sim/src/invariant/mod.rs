@@ -9,6 +9,7 @@ mod applied;
 mod bounded;
 mod causal;
 mod claims;
+mod contradictions;
 mod convergence;
 mod equal_sets;
 mod gathering;
@@ -38,6 +39,7 @@ pub use bounded::Bounds;
 pub use causal::CausalOrder;
 pub use claims::Claims;
 pub(crate) use claims::SKEW_HARMLESS_MS;
+pub use contradictions::Contradictions;
 pub use convergence::{convergence, is_beyond_reach};
 pub use equal_sets::EqualSets;
 pub use gathering::{Healing, gathering};
@@ -142,6 +144,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(SettledStays::default()),
         Box::new(HonestPeers::default()),
         Box::new(HandedOn::default()),
+        Box::new(Contradictions::default()),
     ]
 }
 

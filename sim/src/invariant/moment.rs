@@ -112,6 +112,8 @@ pub struct Look {
     pub contradicted: BTreeSet<CoreKey>,
     /// How far each log is, as `status()` says.
     pub progress: Vec<Progress>,
+    /// Entries that wait for the clock here, as `status()` says.
+    pub held_back: Vec<(Link, Timestamp)>,
     /// What the order waits for, as `status()` says.
     pub missing: Vec<Link>,
     /// Why nothing is applied any more, as `status()` says.

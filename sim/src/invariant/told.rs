@@ -223,6 +223,18 @@ fn status(moment: &Moment<'_>, look: &Look) -> Option<String> {
     if look.status_writable != look.is_writable {
         return Some("status() and writable() differ".into());
     }
+    // What is in the set waits for no clock.
+    let taken = look.held_back.iter().find(|(link, _)| {
+        let known = look.known.as_ref().and_then(|known| known.get(&link.key));
+        known.is_some_and(|known| *known >= link.length)
+    });
+    if let Some((link, until)) = taken {
+        return Some(format!(
+            "status() says that {} waits until {}, and it is in the set",
+            moment.block(&link.key, link.length),
+            until.0
+        ));
+    }
     for progress in &look.progress {
         let name = moment.name_of(&progress.key);
         let record = look.writers.iter().find(|writer| writer.key == progress.key);

@@ -1,15 +1,50 @@
 //! What was granted is reached: once all agree and each member has written a few times, its weight is not
-//! below its ceiling.
+//! below its ceiling. Nobody claims more than that either.
 //!
 //! Source: spec/autobee.md 7 (record, attest, attach, verify, apply): the grantor attests with its next append, and the
 //! writer claims with its next one after that.
 
-use super::{Invariant, Moment};
+use std::collections::BTreeMap;
+
+use autobee::crypto::CoreKey;
+use autobee::wire::oplog::OplogBlock;
+use autobee::wire::{Decode as _, Length, Weight};
+
+use super::{Invariant, Look, Moment};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct WeightsReached {
     writers: u64,
+    before: BTreeMap<usize, Before>,
+    claims: u64,
+}
+
+/// A replica when it was looked at last.
+#[derive(Debug)]
+struct Before {
+    life: u32,
+    local: CoreKey,
+    own: Length,
+    ceiling: Weight,
+}
+
+impl WeightsReached {
+    /// What the entries claim that a writer appended since the last look, in which its ceiling was what it is now.
+    fn claimed(&mut self, look: &Look, from: Length, ceiling: Weight) -> Option<String> {
+        let log = look.logs.get(&look.local)?;
+        (from.0 + 1..=log.length().0).find_map(|length| {
+            let block = OplogBlock::from_bytes(log.block(Length(length))?).ok()?;
+            let claim = block.witness?;
+            self.claims += 1;
+            (claim.weight > ceiling).then(|| {
+                format!(
+                    "its entry {length} claims the weight {}, and it may have {}",
+                    claim.weight.0, ceiling.0
+                )
+            })
+        })
+    }
 }
 
 impl Invariant for WeightsReached {
@@ -17,7 +52,31 @@ impl Invariant for WeightsReached {
         "weights reached"
     }
 
-    fn tick(&mut self, _: &Moment<'_>) -> Result<(), String> {
+    fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        for (replica, look) in moment.open() {
+            let own = look.writers.iter().find(|writer| writer.key == look.local);
+            let Some(own) = own.filter(|_| !moment.claims.forged.contains(&replica.replica)) else {
+                self.before.remove(&replica.replica);
+                continue;
+            };
+            let log = look.logs.get(&look.local);
+            let now = Before {
+                life: replica.life,
+                local: look.local,
+                own: log.map(|log| log.length()).unwrap_or_default(),
+                ceiling: own.max_weight,
+            };
+            if let Some(before) = self.before.get(&replica.replica)
+                && (before.life, before.local, before.ceiling) == (now.life, now.local, now.ceiling)
+                && before.own < now.own
+            {
+                let from = before.own;
+                if let Some(what) = self.claimed(look, from, now.ceiling) {
+                    return Err(format!("{}: {what}", replica.name));
+                }
+            }
+            self.before.insert(replica.replica, now);
+        }
         Ok(())
     }
 
@@ -51,6 +110,9 @@ impl Invariant for WeightsReached {
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
-        vec![("weights reached", self.writers)]
+        vec![
+            ("weights reached", self.writers),
+            ("weights claimed", self.claims),
+        ]
     }
 }

@@ -12,6 +12,7 @@ use autobee::wire::{Decode as _, Index, Link};
 use bytes::Bytes;
 
 use super::look::at_once;
+use super::trees::check_trees;
 use super::{CALL_LIMIT, SimError, Simulation};
 use crate::disk::DiskFaults;
 use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, remembered, reopened};
@@ -104,6 +105,9 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.end(&self.group, &looks, self.world.now(), &verify);
+        if let Some(violation) = check_trees(&self.group, &looks, self.checks.claims()) {
+            self.checks.found(violation);
+        }
         if self.checks.is_clean() {
             self.reopened(&looks)?;
         }

@@ -459,6 +459,11 @@ impl<E: Env> Group<E> {
         has_moved.then(|| members.moved_onto.clone())
     }
 
+    /// True when it went on from the trees of others.
+    pub(super) fn has_moved(&self, replica: usize) -> bool {
+        self.lock().replicas[replica].has_moved
+    }
+
     pub(super) fn is_lost(&self, replica: usize) -> bool {
         self.lock().replicas[replica].is_lost
     }

@@ -173,6 +173,15 @@ impl Looks {
                 .filter_map(|(core, why)| matches!(why, Stalled::Conflict { .. }).then_some(core))
                 .collect(),
             progress: progress.collect(),
+            held_back: status
+                .ahead
+                .iter()
+                .filter(|entry| !entry.is_applied)
+                .map(|entry| {
+                    let (key, length) = (entry.key, entry.length);
+                    (Link { key, length }, entry.until)
+                })
+                .collect(),
             missing: status.missing,
             stopped: status.stopped,
             status_writable: status.is_writable,

@@ -12,6 +12,7 @@ mod reads;
 mod recording;
 mod report;
 mod subject;
+mod trees;
 
 use std::sync::Arc;
 use std::time::Duration;

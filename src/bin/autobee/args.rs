@@ -48,6 +48,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  autobee id\n  autobee id --json\n  autobee id --secret    # with the encryption key"
     )]
     Id(Id),
+    /// Prints a ticket: the key of the database, and where peers are, in one line that can be sent or shown.
+    #[command(
+        after_help = "Examples:\n  autobee ticket --at 192.0.2.7:4977\n  autobee ticket --swarm --qr\n  \
+                            autobee ticket --at HOST:PORT --secret    # who has it can read an encrypted database"
+    )]
+    Ticket(Ticket),
     /// Sets a key.
     #[command(after_help = "Examples:\n  autobee put greeting hello\n  autobee put report < report.txt")]
     Put(Put),
@@ -163,11 +169,40 @@ pub(crate) struct Create {
 pub(crate) struct Join {
     /// The directory to make.
     pub(crate) path: PathBuf,
-    /// The key of the database.
-    pub(crate) key: CoreKey,
+    /// The key of the database, or a ticket, as `autobee ticket` prints it.
+    #[arg(value_name = "KEY|TICKET", value_parser = ticket)]
+    pub(crate) ticket: autobee::Ticket,
     /// The encryption key of the database: 64 hexadecimal digits.
     #[arg(long, value_name = "HEX", value_parser = secret)]
     pub(crate) encryption_key: Option<Secret>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ticket {
+    /// An address at which a peer of the database listens; may be given several times.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) at: Vec<String>,
+    /// Says that peers are found on the swarm.
+    #[arg(long)]
+    pub(crate) swarm: bool,
+    /// Puts the encryption key in: who has the ticket can read the database.
+    #[arg(long)]
+    pub(crate) secret: bool,
+    /// Draws it as a QR code, too.
+    #[arg(long)]
+    pub(crate) qr: bool,
+}
+
+/// The key of a database, or a ticket.
+fn ticket(word: &str) -> Result<autobee::Ticket, String> {
+    if word.starts_with("autobee:") {
+        return word
+            .parse()
+            .map_err(|error: autobee::TicketError| error.to_string());
+    }
+    let key: Result<CoreKey, _> = word.parse();
+    key.map(autobee::Ticket::new)
+        .map_err(|error| format!("neither a key nor a ticket: {error}"))
 }
 
 /// A secret that is not shown.

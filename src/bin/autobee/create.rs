@@ -2,7 +2,7 @@
 
 use autobee::env::Entropy as _;
 use autobee::env::native::NativeEntropy;
-use autobee::{CoreOptions, Rules};
+use autobee::{CoreOptions, Rules, Ticket};
 use serde_json::{Value, json};
 
 use crate::Result;
@@ -52,29 +52,45 @@ pub(crate) async fn create(args: Create, place: &Place, out: &Out) -> Result<()>
 pub(crate) async fn join(args: Join, place: &Place, out: &Out) -> Result<()> {
     check_free(&args.path)?;
     let make = place.make(&args.path, |builder| {
-        let builder = builder.key(args.key);
+        let builder = builder.ticket(&args.ticket);
         match args.encryption_key {
             Some(secret) => builder.encryption_key(secret.0),
             None => builder,
         }
     });
     let (db, _) = make.await?;
+    let peers = match peers_of(&args.ticket) {
+        peers if peers.is_empty() => "--connect HOST:PORT".to_owned(),
+        peers => peers,
+    };
     let answer = json!({
         "dir": args.path.display().to_string(),
         "key": db.key().to_string(),
         "id": db.id(),
         "local": db.local().to_string(),
+        "addresses": args.ticket.addresses(),
+        "swarm": args.ticket.is_on_swarm(),
     });
     out.either(&answer, || {
         format!(
             "{dir} is for the database {key} now, of which nothing is here yet\nwriter {local}\nfetch it with: autobee --dir {dir} \
-             sync --connect HOST:PORT\nto write: {hint}",
+             sync {peers}\nto write: {hint}",
             dir = args.path.display(),
             key = db.key(),
             local = db.local(),
             hint = not_a_writer(&db.local()),
         )
     })
+}
+
+/// The arguments with which the peers of a ticket are reached.
+fn peers_of(ticket: &Ticket) -> String {
+    let addresses = ticket
+        .addresses()
+        .iter()
+        .map(|address| format!("--connect {address}"));
+    let swarm = ticket.is_on_swarm().then(|| "--swarm".to_owned());
+    addresses.chain(swarm).collect::<Vec<_>>().join(" ")
 }
 
 pub(crate) async fn id(args: Id, place: &Place, out: &Out) -> Result<()> {
@@ -109,7 +125,7 @@ fn identity(db: &Reader) -> Value {
 }
 
 /// The encryption key that the store keeps with the local writer, or with the creator.
-async fn secret(db: &Reader, store: &ReadStore) -> Result<Option<Vec<u8>>> {
+pub(crate) async fn secret(db: &Reader, store: &ReadStore) -> Result<Option<Vec<u8>>> {
     let core = store.get(CoreOptions::key(db.local())).await?;
     Ok(core
         .user_data("autobee/encryption")?

@@ -27,6 +27,7 @@ mod rows;
 mod serve;
 mod status;
 mod sync;
+mod ticket;
 mod usage;
 
 use std::process::ExitCode;
@@ -80,6 +81,7 @@ async fn obey(command: Command, place: &Place, out: &Out) -> Result<()> {
         Command::Create(args) => create::create(args, place, out).await,
         Command::Join(args) => create::join(args, place, out).await,
         Command::Id(args) => create::id(args, place, out).await,
+        Command::Ticket(args) => ticket::ticket(args, place, out).await,
         Command::Put(args) => data::put(args, place, out).await,
         Command::Get(args) => data::get(args, place, out).await,
         Command::Del(args) => data::del(args, place, out).await,

@@ -17,12 +17,13 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::custom_view::LetGo;
 use super::machine::{
     Effect, Input, Machine, MachineParts, Now, Published, TreeCommit, TreeLengths, TreeRecord,
 };
@@ -82,6 +83,8 @@ pub(super) struct Shell<E: Env> {
     /// Drains that run.
     draining: watch::Sender<usize>,
     updates: Updates,
+    /// What keeps views in types of the program's.
+    custom_views: Mutex<Vec<Weak<dyn LetGo>>>,
     /// Whose trees are moved onto.
     forward: Mutex<FastForward>,
     pub(super) counters: Counters,
@@ -151,6 +154,7 @@ impl<E: Env> Shell<E> {
             timer: watch::Sender::new(Timer::Idle),
             draining: watch::Sender::new(0),
             updates,
+            custom_views: Mutex::default(),
             forward: Mutex::new(forward),
             counters: Counters::default(),
             env,
@@ -335,6 +339,10 @@ impl<E: Env> Shell<E> {
             signed
         };
         self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let custom_views = std::mem::take(&mut *self.lock_custom_views());
+        for kept in custom_views.iter().filter_map(Weak::upgrade) {
+            kept.let_go();
+        }
         // Other databases may have their logs in the same store.
         if self.store.is_held() {
             let ((), seq) = signed?;
@@ -344,6 +352,17 @@ impl<E: Env> Shell<E> {
             signed?;
         }
         Ok(())
+    }
+
+    /// Has this told when the database closes, as long as somebody keeps it.
+    pub(super) fn let_go_at_close(&self, kept: Weak<dyn LetGo>) {
+        let mut custom_views = self.lock_custom_views();
+        custom_views.retain(|kept| kept.strong_count() > 0);
+        custom_views.push(kept);
+    }
+
+    fn lock_custom_views(&self) -> MutexGuard<'_, Vec<Weak<dyn LetGo>>> {
+        self.custom_views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The machine.

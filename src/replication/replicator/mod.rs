@@ -145,6 +145,17 @@ impl Replicator {
         })
     }
 
+    /// How many peers are remembered, by whoever remembers most.
+    pub(crate) fn peers_kept(&self) -> usize {
+        let kept = [
+            self.peers.len(),
+            self.probes.len(),
+            self.checks.len(),
+            self.ready.len(),
+        ];
+        kept.into_iter().max().unwrap_or_default()
+    }
+
     /// Has it make slips.
     pub(crate) const fn plant(&mut self, planted: Planted) {
         self.planted = planted;

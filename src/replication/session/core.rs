@@ -164,6 +164,12 @@ impl<E: Env> SharedCore<E> {
         peers.any(|peer| state.replicator.has_as_much(peer, &offered).unwrap_or(false))
     }
 
+    /// How many peers are remembered, by whoever remembers most.
+    pub(super) fn peers_kept(&self) -> usize {
+        let state = self.lock();
+        state.peers.len().max(state.replicator.peers_kept())
+    }
+
     /// What proves to a peer that the owner of the core contradicted itself; none when it did not.
     pub(super) fn evidence(&self) -> Option<DataMessage> {
         self.lock().replicator.evidence().cloned()

@@ -281,6 +281,18 @@ impl<E: Env> Replication<E> {
         core.is_some_and(|core| core.has_all_of_a_peer())
     }
 
+    /// How many peers the core or the topic remembers that remembers most: not more than there are sessions.
+    pub(crate) fn peers_kept(&self) -> usize {
+        let cores: Vec<_> = {
+            let state = self.hub.lock();
+            state.cores.values().filter_map(Weak::upgrade).collect()
+        };
+        let topics = self.hub.topics();
+        let topics = topics.iter().map(|topic| topic.peers_kept());
+        let cores = cores.iter().map(|core| core.peers_kept());
+        topics.chain(cores).max().unwrap_or_default()
+    }
+
     /// Takes part in a wakeup topic, on all sessions.
     #[must_use]
     pub fn wakeup(&self, key: CoreKey) -> Wakeup {

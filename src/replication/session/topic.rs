@@ -146,6 +146,18 @@ impl SharedTopic {
         }
     }
 
+    /// How many peers are remembered, by whoever remembers most.
+    pub(super) fn peers_kept(&self) -> usize {
+        let state = self.lock();
+        let kept = [
+            state.peers.len(),
+            state.topic.peers_kept(),
+            state.coupler.peers_kept(),
+            self.heard.borrow().len(),
+        ];
+        kept.into_iter().max().unwrap_or_default()
+    }
+
     pub(super) fn handshake(&self, stream: &HandshakeHash, role: Role) -> WakeupHandshake {
         self.lock().topic.handshake(stream, role)
     }

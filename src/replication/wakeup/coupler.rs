@@ -54,6 +54,11 @@ impl Coupler {
         self.planted = planted;
     }
 
+    /// How many peers are remembered, by whoever remembers most.
+    pub(crate) fn peers_kept(&self) -> usize {
+        self.peers.len().max(self.touched.len())
+    }
+
     // Cores.
 
     /// A core of a writer is known, up to this length. Peers that lack it are told.

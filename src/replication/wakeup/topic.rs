@@ -87,6 +87,11 @@ impl Topic {
         }
     }
 
+    /// How many peers are remembered, by whoever remembers most.
+    pub(crate) fn peers_kept(&self) -> usize {
+        self.peers.len().max(self.touched.len())
+    }
+
     /// With so many cores in one announcement at most, [`ANNOUNCED`] unless told.
     #[must_use]
     pub const fn announcing(mut self, cores: usize) -> Self {

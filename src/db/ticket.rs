@@ -1,0 +1,294 @@
+//! A ticket: all that somebody needs to join a database, in one line of text that can be sent, or shown as a QR code.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::crypto::{CoreKey, KeyParseError};
+
+/// What a ticket begins with.
+const SCHEME: &str = "autobee:";
+
+/// Addresses that one ticket has at most.
+pub const TICKET_ADDRESSES_MAX: usize = 16;
+
+/// Bytes that the text of a ticket has at most: what fits a QR code that a telephone reads.
+pub const TICKET_BYTES_MAX: usize = 2_048;
+
+/// All that somebody needs to join a database: its key, where peers are, and, where it is encrypted and they may read it,
+/// the encryption key.
+///
+/// As text it is `autobee:KEY`, with `?at=HOST:PORT` for each address, `swarm` when peers are found on the swarm, and
+/// `secret=HEX` for the encryption key. Whoever has the text with a secret in it can read the database. Parameters that are
+/// not known are passed over.
+///
+/// ```
+/// use autobee::{CoreKey, Ticket};
+///
+/// let ticket = Ticket::new(CoreKey::new([7; 32])).at("192.0.2.7:4977")?.on_swarm(true);
+/// let text = ticket.to_string();
+/// assert!(text.starts_with("autobee:") && text.ends_with("?at=192.0.2.7:4977&swarm"));
+/// assert_eq!(text.parse::<Ticket>()?, ticket);
+/// # Ok::<(), autobee::TicketError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ticket {
+    key: CoreKey,
+    addresses: Vec<String>,
+    is_on_swarm: bool,
+    secret: Option<Zeroizing<[u8; 32]>>,
+}
+
+/// A text is no ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TicketError {
+    /// It does not begin as tickets do.
+    #[error("a ticket begins with `{SCHEME}`")]
+    Scheme,
+    /// It is longer than tickets are.
+    #[error("a ticket has at most {TICKET_BYTES_MAX} bytes, this text has {found}")]
+    TooLong {
+        /// Bytes of the text.
+        found: usize,
+    },
+    /// It names no database.
+    #[error("the key of the ticket: {0}")]
+    Key(#[source] KeyParseError),
+    /// An address cannot be dialled.
+    #[error("{address:?} is no address: that is HOST:PORT, such as 192.0.2.7:4977 or [2001:db8::7]:4977")]
+    Address {
+        /// What stands there.
+        address: String,
+    },
+    /// It has more addresses than tickets have.
+    #[error("a ticket has at most {TICKET_ADDRESSES_MAX} addresses")]
+    Addresses,
+    /// The encryption key is none.
+    #[error("the encryption key of the ticket is not 64 hexadecimal digits")]
+    Secret,
+}
+
+impl Ticket {
+    /// A ticket that says which database it is, and nothing else.
+    #[must_use]
+    pub const fn new(key: CoreKey) -> Self {
+        Self {
+            key,
+            addresses: Vec::new(),
+            is_on_swarm: false,
+            secret: None,
+        }
+    }
+
+    /// With an address at which a peer listens, behind those that it has.
+    ///
+    /// # Errors
+    ///
+    /// `Address` when it is not HOST:PORT; `Addresses` when it has as many as it may have.
+    pub fn at(mut self, address: impl Into<String>) -> Result<Self, TicketError> {
+        let address = address.into();
+        if !is_address(&address) {
+            return Err(TicketError::Address { address });
+        }
+        if self.addresses.len() == TICKET_ADDRESSES_MAX {
+            return Err(TicketError::Addresses);
+        }
+        self.addresses.push(address);
+        Ok(self)
+    }
+
+    /// Says whether peers are found on the swarm.
+    #[must_use]
+    pub fn on_swarm(mut self, is_on_swarm: bool) -> Self {
+        self.is_on_swarm = is_on_swarm;
+        self
+    }
+
+    /// With the encryption key of the database.
+    #[must_use]
+    pub fn with_encryption_key(mut self, secret: [u8; 32]) -> Self {
+        self.secret = Some(Zeroizing::new(secret));
+        self
+    }
+
+    /// The key of the database.
+    #[must_use]
+    pub const fn key(&self) -> CoreKey {
+        self.key
+    }
+
+    /// Addresses at which peers listen.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// True when peers are found on the swarm.
+    #[must_use]
+    pub const fn is_on_swarm(&self) -> bool {
+        self.is_on_swarm
+    }
+
+    /// The encryption key of the database; none when it is not in the ticket.
+    #[must_use]
+    pub fn encryption_key(&self) -> Option<[u8; 32]> {
+        self.secret.as_deref().copied()
+    }
+}
+
+/// True for a host, or an IPv6 address in brackets, and a port. Only characters that need no escape in the text of a ticket.
+fn is_address(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let is_host = |host: &str| match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(is_plain),
+    };
+    let port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    text.rsplit_once(':')
+        .is_some_and(|(host, at)| is_host(host) && port(at))
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}", self.key.to_id())?;
+        let mut separator = '?';
+        let mut part = |f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>| {
+            write!(f, "{separator}{text}")?;
+            separator = '&';
+            Ok(())
+        };
+        for address in &self.addresses {
+            part(f, format_args!("at={address}"))?;
+        }
+        if self.is_on_swarm {
+            part(f, format_args!("swarm"))?;
+        }
+        if let Some(secret) = &self.secret {
+            part(f, format_args!("secret="))?;
+            for byte in secret.iter() {
+                write!(f, "{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("key", &self.key)
+            .field("addresses", &self.addresses)
+            .field("is_on_swarm", &self.is_on_swarm)
+            .field("has_encryption_key", &self.secret.is_some())
+            .finish()
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = TicketError;
+
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let found = text.len();
+        if found > TICKET_BYTES_MAX {
+            return Err(TicketError::TooLong { found });
+        }
+        let rest = text.strip_prefix(SCHEME).ok_or(TicketError::Scheme)?;
+        let (key, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut ticket = Self::new(key.parse().map_err(TicketError::Key)?);
+        for parameter in parameters.split('&') {
+            match parameter.split_once('=').unwrap_or((parameter, "")) {
+                ("at", address) => ticket = ticket.at(address)?,
+                ("swarm", "") => ticket.is_on_swarm = true,
+                ("secret", digits) => ticket.secret = Some(secret(digits)?),
+                _ => {}
+            }
+        }
+        Ok(ticket)
+    }
+}
+
+fn secret(digits: &str) -> Result<Zeroizing<[u8; 32]>, TicketError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(TicketError::Secret);
+    }
+    for (position, byte) in secret.iter_mut().enumerate() {
+        let pair = &digits[2 * position..2 * position + 2];
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| TicketError::Secret)?;
+    }
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: CoreKey = CoreKey::new([7; 32]);
+
+    #[test]
+    fn a_ticket_is_what_its_text_says() {
+        let full = Ticket::new(KEY).at("192.0.2.7:4977").unwrap();
+        let full = full
+            .at("[2001:db8::7]:1")
+            .unwrap()
+            .at("a-b.example:65535")
+            .unwrap();
+        let full = full.on_swarm(true).with_encryption_key([0xab; 32]);
+        let text = full.to_string();
+        let id = KEY.to_id();
+        let secret = "ab".repeat(32);
+        assert_eq!(
+            text,
+            format!(
+                "autobee:{id}?at=192.0.2.7:4977&at=[2001:db8::7]:1&at=a-b.example:65535&swarm&secret={secret}"
+            )
+        );
+        assert_eq!(text.parse(), Ok(full.clone()));
+        assert!(
+            !format!("{full:?}").contains(&secret),
+            "who prints it for looking shows no secret"
+        );
+        assert_eq!(Ticket::new(KEY).to_string(), format!("autobee:{id}"));
+        // Keys in each of their spellings, and what later versions add.
+        let later = format!("autobee:{KEY}?relay=x&at=h:1&swarmy");
+        assert_eq!(later.parse(), Ticket::new(KEY).at("h:1"));
+    }
+
+    #[test]
+    fn what_is_no_ticket_is_refused_by_name() {
+        let id = KEY.to_id();
+        let refused = |text: String| text.parse::<Ticket>().unwrap_err();
+        assert_eq!(refused(id.clone()), TicketError::Scheme);
+        assert!(matches!(refused("autobee:".into()), TicketError::Key(_)));
+        assert_eq!(refused(format!("autobee:{id}?secret=12")), TicketError::Secret);
+        let digits = format!("{}é", "a".repeat(62));
+        assert_eq!(
+            refused(format!("autobee:{id}?secret={digits}")),
+            TicketError::Secret
+        );
+        for address in [
+            "", "h", "h:", ":1", "h:65536", "h:+1", "a b:1", "a&b:1", "::1:1", "[::g]:1",
+        ] {
+            let found = Ticket::new(KEY).at(address);
+            assert!(matches!(found, Err(TicketError::Address { .. })), "{address}");
+        }
+        let many = "&at=h:1".repeat(TICKET_ADDRESSES_MAX + 1);
+        assert_eq!(refused(format!("autobee:{id}?{many}")), TicketError::Addresses);
+        let long = format!("autobee:{id}?{}", "x".repeat(TICKET_BYTES_MAX));
+        assert!(matches!(refused(long), TicketError::TooLong { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_ticket_or_refused(text in "(autobee:)?[a-z0-9]{0,60}\\??[ -~]{0,80}") {
+            if let Ok(ticket) = text.parse::<Ticket>() {
+                prop_assert_eq!(ticket.to_string().parse(), Ok(ticket));
+            }
+        }
+    }
+}
