@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use autobee::crypto::{CoreKey, Hash};
@@ -43,6 +45,8 @@ pub trait SimulatedWorld: Sized {
     fn run_until(&self, at: Duration) -> Result<(), RunError> {
         self.run_for(at.saturating_sub(self.now()))
     }
+    /// What ends a run once the poll that is under way is over; none where nothing can.
+    fn interrupt(&self) -> Option<Arc<AtomicBool>>;
     /// Runs until `future`, as a task of `replica`, is done, at most for `limit` of virtual time.
     fn block_on_for<T: Send + 'static>(
         &self,
@@ -154,6 +158,10 @@ macro_rules! simulated_world {
 
             fn run_for(&self, duration: Duration) -> Result<(), RunError> {
                 self.run_for(duration)
+            }
+
+            fn interrupt(&self) -> Option<Arc<AtomicBool>> {
+                self.interrupt()
             }
 
             fn block_on_for<T: Send + 'static>(

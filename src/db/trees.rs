@@ -9,12 +9,12 @@ use bytes::Bytes;
 use super::Settings;
 use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER, TreeRecord};
 use super::shell::store::{MANIFEST_VERSION, Opened};
-use super::view::{Fetch, RemoteBlocks};
+use super::view::{Fetch, PAGE, RemoteBlocks};
 use crate::bee::{BeeError, StoredBlocks};
 use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
 use crate::engine::{Checkpoint, TreeSettings, Trees, ViewClaim};
-use crate::env::{Env, Point, TraceEvent};
+use crate::env::{Env, Point, TraceEvent, knob};
 use crate::error::Error;
 use crate::hypercore::{
     Core, CoreError, CoreOptions, Download, DownloadRange, Encryption, Transaction, Wait,
@@ -262,6 +262,10 @@ impl<E: Env> RemoteBlocks for Peers<E> {
             // Nobody says which of the two trees is waiting. It is here now.
             Ok(self.system.fetch(&core, index, Wait::Local).await?)
         })
+    }
+
+    fn page(&self) -> u64 {
+        knob::VIEW_PAGE.of(&self.env, PAGE)
     }
 }
 

@@ -61,6 +61,11 @@ pub struct View {
 pub(super) trait RemoteBlocks: fmt::Debug + Send + Sync {
     /// Waits until a block is here.
     fn fetch(&self, core: CoreKey, index: Index) -> Fetch<'_>;
+
+    /// Entries that a stream reads at once.
+    fn page(&self) -> u64 {
+        PAGE
+    }
 }
 
 pub(super) type Fetch<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
@@ -202,7 +207,7 @@ pub struct ViewEntries {
 }
 
 /// Entries that are read at a time.
-const PAGE: u64 = 256;
+pub(super) const PAGE: u64 = 256;
 
 /// A part of the entries, and what comes behind it.
 #[derive(Debug)]
@@ -244,7 +249,8 @@ impl EntryPage {
 
     async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
         if self.page.is_empty() && !self.is_last {
-            let count = self.left.unwrap_or(PAGE).min(PAGE);
+            let page = self.view.source.page();
+            let count = self.left.unwrap_or(page).min(page);
             let page = self.view.entries(self.range.clone().limit(count)).await?;
             let found = page.len() as u64;
             self.left = self.left.map(|left| left.saturating_sub(found));

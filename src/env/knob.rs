@@ -102,6 +102,10 @@ knobs! {
         "Blocks of a writer that are searched for the stamps of its views.";
     DB_EVENTS: "db_events", 1, 256, default 256,
         "Events of a database that a slow listener may have before it, until it is told that it missed some.";
+    CORE_HEADS_WAITING: "core_heads_waiting", 1, 64, default 64,
+        "Own heads that wait for a sync before they are merged into the last one.";
+    VIEW_PAGE: "view_page", 1, 256, default 256,
+        "Entries of a view that a stream reads at once.";
     STRANGERS_WAITING: "strangers_waiting", 16, 1024, default 1024,
         "Cores of strangers that may wait for a slot for each announcer.";
     REPLICATOR_QUEUE_MS: "replicator_queue_ms", 1, 1_000, default 1_000,

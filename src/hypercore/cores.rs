@@ -26,8 +26,7 @@ pub(super) struct OpenCores {
     pub(super) store: StoreRecord,
     pub(super) open: BTreeMap<CorePointer, OpenCore>,
     pub(super) next_session: u64,
-    /// Events of a core that a listener may have before it.
-    pub(super) backlog: usize,
+    pub(super) limits: CoreLimits,
     /// Counts cores that got their first session, were let go, or are wanted again after a peer left their channel.
     pub(super) openings: watch::Sender<u64>,
     /// Counts cores that were let go.
@@ -38,6 +37,15 @@ pub(super) struct OpenCores {
     /// After a failed commit memory and store may differ.
     pub(super) is_fenced: bool,
     pub(super) planted: Planted,
+}
+
+/// What is held for each open core, at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CoreLimits {
+    /// Events that a listener may have before it.
+    pub(super) backlog: usize,
+    /// Own heads that wait for a sync.
+    pub(super) heads_waiting: usize,
 }
 
 /// One open core.
@@ -114,7 +122,7 @@ impl OpenCores {
         };
         let pointer = CorePointer(u64::from_bytes(&bytes)?);
         if let Entry::Vacant(place) = self.open.entry(pointer) {
-            place.insert(OpenCore::load(pointer, read, seq, self.backlog)?);
+            place.insert(OpenCore::load(pointer, read, seq, self.limits)?);
         }
         Ok(Some(pointer))
     }
@@ -157,7 +165,7 @@ impl OpenCores {
 
 impl OpenCore {
     /// A core that was just made.
-    pub(super) fn new(auth: AuthRecord, lines: LinesRecord, backlog: usize) -> Self {
+    pub(super) fn new(auth: AuthRecord, lines: LinesRecord, limits: CoreLimits) -> Self {
         let main = Line::empty(lines.main);
         Self {
             discovery_key: crypto::discovery_key(&auth.key),
@@ -165,7 +173,7 @@ impl OpenCore {
             lines,
             main,
             named: BTreeMap::new(),
-            offer: OfferedHeads::default(),
+            offer: OfferedHeads::new(limits.heads_waiting),
             sessions: BTreeSet::new(),
             serving: BTreeSet::new(),
             let_go: 0,
@@ -174,7 +182,7 @@ impl OpenCore {
             changes: watch::Sender::new(0),
             wishes: watch::Sender::new(0),
             compatible: BTreeMap::new(),
-            events: broadcast::Sender::new(backlog),
+            events: broadcast::Sender::new(limits.backlog),
             conflict: None,
             is_followed: false,
         }
@@ -185,7 +193,7 @@ impl OpenCore {
         self.sessions.len() > self.serving.len()
     }
 
-    fn load(pointer: CorePointer, read: &dyn Read, seq: Seq, backlog: usize) -> Result<Self, CoreError> {
+    fn load(pointer: CorePointer, read: &dyn Read, seq: Seq, limits: CoreLimits) -> Result<Self, CoreError> {
         let required = |key| {
             read.get(&key)?.ok_or(CoreError::Record(RecordError::Inconsistent(
                 "a core without its records",
@@ -194,7 +202,7 @@ impl OpenCore {
         let auth = AuthRecord::from_bytes(&required(Key::Auth(pointer))?)?;
         let lines = LinesRecord::from_bytes(&required(Key::Sessions(pointer))?)?;
         let main = lines.main;
-        let mut core = Self::new(auth, lines, backlog);
+        let mut core = Self::new(auth, lines, limits);
         core.main = Line::load(main, read)?.ok_or(RecordError::Inconsistent("a core without its head"))?;
         // What was read may not be durable yet: an own head is shown when everything up to this commit is.
         if core.is_unsigned() {

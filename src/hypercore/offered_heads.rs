@@ -10,19 +10,29 @@ use super::proof::Head;
 use crate::store::Seq;
 
 /// At most this many heads wait; more are merged into the last one, which then is shown a little later.
-const WAITING_MAX: usize = 64;
+pub(super) const WAITING_MAX: usize = 64;
 
 /// The heads of a log that peers may see, now or once they are durable.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct OfferedHeads {
     current: Head,
     waiting: VecDeque<(Seq, Head)>,
+    waiting_max: usize,
 }
 
 impl OfferedHeads {
+    /// Of an empty log, with so many heads that may wait.
+    pub(super) fn new(waiting_max: usize) -> Self {
+        Self {
+            current: Head::default(),
+            waiting: VecDeque::new(),
+            waiting_max,
+        }
+    }
+
     /// A head that was signed here, with the commit that holds it.
     pub(super) fn signed_here(&mut self, head: Head, seq: Seq) {
-        if self.waiting.len() == WAITING_MAX {
+        if self.waiting.len() == self.waiting_max {
             self.waiting.pop_back();
         }
         self.waiting.push_back((seq, head));
@@ -77,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_head_waits_for_its_sync() {
-        let mut offer = OfferedHeads::default();
+        let mut offer = OfferedHeads::new(WAITING_MAX);
         for seq in 1..=200 {
             offer.signed_here(head(seq), Seq(seq));
         }

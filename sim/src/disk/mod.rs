@@ -88,6 +88,28 @@ struct DiskState {
     begun: Option<BegunSync>,
     /// Calls are those of an observer.
     is_observed: bool,
+    /// Behind which call the power goes.
+    crash_point: Option<CrashPoint>,
+    /// What was on the disk when it went: what comes behind that is lost whole.
+    struck: Option<DiskSnapshot>,
+}
+
+/// The power goes right behind a call.
+struct CrashPoint {
+    op: DiskOp,
+    /// Calls of this kind that still pass.
+    left: u32,
+    /// Set when it went.
+    interrupt: Arc<AtomicBool>,
+}
+
+/// How far a crash point is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CrashPointStage {
+    /// So many calls of its kind still pass.
+    Left(u32),
+    /// The power went: the replica is to be crashed before anything else happens.
+    Struck,
 }
 
 /// A change that is not durable, with its number.
@@ -151,6 +173,25 @@ impl SimDisk {
         std::mem::take(&mut self.state().debt)
     }
 
+    /// Has the power go right behind the next call of this kind but `left`: what the disk is told behind that is lost whole with
+    /// the next [`SimDisk::crash`]. Sets `interrupt` then, so that whoever runs the world can crash the replica at once.
+    pub(crate) fn set_crash_point(&self, op: DiskOp, left: u32, interrupt: Arc<AtomicBool>) {
+        let mut state = self.state();
+        if state.struck.is_none() {
+            state.crash_point = Some(CrashPoint { op, left, interrupt });
+        }
+    }
+
+    /// Takes the crash point away. None when there was none.
+    pub(crate) fn take_crash_point(&self) -> Option<CrashPointStage> {
+        let mut state = self.state();
+        if state.struck.is_some() {
+            return Some(CrashPointStage::Struck);
+        }
+        let point = state.crash_point.take()?;
+        Some(CrashPointStage::Left(point.left))
+    }
+
     /// Calls from now on are those of an observer, until told otherwise: they cost nothing, fail never, and count for
     /// nothing, so that what follows is as if they had not been made.
     pub fn observe_only(&self, is_observed: bool) {
@@ -172,24 +213,18 @@ impl SimDisk {
     /// Everything, written and synced, as it is now. Costs nothing but the list of unsynced calls.
     #[must_use]
     pub fn snapshot(&self) -> DiskSnapshot {
-        let state = self.state();
-        DiskSnapshot {
-            synced: state.synced.clone(),
-            pending: state.pending_changes(),
-            written: state.written.clone(),
-        }
+        self.state().snapshot()
     }
 
     /// Power is cut: what was not synced meets its fate. Gives the handle of the next incarnation.
     pub fn crash(&self, how: DiskCrash, choice: &mut impl Choose) -> Self {
         let mut state = self.state();
-        let mut image = crash::image(
-            &state.synced,
-            &state.pending_changes(),
-            &state.written,
-            how,
-            choice,
-        );
+        let DiskSnapshot {
+            synced,
+            pending,
+            written,
+        } = state.struck.take().unwrap_or_else(|| state.snapshot());
+        let mut image = crash::image(&synced, &pending, &written, how, choice);
         state.shorten_files(&mut image);
         state.begin(image.clone(), image, Vec::new());
         self.next(&state)
@@ -232,6 +267,8 @@ impl SimDisk {
             debt: Duration::ZERO,
             begun: None,
             is_observed: false,
+            crash_point: None,
+            struck: None,
         };
         Self {
             shared: Arc::new(DiskShared {
@@ -272,6 +309,7 @@ impl SimDisk {
         let fault = state.draw_fault(number, call.op);
         state.charge(call.op);
         let outcome = carry_out(&mut state, fault);
+        state.pass_crash_point(call.op);
         drop(state);
         if self.shared.observed.load(Ordering::Acquire)
             && let Some(observer) = locked(&self.shared.observer).as_mut()
@@ -416,10 +454,33 @@ impl DiskState {
         self.synced = synced;
         self.pending = pending;
         self.begun = None;
+        self.struck = None;
         self.debt = Duration::ZERO;
         if self.pending.is_empty() {
             self.forget_unreachable();
         }
+    }
+
+    fn snapshot(&self) -> DiskSnapshot {
+        DiskSnapshot {
+            synced: self.synced.clone(),
+            pending: self.pending_changes(),
+            written: self.written.clone(),
+        }
+    }
+
+    /// A call took effect: the power may go here.
+    fn pass_crash_point(&mut self, op: DiskOp) {
+        let Some(point) = self.crash_point.as_mut().filter(|point| point.op == op) else {
+            return;
+        };
+        if point.left > 0 {
+            point.left -= 1;
+            return;
+        }
+        point.interrupt.store(true, Ordering::Release);
+        self.crash_point = None;
+        self.struck = Some(self.snapshot());
     }
 
     /// Carries a change out in sight of the process, and leaves its durability to a sync.

@@ -48,6 +48,20 @@ impl Invariant for Bounds {
                     replica.name, held.waiting
                 ));
             }
+            // What takes part in the order does not wait, nor what is forgotten.
+            let beyond = look.set.as_ref().zip(look.known.as_ref()).map(|(set, known)| {
+                let beyond = known.iter().map(|(core, length)| {
+                    let ready = set.get(core).copied().unwrap_or_default();
+                    length.0.saturating_sub(ready.0)
+                });
+                beyond.sum::<u64>()
+            });
+            if let Some(beyond) = beyond.filter(|beyond| held.waiting as u64 > *beyond) {
+                return Err(format!(
+                    "{} says that {} batches wait, and {beyond} blocks are not in its order",
+                    replica.name, held.waiting
+                ));
+            }
             if let Some(what) = queues(moment, look).or_else(|| running(moment, replica, look)) {
                 return Err(format!("{} {what}", replica.name));
             }

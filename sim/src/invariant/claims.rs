@@ -144,7 +144,9 @@ impl Claims {
                 Action::Crash {
                     replica: other, mode, ..
                 } => *other == replica && *mode == CrashMode::PowerLoss,
-                Action::Blackout { replica: other } => *other == replica,
+                Action::Blackout { replica: other } | Action::CrashPoint { replica: other, .. } => {
+                    *other == replica
+                }
                 _ => false,
             })
         };

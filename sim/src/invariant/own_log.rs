@@ -21,6 +21,8 @@ struct Known {
     life: u32,
     length: Length,
     digest: Hash,
+    /// What peers are shown.
+    shown: Length,
     /// What was acknowledged, or shown to peers.
     durable: Length,
 }
@@ -48,6 +50,13 @@ impl Invariant for OwnLogs {
                 .unwrap_or_default()
                 .max(look.shown.min(log.length()));
             if let Some(known) = self.known.get(&at) {
+                // A program cuts no log of a database.
+                if known.life == replica.life && look.shown < known.shown {
+                    return Err(format!(
+                        "peers of {} are shown {} blocks of its log, they were shown {}",
+                        replica.name, look.shown, known.shown
+                    ));
+                }
                 // What was written and not synced may go with the power.
                 let kept = if known.life == replica.life {
                     known.length
@@ -82,6 +91,7 @@ impl Invariant for OwnLogs {
                 life: replica.life,
                 length: log.length(),
                 digest,
+                shown: look.shown,
                 durable,
             };
             self.known.insert(at, known);

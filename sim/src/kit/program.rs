@@ -374,7 +374,9 @@ impl Begun {
                     CrashMode::PowerLoss => Crash::PowerLoss,
                 },
             ),
-            Action::Blackout { replica } => world.crash(id(replica), Crash::PowerLoss),
+            Action::Blackout { replica } | Action::CrashPoint { replica, .. } => {
+                world.crash(id(replica), Crash::PowerLoss);
+            }
             Action::Restart { replica } if joined[*replica] => drop(world.restart(id(replica))),
             Action::Reopen { replica, .. } => {
                 world.crash(id(replica), Crash::Kill);

@@ -123,6 +123,9 @@ pub(crate) fn action(action: &Action) -> String {
             CrashMode::PowerLoss => format!("r{replica} loses power"),
         },
         Action::Blackout { replica } => format!("r{replica} loses power right after its next append"),
+        Action::CrashPoint { replica, call, .. } => {
+            format!("r{replica} loses power right behind a call of its disk: {call:?}")
+        }
         Action::Restart { replica } => format!("r{replica} starts again"),
         Action::Reopen { replica, .. } => format!("r{replica} closes and starts again"),
         Action::Rotate { replica } => format!("r{replica} goes on in a new log"),

@@ -11,6 +11,7 @@ mod state;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,6 +48,12 @@ pub struct MadsimWorld {
 }
 
 impl MadsimWorld {
+    /// Nothing ends a run of madsim from outside.
+    #[expect(clippy::unused_self, reason = "as `World` has it")]
+    pub(crate) const fn interrupt(&self) -> Option<Arc<AtomicBool>> {
+        None
+    }
+
     /// An empty world at time zero.
     #[must_use]
     pub fn new(mut config: WorldConfig) -> Self {

@@ -96,6 +96,9 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             Action::Disk { replica, faults } => self.spoil_disk(*replica, faults),
             Action::Drift { replica, ppm } => self.world.drift(id(replica), *ppm),
             Action::Blackout { replica } => self.group.arm(*replica),
+            Action::CrashPoint { replica, call, after } => {
+                self.group.set_crash_point(*replica, *call, *after);
+            }
             Action::Restart { replica } => self.group.restart(&self.world, *replica),
             Action::Pause { replica } => self.world.pause(id(replica)),
             Action::Resume { replica } => self.world.resume(id(replica)),
@@ -292,7 +295,19 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         let abandoned = env.buggify("abandon_append").then(|| {
             let clock = env.clock().clone();
             let after = ABANDONED_AFTER * (1 << (append.at_ms % 6));
-            async move { clock.sleep(after).await }
+            // Half of them go at a point that no time is passed at: once the append has gone on so often.
+            let mut steps = (append.at_ms % 2 == 1).then_some(1 + append.at_ms / 2 % 4);
+            async move {
+                let stepped = poll_fn(move |_| match &mut steps {
+                    Some(0) => Poll::Ready(()),
+                    Some(left) => {
+                        *left -= 1;
+                        Poll::Pending
+                    }
+                    None => Poll::Pending,
+                });
+                let _ = unless(clock.sleep(after), stepped).await;
+            }
         });
         env.spawn().spawn("append", async move {
             let appending = db.append_with(values.clone(), options);

@@ -105,7 +105,9 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.end(&self.group, &looks, self.world.now(), &verify);
-        if let Some(violation) = check_trees(&self.group, &looks, self.checks.claims()) {
+        let trees =
+            self.observe(|simulation| check_trees(&simulation.group, &looks, simulation.checks.claims()));
+        if let Some(violation) = trees {
             self.checks.found(violation);
         }
         if self.checks.is_clean() {

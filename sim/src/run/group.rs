@@ -12,7 +12,7 @@ use autobee::wire::Link;
 use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
 
-use crate::disk::{DiskSnapshot, SimDisk};
+use crate::disk::{CrashPointStage, DiskOp, DiskSnapshot, SimDisk};
 use crate::hostile::Ledger;
 use crate::invariant::{Acknowledged, Claims, Seen, Violation};
 use crate::replica::{Crash, ReplicaId};
@@ -85,6 +85,8 @@ struct Member<E: Env> {
     backup: Option<DiskSnapshot>,
     /// Its power is lost once an append returns.
     blackout: Blackout,
+    /// Behind which call of its disk its power goes: a call of this kind, after so many others.
+    crash_point: Option<(DiskOp, u32)>,
     seen: Seen,
     /// An earlier version of the view, with what was in it.
     earlier: Option<(View, Entries)>,
@@ -132,6 +134,7 @@ impl<E: Env> Group<E> {
                 is_broken: false,
                 backup: None,
                 blackout: Blackout::No,
+                crash_point: None,
                 seen: Seen::default(),
                 earlier: None,
             })
@@ -614,10 +617,48 @@ impl<E: Env> Group<E> {
         members.replicas.iter_mut().enumerate().filter_map(due).collect()
     }
 
-    /// No append takes power any more.
+    /// A call of the disk of a replica takes its power.
+    pub(super) fn set_crash_point(&self, replica: usize, op: DiskOp, left: u32) {
+        self.lock().replicas[replica].crash_point = Some((op, left));
+    }
+
+    /// Has disks know behind which calls their power goes. Nothing else may run the world meanwhile.
+    pub(super) fn arm_crash_points(&self, world: &impl SimulatedWorld<Env = E>) {
+        let Some(interrupt) = world.interrupt() else {
+            return;
+        };
+        for member in &self.lock().replicas {
+            if let Some((op, left)) = member.crash_point {
+                let disk = world.disk(member.id);
+                disk.set_crash_point(op, left, Arc::clone(&interrupt));
+            }
+        }
+    }
+
+    /// Replicas whose power went behind a call of their disk. Disks know of none any more.
+    pub(super) fn take_struck(&self, world: &impl SimulatedWorld<Env = E>) -> Vec<usize> {
+        let mut members = self.lock();
+        let struck = |(replica, member): (usize, &mut Member<E>)| {
+            let stage = world.disk(member.id).take_crash_point()?;
+            member.crash_point = match (stage, member.crash_point) {
+                (CrashPointStage::Left(left), Some((op, _))) => Some((op, left)),
+                _ => None,
+            };
+            (stage == CrashPointStage::Struck).then_some(replica)
+        };
+        members
+            .replicas
+            .iter_mut()
+            .enumerate()
+            .filter_map(struck)
+            .collect()
+    }
+
+    /// Neither an append nor a call of a disk takes power any more.
     pub(super) fn disarm(&self) {
         for member in &mut self.lock().replicas {
             member.blackout = Blackout::No;
+            member.crash_point = None;
         }
     }
 

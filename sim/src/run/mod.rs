@@ -358,29 +358,50 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
 
     /// Lets time pass, and cuts the power of those whose append takes it.
     fn pass(&mut self, until: Duration) -> Result<(), SimError> {
-        while self.group.is_armed() && self.world.now() < until {
-            self.world
-                .run_for(BLACKOUT_AFTER.min(until.saturating_sub(self.world.now())))?;
-            for replica in self.group.take_due() {
-                self.group.crash(&self.world, replica, Crash::PowerLoss);
+        loop {
+            let left = until.saturating_sub(self.world.now());
+            self.group.arm_crash_points(&self.world);
+            self.world.run_for(match self.group.is_armed() {
+                true => BLACKOUT_AFTER.min(left),
+                false => left,
+            })?;
+            let mut struck = self.group.take_struck(&self.world);
+            struck.extend(self.group.take_due());
+            for replica in &struck {
+                self.group.crash(&self.world, *replica, Crash::PowerLoss);
+            }
+            // What happens at that very moment happens yet.
+            if struck.is_empty() && self.world.now() >= until {
+                return Ok(());
             }
         }
-        Ok(self.world.run_for(until.saturating_sub(self.world.now()))?)
+    }
+
+    /// Does something for which disks take no time, and do not fail.
+    fn observe<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
+        let disks: Vec<_> = (0..self.scenario.replicas)
+            .map(|replica| self.world.disk(self.group.id(replica)))
+            .collect();
+        disks.iter().for_each(|disk| disk.observe_only(true));
+        let seen = look(self);
+        disks.iter().for_each(|disk| disk.observe_only(false));
+        seen
     }
 
     /// What all replicas are now. Looking moves nothing in their world.
     fn take_looks(&mut self) -> Vec<ReplicaLook> {
         self.name_cores();
-        let disks: Vec<_> = (0..self.scenario.replicas)
-            .map(|replica| self.world.disk(self.group.id(replica)))
-            .collect();
-        disks.iter().for_each(|disk| disk.observe_only(true));
-        let mut looks = self.looks.take(&self.world, &self.group, self.scenario.replicas);
-        self.readers.offer(&mut looks);
-        if let Some(violation) = reads::read_views(&self.group, &looks, &mut self.reads) {
-            self.checks.found(violation);
-        }
-        disks.iter().for_each(|disk| disk.observe_only(false));
+        let looks = self.observe(|simulation| {
+            let mut looks =
+                simulation
+                    .looks
+                    .take(&simulation.world, &simulation.group, simulation.scenario.replicas);
+            simulation.readers.offer(&mut looks);
+            if let Some(violation) = reads::read_views(&simulation.group, &looks, &mut simulation.reads) {
+                simulation.checks.found(violation);
+            }
+            looks
+        });
         if let Some(recorder) = &self.recorder {
             recorder.look(&self.group, &looks, self.world.now());
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::group::Group;
 use super::look::at_once;
+use super::trees::shapes;
 use crate::invariant::{ReplicaLook, Violation, first_difference};
 use crate::seed::Stream;
 
@@ -21,6 +22,9 @@ const READS: usize = 3;
 
 /// An earlier version is replaced by the present one once in so many reads, so that some differ much.
 const EARLIER_SHARE: u64 = 6;
+
+/// Of how many of them the shapes of the trees are looked at: that reads each node.
+const SHAPES_SHARE: u64 = 4;
 
 type KeyValue = (Bytes, Bytes);
 
@@ -43,6 +47,15 @@ pub(super) fn read_views<E: Env>(
         let view = db.view();
         if view.head() != look.view_head || group.is_disk_faulty(replica.replica) {
             continue;
+        }
+        if stream.below(SHAPES_SHARE) == 0
+            && !group.has_moved(replica.replica)
+            && let Some(what) = shapes(&db)
+        {
+            return Some(Violation {
+                invariant: "trees",
+                what: format!("{}: {what}", replica.name),
+            });
         }
         let earlier = group.earlier(replica.replica);
         let reading = ViewReading {
@@ -100,6 +113,23 @@ impl ViewReading<'_> {
                 let difference = first_difference(&found, &expected);
                 return Err(format!(
                     "{drawn:?} is read as other than what is there, {difference}"
+                ));
+            }
+            let streamed = async {
+                let mut entries = self.view.stream(drawn.range());
+                let mut found = Vec::new();
+                while let Some(entry) = entries.next().await? {
+                    found.push(entry);
+                }
+                Ok(found)
+            };
+            if let Some(found) = outcome(at_once(streamed))?
+                && !found.iter().eq(expected.iter().copied())
+            {
+                let found: Vec<&KeyValue> = found.iter().collect();
+                let difference = first_difference(&found, &expected);
+                return Err(format!(
+                    "{drawn:?} is streamed as other than what is there, {difference}"
                 ));
             }
             let key = some_key(self.listed, stream);

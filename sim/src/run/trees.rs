@@ -36,7 +36,8 @@ pub(super) fn check_trees<E: Env>(
     })
 }
 
-fn shapes<E: Env>(db: &Autobee<E>) -> Option<String> {
+/// What is wrong with the shape of the trees of a database.
+pub(super) fn shapes<E: Env>(db: &Autobee<E>) -> Option<String> {
     let trees = sim_hooks::trees(db).ok()?;
     let named = ["the view", "the tree of records"].into_iter().zip(&trees);
     named.into_iter().find_map(|(name, tree)| {

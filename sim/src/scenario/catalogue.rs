@@ -5,7 +5,7 @@ use toml::Table;
 use super::{
     Action, Append, CrashMode, Event, Expected, Hostile, Hostility, Reader, Scenario, SideCore, Workload,
 };
-use crate::disk::{DiskFaults, Latency};
+use crate::disk::{DiskFaults, DiskOp, Latency};
 use crate::network::PathConfig;
 use crate::schedule::Schedule;
 use crate::workload::{AppOp, Op};
@@ -43,6 +43,11 @@ fn actions() -> Vec<Action> {
             lasting: true,
         },
         Action::Blackout { replica },
+        Action::CrashPoint {
+            replica,
+            call: DiskOp::Remove,
+            after: 1,
+        },
         Action::Restart { replica },
         Action::Reopen {
             replica,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::DiskFaults;
+use crate::disk::{DiskFaults, DiskOp};
 use crate::network::PathConfig;
 
 /// Something that happens.
@@ -86,6 +86,16 @@ pub enum Action {
     Blackout {
         /// Which.
         replica: usize,
+    },
+    /// A replica loses power right behind a call of its disk.
+    CrashPoint {
+        /// Which.
+        replica: usize,
+        /// The kind of call.
+        call: DiskOp,
+        /// Calls of this kind that pass before.
+        #[serde(default)]
+        after: u32,
     },
     /// Starts a crashed replica again, from its disk.
     Restart {
@@ -226,6 +236,7 @@ impl Action {
             Self::Join { replica }
             | Self::Crash { replica, .. }
             | Self::Blackout { replica }
+            | Self::CrashPoint { replica, .. }
             | Self::Restart { replica }
             | Self::Pause { replica }
             | Self::Resume { replica }

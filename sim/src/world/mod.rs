@@ -162,6 +162,7 @@ impl World {
             shared: Arc::new(WorldShared {
                 state: Mutex::new(state),
                 ready: Arc::new(Ready::default()),
+                interrupt: Arc::default(),
             }),
             crypto,
             cpu_cost: config.cpu_cost,

@@ -1,6 +1,7 @@
 //! Running a world: until a time, until it rests, or until a future is done.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
@@ -64,15 +65,28 @@ enum WorldStep {
 }
 
 impl World {
-    /// Runs everything that happens until virtual time `at`, and leaves the clock there.
+    /// Runs everything that happens until virtual time `at`, and leaves the clock there. Ends before that, where it is, when
+    /// a disk met the point at which its power goes.
     pub fn run_until(&self, at: Duration) -> Result<(), RunError> {
         let bound = nanos(at);
-        while matches!(self.step(bound)?, WorldStep::Done) {}
+        loop {
+            if self.shared.interrupt.swap(false, Ordering::AcqRel) {
+                return Ok(());
+            }
+            if !matches!(self.step(bound)?, WorldStep::Done) {
+                break;
+            }
+        }
         let mut state = lock(&self.shared.state);
         if state.now < bound {
             state.advance(bound);
         }
         Ok(())
+    }
+
+    /// Ends a run once the poll that is under way is over.
+    pub(crate) fn interrupt(&self) -> Option<Arc<AtomicBool>> {
+        Some(Arc::clone(&self.shared.interrupt))
     }
 
     /// Runs for `duration` of virtual time.

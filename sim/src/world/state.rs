@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub(crate) struct WorldShared {
     /// Never locked while a future is polled or dropped, or a waker called.
     pub(crate) state: Mutex<WorldState>,
     pub(crate) ready: Arc<Ready>,
+    /// Ends a run once the poll that is under way is over.
+    pub(crate) interrupt: Arc<AtomicBool>,
 }
 
 /// Everything that changes.

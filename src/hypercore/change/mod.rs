@@ -125,7 +125,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             main: self.next_data(),
             named: Vec::new(),
         };
-        let mut core = OpenCore::new(auth, lines, self.cores.backlog);
+        let mut core = OpenCore::new(auth, lines, self.cores.limits);
         self.batch
             .put(Key::CoreByDiscovery(core.discovery_key), pointer.0.to_bytes()?)
             .put(Key::Auth(pointer), core.auth.to_bytes()?)

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::env::{Clock as _, Entropy as _, Env, Planted, ReadOnlyEnv, knob, watch};
-use crate::hypercore::cores::OpenCores;
+use crate::hypercore::cores::{CoreLimits, OpenCores};
 use crate::hypercore::corestore::{Corestore, CorestoreOptions, CorestoreShared};
 use crate::hypercore::error::CoreError;
 use crate::hypercore::event::BACKLOG;
 use crate::hypercore::keys::{Namespace, PrimaryKey};
+use crate::hypercore::offered_heads;
 use crate::hypercore::record::StoreRecord;
 use crate::store::{Key, Seglog, StoreBatch, StoreError, StoreHandle};
 use crate::wire::compact::{Decode as _, Encode as _};
@@ -115,7 +116,10 @@ impl<E: Env> Corestore<E> {
                 record
             }
         };
-        let backlog = knob::CORE_EVENTS.size(&env, BACKLOG);
+        let limits = CoreLimits {
+            backlog: knob::CORE_EVENTS.size(&env, BACKLOG),
+            heads_waiting: knob::CORE_HEADS_WAITING.size(&env, offered_heads::WAITING_MAX),
+        };
         let planted = Planted::of(&env);
         let shared = CorestoreShared {
             env,
@@ -127,7 +131,7 @@ impl<E: Env> Corestore<E> {
                 next_session: 0,
                 let_go: 0,
                 is_parted: false,
-                backlog,
+                limits,
                 openings: watch::Sender::new(0),
                 is_closed: false,
                 is_fenced: false,

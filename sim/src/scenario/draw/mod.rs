@@ -5,6 +5,7 @@
 //! others have those of production: sizes so small that files roll, trees split and portions end in every run.
 
 mod app;
+mod crash_points;
 mod faults;
 mod hostile;
 mod numbers;
@@ -13,6 +14,8 @@ mod regrant;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, Choices, CryptoChoice, Event, Reader, Scenario, SideCore, Topology, Workload};
+use autobee::env::knob::{CORE_HEADS_WAITING, VIEW_PAGE};
+
 use crate::disk::{DiskFaults, Latency};
 use crate::network::{LatencyShape, PathConfig};
 use crate::schedule::Schedule;
@@ -153,6 +156,13 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
     if choices.once_in(4) {
         let count = choices.between(1, 2);
         scenario.core = (0..count).map(|_| side_core(choices, replicas)).collect();
+    }
+    crash_points::draw(choices, &mut scenario, span_ms);
+    // Numbers that were not there when the others were: plans stay what they were.
+    for knob in [VIEW_PAGE, CORE_HEADS_WAITING] {
+        if choices.once_in(2) {
+            scenario.knobs.insert(knob.name.into(), choices.pick(&[2, 1, 5]));
+        }
     }
     scenario
 }
