@@ -348,7 +348,7 @@ impl<V: Verify> Engine<V> {
         }
         self.attestations.received().iter().find_map(|received| {
             let (backer, attestation) = (received.backer, received.attestation);
-            let is_usable = attestation.weight <= ceiling
+            let is_usable = (attestation.weight <= ceiling || self.planted.has(Slip::ClaimAboveCeiling))
                 && self.system().is_writer(&backer.key)
                 && self.system().has(&backer);
             let manifest = is_usable.then(|| manifests(&backer.key)).flatten()?;
@@ -392,7 +392,10 @@ impl<V: Verify> Engine<V> {
             ),
             view: Some(stamp(
                 &state.view,
-                behind.map(|behind| behind.view.head()),
+                behind.map(|behind| match self.planted.has(Slip::StampOfTheEnd) {
+                    true => state.view.head(),
+                    false => behind.view.head(),
+                }),
                 self.round.view,
             )),
         }

@@ -442,7 +442,7 @@ impl<V: Verify> Engine<V> {
                 true => due.max(),
                 false => due.min(),
             };
-            self.stamped.look(key, reader);
+            self.stamped.look(key, reader, self.planted);
         }
         self.add_anchors();
         wake_at.into_iter().chain(self.find_anchors(now)).min()

@@ -11,7 +11,7 @@ use im::OrdMap;
 use super::reader::AHEAD_MS_MAX;
 use super::{Engine, WriterReader};
 use crate::crypto::{CoreKey, Verify};
-use crate::env::{Point, Slip};
+use crate::env::{Planted, Point, Slip};
 use crate::wire::{Length, Timestamp};
 
 /// What became of a batch of the local writer, as far as is known here. It may change: when others write concurrently,
@@ -89,9 +89,10 @@ pub(crate) struct Stamped {
 
 impl Stamped {
     /// Takes note of what a reader gave, and of what it holds back.
-    pub(super) fn look(&mut self, key: &CoreKey, reader: &WriterReader) {
+    pub(super) fn look(&mut self, key: &CoreKey, reader: &WriterReader, planted: Planted) {
         match reader.held_back() {
             Some(first) => _ = self.held_back.insert(*key, first),
+            None if planted.has(Slip::HeldBackListed) => {}
             None if self.held_back.contains_key(key) => _ = self.held_back.remove(key),
             None => {}
         }

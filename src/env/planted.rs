@@ -158,10 +158,14 @@ slips! {
             "What a database holds in its store is not given back when it is closed."
         OwnHeadWaits "own_head_waits_for_any_sync"
             "An own log that is opened again is shown once somebody asks for a sync for another reason."
+        ContradictionUnsynced "contradiction_unsynced"
+            "Nobody asks for a sync when a contradiction is found."
     }
     Replication {
         LetGoStaysOffered "let_go_core_stays_offered"
             "A core that was let go counts as offered on the streams of then."
+        LeftAnnouncerStays "left_announcer_stays"
+            "A peer whose wakeup channel closed counts as there."
         SilenceUnforgiven "silence_never_forgiven"
             "A peer that was silent and answers again rests longer each further time for ever."
         GivenUpForgotten "given_up_block_not_asked_again"
@@ -312,6 +316,14 @@ slips! {
             "The start of the order that is said to be settled has one pick too many."
         ClockBehind "clock_of_the_host_behind"
             "Apply is told of one batch less than were applied before."
+        MissingListed "missing_still_listed"
+            "The very block that was missing is listed as missing when it came."
+        ClaimAboveCeiling "claim_above_ceiling"
+            "A writer claims the highest weight that was attested, also when its ceiling is lower now."
+        StampOfTheEnd "stamp_of_the_end"
+            "The stamp of an own batch names the view behind the whole order."
+        HeldBackListed "held_back_stays_listed"
+            "A batch that waited for the clock is listed as waiting for ever."
     }
     Bee {
         MedianTwice "split_keeps_median"
@@ -346,6 +358,8 @@ slips! {
             "Of several writes to one key in a flush the first one counts."
         HeadsCompared "keys_compared_by_their_first_bytes"
             "Keys whose first eight bytes are equal count as equal."
+        EmptyRootStays "empty_root_stays"
+            "A root that lost its last key to a merge stays the root."
     }
     Db {
         StatusStored "status_counts_stored_blocks"

@@ -283,7 +283,9 @@ impl<'a, E: Env> PeerAccess<'a, E> {
             return Err(error);
         }
         // Nobody waits for it, and a power cut must not bring the log back.
-        shared.store.request_sync();
+        if !shared.planted.has(Slip::ContradictionUnsynced) {
+            shared.store.request_sync();
+        }
         Ok(true)
     }
 

@@ -112,6 +112,7 @@ fn appends(
             at_ms,
             replica: choices.index(replicas),
             optimistic: false,
+            left: None,
             ops: vec![op],
         });
     }

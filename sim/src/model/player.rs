@@ -11,7 +11,7 @@ use im::OrdMap;
 
 use super::state::shown;
 use super::{ModelBatch, ModelBlock, ModelGrant, ModelRecord, ModelRules, ModelState};
-use crate::workload::{Op, Shown, tally};
+use crate::workload::{Op, Shown, forgotten, tally};
 
 /// Membership and view behind an entry.
 #[derive(Debug, Clone, Default)]
@@ -139,6 +139,7 @@ impl<'a> Player<'a> {
             ..shown(view, node, weight)
         });
         let (number, next) = tally(view.get(&b"n"[..]).map(Vec::as_slice));
+        let forgotten = forgotten(op.forget, &next);
         let name = format!("{key}:{length}").into_bytes();
         view.insert(b"n".to_vec(), next.into_bytes());
         view.insert(number.into_bytes(), name.clone());
@@ -150,6 +151,9 @@ impl<'a> Player<'a> {
         }
         if let Some(key) = op.del {
             view.remove(key.as_bytes());
+        }
+        for number in forgotten {
+            view.remove(number.as_bytes());
         }
         if let Some(anchor) = anchor {
             view.insert(format!("anchor/{anchor}").into_bytes(), name);

@@ -7,7 +7,7 @@ use autobee::wire::{Length, Link, Timestamp, Weight};
 use im::OrdMap;
 
 use super::{ModelBatch, ModelBlock, ModelRules};
-use crate::workload::{LOOKED_AT, Op, SELF, Shown, tally};
+use crate::workload::{LOOKED_AT, Op, SELF, Shown, forgotten, tally};
 
 /// Everything that peers must agree on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -277,6 +277,7 @@ impl<'a> ModelFlush<'a> {
         });
         let view = &mut self.after.view;
         let (number, next) = tally(view.get(&b"n"[..]).map(Vec::as_slice));
+        let forgotten = forgotten(op.forget, &next);
         let name = format!("{key}:{}", length.0).into_bytes();
         view.insert(b"n".to_vec(), next.into_bytes());
         view.insert(number.into_bytes(), name.clone());
@@ -288,6 +289,9 @@ impl<'a> ModelFlush<'a> {
         }
         if let Some(key) = op.del {
             view.remove(key.as_bytes());
+        }
+        for number in forgotten {
+            view.remove(number.as_bytes());
         }
         if let Some(anchor) = anchor {
             view.insert(format!("anchor/{anchor}").into_bytes(), name);

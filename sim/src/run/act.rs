@@ -192,6 +192,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
                 ops: vec![op(key)],
                 // Who acknowledges itself asks to be let in.
                 optimistic: by == target,
+                left: None,
             });
         }
     }
@@ -291,12 +292,13 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             optimistic: append.optimistic,
         };
         let (replica, optimistic) = (append.replica, append.optimistic);
-        // Callers may go away before they hear what came of an append.
-        let abandoned = env.buggify("abandon_append").then(|| {
+        // Callers may go away before they hear what came of an append: after a while, or between two steps of it, at which no
+        // time need pass.
+        let is_late = env.buggify("abandon_append");
+        let abandoned = (is_late || append.left.is_some()).then(|| {
             let clock = env.clock().clone();
-            let after = ABANDONED_AFTER * (1 << (append.at_ms % 6));
-            // Half of them go at a point that no time is passed at: once the append has gone on so often.
-            let mut steps = (append.at_ms % 2 == 1).then_some(1 + append.at_ms / 2 % 4);
+            let after = is_late.then(|| ABANDONED_AFTER * (1 << (append.at_ms % 6)));
+            let mut steps = append.left;
             async move {
                 let stepped = poll_fn(move |_| match &mut steps {
                     Some(0) => Poll::Ready(()),
@@ -306,7 +308,10 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
                     }
                     None => Poll::Pending,
                 });
-                let _ = unless(clock.sleep(after), stepped).await;
+                match after {
+                    Some(after) => drop(unless(clock.sleep(after), stepped).await),
+                    None => stepped.await,
+                }
             }
         });
         env.spawn().spawn("append", async move {

@@ -58,6 +58,9 @@ pub(super) fn appends(scenario: &Scenario, stream: &mut Stream) -> Vec<Append> {
     appends
 }
 
+/// An append is left after at most so many steps.
+const LEFT_AFTER: u64 = 4;
+
 fn append(workload: &Workload, replica: usize, at_ms: u64, name: &str, stream: &mut Stream) -> Append {
     let count = stream.between(1, u64::from(workload.batch_max));
     let op = |position| {
@@ -98,13 +101,17 @@ fn append(workload: &Workload, replica: usize, at_ms: u64, name: &str, stream: &
         if once_in(stream, workload.looks) {
             op.look = Some(format!("seen/{}", stream.below(8)));
         }
+        op.forget = once_in(stream, workload.forgets);
         op
     };
+    let ops = (0..count).map(op).collect();
+    let is_left = once_in(stream, workload.left);
     Append {
         at_ms,
         replica,
-        ops: (0..count).map(op).collect(),
+        ops,
         optimistic: workload.optimistic,
+        left: is_left.then(|| 1 + u32::try_from(stream.below(LEFT_AFTER)).unwrap_or_default()),
     }
 }
 

@@ -90,6 +90,7 @@ pub(crate) fn everything() -> Table {
         remove_writer: text(),
         ack: text(),
         anchor: true,
+        forget: true,
         look: text(),
         put: Some(("key".into(), "value".into())),
         del: text(),
@@ -111,11 +112,14 @@ pub(crate) fn everything() -> Table {
         deletes: 1,
         anchors: 1,
         looks: 1,
+        forgets: 1,
+        left: 1,
     };
     let append = Append {
         at_ms: 1,
         replica: 0,
         optimistic: true,
+        left: Some(1),
         ops: vec![op],
     };
     let scenario = Scenario {

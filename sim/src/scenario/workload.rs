@@ -51,6 +51,12 @@ pub struct Workload {
     /// One in so many values leaves what its entry is shown when it is applied; none when 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub looks: u32,
+    /// One in so many values removes what the last entries left of themselves; none when 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub forgets: u32,
+    /// One in so many appends is left by its caller before it ends; none when 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left: u32,
 }
 
 /// One append.
@@ -64,6 +70,9 @@ pub struct Append {
     /// Append without being a writer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optimistic: bool,
+    /// Its caller goes away once it was asked so often how far it is; none: the caller waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u32>,
     /// The values of the batch.
     pub ops: Vec<Op>,
 }

@@ -45,6 +45,7 @@ fn large() -> Scenario {
             at_ms: (number as u64 * 7_919) % 6_007,
             replica: number % 5,
             optimistic: number % 11 == 0,
+            left: None,
             ops: (0..3).map(op).collect(),
         });
     }

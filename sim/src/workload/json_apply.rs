@@ -50,6 +50,9 @@ pub struct Op {
     /// Remove a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub del: Option<String>,
+    /// Remove what the last entries left of themselves, this one included.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub forget: bool,
     /// An operation of an app that runs its own apply function; nothing to this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app: Option<AppOp>,
@@ -173,10 +176,22 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
     if let Some(key) = &op.del {
         write.delete(key.as_bytes());
     }
+    for number in forgotten(op.forget, &next) {
+        write.delete(number.as_bytes());
+    }
     if let Some(anchor) = anchor {
         write.put(format!("anchor/{}", anchor.key).as_bytes(), reference.as_bytes());
     }
     write.flush().await
+}
+
+/// So many numbers are removed at once.
+const FORGOTTEN: u64 = 64;
+
+/// The keys that an entry removes which forgets, when `next` counts the entries with it.
+pub(crate) fn forgotten(forgets: bool, next: &str) -> impl Iterator<Item = String> + use<> {
+    let end = next.parse::<u64>().ok().filter(|_| forgets).unwrap_or_default();
+    (end.saturating_sub(FORGOTTEN)..end).map(|count| format!("#{count:0>6}"))
 }
 
 /// What an entry is shown when it is applied, which is a function of what comes before it in the order.

@@ -172,7 +172,7 @@ impl TreeBatch {
             merged += 1;
         }
         // An inner root that has lost its last key to a merge gives way to its only child.
-        if merged == ids.len() - 1 {
+        if merged == ids.len() - 1 && !self.bee.has(Slip::EmptyRootStays) {
             let root = self.working(ids[0]);
             if root.keys.is_empty()
                 && let Some(kid) = root.kids.first()

@@ -284,7 +284,8 @@ impl Dag {
         let id = self.writer_mut(writer);
         let state = &mut self.writers[id.index()];
         state.known_length = last;
-        let added = (writer, Length::ZERO)..=(writer, last);
+        let least = u64::from(self.planted.has(Slip::MissingListed));
+        let added = (writer, Length::ZERO)..=(writer, Length(last.0.saturating_sub(least)));
         let added: Vec<_> = self.absent.range(added).copied().collect();
         for at in added {
             self.absent.remove(&at);

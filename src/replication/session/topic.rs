@@ -193,7 +193,9 @@ impl SharedTopic {
         self.change(|state| {
             state.topic.close(peer);
             state.coupler.lost(peer);
-            state.peers.remove(&peer);
+            if !self.planted.has(Slip::LeftAnnouncerStays) {
+                state.peers.remove(&peer);
+            }
             self.heard.send_if_modified(|heard| {
                 heard.remove(&peer);
                 false

@@ -158,6 +158,10 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         scenario.core = (0..count).map(|_| side_core(choices, replicas)).collect();
     }
     crash_points::draw(choices, &mut scenario, span_ms);
+    for workload in &mut scenario.workload {
+        workload.left = choices.pick(&[0, 6, 0, 2]);
+        workload.forgets = choices.pick(&[0, 0, 12, 3]);
+    }
     // Numbers that were not there when the others were: plans stay what they were.
     for knob in [VIEW_PAGE, CORE_HEADS_WAITING] {
         if choices.once_in(2) {
@@ -356,6 +360,8 @@ fn workload(choices: &mut Choices<'_>, scenario: &Scenario, replicas: Vec<usize>
         asking: 0,
         anchors: choices.pick(&[0, 0, 0, 0, 10]),
         looks: 0,
+        forgets: 0,
+        left: 0,
         replicas,
     }
 }
