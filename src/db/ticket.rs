@@ -143,7 +143,7 @@ impl Ticket {
 fn is_address(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     let is_host = |host: &str| match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        Some(inner) => inner.parse::<core::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.bytes().all(is_plain),
     };
     let port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(refused(id.clone()), TicketError::Scheme);
         assert!(matches!(refused("autobee:".into()), TicketError::Key(_)));
         assert_eq!(refused(format!("autobee:{id}?secret=12")), TicketError::Secret);
-        let digits = format!("{}é", "a".repeat(62));
+        let digits = format!("{}\u{e9}", "a".repeat(62));
         assert_eq!(
             refused(format!("autobee:{id}?secret={digits}")),
             TicketError::Secret

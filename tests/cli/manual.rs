@@ -2,10 +2,10 @@
 
 use crate::run::Place;
 
-const COMMANDS: [&str; 24] = [
-    "create", "join", "id", "put", "get", "del", "ls", "watch", "import", "export", "add", "remove",
-    "writers", "status", "serve", "sync", "log", "diff", "verify", "salvage", "compact", "backup", "restore",
-    "doctor",
+const COMMANDS: [&str; 25] = [
+    "create", "join", "id", "ticket", "put", "get", "del", "ls", "watch", "import", "export", "add",
+    "remove", "writers", "status", "serve", "sync", "log", "diff", "verify", "salvage", "compact", "backup",
+    "restore", "doctor",
 ];
 
 #[test]

@@ -93,7 +93,7 @@ fn an_encrypted_database_needs_its_key() {
 #[test]
 fn a_ticket_is_all_that_somebody_needs_to_join() {
     let place = Place::new();
-    let made: Value = serde_json::from_str(&place.good("create a --encrypt --json")).unwrap();
+    let made = place.json("create a --encrypt");
     place.good("put hidden treasure --dir a");
     let serving = place.serve("a", "");
     let address = serving.address();
