@@ -88,7 +88,7 @@ pub fn z32_decode(text: &str) -> Result<Vec<u8>, KeyParseError> {
 }
 
 /// Hexadecimal digits in either case.
-fn hex_decode(text: &str) -> Result<Vec<u8>, KeyParseError> {
+pub(crate) fn hex_decode(text: &str) -> Result<Vec<u8>, KeyParseError> {
     let nibble = |position: usize, digit: u8| {
         char::from(digit)
             .to_digit(16)

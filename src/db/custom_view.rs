@@ -49,9 +49,9 @@ struct Kept<T> {
 }
 
 /// Something that lets go of what it keeps when the database closes.
-pub(super) trait LetGo: Send + Sync {
+pub(super) trait ReleasedAtClose: Send + Sync {
     /// The database is closed: nothing is made any more.
-    fn let_go(&self);
+    fn release(&self);
 }
 
 impl<T> Kept<T> {
@@ -60,8 +60,8 @@ impl<T> Kept<T> {
     }
 }
 
-impl<T: Send + Sync> LetGo for Kept<T> {
-    fn let_go(&self) {
+impl<T: Send + Sync> ReleasedAtClose for Kept<T> {
+    fn release(&self) {
         // Dropped behind the lock: what it does then is not known here.
         let latest = self.lock().take();
         drop(latest);
@@ -75,7 +75,7 @@ impl<E: Env, T: Send + Sync + 'static> CustomView<E, T> {
             latest: Mutex::new(None),
         });
         let weak = Arc::downgrade(&kept);
-        db.shared.let_go_at_close(weak);
+        db.shared.release_at_close(weak);
         Self { db, kept }
     }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::crypto::{CoreKey, KeyParseError};
+use crate::crypto::{CoreKey, KeyParseError, id};
 
 /// What a ticket begins with.
 const SCHEME: &str = "autobee:";
@@ -211,15 +211,10 @@ impl FromStr for Ticket {
 }
 
 fn secret(digits: &str) -> Result<Zeroizing<[u8; 32]>, TicketError> {
-    let mut secret = Zeroizing::new([0; 32]);
-    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(TicketError::Secret);
-    }
-    for (position, byte) in secret.iter_mut().enumerate() {
-        let pair = &digits[2 * position..2 * position + 2];
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| TicketError::Secret)?;
-    }
-    Ok(secret)
+    let bytes = id::hex_decode(digits).map(Zeroizing::new);
+    let bytes = bytes.map_err(|_| TicketError::Secret)?;
+    let secret = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| TicketError::Secret)?;
+    Ok(Zeroizing::new(secret))
 }
 
 #[cfg(test)]

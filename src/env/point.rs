@@ -63,6 +63,7 @@ points! {
     InnerSplit: "inner_split", "An inner node of a tree was split.";
     LeafMerged: "leaf_merged", "Two leaves of a tree were merged.";
     InnerMerged: "inner_merged", "Two inner nodes of a tree were merged.";
+    RootReplaced: "root_replaced", "A root without keys gave way to its only child.";
     KeyBorrowed: "key_borrowed", "A node of a tree took a key from its sibling.";
     ValueApart: "value_apart", "A value was too large to stand beside its key.";
     DrainSuspended: "drain_suspended", "Applying stopped at a block that is at a peer.";

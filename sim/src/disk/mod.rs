@@ -558,3 +558,45 @@ fn named(kind: ErrorKind, name: &str) -> io::Error {
 fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_behind_a_crash_point_is_lost_whole() {
+        let disk = SimDisk::new(1);
+        for name in ["first", "second"] {
+            drop(disk.open(name, Open::CreateNew));
+        }
+        assert!(disk.sync_dir().is_ok());
+        let interrupt = Arc::new(AtomicBool::new(false));
+        disk.set_crash_point(DiskOp::Remove, 1, Arc::clone(&interrupt));
+        assert_eq!(disk.take_crash_point(), Some(CrashPointStage::Left(1)));
+        assert_eq!(disk.take_crash_point(), None, "it was taken");
+
+        disk.set_crash_point(DiskOp::Remove, 1, Arc::clone(&interrupt));
+        assert!(disk.remove("first").is_ok() && !interrupt.load(Ordering::Acquire));
+        assert!(disk.remove("second").is_ok() && interrupt.load(Ordering::Acquire));
+        assert!(disk.open("third", Open::CreateNew).is_ok() && disk.sync_dir().is_ok());
+        assert_eq!(
+            disk.list().ok(),
+            Some(vec!["third".to_owned()]),
+            "the process goes on"
+        );
+        assert_eq!(disk.take_crash_point(), Some(CrashPointStage::Struck));
+
+        // Neither removal was durable where the power went, and the third file was never made.
+        let disk = disk.crash(DiskCrash::Lost, &mut Seeded::new(1));
+        assert_eq!(
+            disk.list().ok(),
+            Some(vec!["first".to_owned(), "second".to_owned()])
+        );
+        assert_eq!(disk.take_crash_point(), None);
+        drop(disk.remove("first"));
+        assert_eq!(
+            disk.crash(DiskCrash::Kept, &mut Seeded::new(1)).list().ok(),
+            Some(vec!["second".to_owned()])
+        );
+    }
+}

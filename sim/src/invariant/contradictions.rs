@@ -17,12 +17,12 @@ const SYNCED: Duration = Duration::from_secs(4);
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Contradictions {
-    known: BTreeMap<(usize, CoreKey), Known>,
+    known: BTreeMap<(usize, CoreKey), KnownContradiction>,
     survived: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct KnownContradiction {
     life: u32,
     since: Duration,
     last: Duration,
@@ -50,7 +50,7 @@ impl Invariant for Contradictions {
                     let now = moment.now;
                     let since = known.map_or(now, |known| known.since);
                     let (life, last) = (replica.life, now);
-                    self.known.insert(at, Known { life, since, last });
+                    self.known.insert(at, KnownContradiction { life, since, last });
                 } else if let Some(known) = known {
                     if is_later_life && known.last.saturating_sub(known.since) >= SYNCED {
                         return Err(format!(

@@ -16,13 +16,13 @@ use super::{Invariant, Look, Moment};
 #[derive(Debug, Default)]
 pub struct WeightsReached {
     writers: u64,
-    before: BTreeMap<usize, Before>,
+    before: BTreeMap<usize, CeilingLook>,
     claims: u64,
 }
 
 /// A replica when it was looked at last.
 #[derive(Debug)]
-struct Before {
+struct CeilingLook {
     life: u32,
     local: CoreKey,
     own: Length,
@@ -60,7 +60,7 @@ impl Invariant for WeightsReached {
                 continue;
             };
             let log = look.logs.get(&look.local);
-            let now = Before {
+            let now = CeilingLook {
                 life: replica.life,
                 local: look.local,
                 own: log.map(|log| log.length()).unwrap_or_default(),

@@ -178,6 +178,7 @@ impl TreeBatch {
                 && let Some(kid) = root.kids.first()
             {
                 self.root = kid.at;
+                self.sights.note(Point::RootReplaced);
             }
         }
     }

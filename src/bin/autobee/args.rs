@@ -53,7 +53,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  autobee ticket --at 192.0.2.7:4977\n  autobee ticket --swarm --qr\n  \
                             autobee ticket --at HOST:PORT --secret    # who has it can read an encrypted database"
     )]
-    Ticket(Ticket),
+    Ticket(TicketArgs),
     /// Sets a key.
     #[command(after_help = "Examples:\n  autobee put greeting hello\n  autobee put report < report.txt")]
     Put(Put),
@@ -178,7 +178,7 @@ pub(crate) struct Join {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Ticket {
+pub(crate) struct TicketArgs {
     /// An address at which a peer of the database listens; may be given several times.
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) at: Vec<String>,

@@ -89,7 +89,8 @@ fn peers_of(ticket: &Ticket) -> String {
         .addresses()
         .iter()
         .map(|address| format!("--connect {address}"));
-    let swarm = ticket.is_on_swarm().then(|| "--swarm".to_owned());
+    let has_swarm = cfg!(feature = "hyperswarm") && ticket.is_on_swarm();
+    let swarm = has_swarm.then(|| "--swarm".to_owned());
     addresses.chain(swarm).collect::<Vec<_>>().join(" ")
 }
 

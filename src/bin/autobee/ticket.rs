@@ -6,13 +6,13 @@ use qrcode::{EcLevel, QrCode};
 use serde_json::json;
 
 use crate::Result;
-use crate::args;
+use crate::args::TicketArgs;
 use crate::create::secret;
 use crate::failure::Failure;
 use crate::out::Out;
 use crate::place::Place;
 
-pub(crate) async fn ticket(args: args::Ticket, place: &Place, out: &Out) -> Result<()> {
+pub(crate) async fn ticket(args: TicketArgs, place: &Place, out: &Out) -> Result<()> {
     let (reader, store) = place.read_with_store().await?;
     let mut ticket = Ticket::new(reader.key()).on_swarm(args.swarm);
     for address in args.at {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::custom_view::LetGo;
+use super::custom_view::ReleasedAtClose;
 use super::machine::{
     Effect, Input, Machine, MachineParts, Now, Published, TreeCommit, TreeLengths, TreeRecord,
 };
@@ -84,7 +84,7 @@ pub(super) struct Shell<E: Env> {
     draining: watch::Sender<usize>,
     updates: Updates,
     /// What keeps views in types of the program's.
-    custom_views: Mutex<Vec<Weak<dyn LetGo>>>,
+    custom_views: Mutex<Vec<Weak<dyn ReleasedAtClose>>>,
     /// Whose trees are moved onto.
     forward: Mutex<FastForward>,
     pub(super) counters: Counters,
@@ -341,7 +341,7 @@ impl<E: Env> Shell<E> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let custom_views = std::mem::take(&mut *self.lock_custom_views());
         for kept in custom_views.iter().filter_map(Weak::upgrade) {
-            kept.let_go();
+            kept.release();
         }
         // Other databases may have their logs in the same store.
         if self.store.is_held() {
@@ -355,13 +355,13 @@ impl<E: Env> Shell<E> {
     }
 
     /// Has this told when the database closes, as long as somebody keeps it.
-    pub(super) fn let_go_at_close(&self, kept: Weak<dyn LetGo>) {
+    pub(super) fn release_at_close(&self, kept: Weak<dyn ReleasedAtClose>) {
         let mut custom_views = self.lock_custom_views();
         custom_views.retain(|kept| kept.strong_count() > 0);
         custom_views.push(kept);
     }
 
-    fn lock_custom_views(&self) -> MutexGuard<'_, Vec<Weak<dyn LetGo>>> {
+    fn lock_custom_views(&self) -> MutexGuard<'_, Vec<Weak<dyn ReleasedAtClose>>> {
         self.custom_views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -26,7 +26,7 @@ use super::event::GroupEvent;
 use super::keys::{Namespace, PrimaryKey};
 use super::lookup::CoreOptions;
 use super::manifest::{Manifest, ManifestOptions, Prologue};
-use super::session::{Core, Ticket};
+use super::session::{Core, SessionPlace};
 use super::transaction::Transaction;
 use crate::crypto::{DiscoveryKey, KeyPair};
 use crate::env::{Clock as _, Env, Planted, Slip, watch};
@@ -167,16 +167,16 @@ impl<E: Env> Corestore<E> {
         let mut session = options.session.clone();
         session.is_read_only |= !self.is_writable;
         let key_pair = self.key_pair_of(&options);
-        let (ticket, _) = self.shared.change(|change| {
+        let (taken, _) = self.shared.change(|change| {
             let pointer = self.resolve(&options, change)?;
             if let Some(topic) = options.group {
                 join_group(change, pointer, topic)?;
             }
-            Ticket::take(change.cores, pointer, &session)
+            SessionPlace::take(change.cores, pointer, &session)
         })?;
-        let core = Core::with_ticket(
+        let core = Core::with_session_place(
             Arc::clone(&self.shared),
-            ticket,
+            taken,
             LineSelector::Main,
             session,
             key_pair,

@@ -75,14 +75,14 @@ pub struct Core<E: Env> {
 
 /// A place among the sessions of a core, which keeps it loaded.
 #[derive(Clone, Copy)]
-pub(super) struct Ticket {
+pub(super) struct SessionPlace {
     pointer: CorePointer,
     id: u64,
     key: CoreKey,
     discovery_key: DiscoveryKey,
 }
 
-impl Ticket {
+impl SessionPlace {
     pub(super) fn take(
         cores: &mut OpenCores,
         pointer: CorePointer,
@@ -96,7 +96,7 @@ impl Ticket {
         if options.is_exclusive && !options.is_read_only {
             core.exclusive.push_back(id);
         }
-        let ticket = Self {
+        let taken = Self {
             pointer,
             id,
             key: *core.key(),
@@ -107,7 +107,7 @@ impl Ticket {
         } else if is_first {
             cores.openings.send_modify(|count| *count = count.wrapping_add(1));
         }
-        Ok(ticket)
+        Ok(taken)
     }
 }
 
@@ -119,24 +119,24 @@ impl<E: Env> Core<E> {
         options: SessionOptions,
         key_pair: Option<KeyPair>,
     ) -> Result<Self, CoreError> {
-        let ticket = Ticket::take(&mut shared.lock(), pointer, &options)?;
-        Ok(Self::with_ticket(shared, ticket, place, options, key_pair))
+        let taken = SessionPlace::take(&mut shared.lock(), pointer, &options)?;
+        Ok(Self::with_session_place(shared, taken, place, options, key_pair))
     }
 
-    /// The session of a ticket that was taken in the change that opened the core.
-    pub(super) const fn with_ticket(
+    /// The session of a place that was taken in the change that opened the core.
+    pub(super) const fn with_session_place(
         shared: Arc<CorestoreShared<E>>,
-        ticket: Ticket,
+        taken: SessionPlace,
         place: LineSelector,
         options: SessionOptions,
         key_pair: Option<KeyPair>,
     ) -> Self {
-        let Ticket {
+        let SessionPlace {
             pointer,
             id,
             key,
             discovery_key,
-        } = ticket;
+        } = taken;
         Self {
             shared,
             pointer,
