@@ -31,6 +31,17 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// What it is called in traces.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Rejected(_) => "rejected",
+            Self::Waiting { .. } => "waiting",
+        }
+    }
+}
+
 /// Why a batch of which nothing else is known has no effect.
 const NOT_LET_IN: &str = "its writer is no member, and apply has not let it in";
 
@@ -46,10 +57,14 @@ pub(super) const NO_MEMBER: &str = "its writer is no member, and apply would cha
 /// Why a batch has no effect whose records cannot be written.
 pub(super) const UNWRITABLE: &str = "apply asked for a record that cannot be written";
 
+/// Most outcomes that are kept of own batches of the forgotten start of the order.
+const FORGOTTEN_MAX: usize = 256;
+
 /// Outcomes of own batches.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
-    /// Of those that are held, by the length of their last block.
+    /// Of those that are held, by the length of their last block, and of forgotten ones that were not applied: when the
+    /// order begins before them again, they may be.
     known: BTreeMap<Length, Outcome>,
     /// Those that are to be told.
     news: BTreeMap<Length, Outcome>,
@@ -76,6 +91,19 @@ impl Outcomes {
             self.news.insert(length, outcome);
         }
         before.is_some() && is_news
+    }
+
+    /// Forgets what became of batches before this length, but for the last of those that were not applied.
+    fn forget_before(&mut self, base: Length, planted: Planted) {
+        let held = self.known.split_off(&base);
+        let is_kept = !planted.has(Slip::RejectionForgotten);
+        self.known
+            .retain(|_, outcome| is_kept && *outcome != Outcome::Applied);
+        while self.known.len() > FORGOTTEN_MAX {
+            self.known.pop_first();
+        }
+        self.known.extend(held);
+        self.refused = self.refused.split_off(&base);
     }
 }
 
@@ -115,11 +143,19 @@ impl Stamped {
 }
 
 impl<V: Verify> Engine<V> {
-    /// What became of the own batch whose last block has this length in the local log; none when it is forgotten, or no
-    /// such batch is known.
+    /// What became of an own batch that this engine was given, whose last block has this length in the local log.
     #[must_use]
-    pub fn outcome(&self, length: Length) -> Option<&Outcome> {
-        self.outcomes.known.get(&length)
+    pub fn outcome(&self, length: Length) -> Outcome {
+        let is_forgotten = || {
+            let local = self.attestations.local();
+            local.is_some_and(|local| length <= self.dag.base_length(&local))
+        };
+        match self.outcomes.known.get(&length) {
+            Some(outcome) => outcome.clone(),
+            // What is forgotten and was not applied is known.
+            None if is_forgotten() => Outcome::Applied,
+            None => Outcome::Waiting { until: None },
+        }
     }
 
     /// The outcomes that changed since the last call, and those of new own batches that were not applied at once.
@@ -200,15 +236,7 @@ impl<V: Verify> Engine<V> {
                 self.outcomes.news.remove(&length);
             }
         }
-        if self
-            .outcomes
-            .known
-            .first_key_value()
-            .is_some_and(|(length, _)| *length < base)
-        {
-            self.outcomes.known = self.outcomes.known.split_off(&base);
-            self.outcomes.refused = self.outcomes.refused.split_off(&base);
-        }
+        self.outcomes.forget_before(base, self.planted);
         self.outcomes.has_begun = true;
     }
 }

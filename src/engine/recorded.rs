@@ -121,6 +121,13 @@ impl Recorded {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// True when what a batch left that was applied on `records` before is the record of its writer and no more: then
+    /// nothing here says whether apply took it.
+    pub(super) fn is_bare(&self, records: &TreeSnapshot, view: &TreeSnapshot) -> bool {
+        let version = self.versions.get(&records.head());
+        version.is_some_and(|version| version.records.len() == 1 && version.view.head() == view.head())
+    }
+
     /// The state behind a batch that was applied on `records` before; `bare` is what it is without apply.
     pub(super) fn behind(
         &self,

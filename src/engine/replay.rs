@@ -137,27 +137,47 @@ impl Replay for ApplyRun<'_> {
             return Err(Suspended);
         };
         self.budget = budget;
-        if let Some(state) = self.reuse_recorded(state, &step) {
-            return Ok(Verdict::Accepted(state));
+        let Some(mut reused) = self.reuse_recorded(state, &step) else {
+            return self.apply_anew(state, &step);
+        };
+        // Its writer is told whether apply took it, which records do not say.
+        if self.local == Some(step.batch.writer)
+            && !self.planted.has(Slip::RejectionUnread)
+            && self.recorded.is_bare(&state.records, &state.view)
+            && !self.entries(&step).is_empty()
+            && let Verdict::Accepted(anew) = self.apply_anew(state, &step)?
+        {
+            reused.said = anew.said;
         }
+        Ok(Verdict::Accepted(reused))
+    }
+}
+
+impl ApplyRun<'_> {
+    /// Has apply say what is behind a batch.
+    fn apply_anew(
+        &mut self,
+        state: &ReplayState,
+        step: &PlacedBatch<'_>,
+    ) -> Result<Verdict<ReplayState>, Suspended> {
         let batch = step.batch;
         let is_stranger =
             state.system.member(&batch.writer).is_none() && batch.writer != self.rules.bootstrap;
-        let mut flush = self.begin(state, &step);
+        let mut flush = self.begin(state, step);
         let is_removed = |record: &WriterRecord| record.is_removed;
         let applies_anyway = self.planted.has(Slip::RemovedApplies)
             && state.system.record(&batch.writer).is_some_and(is_removed);
         if !flush.may_apply(batch.optimistic) && !applies_anyway {
             if is_stranger {
                 // A guest that a member removed.
-                return Ok(self.refuse(&step, outcome::REMOVED.into()));
+                return Ok(self.refuse(step, outcome::REMOVED.into()));
             }
-            let mut said = self.rejected(&step, outcome::REMOVED);
+            let mut said = self.rejected(step, outcome::REMOVED);
             said.named = Named::Unknown;
             let behind = state.behind(flush, state.view.clone(), said);
             return self.accept(state, behind);
         }
-        let entries = self.entries(&step);
+        let entries = self.entries(step);
         let mut view = ApplyView::new(state.view.clone());
         let mut host = Hosted {
             flush: &mut flush,
@@ -171,7 +191,7 @@ impl Replay for ApplyRun<'_> {
         let outcome = poll_once(self.apply, &entries, &mut view, &mut host);
         let interrupt = host.interrupt.take();
         let overreached = host.overreached;
-        let mut said = host.run.said(&step);
+        let mut said = host.run.said(step);
         // Under safe rules a member acknowledged it, or it would not be here.
         said.wants_ack = host.acknowledged && batch.optimistic && !host.run.rules.set.is_safe();
         let named = Named::These(host.flush.take_named());
@@ -210,17 +230,15 @@ impl Replay for ApplyRun<'_> {
             !self.planted.has(Slip::RefusedMember)
         };
         if !is_recorded {
-            return Ok(self.refuse(&step, reason.into()));
+            return Ok(self.refuse(step, reason.into()));
         }
         // A member's batch is recorded and has no effect, at every peer alike.
-        let mut said = self.rejected(&step, &reason);
+        let mut said = self.rejected(step, &reason);
         said.named = named;
-        let behind = state.behind(self.begin(state, &step), kept, said);
+        let behind = state.behind(self.begin(state, step), kept, said);
         self.accept(state, behind)
     }
-}
 
-impl ApplyRun<'_> {
     /// A batch leaves no trace, and why.
     fn refuse(&mut self, step: &PlacedBatch<'_>, reason: Arc<str>) -> Verdict<ReplayState> {
         if self.local == Some(step.batch.writer) {

@@ -324,6 +324,10 @@ slips! {
             "The stamp of an own batch names the view behind the whole order."
         HeldBackListed "held_back_stays_listed"
             "A batch that waited for the clock is listed as waiting for ever."
+        RejectionUnread "rejection_forgotten_at_reopen"
+            "An own batch that was rejected before an opening counts as applied behind it."
+        RejectionForgotten "rejection_forgotten_with_the_order"
+            "What became of an own batch is forgotten with the start of the order, also when it was rejected."
     }
     Bee {
         MedianTwice "split_keeps_median"

@@ -159,6 +159,13 @@ events! {
         /// Checkpoints that were not good.
         refused: u64,
     };
+    /// What became of an own batch is known, or another thing than before.
+    Outcome: "outcome" {
+        /// The length of the own log with its last block.
+        length: u64,
+        /// `applied`, `rejected` or `waiting`.
+        outcome: String,
+    };
     /// Somebody may write from now on.
     WriterAdded: "writer_added" {
         /// The log.

@@ -2,6 +2,8 @@
 //!
 //! Source: spec/autobee.md 8.8, transcribed in `sim::model`.
 
+use std::collections::BTreeSet;
+
 use autobee::crypto::{CoreKey, Verify};
 use autobee::db::OrderedEntry;
 use autobee::engine::anchor::Anchor;
@@ -30,14 +32,17 @@ pub struct Model<'a, V> {
     pub verify: &'a V,
 }
 
+/// Batches that have an effect, by their writer and the length of its log with them.
+pub type Effective = BTreeSet<(CoreKey, Length)>;
+
 /// Compares a replica with the model. None when it is too much for the model, or the replica makes an order just now;
-/// else whether they agree.
+/// else whether they agree, and which batches have an effect.
 pub fn reference<V: Verify>(
     model: &Model<'_, V>,
     moment: &Moment<'_>,
     replica: &ReplicaLook,
     look: &Look,
-) -> Option<Result<(), Violation>> {
+) -> Option<Result<Effective, Violation>> {
     let set = known_batches(look, BATCHES_MAX, model.verify)?;
     // A key that no core has, should a length ever be beyond what an encoding carries.
     let name = |key, length| {
@@ -118,6 +123,9 @@ pub fn reference<V: Verify>(
             look.flushes, look.timestamp.0, canonical.state.flushes, timestamp.0
         ));
     }
+    let effective = canonical.order.iter().map(|(at, _)| *at);
+    let effective = effective.filter(|at| !canonical.rejected.contains(at));
+    let effective = effective.map(|at| (set[at].writer, set[at].last())).collect();
     let view: Vec<(Bytes, Bytes)> = canonical
         .state
         .view
@@ -127,7 +135,7 @@ pub fn reference<V: Verify>(
     if view != *look.view {
         return violation(format!("view {}", first_difference(&look.view, &view)));
     }
-    Some(Ok(()))
+    Some(Ok(effective))
 }
 
 /// The batches that the engine of a replica has; none while it makes an order, when a block of theirs is not known, and when

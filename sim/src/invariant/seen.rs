@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use autobee::crypto::CoreKey;
-use autobee::db::{Event, Outcome, Update, ViewEvent, WriterStatus};
+use autobee::db::{Appended, Event, Outcome, Update, ViewEvent, WriterStatus};
 use autobee::wire::{Length, Link};
 use bytes::Bytes;
 
@@ -25,6 +25,11 @@ pub struct Seen {
     pub admitted: BTreeMap<CoreKey, u64>,
     /// Own entries of which the events said last that they wait, by the length of the log with them.
     pub waiting: BTreeSet<Length>,
+    /// What was told last of each own entry, by the log and its length with the entry: by the append, then by the events;
+    /// none when some events were missed.
+    pub outcomes: Option<BTreeMap<(CoreKey, Length), Outcome>>,
+    /// The log of which events tell outcomes.
+    pub local: Option<CoreKey>,
     /// Writers of whom it was told that their view is another one behind a batch, with the key.
     pub diverged: Vec<(CoreKey, Length, Bytes)>,
     /// What was told and cannot be.
@@ -33,8 +38,9 @@ pub struct Seen {
 
 impl Seen {
     /// Listening begins.
-    pub fn begin(&mut self, head: Link, is_writable: bool, writers: &[WriterStatus]) {
+    pub fn begin(&mut self, local: CoreKey, head: Link, is_writable: bool, writers: &[WriterStatus]) {
         self.head = Some(head);
+        (self.local, self.outcomes) = (Some(local), Some(BTreeMap::new()));
         let members = writers.iter().filter(|writer| is_member(writer));
         self.members = Some(members.map(|writer| writer.key).collect());
         self.is_writable = Some(is_writable);
@@ -78,6 +84,15 @@ impl Seen {
         *head = event.to;
     }
 
+    /// An append was answered.
+    pub fn answered(&mut self, appended: &Appended) {
+        // What events say of it is newer, also when it was heard before.
+        if let Some(outcomes) = &mut self.outcomes {
+            let entry = outcomes.entry((appended.core, appended.length));
+            entry.or_insert_with(|| appended.outcome.clone());
+        }
+    }
+
     /// An event was told.
     pub fn event(&mut self, event: &Event) {
         match event {
@@ -101,22 +116,31 @@ impl Seen {
                 self.is_writable = Some(is_writable);
             }
             // Outcomes are told of the log of now.
-            Event::Rotated { .. } => self.waiting.clear(),
+            Event::Rotated { to, .. } => {
+                self.waiting.clear();
+                self.local = Some(*to);
+            }
             Event::Writer(writer) => {
                 if let Some(members) = &mut self.members {
                     members.insert(*writer);
                 }
                 *self.admitted.entry(*writer).or_default() += 1;
             }
-            Event::Outcome { length, outcome } => match outcome {
-                Outcome::Waiting { .. } => _ = self.waiting.insert(*length),
-                Outcome::Applied | Outcome::Rejected(_) => _ = self.waiting.remove(length),
-            },
+            Event::Outcome { length, outcome } => {
+                match outcome {
+                    Outcome::Waiting { .. } => _ = self.waiting.insert(*length),
+                    Outcome::Applied | Outcome::Rejected(_) => _ = self.waiting.remove(length),
+                }
+                if let (Some(outcomes), Some(local)) = (&mut self.outcomes, self.local) {
+                    outcomes.insert((local, *length), outcome.clone());
+                }
+            }
             Event::Diverged { writer, length, key } => {
                 self.diverged.push((*writer, *length, key.clone()));
             }
             Event::Missed(_) => {
                 (self.head, self.is_writable, self.members) = (None, None, None);
+                self.outcomes = None;
                 self.waiting.clear();
             }
             _ => {}

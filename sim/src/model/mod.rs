@@ -148,6 +148,8 @@ impl ModelBatch {
 pub struct Canonical {
     /// Batches in order, by position in the set, each with the weight its writer stands with behind it.
     pub order: Vec<(usize, Weight)>,
+    /// Batches of the order that have no effect beyond the record of their writer, by position in the set.
+    pub rejected: BTreeSet<usize>,
     /// The state behind the last.
     pub state: ModelState,
 }
@@ -161,6 +163,7 @@ pub fn canonical(rules: &ModelRules<'_>, batches: &[ModelBatch]) -> Canonical {
     let end = run.places.swap_remove(end);
     Canonical {
         order: end.out.into_iter().collect(),
+        rejected: end.rejected.into_iter().collect(),
         state: end.state,
     }
 }
@@ -194,6 +197,8 @@ struct EmissionPlace {
     state: ModelState,
     settled: OrdSet<usize>,
     out: Vector<(usize, Weight)>,
+    /// Those of the order that have no effect.
+    rejected: OrdSet<usize>,
     /// True when the batch that was settled last was refused.
     is_refusal: bool,
 }
@@ -355,7 +360,10 @@ impl<'a> ModelRun<'a> {
         let weight = self.resolve(at, v);
         let applied = place.state.apply(self.rules, batch, (weight, self.dates[v]));
         place.is_refusal = applied.is_err();
-        if let Ok(state) = applied {
+        if let Ok((state, has_effect)) = applied {
+            if !has_effect {
+                place.rejected.insert(v);
+            }
             let record = state.records.get(&batch.writer);
             let pinned = record.map_or(weight, |record| record.weight);
             place.state = state;

@@ -138,13 +138,13 @@ impl ModelState {
         if counts { claim.weight } else { floor }
     }
 
-    /// The state behind a batch whose ancestors are applied.
+    /// The state behind a batch whose ancestors are applied, and whether the batch has an effect beyond its record.
     pub(super) fn apply(
         &self,
         rules: &ModelRules<'_>,
         batch: &ModelBatch,
         (weight, date): (Weight, Timestamp),
-    ) -> Result<Self, Refused> {
+    ) -> Result<(Self, bool), Refused> {
         let member = self.is_member(rules, &batch.writer);
         let optimistic = batch.nodes[0].optimistic;
         if !member && (!optimistic || !rules.optimistic || self.flushes == 0 || batch.nodes.len() > 32) {
@@ -165,6 +165,7 @@ impl ModelState {
             (_, Some(record)) => !record.is_removed,
             (_, None) => optimistic,
         };
+        let mut has_effect = may_apply;
         if may_apply {
             for (length, node) in batch.numbered().filter(|(_, node)| !node.value.is_empty()) {
                 match flush.run(rules, (batch.writer, length), node) {
@@ -172,12 +173,13 @@ impl ModelState {
                     Err(Refused) if !member => return Err(Refused),
                     Err(Refused) => {
                         flush = ModelFlush::record(self, rules, batch, (weight, date));
+                        has_effect = false;
                         break;
                     }
                 }
             }
         }
-        Ok(flush.finish(rules, batch.writer))
+        Ok((flush.finish(rules, batch.writer), has_effect))
     }
 }
 

@@ -292,6 +292,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             optimistic: append.optimistic,
         };
         let (replica, optimistic) = (append.replica, append.optimistic);
+        let life = group.life(replica);
         // Callers may go away before they hear what came of an append: after a while, or between two steps of it, at which no
         // time need pass.
         let is_late = env.buggify("abandon_append");
@@ -323,6 +324,9 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
                     None => return,
                 },
             };
+            if let Ok(appended) = &appended {
+                group.answered(replica, life, appended);
+            }
             match appended {
                 Ok(appended) if !optimistic => {
                     group.acknowledge(Acknowledged {

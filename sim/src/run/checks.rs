@@ -10,7 +10,8 @@ use autobee::wire::Rules;
 
 use super::group::{ENCRYPTION_KEY, Group};
 use crate::invariant::{
-    self, Claims, Invariant, Model, Moment, ReplicaLook, Violation, convergence, is_beyond_reach, reference,
+    self, Claims, Invariant, Model, Moment, ReplicaLook, Violation, convergence, is_beyond_reach, outcomes,
+    reference,
 };
 use crate::scenario::Scenario;
 use crate::seed::Stream;
@@ -42,6 +43,7 @@ pub(super) struct Checks {
     looks: u64,
     judged: u64,
     unjudged: u64,
+    outcomes: u64,
 }
 
 impl Checks {
@@ -60,6 +62,7 @@ impl Checks {
             looks: 0,
             judged: 0,
             unjudged: 0,
+            outcomes: 0,
         }
     }
 
@@ -114,7 +117,7 @@ impl Checks {
         });
         if self.is_judging && self.is_clean() && self.stream.below(MODEL_SHARE) == 0 {
             let chosen = self.stream.index(looks.len());
-            self.judge(group, looks, now, chosen, verify);
+            self.judge(group, looks, now, (chosen, false), verify);
         }
     }
 
@@ -129,7 +132,7 @@ impl Checks {
         self.show(group, looks, now, true, |invariant, moment| invariant.end(moment));
         let first = looks.iter().position(|replica| replica.look.is_some());
         if let Some(first) = first.filter(|_| self.is_clean()) {
-            self.judge(group, looks, now, first, verify);
+            self.judge(group, looks, now, (first, true), verify);
         }
         // Where a log has two continuations each may hold another one to the end.
         if self.is_clean() && looks.len() > 1 && self.claims.is_whole() && !self.claims.may_fork() {
@@ -173,6 +176,7 @@ impl Checks {
             ("looks", self.looks),
             ("states judged by the model", self.judged),
             ("states too large for the model", self.unjudged),
+            ("outcomes of appends", self.outcomes),
         ];
         counts.chain(own).collect()
     }
@@ -221,7 +225,7 @@ impl Checks {
         group: &Group<E>,
         looks: &[ReplicaLook],
         now: Duration,
-        replica: usize,
+        (replica, is_at_rest): (usize, bool),
         verify: &impl Verify,
     ) {
         let (Some(database), Some(replica)) = (group.database(), looks.get(replica)) else {
@@ -247,10 +251,17 @@ impl Checks {
             claims: &self.claims,
             is_calm: false,
         };
-        match reference(&model, &moment, replica, look) {
-            None => self.unjudged += 1,
-            Some(Ok(())) => self.judged += 1,
-            Some(Err(violation)) => self.found(violation),
+        let effective = match reference(&model, &moment, replica, look) {
+            None => return self.unjudged += 1,
+            Some(Ok(effective)) => effective,
+            Some(Err(violation)) => return self.found(violation),
+        };
+        self.judged += 1;
+        if is_at_rest {
+            match outcomes(&moment, replica.replica, &effective) {
+                Ok(compared) => self.outcomes += compared,
+                Err(violation) => self.found(violation),
+            }
         }
     }
 }

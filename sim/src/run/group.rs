@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use autobee::bee::Range;
 use autobee::crypto::CoreKey;
-use autobee::db::{AllMembers, Autobee, Event, FastForward, Role, View};
+use autobee::db::{AllMembers, Appended, Autobee, Event, FastForward, Role, View};
 use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn as _};
-use autobee::wire::Link;
 use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
 
@@ -400,10 +399,12 @@ impl<E: Env> Group<E> {
 
     async fn listen(self, db: Autobee<E>, replica: usize, life: u32) {
         let mut events = db.events();
-        let start: Link = db.view().head();
+        let (local, start) = (db.local(), db.view().head());
         let is_writable = db.writable();
         let writers = db.writers();
-        self.see(replica, life, |seen| seen.begin(start, is_writable, &writers));
+        self.see(replica, life, |seen| {
+            seen.begin(local, start, is_writable, &writers);
+        });
         while let Ok(event) = events.next().await {
             if let Event::Error { .. } = event {
                 let mut members = self.lock();
@@ -428,6 +429,11 @@ impl<E: Env> Group<E> {
             }
             self.see(replica, life, |seen| seen.event(&event));
         }
+    }
+
+    /// An append of a replica was answered that it made in this life.
+    pub(super) fn answered(&self, replica: usize, life: u32, appended: &Appended) {
+        self.see(replica, life, |seen| seen.answered(appended));
     }
 
     fn see(&self, replica: usize, life: u32, note: impl FnOnce(&mut Seen)) {

@@ -6,14 +6,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use autobee::Settings;
 use autobee::crypto::CoreKey;
 use autobee::db::{Autobee, Pending, Stalled, View, sim_hooks};
 use autobee::env::Env;
 use autobee::wire::{Index, Link};
+use autobee::{Range, Settings};
+use bytes::Bytes;
 
 use super::group::{Entries, Group};
-use crate::invariant::{LogCopy, Look, Progress, ReplicaLook, Seen, SettledLook};
+use crate::invariant::{
+    LogCopy, Look, Progress, ReplicaLook, Seen, SettledLook, Violation, first_difference,
+};
 use crate::simulated_world::SimulatedWorld;
 
 /// What was read of replicas before, so that a look reads only what came since.
@@ -24,6 +27,8 @@ pub(super) struct Looks {
     settled: BTreeMap<usize, KnownSettled>,
     /// Looks up to now.
     count: u64,
+    /// What is wrong with how views are read.
+    misread: Vec<String>,
 }
 
 /// What a replica said can no longer change.
@@ -54,9 +59,17 @@ pub(crate) fn look_at<E: Env>(db: &Autobee<E>) -> Result<Look, String> {
 
 struct KnownView {
     life: u32,
-    head: Link,
+    view: View,
     entries: Entries,
+    /// Looks that asked only for what had changed, since one that read everything.
+    by_changes: u32,
 }
+
+/// Entries up to which a view is always read as a whole.
+const READ_WHOLE: usize = 16;
+
+/// One of so many reads of a longer view is of all entries, and what had changed is compared with them.
+const WHOLE_READS: u32 = 8;
 
 struct Known {
     life: u32,
@@ -101,6 +114,16 @@ impl Looks {
                 }
             })
             .collect()
+    }
+
+    /// What was found wrong with how views are read, since it was asked for last.
+    pub(super) fn take_misread(&mut self) -> Vec<Violation> {
+        let found = self.misread.drain(..);
+        let named = found.map(|what| Violation {
+            invariant: "changes of views",
+            what,
+        });
+        named.collect()
     }
 
     /// The error says why the database answers nothing: it is closed, or its disk fails.
@@ -221,21 +244,61 @@ impl Looks {
     }
 
     fn view(&mut self, replica: usize, life: u32, view: &View) -> Result<Entries, String> {
-        if let Some(known) = self.views.get(&replica)
-            && (known.life, known.head) == (life, view.head())
+        let known = self.views.get(&replica).filter(|known| known.life == life);
+        if let Some(known) = known
+            && known.view.head() == view.head()
         {
             return Ok(Arc::clone(&known.entries));
         }
-        let all = at_once(view.all()).ok_or("its view waits for a block that is not here")?;
-        let entries = Arc::new(all.map_err(|error| format!("its view cannot be read: {error}"))?);
+        let is_long = |known: &&KnownView| known.entries.len() > READ_WHOLE;
+        let changed = known.filter(is_long).and_then(|known| changed(known, view));
+        let by_changes = known.map_or(0, |known| known.by_changes + 1);
+        let is_whole = changed.is_none() || by_changes >= WHOLE_READS;
+        let entries = match changed {
+            Some(entries) if !is_whole => entries,
+            changed => {
+                let all = at_once(view.all()).ok_or("its view waits for a block that is not here")?;
+                let all = all.map_err(|error| format!("its view cannot be read: {error}"))?;
+                if let Some(changed) = changed.filter(|changed| *changed != all) {
+                    let what = first_difference(&changed, &all);
+                    let replica = format!("replica {replica}");
+                    self.misread.push(format!(
+                        "{replica}: what changed in its view does not lead to what is in it, {what}"
+                    ));
+                }
+                all
+            }
+        };
         let known = KnownView {
             life,
-            head: view.head(),
-            entries: Arc::clone(&entries),
+            view: view.clone(),
+            entries: Arc::new(entries),
+            by_changes: if is_whole { 0 } else { by_changes },
         };
+        let entries = Arc::clone(&known.entries);
         self.views.insert(replica, known);
         Ok(entries)
     }
+}
+
+/// The entries of a view by what changed since it was read last; none when the earlier version cannot be read any more.
+fn changed(known: &KnownView, view: &View) -> Option<Vec<(Bytes, Bytes)>> {
+    // Versions of other cores may have blocks that are at peers, and looking asks nobody for them.
+    if known.view.head().key != view.head().key {
+        return None;
+    }
+    let changes = at_once(known.view.changes(view, Range::all()))?.ok()?;
+    let mut entries = Vec::with_capacity(known.entries.len() + changes.len());
+    let mut before = known.entries.iter().peekable();
+    for change in changes {
+        while let Some(entry) = before.next_if(|(key, _)| *key < change.key) {
+            entries.push(entry.clone());
+        }
+        before.next_if(|(key, _)| *key == change.key);
+        entries.extend(change.new.map(|value| (change.key, value)));
+    }
+    entries.extend(before.cloned());
+    Some(entries)
 }
 
 /// What a future gives without waiting. A view that was written here needs no block of a peer.

@@ -396,6 +396,9 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
                 simulation
                     .looks
                     .take(&simulation.world, &simulation.group, simulation.scenario.replicas);
+            for violation in simulation.looks.take_misread() {
+                simulation.checks.found(violation);
+            }
             simulation.readers.offer(&mut looks);
             if let Some(violation) = reads::read_views(&simulation.group, &looks, &mut simulation.reads) {
                 simulation.checks.found(violation);

@@ -261,6 +261,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             Input::DrainOver { failure, is_heard } => {
                 let local = self.logs.local();
                 let outcomes = self.engine.take_outcomes();
+                for (length, outcome) in &outcomes {
+                    self.trace(|| TraceEvent::Outcome {
+                        length: length.0,
+                        outcome: outcome.name().to_owned(),
+                    });
+                }
                 if is_heard {
                     let mut events = self.news.tell(&self.engine, &local, failure, self.planted);
                     let outcome = |(length, outcome)| Event::Outcome { length, outcome };

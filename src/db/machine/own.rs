@@ -23,7 +23,7 @@ use super::record::TreeCommit;
 use super::{Effect, Machine, Now, Stalled};
 use crate::crypto::CoreKey;
 use crate::db::{Appended, Event};
-use crate::engine::{ComposeError, Outcome, OwnBatch};
+use crate::engine::{ComposeError, OwnBatch};
 use crate::env::{Crypto, Point, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::CoreError;
@@ -206,11 +206,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// The own batch that ends at this length, and what became of it up to now.
     pub fn appended_at(&self, length: Length) -> Appended {
-        let outcome = self.engine.outcome(length).cloned();
         Appended {
             core: self.logs.local(),
             length,
-            outcome: outcome.unwrap_or(Outcome::Waiting { until: None }),
+            outcome: self.engine.outcome(length),
         }
     }
 

@@ -60,6 +60,9 @@ pub(super) fn emit(event: &TraceEvent) {
         } => {
             info!(target: DATABASE, %local, batches, refused, "opened");
         }
+        TraceEvent::Outcome { length, outcome } => {
+            debug!(target: DATABASE, length, outcome, "outcome");
+        }
         TraceEvent::WriterAdded { core } => {
             info!(target: DATABASE, %core, "writer_added");
         }

@@ -7,7 +7,7 @@ use autobee::db::{AppendOptions, Appended, Event, Events, Outcome};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _, Wall};
 use autobee::wire::{Length, Timestamp};
-use autobee::{Autobee, Rules};
+use autobee::{Autobee, Rules, Settings};
 
 use crate::support::{Db, connect};
 use crate::{memory_store, until};
@@ -141,6 +141,80 @@ fn who_loses_by_a_reorder_is_told() {
         while let Ok(event) = events[0].next().await {
             assert!(!matches!(event, Event::Outcome { .. }), "{event:?}");
         }
+    });
+}
+
+/// ```text
+/// a: add b -- b joins --x  a: put k      b: put k, refused; put k again; reopened      x-- b applies it all again
+/// ```
+#[test]
+fn what_was_rejected_before_an_opening_is_no_news_when_it_is_rejected_again() {
+    run(async |env| {
+        let a = open(env, None).await;
+        let other = env.sibling(2);
+        let b = open(&other, Some(&a)).await;
+        let session = connect(&a, &b).0;
+        append(&a, "").await;
+        a.append([b"add ", &b.local().as_bytes()[..]].concat())
+            .await
+            .unwrap();
+        until(&b, |db| db.writable()).await;
+        session.close();
+        session.ended().await;
+        assert_eq!(append(&b, "k").await.outcome, Outcome::Applied);
+        assert_eq!(append(&b, "k").await.outcome, rejected("it is taken"));
+        b.close().await.unwrap();
+
+        let b = open(&other, Some(&a)).await;
+        let mut events = b.events();
+        assert_eq!(append(&a, "other").await.outcome, Outcome::Applied);
+        connect(&a, &b);
+        until(&b, |db| db.order().unwrap().len() == 5).await;
+        assert!(b.stats().undone > 0, "the creator is heavier, and comes first");
+        assert_eq!(append(&b, "k").await.outcome, rejected("it is taken"));
+        // Nothing was told of the second entry, which is what it was.
+        assert_eq!(next_outcome(&mut events).await, (3, rejected("it is taken")));
+    });
+}
+
+/// The order is held from its last entry on, so that what was appended is forgotten before the append returns.
+#[test]
+fn what_is_forgotten_at_once_is_answered_and_told_when_it_changes() {
+    run(async |env| {
+        let a = open(env, None).await;
+        let settings = Settings::with(|settings| settings.window_batches = 1);
+        let builder = Autobee::builder(memory_store(&env.sibling(2)).await).apply(Once);
+        let builder = builder.rules(Rules::interop()).key(a.key());
+        let b = builder.settings(settings).open().await.unwrap();
+        let session = connect(&a, &b).0;
+        append(&a, "").await;
+        a.append([b"add ", &b.local().as_bytes()[..]].concat())
+            .await
+            .unwrap();
+        until(&b, |db| db.writable()).await;
+        session.close();
+        session.ended().await;
+        let mut events = b.events();
+        let keys = ["k", "k", "l", "m", "n"];
+        let outcomes = [
+            Outcome::Applied,
+            rejected("it is taken"),
+            Outcome::Applied,
+            Outcome::Applied,
+            Outcome::Applied,
+        ];
+        for (key, outcome) in keys.into_iter().zip(outcomes) {
+            assert_eq!(append(&b, key).await.outcome, outcome, "{key}");
+        }
+        assert_eq!(next_outcome(&mut events).await, (2, rejected("it is taken")));
+
+        // The order goes back, and the first is refused now as the second is still.
+        append(&a, "k").await;
+        connect(&a, &b);
+        assert_eq!(next_outcome(&mut events).await, (1, rejected("it is taken")));
+        until(&b, |db| db.order().unwrap().len() == 8).await;
+        assert_eq!(append(&b, "n").await.outcome, rejected("it is taken"));
+        assert_eq!(next_outcome(&mut events).await, (6, rejected("it is taken")));
     });
 }
 
