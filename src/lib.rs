@@ -115,6 +115,10 @@ mod wire;
 #[cfg(feature = "internals")]
 pub mod wire;
 
+#[cfg(all(feature = "instances", not(test)))]
+#[doc(hidden)]
+pub mod instances;
+
 #[doc(hidden)]
 pub use db::sim_hooks;
 
