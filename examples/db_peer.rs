@@ -352,8 +352,11 @@ fn hex(key: &CoreKey) -> String {
 
 /// 32 bytes in hex.
 fn secret(word: &str) -> Result<[u8; 32]> {
+    // The parser of numbers takes signs, too.
+    let is_hex = word.bytes().all(|digit| digit.is_ascii_hexdigit());
     let digits: Option<Vec<u8>> = (0..word.len())
         .step_by(2)
+        .filter(|_| is_hex)
         .map(|at| u8::from_str_radix(word.get(at..at + 2)?, 16).ok())
         .collect();
     let bytes = digits.ok_or("an encryption key has 64 hexadecimal digits")?;

@@ -114,11 +114,13 @@ fn usage_is_exit_code_2() {
     place.bad("fly", 2, &["unrecognized subcommand"]);
     place.bad("join notes nokey", 2, &["invalid value 'nokey'"]);
     let key = "0".repeat(64);
-    place.bad(
-        &format!("join notes {key} --encryption-key abc"),
-        2,
-        &["64 hexadecimal digits"],
-    );
+    for secret in ["abc", &"+a".repeat(32), &"\u{e9}".repeat(32)] {
+        place.bad(
+            &format!("join notes {key} --encryption-key {secret}"),
+            2,
+            &["64 hexadecimal digits"],
+        );
+    }
 }
 
 #[test]

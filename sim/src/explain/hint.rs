@@ -143,6 +143,23 @@ fn told_to_users(failure: &str, text: &str, told: &Explanation) -> Given {
         )),
         "told" if text.contains("at rest") => None,
         "told" => Some(("db", "the state is right, and what status() or the events say of it is not".into())),
+        "outcomes" => Some((
+            "engine or db",
+            "the order is right by the model, and what the writer of an entry was told became of it is not: which outcomes are known and are news (engine/outcome), or what an append answers and the events say (db)".into(),
+        )),
+        "changes of views" => Some((
+            "bee",
+            "the full listing is right, and what is said to have changed since an earlier version does not lead to it".into(),
+        )),
+        "trees" if text.contains("says that") => Some((
+            "engine or db",
+            "a stamp of an own entry names other versions of the trees than were behind it: it is made in engine/local, and where its blocks come to stand is known to db".into(),
+        )),
+        "trees" => Some(("bee", "a node of a tree has not the shape that batches leave: splits, merges, or the root".into())),
+        "contradictions" => Some((
+            "hypercore",
+            "that a log was signed twice is kept with the log, and was not there after a start".into(),
+        )),
         "reads" if text.contains("gets no block") => Some(("replication", "a reader asks for single blocks and gets none".into())),
         "reads" => Some((
             "bee",

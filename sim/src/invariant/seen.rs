@@ -32,6 +32,8 @@ pub struct Seen {
     pub local: Option<CoreKey>,
     /// Writers of whom it was told that their view is another one behind a batch, with the key.
     pub diverged: Vec<(CoreKey, Length, Bytes)>,
+    /// It was told that apply stopped the replica.
+    pub is_interrupted: bool,
     /// What was told and cannot be.
     pub contradictions: Vec<String>,
 }
@@ -135,6 +137,7 @@ impl Seen {
                     outcomes.insert((local, *length), outcome.clone());
                 }
             }
+            Event::Interrupt { .. } => self.is_interrupted = true,
             Event::Diverged { writer, length, key } => {
                 self.diverged.push((*writer, *length, key.clone()));
             }

@@ -223,6 +223,9 @@ fn status(moment: &Moment<'_>, look: &Look) -> Option<String> {
     if look.status_writable != look.is_writable {
         return Some("status() and writable() differ".into());
     }
+    if look.seen.is_interrupted && look.stopped.is_none() {
+        return Some("the events say that apply stopped it, and status() does not".into());
+    }
     // What is in the set waits for no clock.
     let taken = look.held_back.iter().find(|(link, _)| {
         let known = look.known.as_ref().and_then(|known| known.get(&link.key));

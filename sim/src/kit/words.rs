@@ -128,6 +128,7 @@ pub(crate) fn action(action: &Action) -> String {
         }
         Action::Restart { replica } => format!("r{replica} starts again"),
         Action::Reopen { replica, .. } => format!("r{replica} closes and starts again"),
+        Action::Interrupt { replica } => format!("the next call of apply at r{replica} stops it"),
         Action::Rotate { replica } => format!("r{replica} goes on in a new log"),
         Action::Wipe { replica } => format!("r{replica} loses its directory"),
         Action::Backup { replica } => format!("r{replica} is backed up"),

@@ -74,6 +74,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
                 }
             }
             Action::Reopen { replica, settings } => self.reopen(*replica, settings)?,
+            Action::Interrupt { replica } => self.group.interrupt(*replica),
             Action::Rotate { replica } => self.rotate(*replica),
             Action::Wipe { replica } => {
                 self.group.crash(&self.world, *replica, Crash::PowerLoss);

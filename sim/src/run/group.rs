@@ -1,6 +1,7 @@
 //! The replicas of a run: processes that open the database, listen, and dial each other until they are connected.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ const WATCHED_AT_ONCE: u64 = 2;
 
 /// How long a replica waits before it dials a peer again.
 const REDIAL: Duration = Duration::from_millis(250);
+
+/// How long a replica that apply stopped goes on answering before its program ends.
+const INTERRUPTED: Duration = Duration::from_millis(500);
 
 /// The key of every encrypted database of a simulation.
 pub(crate) const ENCRYPTION_KEY: [u8; 32] = [7; 32];
@@ -79,6 +83,10 @@ struct Member<E: Env> {
     former: BTreeSet<CoreKey>,
     /// What was injected into its disk may have made calls fail since it was started.
     is_disk_faulty: bool,
+    /// Its next call of apply stops it.
+    interrupt: Arc<AtomicBool>,
+    /// Apply stopped it: its calls fail until it is started again.
+    is_interrupted: bool,
     /// A call of it failed because of the disk: it has to be started again.
     is_broken: bool,
     backup: Option<DiskSnapshot>,
@@ -130,6 +138,8 @@ impl<E: Env> Group<E> {
                 local: None,
                 former: BTreeSet::new(),
                 is_disk_faulty: false,
+                interrupt: Arc::default(),
+                is_interrupted: false,
                 is_broken: false,
                 backup: None,
                 blackout: Blackout::No,
@@ -199,22 +209,22 @@ impl<E: Env> Group<E> {
         self.crash(world, replica, how);
     }
 
-    /// Starts a crashed replica again; one that never ran or is lost stays down, one that runs goes on.
     /// Whether a replica is told, when it starts the next time, that its directory is an older copy.
     pub(super) fn tell_restored(&self, replica: usize, is_restored: bool) {
         self.lock().replicas[replica].is_restored = is_restored;
     }
 
+    /// Starts a crashed replica again; one that never ran or is lost stays down, one that runs goes on.
     pub(super) fn restart(&self, world: &impl SimulatedWorld<Env = E>, replica: usize) {
         let (id, is_lost) = {
-            let mut members = self.lock();
-            let member = &mut members.replicas[replica];
-            member.is_broken = false;
+            let member = &self.lock().replicas[replica];
             (member.id, member.is_lost)
         };
         if !is_lost && !world.is_up(id) {
             {
                 let member = &mut self.lock().replicas[replica];
+                member.is_broken = false;
+                member.is_interrupted = member.interrupt.load(Ordering::Relaxed);
                 member.since = world.now();
                 member.disk = world.disk(id);
             }
@@ -250,7 +260,7 @@ impl<E: Env> Group<E> {
             .spawn("watch", watching.watch(env.clone(), db.clone(), replica, life));
         let listening = self.clone();
         env.spawn()
-            .spawn("events", listening.listen(db.clone(), replica, life));
+            .spawn("events", listening.listen(env.clone(), db.clone(), replica, life));
         self.side_cores().start(&env, &store, replica);
         if self.lock().scenario.forward.contains(&replica) {
             let has_logs = !self.lock().scenario.passing.contains(&replica);
@@ -305,9 +315,13 @@ impl<E: Env> Group<E> {
         let clock = env.clock().clone();
         let now: Now = Arc::new(move || since + Duration::from_nanos(clock.now().0));
         let started = self.subject().start(replica, now);
+        let interrupt = Arc::clone(&self.lock().replicas[replica].interrupt);
         let mut builder = Autobee::builder(store.clone())
             .name(name)
-            .apply(Erased(started.apply))
+            .apply(Erased {
+                apply: started.apply,
+                interrupt,
+            })
             .optimistic(optimistic)
             .rules(rules)
             .settings(settings);
@@ -397,7 +411,7 @@ impl<E: Env> Group<E> {
         }
     }
 
-    async fn listen(self, db: Autobee<E>, replica: usize, life: u32) {
+    async fn listen(self, env: E, db: Autobee<E>, replica: usize, life: u32) {
         let mut events = db.events();
         let (local, start) = (db.local(), db.view().head());
         let is_writable = db.writable();
@@ -410,6 +424,9 @@ impl<E: Env> Group<E> {
                 let mut members = self.lock();
                 let member = &mut members.replicas[replica];
                 member.is_broken |= member.is_disk_faulty;
+            }
+            if let Event::Interrupt { .. } = event {
+                self.interrupted(&env, replica, life);
             }
             if let Event::CutOff { first, last } = &event
                 && !self.is_disk_faulty(replica)
@@ -429,6 +446,24 @@ impl<E: Env> Group<E> {
             }
             self.see(replica, life, |seen| seen.event(&event));
         }
+    }
+
+    /// Apply stopped a replica. Its program ends when whoever watches it has seen so.
+    fn interrupted(&self, env: &E, replica: usize, life: u32) {
+        let group = self.clone();
+        let clock = env.clock().clone();
+        env.spawn().spawn("supervise", async move {
+            clock.sleep(INTERRUPTED).await;
+            let member = &mut group.lock().replicas[replica];
+            member.is_broken |= member.life == life;
+        });
+    }
+
+    /// The next call of apply at a replica stops it.
+    pub(super) fn interrupt(&self, replica: usize) {
+        let member = &mut self.lock().replicas[replica];
+        member.interrupt.store(true, Ordering::Relaxed);
+        member.is_interrupted = true;
     }
 
     /// An append of a replica was answered that it made in this life.
@@ -660,9 +695,10 @@ impl<E: Env> Group<E> {
             .collect()
     }
 
-    /// Neither an append nor a call of a disk takes power any more.
+    /// Neither an append nor a call of a disk takes power any more, and apply stops nobody.
     pub(super) fn disarm(&self) {
         for member in &mut self.lock().replicas {
+            member.interrupt.store(false, Ordering::Relaxed);
             member.blackout = Blackout::No;
             member.crash_point = None;
         }
@@ -688,6 +724,9 @@ impl<E: Env> Group<E> {
     fn excuses(&self, replica: usize, error: &Error) -> bool {
         let forges = |event: &crate::scenario::Event| matches!(event.action, Action::Forge { by, .. } if by == replica);
         if error.kind() == ErrorKind::Corrupt && self.lock().scenario.event.iter().any(forges) {
+            return true;
+        }
+        if error.kind() == ErrorKind::Interrupted && self.lock().replicas[replica].is_interrupted {
             return true;
         }
         let is_of_disk = matches!(

@@ -1,6 +1,7 @@
 //! What the replicas of a run run: the apply function of the simulator itself, or that of an app under test.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use autobee::apply::{Apply, ApplyError, ApplyFn, ApplyView, Entry, Host};
@@ -67,7 +68,11 @@ impl Subject for Reference {
 }
 
 /// An apply function whose type is erased, for a builder that takes any type.
-pub(super) struct Erased(pub(super) ApplyFn);
+pub(super) struct Erased {
+    pub(super) apply: ApplyFn,
+    /// The next call stops the replica.
+    pub(super) interrupt: Arc<AtomicBool>,
+}
 
 impl Apply for Erased {
     async fn apply(
@@ -76,6 +81,9 @@ impl Apply for Erased {
         view: &mut ApplyView,
         host: &mut dyn Host,
     ) -> Result<(), ApplyError> {
-        self.0.apply(entries, view, host).await
+        if self.interrupt.swap(false, Ordering::Relaxed) {
+            return Err(ApplyError::fatal("the app cannot go on"));
+        }
+        self.apply.apply(entries, view, host).await
     }
 }

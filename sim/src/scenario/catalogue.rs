@@ -53,6 +53,7 @@ fn actions() -> Vec<Action> {
             replica,
             settings: settings(),
         },
+        Action::Interrupt { replica },
         Action::Rotate { replica },
         Action::Wipe { replica },
         Action::Backup { replica },

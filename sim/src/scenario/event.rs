@@ -110,6 +110,11 @@ pub enum Action {
         #[serde(default)]
         settings: toml::Table,
     },
+    /// The next call of apply at a replica stops it, as an app does that cannot go on: its program ends, and starts again.
+    Interrupt {
+        /// Which.
+        replica: usize,
+    },
     /// A replica makes a new log for its writer, adds it to the writers, if it is one, and goes on in it.
     Rotate {
         /// Which.
@@ -241,6 +246,7 @@ impl Action {
             | Self::Pause { replica }
             | Self::Resume { replica }
             | Self::Reopen { replica, .. }
+            | Self::Interrupt { replica }
             | Self::Rotate { replica }
             | Self::Wipe { replica }
             | Self::Backup { replica }

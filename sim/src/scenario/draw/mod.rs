@@ -8,6 +8,7 @@ mod app;
 mod crash_points;
 mod faults;
 mod hostile;
+mod interrupts;
 mod numbers;
 mod regrant;
 
@@ -168,6 +169,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
             scenario.knobs.insert(knob.name.into(), choices.pick(&[2, 1, 5]));
         }
     }
+    interrupts::draw(choices, &mut scenario, span_ms);
     scenario
 }
 
