@@ -95,15 +95,26 @@ impl Outcomes {
 
     /// Forgets what became of batches before this length, but for the last of those that were not applied.
     fn forget_before(&mut self, base: Length, planted: Planted) {
-        let held = self.known.split_off(&base);
-        let is_kept = !planted.has(Slip::RejectionForgotten);
-        self.known
-            .retain(|_, outcome| is_kept && *outcome != Outcome::Applied);
-        while self.known.len() > FORGOTTEN_MAX {
-            self.known.pop_first();
+        // What is held stays where it is: there may be thousands of it, and this is done in each drain.
+        let is_over =
+            |outcome: &Outcome| *outcome == Outcome::Applied || planted.has(Slip::RejectionForgotten);
+        let mut over = Vec::new();
+        let mut kept = Vec::new();
+        for (length, outcome) in self.known.range(..base) {
+            let list = if is_over(outcome) { &mut over } else { &mut kept };
+            list.push(*length);
         }
-        self.known.extend(held);
-        self.refused = self.refused.split_off(&base);
+        let too_many = kept.len().saturating_sub(FORGOTTEN_MAX);
+        for length in over.iter().chain(kept.iter().take(too_many)) {
+            self.known.remove(length);
+        }
+        if self
+            .refused
+            .first_key_value()
+            .is_some_and(|(length, _)| *length < base)
+        {
+            self.refused = self.refused.split_off(&base);
+        }
     }
 }
 

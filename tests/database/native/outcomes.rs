@@ -65,6 +65,17 @@ async fn open(env: &MemoryEnv, join: Option<&Db>) -> Db {
     builder.open().await.unwrap()
 }
 
+/// The second becomes a member of the first one's database, and both part again.
+async fn become_member(a: &Db, b: &Db) {
+    let session = connect(a, b).0;
+    append(a, "").await;
+    let added = [b"add ", &b.local().as_bytes()[..]].concat();
+    a.append(added).await.unwrap();
+    until(b, |db| db.writable()).await;
+    session.close();
+    session.ended().await;
+}
+
 async fn append(db: &Db, value: &str) -> Appended {
     let values = vec![value.to_owned().into()];
     db.append_with(values, AppendOptions::default()).await.unwrap()
@@ -120,14 +131,7 @@ fn who_loses_by_a_reorder_is_told() {
     run(async |env| {
         let a = open(env, None).await;
         let b = open(&env.sibling(2), Some(&a)).await;
-        let session = connect(&a, &b).0;
-        append(&a, "").await;
-        a.append([b"add ", &b.local().as_bytes()[..]].concat())
-            .await
-            .unwrap();
-        until(&b, |db| db.writable()).await;
-        session.close();
-        session.ended().await;
+        become_member(&a, &b).await;
         let mut events = [a.events(), b.events()];
         assert_eq!(append(&a, "k").await.outcome, Outcome::Applied);
         assert_eq!(append(&b, "k").await.outcome, Outcome::Applied);
@@ -153,14 +157,7 @@ fn what_was_rejected_before_an_opening_is_no_news_when_it_is_rejected_again() {
         let a = open(env, None).await;
         let other = env.sibling(2);
         let b = open(&other, Some(&a)).await;
-        let session = connect(&a, &b).0;
-        append(&a, "").await;
-        a.append([b"add ", &b.local().as_bytes()[..]].concat())
-            .await
-            .unwrap();
-        until(&b, |db| db.writable()).await;
-        session.close();
-        session.ended().await;
+        become_member(&a, &b).await;
         assert_eq!(append(&b, "k").await.outcome, Outcome::Applied);
         assert_eq!(append(&b, "k").await.outcome, rejected("it is taken"));
         b.close().await.unwrap();
@@ -186,14 +183,7 @@ fn what_is_forgotten_at_once_is_answered_and_told_when_it_changes() {
         let builder = Autobee::builder(memory_store(&env.sibling(2)).await).apply(Once);
         let builder = builder.rules(Rules::interop()).key(a.key());
         let b = builder.settings(settings).open().await.unwrap();
-        let session = connect(&a, &b).0;
-        append(&a, "").await;
-        a.append([b"add ", &b.local().as_bytes()[..]].concat())
-            .await
-            .unwrap();
-        until(&b, |db| db.writable()).await;
-        session.close();
-        session.ended().await;
+        become_member(&a, &b).await;
         let mut events = b.events();
         let keys = ["k", "k", "l", "m", "n"];
         let outcomes = [
