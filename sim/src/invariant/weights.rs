@@ -55,7 +55,11 @@ impl Invariant for WeightsReached {
     fn tick(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         for (replica, look) in moment.open() {
             let own = look.writers.iter().find(|writer| writer.key == look.local);
-            let Some(own) = own.filter(|_| !moment.claims.forged.contains(&replica.replica)) else {
+            // What somebody else signs with its key, and what it wrote under another ceiling and is fetched again, is not
+            // what it claims now.
+            let is_other = [&moment.claims.forged, &moment.claims.forking];
+            let is_other = is_other.iter().any(|replicas| replicas.contains(&replica.replica));
+            let Some(own) = own.filter(|_| !is_other) else {
                 self.before.remove(&replica.replica);
                 continue;
             };

@@ -352,6 +352,8 @@ impl<W> Kernel<W> {
         match load {
             Load::Reset => self.reset(end),
             Load::Open => self.arrive(end),
+            // What was lost with the stream makes a gap before it.
+            Load::Fin | Load::Data(_) if me.reset => {}
             Load::Fin | Load::Data(_) if me.gone.is_some() => {
                 // Nobody is there to read: the machine says so. An end of file needs no answer from a closed end.
                 if matches!(load, Load::Data(_)) || me.gone == Some(Gone::Vanished) {

@@ -387,19 +387,24 @@ impl<E: Env> Group<E> {
 
     /// Follows the whole view by its changes alone.
     async fn watch(self, env: E, db: Autobee<E>, replica: usize, life: u32) {
-        let start = db.view();
         // Half of them are told of few changes at once.
         let range = match replica % 2 {
             0 => Range::all(),
             _ => Range::all().limit(WATCHED_AT_ONCE),
         };
-        let mut watch = db.watch(range);
-        let Ok(first) = start.all().await else { return };
+        let (mut watch, head, first) = loop {
+            let start = db.view();
+            let watch = db.watch(range.clone());
+            match start.all().await {
+                Ok(first) => break (watch, start.head(), first),
+                Err(error) if error.kind() == ErrorKind::Closed => return,
+                // A disk that fails now may not fail later.
+                Err(_) => env.clock().sleep(REDIAL).await,
+            }
+        };
         self.see(replica, life, |seen| {
-            seen.view = Some((
-                start.head(),
-                Arc::new(first.into_iter().collect::<BTreeMap<Bytes, Bytes>>()),
-            ));
+            let first = first.into_iter().collect::<BTreeMap<Bytes, Bytes>>();
+            seen.view = Some((head, Arc::new(first)));
         });
         loop {
             match watch.next().await {
