@@ -1,9 +1,10 @@
 //! Comparing the own view with that of another writer, where both stand behind the same entries.
 //!
 //! The last block of a batch says where the trees of its writer stood behind it. When as many batches were applied there
-//! as here, and the order ended in the same heads, both applied the same batches; so both views must have the same
-//! contents. What the writer put since its last stamp, and what this peer changed by the batch, is compared, key by key.
-//! Nothing else tells anything: without equal counts and heads there is no verdict.
+//! as here, and both orders end in that batch, both applied the same batches in the same order; so both views must have
+//! the same contents. What the writer put since its last stamp, and what this peer changed by the batch, is compared, key
+//! by key. Nothing else tells anything: without equal counts and heads there is no verdict, nor where the order goes on
+//! here, as what comes behind a batch has a part in how those before it are ordered.
 
 use std::collections::BTreeMap;
 
@@ -114,8 +115,8 @@ fn end(stamp: &ViewStamp) -> Link {
 }
 
 impl<V: Verify> Engine<V> {
-    /// The newest batch of another writer that the last drains brought, if it says where the views stand behind it, and as
-    /// many batches were applied there as here.
+    /// The newest batch of another writer in which the order ended after one of the last drains, if it says where the views
+    /// stand behind it, and as many batches were applied there as here.
     pub fn take_claim(&mut self) -> Option<Box<ViewClaim>> {
         self.claim.take()
     }
@@ -128,7 +129,9 @@ impl<V: Verify> Engine<V> {
             return;
         }
         let is_careless = self.planted.has(Slip::ComparedUnequal);
-        let entries = self.order.entries_since(shared);
+        let last = self.order.len().saturating_sub(1);
+        let from = if is_careless { shared } else { shared.max(last) };
+        let entries = self.order.entries_since(from);
         let first = self.order.len() - entries.len();
         let found = entries.enumerate().rev().find_map(|(at, (entry, state))| {
             let batch = self.dag.batch(entry.batch);

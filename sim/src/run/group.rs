@@ -51,9 +51,9 @@ struct Members<E: Env> {
     claims: Claims,
     acknowledged: Arc<Vec<Acknowledged>>,
     failures: Vec<Violation>,
-    /// Cores of trees onto which or from which a database moved: what is read of it may be in any of them, as also that of
-    /// a member from whose trees it went on.
-    moved_onto: BTreeSet<CoreKey>,
+    /// The cores of the trees of all: what is read of a database that went on from the trees of another may be in any of
+    /// them, as that one may have gone on from a third.
+    tree_cores: BTreeSet<CoreKey>,
     ledger: Ledger,
     side_cores: SideCores,
     subject: Arc<dyn Subject>,
@@ -160,7 +160,7 @@ impl<E: Env> Group<E> {
             claims,
             acknowledged: Arc::default(),
             failures: Vec::new(),
-            moved_onto: BTreeSet::new(),
+            tree_cores: BTreeSet::new(),
             ledger: Ledger::new(&scenario.hostile),
             subject,
         };
@@ -253,6 +253,8 @@ impl<E: Env> Group<E> {
             members.replicas[replica].local = Some(db.local());
             members.replicas[replica].db = Some(db.clone());
             members.replicas[replica].store = Some(store.clone());
+            let trees = db.views().into_iter().flatten();
+            members.tree_cores.extend(trees.map(|core| core.key));
         }
         self.subject().opened(replica, db.local());
         let watching = self.clone();
@@ -443,10 +445,13 @@ impl<E: Env> Group<E> {
                 let invariant = "told";
                 members.failures.push(Violation { invariant, what });
             }
+            if let Event::Rotated { .. } = &event {
+                let trees = db.views().into_iter().flatten();
+                self.lock().tree_cores.extend(trees.map(|core| core.key));
+            }
             if let Event::MoveTo { from, to } = &event {
-                let trees = [from.key, to.key, db.view().head().key];
                 let mut members = self.lock();
-                members.moved_onto.extend(trees);
+                members.tree_cores.extend([from.key, to.key]);
                 members.replicas[replica].has_moved = true;
             }
             self.see(replica, life, |seen| seen.event(&event));
@@ -505,7 +510,7 @@ impl<E: Env> Group<E> {
     fn moved_onto(&self, replica: usize) -> Option<BTreeSet<CoreKey>> {
         let members = self.lock();
         let has_moved = members.replicas[replica].has_moved;
-        has_moved.then(|| members.moved_onto.clone())
+        has_moved.then(|| members.tree_cores.clone())
     }
 
     /// True when it went on from the trees of others.
