@@ -58,7 +58,9 @@ impl Invariant for WeightsReached {
             // What somebody else signs with its key, and what it wrote under another ceiling and is fetched again, is not
             // what it claims now.
             let is_other = [&moment.claims.forged, &moment.claims.forking];
-            let is_other = is_other.iter().any(|replicas| replicas.contains(&replica.replica));
+            let is_other = is_other
+                .iter()
+                .any(|replicas| replicas.contains(&replica.replica));
             let Some(own) = own.filter(|_| !is_other) else {
                 self.before.remove(&replica.replica);
                 continue;

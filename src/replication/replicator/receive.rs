@@ -422,9 +422,9 @@ impl Replicator {
         if proof.fork != asked.fork || is_manifest {
             peer.sync.can_upgrade = false;
         }
-        let offers = match (asked.request.block, asked.request.upgrade) {
-            (Some(block), None) => peer.offers(block.index, asked.fork),
-            _ => peer.sync.fork == asked.fork,
+        let offers = match asked.request.block {
+            Some(block) => peer.offers(block.index, asked.fork),
+            None => peer.sync.fork == asked.fork,
         };
         let is_void = is_manifest && (proof.fork > asked.fork || !offers);
         let is_void = is_void && !self.planted.has(Slip::VoidBlamed);

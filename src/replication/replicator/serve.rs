@@ -75,7 +75,22 @@ impl Replicator {
         else {
             return Ok(None);
         };
-        self.answer_request(id, &request, core).map(Some)
+        let answer = self.answer_request(id, &request, core)?;
+        let dropped = request.request.block.filter(|block| {
+            let is_absent = matches!(&answer, Message::NoData(none) if none.reason == NoData::NOT_AVAILABLE)
+                || matches!(&answer, Message::Data(data) if data.proof.block.is_none());
+            is_absent && request.fork == self.known.fork && block.index < self.known.length
+        });
+        let (Some(block), Some(peer)) = (dropped, self.peers.get_mut(&id)) else {
+            return Ok(Some(answer));
+        };
+        // Whoever was told that it is here hears first that it is here no longer: else the answer is a fault.
+        peer.outbox.push_front(answer);
+        Ok(Some(Message::Range(RangeMessage {
+            drop: true,
+            start: block.index,
+            length: 1,
+        })))
     }
 
     fn answer_request(

@@ -1,6 +1,7 @@
 //! Peers that lie, flood, or send anything at all.
 
 use super::*;
+use crate::env::Point;
 use crate::hypercore::proof::Proof;
 
 #[test]
@@ -341,4 +342,35 @@ fn data() -> impl Strategy<Value = Message> {
             };
             Message::Data(Box::new(DataMessage { request, proof }))
         })
+}
+
+#[test]
+fn who_drops_a_block_that_it_is_asked_for_says_so_before_it_answers() {
+    // With the first request, which asks for the length and the manifest, too, and with one for a block alone.
+    for has_length in [false, true] {
+        let mut net = Net::new(2, 4);
+        net.connect(0, 1);
+        if has_length {
+            net.settle();
+        }
+        net.download(1, 0, None);
+        while net.pull(0) || net.deliver(0).is_some() || (!has_length && net.deliver(1).is_some()) {}
+        while net.pull(1) {}
+        // Nobody tells the replicator yet: the log was asked from elsewhere.
+        net.nodes[0].log.log.clear(Index(0), Index(4));
+        net.nodes[1].replicator.take_sights();
+        let said = net.settle();
+        let said: Vec<&Message> = said.iter().map(|(_, message)| message).collect();
+        let answer = said.iter().position(|message| match message {
+            Message::NoData(_) => true,
+            Message::Data(data) => data.proof.block.is_none() && data.proof.upgrade.is_none(),
+            _ => false,
+        });
+        let drop = said
+            .iter()
+            .position(|message| matches!(message, Message::Range(range) if range.drop));
+        assert!(drop.is_some() && drop < answer, "{drop:?} {answer:?}");
+        let sights = net.nodes[1].replicator.take_sights();
+        assert!(!sights.has(Point::AnswerMisfit));
+    }
 }
