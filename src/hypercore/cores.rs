@@ -73,10 +73,21 @@ pub(super) struct OpenCore {
     /// For each snapshot how many leading blocks the main line still shares with it.
     pub(super) compatible: BTreeMap<u64, u64>,
     pub(super) events: broadcast::Sender<CoreEvent>,
-    /// Two signatures of the owner contradict each other at this length and fork.
-    pub(super) conflict: Option<(u64, u64)>,
+    /// Two signatures of the owner contradict each other, as a peer showed since the core was opened.
+    pub(super) conflict: Option<Conflict>,
     /// An own core that peers may have more of, see [`super::Core::follow_own`].
     pub(super) is_followed: bool,
+}
+
+/// A contradiction of a core's owner that a peer showed, and whom it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Conflict {
+    /// The length at which two signatures contradict each other.
+    pub(super) length: u64,
+    /// The fork at which they do.
+    pub(super) fork: u64,
+    /// Sessions with numbers below this one ended with it. Later ones know what they open: it is kept with the core.
+    pub(super) sessions: u64,
 }
 
 /// The demand of a core: the blocks and ranges that its sessions wait for.

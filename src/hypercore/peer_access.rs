@@ -4,7 +4,7 @@
 //! [`PeerAccess::offered`]: the sole way out, and it shows own blocks only once they are durable.
 
 use super::change::LineSelector;
-use super::cores::{Demand, OpenCore};
+use super::cores::{Conflict, Demand, OpenCore};
 use super::error::CoreError;
 use super::event::CoreEvent;
 use super::line::{Line, LineNodes};
@@ -242,7 +242,8 @@ impl<'a, E: Env> PeerAccess<'a, E> {
     }
 
     /// Compares the proof of a shorter or equal length with the local log. When both are signed and differ, the owner
-    /// contradicts itself: all sessions of the core end with [`CoreError::Signatures`]. True when that is so.
+    /// contradicts itself: all sessions of the core end with [`CoreError::Signatures`], and it is replicated no more until
+    /// all of them are closed. True when that is so.
     ///
     /// # Errors
     /// When the proof is wrong, or the store fails.
@@ -275,8 +276,13 @@ impl<'a, E: Env> PeerAccess<'a, E> {
         if let Err(error) = kept {
             // It holds as long as the store is open, though the store cannot keep it.
             let mut cores = shared.lock();
+            let sessions = cores.next_session;
             let core = cores.get_mut(self.core.pointer())?;
-            core.conflict = Some((length, fork));
+            core.conflict = Some(Conflict {
+                length,
+                fork,
+                sessions,
+            });
             // Nobody listening is fine.
             let _ = core.events.send(CoreEvent::Conflict { length, fork });
             core.bump();

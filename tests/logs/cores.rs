@@ -552,11 +552,8 @@ fn a_group_hears_of_its_cores() {
 fn an_owner_that_contradicts_itself_is_found_out() {
     let env = MemoryEnv::new(1);
     run(&env, async {
-        let one = open(&env)
-            .await
-            .get(CoreOptions::key_pair(pair(5)))
-            .await
-            .unwrap();
+        let store = open(&env).await;
+        let one = store.get(CoreOptions::key_pair(pair(5))).await.unwrap();
         let two = open(&env.sibling(2))
             .await
             .get(CoreOptions::key_pair(pair(5)))
@@ -576,6 +573,15 @@ fn an_owner_that_contradicts_itself_is_found_out() {
             one.length(),
             Err(CoreError::Signatures { length: 2, fork: 0 })
         ));
+        // Who opens it later knows, reads what is here, and shows none of it to peers.
+        let later = store.get(CoreOptions::key_pair(pair(5))).await.unwrap();
+        assert!(later.contradiction().unwrap().is_some());
+        assert_eq!(later.get(Index(1), LOCAL).await.unwrap(), "b");
+        let mut serving = CoreOptions::key_pair(pair(5));
+        serving.session.is_serving = true;
+        let serving = store.get(serving).await.unwrap();
+        assert!(matches!(serving.length(), Err(CoreError::Signatures { .. })));
+        assert!(matches!(one.length(), Err(CoreError::Signatures { .. })));
     });
 }
 

@@ -41,7 +41,11 @@ struct Net {
 
 impl Net {
     fn new(path: PathConfig) -> Self {
-        let mut kernel = Kernel::new(Seeds::new(1), path, DIAL_LIMIT);
+        Self::seeded(1, path)
+    }
+
+    fn seeded(seed: u64, path: PathConfig) -> Self {
+        let mut kernel = Kernel::new(Seeds::new(seed), path, DIAL_LIMIT);
         let [a, b] = ["a", "b"].map(|name| kernel.add_replica(name.into()));
         Self { kernel, a, b }
     }
@@ -317,6 +321,33 @@ fn a_forgotten_stream_is_reset_at_both_ends() {
     net.kernel.reset_between(net.b, net.a);
     assert_eq!(net.read(here, 1), Err(RESET));
     assert_eq!(net.read(there, 1), Err(RESET));
+}
+
+#[test]
+fn nothing_is_read_behind_what_was_lost_with_a_stream() {
+    let mut torn = 0;
+    for seed in 0..64 {
+        let torn_path = PathConfig {
+            tear_64k: 20_000,
+            ..PLAIN
+        };
+        let mut net = Net::seeded(seed, torn_path);
+        let (here, there) = net.connect();
+        let sent: Vec<u8> = (0..16).collect();
+        for bytes in sent.chunks(4) {
+            let _ = net.write(here, bytes);
+        }
+        // Whose machine is dark is not told of the reset, and what it sent goes on.
+        net.kernel.power_off(net.a);
+        net.wait(100);
+        let mut read = Vec::new();
+        while let Ok(bytes) = net.read(there, 16) {
+            read.extend(bytes);
+        }
+        torn += usize::from(net.read(there, 1) == Err(RESET));
+        assert!(sent.starts_with(&read), "{read:?}");
+    }
+    assert!(torn > 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::authority::{Authority, check_prologue, sealed, sign};
-use super::cores::{OpenCore, OpenCores};
+use super::cores::{Conflict, OpenCore, OpenCores};
 use super::encryption::BlockCipher;
 use super::error::CoreError;
 use super::event::{Contradiction, CoreEvent};
@@ -481,7 +481,11 @@ impl<'a, C: Sign> StoreChange<'a, C> {
                 CommitEffect::Received => core.offer.received(core.main.head.clone()),
                 CommitEffect::Happened(event) => {
                     if let CoreEvent::Conflict { length, fork } = event {
-                        core.conflict = Some((length, fork));
+                        core.conflict = Some(Conflict {
+                            length,
+                            fork,
+                            sessions: self.cores.next_session,
+                        });
                     }
                     if let CoreEvent::Truncate { ancestors, .. } = event {
                         for length in core.compatible.values_mut() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::authority::Authority;
 use super::change::LineSelector;
-use super::cores::{Demand, OpenCore, OpenCores};
+use super::cores::{Conflict, Demand, OpenCore, OpenCores};
 use super::corestore::CorestoreShared;
 use super::encryption::{BlockCipher, CoreCipher};
 use super::error::CoreError;
@@ -424,7 +424,13 @@ impl<E: Env> Core<E> {
 
     pub(super) fn open_core<'a>(&self, cores: &'a OpenCores) -> Result<&'a OpenCore, CoreError> {
         let core = cores.get(self.pointer)?;
-        if let Some((length, fork)) = core.conflict {
+        if let Some(Conflict {
+            length,
+            fork,
+            sessions,
+        }) = core.conflict
+            && (self.id < sessions || core.serving.contains(&self.id))
+        {
             return Err(CoreError::Signatures { length, fork });
         }
         if core.sessions.contains(&self.id) {

@@ -130,8 +130,8 @@ impl<E: Env> Core<E> {
         }
     }
 
-    /// What is known of a contradiction of the core's owner: it is kept with the core. A session that was opened after the
-    /// store was opened again reads such a core as any other, until a peer shows the contradiction again.
+    /// What is known of a contradiction of the core's owner: it is kept with the core. A session that is opened after a
+    /// peer showed it reads such a core as any other, until a peer shows it again.
     ///
     /// # Errors
     /// When the core is closed.
