@@ -73,7 +73,14 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
                     self.group.crash(&self.world, *replica, how);
                 }
             }
-            Action::Reopen { replica, settings } => self.reopen(*replica, settings)?,
+            Action::Reopen {
+                replica,
+                settings,
+                apply_version,
+            } => {
+                self.group.set_apply_version(*replica, *apply_version);
+                self.reopen(*replica, settings)?;
+            }
             Action::Interrupt { replica } => self.group.interrupt(*replica),
             Action::Rotate { replica } => self.rotate(*replica),
             Action::Wipe { replica } => {

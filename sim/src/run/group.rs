@@ -76,6 +76,8 @@ struct Member<E: Env> {
     /// Nobody starts it again.
     is_lost: bool,
     settings: Settings,
+    /// Of its apply, as its program says.
+    apply_version: u64,
     db: Option<Autobee<E>>,
     store: Option<Corestore<E>>,
     /// The key of its writer, once it ran.
@@ -133,6 +135,7 @@ impl<E: Env> Group<E> {
                 since: world.now(),
                 is_lost: false,
                 settings: settings.clone(),
+                apply_version: 0,
                 db: None,
                 store: None,
                 local: None,
@@ -317,13 +320,18 @@ impl<E: Env> Group<E> {
         let clock = env.clock().clone();
         let now: Now = Arc::new(move || since + Duration::from_nanos(clock.now().0));
         let started = self.subject().start(replica, now);
-        let interrupt = Arc::clone(&self.lock().replicas[replica].interrupt);
+        let (interrupt, apply_version) = {
+            let members = self.lock();
+            let member = &members.replicas[replica];
+            (Arc::clone(&member.interrupt), member.apply_version)
+        };
         let mut builder = Autobee::builder(store.clone())
             .name(name)
             .apply(Erased {
                 apply: started.apply,
                 interrupt,
             })
+            .apply_version(apply_version)
             .optimistic(optimistic)
             .rules(rules)
             .settings(settings);
@@ -554,6 +562,12 @@ impl<E: Env> Group<E> {
 
     pub(super) fn set_settings(&self, replica: usize, settings: Settings) {
         self.lock().replicas[replica].settings = settings;
+    }
+
+    /// From its next start on its apply says that it is of another version, if one is given.
+    pub(super) fn set_apply_version(&self, replica: usize, version: Option<u64>) {
+        let member = &mut self.lock().replicas[replica];
+        member.apply_version = version.unwrap_or(member.apply_version);
     }
 
     pub(super) fn store(&self, replica: usize) -> Option<Corestore<E>> {

@@ -52,6 +52,7 @@ fn actions() -> Vec<Action> {
         Action::Reopen {
             replica,
             settings: settings(),
+            apply_version: Some(1),
         },
         Action::Interrupt { replica },
         Action::Rotate { replica },

@@ -109,6 +109,9 @@ pub enum Action {
         /// Fields of [`autobee::Settings`] that differ from those of the scenario.
         #[serde(default)]
         settings: toml::Table,
+        /// The version of apply from now on: with another one the view is made anew from the logs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        apply_version: Option<u64>,
     },
     /// The next call of apply at a replica stops it, as an app does that cannot go on: its program ends, and starts again.
     Interrupt {

@@ -11,6 +11,7 @@ mod hostile;
 mod interrupts;
 mod numbers;
 mod regrant;
+mod upgrades;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -170,6 +171,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         }
     }
     interrupts::draw(choices, &mut scenario, span_ms);
+    upgrades::draw(choices, &mut scenario, span_ms);
     scenario
 }
 
