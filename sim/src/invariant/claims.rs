@@ -57,6 +57,8 @@ pub struct Claims {
     pub is_undisturbed: bool,
     /// Pairs of replicas of which one dials the other, both ways around.
     pub connected: BTreeSet<(usize, usize)>,
+    /// Those of them that reach each other in the end: neither way is cut for good.
+    pub staying: BTreeSet<(usize, usize)>,
     /// What replicas do not agree on in the end is no mistake of theirs.
     pub may_disagree: bool,
 }
@@ -162,13 +164,15 @@ impl Claims {
         let pairs = everybody.clone().flat_map(|a| (0..a).map(move |b| (a, b)));
         let pairs = pairs.filter(|(a, b)| scenario.connects(*a, *b));
         claims.connected = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
-        let connected =
-            |a: usize, b: usize| scenario.connects(a, b) && !cut.contains(&(a, b)) && !cut.contains(&(b, a));
+        let pairs = claims.connected.iter().copied();
+        claims.staying = pairs
+            .filter(|(a, b)| !cut.contains(&(*a, *b)) && !cut.contains(&(*b, *a)))
+            .collect();
         claims.groups = groups(
             everybody
                 .filter(|replica| !claims.lost.contains(replica))
                 .collect(),
-            connected,
+            |a, b| claims.staying.contains(&(a, b)),
         );
         claims
     }

@@ -151,6 +151,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         {
             let has_another = self.subject.is_reference() && self.world.now().as_millis().is_multiple_of(2);
             let group = self.group.clone();
+            group.side_cores().close(replica);
             let closed = self
                 .world
                 .block_on_for(self.group.id(replica), CLOSE_LIMIT, async move {

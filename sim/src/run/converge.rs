@@ -298,7 +298,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
     /// Whoever follows a log beside the database has all of it.
     fn follow_side_cores(&mut self) -> Result<(), SimError> {
         let side_cores = self.group.side_cores();
-        let is_claimed = self.checks.claims().is_whole() && !self.checks.claims().is_restless;
+        let is_claimed = self.checks.claims().hostile == 0;
         let limit = self.world.now() + FOLLOW_LIMIT;
         let what = loop {
             let wrong = side_cores.take_wrong();

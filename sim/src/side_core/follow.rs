@@ -9,6 +9,7 @@ use autobee::hypercore::merkle::Seek;
 use autobee::hypercore::{Core, CoreError, CoreOptions, CoreSnapshot, Download, DownloadRange, Wait};
 use autobee::wire::Index;
 
+use super::written::State;
 use super::{Phase, SideCores, below};
 use crate::scenario::SideCore;
 
@@ -117,7 +118,10 @@ impl<E: Env> Follower<E> {
                 Err(error) => {
                     self.cores.lock().logs[self.number].followed.remove(&self.replica);
                     // What fails because of a disk is none of the log's.
-                    let is_wrong = matches!(error, CoreError::Signatures { .. } | CoreError::Proof(_));
+                    let is_wrong = match &error {
+                        CoreError::Closed => !self.cores.lock().closing.contains(&self.replica),
+                        error => matches!(error, CoreError::Signatures { .. } | CoreError::Proof(_)),
+                    };
                     is_wrong.then(|| format!("cannot look at it: {error}"))
                 }
             };
@@ -161,15 +165,19 @@ impl<E: Env> Follower<E> {
         let (Ok(fork), Ok(length)) = (core.fork(), core.length()) else {
             return Ok(());
         };
-        let head = self.cores.lock().logs[self.number].head();
-        // Of another fork nobody may have it.
-        if fork != head.fork || length.0 > head.length as u64 {
-            return Ok(());
-        }
         let missing = (0..length.0).find(|at| matches!(core.has(Index(*at)..Index(at + 1)), Ok(false)));
         let Some(index) = missing.map(Index) else {
             return Ok(());
         };
+        let state = State {
+            fork,
+            length: to_usize(length.0),
+        };
+        let is_there = || self.cores.is_there(self.number, self.replica, state);
+        // Of another fork nobody may have it, nor of a log that its owner lost, or behind a way that is cut.
+        if !is_there() {
+            return Ok(());
+        }
         let asked = std::pin::pin!(core.get(index, Wait::For(PATIENCE)));
         let hasty = async {
             let _ = core.get(index, Wait::For(HASTE)).await;
@@ -178,10 +186,8 @@ impl<E: Env> Follower<E> {
         let hasty = std::pin::pin!(hasty);
         let got = first_of(asked, hasty).await;
         let is_late = matches!(got, Err(CoreError::Timeout(_)));
-        if is_late
-            && matches!(core.fork(), Ok(now) if now == fork)
-            && self.cores.is_reached(self.number, self.replica)
-        {
+        // The owner may have found out meanwhile that it has another fork.
+        if is_late && matches!(core.fork(), Ok(now) if now == fork) && is_there() {
             return Err(format!(
                 "did not get block {} in {PATIENCE:?}, for which somebody else waited who went away",
                 index.0

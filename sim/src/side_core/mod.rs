@@ -44,6 +44,8 @@ struct Run {
     plans: Vec<SideCore>,
     logs: Vec<WrittenLog>,
     claims: Claims,
+    /// Replicas that close their store, until they start again: what they had open is closed.
+    closing: BTreeSet<usize>,
     wrong: Vec<String>,
 }
 
@@ -64,6 +66,7 @@ impl SideCores {
     /// Starts what a replica does with them.
     pub(crate) fn start<E: Env>(&self, env: &E, store: &Corestore<E>, replica: usize) {
         let mut run = self.lock();
+        run.closing.remove(&replica);
         if run.phase == Phase::Over {
             return;
         }
@@ -80,6 +83,11 @@ impl SideCores {
                 env.spawn().spawn(TASK, follower.run(store.clone()));
             }
         }
+    }
+
+    /// A replica begins to close its store.
+    pub(crate) fn close(&self, replica: usize) {
+        self.lock().closing.insert(replica);
     }
 
     /// The plan begins.
@@ -103,37 +111,34 @@ impl SideCores {
         (!wrong.is_empty()).then(|| wrong.join("; "))
     }
 
-    /// Whether a replica that follows a log reaches its owner, and both are as they should be.
-    fn is_reached(&self, number: usize, replica: usize) -> bool {
+    /// Whether a replica that follows a log, and has it with this fork and length, gets any block of it: from its owner, if
+    /// that has the log so, or from a neighbour that follows it, too, and has all of it.
+    fn is_there(&self, number: usize, replica: usize, state: State) -> bool {
         let run = self.lock();
         let claims = &run.claims;
-        let of = run.plans[number].of;
-        let is_sound = |replica: usize| {
-            !claims.lost.contains(&replica)
-                && !claims.damaged.contains(&replica)
-                && !claims.decaying.contains(&replica)
-                && !claims.unsound.contains(&replica)
+        let (of, log) = (run.plans[number].of, &run.logs[number]);
+        let follows = |other: usize| run.plans[number].is_followed_by(other) && is_sound(other, claims);
+        if !follows(replica) || is_split(of, claims) {
+            return false;
+        }
+        let head = log.head();
+        let owner_has = !log.is_void() && head.fork == state.fork && state.length <= head.length;
+        if owner_has && is_sound(of, claims) && reached(of, claims, follows).contains(&replica) {
+            return true;
+        }
+        // Who has fewer blocks cannot prove them to who knows of more.
+        let has_all = |other: usize| {
+            let has = log.followed.get(&other);
+            has.is_some_and(|(fork, blocks)| *fork == state.fork && *blocks >= state.length as u64)
         };
-        let reached = reached(of, claims, |replica| {
-            run.plans[number].is_followed_by(replica) && is_sound(replica)
-        });
-        // Some ways are cut for good.
-        let mut groups = claims.groups.iter();
-        let is_connected = groups.any(|group| group.contains(&of) && group.contains(&replica));
-        is_sound(of) && is_sound(replica) && is_connected && reached.contains(&replica)
+        let mut near = claims.staying.iter().filter(|(near, _)| *near == replica);
+        near.any(|(_, other)| follows(*other) && has_all(*other))
     }
 
     /// Somebody who follows a log and has not all of it, of those that run and reach its owner for good.
     pub(crate) fn behind(&self, is_up: impl Fn(usize) -> bool) -> Option<String> {
         let run = self.lock();
-        let is_sound = |replica: usize| {
-            let claims = &run.claims;
-            is_up(replica)
-                && !claims.lost.contains(&replica)
-                && !claims.damaged.contains(&replica)
-                && !claims.decaying.contains(&replica)
-                && !claims.unsound.contains(&replica)
-        };
+        let is_sound = |replica: usize| is_up(replica) && is_sound(replica, &run.claims);
         let logs = run.plans.iter().zip(&run.logs).enumerate();
         let mut claimed = logs.filter(|(_, (plan, log))| {
             // Nobody proves that a log has no blocks: that it was cut off to nothing is not followed.
@@ -159,12 +164,18 @@ impl SideCores {
     }
 }
 
+/// Whether a replica comes back, with a disk on which one can rely.
+fn is_sound(replica: usize, claims: &Claims) -> bool {
+    let faults = [&claims.lost, &claims.damaged, &claims.decaying, &claims.unsound];
+    faults.iter().all(|replicas| !replicas.contains(&replica))
+}
+
 /// Those who get a log from its owner, or from each other.
 fn reached(of: usize, claims: &Claims, follows: impl Fn(usize) -> bool) -> BTreeSet<usize> {
     let mut reached = BTreeSet::from([of]);
     let mut next = vec![of];
     while let Some(from) = next.pop() {
-        let pairs = claims.connected.iter().filter(|(near, _)| *near == from);
+        let pairs = claims.staying.iter().filter(|(near, _)| *near == from);
         for (_, to) in pairs.filter(|(_, to)| follows(*to)) {
             if reached.insert(*to) {
                 next.push(*to);
@@ -172,6 +183,17 @@ fn reached(of: usize, claims: &Claims, follows: impl Fn(usize) -> bool) -> BTree
         }
     }
     reached
+}
+
+/// Whether the logs of a replica may have two continuations of one fork.
+fn is_split(replica: usize, claims: &Claims) -> bool {
+    let faults = [
+        &claims.forgetful,
+        &claims.forking,
+        &claims.decaying,
+        &claims.damaged,
+    ];
+    faults.iter().any(|replicas| replicas.contains(&replica))
 }
 
 /// A number below `end`, which is above 0.

@@ -9,7 +9,7 @@ use autobee::wire::{Index, Length};
 use bytes::Bytes;
 
 use super::written::State;
-use super::{Phase, SideCores, below};
+use super::{Phase, SideCores, below, is_split};
 use crate::invariant::Claims;
 use crate::scenario::SideCore;
 
@@ -66,6 +66,7 @@ impl SideCores {
         let mut run = self.lock();
         let may_lose = may_lose(&run.claims, plan.of);
         let may_fail = run.claims.unsound.contains(&plan.of);
+        let is_closing = run.closing.contains(&plan.of);
         let log = &mut run.logs[number];
         if log.is_void() {
             return false;
@@ -73,6 +74,8 @@ impl SideCores {
         let what = match found {
             Ok((state, blocks)) => log.opened(core.key(), state, &blocks),
             Err(_) if may_fail || may_lose => return false,
+            // What it is is found out at the next start.
+            Err(CoreError::Closed) if is_closing => return false,
             Err(error) => Err(format!("cannot be read: {error}")),
         };
         let Err(what) = what else { return true };
@@ -86,11 +89,12 @@ impl SideCores {
         false
     }
 
-    /// A change was refused: only a disk that fails excuses that.
+    /// A change was refused: only a disk that fails, or a store that is closed, excuses that.
     fn failed(&self, number: usize, plan: &SideCore, error: &CoreError) {
         let mut run = self.lock();
         let is_excused = may_lose(&run.claims, plan.of) || run.claims.unsound.contains(&plan.of);
-        if !is_excused && !matches!(error, CoreError::Closed) {
+        let is_closed = matches!(error, CoreError::Closed) && run.closing.contains(&plan.of);
+        if !is_excused && !is_closed {
             run.wrong.push(format!(
                 "the log {number} of r{} beside the database cannot be changed: {error}",
                 plan.of
@@ -131,14 +135,7 @@ impl SideCores {
 
 /// What a replica was told that it has of a log of its own may be gone.
 fn may_lose(claims: &Claims, replica: usize) -> bool {
-    let faults = [
-        &claims.forgetful,
-        &claims.wiped,
-        &claims.forking,
-        &claims.decaying,
-        &claims.damaged,
-    ];
-    faults.iter().any(|replicas| replicas.contains(&replica))
+    claims.wiped.contains(&replica) || is_split(replica, claims)
 }
 
 async fn make<E: Env>(core: &Core<E>, change: LogChange) -> Result<(), CoreError> {
