@@ -118,7 +118,7 @@ impl SideCores {
         let claims = &run.claims;
         let (of, log) = (run.plans[number].of, &run.logs[number]);
         let follows = |other: usize| run.plans[number].is_followed_by(other) && is_sound(other, claims);
-        if !follows(replica) || is_split(of, claims) {
+        if !follows(replica) {
             return false;
         }
         let head = log.head();
@@ -126,13 +126,13 @@ impl SideCores {
         if owner_has && is_sound(of, claims) && reached(of, claims, follows).contains(&replica) {
             return true;
         }
-        // Who has fewer blocks cannot prove them to who knows of more.
+        // Who has fewer blocks cannot prove them to who knows of more, nor who has other ones.
         let has_all = |other: usize| {
             let has = log.followed.get(&other);
             has.is_some_and(|(fork, blocks)| *fork == state.fork && *blocks >= state.length as u64)
         };
         let mut near = claims.staying.iter().filter(|(near, _)| *near == replica);
-        near.any(|(_, other)| follows(*other) && has_all(*other))
+        !is_split(of, claims) && near.any(|(_, other)| follows(*other) && has_all(*other))
     }
 
     /// Somebody who follows a log and has not all of it, of those that run and reach its owner for good.
