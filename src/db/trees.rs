@@ -10,6 +10,7 @@ use super::Settings;
 use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER, TreeRecord};
 use super::shell::store::{MANIFEST_VERSION, Opened};
 use super::view::{Fetch, PAGE, RemoteBlocks};
+use crate::apply::TreeSnapshot;
 use crate::bee::{BeeError, StoredBlocks};
 use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
@@ -113,6 +114,19 @@ impl<E: Env> DatabaseTrees<E> {
                 let fetched = system_blocks.fetch(&core, index, Wait::Local).await;
                 if fetched.is_err() || view_blocks.open_core(&core).await.is_err() {
                     break;
+                }
+            }
+            // Older entries and keys are in cores further down, which the order is read from without opening any.
+            let Ok(restored) = trees.restore(head) else {
+                continue;
+            };
+            for tree in [&restored.records, &restored.view] {
+                for core in cores_of(tree) {
+                    if view_blocks.open_core(&core).await.is_err()
+                        || system_blocks.open_core(&core).await.is_err()
+                    {
+                        break;
+                    }
                 }
             }
         }
@@ -273,6 +287,12 @@ impl<E: Env> fmt::Debug for Peers<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.view.fmt(f)
     }
+}
+
+/// The cores that a version of a tree stands on, as far as the block is here that lists them.
+fn cores_of(tree: &TreeSnapshot) -> Vec<CoreKey> {
+    let cores = tree.cursor().cores(tree.tree(), tree.head().length);
+    cores.unwrap_or_default()
 }
 
 fn end<E: Env>(core: &Core<E>) -> Result<Link, CoreError> {

@@ -228,11 +228,11 @@ impl Replicator {
             .blocks
             .range(length..sync.length)
             .map(|(index, _)| *index);
-        let live = self
-            .demand
-            .ranges
-            .values()
-            .any(|range| range.end.is_none() && range.start < sync.length && !range.is_linear);
+        let live = self.demand.ranges.values().any(|range| {
+            // How large the block is nobody knows yet.
+            let is_any = range.block_bytes_max.is_none() && !range.is_linear;
+            is_any && range.end.is_none() && range.start < sync.length
+        });
         let last = live.then(|| sync.length - 1).filter(|last| *last >= length);
         let block = waited
             .chain(last)

@@ -53,6 +53,22 @@ fn blocks_that_are_too_large_are_never_asked_for() {
 }
 
 #[test]
+fn a_large_block_at_the_end_of_a_log_does_not_come_with_its_length() {
+    let mut net = net();
+    let live = hypercore::DownloadRange {
+        end: None,
+        is_linear: false,
+        ..ALL
+    };
+    want(&mut net, live, Some(MOST));
+    net.connect(0, 1);
+    let said = net.settle();
+    let mut asked = requests(&said).filter_map(|(_, request)| Some(request.request.block?.index));
+    assert!(asked.all(|index| index % 3 != 2));
+    assert!(net.is_synced(1, PeerId(0)), "nothing else is to come");
+}
+
+#[test]
 fn of_a_log_that_is_small_as_a_whole_no_size_is_asked_for() {
     let mut net = net();
     want(&mut net, ALL, Some(12 * MOST + 4));
