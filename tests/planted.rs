@@ -91,6 +91,30 @@ fn a_date_that_counts_though_what_is_linked_is_later() {
     found("fast/safe_hostile", "own_timestamp_counts", DIFFERENCE);
 }
 
+#[test]
+fn nodes_of_a_log_that_was_cut_off_and_that_compaction_brings_back() {
+    found("fast/cut_logs", "compaction_revives_deleted_nodes", &["cores"]);
+}
+
+#[test]
+fn a_block_that_is_dropped_untold() {
+    found("fast/cut_logs", "dropped_block_untold", &["side cores"]);
+}
+
+#[test]
+fn a_channel_that_was_left_and_still_counts() {
+    found("fast/side_cores", "parted_channel_still_stands", &["synced"]);
+}
+
+#[test]
+fn a_block_of_a_tree_that_is_waited_for_once() {
+    found(
+        "fast/tree_blocks_awaited",
+        "wait_for_a_tree_block_given_up",
+        &["convergence"],
+    );
+}
+
 #[cfg(feature = "tokio")]
 #[test]
 fn production_plants_nothing() {

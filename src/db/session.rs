@@ -53,6 +53,11 @@ impl Session {
         Self { session }
     }
 
+    /// What it is to the replication.
+    pub(super) const fn inner(&self) -> &session::ReplicationSession {
+        &self.session
+    }
+
     // How far it is.
 
     /// How much came and went, and how much the peer has that is not here.

@@ -1,6 +1,6 @@
 //! What checks read of a database while it runs. For the simulator: no part of the public interface, and read-only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -13,6 +13,7 @@ use crate::engine::{AnchorKeys, Covered, Settled};
 use crate::env::Env;
 use crate::error::Error;
 use crate::hypercore::CoreError;
+use crate::replication::session::Progress;
 use crate::wire::system::{InfoRecord, SystemKey};
 use crate::wire::{Decode as _, Index, Length, Link, Timestamp};
 
@@ -158,6 +159,28 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
             overdue: engine.waits_until().filter(|at| *at <= db.shared.now().wall),
         })
     })?
+}
+
+/// A connection that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// What it says of itself.
+    pub progress: Progress,
+    /// The cores that both sides replicate on it, as the cores know it.
+    pub cores: BTreeSet<CoreKey>,
+}
+
+/// The connections that run.
+#[must_use]
+pub fn connections<E: Env>(db: &Autobee<E>) -> Vec<Connected> {
+    let sessions = db.shared.machine.sessions();
+    let running = sessions.iter().filter_map(|session| {
+        Some(Connected {
+            cores: db.shared.replication.cores_of(session.inner())?,
+            progress: session.progress(),
+        })
+    });
+    running.collect()
 }
 
 /// The first blocks of a log, in clear, as the engine took them. None when they are not all here any more: the core was

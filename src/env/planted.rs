@@ -118,6 +118,8 @@ slips! {
             "The mark of what is durable counts commits that came during the sync."
         DeletedValueCounts "deleted_value_still_counts"
             "A value that is deleted counts as wanted of its segment."
+        DeletedNodesMoved "compaction_revives_deleted_nodes"
+            "Compaction copies the nodes of a block that were deleted since, and they are there again."
     }
     Hypercore {
         UnsyncedOffer "unsynced_offer"
@@ -160,6 +162,10 @@ slips! {
             "An own log that is opened again is shown once somebody asks for a sync for another reason."
         ContradictionUnsynced "contradiction_unsynced"
             "Nobody asks for a sync when a contradiction is found."
+        ParentsStay "parents_across_the_fork_stay"
+            "Who moves to another fork of a log keeps the nodes that stand for blocks on both sides of the place where it begins."
+        DropUntold "dropped_block_untold"
+            "Whoever replicates a core does not hear of a block that is dropped here."
     }
     Replication {
         LetGoStaysOffered "let_go_core_stays_offered"
@@ -216,6 +222,10 @@ slips! {
             "A writer that comes while a peer is ready is not announced to it."
         VoidBlamed "void_answer_counts"
             "A source that goes on to another fork before it answers is held to be at fault."
+        SizeForgotten "size_given_up_not_asked_again"
+            "A block whose size was asked for in vain is passed over by the other peers."
+        PartedStands "parted_channel_still_stands"
+            "A channel that was left still counts where it is asked how far a session is."
     }
     Engine {
         TieBreak "wrong_tie_break"
@@ -364,6 +374,10 @@ slips! {
             "Keys whose first eight bytes are equal count as equal."
         EmptyRootStays "empty_root_stays"
             "A root that lost its last key to a merge stays the root."
+        LastCoreListed "list_of_cores_has_the_last_alone"
+            "When a tree comes to stand on another core, the list of those that it stands on has that one alone."
+        DeletionsAlone "flush_of_deletions_unwritten"
+            "A flush that does nothing but delete keys is not written."
     }
     Db {
         StatusStored "status_counts_stored_blocks"
@@ -416,6 +430,8 @@ slips! {
             "A timer that ran counts as set for the time that it ran at."
         HookFromNow "hook_told_from_now"
             "The update hook is told that a change began where it ended."
+        WaitGivenUp "wait_for_a_tree_block_given_up"
+            "A block of a tree that no peer gives in time is not waited for any longer."
     }
 }
 

@@ -229,7 +229,7 @@ impl Line {
     /// Takes over another head of fewer blocks.
     pub(super) fn shrink(&mut self, head: Head, batch: &mut StoreBatch) -> Result<(), CoreError> {
         let length = head.tree.length();
-        self.forget_from(length, batch)?;
+        self.forget_from(length, batch, false)?;
         self.head = head;
         self.write_head(batch)
     }
@@ -263,6 +263,7 @@ impl Line {
         rewound: Rewound,
         read: &dyn Read,
         batch: &mut StoreBatch,
+        planted: Planted,
     ) -> Result<(), CoreError> {
         // What lies in the part that is kept stays as it is: sizes that a peer lists are not better than stored ones.
         let stored = self.nodes(read);
@@ -273,7 +274,7 @@ impl Line {
                 nodes.push(node);
             }
         }
-        self.forget_from(rewound.ancestors, batch)?;
+        self.forget_from(rewound.ancestors, batch, planted.has(Slip::ParentsStay))?;
         self.put_nodes(&nodes, batch);
         self.head = rewound.head;
         self.write_head(batch)
@@ -428,7 +429,13 @@ impl Line {
         Ok(())
     }
 
-    fn forget_from(&mut self, length: u64, batch: &mut StoreBatch) -> Result<(), CoreError> {
+    /// Forgets the blocks from `length` on with their nodes, and those for blocks on both sides unless these are kept.
+    fn forget_from(
+        &mut self,
+        length: u64,
+        batch: &mut StoreBatch,
+        keeps_parents: bool,
+    ) -> Result<(), CoreError> {
         let old = self.head.tree.length();
         if let Some(parent) = self.parent.as_mut().filter(|parent| parent.length > length) {
             parent.length = length;
@@ -439,8 +446,10 @@ impl Line {
             Key::Tree(self.data, length.saturating_mul(2)),
             Key::Tree(self.data, old.saturating_mul(2)),
         );
-        for parent in merkle::truncated_parents(length, old) {
-            batch.delete(Key::Tree(self.data, parent));
+        if !keeps_parents {
+            for parent in merkle::truncated_parents(length, old) {
+                batch.delete(Key::Tree(self.data, parent));
+            }
         }
         self.recent = RecentNodes::default();
         self.blocks.truncate(length);
@@ -455,6 +464,18 @@ fn nodes_between(start: u64, end: u64) -> impl Iterator<Item = u64> {
         let ends_here = move |node: &u64| flat_tree::end_block(*node) == block + 1;
         std::iter::successors(Some(leaf), |node| Some(flat_tree::parent(*node))).take_while(ends_here)
     })
+}
+
+impl<'a> LineNodes<'a> {
+    /// Nodes of a main line, as they are stored.
+    pub(super) const fn stored(data: DataPointer, read: &'a dyn Read) -> Self {
+        Self {
+            data,
+            parent: None,
+            recent: None,
+            read,
+        }
+    }
 }
 
 impl Nodes for LineNodes<'_> {

@@ -111,6 +111,15 @@ impl<'a, E: Env> OfferedSnapshot<'a, E> {
         Ok(Some(proof))
     }
 
+    /// A node of the tree, as it is stored, also one behind the length.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored_node(&self, index: u64) -> Result<Option<Node>, CoreError> {
+        let nodes = LineNodes::stored(self.line.data, &*self.snapshot);
+        nodes.node(index).map_err(CoreError::from)
+    }
+
     /// Bytes of a block, as far as a tree node that is stored here tells.
     ///
     /// # Errors

@@ -211,6 +211,14 @@ fn by_name(failure: &str, text: &str, told: &Explanation) -> Given {
             "replication",
             "connections are closed, opened or kept at rest: keep-alives and silence".into(),
         ),
+        "synced" => (
+            "replication",
+            "what a connection counts of its cores is not what is open on it, or here (replication/session/driver)".into(),
+        ),
+        "cores" => (
+            "store or hypercore",
+            "blocks and nodes of one core do not fit together: what a change leaves of a tree (hypercore/line), or what the store keeps of that when segments are moved (store)".into(),
+        ),
         "gathering" => ("db", "gathered blocks are ordered more than once".into()),
         "growing sets" => (
             "db",

@@ -48,6 +48,8 @@ pub struct Claims {
     pub is_split: bool,
     /// Links of the network stay cut, or replicas away, so that somebody dials in vain for ever.
     pub is_restless: bool,
+    /// Replicas that may go on from the trees of others.
+    pub forwarding: BTreeSet<usize>,
     /// Members are removed: who is none attests nothing.
     pub removes: bool,
     /// A replica may hold a peer to be at fault: some are, logs may have two continuations, or bytes are flipped on the
@@ -127,6 +129,7 @@ impl Claims {
         }
         claims.hostile = scenario.hostile.len();
         claims.readers = scenario.reader.len();
+        claims.forwarding.extend(&scenario.forward);
         claims.side_cores = scenario.core.len();
         for (number, hostile) in scenario.hostile.iter().enumerate() {
             let own = hostile.forks_itself().then_some(scenario.replicas + number);

@@ -27,6 +27,7 @@ mod reopened;
 mod seen;
 mod sets;
 mod settled;
+mod synced;
 mod told;
 mod weights;
 
@@ -59,6 +60,7 @@ pub use reopened::{remembered, reopened};
 pub use seen::Seen;
 pub use sets::GrowingSets;
 pub use settled::SettledStays;
+pub use synced::SyncedSessions;
 pub use told::StatusTruth;
 pub use weights::WeightsReached;
 
@@ -147,6 +149,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(HonestPeers::default()),
         Box::new(HandedOn::default()),
         Box::new(Contradictions::default()),
+        Box::new(SyncedSessions::default()),
     ]
 }
 

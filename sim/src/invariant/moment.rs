@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use autobee::Settings;
 use autobee::crypto::{CoreKey, Hash};
-use autobee::db::sim_hooks::Sizes;
+use autobee::db::sim_hooks::{Connected, Sizes};
 use autobee::db::{Held, OrderedEntry, Stats, WriterStatus};
 use autobee::env::Point;
 use autobee::wire::{Length, Link, Timestamp};
@@ -106,6 +106,8 @@ pub struct Look {
     pub held: Held,
     /// Queues, and what else must be bounded.
     pub sizes: Sizes,
+    /// Its connections.
+    pub connections: Vec<Connected>,
     /// The settings that it was started with.
     pub settings: Settings,
     /// Logs whose owners signed two histories, as it says.

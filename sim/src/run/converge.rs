@@ -11,6 +11,7 @@ use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Index, Link};
 use bytes::Bytes;
 
+use super::cores::check_cores;
 use super::look::at_once;
 use super::trees::check_trees;
 use super::{CALL_LIMIT, SimError, Simulation};
@@ -110,6 +111,11 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         if let Some(violation) = trees {
             self.checks.found(violation);
         }
+        let cores =
+            self.observe(|simulation| check_cores(&simulation.group, &looks, simulation.checks.claims()));
+        if let Some(violation) = cores {
+            self.checks.found(violation);
+        }
         if self.checks.is_clean() {
             self.reopened(&looks)?;
         }
@@ -157,6 +163,10 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks
             .tick(&self.group, &after, self.world.now(), true, &verify);
+        let cores = self.observe(|simulation| check_cores(&simulation.group, &after, &claims));
+        if let Some(violation) = cores {
+            self.checks.found(violation);
+        }
         for (before, after) in before.iter().zip(&after) {
             let found = match loses_power[before.replica] {
                 true => remembered(before, after),

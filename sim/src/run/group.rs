@@ -440,6 +440,15 @@ impl<E: Env> Group<E> {
                 let member = &mut members.replicas[replica];
                 member.is_broken |= member.is_disk_faulty;
             }
+            if let Event::Error { what } = &event
+                && !self.is_disk_faulty(replica)
+            {
+                let mut members = self.lock();
+                let name = &members.replicas[replica].name;
+                let what = format!("{name} says that something failed, and its disk is sound: {what}");
+                let invariant = "told";
+                members.failures.push(Violation { invariant, what });
+            }
             if let Event::Interrupt { .. } = event {
                 self.interrupted(&env, replica, life);
             }

@@ -177,6 +177,7 @@ impl Looks {
             settled,
             known,
             sizes: set.sizes,
+            connections: sim_hooks::connections(db),
             heads: set.heads,
             timestamp: set.timestamp,
             flushes: set.flushes,

@@ -4,6 +4,7 @@ mod act;
 mod archive;
 mod checks;
 mod converge;
+mod cores;
 mod group;
 mod look;
 mod outsiders;

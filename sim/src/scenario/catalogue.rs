@@ -171,6 +171,8 @@ pub(crate) fn everything() -> Table {
             every_ms: 1,
             changes: 1,
             truncations: 1,
+            branches: 1,
+            small_bytes: 1,
             followers: Some(vec![0]),
         }],
         schedule: Schedule::Fifo,

@@ -19,6 +19,12 @@ pub struct SideCore {
     /// One of so many changes truncates it; none with 0.
     #[serde(default = "SideCore::truncations_default")]
     pub truncations: u32,
+    /// One of so many changes goes to a named session that is never taken in; none with 0.
+    #[serde(default)]
+    pub branches: u32,
+    /// Those who follow it block by block fetch all blocks that have no more bytes than this, too; none with 0.
+    #[serde(default)]
+    pub small_bytes: u64,
     /// The replicas that follow it; all others when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followers: Option<Vec<usize>>,

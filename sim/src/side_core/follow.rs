@@ -1,5 +1,6 @@
 //! What whoever follows a log beside the database does: it fetches it, and compares what it has with what the owner wrote.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use autobee::hypercore::merkle::Seek;
 use autobee::hypercore::{Core, CoreError, CoreOptions, CoreSnapshot, Download, DownloadRange, Wait};
 use autobee::wire::Index;
 
+use super::small::SmallDownload;
 use super::written::State;
 use super::{Phase, SideCores, below};
 use crate::scenario::SideCore;
@@ -40,8 +42,14 @@ pub(super) struct Follower<E: Env> {
     earlier: Option<CoreSnapshot<E>>,
     /// What is fetched of it. Every second follower asks for single blocks until the plan is over.
     download: Option<Download<E>>,
+    /// Blocks that it ever asked for, one by one.
+    asked: BTreeSet<u64>,
+    /// Small blocks that are fetched of it.
+    small: Option<SmallDownload<E>>,
     /// Blocks that it asked for, until it changed its mind.
     unwanted: Option<Unwanted>,
+    /// It dropped a block when it had all of them: that comes again, as everything is wanted.
+    has_dropped: bool,
 }
 
 /// Blocks that nobody asks for any more, and that were cleared. What is on its way may come once more.
@@ -66,7 +74,10 @@ impl<E: Env> Follower<E> {
             plan,
             earlier: None,
             download: None,
+            asked: BTreeSet::new(),
+            small: None,
             unwanted: None,
+            has_dropped: false,
         }
     }
 
@@ -85,6 +96,7 @@ impl<E: Env> Follower<E> {
             if !is_settling && below(&self.env, 16) == 0 {
                 // Nobody here uses it for a while, and then it is used again, on the same connections.
                 (self.download, self.earlier, self.unwanted) = (None, None, None);
+                self.small = None;
                 drop(core);
                 self.env
                     .clock()
@@ -95,8 +107,14 @@ impl<E: Env> Follower<E> {
                     None => return,
                 };
             }
+            if is_sparse && !is_settling && self.plan.small_bytes > 0 && self.small.is_none() {
+                self.small = SmallDownload::start(&core, self.plan.small_bytes).ok();
+            }
             if phase == Phase::Settling && !is_settling && is_sparse {
-                let waited = self.wait_beside_another(&core).await;
+                let waited = match self.wait_for_small(&core).await {
+                    Ok(()) => self.wait_beside_another(&core).await,
+                    Err(what) => Err(what),
+                };
                 if let Err(what) = waited {
                     let (replica, number) = (self.replica, self.number);
                     let what = format!("r{replica} follows the log {number} beside the database, and {what}");
@@ -157,6 +175,37 @@ impl<E: Env> Follower<E> {
             let pause = Duration::from_millis(self.plan.every_ms);
             self.env.clock().sleep(pause).await;
         }
+    }
+
+    /// Who fetches small blocks has all of them.
+    async fn wait_for_small(&mut self, core: &Core<E>) -> Result<(), String> {
+        let Some(small) = &self.small else { return Ok(()) };
+        let until = self.env.clock().now() + PATIENCE;
+        loop {
+            let head = self.cores.lock().logs[self.number].head();
+            let (Ok(fork), Ok(length)) = (core.fork(), core.length()) else {
+                break;
+            };
+            let missing = {
+                let run = self.cores.lock();
+                small.missing(core, run.logs[self.number].blocks(fork), length.0)
+            };
+            let is_whole = fork == head.fork && length.0 == head.length as u64;
+            if is_whole && missing.is_none() || self.cores.lock().phase == Phase::Over {
+                break;
+            }
+            if self.env.clock().now() >= until {
+                // Of another fork nobody may have it.
+                let missing =
+                    missing.filter(|_| is_whole && self.cores.is_reached(self.number, self.replica));
+                let Some(index) = missing else { break };
+                return Err(format!("did not get the small block {index} in {PATIENCE:?}"));
+            }
+            let pause = Duration::from_millis(self.plan.every_ms);
+            self.env.clock().sleep(pause).await;
+        }
+        self.small = None;
+        Ok(())
     }
 
     /// Two ask for a block, and one goes away: the other gets it.
@@ -240,6 +289,7 @@ impl<E: Env> Follower<E> {
     async fn look(&mut self, core: &Core<E>, is_settling: bool) -> Result<Result<(), String>, CoreError> {
         let env = self.env.clone();
         if self.download.is_none()
+            && self.small.is_none()
             && !is_settling
             && let Err(what) = self.change_mind(core).await?
         {
@@ -250,6 +300,7 @@ impl<E: Env> Follower<E> {
         if length > 0 && !is_settling && self.unwanted.is_none() {
             let index = below(&env, length);
             if below(&env, 3) == 0 && self.download.is_none() {
+                self.asked.insert(index);
                 // It may take its time, or be cut off meanwhile.
                 let _ = core.get(Index(index), Wait::For(FETCH_LIMIT)).await;
             }
@@ -275,8 +326,18 @@ impl<E: Env> Follower<E> {
         if let Err(what) = self.compare(core, fork, compared)? {
             return Ok(Err(what));
         }
+        if let Some(small) = self.small.as_ref().filter(|_| !is_settling)
+            && let Err(what) = small.compare(core, &self.asked)?
+        {
+            return Ok(Err(what));
+        }
         if let Err(what) = self.compare_earlier(core).await? {
             return Ok(Err(what));
+        }
+        if is_settling && !self.has_dropped && length > 0 && core.contiguous_length()?.0 == length {
+            self.has_dropped = true;
+            let index = below(&env, length);
+            core.clear(Index(index)..Index(index + 1))?;
         }
         let has = (core.fork()?, core.contiguous_length()?.0);
         let mut run = self.cores.lock();
@@ -360,6 +421,8 @@ impl<E: Env> Follower<E> {
         let bytes = below(&self.env, all);
         let wait = match below(&self.env, 2) {
             0 => Wait::Local,
+            // A block brings the nodes, whatever its size.
+            _ if self.small.is_some() => Wait::Local,
             _ => Wait::For(FETCH_LIMIT),
         };
         let found = match core.seek(bytes, wait).await {

@@ -4,6 +4,7 @@
 
 mod follow;
 mod own;
+mod small;
 mod written;
 
 use std::collections::BTreeSet;

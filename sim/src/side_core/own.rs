@@ -20,12 +20,17 @@ const BLOCKS_MAX: u64 = 4;
 const BLOCK_BYTES_MAX: u64 = 40;
 const LARGE: u64 = 50;
 
+/// What the named session is called that is never taken in.
+const BRANCH: &str = "aside";
+
 /// One change of a log.
 enum LogChange {
     Append(Vec<Bytes>),
     /// By way of a named session.
     Commit(Vec<Bytes>),
     Truncate(usize),
+    /// To a named session that is never taken in, which begins anew.
+    Branch(Vec<Bytes>, bool),
 }
 
 impl SideCores {
@@ -35,7 +40,7 @@ impl SideCores {
         let Ok(core) = store.get(CoreOptions::name(format!("beside {number}"))).await else {
             return;
         };
-        if !self.is_as_it_was(&core, number, &plan) {
+        if !self.is_as_it_was(&core, number, &plan).await {
             return;
         }
         loop {
@@ -48,21 +53,30 @@ impl SideCores {
             let Some(change) = self.draw(&env, number, &plan) else {
                 return;
             };
+            let is_branch = matches!(change, LogChange::Branch(..));
             if let Err(error) = make(&core, change).await {
                 // Whether it was made is found out at the next start.
                 self.failed(number, &plan, &error);
                 return;
             }
-            self.lock().logs[number].changed();
-            if !self.is_as_it_was(&core, number, &plan) {
+            match is_branch {
+                true => self.lock().logs[number].branched(),
+                false => self.lock().logs[number].changed(),
+            }
+            if !self.is_as_it_was(&core, number, &plan).await {
                 return;
             }
         }
     }
 
     /// Looks whether the log is what its owner was told, after a start and after each change.
-    fn is_as_it_was<E: Env>(&self, core: &Core<E>, number: usize, plan: &SideCore) -> bool {
+    async fn is_as_it_was<E: Env>(&self, core: &Core<E>, number: usize, plan: &SideCore) -> bool {
         let found = read(core);
+        let has_branch = self.lock().logs[number].has_branch();
+        let branch = match has_branch {
+            true => Some(read_branch(core).await),
+            false => None,
+        };
         let mut run = self.lock();
         let may_lose = may_lose(&run.claims, plan.of);
         let may_fail = run.claims.unsound.contains(&plan.of);
@@ -71,8 +85,12 @@ impl SideCores {
         if log.is_void() {
             return false;
         }
+        let found = found.and_then(|found| branch.transpose().map(|branch| (found, branch)));
         let what = match found {
-            Ok((state, blocks)) => log.opened(core.key(), state, &blocks),
+            Ok(((state, blocks), branch)) => {
+                let opened = log.opened(core.key(), state, &blocks);
+                opened.and_then(|()| branch.map_or(Ok(()), |blocks| log.opened_branch(blocks)))
+            }
             Err(_) if may_fail || may_lose => return false,
             // What it is is found out at the next start.
             Err(CoreError::Closed) if is_closing => return false,
@@ -125,6 +143,11 @@ impl SideCores {
                 format!("{name:.<width$}", width = name.len() + bytes).into()
             })
             .collect();
+        if plan.branches > 0 && below(env, u64::from(plan.branches)) == 0 {
+            let is_anew = below(env, 3) == 0;
+            log.branching(&blocks, is_anew);
+            return Some(LogChange::Branch(blocks, is_anew));
+        }
         log.appending(&blocks);
         Some(match below(env, 4) {
             0 => LogChange::Commit(blocks),
@@ -142,6 +165,13 @@ async fn make<E: Env>(core: &Core<E>, change: LogChange) -> Result<(), CoreError
     match change {
         LogChange::Append(blocks) => core.append(blocks).await.map(drop),
         LogChange::Truncate(length) => core.truncate(Length(length as u64), None).await,
+        LogChange::Branch(blocks, is_anew) => {
+            let options = NamedOptions {
+                overwrite: is_anew,
+                checkout: None,
+            };
+            core.named(BRANCH, options).await?.append(blocks).await.map(drop)
+        }
         LogChange::Commit(blocks) => {
             let options = NamedOptions {
                 overwrite: true,
@@ -161,4 +191,11 @@ fn read<E: Env>(core: &Core<E>) -> Result<(State, Vec<Bytes>), CoreError> {
     let blocks: Vec<Bytes> = blocks.collect::<Result<_, CoreError>>()?;
     let length = blocks.len();
     Ok((State { fork, length }, blocks))
+}
+
+/// All that is stored of the named session that is never taken in.
+async fn read_branch<E: Env>(core: &Core<E>) -> Result<Vec<Bytes>, CoreError> {
+    let branch = core.named(BRANCH, NamedOptions::default()).await?;
+    let (_, blocks) = read(&branch)?;
+    Ok(blocks)
 }

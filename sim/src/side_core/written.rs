@@ -24,6 +24,10 @@ pub(super) struct WrittenLog {
     /// What it will be, once the change that is under way is done.
     next: Option<State>,
     changes: u32,
+    /// What a named session has that is never taken in.
+    branch: Option<Vec<Bytes>>,
+    /// What it will be, and on what that stands.
+    next_branch: Option<(Vec<Bytes>, Vec<Bytes>)>,
     /// Nothing can be claimed of it any more: its owner lost it, or what it is was not found out.
     is_void: bool,
     /// What each replica that follows it had when it looked last: fork, and leading blocks.
@@ -73,6 +77,47 @@ impl WrittenLog {
         let kept = self.content().get(..length).unwrap_or(&[]).to_vec();
         self.forks.insert(fork, kept);
         self.next = Some(State { fork, length });
+    }
+
+    /// Blocks are about to be appended to the named session, which begins anew with what the log has.
+    pub(super) fn branching(&mut self, blocks: &[Bytes], is_anew: bool) {
+        let base = match &self.branch {
+            Some(branch) if !is_anew => branch.clone(),
+            _ => self.content().to_vec(),
+        };
+        let next = [&base[..], blocks].concat();
+        self.next_branch = Some((base, next));
+    }
+
+    /// The change of the named session is done.
+    pub(super) fn branched(&mut self) {
+        self.branch = self
+            .next_branch
+            .take()
+            .map(|(_, next)| next)
+            .or(self.branch.take());
+        self.changes += 1;
+    }
+
+    /// There is a named session, or there may be one.
+    pub(super) const fn has_branch(&self) -> bool {
+        self.branch.is_some() || self.next_branch.is_some()
+    }
+
+    /// Takes what the named session has: what the owner was told, or what was under way. The error says what it has instead.
+    pub(super) fn opened_branch(&mut self, blocks: Vec<Bytes>) -> Result<(), String> {
+        let next = self.next_branch.take();
+        let is_known = self.branch.as_ref() == Some(&blocks)
+            || next.is_some_and(|(base, next)| base == blocks || next == blocks);
+        if !is_known {
+            return Err(format!(
+                "has a named session with {} blocks, and was told that it had {}, or other ones",
+                blocks.len(),
+                self.branch.as_ref().map_or(0, Vec::len)
+            ));
+        }
+        self.branch = Some(blocks);
+        Ok(())
     }
 
     /// The change that was under way is done.

@@ -176,11 +176,17 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
     if let Some(key) = &op.del {
         write.delete(key.as_bytes());
     }
-    for number in forgotten(op.forget, &next) {
-        write.delete(number.as_bytes());
-    }
     if let Some(anchor) = anchor {
         write.put(format!("anchor/{}", anchor.key).as_bytes(), reference.as_bytes());
+    }
+    write.flush().await?;
+    if !op.forget {
+        return Ok(());
+    }
+    // A flush that does nothing but delete.
+    let mut write = view.write();
+    for number in forgotten(op.forget, &next) {
+        write.delete(number.as_bytes());
     }
     write.flush().await
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::env::Slip;
 use crate::wire::EncodeError;
 
 use super::super::block::{Block, KeyRecord, NodeLogs, Previous};
@@ -190,7 +191,11 @@ impl TreeBatch {
             seq: place.seq,
         });
         blocks[0].previous = previous;
-        blocks[0].metadata = numbers.grown();
+        let mut listed = numbers.grown();
+        if let Some(cores) = listed.as_mut().filter(|_| reader.bee.has(Slip::LastCoreListed)) {
+            cores.drain(..cores.len().saturating_sub(1));
+        }
+        blocks[0].metadata = listed;
         let checkpoint = if blocks[0].metadata.is_some() {
             self.length + to_u64(count)
         } else {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::crypto::CoreKey;
-use crate::env::Sights;
+use crate::env::{Sights, Slip};
 use crate::wire::{Length, Link};
 
 use super::error::BeeError;
@@ -168,7 +168,7 @@ impl TreeBatch {
         let bee = self.bee.clone();
         let reader = FamilyReader { bee: &bee, blocks };
         let applied = self.delete_key(&reader, key)?;
-        self.applied += u64::from(applied);
+        self.applied += u64::from(applied && !bee.has(Slip::DeletionsAlone));
         Ok(applied)
     }
 

@@ -140,12 +140,12 @@ pub(super) async fn follow_announcements<E: Env>(
 /// Asks peers for a block of a tree, as long as it is awaited, and goes on applying once it is here.
 pub(super) async fn await_block<E: Env>(shared: Weak<Shell<E>>, block: MissingBlock) {
     let found = loop {
-        let peers = {
+        let (peers, planted) = {
             let Some(shared) = shared.upgrade() else { return };
             if shared.machine.enter().await.awaited() != Some(block) || shared.is_closed() {
                 return;
             }
-            shared.trees.peers()
+            (shared.trees.peers(), shared.store.planted())
         };
         if let Some(shared) = shared.upgrade()
             && shared.env.buggify("late_tree_block")
@@ -155,7 +155,7 @@ pub(super) async fn await_block<E: Env>(shared: Weak<Shell<E>>, block: MissingBl
             clock.sleep(LATE).await;
         }
         match peers.fetch(block.core, block.index).await {
-            Err(Error::Unavailable { .. }) => {}
+            Err(Error::Unavailable { .. }) if !planted.has(Slip::WaitGivenUp) => {}
             found => break found,
         }
     };

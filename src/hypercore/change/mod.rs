@@ -321,7 +321,8 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         self.line(pointer, place)?;
         let line = line_mut(self.cores, pointer, place)?;
         let cleared = line.clear(range, &mut self.batch)?;
-        if *place == LineSelector::Main && !cleared.is_empty() {
+        let is_told = !self.cores.planted.has(Slip::DropUntold);
+        if *place == LineSelector::Main && !cleared.is_empty() && is_told {
             self.happened(
                 pointer,
                 CoreEvent::Clear {
@@ -393,6 +394,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         };
         let view = Staged::new(&self.snapshot, &self.batch);
         let mut batch = StoreBatch::default();
+        let planted = self.cores.planted;
         let core = self.cores.get_mut(pointer)?;
         for (name, _) in core.lines.named.clone() {
             let main = core.main.clone();
@@ -402,7 +404,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         }
         let old = core.main.head.tree.length();
         let ancestors = rewound.ancestors;
-        core.main.rewind(rewound, &view, &mut batch)?;
+        core.main.rewind(rewound, &view, &mut batch, planted)?;
         if self.cores.planted.has(Slip::MovedBitsKept)
             && let Some(core) = self.cores.open.get_mut(&pointer)
         {

@@ -575,7 +575,9 @@ impl Replicator {
             return;
         }
         self.all_ready();
-        self.look_again(request);
+        if !self.planted.has(Slip::SizeForgotten) {
+            self.look_again(request);
+        }
     }
 
     /// A request for the size of a block is over: blocks of a range may be asked for from there on.

@@ -164,6 +164,12 @@ impl<E: Env> SharedCore<E> {
         peers.any(|peer| state.replicator.has_as_much(peer, &offered).unwrap_or(false))
     }
 
+    /// True when the session with this mailbox replicates the core.
+    pub(super) fn is_with(&self, mailbox: &Arc<Mailbox>) -> bool {
+        let state = self.lock();
+        state.peers.values().any(|other| Arc::ptr_eq(other, mailbox))
+    }
+
     /// How many peers are remembered, by whoever remembers most.
     pub(super) fn peers_kept(&self) -> usize {
         let state = self.lock();

@@ -1,6 +1,6 @@
 //! What belongs to a store and not to one stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -279,6 +279,20 @@ impl<E: Env> Replication<E> {
     pub(crate) fn has_all_of_a_peer(&self, core: &CoreKey) -> bool {
         let core = self.hub.lock().find(&discovery_key(core));
         core.is_some_and(|core| core.has_all_of_a_peer())
+    }
+
+    /// The cores that both sides replicate on a session, as the cores know it; none when it is over.
+    pub(crate) fn cores_of(&self, session: &ReplicationSession) -> Option<BTreeSet<CoreKey>> {
+        let cores: Vec<_> = {
+            let state = self.hub.lock();
+            let mut running = state.sessions.values().filter_map(Weak::upgrade);
+            if !running.any(|mailbox| Arc::ptr_eq(&mailbox, &session.mailbox)) {
+                return None;
+            }
+            state.cores.values().filter_map(Weak::upgrade).collect()
+        };
+        let theirs = cores.iter().filter(|core| core.is_with(&session.mailbox));
+        Some(theirs.map(|core| core.key).collect())
     }
 
     /// How many peers the core or the topic remembers that remembers most: not more than there are sessions.

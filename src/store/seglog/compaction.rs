@@ -214,8 +214,11 @@ impl PlaceIndex {
         let current = line.blocks.get(record.index);
         if current.bare() == place {
             let block = record.block.filter(|_| !current.has(RecordPlace::BLOCK_GONE));
+            let is_revived = planted.has(Slip::DeletedNodesMoved);
             let standing = (0..).zip(tree::completed(record.index)).filter(|(_, node)| {
-                !current.has(RecordPlace::NODES_GONE) && line.nodes.get(*node) == RecordPlace::NONE
+                let stray = line.nodes.get(*node);
+                let is_standing = stray == RecordPlace::NONE || (is_revived && !stray.is_record());
+                !current.has(RecordPlace::NODES_GONE) && is_standing
             });
             let mut nodes: Vec<(u32, &[u8])> = standing
                 .filter_map(|(depth, _)| Some((depth, record.node(depth)?)))

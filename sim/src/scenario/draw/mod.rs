@@ -171,6 +171,10 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         }
     }
     interrupts::draw(choices, &mut scenario, span_ms);
+    for core in &mut scenario.core {
+        core.small_bytes = choices.pick(&[0, 60, 0, 20, 300]);
+        core.branches = choices.pick(&[0, 4, 0, 2]);
+    }
     upgrades::draw(choices, &mut scenario, span_ms);
     scenario
 }
@@ -182,6 +186,8 @@ fn side_core(choices: &mut Choices<'_>, replicas: usize) -> SideCore {
         every_ms: choices.pick(&[200, 50, 600, 1_500]),
         changes: choices.pick(&[20, 6, 60]),
         truncations: choices.pick(&[5, 0, 2]),
+        branches: 0,
+        small_bytes: 0,
         followers: choices
             .once_in(3)
             .then(|| vec![choices.index(replicas), choices.index(replicas)]),

@@ -116,7 +116,9 @@ impl<E: Env> Driver<E> {
         self.tell_topics(joined.core.key, ChannelStage::Closed);
         let Some(peer) = joined.peer else { return false };
         self.peers.remove(&peer);
-        self.stands(peer, None);
+        if !self.hub.store.planted().has(Slip::PartedStands) {
+            self.stands(peer, None);
+        }
         self.due.retain(|due| *due != peer);
         joined.core.close(peer)
     }
