@@ -114,7 +114,9 @@ impl Claims {
                 } => {
                     claims.lost.insert(*replica);
                 }
-                Action::Reopen { replica, settings, .. } if is_visible(settings) => {
+                Action::Reopen {
+                    replica, settings, ..
+                } if is_visible(settings) => {
                     visible.insert(*replica);
                 }
                 Action::Cut {

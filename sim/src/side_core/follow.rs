@@ -196,8 +196,10 @@ impl<E: Env> Follower<E> {
             }
             if self.env.clock().now() >= until {
                 // Of another fork nobody may have it.
-                let missing =
-                    missing.filter(|_| is_whole && self.cores.is_reached(self.number, self.replica));
+                let length = to_usize(length.0);
+                let state = State { fork, length };
+                let is_there = is_whole && self.cores.is_there(self.number, self.replica, state);
+                let missing = missing.filter(|_| is_there);
                 let Some(index) = missing else { break };
                 return Err(format!("did not get the small block {index} in {PATIENCE:?}"));
             }

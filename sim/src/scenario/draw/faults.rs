@@ -415,11 +415,14 @@ impl<'a, 'b> Faults<'a, 'b> {
                     let window = self.choices.pick(&[1_i64, 4, 64, 8_192]);
                     settings.insert("window_batches".into(), window.into());
                 }
-                self.at(from, Action::Reopen {
+                self.at(
+                    from,
+                    Action::Reopen {
                         replica,
                         settings,
                         apply_version: None,
-                    });
+                    },
+                );
             }
             Kind::Late => {
                 let replica = self.member();
