@@ -120,7 +120,9 @@ impl Invariant for SyncedSessions {
                         replica.name, said.taken, other.progress.offered
                     ));
                 }
-                let is_whole = is_full && said.have == said.want;
+                // Of a log with a block that nobody takes the rest is not fetched.
+                let other = other.progress;
+                let is_whole = is_full && said.have == said.want && other.have == other.want;
                 if is_whole && said.taken != said.offered {
                     return Err(format!(
                         "{}: a connection says that its peer has {} of {} leading blocks, at rest",
