@@ -87,6 +87,8 @@ pub struct Sizes {
     pub cores: usize,
     /// Cores of the store of which somebody has a session that does more than serve peers.
     pub store_cores: usize,
+    /// Limits of downloads that are over.
+    pub limits_left: usize,
     /// Callers who wait for a sync of a store that has failed.
     pub syncs_unanswered: usize,
     /// Cores that are to be opened.
@@ -128,6 +130,7 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
                 unready_blocks: engine.unready_blocks(),
                 cores: logs.keys().count(),
                 store_cores: db.shared.store.open_cores().len(),
+                limits_left: db.shared.store.limits_left(),
                 syncs_unanswered: db.shared.store.syncs_unanswered(),
                 cores_to_open,
                 strangers,

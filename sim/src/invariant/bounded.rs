@@ -8,6 +8,9 @@ use super::{Invariant, Look, Moment, ReplicaLook};
 /// Batches that may be held beyond twice the window: one portion of applying, and the own batch.
 const SLACK: usize = 64;
 
+/// Checkpoints besides two for each doubling of the way back.
+const CHECKPOINTS_MORE: usize = 4;
+
 /// Bytes that one more message about each core may have, when there is room for a byte in the outbox: a block with its
 /// proof.
 const MESSAGE_BYTES: usize = 1 << 16;
@@ -87,6 +90,15 @@ impl Invariant for Bounds {
                     replica.name
                 ));
             }
+            let doublings = usize::BITS - look.order.len().leading_zeros();
+            if look.held.checkpoints > 2 * doublings as usize + CHECKPOINTS_MORE {
+                return Err(format!(
+                    "{} holds {} checkpoints of {} entries in memory",
+                    replica.name,
+                    look.held.checkpoints,
+                    look.order.len()
+                ));
+            }
             let window = look.settings.window_batches;
             let most = window.saturating_mul(2).saturating_add(SLACK);
             if look.held.batches > most {
@@ -155,6 +167,7 @@ fn queues(moment: &Moment<'_>, look: &Look) -> Option<String> {
             0,
         )
     })
+    .or_else(|| over("limits of downloads that are over", sizes.limits_left, 0))
     .or_else(|| over("sessions", sizes.sessions, peers * SESSIONS_OF_A_PEER))
     .or_else(|| over("strangers", sizes.strangers, settings.stranger_cores_max))
     .or_else(|| {

@@ -18,6 +18,9 @@ use crate::scenario::SideCore;
 /// How long it waits for a block or a place that it has not.
 const FETCH_LIMIT: Duration = Duration::from_secs(2);
 
+/// How much later than that a wait may end.
+const LATE: Duration = Duration::from_millis(500);
+
 /// How long whoever is reached may take to send one block, when everything is healed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -302,9 +305,19 @@ impl<E: Env> Follower<E> {
         if length > 0 && !is_settling && self.unwanted.is_none() {
             let index = below(&env, length);
             if below(&env, 3) == 0 && self.download.is_none() {
+                // At times one that nobody has.
+                let index = if index % 8 == 7 { length + index } else { index };
                 self.asked.insert(index);
+                let asked_at = env.clock().now();
                 // It may take its time, or be cut off meanwhile.
                 let _ = core.get(Index(index), Wait::For(FETCH_LIMIT)).await;
+                let waited = env.clock().now().since(asked_at);
+                let stands_still = self.cores.lock().claims.paused.contains(&self.replica);
+                if waited > FETCH_LIMIT + LATE && !stands_still {
+                    return Ok(Err(format!(
+                        "waited {waited:?} for block {index}, and was to wait {FETCH_LIMIT:?}"
+                    )));
+                }
             }
             if below(&env, 10) == 0 {
                 core.clear(Index(index)..Index(index + 1))?;

@@ -168,6 +168,8 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
     write.put(b"n", next.as_bytes());
     write.put(number.as_bytes(), reference.as_bytes());
     if let Some((key, shown)) = shown {
+        // The later write to a key counts, also after a deletion.
+        write.delete(key.as_bytes());
         write.put(key.as_bytes(), shown.to_string().as_bytes());
     }
     if let Some((key, value)) = &op.put {

@@ -265,6 +265,17 @@ impl<E: Env> Corestore<E> {
         wanted.map(|core| core.discovery_key).collect()
     }
 
+    /// Limits of downloads that are over, in the cores that are open: none, if nothing is forgotten.
+    pub(crate) fn limits_left(&self) -> usize {
+        let cores = self.shared.lock();
+        let demands = cores.open.values().map(|core| &core.demand);
+        let left = demands.flat_map(|demand| {
+            let limits = demand.block_bytes_max.keys();
+            limits.filter(|id| !demand.ranges.contains_key(id))
+        });
+        left.count()
+    }
+
     /// Wakes whenever a core was opened that was not open before, was let go, or is wanted by who lost its peers.
     #[must_use]
     pub fn openings(&self) -> watch::Receiver<u64> {
