@@ -352,15 +352,10 @@ fn hex(key: &CoreKey) -> String {
 
 /// 32 bytes in hex.
 fn secret(word: &str) -> Result<[u8; 32]> {
-    // The parser of numbers takes signs, too.
-    let is_hex = word.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let digits: Option<Vec<u8>> = (0..word.len())
-        .step_by(2)
-        .filter(|_| is_hex)
-        .map(|at| u8::from_str_radix(word.get(at..at + 2)?, 16).ok())
-        .collect();
-    let bytes = digits.ok_or("an encryption key has 64 hexadecimal digits")?;
-    Ok(<[u8; 32]>::try_from(bytes).map_err(|_| "an encryption key has 64 hexadecimal digits")?)
+    // Two spellings of keys are read; this has one.
+    let key = word.parse::<CoreKey>().ok().filter(|_| word.len() == 64);
+    let key = key.ok_or("an encryption key has 64 hexadecimal digits")?;
+    Ok(*key.as_bytes())
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -167,6 +167,11 @@ impl ApplyWrite<'_> {
             let mut seen = std::collections::BTreeSet::new();
             writes.retain(|(key, _)| seen.insert(key.clone()));
         }
+        if view.cursor.bee().has(Slip::PutAfterDelete) {
+            let deletes = writes.iter().filter(|(_, value)| value.is_none());
+            let deleted: std::collections::BTreeSet<Bytes> = deletes.map(|(key, _)| key.clone()).collect();
+            writes.retain(|(key, value)| value.is_none() || !deleted.contains(key));
+        }
         let written = match view.snapshot.write_with(&mut view.cursor, &writes) {
             Err(BeeError::Encode(error)) => return Err(ApplyError::Reject(error.to_string())),
             other => other,

@@ -416,6 +416,9 @@ impl<V: Verify> Engine<V> {
         self.past
             .states
             .insert(entries, BatchSource::Here(Box::new(state)));
+        if self.planted.has(Slip::StatesPile) {
+            return;
+        }
         self.past
             .states
             .retain(|at, _| *at == entries || ladder.iter().any(|prefix| prefix.entries() == *at));

@@ -162,6 +162,12 @@ slips! {
             "An own log that is opened again is shown once somebody asks for a sync for another reason."
         ContradictionUnsynced "contradiction_unsynced"
             "Nobody asks for a sync when a contradiction is found."
+        ConflictEndsLater "conflict_ends_later_sessions"
+            "Sessions that are opened after a contradiction was found end with it, too."
+        DeadlineMoves "deadline_moves_with_the_core"
+            "Who waits for a block waits as long again whenever the core changes."
+        LimitStays "limit_outlives_its_download"
+            "When a download of small blocks ends, its limit stays among what is wanted."
         ParentsStay "parents_across_the_fork_stay"
             "Who moves to another fork of a log keeps the nodes that stand for blocks on both sides of the place where it begins."
         DropUntold "dropped_block_untold"
@@ -338,6 +344,8 @@ slips! {
             "An own batch that was rejected before an opening counts as applied behind it."
         RejectionForgotten "rejection_forgotten_with_the_order"
             "What became of an own batch is forgotten with the start of the order, also when it was rejected."
+        StatesPile "states_of_old_checkpoints_stay"
+            "States of checkpoints that are no longer needed are kept in memory."
     }
     Bee {
         MedianTwice "split_keeps_median"
@@ -378,6 +386,8 @@ slips! {
             "When a tree comes to stand on another core, the list of those that it stands on has that one alone."
         DeletionsAlone "flush_of_deletions_unwritten"
             "A flush that does nothing but delete keys is not written."
+        PutAfterDelete "put_after_delete_lost"
+            "A key that is deleted and then put in one flush is gone."
     }
     Db {
         StatusStored "status_counts_stored_blocks"

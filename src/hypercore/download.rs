@@ -84,7 +84,9 @@ impl<E: Env> Drop for Download<E> {
                 return;
             }
             core.demand.ranges.remove(&self.id);
-            core.demand.block_bytes_max.remove(&self.id);
+            if !self.shared.planted.has(Slip::LimitStays) {
+                core.demand.block_bytes_max.remove(&self.id);
+            }
             core.demand_changed();
         }
     }

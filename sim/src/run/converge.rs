@@ -12,11 +12,14 @@ use autobee::wire::{Decode as _, Index, Link};
 use bytes::Bytes;
 
 use super::cores::check_cores;
+use super::group::Group;
 use super::look::at_once;
 use super::trees::check_trees;
 use super::{CALL_LIMIT, SimError, Simulation};
 use crate::disk::DiskFaults;
-use crate::invariant::{Acknowledged, Healing, ReplicaLook, Violation, gathering, remembered, reopened};
+use crate::invariant::{
+    Acknowledged, Claims, Healing, ReplicaLook, Violation, gathering, remembered, reopened,
+};
 use crate::network::PathConfig;
 use crate::reader;
 use crate::replica::Crash;
@@ -57,6 +60,21 @@ const QUIET: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_DELIVERIES: u64 = 8;
 
 impl<S: SimulatedWorld> Simulation<'_, S> {
+    /// Checks each replica, until something is found.
+    fn check_each(
+        &mut self,
+        looks: &[ReplicaLook],
+        check: impl Fn(&Group<S::Env>, &ReplicaLook, &Claims) -> Option<Violation>,
+    ) {
+        let found = self.observe(|simulation| {
+            let (group, claims) = (&simulation.group, simulation.checks.claims());
+            looks.iter().find_map(|replica| check(group, replica, claims))
+        });
+        if let Some(violation) = found {
+            self.checks.found(violation);
+        }
+    }
+
     /// Ends all faults but those that last.
     pub(super) fn heal(&mut self) {
         self.healed = Some((self.world.now(), self.undos()));
@@ -106,16 +124,8 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         let looks = self.take_looks();
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks.end(&self.group, &looks, self.world.now(), &verify);
-        let trees =
-            self.observe(|simulation| check_trees(&simulation.group, &looks, simulation.checks.claims()));
-        if let Some(violation) = trees {
-            self.checks.found(violation);
-        }
-        let cores =
-            self.observe(|simulation| check_cores(&simulation.group, &looks, simulation.checks.claims()));
-        if let Some(violation) = cores {
-            self.checks.found(violation);
-        }
+        self.check_each(&looks, check_trees);
+        self.check_each(&looks, check_cores);
         if self.checks.is_clean() {
             self.reopened(&looks)?;
         }
@@ -163,10 +173,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         let verify = self.world.env(self.group.id(0)).crypto().clone();
         self.checks
             .tick(&self.group, &after, self.world.now(), true, &verify);
-        let cores = self.observe(|simulation| check_cores(&simulation.group, &after, &claims));
-        if let Some(violation) = cores {
-            self.checks.found(violation);
-        }
+        self.check_each(&after, check_cores);
         for (before, after) in before.iter().zip(&after) {
             let found = match loses_power[before.replica] {
                 true => remembered(before, after),

@@ -22,32 +22,30 @@ const BEHIND: u64 = 128;
 /// Blocks of one core that are proven, at most: spread over all of it.
 const PROVEN_MAX: u64 = 64;
 
-/// What does not fit together of the cores of some replica at rest.
+/// What does not fit together of the cores of a replica at rest.
 pub(super) fn check_cores<E: Env>(
     group: &Group<E>,
-    looks: &[ReplicaLook],
+    replica: &ReplicaLook,
     claims: &Claims,
 ) -> Option<Violation> {
-    looks.iter().find_map(|replica| {
-        let number = replica.replica;
-        let store = group.store(number)?;
-        // What a disk lost or spoiled is not here either.
-        if group.is_disk_faulty(number) || claims.damaged.contains(&number) {
-            return None;
-        }
-        let mut names = store.list().ok()?;
-        names.sort();
-        names.into_iter().find_map(|name| {
-            let what = match at_once(look_at_core(&store, name))? {
-                Ok(what) => what?,
-                // A log of which the owner signed two histories, or that is closed, says nothing.
-                Err(CoreError::Signatures { .. } | CoreError::Closed | CoreError::Unknown) => return None,
-                Err(error) => format!("cannot be read: {error}"),
-            };
-            Some(Violation {
-                invariant: "cores",
-                what: format!("{}: the core {}.. {what}", replica.name, &name.to_string()[..8]),
-            })
+    let number = replica.replica;
+    let store = group.store(number)?;
+    // What a disk lost or spoiled is not here either.
+    if group.is_disk_faulty(number) || claims.damaged.contains(&number) {
+        return None;
+    }
+    let mut names = store.list().ok()?;
+    names.sort();
+    names.into_iter().find_map(|name| {
+        let what = match at_once(look_at_core(&store, name))? {
+            Ok(what) => what?,
+            // A log of which the owner signed two histories, or that is closed, says nothing.
+            Err(CoreError::Signatures { .. } | CoreError::Closed | CoreError::Unknown) => return None,
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        Some(Violation {
+            invariant: "cores",
+            what: format!("{}: the core {}.. {what}", replica.name, &name.to_string()[..8]),
         })
     })
 }

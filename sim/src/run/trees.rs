@@ -11,28 +11,26 @@ use autobee::wire::{Decode as _, Length, Link};
 use super::group::Group;
 use crate::invariant::{Claims, Look, ReplicaLook, Violation};
 
-/// What is wrong with the trees of some replica at rest, or with what it said of them.
+/// What is wrong with the trees of a replica at rest, or with what it said of them.
 pub(super) fn check_trees<E: Env>(
     group: &Group<E>,
-    looks: &[ReplicaLook],
+    replica: &ReplicaLook,
     claims: &Claims,
 ) -> Option<Violation> {
-    looks.iter().find_map(|replica| {
-        let number = replica.replica;
-        let look = replica.look.as_ref()?;
-        let db = group.db(number)?;
-        // Who went on from trees of others has not all of their blocks; what a disk lost is not here either.
-        if group.has_moved(number) || group.is_disk_faulty(number) {
-            return None;
-        }
-        let is_own = !claims.forgetful.contains(&number)
-            && !claims.forged.contains(&number)
-            && !claims.forking.contains(&number);
-        let what = shapes(&db).or_else(|| is_own.then(|| stamps(&db, look)).flatten())?;
-        Some(Violation {
-            invariant: "trees",
-            what: format!("{}: {what}", replica.name),
-        })
+    let number = replica.replica;
+    let look = replica.look.as_ref()?;
+    let db = group.db(number)?;
+    // Who went on from trees of others has not all of their blocks; what a disk lost is not here either.
+    if group.has_moved(number) || group.is_disk_faulty(number) {
+        return None;
+    }
+    let is_own = !claims.forgetful.contains(&number)
+        && !claims.forged.contains(&number)
+        && !claims.forking.contains(&number);
+    let what = shapes(&db).or_else(|| is_own.then(|| stamps(&db, look)).flatten())?;
+    Some(Violation {
+        invariant: "trees",
+        what: format!("{}: {what}", replica.name),
     })
 }
 

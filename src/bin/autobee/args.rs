@@ -225,16 +225,9 @@ fn address(word: &str) -> Result<String, String> {
 }
 
 fn secret(word: &str) -> Result<Secret, String> {
-    // The parser of numbers takes signs, too.
-    let is_hex = word.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let digits: Option<Vec<u8>> = (0..word.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(word.get(at..at + 2)?, 16).ok())
-        .collect();
-    let digits = digits.filter(|_| is_hex);
-    let bytes = digits.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    bytes
-        .map(Secret)
+    // Two spellings of keys are read; this has one.
+    let key = word.parse::<CoreKey>().ok().filter(|_| word.len() == 64);
+    key.map(|key| Secret(*key.as_bytes()))
         .ok_or_else(|| "an encryption key has 64 hexadecimal digits".to_owned())
 }
 

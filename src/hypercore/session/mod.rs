@@ -27,7 +27,7 @@ use super::proof::Head;
 use super::snapshot::CoreSnapshot;
 use super::wait::{Woken, changed};
 use crate::crypto::{CoreKey, DiscoveryKey, Hash, KeyPair};
-use crate::env::{Env, Planted};
+use crate::env::{Env, Planted, Slip};
 use crate::store::{CorePointer, Key, Snapshot};
 use crate::wire::{Index, Length};
 
@@ -429,7 +429,9 @@ impl<E: Env> Core<E> {
             fork,
             sessions,
         }) = core.conflict
-            && (self.id < sessions || core.serving.contains(&self.id))
+            && (self.id < sessions
+                || core.serving.contains(&self.id)
+                || self.shared.planted.has(Slip::ConflictEndsLater))
         {
             return Err(CoreError::Signatures { length, fork });
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::env::Env;
+use crate::env::{Env, Slip};
 use crate::hypercore::cores::DownloadRange;
 use crate::hypercore::download::{Download, WantedBlock};
 use crate::hypercore::encryption::BlockCipher;
@@ -92,6 +92,10 @@ impl<E: Env> Core<E> {
             if index < length && now.1 != fork && now.0 <= index {
                 return Err(CoreError::Truncated(index));
             }
+            let deadline = match self.shared.planted.has(Slip::DeadlineMoves) {
+                true => wait.deadline(clock),
+                false => deadline,
+            };
             match changed(&mut changes, clock, deadline).await {
                 Woken::Changed => {}
                 Woken::TimedOut => return Err(CoreError::Timeout(index)),

@@ -75,20 +75,21 @@ impl Replicator {
         else {
             return Ok(None);
         };
-        let answer = self.answer_request(id, &request, core)?;
-        let dropped = request.request.block.filter(|block| {
-            let is_absent = matches!(&answer, Message::NoData(none) if none.reason == NoData::NOT_AVAILABLE)
-                || matches!(&answer, Message::Data(data) if data.proof.block.is_none());
-            is_absent && request.fork == self.known.fork && block.index < self.known.length
-        });
-        let (Some(block), Some(peer)) = (dropped, self.peers.get_mut(&id)) else {
+        let is_of_this = request.fork == self.known.fork;
+        let absent = match request.request.block {
+            Some(block) if is_of_this && !core.has(block.index)? => Some(block.index),
+            _ => None,
+        };
+        let answer = self.answer_request(id, &request, is_of_this && absent.is_none(), core)?;
+        let absent = absent.filter(|index| *index < self.known.length);
+        let (Some(start), Some(peer)) = (absent, self.peers.get_mut(&id)) else {
             return Ok(Some(answer));
         };
         // Whoever was told that it is here hears first that it is here no longer: else the answer is a fault.
         peer.outbox.push_front(answer);
         Ok(Some(Message::Range(RangeMessage {
             drop: true,
-            start: block.index,
+            start,
             length: 1,
         })))
     }
@@ -97,12 +98,13 @@ impl Replicator {
         &mut self,
         id: PeerId,
         asked: &RequestMessage,
+        is_here: bool,
         core: &impl OfferedLog,
     ) -> Result<Message, CoreError> {
         let request = asked.id;
         let data = |proof| Message::Data(Box::new(DataMessage { request, proof }));
         let none = |reason| Message::NoData(NoData { request, reason });
-        let answer = if asked.fork == self.known.fork && self.has_asked_block(asked, core)? {
+        let answer = if is_here {
             core.prove(&asked.request, asked.manifest)?
         } else {
             Answer::Absent
@@ -123,13 +125,6 @@ impl Replicator {
                 none(NoData::INVALID_REQUEST)
             }
         })
-    }
-
-    fn has_asked_block(&self, asked: &RequestMessage, core: &impl OfferedLog) -> Result<bool, CoreError> {
-        match asked.request.block {
-            Some(block) => core.has(block.index),
-            None => Ok(true),
-        }
     }
 
     fn count_nonsense(&mut self, id: PeerId) {
