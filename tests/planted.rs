@@ -102,6 +102,20 @@ fn a_block_that_is_dropped_untold() {
 }
 
 #[test]
+fn a_limit_that_outlives_its_download() {
+    found("fast/small_blocks", "limit_outlives_its_download", &["bounds"]);
+}
+
+#[test]
+fn a_contradiction_that_ends_sessions_of_later() {
+    found(
+        "regress/opened_beside_a_contradiction",
+        "conflict_ends_later_sessions",
+        &["no failure"],
+    );
+}
+
+#[test]
 fn a_channel_that_was_left_and_still_counts() {
     found("fast/side_cores", "parted_channel_still_stands", &["synced"]);
 }

@@ -182,6 +182,13 @@ impl Claims {
         claims
     }
 
+    /// The log of a replica may have blocks that this one did not write in this life: somebody else signs with its key, or
+    /// what it wrote before comes back to it.
+    #[must_use]
+    pub fn has_other_blocks(&self, replica: usize) -> bool {
+        self.forged.contains(&replica) || self.forking.contains(&replica)
+    }
+
     fn disk(&mut self, replica: usize, faults: &DiskFaults) {
         if faults.sync_lie > 0 || faults.short_file > 0 {
             self.forgetful.insert(replica);

@@ -208,11 +208,10 @@ impl StatusTruth {
 /// True when what a writer says of its view is what its program found: all replicas have the same apply.
 fn is_honest(moment: &Moment<'_>, writer: &CoreKey) -> bool {
     let claims = &moment.claims;
-    let is_forged = |replica: usize| claims.forged.contains(&replica) || claims.forking.contains(&replica);
     let mut open = moment.open();
     let owner = open.find(|(_, look)| look.writes(writer));
     let is_known = claims.hostile == 0 && claims.forged.is_empty();
-    !claims.may_disagree && owner.map_or(is_known, |(owner, _)| !is_forged(owner.replica))
+    !claims.may_disagree && owner.map_or(is_known, |(owner, _)| !claims.has_other_blocks(owner.replica))
 }
 
 /// What `status()` says and other calls say otherwise.

@@ -57,11 +57,7 @@ impl Invariant for WeightsReached {
             let own = look.writers.iter().find(|writer| writer.key == look.local);
             // What somebody else signs with its key, and what it wrote under another ceiling and is fetched again, is not
             // what it claims now.
-            let is_other = [&moment.claims.forged, &moment.claims.forking];
-            let is_other = is_other
-                .iter()
-                .any(|replicas| replicas.contains(&replica.replica));
-            let Some(own) = own.filter(|_| !is_other) else {
+            let Some(own) = own.filter(|_| !moment.claims.has_other_blocks(replica.replica)) else {
                 self.before.remove(&replica.replica);
                 continue;
             };

@@ -24,9 +24,7 @@ pub(super) fn check_trees<E: Env>(
     if group.has_moved(number) || group.is_disk_faulty(number) {
         return None;
     }
-    let is_own = !claims.forgetful.contains(&number)
-        && !claims.forged.contains(&number)
-        && !claims.forking.contains(&number);
+    let is_own = !claims.forgetful.contains(&number) && !claims.has_other_blocks(number);
     let what = shapes(&db).or_else(|| is_own.then(|| stamps(&db, look)).flatten())?;
     Some(Violation {
         invariant: "trees",
