@@ -9,11 +9,12 @@ use super::shell::MachineOf;
 use super::{Autobee, Held, OrderedEntry, Stats};
 use crate::apply::TreeSnapshot;
 use crate::crypto::CoreKey;
-use crate::engine::{AnchorKeys, Covered, Settled};
+use crate::engine::{AnchorKeys, Covered};
 use crate::env::Env;
 use crate::error::Error;
-use crate::hypercore::CoreError;
+use crate::hypercore::{CoreError, Corestore};
 use crate::replication::session::Progress;
+use crate::store::Seq;
 use crate::wire::system::{InfoRecord, SystemKey};
 use crate::wire::{Decode as _, Index, Length, Link, Timestamp};
 
@@ -58,6 +59,8 @@ pub struct EngineSet {
     pub own_visible: Length,
     /// How much of it is shown to peers, and so survives power loss.
     pub own_durable: Length,
+    /// An own batch is in the order, and not yet in the own log.
+    pub has_unwritten: bool,
     /// The head of the system tree.
     pub system: Link,
     /// The head of the view.
@@ -148,6 +151,7 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
                 length => length?,
             },
             own_durable: logs.offered_length(&db.local()),
+            has_unwritten: machine.has_own_batch(),
             system: engine.records().head(),
             view: engine.view().head(),
             heads: engine.system().heads().iter().collect(),
@@ -162,6 +166,15 @@ pub fn held<E: Env>(db: &Autobee<E>) -> Result<EngineSet, Error> {
             overdue: engine.waits_until().filter(|at| *at <= db.shared.now().wall),
         })
     })?
+}
+
+/// The last commit of a store, and the last one that survives power loss.
+///
+/// # Errors
+///
+/// The store was closed.
+pub fn commits<E: Env>(store: &Corestore<E>) -> Result<(Seq, Seq), Error> {
+    Ok(store.commits()?)
 }
 
 /// A connection that runs.
@@ -206,15 +219,6 @@ pub fn blocks<E: Env>(db: &Autobee<E>, core: &CoreKey, length: Length) -> Option
 pub fn order<E: Env>(db: &Autobee<E>) -> Result<Vec<OrderedEntry>, Error> {
     db.shared.check_open()?;
     db.order()
-}
-
-/// The start of the order that can no longer change, as is known now.
-///
-/// # Errors
-///
-/// `Closed`.
-pub fn settled<E: Env>(db: &Autobee<E>) -> Result<Settled, Error> {
-    look(db, |machine| machine.engine().settled(|_| false))
 }
 
 /// The version of the system tree behind so many entries of the order; none when it is not in memory.

@@ -254,15 +254,15 @@ impl<E: Env> Autobee<E> {
     fn first_missing(&self) -> Option<(CoreKey, Index)> {
         let published = self.shared.read();
         let mut known = published.known();
+        let waits_for_all = self.shared.store.planted().has(Slip::FlushAwaitsStalled);
+        let is_awaited = |key: &CoreKey| waits_for_all || !published.stalled.contains_key(key);
         let unfinished = known.find(|known| {
-            known.have < known.length
-                && published.is_member(&known.key)
-                && !published.stalled.contains_key(&known.key)
+            known.have < known.length && published.is_member(&known.key) && is_awaited(&known.key)
         });
         if let Some(known) = unfinished {
             return Some((known.key, Index(known.have.0)));
         }
-        let link = published.missing().next()?;
+        let link = published.missing().find(|link| is_awaited(&link.key))?;
         Some((link.key, Index(link.length.0.saturating_sub(1))))
     }
 

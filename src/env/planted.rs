@@ -120,6 +120,12 @@ slips! {
             "A value that is deleted counts as wanted of its segment."
         DeletedNodesMoved "compaction_revives_deleted_nodes"
             "Compaction copies the nodes of a block that were deleted since, and they are there again."
+        TornEndLeft "torn_end_stays"
+            "The torn end of a segment stays in the file, also behind what is written over its beginning."
+        MarkWithIndex "mark_written_with_the_index_alone"
+            "The mark of what is durable is written with the index, and not after each sync."
+        SealedShort "sealed_segment_counts_its_head"
+            "A segment that is full counts as long as its head, so that there never seems to be much to win in it."
     }
     Hypercore {
         UnsyncedOffer "unsynced_offer"
@@ -172,6 +178,10 @@ slips! {
             "Who moves to another fork of a log keeps the nodes that stand for blocks on both sides of the place where it begins."
         DropUntold "dropped_block_untold"
             "Whoever replicates a core does not hear of a block that is dropped here."
+        ShorterUncompared "shorter_log_not_compared"
+            "Two logs that their owner signed are compared only when they have the same length."
+        NewestHeadDropped "newest_waiting_head_dropped"
+            "When as many own heads wait for a sync as may, the one that comes is never shown."
     }
     Replication {
         LetGoStaysOffered "let_go_core_stays_offered"
@@ -232,6 +242,12 @@ slips! {
             "A block whose size was asked for in vain is passed over by the other peers."
         PartedStands "parted_channel_still_stands"
             "A channel that was left still counts where it is asked how far a session is."
+        EvidenceForgotten "contradiction_shown_to_nobody"
+            "Who finds that the owner of a log contradicted itself keeps nothing to show it."
+        OneSideShown "own_side_shown_alone"
+            "Of a contradiction a peer is shown the history alone that is here, which may be the one that it has."
+        EndedCounts "ended_session_counts"
+            "A session that is over counts as one of those that may run at a time."
     }
     Engine {
         TieBreak "wrong_tie_break"
@@ -346,6 +362,8 @@ slips! {
             "What became of an own batch is forgotten with the start of the order, also when it was rejected."
         StatesPile "states_of_old_checkpoints_stay"
             "States of checkpoints that are no longer needed are kept in memory."
+        RoomUnchecked "stranger_room_unchecked"
+            "An own batch of who is no member is written, also when no peer looks at so long a log."
     }
     Bee {
         MedianTwice "split_keeps_median"
@@ -442,6 +460,14 @@ slips! {
             "The update hook is told that a change began where it ended."
         WaitGivenUp "wait_for_a_tree_block_given_up"
             "A block of a tree that no peer gives in time is not waited for any longer."
+        AppendUnfinished "given_up_append_unfinished"
+            "Nobody sees to it that an append is written whose caller went away."
+        SupposedKept "settled_if_silent_is_kept"
+            "What would be settled if some writers were silent counts as settled from then on."
+        FlushAwaitsStalled "flush_waits_for_stalled_logs"
+            "A flush waits for the rest of a log of which nothing more is taken."
+        DoubtUnstored "doubt_of_the_own_log_unstored"
+            "That peers may have more of the own log is not stored, so that after the next opening nobody is asked."
     }
 }
 

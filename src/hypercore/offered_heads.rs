@@ -32,7 +32,7 @@ impl OfferedHeads {
 
     /// A head that was signed here, with the commit that holds it.
     pub(super) fn signed_here(&mut self, head: Head, seq: Seq) {
-        if self.waiting.len() == self.waiting_max {
+        if self.is_full() {
             self.waiting.pop_back();
         }
         self.waiting.push_back((seq, head));
@@ -60,6 +60,11 @@ impl OfferedHeads {
     /// True when a head is not shown before more than `durable` survives a power cut.
     pub(super) fn awaits(&self, durable: Seq) -> bool {
         self.waiting.back().is_some_and(|(seq, _)| *seq > durable)
+    }
+
+    /// True when no more heads may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= self.waiting_max
     }
 
     /// The head to show, as far as it has been advanced.

@@ -257,6 +257,9 @@ impl<'a, E: Env> PeerAccess<'a, E> {
         if proof.fork != known.tree().fork() || upgrade.start != 0 || length > known.tree().length() {
             return Ok(false);
         }
+        if length < known.tree().length() && self.core.shared.planted.has(Slip::ShorterUncompared) {
+            return Ok(false);
+        }
         let receiver = known.receiver(&nodes, self.core.shared.env.crypto());
         let other = Reorg::start(&receiver, proof)?;
         // The signature covers the additional nodes too; what counts is the common length.

@@ -184,6 +184,11 @@ pub trait Store: Read + Send {
         NOTHING
     }
 
+    /// What its files take on the disk. None when the engine does not know.
+    fn space(&self) -> Option<Space> {
+        None
+    }
+
     /// The points that it passed since the last call; see [`Sights`].
     fn take_sights(&mut self) -> Sights {
         Sights::default()
@@ -210,6 +215,18 @@ pub trait Store: Read + Send {
     ///
     /// As [`Store::sync`].
     fn close(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// What the files of a store take on the disk, and how much of it is still wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Space {
+    /// Bytes of the files that hold values and blocks.
+    pub bytes: u64,
+    /// Of these, bytes of what is still there for somebody: an estimate, without what stands around each value.
+    pub wanted_bytes: u64,
+    /// Housekeeping will give some back: it has not come that far.
+    pub is_shrinking: bool,
 }
 
 /// One state of a store, for as long as it is wanted and the store is open.

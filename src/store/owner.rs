@@ -16,7 +16,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Drawn, Key, Recovered, Seq, Snapshot, Store, StoreBatch, StoreEngine, StoreError, SyncDone, SyncJob,
+    Drawn, Key, Recovered, Seq, Snapshot, Space, Store, StoreBatch, StoreEngine, StoreError, SyncDone,
+    SyncJob,
 };
 use crate::env::{Entropy as _, Env, Planted, Point, Sights, Slip, Spawn as _, TraceEvent, Worker, knob};
 
@@ -299,6 +300,14 @@ impl StoreHandle {
     pub fn unanswered(&self) -> usize {
         let inbox = locked(&self.shared.inbox);
         inbox.failed.as_ref().map_or(0, |_| inbox.waiting.len())
+    }
+
+    /// What the files of the store take on the disk. None when the engine does not know, or the store was closed.
+    #[must_use]
+    pub fn space(&self) -> Option<Space> {
+        locked(&self.shared.store)
+            .as_ref()
+            .and_then(|store| store.space())
     }
 
     /// How often the store did what nobody asked for.

@@ -74,6 +74,8 @@ pub struct Look {
     pub former: BTreeSet<CoreKey>,
     /// How much of its own log peers may be shown: what is durable.
     pub shown: Length,
+    /// An own batch is in the order, and not yet in the own log.
+    pub has_unwritten: bool,
     /// How much of each log took part in the order that it shows; none while an order is being made.
     pub set: Option<BTreeMap<CoreKey, Length>>,
     /// The same, with the batches that wait for what they name.

@@ -30,6 +30,8 @@ enum What {
     Watch,
     /// Own blocks are not durable, and so shown to nobody.
     Own,
+    /// An own batch that is in the order is not written to the log, as its caller went away.
+    Unwritten,
     /// The core of a writer is not known to `status()`.
     Writer,
     /// An entry from the future waits, though its time has come.
@@ -72,6 +74,11 @@ impl Invariant for Promptness {
                 (What::Writer, is_unknown(look).then_some(none)),
                 // What is added meanwhile may be what is synced next.
                 (What::Own, (look.shown < own).then_some((None, look.shown, None))),
+                // A drain that waits for a block goes on with the batch when that is there.
+                (
+                    What::Unwritten,
+                    (look.has_unwritten && look.missing.is_empty()).then_some((None, own, None)),
+                ),
                 (
                     What::Missing,
                     said_to_be_missing(look).map(|link| (Some(link), Length::ZERO, None)),
@@ -108,6 +115,7 @@ impl Invariant for Promptness {
                         What::Own => {
                             format!("own blocks behind the first {} are not made durable", look.shown)
                         }
+                        What::Unwritten => "an own batch is not written to the log".to_owned(),
                         What::Missing => "`status()` calls a block missing that is in the set".to_owned(),
                         What::Writer => "`status()` does not know a writer".to_owned(),
                         What::Clock => "an entry waits for the clock, which is beyond its time".to_owned(),

@@ -32,6 +32,8 @@ pub struct Seen {
     pub local: Option<CoreKey>,
     /// Writers of whom it was told that their view is another one behind a batch, with the key.
     pub diverged: Vec<(CoreKey, Length, Bytes)>,
+    /// How much was told last that it can no longer change, and the version behind it; none when some events were missed.
+    pub settled: Option<(u64, Option<Link>)>,
     /// It was told that apply stopped the replica.
     pub is_interrupted: bool,
     /// What was told and cannot be.
@@ -138,12 +140,13 @@ impl Seen {
                 }
             }
             Event::Interrupt { .. } => self.is_interrupted = true,
+            Event::Settled { entries, head } => self.settled = Some((*entries, *head)),
             Event::Diverged { writer, length, key } => {
                 self.diverged.push((*writer, *length, key.clone()));
             }
             Event::Missed(_) => {
                 (self.head, self.is_writable, self.members) = (None, None, None);
-                self.outcomes = None;
+                (self.outcomes, self.settled) = (None, None);
                 self.waiting.clear();
             }
             _ => {}

@@ -345,7 +345,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
                         values,
                     });
                 }
-                Ok(_) => {}
+                Ok(appended) => group.has_room(replica, &db, &appended),
                 Err(error) => group.append_failed(replica, &error),
             }
         });

@@ -12,6 +12,7 @@ use autobee::wire::{Decode as _, Index, Link};
 use bytes::Bytes;
 
 use super::cores::check_cores;
+use super::files::check_files;
 use super::group::Group;
 use super::look::at_once;
 use super::trees::check_trees;
@@ -108,6 +109,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         self.checks.gathering(self.gathering());
         self.answered();
         self.connected()?;
+        let agreed = self.take_looks();
         // What a grant owes takes a round of appends each to be attested, claimed, and recorded.
         for _ in 0..PIN_ROUNDS {
             self.pin()?;
@@ -117,6 +119,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         }
         self.read_by_readers()?;
         self.follow_side_cores()?;
+        self.ask(&agreed)?;
         // They do not keep quiet either.
         self.hostiles.end(&self.world);
         self.readers.end(&self.world);
@@ -126,6 +129,9 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         self.checks.end(&self.group, &looks, self.world.now(), &verify);
         self.check_each(&looks, check_trees);
         self.check_each(&looks, check_cores);
+        self.check_each(&looks, |group, replica, claims| {
+            check_files(group, replica, claims, true)
+        });
         if self.checks.is_clean() {
             self.reopened(&looks)?;
         }
@@ -174,6 +180,9 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
         self.checks
             .tick(&self.group, &after, self.world.now(), true, &verify);
         self.check_each(&after, check_cores);
+        self.check_each(&after, |group, replica, claims| {
+            check_files(group, replica, claims, false)
+        });
         for (before, after) in before.iter().zip(&after) {
             let found = match loses_power[before.replica] {
                 true => remembered(before, after),

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use autobee::crypto::CoreKey;
-use autobee::db::{Appended, Autobee, View};
+use autobee::db::{Appended, Autobee, View, sim_hooks};
+use autobee::engine::STRANGER_BLOCKS_MAX;
 use autobee::env::{Clock as _, Env, Spawn as _};
 use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
@@ -62,6 +63,8 @@ struct Member<E: Env> {
     has_moved: bool,
     /// It is told at the next start that its directory is an older copy.
     is_restored: bool,
+    /// Peers may have more of its log than it has, as it said last.
+    is_in_doubt: bool,
     /// Virtual time from which its clock counts.
     since: Duration,
     /// That of its latest start.
@@ -125,6 +128,7 @@ impl<E: Env> Group<E> {
                 life: 0,
                 has_moved: false,
                 is_restored: false,
+                is_in_doubt: false,
                 since: world.now(),
                 is_lost: false,
                 settings: settings.clone(),
@@ -207,7 +211,8 @@ impl<E: Env> Group<E> {
 
     /// Whether a replica is told, when it starts the next time, that its directory is an older copy.
     pub(super) fn tell_restored(&self, replica: usize, is_restored: bool) {
-        self.lock().replicas[replica].is_restored = is_restored;
+        let member = &mut self.lock().replicas[replica];
+        (member.is_restored, member.is_in_doubt) = (is_restored, false);
     }
 
     /// Starts a crashed replica again; one that never ran or is lost stays down, one that runs goes on.
@@ -332,6 +337,11 @@ impl<E: Env> Group<E> {
         member.apply_version = version.unwrap_or(member.apply_version);
     }
 
+    /// The disk of a replica.
+    pub(super) fn disk(&self, replica: usize) -> SimDisk {
+        self.lock().replicas[replica].disk.clone()
+    }
+
     pub(super) fn store(&self, replica: usize) -> Option<Corestore<E>> {
         self.lock().replicas[replica].store.clone()
     }
@@ -360,7 +370,9 @@ impl<E: Env> Group<E> {
 
     /// The directory of a replica is gone, with what it wrote.
     pub(super) fn forget_former(&self, replica: usize) {
-        self.lock().replicas[replica].former.clear();
+        let member = &mut self.lock().replicas[replica];
+        member.former.clear();
+        member.is_in_doubt = false;
     }
 
     /// The key of a replica's writer; none before it ran for the first time.
@@ -492,6 +504,26 @@ impl<E: Env> Group<E> {
 
     pub(super) fn acknowledged(&self) -> Arc<Vec<Acknowledged>> {
         Arc::clone(&self.lock().acknowledged)
+    }
+
+    /// What a writer without a record appended is what peers take of it, or it needs no bound: it is in the order.
+    pub(super) fn has_room(&self, replica: usize, db: &Autobee<E>, appended: &Appended) {
+        let local = appended.core;
+        let has_record = db.writers().iter().any(|writer| writer.key == local);
+        let Ok(order) = sim_hooks::order(db) else { return };
+        let own = order.iter().filter(|entry| entry.key == local);
+        let needed = own.map(|entry| entry.length.0).max().unwrap_or_default();
+        let most = STRANGER_BLOCKS_MAX.max(needed);
+        if has_record || appended.length.0 <= most {
+            return;
+        }
+        let mut members = self.lock();
+        let what = format!(
+            "{} appended block {} as a stranger, and peers take {most} of its log",
+            members.replicas[replica].name, appended.length.0
+        );
+        let invariant = "room";
+        members.failures.push(Violation { invariant, what });
     }
 
     /// Notes why an append failed, unless that was to be expected.

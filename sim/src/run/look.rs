@@ -137,7 +137,7 @@ impl Looks {
         let set = sim_hooks::held(db).map_err(|error| format!("it is not open: {error}"))?;
         let (ready, known) = set.covered.map(|covered| (covered.ready, covered.known)).unzip();
         let view = self.view(replica, life, &db.view())?;
-        let settled = self.settled(replica, life, db);
+        let settled = self.settled(replica, life, db, outside.seen.settled);
         let status = db.status();
         let mut logs = BTreeMap::new();
         for (core, fork) in &sim_hooks::forks(db) {
@@ -173,6 +173,7 @@ impl Looks {
             local: db.local(),
             former: outside.former,
             shown: set.own_durable,
+            has_unwritten: set.has_unwritten,
             set: ready,
             settled,
             known,
@@ -214,22 +215,35 @@ impl Looks {
         })
     }
 
-    fn settled<E: Env>(&mut self, replica: usize, life: u32, db: &Autobee<E>) -> Option<SettledLook> {
+    /// What was said before is compared with what is. Now and then it is asked what is settled, each time first of what
+    /// would be, if somebody were silent.
+    fn settled<E: Env>(
+        &mut self,
+        replica: usize,
+        life: u32,
+        db: &Autobee<E>,
+        told: Option<(u64, Option<Link>)>,
+    ) -> Option<SettledLook> {
         self.count += 1;
         let fast_forwards = db.stats().fast_forwards;
         let known = self.settled.get(&replica);
         let known = known.filter(|known| (known.life, known.fast_forwards) == (life, fast_forwards));
         let look = known.map(|known| {
-            let head = sim_hooks::head_behind(db, known.entries).ok().flatten();
+            let said = told.filter(|(entries, _)| *entries <= known.entries);
+            let mut said = said.into_iter().chain([(known.entries, known.head)]);
             SettledLook {
                 entries: known.entries,
                 rests_on_strangers: known.rests_on_strangers,
-                has_moved: known.head.is_some() && head.is_some() && head != known.head,
+                has_moved: said.any(|(entries, head)| {
+                    let now = sim_hooks::head_behind(db, entries).ok().flatten();
+                    head.is_some() && now.is_some() && head != now
+                }),
             }
         });
         let least = known.map_or(0, |known| known.entries);
         if self.count.is_multiple_of(SETTLED_LOOKS)
-            && let Ok(settled) = sim_hooks::settled(db)
+            && at_once(db.settled(&another(db))).is_some()
+            && let Some(Ok(settled)) = at_once(db.settled(&[]))
             && settled.entries > least
         {
             let known = KnownSettled {
@@ -300,6 +314,12 @@ fn changed(known: &KnownView, view: &View) -> Option<Vec<(Bytes, Bytes)>> {
     }
     entries.extend(before.cloned());
     Some(entries)
+}
+
+/// Some writer but the own one.
+fn another<E: Env>(db: &Autobee<E>) -> Vec<CoreKey> {
+    let mut writers = db.writers().into_iter().map(|writer| writer.key);
+    writers.rfind(|key| *key != db.local()).into_iter().collect()
 }
 
 /// What a future gives without waiting. A view that was written here needs no block of a peer.

@@ -1,10 +1,12 @@
 //! Running a scenario with one seed.
 
 mod act;
+mod answers;
 mod archive;
 mod checks;
 mod converge;
 mod cores;
+mod files;
 mod group;
 mod look;
 mod outsiders;

@@ -7,7 +7,7 @@ use super::{Effect, Machine, Now};
 use crate::crypto::CoreKey;
 use crate::db::Event;
 use crate::engine::Settled;
-use crate::env::{Crypto, Mono, Point};
+use crate::env::{Crypto, Mono, Point, Slip};
 
 /// What was found, and told.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     pub fn settled(&mut self, is_silent: impl Fn(&CoreKey) -> bool) -> Settled {
         let mut settled = self.engine.settled(is_silent);
         self.sights.note_if(Point::OrderSettled, settled.entries > 0);
-        if settled.silent.is_empty() {
+        if settled.silent.is_empty() || self.planted.has(Slip::SupposedKept) {
             let longest = &mut self.finality.longest;
             if settled.entries > longest.0 {
                 *longest = (settled.entries, settled.rests_on_strangers);

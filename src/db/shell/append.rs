@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{LATE, Shell, told};
 use crate::db::Appended;
 use crate::db::machine::Input;
-use crate::env::{Clock as _, Env, Spawn as _, TraceEvent};
+use crate::env::{Clock as _, Env, Slip, Spawn as _, TraceEvent};
 use crate::error::Error;
 use crate::store::Seq;
 
@@ -56,7 +56,7 @@ impl<E: Env> Shell<E> {
         }
         let mut unfinished = UnfinishedAppend {
             shared: self,
-            is_over: false,
+            is_over: self.store.planted().has(Slip::AppendUnfinished),
         };
         let drained = self.drain().await;
         let outcome = {

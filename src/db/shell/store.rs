@@ -428,7 +428,8 @@ pub(in crate::db) async fn doubt<E: Env>(
         None => None,
     };
     let name = found.map(|found| Bytes::from_static(found.name().as_bytes()));
-    if name != kept {
+    let is_news = name != kept && !(kept.is_none() && store.planted().has(Slip::DoubtUnstored));
+    if is_news {
         let ((), seq) = store.transact(|change| change.set_user_data(local, UNCONFIRMED, name))?;
         store.synced(seq).await?;
     }

@@ -479,6 +479,8 @@ impl<'a, C: Sign> StoreChange<'a, C> {
                 continue;
             };
             match effect {
+                CommitEffect::Signed
+                    if core.offer.is_full() && self.cores.planted.has(Slip::NewestHeadDropped) => {}
                 CommitEffect::Signed => core.offer.signed_here(core.main.head.clone(), seq),
                 CommitEffect::Received => core.offer.received(core.main.head.clone()),
                 CommitEffect::Happened(event) => {

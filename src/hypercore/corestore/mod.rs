@@ -30,7 +30,7 @@ use super::session::{Core, SessionPlace};
 use super::transaction::Transaction;
 use crate::crypto::{DiscoveryKey, KeyPair};
 use crate::env::{Clock as _, Env, Planted, Slip, watch};
-use crate::store::{CorePointer, Housekeeping, Key, Recovered, Seq, StoreError, StoreHandle};
+use crate::store::{CorePointer, Housekeeping, Key, Recovered, Seq, Space, StoreError, StoreHandle};
 use crate::wire::compact::Decode as _;
 
 /// The cores of one store. Cloning gives another handle to the same ones.
@@ -347,6 +347,12 @@ impl<E: Env> Corestore<E> {
         self.shared.store.recovered()
     }
 
+    /// What the files of the store take on the disk. None when its engine does not know, or the store was closed.
+    #[must_use]
+    pub fn space(&self) -> Option<Space> {
+        self.shared.store.space()
+    }
+
     /// How often the store did what nobody asked for.
     #[must_use]
     pub fn housekeeping(&self) -> Housekeeping {
@@ -360,6 +366,11 @@ impl<E: Env> Corestore<E> {
     pub async fn synced(&self, seq: Seq) -> Result<(), CoreError> {
         self.shared.store.synced(seq).await?;
         Ok(())
+    }
+
+    /// The last commit, and the last one that survives power loss.
+    pub(crate) fn commits(&self) -> Result<(Seq, Seq), CoreError> {
+        Ok((self.shared.store.seq()?, self.shared.store.durable()))
     }
 
     /// How many wait for a sync, though one has failed.

@@ -2,8 +2,8 @@
 //!
 //! A peer that sent a wrong proof is asked nothing more but this: the signature over the length that both sides have. Two
 //! valid signatures over different trees are the owner's doing, and end the replication of the core for good; anything
-//! else is the peer's. Who found two shows the peer the one that it does not have, as the original does: the peer may be
-//! the owner, whose copy of the log is an older one, or written on two machines.
+//! else is the peer's. Who found two shows both to its peers, of which each has one at most: a peer may be the owner, whose
+//! copy of the log is an older one, or written on two machines. The original shows the one that it has itself.
 //!
 //! Source: spec/replication.md 8.2.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::peer::Compared;
 use super::{PeerFault, PeerId, Replicator};
-use crate::env::{Mono, Point};
+use crate::env::{Mono, Point, Slip};
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::{Proof, ProofError, Request, UpgradeRequest};
 use crate::replication::core::{Answer, LogState, ProofOutcome, ReplicatedLog};
@@ -19,6 +19,9 @@ use crate::replication::message::{DataMessage, Message, RequestMessage};
 
 /// How long the answer may take.
 const CHECK_TIME: Duration = Duration::from_secs(5);
+
+/// The two histories that a contradiction is between.
+const SIDES: u8 = 2;
 
 /// A check that is under way.
 #[derive(Debug)]
@@ -98,15 +101,21 @@ impl Replicator {
         proof: &Proof,
         core: &mut impl ReplicatedLog,
     ) -> Result<bool, CoreError> {
-        let evidence = self.evidence_of(proof, core)?;
+        let own = self.evidence_of(proof, core)?;
         let is_contradicted = matches!(core.check_conflict(proof)?, ProofOutcome::Done(true));
-        if is_contradicted {
-            self.evidence = evidence;
+        if is_contradicted && !self.planted.has(Slip::EvidenceForgotten) {
+            // A block, which the proof may need, would be kept with it.
+            let is_kept = proof.block.is_none() && !self.planted.has(Slip::OneSideShown);
+            let other = is_kept.then(|| DataMessage {
+                request: 0,
+                proof: proof.clone(),
+            });
+            self.evidence = own.into_iter().chain(other).collect();
         }
         Ok(is_contradicted)
     }
 
-    /// Takes the answer, or what a peer shows that has found a contradiction itself: that once from each peer.
+    /// Takes the answer, or what a peer shows that has found a contradiction itself: both sides of it, once from each peer.
     pub(super) fn receive_check(
         &mut self,
         id: PeerId,
@@ -118,8 +127,8 @@ impl Replicator {
         };
         if !self.checks.contains_key(&id) {
             // A core that is what it is here has no other side.
-            let is_idle = !self.settings.follow || peer.has_shown;
-            peer.has_shown = true;
+            let is_idle = !self.settings.follow || peer.sides_shown == SIDES;
+            peer.sides_shown = SIDES.min(peer.sides_shown + 1);
             if is_idle {
                 return Ok(());
             }
@@ -157,9 +166,9 @@ impl Replicator {
         })
     }
 
-    /// What proves the contradiction that was found.
-    pub(crate) const fn evidence(&self) -> Option<&DataMessage> {
-        self.evidence.as_ref()
+    /// The two sides of the contradiction that was found: nobody knows which one a peer has. None when there is none.
+    pub(crate) fn evidence(&self) -> &[DataMessage] {
+        &self.evidence
     }
 
     /// There is no answer, or nothing to learn from it.

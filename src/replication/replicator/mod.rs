@@ -100,7 +100,7 @@ pub struct Replicator {
     probes: BTreeMap<PeerId, Probe>,
     downloading: bool,
     /// The own side of a contradiction that was found.
-    evidence: Option<DataMessage>,
+    evidence: Vec<DataMessage>,
     /// The core as it was last seen.
     known: LogState,
     events: VecDeque<ReplicatorEvent>,
@@ -133,7 +133,7 @@ impl Replicator {
             moving: None,
             probes: BTreeMap::new(),
             downloading: true,
-            evidence: None,
+            evidence: Vec::new(),
             known: core.state()?,
             events: VecDeque::new(),
             checks: BTreeMap::new(),

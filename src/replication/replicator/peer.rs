@@ -57,8 +57,8 @@ pub(super) struct Peer {
     /// Requests of it that could not be proven.
     pub(super) invalid: u32,
     pub(super) compared: Compared,
-    /// It showed, unasked, what it took for a contradiction of the owner.
-    pub(super) has_shown: bool,
+    /// So many sides of what it took for a contradiction of the owner it showed, unasked.
+    pub(super) sides_shown: u8,
     pub(super) allowance: Allowance,
 }
 
@@ -135,7 +135,7 @@ impl Peer {
             no_data: [0; 2],
             invalid: 0,
             compared: Compared::Due,
-            has_shown: false,
+            sides_shown: 0,
             allowance: Allowance::default(),
         }
     }

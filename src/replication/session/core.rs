@@ -176,9 +176,9 @@ impl<E: Env> SharedCore<E> {
         state.peers.len().max(state.replicator.peers_kept())
     }
 
-    /// What proves to a peer that the owner of the core contradicted itself; none when it did not.
-    pub(super) fn evidence(&self) -> Option<DataMessage> {
-        self.lock().replicator.evidence().cloned()
+    /// What proves to a peer that the owner of the core contradicted itself; nothing when it did not.
+    pub(super) fn evidence(&self) -> Vec<DataMessage> {
+        self.lock().replicator.evidence().to_vec()
     }
 
     /// How often the core was let go here.

@@ -297,14 +297,15 @@ impl<E: Env> Replication<E> {
 
     /// How many peers the core or the topic remembers that remembers most: not more than there are sessions.
     pub(crate) fn peers_kept(&self) -> usize {
-        let cores: Vec<_> = {
+        let (sessions, cores): (usize, Vec<_>) = {
             let state = self.hub.lock();
-            state.cores.values().filter_map(Weak::upgrade).collect()
+            let cores = state.cores.values().filter_map(Weak::upgrade);
+            (state.sessions.len(), cores.collect())
         };
         let topics = self.hub.topics();
         let topics = topics.iter().map(|topic| topic.peers_kept());
         let cores = cores.iter().map(|core| core.peers_kept());
-        topics.chain(cores).max().unwrap_or_default()
+        topics.chain(cores).max().unwrap_or_default().max(sessions)
     }
 
     /// Takes part in a wakeup topic, on all sessions.
@@ -409,7 +410,9 @@ impl<E: Env> Hub<E> {
     /// A session is over.
     pub(super) fn leave(&self, number: u64) {
         let mut state = self.lock();
-        state.sessions.remove(&number);
+        if !self.store.planted().has(Slip::EndedCounts) {
+            state.sessions.remove(&number);
+        }
         state.unfinished.remove(&number);
     }
 

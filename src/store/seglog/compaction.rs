@@ -102,7 +102,7 @@ impl SeglogStore {
         numbers.filter(|number| places(number) <= wanted).collect()
     }
 
-    fn next_to_move(&self) -> Option<u32> {
+    pub(super) fn next_to_move(&self) -> Option<u32> {
         let fifths = self.settings.compaction_fifths;
         let worth = |(number, length): (&u32, &u64)| {
             let live = self.usage.segments.get(number).copied().unwrap_or_default();

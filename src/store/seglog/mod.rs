@@ -40,7 +40,8 @@ use self::page::SEGMENT_MAX;
 use self::segment::{Segment, SegmentHead};
 use self::view::IndexView;
 use super::{
-    Drawn, Key, Read, Recovered, Seq, Snapshot, Store, StoreBatch, StoreEngine, StoreError, SyncDone, SyncJob,
+    Drawn, Key, Read, Recovered, Seq, Snapshot, Space, Store, StoreBatch, StoreEngine, StoreError, SyncDone,
+    SyncJob,
 };
 use crate::env::{Disk, DiskLock, Env, Planted, Point, Sights, Slip, knob};
 
@@ -312,7 +313,11 @@ impl SeglogStore {
             },
         };
         let next = Arc::new(Segment::create(&*self.disk, head, self.settings.planted)?);
-        self.sealed.insert(self.active.number(), self.end);
+        let length = match self.settings.planted.has(Slip::SealedShort) {
+            true => segment::HEAD_BYTES,
+            false => self.end,
+        };
+        self.sealed.insert(self.active.number(), length);
         self.view.segments.insert(number, next.clone());
         self.active = next;
         self.sights.note(Point::SegmentRolled);
@@ -408,7 +413,9 @@ impl Store for SeglogStore {
             true => self.view.seq,
             false => self.durable,
         };
-        self.mark.write(&*self.disk, marked);
+        if !self.settings.planted.has(Slip::MarkWithIndex) {
+            self.mark.write(&*self.disk, marked);
+        }
         Ok(self.durable)
     }
 
@@ -418,6 +425,15 @@ impl Store for SeglogStore {
 
     fn recovered(&self) -> &Recovered {
         &self.recovered
+    }
+
+    fn space(&self) -> Option<Space> {
+        let sealed: u64 = self.sealed.values().sum();
+        Some(Space {
+            bytes: sealed + self.end,
+            wanted_bytes: self.usage.segments.values().map(|live| live.bytes).sum(),
+            is_shrinking: !self.settings.is_still && (self.moving.is_some() || self.next_to_move().is_some()),
+        })
     }
 
     fn take_sights(&mut self) -> Sights {

@@ -66,7 +66,9 @@ pub(super) fn open(
     if segment.length()? > end {
         sights.note(Point::TornTailCut);
         recovered.torn_bytes = segment.length()? - end;
-        segment.truncate(end)?;
+        if !settings.planted.has(Slip::TornEndLeft) {
+            segment.truncate(end)?;
+        }
     }
     if !settings.planted.has(Slip::RecoveryUnsynced) {
         write_again(&segment, recovery.vouched_end..end)?;
@@ -83,8 +85,9 @@ pub(super) fn open(
         ..
     } = recovery;
     let durable = view.seq;
-    let marked = mark::read(&*disk, salt).filter(|marked| *marked > durable);
-    recovered.missing = marked.map(|marked| (Seq(durable.0 + 1), marked));
+    let marked = mark::read(&*disk, salt);
+    let ahead = marked.filter(|marked| *marked > durable);
+    recovered.missing = ahead.map(|marked| (Seq(durable.0 + 1), marked));
     let mut store = SeglogStore::new(disk, settings, salt, lock, (segment, end));
     store.view = IndexView {
         segments: store.view.segments.union(view.segments.clone()),
@@ -97,6 +100,10 @@ pub(super) fn open(
     store.sights = sights;
     store.recovered = recovered;
     store.since_checkpoint = read_bytes;
+    // What an earlier process left in the cache is durable now. A mark that is ahead stays, until somebody has seen it.
+    if !settings.is_still && marked.is_none_or(|marked| marked < durable) {
+        store.mark.write(&*store.disk, durable);
+    }
     Ok(store)
 }
 

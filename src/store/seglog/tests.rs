@@ -108,6 +108,42 @@ fn what_was_never_durable_is_not_missed() {
 }
 
 #[test]
+fn what_an_opening_made_durable_is_missed() {
+    let disk = Arc::new(MemoryDisk::default());
+    let ends = ten(&disk);
+    let mut store = Seglog::default().open(disk.clone()).unwrap();
+    let key = Key::Block(DataPointer(1), 10);
+    store.commit(StoreBatch::default().put(key, vec![7; 50])).unwrap();
+    // The process ends before it syncs; the next one finds the commit in the cache, and syncs it.
+    drop(store);
+    drop(Seglog::default().open(disk.clone()).unwrap());
+    let file = disk.open("00000001.segment", Open::Write).unwrap();
+    file.truncate(ends[9]).unwrap();
+    let store = Seglog::default().open(disk.clone()).unwrap();
+    assert_eq!(store.recovered().missing, Some((Seq(11), Seq(11))));
+}
+
+#[test]
+fn its_space_is_that_of_its_segments() {
+    let disk = Arc::new(MemoryDisk::default());
+    written(&disk, false);
+    let mut store = small().open(disk.clone()).unwrap();
+    while store.maintain(1 << 20).unwrap() {}
+    let space = store.space().unwrap();
+    let names = disk
+        .list()
+        .unwrap()
+        .into_iter()
+        .filter(|name| name.ends_with(".segment"));
+    let lengths = names.map(|name| disk.open(&name, Open::Read).unwrap().len().unwrap());
+    assert_eq!(space.bytes, lengths.sum::<u64>());
+    assert!(
+        !space.is_shrinking && space.wanted_bytes < space.bytes,
+        "{space:?}"
+    );
+}
+
+#[test]
 fn a_mark_that_does_not_check_out_says_nothing() {
     let disk = Arc::new(MemoryDisk::default());
     let ends = ten(&disk);

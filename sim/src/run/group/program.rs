@@ -47,6 +47,7 @@ impl<E: Env> Group<E> {
             let trees = db.views().into_iter().flatten();
             members.tree_cores.extend(trees.map(|core| core.key));
         }
+        self.goes_on_asking(&db, replica);
         self.subject().opened(replica, db.local());
         let watching = self.clone();
         env.spawn()
@@ -183,6 +184,23 @@ impl<E: Env> Group<E> {
         other.close().await
     }
 
+    /// Who had to ask peers about its log before it appended still has to, when it is started again.
+    fn goes_on_asking(&self, db: &Autobee<E>, replica: usize) {
+        let is_sound = !self.is_disk_faulty(replica);
+        let mut members = self.lock();
+        let member = &mut members.replicas[replica];
+        let is_in_doubt = db.unconfirmed().is_some();
+        let was_in_doubt = std::mem::replace(&mut member.is_in_doubt, is_in_doubt);
+        if was_in_doubt && !is_in_doubt && is_sound {
+            let what = format!(
+                "{} was started again, and does not ask any more whether peers have more of its log",
+                member.name
+            );
+            let invariant = "own log";
+            members.failures.push(Violation { invariant, what });
+        }
+    }
+
     /// Follows the whole view by its changes alone.
     async fn watch(self, env: E, db: Autobee<E>, replica: usize, life: u32) {
         // Half of them are told of few changes at once.
@@ -249,6 +267,9 @@ impl<E: Env> Group<E> {
                     format!("{name} says that commits {first} to {last} are missing, and its disk is sound");
                 let invariant = "told";
                 members.failures.push(Violation { invariant, what });
+            }
+            if let Event::Unconfirmed(_) | Event::Confirmed | Event::Rotated { .. } = &event {
+                self.lock().replicas[replica].is_in_doubt = db.unconfirmed().is_some();
             }
             if let Event::Rotated { .. } = &event {
                 let trees = db.views().into_iter().flatten();

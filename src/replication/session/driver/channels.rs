@@ -167,14 +167,14 @@ impl<E: Env> Driver<E> {
 
     /// Shows a peer what contradicts what it has: it may be the owner, and hear of it from nobody else.
     fn give_evidence(&mut self, channel: Channel) {
-        let evidence = self
-            .channels
-            .get(&channel)
-            .and_then(|joined| joined.core.evidence());
-        if let Some(evidence) = evidence.map(|evidence| Message::Data(Box::new(evidence)))
-            && let Ok(payload) = evidence.encode_reusing(Vec::new())
-        {
-            let _ = self.connection.send(channel, evidence.kind(), &payload);
+        let Some(joined) = self.channels.get(&channel) else {
+            return;
+        };
+        for evidence in joined.core.evidence() {
+            let evidence = Message::Data(Box::new(evidence));
+            if let Ok(payload) = evidence.encode_reusing(Vec::new()) {
+                let _ = self.connection.send(channel, evidence.kind(), &payload);
+            }
         }
     }
 
