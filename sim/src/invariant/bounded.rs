@@ -28,7 +28,7 @@ const STREAMS_OF_A_PEER: usize = 2 * SESSIONS_OF_A_PEER;
 const OWN_TASKS: usize = 16;
 
 /// What the run itself starts: for each append of its plan, and for each replica that is dialled.
-const TASKS_OF_THE_PLAN: &[&str] = &["append", "dial", crate::side_core::TASK];
+const TASKS_OF_THE_PLAN: &[&str] = &["append", "dial", "keep", crate::side_core::TASK];
 
 /// See the module.
 #[derive(Debug, Default)]

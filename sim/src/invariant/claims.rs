@@ -260,6 +260,8 @@ fn is_undisturbed(scenario: &Scenario) -> bool {
     let is_harmless_peer = |hostile: &Hostile| hostile.kind == Hostility::ForgedBlocks;
     is_near
         && scenario.hostile.iter().all(is_harmless_peer)
+        // Peers are let go.
+        && scenario.keeping.is_empty()
         && is_fast
         && is_sound
         && scenario.event.iter().all(|event| is_harmless(&event.action))

@@ -28,6 +28,7 @@ pub(super) fn draw(parts: &CheckParts, ops: &dyn Ops, seed: u64) -> Result<Scena
         safe: parts.rules.is_safe(),
         forward: Vec::new(),
         passing: Vec::new(),
+        keeping: Vec::new(),
         topology: choices.pick(&[
             Topology::Mesh,
             Topology::Mesh,

@@ -30,7 +30,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 const ABANDONED_AFTER: Duration = Duration::from_millis(3);
 
 /// What `future` gives; none when `end` comes first.
-async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
+pub(super) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
     let (mut future, mut end) = (pin!(future), pin!(end));
     poll_fn(|context| match end.as_mut().poll(context) {
         Poll::Ready(()) => Poll::Ready(None),

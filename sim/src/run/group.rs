@@ -1,5 +1,6 @@
 //! The replicas of a run: their processes, what is known of them, and what befalls them.
 
+mod connections;
 mod program;
 
 use std::collections::BTreeSet;
@@ -45,6 +46,8 @@ struct Members<E: Env> {
     claims: Claims,
     acknowledged: Arc<Vec<Acknowledged>>,
     failures: Vec<Violation>,
+    /// All faults are over.
+    is_healed: bool,
     /// The cores of the trees of all: what is read of a database that went on from the trees of another may be in any of
     /// them, as that one may have gone on from a third.
     tree_cores: BTreeSet<CoreKey>,
@@ -160,6 +163,7 @@ impl<E: Env> Group<E> {
             claims,
             acknowledged: Arc::default(),
             failures: Vec::new(),
+            is_healed: false,
             tree_cores: BTreeSet::new(),
             ledger: Ledger::new(&scenario.hostile),
             subject,
@@ -493,9 +497,16 @@ impl<E: Env> Group<E> {
             .collect()
     }
 
-    /// Neither an append nor a call of a disk takes power any more, and apply stops nobody.
+    /// True when all faults are over.
+    pub(super) fn is_healed(&self) -> bool {
+        self.lock().is_healed
+    }
+
+    /// Neither an append nor a call of a disk takes power any more, apply stops nobody, and peers are no longer let go.
     pub(super) fn disarm(&self) {
-        for member in &mut self.lock().replicas {
+        let mut members = self.lock();
+        members.is_healed = true;
+        for member in &mut members.replicas {
             member.interrupt.store(false, Ordering::Relaxed);
             member.blackout = Blackout::No;
             member.crash_point = None;

@@ -134,6 +134,7 @@ pub(crate) fn everything() -> Table {
         members_only: true,
         forward: vec![1],
         passing: vec![1],
+        keeping: vec![1],
         safe: true,
         topology: super::Topology::Ring,
         buggify: true,

@@ -98,6 +98,10 @@ pub struct Scenario {
     /// from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passing: Vec<usize>,
+    /// Replicas whose database dials its peers and accepts them, [`autobee::db::Autobee::keep_connected`] and
+    /// [`autobee::db::Autobee::listen`], and lets some peers go now and then; of the others the program does it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keeping: Vec<usize>,
     /// The database has the rules that are safe, [`autobee::Rules::safe`]; those of the original otherwise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub safe: bool,

@@ -36,6 +36,16 @@ fn without(scenario: &Scenario, gone: usize) -> Option<Scenario> {
             *writer = renumber(*writer);
         }
     }
+    for those in [
+        &mut scenario.forward,
+        &mut scenario.passing,
+        &mut scenario.keeping,
+    ] {
+        those.retain(|replica| *replica != gone);
+        for replica in those {
+            *replica = renumber(*replica);
+        }
+    }
     scenario
         .hostile
         .retain(|hostile| hostile.of != Some(gone) && hostile.targets.as_deref() != Some(&[gone]));

@@ -9,7 +9,7 @@ use crate::db::connections::{
 };
 use crate::db::{CloseReason, Session};
 use crate::env::{
-    Clock as _, Entropy as _, Env, Listener, Network as _, PeerAddr, Spawn as _, TraceEvent, watch,
+    Clock as _, Entropy as _, Env, Listener, Network as _, PeerAddr, Slip, Spawn as _, TraceEvent, watch,
 };
 use crate::error::Error;
 use crate::replication::Role;
@@ -98,6 +98,11 @@ struct Keeping<E: Env> {
 }
 
 impl<E: Env> Keeping<E> {
+    fn has(&self, slip: Slip) -> bool {
+        let shared = self.shared.upgrade();
+        shared.is_some_and(|shared| shared.store.planted().has(slip))
+    }
+
     async fn run(self, mut stop: Stop) {
         let mut failures = 0_u32;
         let pause_max = Duration::from_millis(self.retry.pause_ms_max);
@@ -119,6 +124,9 @@ impl<E: Env> Keeping<E> {
                     // A peer that refuses this one does so once both agreed on keys: such a connection is no success.
                     if was_connected && self.env.clock().now().since(began) >= pause_max {
                         failures = 0;
+                    }
+                    if self.has(Slip::DialledOnce) {
+                        return;
                     }
                     ConnectError::Ended {
                         address: self.address.clone(),
@@ -164,7 +172,9 @@ impl<E: Env> Keeping<E> {
             })
             .await;
         if ended.is_none() {
-            session.close();
+            if !self.has(Slip::LetGoRunsOn) {
+                session.close();
+            }
             self.state.send_modify(|state| state.session = None);
         }
         ended

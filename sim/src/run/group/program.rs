@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use autobee::bee::Range;
-use autobee::db::{AllMembers, Autobee, Event, FastForward, Role};
-use autobee::env::{Clock as _, Env, Listener as _, Network as _, PeerAddr, Spawn as _};
+use autobee::db::{AllMembers, Autobee, Event, FastForward};
+use autobee::env::{Clock as _, Env, Spawn as _};
 use autobee::{Corestore, Error, ErrorKind};
 use bytes::Bytes;
 
@@ -20,7 +20,7 @@ use crate::workload::JsonApply;
 const WATCHED_AT_ONCE: u64 = 2;
 
 /// How long a replica waits before it dials a peer again.
-const REDIAL: Duration = Duration::from_millis(250);
+pub(super) const REDIAL: Duration = Duration::from_millis(250);
 
 impl<E: Env> Group<E> {
     /// What a replica does: open, listen, dial everybody who comes after it and is to be dialled.
@@ -67,29 +67,7 @@ impl<E: Env> Group<E> {
             let archiving = archive.run(env.clone(), move || moved_onto.moved_onto(replica));
             env.spawn().spawn("archive", archiving);
         }
-        let peers: Vec<String> = {
-            let members = self.lock();
-            let all = members.replicas.iter().enumerate().skip(replica + 1);
-            let dialled = all.filter(|(peer, _)| members.scenario.connects(replica, *peer));
-            dialled.map(|(_, peer)| peer.name.clone()).collect()
-        };
-        for peer in peers {
-            env.spawn().spawn("dial", dial(env.clone(), db.clone(), peer));
-        }
-        let Ok(mut listener) = env.network().listen(&PeerAddr::new(name)).await else {
-            return;
-        };
-        let ledger = self.ledger();
-        loop {
-            match listener.accept().await {
-                Ok((stream, from)) => match db.replicate(stream, Role::Responder) {
-                    Ok(session) => ledger.watch(&env, &from, session),
-                    Err(_) => return,
-                },
-                // A peer that went away while it was accepted says nothing about the next one.
-                Err(_) => env.clock().sleep(REDIAL).await,
-            }
-        }
+        self.connect(env, db, replica).await;
     }
 
     async fn open(&self, env: E, name: &str, replica: usize) -> Result<(Autobee<E>, Corestore<E>), Error> {
@@ -282,19 +260,5 @@ impl<E: Env> Group<E> {
             }
             self.see(replica, life, |seen| seen.event(&event));
         }
-    }
-}
-
-/// Keeps one connection to a peer.
-async fn dial<E: Env>(env: E, db: Autobee<E>, peer: String) {
-    let peer = PeerAddr::new(peer);
-    loop {
-        if let Ok(stream) = env.network().dial(&peer).await {
-            match db.replicate(stream, Role::Initiator) {
-                Ok(session) => drop(session.ended().await),
-                Err(_) => return,
-            }
-        }
-        env.clock().sleep(REDIAL).await;
     }
 }

@@ -89,6 +89,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         members_only: choices.once_in(6),
         forward: Vec::new(),
         passing: Vec::new(),
+        keeping: Vec::new(),
         safe: false,
         topology,
         buggify: choices.once_in(2),
@@ -176,6 +177,9 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         core.branches = choices.pick(&[0, 4, 0, 2]);
     }
     upgrades::draw(choices, &mut scenario, span_ms);
+    if choices.once_in(4) {
+        scenario.keeping = (0..replicas).filter(|_| !choices.once_in(4)).collect();
+    }
     scenario
 }
 
