@@ -240,7 +240,7 @@ impl ApplyRun<'_> {
 
     /// A batch leaves no trace, and why.
     fn refuse(&mut self, step: &PlacedBatch<'_>, reason: Arc<str>) -> Verdict<ReplayState> {
-        if self.local == Some(step.batch.writer) {
+        if self.local == Some(step.batch.writer) && !self.planted.has(Slip::ReasonLost) {
             self.refused.push((step.batch.last, reason));
         }
         Verdict::Refused

@@ -362,6 +362,8 @@ slips! {
             "What became of an own batch is forgotten with the start of the order, also when it was rejected."
         StatesPile "states_of_old_checkpoints_stay"
             "States of checkpoints that are no longer needed are kept in memory."
+        ReasonLost "reason_of_a_refusal_lost"
+            "Why apply refused an own batch that left no trace is not remembered."
         RoomUnchecked "stranger_room_unchecked"
             "An own batch of who is no member is written, also when no peer looks at so long a log."
     }

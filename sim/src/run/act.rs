@@ -20,7 +20,7 @@ use crate::network::PathConfig;
 use crate::replica::Crash;
 use crate::scenario::{Action, Append, CrashMode};
 use crate::simulated_world::SimulatedWorld;
-use crate::workload::Op;
+use crate::workload::{Op, refused_for};
 use crate::world::RunError;
 
 /// How long an orderly end may take, in virtual time.
@@ -301,6 +301,7 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             optimistic: append.optimistic,
         };
         let (replica, optimistic) = (append.replica, append.optimistic);
+        let refused_for = append.ops.first().and_then(refused_for);
         let life = group.life(replica);
         // Callers may go away before they hear what came of an append: after a while, or between two steps of it, at which no
         // time need pass.
@@ -345,7 +346,12 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
                         values,
                     });
                 }
-                Ok(appended) => group.has_room(replica, &db, &appended),
+                Ok(appended) => {
+                    group.has_room(replica, &db, &appended);
+                    if let Some(why) = refused_for {
+                        group.says_why(replica, &db, &appended, values.len(), why);
+                    }
+                }
                 Err(error) => group.append_failed(replica, &error),
             }
         });

@@ -2,6 +2,7 @@
 
 mod connections;
 mod program;
+mod strangers;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use autobee::crypto::CoreKey;
-use autobee::db::{Appended, Autobee, View, sim_hooks};
-use autobee::engine::STRANGER_BLOCKS_MAX;
+use autobee::db::{Appended, Autobee, View};
 use autobee::env::{Clock as _, Env, Spawn as _};
 use autobee::{Corestore, Error, ErrorKind, Settings};
 use bytes::Bytes;
@@ -515,26 +515,6 @@ impl<E: Env> Group<E> {
 
     pub(super) fn acknowledged(&self) -> Arc<Vec<Acknowledged>> {
         Arc::clone(&self.lock().acknowledged)
-    }
-
-    /// What a writer without a record appended is what peers take of it, or it needs no bound: it is in the order.
-    pub(super) fn has_room(&self, replica: usize, db: &Autobee<E>, appended: &Appended) {
-        let local = appended.core;
-        let has_record = db.writers().iter().any(|writer| writer.key == local);
-        let Ok(order) = sim_hooks::order(db) else { return };
-        let own = order.iter().filter(|entry| entry.key == local);
-        let needed = own.map(|entry| entry.length.0).max().unwrap_or_default();
-        let most = STRANGER_BLOCKS_MAX.max(needed);
-        if has_record || appended.length.0 <= most {
-            return;
-        }
-        let mut members = self.lock();
-        let what = format!(
-            "{} appended block {} as a stranger, and peers take {most} of its log",
-            members.replicas[replica].name, appended.length.0
-        );
-        let invariant = "room";
-        members.failures.push(Violation { invariant, what });
     }
 
     /// Notes why an append failed, unless that was to be expected.

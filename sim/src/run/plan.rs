@@ -2,7 +2,7 @@
 
 use crate::scenario::{Action, Append, Scenario, Workload};
 use crate::seed::{Seeds, Stream};
-use crate::workload::{Op, SELF};
+use crate::workload::{NOBODY, Op, SELF};
 
 /// One thing that happens.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,7 @@ fn append(workload: &Workload, replica: usize, at_ms: u64, name: &str, stream: &
         );
         if once_in(stream, workload.refused) {
             return Op {
-                remove_writer: Some("nobody".into()),
+                remove_writer: Some(NOBODY.into()),
                 ..Op::default()
             };
         }

@@ -104,6 +104,22 @@ impl Op {
     }
 }
 
+/// Why an entry of a stranger is refused that asks for it.
+const REFUSED: &str = "the entry asks for it";
+
+/// What the reason begins with for which an entry is refused that names no writer where one belongs.
+const NO_KEY: &str = "not a writer key";
+
+/// A writer that is none: an entry that removes it is refused.
+pub(crate) const NOBODY: &str = "nobody";
+
+/// What the reason begins with for which an operation of a stranger is refused, whatever the view has; none if it may be
+/// taken.
+pub(crate) fn refused_for(op: &Op) -> Option<&'static str> {
+    let names_nobody = op.remove_writer.as_deref() == Some(NOBODY);
+    op.reject.then_some(REFUSED).or(names_nobody.then_some(NO_KEY))
+}
+
 /// Applies [`Op`]s: counts entries under `n`, lists them under `#000000` and so on, and does what they say.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JsonApply;
@@ -127,7 +143,7 @@ async fn apply_entry(entry: &Entry, view: &mut ApplyView, host: &mut dyn Host) -
         .map_err(|error| ApplyError::reject(format!("not an operation: {error}")))?;
     if entry.optimistic {
         if op.reject {
-            return Err(ApplyError::reject("the entry asks for it"));
+            return Err(ApplyError::reject(REFUSED));
         }
         if let Some(key) = &op.reject_if
             && view.get(key.as_bytes()).await.is_some()
@@ -252,7 +268,7 @@ impl fmt::Display for Shown {
 
 fn parse_key(text: &str) -> Result<CoreKey, ApplyError> {
     text.parse()
-        .map_err(|error| ApplyError::reject(format!("not a writer key: {text}: {error}")))
+        .map_err(|error| ApplyError::reject(format!("{NO_KEY}: {text}: {error}")))
 }
 
 /// The key under which an entry leaves its number, and the count behind it. Operations may write the count themselves:

@@ -5,4 +5,4 @@ mod json_apply;
 
 pub use app::AppOp;
 pub use json_apply::{JsonApply, Op};
-pub(crate) use json_apply::{LOOKED_AT, SELF, Shown, forgotten, tally};
+pub(crate) use json_apply::{LOOKED_AT, NOBODY, SELF, Shown, forgotten, refused_for, tally};
