@@ -16,7 +16,7 @@ use crate::trace::TraceSink;
 pub type SeedResult = Result<Report, SimError>;
 
 /// Runs all seeds of a range on `threads` threads, and tells `done` of each as it is ready. Results come back in the
-/// order of their seeds.
+/// order of their seeds, without the views themselves: of many runs they would fill the memory.
 pub fn sweep(
     scenario: &Scenario,
     seeds: Range<u64>,
@@ -27,7 +27,7 @@ pub fn sweep(
     let job = |position: usize| {
         let result = run(scenario, seeds[position], TraceSink::Discard);
         done(&result);
-        ControlFlow::Continue(result)
+        ControlFlow::Continue(result.map(Report::without_views))
     };
     let results = in_parallel(seeds.len(), threads, job);
     let results = results.into_iter();
@@ -73,14 +73,17 @@ pub fn in_parallel<T: Send>(
     results
 }
 
-/// As [`run`], but a run that panics is one that could not be carried out: the others go on.
+/// As [`run`], but a run that panics is one that could not be carried out: the others go on. The report is without the views
+/// themselves.
 ///
 /// # Errors
 ///
 /// As [`run`], and when the run panicked.
 pub fn run_caught(scenario: &Scenario, seed: u64, trace: TraceSink) -> SeedResult {
     // Everything that a run touches is its own, and dropped with it.
-    catch_unwind(AssertUnwindSafe(|| run(scenario, seed, trace))).unwrap_or_else(|panic| {
+    let result = catch_unwind(AssertUnwindSafe(|| run(scenario, seed, trace)));
+    let result = result.map(|result| result.map(Report::without_views));
+    result.unwrap_or_else(|panic| {
         Err(SimError::Call {
             what: "panicked".into(),
             why: message(&*panic),
@@ -141,6 +144,28 @@ mod tests {
             }
         });
         assert_eq!(some.len(), 4);
+    }
+
+    #[test]
+    fn results_of_many_runs_are_without_views() {
+        let scenario = r#"about = "one writes"
+replicas = 2
+crypto = "stand-in"
+
+[[append]]
+at_ms = 100
+replica = 0
+ops = [{ put = ["key", "value"] }]
+"#;
+        let scenario = Scenario::parse("views", scenario).unwrap();
+        let whole = run(&scenario, 1, TraceSink::Discard).unwrap();
+        assert!(whole.converged && !whole.states[0].view.is_empty());
+        let swept = sweep(&scenario, 1..2, 1, |_| {}).remove(0).1.unwrap();
+        let caught = run_caught(&scenario, 1, TraceSink::Discard).unwrap();
+        for report in [swept, caught] {
+            assert!(report.states.iter().all(|state| state.view.is_empty()));
+            assert_eq!(report.states[0].view_hash, whole.states[0].view_hash);
+        }
     }
 
     #[test]
