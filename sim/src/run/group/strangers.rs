@@ -45,7 +45,9 @@ impl<E: Env> Group<E> {
         let Ok(order) = sim_hooks::order(db) else { return };
         let own = order.iter().filter(|entry| entry.key == local).count();
         let mut members = self.lock();
-        let is_tried = !members.scenario.safe && !members.scenario.members_only && !has_record;
+        // Nobody is tried before there is something to let him in.
+        let is_tried =
+            !order.is_empty() && !members.scenario.safe && !members.scenario.members_only && !has_record;
         let is_next = (own + values) as u64 == appended.length.0;
         if is_tried && is_next && !reason.starts_with(why) {
             let name = &members.replicas[replica].name;
