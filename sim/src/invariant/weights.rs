@@ -27,6 +27,8 @@ struct CeilingLook {
     local: CoreKey,
     own: Length,
     ceiling: Weight,
+    /// Batches that were undone: its ceiling may have been another one in between.
+    undone: u64,
 }
 
 impl WeightsReached {
@@ -56,8 +58,9 @@ impl Invariant for WeightsReached {
         for (replica, look) in moment.open() {
             let own = look.writers.iter().find(|writer| writer.key == look.local);
             // What somebody else signs with its key, and what it wrote under another ceiling and is fetched again, is not
-            // what it claims now.
-            let Some(own) = own.filter(|_| !moment.claims.has_other_blocks(replica.replica)) else {
+            // what it claims now. Who is removed may have been granted weight since the last look.
+            let has_other_blocks = moment.claims.has_other_blocks(replica.replica);
+            let Some(own) = own.filter(|own| !has_other_blocks && !own.is_removed) else {
                 self.before.remove(&replica.replica);
                 continue;
             };
@@ -67,9 +70,11 @@ impl Invariant for WeightsReached {
                 local: look.local,
                 own: log.map(|log| log.length()).unwrap_or_default(),
                 ceiling: own.max_weight,
+                undone: look.stats.undone,
             };
             if let Some(before) = self.before.get(&replica.replica)
-                && (before.life, before.local, before.ceiling) == (now.life, now.local, now.ceiling)
+                && (before.life, before.local) == (now.life, now.local)
+                && (before.ceiling, before.undone) == (now.ceiling, now.undone)
                 && before.own < now.own
             {
                 let from = before.own;

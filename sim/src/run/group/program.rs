@@ -246,7 +246,10 @@ impl<E: Env> Group<E> {
                 let invariant = "told";
                 members.failures.push(Violation { invariant, what });
             }
-            if let Event::Unconfirmed(_) | Event::Confirmed | Event::Rotated { .. } = &event {
+            // What was missed may have been that its log is whole.
+            if let Event::Unconfirmed(_) | Event::Confirmed | Event::Rotated { .. } | Event::Missed(_) =
+                &event
+            {
                 self.lock().replicas[replica].is_in_doubt = db.unconfirmed().is_some();
             }
             if let Event::Rotated { .. } = &event {
