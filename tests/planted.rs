@@ -129,6 +129,34 @@ fn a_block_of_a_tree_that_is_waited_for_once() {
     );
 }
 
+#[test]
+fn one_side_of_a_contradiction() {
+    found("fast/twins", "own_side_shown_alone", &["contradictions"]);
+}
+
+#[test]
+fn a_flush_that_waits_for_what_is_stalled() {
+    found(
+        "regress/sparse_log_compared",
+        "flush_waits_for_stalled_logs",
+        &["answers"],
+    );
+}
+
+#[test]
+fn a_dropped_block_that_ends_upgrades() {
+    let scenario = "regress/upgrade_behind_a_dropped_block-7597";
+    let Report { violations, .. } = run(&load(scenario), 7597, TraceSink::Discard).unwrap();
+    assert!(violations.is_empty(), "{violations:?}");
+    let mut scenario = load(scenario);
+    scenario.planted.insert("dropped_block_ends_upgrades".into());
+    let Report { violations, .. } = run(&scenario, 7597, TraceSink::Discard).unwrap();
+    assert!(
+        violations.iter().any(|found| found.invariant == "side cores"),
+        "{violations:?}"
+    );
+}
+
 #[cfg(feature = "tokio")]
 #[test]
 fn production_plants_nothing() {

@@ -242,6 +242,8 @@ slips! {
             "A block whose size was asked for in vain is passed over by the other peers."
         PartedStands "parted_channel_still_stands"
             "A channel that was left still counts where it is asked how far a session is."
+        DropEndsUpgrades "dropped_block_ends_upgrades"
+            "A peer that dropped the block that it was asked for is not asked for a longer length any more."
         EvidenceForgotten "contradiction_shown_to_nobody"
             "Who finds that the owner of a log contradicted itself keeps nothing to show it."
         OneSideShown "own_side_shown_alone"

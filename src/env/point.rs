@@ -102,6 +102,9 @@ points! {
     ViewRebuilt: "view_rebuilt", "Another version of apply had the view made anew from the logs.";
     StrangerAdmitted: "stranger_admitted", "A stranger's core got a slot.";
     StrangerEvicted: "stranger_evicted", "A stranger's core gave up its slot to another.";
+    DoubtKept: "doubt_kept", "A writer was opened that had to ask peers before it appends, and still has to.";
+    PeerDialledAgain: "peer_dialled_again", "A database that keeps a peer connected lost the connection, and dials again.";
+    PeerLetGo: "peer_let_go", "A peer that was kept connected was let go.";
     OwnLogContradicted: "own_log_contradicted", "A peer proved to a writer that its key pair signed two logs.";
     RotDropped: "rot_dropped", "A block of a log that the disk gave other bytes of was dropped, to be fetched again.";
     SizeAsked: "size_asked", "A peer was asked how large a block is, to ask for it only if it is small enough.";

@@ -37,7 +37,7 @@ pub use memory::MemoryEngine;
 pub use owner::{Housekeeping, Owner, OwnerTask, StoreHandle};
 #[cfg(feature = "redb")]
 pub use redb::RedbEngine;
-pub use seglog::{Seglog, salvage, verify};
+pub use seglog::{Seglog, marked, salvage, verify};
 
 use crate::env::{Disk, DiskLock, Planted, Sights};
 

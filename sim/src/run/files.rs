@@ -5,14 +5,10 @@
 
 use autobee::db::sim_hooks;
 use autobee::env::{Disk as _, Env, Open};
+use autobee::store::marked;
 
 use super::group::Group;
-use crate::disk::SimDisk;
 use crate::invariant::{Claims, ReplicaLook, Violation};
-
-/// Where the mark says how far the log was durable.
-const MARK: &str = "durable";
-const MARKED: std::ops::Range<usize> = 16..24;
 
 /// What the files of a replica at rest are not. Housekeeping follows syncs: just after an opening it has not come far.
 pub(super) fn check_files<E: Env>(
@@ -44,22 +40,14 @@ pub(super) fn check_files<E: Env>(
     } else if has_kept_house && last == durable && space.is_shrinking {
         "it leaves space that it could give back".to_owned()
     } else {
-        let marked = marked(&disk).unwrap_or(0);
-        if marked == durable.0 {
+        let marked = marked(&disk).unwrap_or_default();
+        if marked == durable {
             return None;
         }
-        format!("commit {marked} is marked as durable, and {} is", durable.0)
+        format!("commit {} is marked as durable, and {} is", marked.0, durable.0)
     };
     Some(Violation {
         invariant: "files",
         what: format!("{}: {what}", replica.name),
     })
-}
-
-/// The commit that the mark says was durable; none when there is no mark.
-fn marked(disk: &SimDisk) -> Option<u64> {
-    let file = disk.open(MARK, Open::Read).ok()?;
-    let mut bytes = [0; MARKED.end];
-    file.read_at(0, &mut bytes).ok()?;
-    Some(u64::from_le_bytes(*bytes[MARKED].first_chunk()?))
 }

@@ -9,7 +9,8 @@ use crate::db::connections::{
 };
 use crate::db::{CloseReason, Session};
 use crate::env::{
-    Clock as _, Entropy as _, Env, Listener, Network as _, PeerAddr, Slip, Spawn as _, TraceEvent, watch,
+    Clock as _, Entropy as _, Env, Listener, Network as _, PeerAddr, Point, Slip, Spawn as _, TraceEvent,
+    watch,
 };
 use crate::error::Error;
 use crate::replication::Role;
@@ -140,6 +141,8 @@ impl<E: Env> Keeping<E> {
                 },
             };
             failures = failures.saturating_add(1);
+            let was_connected = matches!(error, ConnectError::Ended { .. });
+            self.env.sometimes(Point::PeerDialledAgain, was_connected);
             self.env.trace(|| TraceEvent::Failed {
                 what: "keeping a peer connected".into(),
                 why: error.to_string(),
@@ -171,6 +174,7 @@ impl<E: Env> Keeping<E> {
                 (session.ended().await, is_connected)
             })
             .await;
+        self.env.sometimes(Point::PeerLetGo, ended.is_none());
         if ended.is_none() {
             if !self.has(Slip::LetGoRunsOn) {
                 session.close();

@@ -16,7 +16,7 @@ use crate::crypto::{CoreKey, KeyPair};
 use crate::db::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, Logs, PASSED_OVER, StoredLog};
 use crate::db::own_log::{Origin, Unconfirmed};
 use crate::engine::encryption::{DatabaseKeys, KeyMismatch};
-use crate::env::{Env, Slip, watch};
+use crate::env::{Env, Point, Slip, watch};
 use crate::error::Error;
 use crate::hypercore::encryption::CoreCipher;
 use crate::hypercore::manifest::{Manifest, ManifestOptions, Signer};
@@ -420,7 +420,10 @@ pub(in crate::db) async fn doubt<E: Env>(
     let kept = local.user_data(UNCONFIRMED)?;
     let found = match kept.as_deref().map(Unconfirmed::named) {
         _ if origin.is_complete => None,
-        Some(kept) => Some(kept),
+        Some(kept) => {
+            store.env().sometimes(Point::DoubtKept, true);
+            Some(kept)
+        }
         None if origin.is_restored => Some(Unconfirmed::Restored),
         None if store.recovered().missing.is_some() => Some(Unconfirmed::CutOff),
         None if origin.is_given => Some(Unconfirmed::KeyPair),

@@ -150,6 +150,14 @@ impl Peer {
         self.sync.fork == fork && index < self.sync.length && self.have.contains(index)
     }
 
+    /// True when it has not said, since it was asked, that it dropped the block or went to another fork.
+    pub(super) fn claims(&self, asked: &RequestMessage) -> bool {
+        match asked.request.block {
+            Some(block) => self.offers(block.index, asked.fork),
+            None => self.sync.fork == asked.fork,
+        }
+    }
+
     /// Blocks were announced from `start` on: look there again.
     pub(super) fn look_from(&mut self, start: u64) {
         for hint in self.hints.values_mut() {

@@ -243,10 +243,7 @@ impl Replicator {
             }
             // It may have said meanwhile that it has it no longer: then nothing is wrong.
             let asked = request.message;
-            let claims = match (asked.request.block, asked.request.upgrade) {
-                (Some(block), None) => peer.offers(block.index, asked.fork),
-                _ => peer.sync.fork == asked.fork,
-            };
+            let claims = peer.claims(&asked);
             if claims {
                 let counter = &mut peer.no_data[usize::from(none.reason == NoData::INVALID_REQUEST)];
                 *counter += 1;
@@ -258,7 +255,8 @@ impl Replicator {
             // What it does not give it does not have, until it says so again. About a fork that it has left it says
             // nothing, and it has announced the blocks of the new one before.
             if asked.fork == peer.sync.fork {
-                if asked.request.upgrade.is_some() {
+                let is_refused = claims || self.planted.has(Slip::DropEndsUpgrades);
+                if asked.request.upgrade.is_some() && is_refused {
                     peer.sync.can_upgrade = false;
                 } else if let Some(block) = asked.request.block {
                     let end = match self.planted.has(Slip::DeniedTail) {
@@ -419,14 +417,13 @@ impl Replicator {
         // A source that has moved on, or dropped the block meanwhile, answers with its manifest alone. The sync with the
         // new fork is on its way.
         let is_manifest = asked.manifest && proof.manifest.is_some();
-        if proof.fork != asked.fork || is_manifest {
+        let claims = peer.claims(asked);
+        // Who has said that it dropped the block, or where it went, goes on proving lengths.
+        let is_refused = claims || self.planted.has(Slip::DropEndsUpgrades);
+        if is_refused && (proof.fork != asked.fork || is_manifest) {
             peer.sync.can_upgrade = false;
         }
-        let offers = match asked.request.block {
-            Some(block) => peer.offers(block.index, asked.fork),
-            None => peer.sync.fork == asked.fork,
-        };
-        let is_void = is_manifest && (proof.fork > asked.fork || !offers);
+        let is_void = is_manifest && (proof.fork > asked.fork || !claims);
         let is_void = is_void && !self.planted.has(Slip::VoidBlamed);
         self.sights.note(match is_void {
             true => Point::AnswerVoid,

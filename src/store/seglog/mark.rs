@@ -49,11 +49,23 @@ impl Mark {
 
 /// Up to which commit the log with this salt was durable, as far as its mark says.
 pub(super) fn read(disk: &dyn Disk, salt: u64) -> Option<Seq> {
+    let (of, seq) = read_any(disk)?;
+    (of == salt).then_some(seq)
+}
+
+/// What the mark of a directory says, of whatever log.
+fn read_any(disk: &dyn Disk) -> Option<(u64, Seq)> {
     let file = disk.open(NAME, Open::Read).ok()?;
     let mut bytes = [0; SIZE];
     file.read_at(0, &mut bytes).ok()?;
+    let salt = u64::from_le_bytes(*bytes[8..16].first_chunk()?);
     let seq = Seq(u64::from_le_bytes(*bytes[16..24].first_chunk()?));
-    (bytes == encode(salt, seq)).then_some(seq)
+    (bytes == encode(salt, seq)).then_some((salt, seq))
+}
+
+/// Up to which commit the log of a directory was durable, as far as its mark says. None when it has none that checks out.
+pub fn marked(disk: &dyn Disk) -> Option<Seq> {
+    read_any(disk).map(|(_, seq)| seq)
 }
 
 fn encode(salt: u64, seq: Seq) -> [u8; SIZE] {

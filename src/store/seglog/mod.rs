@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::mark::marked;
 pub use salvage::{Report, Salvaged, salvage, verify};
 
 use self::cache::ReadCache;

@@ -23,7 +23,7 @@ const ENDED: Duration = Duration::from_secs(2);
 impl<E: Env> Group<E> {
     /// Connects a replica with all peers, until its database is closed.
     pub(super) async fn connect(self, env: E, db: Autobee<E>, replica: usize) {
-        let (name, peers, keeps, is_alone) = {
+        let (name, peers, keeps, has_outsiders) = {
             let members = self.lock();
             let all = members.replicas.iter().enumerate().skip(replica + 1);
             let dialled = all.filter(|(peer, _)| members.scenario.connects(replica, *peer));
@@ -36,7 +36,7 @@ impl<E: Env> Group<E> {
                 members.replicas[replica].name.clone(),
                 peers,
                 keeps,
-                scenario.hostile.is_empty() && scenario.reader.is_empty(),
+                !scenario.hostile.is_empty() || !scenario.reader.is_empty(),
             )
         };
         for (peer, is_let_go) in peers {
@@ -50,7 +50,7 @@ impl<E: Env> Group<E> {
             env.spawn().spawn("keep", keeping);
         }
         // Of those who are no replicas it is noted what sessions hold against them.
-        if keeps && is_alone {
+        if keeps && !has_outsiders {
             self.listen_always(db, replica, name).await;
         } else {
             self.accept(env, db, name).await;

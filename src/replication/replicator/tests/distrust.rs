@@ -372,5 +372,7 @@ fn who_drops_a_block_that_it_is_asked_for_says_so_before_it_answers() {
         assert!(drop.is_some() && drop < answer, "{drop:?} {answer:?}");
         let sights = net.nodes[1].replicator.take_sights();
         assert!(!sights.has(Point::AnswerMisfit));
+        // The blocks are gone, and the length is not.
+        assert_eq!(net.nodes[1].log.log.length(), Length(4));
     }
 }
