@@ -9,6 +9,8 @@
 )]
 #![cfg(feature = "tokio")]
 
+#[path = "interop/exported.rs"]
+mod exported;
 #[path = "native/group.rs"]
 mod group;
 #[path = "interop/live.rs"]

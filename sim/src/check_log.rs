@@ -1,7 +1,7 @@
 //! The blocks of a real store against the reference model.
 //!
-//! The files of a store are copied to a simulated disk, and a database is opened there without any peer: the store itself is
-//! only read. What the database makes of its blocks (order, weights, records, view) is compared with what the model makes
+//! The files of a store are copied to a simulated disk, or logs that were exported from another store are put into one there, and
+//! a database is opened without any peer: what was given is only read. What the database makes of its blocks (order, weights, records, view) is compared with what the model makes
 //! of them. The model knows the operations of [`crate::workload::JsonApply`] alone: of the stores of other apps the first
 //! entry that changes the writers, or the view, differs.
 
@@ -11,10 +11,13 @@ use std::time::Duration;
 use autobee::crypto::CoreKey;
 use autobee::db::Autobee;
 use autobee::env::{Disk as _, Open};
+use autobee::hypercore::CoreError;
 use autobee::{Corestore, Error};
 use thiserror::Error;
 
 use crate::explain::{Explanation, of_store};
+use crate::exported_logs::ExportedLogs;
+use crate::replica::ReplicaId;
 use crate::run::{Recording, look_at};
 use crate::workload::JsonApply;
 use crate::world::{RunError, World, WorldConfig};
@@ -22,6 +25,9 @@ use crate::world::{RunError, World, WorldConfig};
 /// How long opening may take, and how long the database goes through what it has, in virtual time.
 const OPEN_LIMIT: Duration = Duration::from_secs(120);
 const SETTLE: Duration = Duration::from_secs(8);
+
+/// How far the clock is behind which entries wait as they come from the future: simulated time begins in 2023.
+const CENTURY_MS: i64 = 100 * 365 * 24 * 3600 * 1000;
 
 /// A store could not be looked at.
 #[derive(Debug, Error)]
@@ -34,6 +40,9 @@ pub enum StoreCheckError {
         /// Why.
         error: std::io::Error,
     },
+    /// Exported logs cannot be stored.
+    #[error("the logs cannot be put into a store: {0}")]
+    Logs(CoreError),
     /// No database opens there.
     #[error("no database opens from these files: {0}")]
     Open(Error),
@@ -74,14 +83,7 @@ pub fn check_store(
     key: CoreKey,
     encryption: Option<[u8; 32]>,
 ) -> Result<StoreVerdict, StoreCheckError> {
-    let world = World::new(WorldConfig {
-        ed25519: true,
-        ..WorldConfig::default()
-    });
-    // A fresh world has no replica of this name.
-    let Ok(id) = world.add_replica("store") else {
-        return Err(StoreCheckError::Look("the world has it already".into()));
-    };
+    let (world, id) = fresh_world()?;
     let disk = world.disk(id);
     for (name, bytes) in files {
         let copied = disk.open(name, Open::CreateNew).and_then(|file| {
@@ -93,9 +95,55 @@ pub fn check_store(
             error,
         })?;
     }
+    judge(&world, id, key, encryption)
+}
+
+/// Compares exported logs with the model, as [`check_store`] does the files of a store.
+///
+/// # Errors
+///
+/// When the database does not open from these logs, or has no order that could be judged.
+pub fn check_logs(
+    logs: &ExportedLogs,
+    key: CoreKey,
+    encryption: Option<[u8; 32]>,
+) -> Result<StoreVerdict, StoreCheckError> {
+    let (world, id) = fresh_world()?;
+    let env = world.env(id);
+    let logs = logs.clone();
+    let stored = world.block_on_for(id, OPEN_LIMIT, async move {
+        let store = Corestore::open_default(env).await?;
+        logs.put_into(&store).await?;
+        store.close().await
+    })?;
+    stored.map_err(StoreCheckError::Logs)?;
+    judge(&world, id, key, encryption)
+}
+
+/// A world with real signatures, and the replica in it whose disk takes the store.
+fn fresh_world() -> Result<(World, ReplicaId), StoreCheckError> {
+    let world = World::new(WorldConfig {
+        ed25519: true,
+        ..WorldConfig::default()
+    });
+    let id = world.add_replica("store");
+    // A fresh world has no replica of this name.
+    let id = id.map_err(|_| StoreCheckError::Look("the world has it already".into()))?;
+    Ok((world, id))
+}
+
+/// Opens the database that lies on the disk of a replica, and compares what it makes of its blocks with the model.
+fn judge(
+    world: &World,
+    id: ReplicaId,
+    key: CoreKey,
+    encryption: Option<[u8; 32]>,
+) -> Result<StoreVerdict, StoreCheckError> {
+    // Nothing in a real store is ahead of this clock.
+    world.skew(id, CENTURY_MS);
     let env = world.env(id);
     let opened = world.block_on_for(id, OPEN_LIMIT, async move {
-        let store = Corestore::open_default(env.clone()).await?;
+        let store = Corestore::open_default(env).await?;
         let mut builder = Autobee::builder(store).name("store").apply(JsonApply).key(key);
         if let Some(encryption) = encryption {
             builder = builder.encryption_key(encryption);
@@ -137,6 +185,8 @@ pub fn check_store(
 
 #[cfg(test)]
 mod tests {
+    use autobee::hypercore::{CoreOptions, Wait};
+    use autobee::wire::Index;
     use bytes::Bytes;
 
     use super::*;
@@ -217,5 +267,80 @@ mod tests {
         files.clear();
         let empty = check_store(&files, key, None);
         assert!(!empty.is_ok_and(|verdict| verdict.entries > 0));
+    }
+
+    /// The log of a database as lines, and its key.
+    fn exported() -> (String, CoreKey) {
+        let world = World::new(WorldConfig {
+            ed25519: true,
+            seed: 6,
+            ..WorldConfig::default()
+        });
+        let id = world.add_replica("writer").unwrap();
+        let env = world.env(id);
+        let exported = world.block_on_for(id, OPEN_LIMIT, async move {
+            let store = Corestore::open_default(env).await.unwrap();
+            let builder = Autobee::builder(store.clone()).name("writer").apply(JsonApply);
+            let db = builder.open().await.unwrap();
+            for number in 0..5 {
+                db.append_batch(put(number)).await.unwrap();
+            }
+            let core = store.get(CoreOptions::key(db.key())).await.unwrap();
+            let head = core.peer_access().offered().unwrap();
+            let mut text = String::from("{\"format\":\"hypercore-logs\",\"version\":1}\n");
+            let line = serde_json::json!({
+                "log": db.key().to_hex(),
+                "manifest": core.manifest().unwrap().map(|manifest| hex(manifest.as_bytes())),
+                "fork": head.tree.fork(),
+                "length": head.tree.length(),
+                "signature": hex(&head.signature.unwrap()),
+            });
+            text += &format!("{line}\n");
+            for index in 0..head.tree.length() {
+                let block = core.get(Index(index), Wait::Local).await.unwrap();
+                text += &format!("{{\"block\":\"{}\"}}\n", hex(&block));
+            }
+            let empty = CoreKey::new([8; 32]).to_hex();
+            text += &format!("{{\"left_out\":\"{empty}\",\"why\":\"is empty\"}}\n");
+            (text, db.key())
+        });
+        exported.unwrap()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn exported_logs_are_what_the_model_makes_of_them() {
+        let (text, key) = exported();
+        let logs = ExportedLogs::parse(&text).unwrap();
+        assert_eq!(logs.left_out().len(), 1);
+        let verdict = check_logs(&logs, key, None).unwrap();
+        assert_eq!((verdict.logs, verdict.entries), (2, 10));
+        assert!(verdict.keys > 0);
+        assert_eq!(verdict.told.failure, None, "{}", verdict.told);
+    }
+
+    #[test]
+    fn what_is_wrong_with_exported_logs_is_told_with_the_line() {
+        let (text, _) = exported();
+        let lines: Vec<&str> = text.lines().collect();
+        let told = |lines: &[&str]| ExportedLogs::parse(&lines.join("\n")).unwrap_err().to_string();
+        assert!(told(&lines[1..]).contains("line 1"), "no first line");
+        assert!(told(&lines[..4]).contains("the file ends with 2 of"), "cut");
+        let missing = [&lines[..3], &lines[4..]].concat();
+        assert!(told(&missing).contains("blocks"), "{}", told(&missing));
+        let mut swapped = lines.clone();
+        swapped.swap(2, 3);
+        assert!(told(&swapped).contains("signature"), "{}", told(&swapped));
+        for (wrong, expected) in [
+            ("{}", "line 3: expected a log"),
+            ("{\"block\":\"0g\"}", "line 3: expected hex"),
+        ] {
+            let mut lines = lines.clone();
+            lines[2] = wrong;
+            assert!(told(&lines).contains(expected), "{}", told(&lines));
+        }
     }
 }

@@ -81,10 +81,16 @@ const commands = {
   async follow({ core }) {
     cores.get(core).download({ start: 0, end: -1 })
   },
+  async whole({ core: label, length }) {
+    await until(() => cores.get(label).contiguousLength >= length)
+  },
   async reached({ core: label, length, fork }) {
     const core = cores.get(label)
     await until(() => core.length === length && core.fork === fork && core.contiguousLength === length)
     return { blocks: await texts(core), treeHash: (await core.treeHash()).toString('hex') }
+  },
+  async folder() {
+    return { folder }
   },
   async errors() {
     return { errors, streams: sockets.size }

@@ -109,6 +109,8 @@ const MERGE_EXAMPLES: &str = "Examples:
 const CHECK_LOG_EXAMPLES: &str = "Examples:
   cargo sim check-log ./data --key 06b2..                 the store of a database, which is only read
   cargo sim check-log ./data --key 06b2.. --encryption-key 0707.. --json
+  node sim/node/export.js ./corestore > logs.jsonl        in a project with corestore 7: the logs of a store of Node
+  cargo sim check-log logs.jsonl --key 06b2..             whether they are whole, signed, and what the model makes of them
 It opens a copy without peers and compares order, weights, records and view with the reference model. The model knows
 the operations of the simulator's own apply function (workload::JsonApply).";
 
