@@ -340,6 +340,10 @@ fn close() {
         pair.run(1, async move { db.close().await }).unwrap();
         let refused = pair.append(1, Op::put("late", "1").to_value()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Closed);
+        // The directory is free, in the same process.
+        let env = pair.world.env(pair.ids[1]);
+        let again = pair.run(1, async move { open(env, None).await?.close().await });
+        again.unwrap();
         pair.restart(1);
         pair.agree(NEWS);
     });

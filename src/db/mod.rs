@@ -490,7 +490,8 @@ impl<E: Env> Autobee<E> {
 
     /// Ends all connections, closes the store, and lets go of the directory; a store that holds other open databases, in
     /// other namespaces, stays open until the last of them is closed. Everything acknowledged is durable already; calls after
-    /// this answer `Closed`, but for another `close`, which does nothing.
+    /// this answer `Closed`, but for another `close`, which waits for the end of the first, or goes on with it when that call was
+    /// dropped before it was done: only then the directory is free.
     ///
     /// # Errors
     ///

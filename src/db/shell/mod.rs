@@ -41,6 +41,7 @@ use crate::hypercore::{CoreError, Corestore, Hold};
 use crate::replication::Role;
 use crate::replication::session::{Replication, ReplicationSession, SessionSettings, Wakeup};
 use crate::replication::stream::Secured;
+use crate::store::Seq;
 use crate::wire::Timestamp;
 use lock::{Inside, MachineLock};
 use store::{OpenLog, Opened};
@@ -79,6 +80,8 @@ pub(super) struct Shell<E: Env> {
     pub(super) changed: watch::Sender<u64>,
     /// Changes when the database is closed.
     closing: watch::Sender<bool>,
+    /// Held by the close whose turn it is.
+    ending: tokio::sync::Mutex<Ending>,
     timer: watch::Sender<Timer>,
     /// Drains that run.
     draining: watch::Sender<usize>,
@@ -88,6 +91,15 @@ pub(super) struct Shell<E: Env> {
     /// Whose trees are moved onto.
     forward: Mutex<FastForward>,
     pub(super) counters: Counters,
+}
+
+/// How far the end of the database has come. A close that is given up leaves it to the next.
+enum Ending {
+    Open,
+    /// Nothing more is written, and the trees are signed, or could not be.
+    Signed(Result<Seq, CoreError>),
+    /// The store is closed, or left to the other databases in it.
+    Over,
 }
 
 /// What carrying out effects came to.
@@ -151,6 +163,7 @@ impl<E: Env> Shell<E> {
             replication,
             changed: watch::Sender::new(0),
             closing: watch::Sender::new(false),
+            ending: tokio::sync::Mutex::new(Ending::Open),
             timer: watch::Sender::new(Timer::Idle),
             draining: watch::Sender::new(0),
             updates,
@@ -176,7 +189,7 @@ impl<E: Env> Shell<E> {
                 }
             }
             self.step(&mut machine, Input::Started);
-            self.tell_of_opening();
+            self.tell_of_opening(&machine);
             keys
         };
         let spawn = self.env.spawn();
@@ -197,13 +210,24 @@ impl<E: Env> Shell<E> {
     }
 
     /// Says what the opening found that somebody has to know.
-    fn tell_of_opening(&self) {
+    fn tell_of_opening(&self, machine: &Inside<'_, E::Crypto, OpenLog<E>>) {
         if let Some((first, last)) = self.store.recovered().missing {
             let (first, last) = (first.0, last.0);
             self.machine.tell(Event::CutOff { first, last });
         }
         if let Some(why) = self.unconfirmed() {
             self.machine.tell(Event::Unconfirmed(why));
+            return;
+        }
+        let (logs, local) = (machine.logs(), machine.logs().local());
+        let taken = logs.taken(&local);
+        let length = logs.get(&local).and_then(|log| log.core().length().ok());
+        if let Some(length) = length.filter(|length| *length > taken) {
+            let what = format!(
+                "block {taken} of the own log is not here, of {length}: it was damaged, and nothing is appended before a peer \
+                 brings it again"
+            );
+            self.machine.tell(Event::Error { what });
         }
     }
 
@@ -323,33 +347,41 @@ impl<E: Env> Shell<E> {
     /// Ends everything.
     pub(super) async fn close(self: &Arc<Self>) -> Result<(), Error> {
         self.check_entry()?;
-        if self.closing.send_replace(true) {
-            return Ok(());
+        if !self.closing.send_replace(true) {
+            self.env
+                .trace(|| TraceEvent::DatabaseClosed { local: self.local() });
+            self.replication.close();
+            self.timer.send_replace(Timer::Over);
+            self.notify();
         }
-        self.env
-            .trace(|| TraceEvent::DatabaseClosed { local: self.local() });
-        self.replication.close();
-        self.timer.send_replace(Timer::Over);
-        self.notify();
-        let signed = {
-            let mut machine = self.machine.enter().await;
-            let signed = self.store.transact(|change| self.trees.sign(change));
-            self.step(&mut machine, Input::Close);
-            self.machine.end();
-            signed
-        };
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let custom_views = std::mem::take(&mut *self.lock_custom_views());
-        for kept in custom_views.iter().filter_map(Weak::upgrade) {
-            kept.release();
+        // Whoever comes second waits for the end, or goes on with one that was given up.
+        let mut ending = self.ending.lock().await;
+        if matches!(*ending, Ending::Open) {
+            let signed = {
+                let mut machine = self.machine.enter().await;
+                let signed = self.store.transact(|change| self.trees.sign(change));
+                self.step(&mut machine, Input::Close);
+                self.machine.end();
+                signed
+            };
+            *ending = Ending::Signed(signed.map(|((), seq)| seq));
+            self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let custom_views = std::mem::take(&mut *self.lock_custom_views());
+            for kept in custom_views.iter().filter_map(Weak::upgrade) {
+                kept.release();
+            }
         }
-        // Other databases may have their logs in the same store.
-        if self.store.is_held() {
-            let ((), seq) = signed?;
-            self.store.synced(seq).await?;
-        } else {
-            self.store.close().await?;
-            signed?;
+        if let Ending::Signed(signed) = &*ending {
+            let signed = signed.clone();
+            // Other databases may have their logs in the same store.
+            if self.store.is_held() {
+                self.store.synced(signed?).await?;
+            } else {
+                self.store.close().await?;
+                *ending = Ending::Over;
+                signed?;
+            }
+            *ending = Ending::Over;
         }
         Ok(())
     }
