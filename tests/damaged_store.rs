@@ -16,8 +16,10 @@ use autobee::hypercore::{Core, CoreOptions, Corestore, CorestoreOptions, Wait};
 use autobee::store::{Seglog, StoreEngine as _, StoreHandle};
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::system::SystemKey;
-use autobee::wire::{Decode as _, Encode as _, InfoRecord, Length, Link, Timestamp, Weight, WriterRecord};
-use autobee::{Autobee, Error, ErrorKind, Settings};
+use autobee::wire::{
+    Decode as _, Encode as _, Index, InfoRecord, Length, Link, Timestamp, Weight, WriterRecord,
+};
+use autobee::{Autobee, Error, ErrorKind, Event, Settings};
 use autobee_sim::disk::{DiskCrash, DiskSnapshot, Seeded, SimDisk};
 use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
@@ -167,6 +169,41 @@ fn a_view_or_system_that_is_shorter_than_the_other_says_is_made_anew() {
         assert!(applies > 0);
     }
     assert_eq!(reopened(async |_| {}).unwrap(), (expected.clone(), 0));
+}
+
+/// A block of a tree was damaged, found out, and dropped. What is made anew then stays.
+#[test]
+fn trees_of_which_a_block_was_dropped_are_made_anew() {
+    let expected = &written().1;
+    for (namespace, from_end) in [("view", 1), ("view", 20), ("system", 1), ("system", 30)] {
+        let context = format!("{namespace}, {from_end} from the end");
+        let (disk, _) = written();
+        let env = MemoryEnv::new(2);
+        let made = env.run(async {
+            let disk = disk.crash(DiskCrash::Kept, &mut Seeded::new(0));
+            let store = store_on(&env, &disk).await;
+            let core = tree_core(&store, namespace).await;
+            let index = core.length().unwrap().0 - from_end;
+            core.clear(Index(index)..Index(index + 1)).unwrap();
+            drop(core);
+            let db = open(store).await.unwrap();
+            assert!(db.stats().applies > 0, "{context}");
+            assert_eq!(
+                db.events().next().await.unwrap(),
+                Event::Rebuilt { from: 0, to: 0 }
+            );
+            assert_eq!(&found(&db).await, expected, "{context}");
+            assert_eq!(db.status().rebuild, None);
+            db.close().await.unwrap();
+
+            let db = open(store_on(&env, &disk.kill()).await).await.unwrap();
+            assert_eq!(db.stats().applies, 0, "{context}");
+            assert_eq!(&found(&db).await, expected, "{context}");
+            db.append(Op::put("more", "x").to_value()).await.unwrap();
+            db.close().await.unwrap();
+        });
+        made.unwrap_or_else(|| panic!("{context}: it waits for something that cannot happen"));
+    }
 }
 
 /// A change of bytes: one is replaced, or there are fewer or more.

@@ -72,6 +72,9 @@ pub enum BlockFault {
     /// The stored bytes are not what the cipher of the core makes.
     #[error("{0}")]
     Cipher(CipherError),
+    /// The disk gives other bytes than were written.
+    #[error("{0}")]
+    Damaged(String),
     /// A core number beyond the list of the block's checkpoint.
     #[error("core number {number} of {listed}")]
     CoreNumber {

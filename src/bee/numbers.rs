@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::crypto::CoreKey;
 
 use super::block::CoreRecord;
-use super::error::BeeError;
+use super::error::{BeeError, BlockFault};
 use super::family::FamilyReader;
 use super::place::CoreId;
 
@@ -23,16 +23,31 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// The list that the last block of the core names.
+    /// The list that the last block of the core names. Another one is begun when that cannot be read, as it was damaged: each
+    /// block says itself which list its numbers are of.
     pub(super) fn read(reader: &FamilyReader<'_>, local: CoreId, length: u64) -> Result<Self, BeeError> {
-        let mut numbers = Self {
+        match Self::named_by_last(reader, local, length) {
+            Err(BeeError::Corrupt {
+                what: BlockFault::Damaged(_),
+                ..
+            }) => Ok(Self::empty(local, length)),
+            named => named,
+        }
+    }
+
+    fn empty(local: CoreId, length: u64) -> Self {
+        Self {
             local,
             length,
             checkpoint: 0,
             list: Vec::new(),
             by_core: BTreeMap::new(),
             grown: false,
-        };
+        }
+    }
+
+    fn named_by_last(reader: &FamilyReader<'_>, local: CoreId, length: u64) -> Result<Self, BeeError> {
+        let mut numbers = Self::empty(local, length);
         let Some(last) = length.checked_sub(1) else {
             return Ok(numbers);
         };

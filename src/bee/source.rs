@@ -42,6 +42,9 @@ pub enum BlockError {
     /// It is, but cannot be read.
     #[error("{0}")]
     Failed(String),
+    /// It was, and the disk gives other bytes of it than were written.
+    #[error("{0}")]
+    Damaged(String),
     /// It is, but cannot be decrypted.
     #[error(transparent)]
     Cipher(#[from] CipherError),
@@ -54,6 +57,11 @@ impl BlockError {
             Self::Missing => BeeError::Unavailable { core, index },
             Self::Closed => BeeError::Closed { core },
             Self::Failed(message) => BeeError::Source { core, index, message },
+            Self::Damaged(what) => BeeError::Corrupt {
+                core,
+                seq: index,
+                what: BlockFault::Damaged(what),
+            },
             Self::Cipher(error @ CipherError::NoKey(_)) => BeeError::Source {
                 core,
                 index,

@@ -10,12 +10,18 @@ use super::{BlockError, Blocks};
 use crate::crypto::CoreKey;
 use crate::env::Env;
 use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Wait};
+use crate::store::StoreError;
 use crate::wire::Index;
+
+/// What becomes of a tree that a damaged block belongs to.
+const DROPPED: &str = "the tree is made anew when the database is opened again";
 
 /// Blocks of cores of a store. Sessions of the cores that were asked for stay open until they are let go.
 pub struct StoredBlocks<E: Env> {
     store: Corestore<E>,
     encryption: Option<Encryption>,
+    /// Cores that this device writes are whole: a block of theirs that is not here was damaged.
+    own_are_whole: bool,
     open: Mutex<BTreeMap<CoreKey, Arc<Core<E>>>>,
 }
 
@@ -26,8 +32,17 @@ impl<E: Env> StoredBlocks<E> {
         Self {
             store,
             encryption,
+            own_are_whole: false,
             open: Mutex::default(),
         }
+    }
+
+    /// Has a block of a core that this device writes count as damaged when it is not here: nobody clears any, and nobody else
+    /// has them.
+    #[must_use]
+    pub(crate) const fn own_are_whole(mut self) -> Self {
+        self.own_are_whole = true;
+        self
     }
 
     /// Reads blocks of a core in this session from now on.
@@ -98,6 +113,16 @@ impl<E: Env> StoredBlocks<E> {
         }
     }
 
+    /// True of a core that this device writes, where those are whole.
+    fn is_own(&self, core: &Core<E>) -> bool {
+        self.own_are_whole && core.key_pair().is_ok_and(|pair| pair.is_some())
+    }
+
+    /// True when a block that is not here was damaged once.
+    fn was_dropped(&self, core: &Core<E>, index: Index) -> bool {
+        self.is_own(core) && core.length().is_ok_and(|length| index.0 < length.0)
+    }
+
     fn session(&self, key: &CoreKey) -> Option<Arc<Core<E>>> {
         self.open().get(key).cloned()
     }
@@ -112,8 +137,19 @@ impl<E: Env> Blocks for StoredBlocks<E> {
     fn block(&self, core: &CoreKey, index: Index) -> Result<Bytes, BlockError> {
         let session = self.session(core).ok_or(BlockError::Missing)?;
         match session.get_local(index) {
-            Ok(block) => block.ok_or(BlockError::Missing),
+            Ok(Some(block)) => Ok(block),
+            Ok(None) if self.was_dropped(&session, index) => Err(BlockError::Damaged(DROPPED.into())),
+            Ok(None) => Err(BlockError::Missing),
             Err(CoreError::Closed) => Err(BlockError::Closed),
+            Err(error @ CoreError::Store(StoreError::Corrupt(_))) => {
+                // Whoever made it has it.
+                let comes_again = session.drop_rotten(index.0, &error) && !self.is_own(&session);
+                Err(if comes_again {
+                    BlockError::Missing
+                } else {
+                    BlockError::Damaged(format!("{error}; {DROPPED}"))
+                })
+            }
             Err(error) => Err(BlockError::Failed(error.to_string())),
         }
     }

@@ -63,7 +63,8 @@ pub enum Event {
         reason: String,
     },
     /// The view was rebuilt from the logs, because another version of apply made the one that was stored: see
-    /// [`Builder::apply_version`](super::Builder::apply_version). The first listener hears of it even when it comes later.
+    /// [`Builder::apply_version`](super::Builder::apply_version). Or, with the same version twice, because blocks of the one that
+    /// was stored were damaged. The first listener hears of it even when it comes later.
     Rebuilt {
         /// The version that made the view before.
         from: u64,

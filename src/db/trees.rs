@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::Settings;
-use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER, TreeRecord};
+use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER, TREES_FROM, TreeRecord};
 use super::shell::store::{MANIFEST_VERSION, Opened};
 use super::view::{Fetch, PAGE, RemoteBlocks};
 use crate::apply::TreeSnapshot;
@@ -66,7 +66,7 @@ impl<E: Env> DatabaseTrees<E> {
             options.manifest_version = MANIFEST_VERSION;
             options.session.encryption.clone_from(&encryption);
             let core = Arc::new(store.namespace(namespace).get(options).await?);
-            let blocks = StoredBlocks::new(store.clone(), encryption);
+            let blocks = StoredBlocks::new(store.clone(), encryption).own_are_whole();
             blocks.add(Arc::clone(&core));
             Ok((core, Arc::new(blocks)))
         };
@@ -84,14 +84,19 @@ impl<E: Env> DatabaseTrees<E> {
             tree.plant(store.planted());
         }
         let local = opened.local.core();
-        let names = [BOOT, FORKS, CHECKPOINTS, APPLY_VERSION, PASSED_OVER];
-        let [boot, forks, checkpoints, version, passed_over] = names.map(|name| local.user_data(name));
+        let names = [BOOT, FORKS, CHECKPOINTS, APPLY_VERSION, PASSED_OVER, TREES_FROM];
+        let [boot, forks, checkpoints, version, passed_over, trees_from] =
+            names.map(|name| local.user_data(name));
         let record = TreeRecord::new(trees.clone(), boot?, forks?);
         let mut record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
         record.set_apply_version(apply_version, version?.as_ref());
         let passed_over = record.set_passed_over(passed_over?.as_ref());
         passed_over.map_err(|(name, error)| corrupt(local, name, &error))?;
-        if store.env().buggify("apply_changed") {
+        let trees_from = record.set_trees_from(trees_from?.as_ref());
+        trees_from.map_err(|(name, error)| corrupt(local, name, &error))?;
+        if is_damaged([&system, &view], &trees, &record)? {
+            record.distrust_trees();
+        } else if store.env().buggify("apply_changed") {
             record.distrust_apply();
         }
         let checkpoints = record.checkpoints(checkpoints?, opened.logs.forks());
@@ -307,4 +312,20 @@ fn corrupt<E: Env>(local: &Core<E>, name: &str, error: &DecodeError) -> Error {
         file: "store".into(),
         what: format!("{name} of {}: {error}", local.key()),
     }
+}
+
+/// True when a block of what is stored of the trees was found damaged: it was dropped then, or is the last one of a tree.
+fn is_damaged<E: Env>(cores: [&Arc<Core<E>>; 2], trees: &Trees, record: &TreeRecord) -> Result<bool, Error> {
+    if let Some(boot) = record.boot()
+        && let Err(BeeError::Corrupt { .. }) = trees.restore(boot)
+    {
+        return Ok(true);
+    }
+    for (core, from) in cores.into_iter().zip(record.trees_from()) {
+        let length = core.length()?;
+        if from < length && core.peer_access().next_missing(from.0)? < length.0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

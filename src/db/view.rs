@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -289,6 +290,10 @@ pub(super) fn read_error(error: BeeError) -> Error {
         BeeError::Corrupt { core, seq, what } => Error::Corrupt {
             file: format!("core {core}"),
             what: format!("block {seq}: {what}"),
+        },
+        BeeError::Source { message, .. } => Error::Disk {
+            operation: "read a block of a tree",
+            source: io::Error::other(message),
         },
         other => Error::Internal {
             what: other.to_string(),

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 
 /// Runs a command until it is done, or somebody stops it; then closes what it opened.
 async fn run(cli: Cli, out: &Out) -> ExitCode {
-    let place = Place::new(cli.dir);
+    let place = Place::new(cli.dir, out.is_json);
     let done = tokio::select! {
         biased;
         stopped = stopped() => Err(stopped),

@@ -93,13 +93,7 @@ impl Out {
 
     /// Something that is good to know, on stderr.
     pub(crate) fn note(&self, text: &str) {
-        let text = if self.is_json {
-            one_line(&json!({ "note": text }))
-        } else {
-            format!("note: {}", clean(text))
-        };
-        // Nobody can be told when that fails.
-        let _ = writeln!(io::stderr(), "{text}");
+        note(self.is_json, text);
     }
 
     /// Says on a terminal that something is to be typed: it would look as if nothing happened.
@@ -301,4 +295,15 @@ mod tests {
         assert_eq!(line, "{\"value\":\"\\u001b[31m\\u009b\\u007f\\u202e\u{1f41d}\"}");
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }
+}
+
+/// Something that is good to know, on stderr.
+pub(crate) fn note(is_json: bool, text: &str) {
+    let text = if is_json {
+        one_line(&json!({ "note": text }))
+    } else {
+        format!("note: {}", clean(text))
+    };
+    // Nobody can be told when that fails.
+    let _ = writeln!(io::stderr(), "{text}");
 }

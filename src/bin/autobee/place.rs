@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use autobee::env::ReadOnlyEnv;
+use autobee::env::{Env, ReadOnlyEnv};
 use autobee::{
     Autobee, Builder, Corestore, Error, KeptConnection, Listening, NativeAutobee, NativeEnv, Session,
 };
@@ -16,7 +16,8 @@ use crate::Result;
 use crate::args::Peers;
 use crate::entries::JsonEntries;
 use crate::failure::Failure;
-use crate::out::Out;
+use crate::out::{Out, note};
+use crate::serve::tell;
 
 /// A database that is read: neither locked nor written, so that another process may have it.
 pub(crate) type Reader = Autobee<ReadOnlyEnv<NativeEnv>>;
@@ -29,13 +30,15 @@ pub(crate) type ReadStore = Corestore<ReadOnlyEnv<NativeEnv>>;
 /// The directory of a command, and the databases that it opened.
 pub(crate) struct Place {
     dir: PathBuf,
+    is_json: bool,
     opened: Mutex<Vec<NativeAutobee>>,
 }
 
 impl Place {
-    /// The directory that was named, or the current one.
-    pub(crate) fn new(dir: Option<PathBuf>) -> Self {
+    /// The directory that was named, or the current one. What is wrong with a database in it is said as JSON, or in words.
+    pub(crate) fn new(dir: Option<PathBuf>, is_json: bool) -> Self {
         Self {
+            is_json,
             dir: dir.unwrap_or_else(|| PathBuf::from(".")),
             opened: Mutex::default(),
         }
@@ -45,11 +48,11 @@ impl Place {
         &self.dir
     }
 
-    /// Opens the database to write, and has it closed at the end.
+    /// Opens the database to write, says what the opening found, and has it closed at the end.
     pub(crate) async fn open(&self) -> Result<NativeAutobee> {
-        self.open_with(&self.dir, |builder| builder)
-            .await
-            .map(|(db, _)| db)
+        let (db, _) = self.open_with(&self.dir, |builder| builder).await?;
+        self.tell_of_opening(&db).await;
+        Ok(db)
     }
 
     /// The same of another directory, which has a database.
@@ -101,12 +104,29 @@ impl Place {
 
     /// Opens the database to read.
     pub(crate) async fn read(&self) -> Result<Reader> {
-        read(&self.dir).await
+        self.read_with_store().await.map(|(db, _)| db)
     }
 
     /// The same, with its store.
     pub(crate) async fn read_with_store(&self) -> Result<(Reader, ReadStore)> {
-        read_with_store(&self.dir).await
+        let (db, store) = read_with_store(&self.dir).await?;
+        self.tell_of_opening(&db).await;
+        Ok((db, store))
+    }
+
+    /// Says what the opening found that somebody has to know: what is read may lack what was written.
+    async fn tell_of_opening<E: Env>(&self, db: &Autobee<E>) {
+        let mut events = db.events();
+        loop {
+            let told = tokio::select! {
+                biased;
+                Ok(event) = events.next() => tell(&event),
+                () = std::future::ready(()) => return,
+            };
+            if let Some((line, _)) = told {
+                note(self.is_json, &line);
+            }
+        }
     }
 
     /// Closes what was opened.

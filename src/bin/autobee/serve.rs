@@ -11,7 +11,8 @@ use crate::out::{Out, clean, short};
 use crate::place::{Place, connect};
 
 pub(crate) async fn serve(args: Serve, place: &Place, out: &Out) -> Result<()> {
-    let db = place.open().await?;
+    // What the opening found is told with everything else.
+    let (db, _) = place.open_with(place.dir(), |builder| builder).await?;
     let mut events = db.events();
     let peers = Peers {
         listen: Some(args.listen),
@@ -62,7 +63,7 @@ pub(crate) async fn serve(args: Serve, place: &Place, out: &Out) -> Result<()> {
     }
 }
 
-type Told = (String, Value);
+pub(crate) type Told = (String, Value);
 
 /// Tells of connections that began, and later of their end.
 fn follow(db: &NativeAutobee, known: &mut Vec<Session>, sender: &mpsc::UnboundedSender<Told>) {
@@ -97,7 +98,7 @@ fn follow(db: &NativeAutobee, known: &mut Vec<Session>, sender: &mpsc::Unbounded
 }
 
 /// What is told of an event; none when it is none for people, or for programs.
-fn tell(event: &Event) -> Option<Told> {
+pub(crate) fn tell(event: &Event) -> Option<Told> {
     let told = match event {
         Event::Writable => ("this writer may write now".into(), json!({ "event": "writable" })),
         Event::Unwritable => (
@@ -130,6 +131,14 @@ fn tell(event: &Event) -> Option<Told> {
                 json!({ "event": "diverged", "writer": writer.to_string(), "length": length.0, "key": key }),
             )
         }
+        Event::CutOff { first, last } => (
+            format!("commits {first} to {last} were durable here, and are gone: somebody cut the files off"),
+            json!({ "event": "cut_off", "first": first, "last": last }),
+        ),
+        Event::Rebuilt { from, to } if from == to => (
+            "the view was made anew from the logs: what was stored of it was damaged".into(),
+            json!({ "event": "rebuilt", "from": from, "to": to }),
+        ),
         Event::Interrupt { reason } => (
             format!("nothing is applied any more: {reason}"),
             json!({ "event": "interrupt", "reason": reason }),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::apply::LocalTree;
 use crate::crypto::{CoreKey, Verify, hash};
 use crate::engine::{Checkpoint, Engine, Trees};
 use crate::hypercore::CoreError;
@@ -33,6 +34,10 @@ pub(in crate::db) const PASSED_OVER: &str = "autobee/passed-over";
 
 /// Which version of the user's apply made it, kept in the same place: a name of our own. Where there is none, version 0.
 pub(in crate::db) const APPLY_VERSION: &str = "autobee/apply-version";
+
+/// How long the cores of both trees were when the trees were begun anew, system first, kept in the same place: a name of our own.
+/// Nothing that counts is in blocks before.
+pub(in crate::db) const TREES_FROM: &str = "autobee/trees-from";
 
 /// Bytes that are to be written in one commit, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,6 +78,8 @@ struct Stored {
     apply_version: u64,
     /// Leading blocks of logs that need not be here.
     passed_over: BTreeMap<CoreKey, Length>,
+    /// How long the cores of both trees were when these were begun anew, system first.
+    trees_from: [Length; 2],
 }
 
 /// From which version of apply to which the trees are made anew.
@@ -92,6 +99,10 @@ pub struct TreeRecord {
     apply_version: u64,
     /// Leading blocks of logs that need not be here, as it is now.
     passed_over: BTreeMap<CoreKey, Length>,
+    /// As it is now.
+    trees_from: [Length; 2],
+    /// Blocks of the trees that are stored were damaged: these are made anew, by whatever version.
+    is_damaged: bool,
     /// The store says something that cannot be so: to be erased before anything is written that could be taken for it.
     is_void: bool,
     /// What the write that is under way makes of it.
@@ -123,9 +134,12 @@ impl TreeRecord {
                 moves: None,
                 apply_version: 0,
                 passed_over: BTreeMap::new(),
+                trees_from: [Length::ZERO; 2],
             },
             apply_version: 0,
             passed_over: BTreeMap::new(),
+            trees_from: [Length::ZERO; 2],
+            is_damaged: false,
             is_void: false,
             writing: None,
             had_blocks: trees.system.length() > Length::ZERO,
@@ -162,6 +176,36 @@ impl TreeRecord {
         Ok(())
     }
 
+    /// Takes note of where the trees begin in their cores, as it is stored under [`TREES_FROM`].
+    ///
+    /// # Errors
+    ///
+    /// With the name of the value, when it does not decode.
+    pub(in crate::db) fn set_trees_from(
+        &mut self,
+        stored: Option<&Bytes>,
+    ) -> Result<(), (&'static str, DecodeError)> {
+        if let Some(bytes) = stored {
+            let mut from = Decoder::new(bytes);
+            let lengths = from.uint().and_then(|system| Ok([system, from.uint()?]));
+            let lengths = lengths.map_err(|error| (TREES_FROM, error))?;
+            self.stored.trees_from = lengths.map(Length);
+            self.trees_from = self.stored.trees_from;
+        }
+        Ok(())
+    }
+
+    /// How long the cores of both trees were when the trees were begun anew, system first.
+    pub(in crate::db) const fn trees_from(&self) -> [Length; 2] {
+        self.trees_from
+    }
+
+    /// Has the trees made anew, as blocks of those that are stored were damaged.
+    pub(in crate::db) const fn distrust_trees(&mut self) {
+        self.is_damaged = true;
+        self.distrust_apply();
+    }
+
     /// How many leading blocks of a log need not be here.
     pub(in crate::db) fn passed_over(&self, log: &CoreKey) -> Length {
         self.passed_over.get(log).copied().unwrap_or_default()
@@ -187,19 +231,20 @@ impl TreeRecord {
         self.passed_over = lengths;
     }
 
-    /// Has what is stored count as made by another version of apply: for a simulator.
+    /// Has what is stored count as made by another version of apply.
     pub(in crate::db) const fn distrust_apply(&mut self) {
         self.stored.apply_version = self.apply_version.wrapping_add(1);
     }
 
-    /// What is made anew because another version of apply made it, until that is stored; none when nothing is.
+    /// What is made anew because another version of apply made it, or because it was damaged, until that is stored; none when
+    /// nothing is.
     pub(in crate::db) fn rebuild(&self) -> Option<ApplyChange> {
-        let change = ApplyChange {
-            from: self.stored.apply_version,
-            to: self.apply_version,
-        };
+        let (from, to) = (self.stored.apply_version, self.apply_version);
         let has_trees = self.stored.boot.is_some() || self.had_blocks;
-        (has_trees && change.from != change.to).then_some(change)
+        (has_trees && from != to).then_some(ApplyChange {
+            from: if self.is_damaged { to } else { from },
+            to,
+        })
     }
 
     /// From where an engine can go on, newest first, by what is stored under [`CHECKPOINTS`]. Nowhere when a log was
@@ -227,6 +272,7 @@ impl TreeRecord {
     ) {
         if self.stored.apply_version != self.apply_version {
             // What this version makes is written behind it, and counts once it is complete.
+            self.trees_from = [&self.trees.system, &self.trees.view].map(LocalTree::length);
             self.is_void = self.stored.boot.take().is_some();
             return;
         }
@@ -264,6 +310,7 @@ impl TreeRecord {
             || self.stored.moves != Some(engine.moves())
             || self.stored.apply_version != self.apply_version
             || self.stored.passed_over != self.passed_over
+            || self.stored.trees_from != self.trees_from
     }
 
     /// What is new, and where the system tree stands. Give what came of it to [`TreeRecord::saved`].
@@ -297,7 +344,12 @@ impl TreeRecord {
             moves: Some(engine.moves()),
             apply_version: self.apply_version,
             passed_over: self.passed_over.clone(),
+            trees_from: self.trees_from,
         };
+        if stored.trees_from != self.stored.trees_from {
+            let from = encode_trees_from(stored.trees_from)?;
+            write.values.push((TREES_FROM, Some(from)));
+        }
         if stored.passed_over != self.stored.passed_over {
             let bytes = encode_passed_over(&stored.passed_over)?;
             write.values.push((PASSED_OVER, bytes));
@@ -366,6 +418,18 @@ fn encode_passed_over(lengths: &BTreeMap<CoreKey, Length>) -> Result<Option<Byte
         return Ok(None);
     }
     Ok(Some(PassedOver(lengths).to_bytes().map_err(unwritable)?.into()))
+}
+
+fn encode_trees_from(lengths: [Length; 2]) -> Result<Bytes, CoreError> {
+    struct TreesFrom([Length; 2]);
+    impl Encode for TreesFrom {
+        fn encode(&self, to: &mut Encoder) {
+            for length in self.0 {
+                to.uint(length.0);
+            }
+        }
+    }
+    Ok(TreesFrom(lengths).to_bytes().map_err(unwritable)?.into())
 }
 
 /// None when there are none.

@@ -17,6 +17,9 @@ use crate::db::machine::{Input, ListenerState, Machine, Published, StoredLog};
 use crate::db::{Event, Session};
 use crate::env::Crypto;
 
+/// How many events of an opening wait for the first listener, at which failures are left out.
+const UNTOLD_MAX: usize = 32;
+
 /// The machine, and what is seen of it from outside.
 pub(in crate::db) struct MachineLock<C, L: StoredLog> {
     machine: Mutex<Machine<C, L>>,
@@ -175,6 +178,7 @@ impl<C: Crypto, L: StoredLog> MachineLock<C, L> {
             | Event::CutOff { .. }
             | Event::Unconfirmed(_)
             | Event::Contradicted { .. }) => front.untold.push(event),
+            event @ Event::Error { .. } if front.untold.len() < UNTOLD_MAX => front.untold.push(event),
             _ => {}
         }
     }

@@ -25,10 +25,7 @@ impl<E: Env> Shell<E> {
         self.check_open()?;
         self.check_entry()?;
         let _turn = self.appending.lock().await;
-        match self.unconfirmed() {
-            Some(_) => self.own_log_is_whole().await,
-            None => Ok(()),
-        }
+        self.own_log_is_whole().await
     }
 
     /// Waits until the own log is whole here, and, where that is in doubt, until a peer sent all that it has of it.

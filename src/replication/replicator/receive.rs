@@ -315,6 +315,12 @@ impl Replicator {
             .as_ref()
             .is_some_and(|moving| moving.request == Some(data.request));
         if !fits(&request.message, &data.proof) {
+            if let Some(peer) = self.peers.get_mut(&id)
+                && peer.compared == Compared::Asked(data.request)
+            {
+                // The number is another request's from now on.
+                peer.compared = Compared::Due;
+            }
             self.give_back(&request);
             self.count_misfit(id, &request.message, &data.proof, now);
             return Ok(None);

@@ -45,6 +45,10 @@ pub(super) fn open(
     });
     drop_torn_creation(&*disk, &start, &mut numbers)?;
     if numbers.is_empty() && start.offset == 0 {
+        if let Some(Seq(durable @ 1..)) = mark::marked(&*disk) {
+            let what = format!("{durable} commits were durable here, and no segment is left");
+            return Err(StoreError::corrupt(mark::NAME, 0, what));
+        }
         return create(disk, settings, lock);
     }
     let mut sights = Sights::default();

@@ -125,6 +125,35 @@ fn what_an_opening_made_durable_is_missed() {
 }
 
 #[test]
+fn segments_that_are_all_gone_are_missed() {
+    for left in [None, Some(0), Some(20)] {
+        let disk = Arc::new(MemoryDisk::default());
+        ten(&disk);
+        remove_if_there(&disk, checkpoint::NAME);
+        match left {
+            None => disk.remove("00000001.segment").unwrap(),
+            Some(length) => {
+                let file = disk.open("00000001.segment", Open::Write).unwrap();
+                file.truncate(length).unwrap();
+            }
+        }
+        for _ in 0..2 {
+            let opened = Seglog::default().open(disk.clone());
+            let Err(StoreError::Corrupt(damage)) = opened else {
+                panic!("{left:?}: {opened:?}");
+            };
+            assert_eq!(damage.file, mark::NAME);
+        }
+    }
+}
+
+fn remove_if_there(disk: &MemoryDisk, name: &str) {
+    if disk.list().unwrap().iter().any(|there| there == name) {
+        disk.remove(name).unwrap();
+    }
+}
+
+#[test]
 fn its_space_is_that_of_its_segments() {
     let disk = Arc::new(MemoryDisk::default());
     written(&disk, false);

@@ -1,11 +1,12 @@
 //! Blocks that the disk gives other bytes of than were written.
 
 use std::fs;
+use std::time::Duration;
 
-use autobee::Autobee;
 use autobee::crypto::CoreKey;
 use autobee::env::native::NativeEnv;
 use autobee::wire::Length;
+use autobee::{Autobee, ErrorKind, Event};
 use autobee_sim::workload::Op;
 
 use super::{Directory, connect, open, until};
@@ -18,12 +19,19 @@ fn value(number: u64) -> String {
     format!("entry {number} {}", "x".repeat(3_000))
 }
 
-/// Flips a bit in the value of this entry, wherever it is stored.
+/// Where a value is stored: in the block of its entry first, then in that of the view.
+#[derive(Clone, Copy)]
+enum Of {
+    Log = 0,
+    View = 1,
+}
+
+/// Flips a bit in the value of this entry, in one of the places where it is stored.
 #[expect(
     clippy::disallowed_methods,
     reason = "what a disk does to a file, it does not do through the database"
 )]
-fn rot(directory: &Directory, number: u64) {
+fn rot(directory: &Directory, number: u64, of: Of) {
     let text = format!("entry {number} x").into_bytes();
     let mut found = 0;
     for file in fs::read_dir(&directory.0).unwrap() {
@@ -35,8 +43,7 @@ fn rot(directory: &Directory, number: u64) {
         let places: Vec<usize> = (0..bytes.len() - text.len())
             .filter(|at| bytes[*at..].starts_with(&text))
             .collect();
-        // The first is the block; the other one is the view's.
-        for at in places.into_iter().take(1) {
+        for at in places.into_iter().skip(of as usize).take(1) {
             bytes[at + text.len() + 100] ^= 4;
             found += 1;
         }
@@ -79,10 +86,10 @@ async fn a_damaged_block_is_fetched_from_a_peer_again() {
             peer.session.ended().await;
         }
         if is_open {
-            rot(dir, 7);
+            rot(dir, 7, Of::Log);
         } else {
             damaged.close().await.unwrap();
-            rot(dir, 7);
+            rot(dir, 7, Of::Log);
             damaged = open(dir, None).await;
             assert_eq!(damaged.order().unwrap(), order[..7]);
         }
@@ -106,5 +113,66 @@ async fn a_damaged_block_is_fetched_from_a_peer_again() {
             let length = damaged.append(Op::put("on", "top").to_value()).await.unwrap();
             assert_eq!(length, Length(ENTRIES + 1));
         }
+    }
+}
+
+async fn filled(dir: &Directory) -> Db {
+    let db = open(dir, None).await;
+    for number in 0..ENTRIES {
+        let put = Op::put(format!("k{number}"), value(number));
+        db.append(put.to_value()).await.unwrap();
+    }
+    db
+}
+
+/// What comes to somebody who listens as soon as the database is open, within a moment.
+async fn told(db: &Db) -> Vec<Event> {
+    let mut events = db.events();
+    let mut told = Vec::new();
+    while let Ok(event) = tokio::time::timeout(Duration::from_millis(100), events.next()).await {
+        told.push(event.unwrap());
+    }
+    told
+}
+
+/// Nobody else has it, and the view lacks it: that is said at each opening, to whoever listens first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_block_of_the_own_log_is_told_at_each_opening() {
+    let dir = Directory::new("rot-alone");
+    filled(&dir).await.close().await.unwrap();
+    rot(&dir, 7, Of::Log);
+    for opening in 0..3 {
+        let db = open(&dir, None).await;
+        assert_eq!(db.order().unwrap().len(), 7);
+        let told = told(&db).await;
+        let is_told = |event: &Event| matches!(event, Event::Error { what } if what.contains("block 7 of"));
+        assert!(told.iter().any(is_told), "opening {opening}: {told:?}");
+        let refused = db.confirm().await.unwrap_err();
+        assert_eq!(refused.kind(), db.append("x").await.unwrap_err().kind());
+        db.close().await.unwrap();
+    }
+}
+
+/// The logs have all of it: what is read says so, and the next opening makes it anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_block_of_the_view_is_told_and_made_anew() {
+    let dir = Directory::new("rot-view");
+    let db = filled(&dir).await;
+    let all = db.view().all().await.unwrap();
+    db.close().await.unwrap();
+    rot(&dir, 7, Of::View);
+    let db = open(&dir, None).await;
+    for _ in 0..2 {
+        let refused = db.view().all().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+    }
+    db.close().await.unwrap();
+    for opening in 0..2 {
+        let db = open(&dir, None).await;
+        let told = told(&db).await;
+        let is_told = told.contains(&Event::Rebuilt { from: 0, to: 0 });
+        assert_eq!(is_told, opening == 0, "{told:?}");
+        assert_eq!(db.view().all().await.unwrap(), all);
+        db.close().await.unwrap();
     }
 }
