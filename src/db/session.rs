@@ -27,6 +27,9 @@ pub enum CloseReason {
     /// The peer is one that is not admitted, see [`Builder::admit`](super::Builder::admit).
     #[error("the peer {0} is not admitted")]
     Refused(PublicKey),
+    /// The function that decides whom to admit panicked, with these words: see [`Builder::admit`](super::Builder::admit).
+    #[error("the function that admits peers panicked: {0}")]
+    AdmitPanicked(String),
     /// As many connections run as may: so many.
     #[error("there are {0} connections already")]
     TooMany(usize),
@@ -118,6 +121,7 @@ impl From<End> for CloseReason {
             End::StreamFailed(io::ErrorKind::TimedOut) => Self::TimedOut,
             End::StreamFailed(kind) => Self::StreamFailed(kind),
             End::Refused(key) => Self::Refused(key),
+            End::AdmitPanicked(words) => Self::AdmitPanicked(words),
             End::Full(sessions) => Self::TooMany(sessions),
             End::Crowded(bytes) => Self::Crowded(bytes),
             End::Misbehaved(what) => Self::PeerMisbehaved(what),

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 use autobee::bee::Range;
-use autobee::db::Changes;
+use autobee::db::{Changes, CloseReason, Event};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _, Open};
 use autobee::store::Recovered;
 use autobee::wire::Length;
-use autobee::{Autobee, Corestore, Error, ErrorKind, Settings};
+use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
@@ -247,4 +247,38 @@ async fn a_directory_that_is_removed_is_noticed() {
     assert_eq!(refused.kind(), ErrorKind::Disk, "{refused}");
     // What was stored can still be read.
     assert_eq!(db.view().get(b"a").await.unwrap().as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn a_panic_of_who_admits_ends_the_connection_and_is_told() {
+    run(async |env| {
+        let builder = Autobee::builder(memory_store(env).await).apply(JsonApply);
+        let admits = builder.admit(|_| panic!("no list")).open().await.unwrap();
+        let joined = Autobee::builder(memory_store(&env.sibling(2)).await).key(admits.key());
+        let joined = joined.open().await.unwrap();
+        let mut events = admits.events();
+        for count in 1..=3 {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let session = admits.replicate(near, Role::Responder).unwrap();
+            let other = joined.replicate(far, Role::Initiator).unwrap();
+            let reason = session.ended().await;
+            assert!(
+                matches!(&reason, CloseReason::AdmitPanicked(words) if words == "no list"),
+                "{reason}"
+            );
+            other.ended().await;
+            let told = events.next().await.unwrap();
+            assert!(
+                matches!(&told, Event::Error { what } if what.contains("no list")),
+                "{told:?}"
+            );
+            assert_eq!(admits.status().peers.len(), 0);
+            let stats = admits.stats();
+            assert_eq!(
+                (stats.connections_opened, stats.connections_closed, stats.errors),
+                (count, count, count)
+            );
+        }
+        admits.append(Op::put("a", "1").to_value()).await.unwrap();
+    });
 }
