@@ -58,7 +58,7 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `ReadOnly`, `Disk`, `Closed`.
+    /// `Reentrant`, `ReadOnly`, `Disk`, `Closed`.
     pub async fn create_writer(&self) -> Result<CoreKey, Error> {
         super::check_writable::<E>()?;
         self.shared.create_writer().await

@@ -21,6 +21,7 @@ impl<E: Env> Shell<E> {
     /// See [`Autobee::create_writer`](crate::db::Autobee::create_writer).
     pub(in crate::db) async fn create_writer(&self) -> Result<CoreKey, Error> {
         self.check_open()?;
+        self.check_entry()?;
         let log = store::open_local(&self.store, self.key, self.keys.as_ref(), self.drawn()).await?;
         // Whoever adds it is to find it here.
         let seq = store::claim(&self.store, self.key, &log)?;
