@@ -349,6 +349,7 @@ impl<E: Env> Autobee<E> {
     ///
     /// When the system tree cannot be read: `Unavailable`, `Corrupt`, `Closed`, `Internal`.
     pub fn order(&self) -> Result<Vec<OrderedEntry>, Error> {
+        self.shared.check_open()?;
         let in_memory = self.shared.machine.look(|machine| machine.order());
         let order = in_memory.unwrap_or_else(|| self.shared.read().order());
         order.map_err(history_error)
@@ -360,7 +361,7 @@ impl<E: Env> Autobee<E> {
         self.shared.read().writers()
     }
 
-    /// All blocks of a core that are here; empty when it is unknown.
+    /// All blocks of a core that are here; empty when it is unknown, or the database is closed.
     #[must_use]
     pub fn blocks(&self, core: &CoreKey) -> Vec<Bytes> {
         let published = self.shared.read();
@@ -395,7 +396,7 @@ impl<E: Env> Autobee<E> {
         Ok(self.shared.trees.lengths(self.shared.read().records)?)
     }
 
-    /// The keys of all cores that are here.
+    /// The keys of all cores that are here; empty once the database is closed.
     #[must_use]
     pub fn cores(&self) -> Vec<CoreKey> {
         self.shared.read().logs.keys().copied().collect()

@@ -250,6 +250,18 @@ async fn a_directory_that_is_removed_is_noticed() {
 }
 
 #[test]
+fn the_order_of_a_closed_database_is_refused() {
+    run(async |env| {
+        let db = Autobee::builder(memory_store(env).await).open().await.unwrap();
+        db.append(b"x").await.unwrap();
+        assert_eq!(db.order().unwrap().len(), 1);
+        db.close().await.unwrap();
+        assert_eq!(db.order().unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!((db.cores(), db.blocks(&db.key())), (Vec::new(), Vec::new()));
+    });
+}
+
+#[test]
 fn a_panic_of_who_admits_ends_the_connection_and_is_told() {
     run(async |env| {
         let builder = Autobee::builder(memory_store(env).await).apply(JsonApply);
