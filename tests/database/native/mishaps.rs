@@ -250,6 +250,21 @@ async fn a_directory_that_is_removed_is_noticed() {
 }
 
 #[test]
+fn the_same_database_in_two_namespaces_is_refused_in_words_that_are_so() {
+    run(async |env| {
+        let store = memory_store(env).await;
+        let one = in_namespace(&store, "one").await.unwrap();
+        let second = Autobee::builder(store.namespace("two")).key(one.key());
+        let refused = second.apply(JsonApply).open().await.unwrap_err();
+        assert!(matches!(refused, Error::InUse), "{refused}");
+        assert!(
+            refused.to_string().contains("the log of the local writer"),
+            "{refused}"
+        );
+    });
+}
+
+#[test]
 fn the_order_of_a_closed_database_is_refused() {
     run(async |env| {
         let db = Autobee::builder(memory_store(env).await).open().await.unwrap();
