@@ -330,12 +330,19 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `Invalid` when the own view never had this version; `Closed`. That a block is still at a peer shows when it is read.
+    /// `Invalid` when the own view never had this version, and for the log of a writer or the own system tree; `Closed`. That a block is still at a peer shows when it is read.
     pub fn view_at(&self, head: Link) -> Result<View, Error> {
         self.shared.check_open()?;
         let tree = &self.shared.trees.trees().view;
         if head.key == tree.core() && head.length > tree.length() {
             let what = format!("the view has {} versions, not {}", tree.length().0, head.length.0);
+            return Err(Error::Invalid { what });
+        }
+        if head.key != tree.core() && self.is_no_view(&head.key) {
+            let what = format!(
+                "the core {} is no view: it is the log of a writer, or a system tree",
+                head.key
+            );
             return Err(Error::Invalid { what });
         }
         Ok(View::new(TreeSnapshot::at(tree, head), self.shared.trees.peers()))
@@ -498,6 +505,14 @@ impl<E: Env> Autobee<E> {
     /// `Disk` when the store does not end in an orderly way. Nothing acknowledged is lost then.
     pub async fn close(&self) -> Result<(), Error> {
         self.shared.close().await
+    }
+
+    /// True for a core that is known to hold something else than views.
+    fn is_no_view(&self, core: &CoreKey) -> bool {
+        let published = self.shared.read();
+        *core == self.shared.trees.trees().system.core()
+            || published.logs.contains_key(core)
+            || published.writer(core).is_some()
     }
 
     fn check_values(&self, values: &[Bytes]) -> Result<(), Error> {

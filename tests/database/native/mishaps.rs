@@ -8,8 +8,8 @@ use autobee::db::{Changes, CloseReason, Event};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _, Open};
 use autobee::store::Recovered;
-use autobee::wire::Length;
-use autobee::{Autobee, Corestore, Error, ErrorKind, Role, Settings};
+use autobee::wire::{Length, Link};
+use autobee::{Autobee, CoreKey, Corestore, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
@@ -261,6 +261,38 @@ fn the_same_database_in_two_namespaces_is_refused_in_words_that_are_so() {
             refused.to_string().contains("the log of the local writer"),
             "{refused}"
         );
+    });
+}
+
+#[test]
+fn what_is_no_view_is_not_read_as_one() {
+    run(async |env| {
+        let db = Autobee::builder(memory_store(env).await)
+            .apply(JsonApply)
+            .open()
+            .await
+            .unwrap();
+        db.append(Op::put("a", "1").to_value()).await.unwrap();
+        let head = db.view().head();
+        let [then, now] = [db.view_at(head).unwrap(), db.view()];
+        assert_eq!(then.all().await.unwrap(), now.all().await.unwrap());
+        for key in [db.local(), db.views().unwrap()[0].key] {
+            let refused = db
+                .view_at(Link {
+                    key,
+                    length: Length(1),
+                })
+                .unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+            assert!(refused.to_string().contains(&key.to_string()), "{refused}");
+        }
+        // Of a core that is not known nothing can be said.
+        let key = CoreKey::new([9; 32]);
+        db.view_at(Link {
+            key,
+            length: Length(1),
+        })
+        .unwrap();
     });
 }
 
