@@ -175,9 +175,12 @@ impl<E: Env> Autobee<E> {
         self.shared.local()
     }
 
-    /// True when this peer is a writer.
+    /// True when this peer is a writer, and the database was not opened for reading only.
     #[must_use]
     pub fn writable(&self) -> bool {
+        if E::READ_ONLY {
+            return false;
+        }
         let published = self.shared.read();
         published.is_writer(&published.local)
     }

@@ -32,7 +32,7 @@ const VIEWS_SEARCHED: u64 = 64;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Status {
-    /// The local writer may write.
+    /// The local writer may write; never where the database was opened for reading only.
     pub is_writable: bool,
     /// Each core of a writer, or of a stranger that is looked at, by key.
     pub writers: Vec<WriterProgress>,
@@ -160,7 +160,7 @@ impl<E: Env> Autobee<E> {
             is_applied,
         });
         Status {
-            is_writable: published.is_writer(&published.local),
+            is_writable: self.writable(),
             writers: writers.collect(),
             peers,
             missing: published.missing().collect(),
