@@ -112,6 +112,12 @@ fn a_ticket_is_all_that_somebody_needs_to_join() {
     assert_eq!(serving.end("-TERM"), 143);
 
     place.bad("join c autobee:nobody", 2, &["the key of the ticket"]);
+    let cut = &ticket[..ticket.len() - 1];
+    place.bad(
+        &format!("join c {cut}"),
+        2,
+        &["the ticket is not as it was written"],
+    );
     place.bad("join c nobody", 2, &["neither a key nor a ticket"]);
     place.create("d");
     place.bad("ticket --secret --dir d", 2, &["no encryption key"]);
