@@ -46,7 +46,8 @@ impl<E: Env> Shell<E> {
         }
         let (shared, session) = (Arc::downgrade(self), session.clone());
         self.env.spawn().spawn("await a peer's sync", async move {
-            session.synced().await;
+            // However long that takes: what waits for it has a bound of its own.
+            session.reached(|progress| progress.is_synced).await;
             if let Some(shared) = shared.upgrade() {
                 let done = {
                     let mut machine = shared.machine.enter().await;
