@@ -42,6 +42,8 @@ pub struct Status {
     pub missing: Vec<Link>,
     /// The block of a tree that applying waits for: peers are asked for it.
     pub awaited: Option<MissingBlock>,
+    /// The key is that of a writer's log of this other database, see [`Event::WritersKey`](super::Event::WritersKey).
+    pub writer_of: Option<CoreKey>,
     /// Why this peer applies nothing any more.
     pub stopped: Option<String>,
     /// Entries whose time stamp is more than two hours ahead of the clock here, by writer: those that wait here, then those
@@ -165,6 +167,7 @@ impl<E: Env> Autobee<E> {
             peers,
             missing: published.missing().collect(),
             awaited: published.awaited,
+            writer_of: published.writer_of,
             stopped: published.stopped.as_deref().map(str::to_owned),
             ahead: ahead.collect(),
             rebuild: published.rebuild.map(|change| Rebuild {

@@ -174,6 +174,7 @@ impl<C: Crypto, L: StoredLog> MachineLock<C, L> {
             event @ (Event::Rebuilt { .. }
             | Event::CutOff { .. }
             | Event::Unconfirmed(_)
+            | Event::WritersKey { .. }
             | Event::Contradicted { .. }) => front.untold.push(event),
             _ => {}
         }
