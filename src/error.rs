@@ -103,9 +103,10 @@ pub enum Error {
     /// The call came out of apply or of the update hook, and would wait for them.
     #[error("called from inside of apply or of the update hook, which it would have to wait for")]
     Reentrant,
-    /// The database is open already.
+    /// Another handle has what would be written here: the namespace of the store, or the log of the local writer, which the
+    /// same database may have in another namespace.
     #[error(
-        "the database is open already, on the same namespace of the same store; clone its handle instead"
+        "another handle to this store has the namespace, or the log of the local writer: clone that handle instead"
     )]
     InUse,
     /// A block is at no peer within reach.

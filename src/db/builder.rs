@@ -233,7 +233,8 @@ impl<E: Env> Builder<E> {
     }
 
     /// Whom to talk to, by the static key that the peer proves to have. Without it everybody: what is protected, keys of
-    /// cores protect.
+    /// cores protect. A panic in it ends the connection, with [`CloseReason::AdmitPanicked`](super::CloseReason::AdmitPanicked),
+    /// and [`Event::Error`](super::Event::Error) tells of it; everything else goes on.
     #[must_use]
     pub fn admit(mut self, admit: impl Fn(&PublicKey) -> bool + Send + Sync + 'static) -> Self {
         self.admit = Some(Arc::new(admit));

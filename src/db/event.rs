@@ -116,6 +116,13 @@ pub enum Event {
         /// The version of the system tree behind them; none when it is not in memory.
         head: Option<Link>,
     },
+    /// The key by which the database was joined is that of a writer's log, and no database has it: what is shown is a part of
+    /// the database of that writer. It is said where that database records its rules, as one with
+    /// [`Rules::safe`](crate::Rules::safe) does; the first listener hears of it even when it comes later.
+    WritersKey {
+        /// The key of the database whose writer it is.
+        database: CoreKey,
+    },
     /// Something failed for which nobody waits: what was applied could not be stored, a log could not be opened or read.
     /// Nothing acknowledged is lost.
     Error {

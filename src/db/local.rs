@@ -58,7 +58,7 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `ReadOnly`, `Disk`, `Closed`.
+    /// `Reentrant`, `ReadOnly`, `Disk`, `Closed`.
     pub async fn create_writer(&self) -> Result<CoreKey, Error> {
         super::check_writable::<E>()?;
         self.shared.create_writer().await
@@ -93,7 +93,8 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `Invalid` when the store has no key pair of the log, or the log is another database's; `InUse` when another
+    /// `Invalid` when the store has no key pair of the log, or the log is another database's, or is the core of the view
+    /// or of the system tree; `InUse` when another
     /// handle writes to it; `Reentrant`, `ReadOnly`, `Interrupted`, `Closed`: then the local writer is the one that it
     /// was. `Disk`: which one it is shows when the database is opened again.
     pub async fn set_local(&self, local: impl Into<LocalWriter>) -> Result<CoreKey, Error> {

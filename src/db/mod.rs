@@ -175,9 +175,12 @@ impl<E: Env> Autobee<E> {
         self.shared.local()
     }
 
-    /// True when this peer is a writer.
+    /// True when this peer is a writer, and the database was not opened for reading only.
     #[must_use]
     pub fn writable(&self) -> bool {
+        if E::READ_ONLY {
+            return false;
+        }
         let published = self.shared.read();
         published.is_writer(&published.local)
     }
@@ -330,12 +333,19 @@ impl<E: Env> Autobee<E> {
     ///
     /// # Errors
     ///
-    /// `Invalid` when the own view never had this version; `Closed`. That a block is still at a peer shows when it is read.
+    /// `Invalid` when the own view never had this version, and for the log of a writer or the own system tree; `Closed`. That a block is still at a peer shows when it is read.
     pub fn view_at(&self, head: Link) -> Result<View, Error> {
         self.shared.check_open()?;
         let tree = &self.shared.trees.trees().view;
         if head.key == tree.core() && head.length > tree.length() {
             let what = format!("the view has {} versions, not {}", tree.length().0, head.length.0);
+            return Err(Error::Invalid { what });
+        }
+        if head.key != tree.core() && self.is_no_view(&head.key) {
+            let what = format!(
+                "the core {} is no view: it is the log of a writer, or a system tree",
+                head.key
+            );
             return Err(Error::Invalid { what });
         }
         Ok(View::new(TreeSnapshot::at(tree, head), self.shared.trees.peers()))
@@ -349,6 +359,7 @@ impl<E: Env> Autobee<E> {
     ///
     /// When the system tree cannot be read: `Unavailable`, `Corrupt`, `Closed`, `Internal`.
     pub fn order(&self) -> Result<Vec<OrderedEntry>, Error> {
+        self.shared.check_open()?;
         let in_memory = self.shared.machine.look(|machine| machine.order());
         let order = in_memory.unwrap_or_else(|| self.shared.read().order());
         order.map_err(history_error)
@@ -360,7 +371,7 @@ impl<E: Env> Autobee<E> {
         self.shared.read().writers()
     }
 
-    /// All blocks of a core that are here; empty when it is unknown.
+    /// All blocks of a core that are here; empty when it is unknown, or the database is closed.
     #[must_use]
     pub fn blocks(&self, core: &CoreKey) -> Vec<Bytes> {
         let published = self.shared.read();
@@ -395,7 +406,7 @@ impl<E: Env> Autobee<E> {
         Ok(self.shared.trees.lengths(self.shared.read().records)?)
     }
 
-    /// The keys of all cores that are here.
+    /// The keys of all cores that are here; empty once the database is closed.
     #[must_use]
     pub fn cores(&self) -> Vec<CoreKey> {
         self.shared.read().logs.keys().copied().collect()
@@ -498,6 +509,14 @@ impl<E: Env> Autobee<E> {
     /// `Disk` when the store does not end in an orderly way. Nothing acknowledged is lost then.
     pub async fn close(&self) -> Result<(), Error> {
         self.shared.close().await
+    }
+
+    /// True for a core that is known to hold something else than views.
+    fn is_no_view(&self, core: &CoreKey) -> bool {
+        let published = self.shared.read();
+        *core == self.shared.trees.trees().system.core()
+            || published.logs.contains_key(core)
+            || published.writer(core).is_some()
     }
 
     fn check_values(&self, values: &[Bytes]) -> Result<(), Error> {

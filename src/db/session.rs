@@ -1,9 +1,13 @@
 //! One connection to a peer.
 
+use std::fmt;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::shell::unless;
 use crate::crypto::PublicKey;
 use crate::hypercore::CoreError;
 use crate::replication::session::{self, End, Misbehaviour, Progress};
@@ -27,6 +31,9 @@ pub enum CloseReason {
     /// The peer is one that is not admitted, see [`Builder::admit`](super::Builder::admit).
     #[error("the peer {0} is not admitted")]
     Refused(PublicKey),
+    /// The function that decides whom to admit panicked, with these words: see [`Builder::admit`](super::Builder::admit).
+    #[error("the function that admits peers panicked: {0}")]
+    AdmitPanicked(String),
     /// As many connections run as may: so many.
     #[error("there are {0} connections already")]
     TooMany(usize),
@@ -43,14 +50,24 @@ pub enum CloseReason {
 
 /// A running connection. Dropping it lets the connection run on; it ends with [`Session::close`], with the stream, or
 /// with the database.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Session {
     session: session::ReplicationSession,
+    patience: Patience,
+}
+
+/// Waits for as long as a peer may have nothing in common with this one before it is taken that it has nothing.
+pub(super) type Patience = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.session.fmt(f)
+    }
 }
 
 impl Session {
-    pub(super) const fn new(session: session::ReplicationSession) -> Self {
-        Self { session }
+    pub(super) const fn new(session: session::ReplicationSession, patience: Patience) -> Self {
+        Self { session, patience }
     }
 
     /// What it is to the replication.
@@ -78,10 +95,32 @@ impl Session {
     }
 
     /// Waits until everything is here that the peer has of the cores that both sides replicate now, as far as it is to be
-    /// here: of a stranger's core that is only so much, see [`Settings`](super::Settings). False when the connection ended
-    /// before. Of writers that were not known yet, more may come.
+    /// here: of a stranger's core that is only so much, see [`Settings`](super::Settings). Of writers that were not known yet,
+    /// more may come.
+    ///
+    /// False when the connection ended before, and when the peer has no core in common with this one, and got none for
+    /// [`Settings::read_wait_ms`](super::Settings::read_wait_ms), counted from when both sides had agreed on keys: it has another
+    /// database, or nothing of this one yet. Then the connection goes on: [`Session::close_reason`] says nothing,
+    /// [`Progress::cores`] is 0, and what the peer gets later is exchanged all the same.
     pub async fn synced(&self) -> bool {
-        self.reached(|progress| progress.is_synced).await
+        let mut is_synced = false;
+        loop {
+            let agreed = |progress: &Progress| progress.remote.is_some();
+            if !self.reached(agreed).await {
+                return false;
+            }
+            let has_cores = self.reached(|progress| progress.cores > 0);
+            if unless(has_cores, (self.patience)()).await != Some(true) {
+                return false;
+            }
+            let is_over = self.reached(|progress| {
+                is_synced |= progress.is_synced;
+                is_synced || progress.cores == 0
+            });
+            if !is_over.await || is_synced {
+                return is_synced;
+            }
+        }
     }
 
     /// What the peer did wrong about a core, if it did: nothing more of that core is exchanged with it, and the connection
@@ -118,6 +157,7 @@ impl From<End> for CloseReason {
             End::StreamFailed(io::ErrorKind::TimedOut) => Self::TimedOut,
             End::StreamFailed(kind) => Self::StreamFailed(kind),
             End::Refused(key) => Self::Refused(key),
+            End::AdmitPanicked(words) => Self::AdmitPanicked(words),
             End::Full(sessions) => Self::TooMany(sessions),
             End::Crowded(bytes) => Self::Crowded(bytes),
             End::Misbehaved(what) => Self::PeerMisbehaved(what),

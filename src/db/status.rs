@@ -32,7 +32,7 @@ const VIEWS_SEARCHED: u64 = 64;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Status {
-    /// The local writer may write.
+    /// The local writer may write; never where the database was opened for reading only.
     pub is_writable: bool,
     /// Each core of a writer, or of a stranger that is looked at, by key.
     pub writers: Vec<WriterProgress>,
@@ -42,6 +42,8 @@ pub struct Status {
     pub missing: Vec<Link>,
     /// The block of a tree that applying waits for: peers are asked for it.
     pub awaited: Option<MissingBlock>,
+    /// The key is that of a writer's log of this other database, see [`Event::WritersKey`](super::Event::WritersKey).
+    pub writer_of: Option<CoreKey>,
     /// Why this peer applies nothing any more.
     pub stopped: Option<String>,
     /// Entries whose time stamp is more than two hours ahead of the clock here, by writer: those that wait here, then those
@@ -160,11 +162,12 @@ impl<E: Env> Autobee<E> {
             is_applied,
         });
         Status {
-            is_writable: published.is_writer(&published.local),
+            is_writable: self.writable(),
             writers: writers.collect(),
             peers,
             missing: published.missing().collect(),
             awaited: published.awaited,
+            writer_of: published.writer_of,
             stopped: published.stopped.as_deref().map(str::to_owned),
             ahead: ahead.collect(),
             rebuild: published.rebuild.map(|change| Rebuild {

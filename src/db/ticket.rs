@@ -11,6 +11,12 @@ use crate::crypto::{CoreKey, KeyParseError, id};
 /// What a ticket begins with.
 const SCHEME: &str = "autobee:";
 
+/// What stands between the check digits and the key.
+const CHECK_END: char = '.';
+
+/// Characters of the check digits.
+const CHECK_DIGITS: usize = 8;
+
 /// Addresses that one ticket has at most.
 pub const TICKET_ADDRESSES_MAX: usize = 16;
 
@@ -20,9 +26,12 @@ pub const TICKET_BYTES_MAX: usize = 2_048;
 /// All that somebody needs to join a database: its key, where peers are, and, where it is encrypted and they may read it,
 /// the encryption key.
 ///
-/// As text it is `autobee:KEY`, with `?at=HOST:PORT` for each address, `swarm` when peers are found on the swarm, and
+/// As text it is `autobee:CHECK.KEY`, with `?at=HOST:PORT` for each address, `swarm` when peers are found on the swarm, and
 /// `secret=HEX` for the encryption key. Whoever has the text with a secret in it can read the database. Parameters that are
 /// not known are passed over.
+///
+/// CHECK is the CRC-32 of all that stands behind the point, as eight hexadecimal digits: a text that was cut, or has a
+/// mistake, is no ticket. `autobee:KEY..`, without the digits and the point, is one that nobody can check.
 ///
 /// ```
 /// use autobee::{CoreKey, Ticket};
@@ -54,6 +63,9 @@ pub enum TicketError {
         /// Bytes of the text.
         found: usize,
     },
+    /// It was cut, or something in it was changed.
+    #[error("the ticket is not as it was written: some of it is missing, or was changed")]
+    Check,
     /// It names no database.
     #[error("the key of the ticket: {0}")]
     Key(#[source] KeyParseError),
@@ -151,28 +163,58 @@ fn is_address(text: &str) -> bool {
         .is_some_and(|(host, at)| is_host(host) && port(at))
 }
 
-impl fmt::Display for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}", self.key.to_id())?;
+impl Ticket {
+    /// What stands behind the check digits.
+    fn write_content(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        out.write_str(&self.key.to_id())?;
         let mut separator = '?';
-        let mut part = |f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>| {
-            write!(f, "{separator}{text}")?;
-            separator = '&';
-            Ok(())
-        };
         for address in &self.addresses {
-            part(f, format_args!("at={address}"))?;
+            write!(out, "{separator}at={address}")?;
+            separator = '&';
         }
         if self.is_on_swarm {
-            part(f, format_args!("swarm"))?;
+            write!(out, "{separator}swarm")?;
+            separator = '&';
         }
         if let Some(secret) = &self.secret {
-            part(f, format_args!("secret="))?;
+            write!(out, "{separator}secret=")?;
             for byte in secret.iter() {
-                write!(f, "{byte:02x}")?;
+                write!(out, "{byte:02x}")?;
             }
         }
         Ok(())
+    }
+}
+
+/// Takes the check digits of what is written. No other copy of a secret is made for it.
+#[derive(Default)]
+struct Check(crc32fast::Hasher);
+
+impl Check {
+    fn of(text: &str) -> String {
+        let mut check = Self::default();
+        check.0.update(text.as_bytes());
+        check.digits()
+    }
+
+    fn digits(self) -> String {
+        format!("{:0CHECK_DIGITS$x}", self.0.finalize())
+    }
+}
+
+impl fmt::Write for Check {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut check = Check::default();
+        self.write_content(&mut check)?;
+        write!(f, "{SCHEME}{}{CHECK_END}", check.digits())?;
+        self.write_content(f)
     }
 }
 
@@ -196,6 +238,13 @@ impl FromStr for Ticket {
             return Err(TicketError::TooLong { found });
         }
         let rest = text.strip_prefix(SCHEME).ok_or(TicketError::Scheme)?;
+        // No key has a point in it, and addresses come behind a question mark.
+        let head = rest.split('?').next().unwrap_or(rest);
+        let rest = match rest.split_once(CHECK_END).filter(|_| head.contains(CHECK_END)) {
+            Some((digits, content)) if digits == Check::of(content) => content,
+            Some(_) => return Err(TicketError::Check),
+            None => rest,
+        };
         let (key, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let mut ticket = Self::new(key.parse().map_err(TicketError::Key)?);
         for parameter in parameters.split('&') {
@@ -237,21 +286,54 @@ mod tests {
         let text = full.to_string();
         let id = KEY.to_id();
         let secret = "ab".repeat(32);
-        assert_eq!(
-            text,
-            format!(
-                "autobee:{id}?at=192.0.2.7:4977&at=[2001:db8::7]:1&at=a-b.example:65535&swarm&secret={secret}"
-            )
-        );
+        let content =
+            format!("{id}?at=192.0.2.7:4977&at=[2001:db8::7]:1&at=a-b.example:65535&swarm&secret={secret}");
+        assert_eq!(text, format!("autobee:{}.{content}", Check::of(&content)));
+        // One without check digits.
+        assert_eq!(format!("autobee:{content}").parse(), Ok(full.clone()));
         assert_eq!(text.parse(), Ok(full.clone()));
         assert!(
             !format!("{full:?}").contains(&secret),
             "who prints it for looking shows no secret"
         );
-        assert_eq!(Ticket::new(KEY).to_string(), format!("autobee:{id}"));
+        let check = Check::of(&id);
+        assert_eq!(Ticket::new(KEY).to_string(), format!("autobee:{check}.{id}"));
+        assert_eq!(check, format!("{:08x}", crc32fast::hash(id.as_bytes())));
         // Keys in each of their spellings, and what later versions add.
         let later = format!("autobee:{KEY}?relay=x&at=h:1&swarmy");
         assert_eq!(later.parse(), Ticket::new(KEY).at("h:1"));
+    }
+
+    #[test]
+    fn a_ticket_that_was_cut_or_has_a_mistake_is_refused() {
+        let small = Ticket::new(KEY);
+        let full = small.clone().at("a.example:65535").unwrap().on_swarm(true);
+        let full = full.with_encryption_key([0xab; 32]);
+        for ticket in [small, full] {
+            let text = ticket.to_string();
+            for end in 0..text.len() {
+                let found = text[..end].parse::<Ticket>();
+                assert!(found.is_err(), "cut to {end}: {found:?}");
+            }
+            for at in 0..text.len() {
+                for other in (' '..='~').filter(|other| !text[at..].starts_with(*other)) {
+                    let wrong = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+                    assert!(wrong.parse::<Ticket>().is_err(), "{wrong}");
+                    let longer = format!("{}{other}{}", &text[..at], &text[at..]);
+                    assert!(longer.parse::<Ticket>().is_err(), "{longer}");
+                }
+                let less = format!("{}{}", &text[..at], &text[at + 1..]);
+                assert!(less.parse::<Ticket>().is_err(), "{less}");
+                if let Some((two, rest)) = text[at..].split_at_checked(2)
+                    && two[..1] != two[1..]
+                {
+                    let swapped = format!("{}{}{}{rest}", &text[..at], &two[1..], &two[..1]);
+                    assert!(swapped.parse::<Ticket>().is_err(), "{swapped}");
+                }
+            }
+            let cut = &text[..text.len() - 1];
+            assert_eq!(cut.parse::<Ticket>(), Err(TicketError::Check));
+        }
     }
 
     #[test]
@@ -280,7 +362,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_ticket_or_refused(text in "(autobee:)?[a-z0-9]{0,60}\\??[ -~]{0,80}") {
+        fn any_text_is_a_ticket_or_refused(text in "(autobee:)?([0-9a-f]{8}[.])?[a-z0-9]{0,60}\\??[ -~]{0,80}") {
             if let Ok(ticket) = text.parse::<Ticket>() {
                 prop_assert_eq!(ticket.to_string().parse(), Ok(ticket));
             }

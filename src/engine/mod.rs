@@ -54,7 +54,6 @@ pub(crate) use outcome::Stamped;
 pub use outputs::{EngineStats, OrderedEntry, WriterStatus};
 pub use outside::{LetGo, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 pub use reader::{AHEAD_MS_MAX, BATCH_BLOCKS_MAX, Frozen};
-pub(crate) use replay::panic_words;
 pub use settled::Settled;
 pub use trees::{MissingBlock, Restored, TreeSettings, Trees};
 

@@ -4,7 +4,6 @@
 //! everything it wrote, and it runs again from the start when the linearizer asks again. What apply returned or asked
 //! for after it could not read a block does not count.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use super::trees::{MissingBlock, Restored, Trees};
 use crate::apply::{ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, TreeSnapshot, WriterOptions};
 use crate::bee::BeeError;
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
-use crate::env::{Planted, Slip};
+use crate::env::{Planted, Slip, panic_words};
 use crate::wire::{Length, Link, Weight, WriterRecord};
 
 /// Membership and view behind an entry. A copy costs nothing.
@@ -372,13 +371,6 @@ fn poll_once(
         }
     });
     catch_unwind(poll).map_err(|panic| panic_words(panic.as_ref()).to_owned())
-}
-
-/// What a panic said.
-pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> &str {
-    let words = panic.downcast_ref::<String>().map(String::as_str);
-    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-    words.unwrap_or("it did not say why")
 }
 
 /// The engine, as apply sees it while one batch is applied.

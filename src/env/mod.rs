@@ -21,6 +21,7 @@ mod spawn;
 pub mod trace;
 pub mod watch;
 
+use std::any::Any;
 use std::sync::Arc;
 
 pub use clock::{Clock, Mono, Wall};
@@ -105,4 +106,11 @@ pub trait Env: Clone + Send + Sync + 'static {
     /// Tells the simulator whether a state worth reaching was reached.
     #[inline(always)]
     fn sometimes(&self, _point: Point, _seen: bool) {}
+}
+
+/// What a panic in code of the user's said.
+pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> &str {
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+    words.unwrap_or("it did not say why")
 }

@@ -112,6 +112,12 @@ fn a_ticket_is_all_that_somebody_needs_to_join() {
     assert_eq!(serving.end("-TERM"), 143);
 
     place.bad("join c autobee:nobody", 2, &["the key of the ticket"]);
+    let cut = &ticket[..ticket.len() - 1];
+    place.bad(
+        &format!("join c {cut}"),
+        2,
+        &["the ticket is not as it was written"],
+    );
     place.bad("join c nobody", 2, &["neither a key nor a ticket"]);
     place.create("d");
     place.bad("ticket --secret --dir d", 2, &["no encryption key"]);
@@ -196,6 +202,44 @@ fn a_directory_that_was_copied_and_written_twice_is_not_caught_up() {
             "hint: the directory was copied and written twice",
         ],
     );
+}
+
+#[test]
+fn the_key_of_a_writer_is_not_that_of_the_database() {
+    let place = Place::new();
+    let key = place.create("a");
+    let b = place.json(&format!("join b {key}"))["local"].clone();
+    let b = b.as_str().unwrap();
+    place.good(&format!("add {b} --dir a"));
+    let serving = place.serve("a", "");
+    let address = serving.address();
+    place.good(&format!("sync --connect {address} --dir b"));
+    place.good("put from b --dir b");
+    place.good(&format!("sync --connect {address} --dir b"));
+    place.good(&format!("join c {b}"));
+    place.bad(
+        &format!("sync --connect {address} --timeout 20 --dir c"),
+        2,
+        &["is the key of a writer's log", &key],
+    );
+    assert_eq!(serving.end("-TERM"), 143);
+
+    // Under the rules of the original nobody can be sure.
+    let made = place.json("create d --interop");
+    let e = place.json(&format!("join e {}", made["key"].as_str().unwrap()))["local"].clone();
+    let e = e.as_str().unwrap();
+    place.good(&format!("add {e} --dir d"));
+    let serving = place.serve("d", "");
+    let address = serving.address();
+    for _ in 0..2 {
+        let ran = place.run(&format!("sync --connect {address} --dir e"));
+        assert!(ran.code == 0 && !ran.err.contains("begins behind"), "{ran:?}");
+        place.good("put from e --dir e");
+    }
+    place.good(&format!("join f {e}"));
+    let ran = place.run(&format!("sync --connect {address} --timeout 3 --dir f"));
+    assert!(ran.err.contains("begins behind entries of other logs"), "{ran:?}");
+    assert_eq!(serving.end("-TERM"), 143);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 use autobee::db::Event;
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _, Spawn as _};
-use autobee::{Autobee, Corestore, Error, ErrorKind};
+use autobee::{Autobee, Corestore, Error, ErrorKind, LocalWriter};
 
 type Db = Autobee<MemoryEnv>;
 
@@ -177,6 +177,8 @@ fn inside_of_apply_reads_answer_and_writes_are_refused() {
         refused(poll(pin!(db.update())));
         refused(poll(pin!(db.updated())));
         refused(poll(pin!(db.flush())));
+        refused(poll(pin!(db.create_writer())).map_ok(|_| ()));
+        refused(poll(pin!(db.set_local(LocalWriter::New))).map_ok(|_| ()));
         refused(poll(pin!(db.close())));
     }));
     let db = db.unwrap();

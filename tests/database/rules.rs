@@ -1,7 +1,10 @@
 //! The rules of a database: fixed when it is made, part of its key, and learned by whoever joins.
 
+use std::time::Duration;
+
 use autobee::crypto::{Ed25519, KeyPair, Seed, Sign as _};
-use autobee::{Autobee, Outcome, Rules, Settings};
+use autobee::db::Event;
+use autobee::{Autobee, CoreKey, Outcome, Rules, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 
 use crate::support::{Db, World, add, connect, in_world, put};
@@ -176,7 +179,7 @@ fn under_safe_rules_a_stranger_is_heard_through_a_member_and_stays_one() {
         c.append_optimistic(Op::add_writer(c.local(), 2).to_value())
             .await
             .unwrap();
-        world.wait(std::time::Duration::from_secs(5)).await;
+        world.wait(Duration::from_secs(5)).await;
         assert_eq!(a.order().unwrap().len(), before);
 
         // A member that adds it makes it one.
@@ -210,7 +213,7 @@ fn under_safe_rules_a_refused_entry_keeps_nobody_from_being_heard_later() {
         let mut refused = Op::put("b", "1");
         refused.reject = true;
         b.append_optimistic(refused.to_value()).await.unwrap();
-        world.wait(std::time::Duration::from_secs(5)).await;
+        world.wait(Duration::from_secs(5)).await;
         assert_eq!(a.order().unwrap().len(), 1);
         b.append_optimistic(Op::put("b", "2").to_value()).await.unwrap();
         // Its second entry, and what acknowledges that.
@@ -248,6 +251,53 @@ fn under_safe_rules_nobody_reads_the_trees_without_the_secret() {
             assert_eq!(db.stats().applies, 0, "the trees are read");
             let read = db.view().get(b"plain").await.unwrap();
             assert_eq!(read.as_deref(), Some(&b"as day"[..]));
+        }
+    });
+}
+
+/// ```text
+/// a (creator) ---- b, added by a ---- c, added by b         x joins by the key of b's log, or of c's, and meets c
+/// ```
+#[test]
+fn who_joins_by_the_key_of_a_writer_hears_of_it() {
+    in_world(async |world| {
+        for (seed, rules) in [(10, Rules::safe()), (20, Rules::interop())] {
+            let a = create(&world, seed, rules).await;
+            let join = async |seed, key: CoreKey| {
+                let builder = Autobee::builder(world.store(seed).await).apply(JsonApply);
+                builder.key(key).open().await.unwrap()
+            };
+            let (b, c) = (join(seed + 1, a.key()).await, join(seed + 2, a.key()).await);
+            connect(&a, &b);
+            connect(&b, &c);
+            put(&a, "a", "1").await;
+            add(&a, &b, 2).await;
+            world.until(|| b.writable()).await;
+            put(&b, "b", "2").await;
+            add(&b, &c, 2).await;
+            world.until(|| c.writable()).await;
+            put(&c, "c", "3").await;
+            let last = c.local();
+            world
+                .until(|| a.writer(&last).is_some_and(|writer| writer.length.0 == 1))
+                .await;
+            for (number, key) in [(3, b.local()), (4, c.local())] {
+                let x = join(seed + number, key).await;
+                connect(&c, &x);
+                world.wait(Duration::from_secs(30)).await;
+                let expected = rules.is_safe().then_some(a.key());
+                assert_eq!(x.status().writer_of, expected);
+                // It was told before anybody listened.
+                if let Some(database) = expected {
+                    assert_eq!(x.events().next().await.unwrap(), Event::WritersKey { database });
+                }
+                x.close().await.unwrap();
+                let x = join(seed + number, key).await;
+                assert_eq!(x.status().writer_of, expected, "also after it was opened again");
+            }
+            for db in [&a, &b, &c] {
+                assert_eq!(db.status().writer_of, None);
+            }
         }
     });
 }

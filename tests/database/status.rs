@@ -17,7 +17,7 @@ use autobee_sim::workload::{JsonApply, Op};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use crate::run;
-use crate::support::{Db, add, connect_through, put, until_in};
+use crate::support::{Db, add, connect, connect_through, in_world, put, until_in};
 
 #[test]
 fn the_status_names_writers_peers_and_what_is_missing() {
@@ -423,4 +423,35 @@ async fn carry(
             return;
         }
     }
+}
+
+/// ```text
+/// a ---- b: another database          a ---- c: joined by a key that nobody has, until a has it, too
+/// ```
+#[test]
+fn a_peer_with_nothing_in_common_is_not_waited_for() {
+    in_world(async |world| {
+        let [a, b] = [world.create(1).await, world.create(2).await];
+        for db in [&a, &b] {
+            put(db, "x", "1").await;
+        }
+        let key = CoreKey::new([5; 32]);
+        let c = world.open(3, Some(key), JsonApply, Settings::default()).await;
+        for other in [&b, &c] {
+            let (near, far) = connect(&a, other);
+            assert!(!near.synced().await && !far.synced().await);
+            assert_eq!((near.progress().cores, far.progress().cores), (0, 0));
+            assert!(near.close_reason().is_none(), "the connection goes on");
+        }
+        // Without a peer's word it takes as long as reads wait.
+        let quick = Settings::with(|settings| settings.read_wait_ms = 10);
+        let d = world.open(4, Some(key), JsonApply, quick).await;
+        let before = world.env(4).clock().now();
+        assert!(!connect(&d, &a).0.synced().await);
+        assert!(world.env(4).clock().now().since(before) < Duration::from_secs(1));
+        // What both have is waited for as before.
+        let (near, far) = connect(&d, &c);
+        assert!(near.reached(|progress| progress.cores > 0).await);
+        assert!(near.synced().await && far.synced().await);
+    });
 }

@@ -3,7 +3,9 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use autobee::{NativeAutobee, Progress, Stalled};
+use autobee::wire::Decode as _;
+use autobee::wire::oplog::OplogBlock;
+use autobee::{Index, NativeAutobee, Progress, Rules, Stalled};
 use serde_json::json;
 
 use crate::Result;
@@ -52,6 +54,12 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
     let left = loop {
         tokio::time::sleep(LOOK).await;
         let look = Look::at(&db, &connections.links());
+        if let Some(database) = db.status().writer_of {
+            return Err(Failure::Usage(format!(
+                "{} is the key of a writer's log, not of a database: join the database {database} (autobee join DIR {database})",
+                db.key()
+            )));
+        }
         let unchanged = watched.unchanged_for(&look);
         if let Some(bars) = &mut bars {
             bars.show(&db.status(), "exchanging with peers");
@@ -77,6 +85,13 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
     };
     if let Some(bars) = bars {
         bars.clear();
+    }
+    if builds_on_others(&db)? {
+        out.note(&format!(
+            "the log of the key {} begins behind entries of other logs: if it is a writer's, ask for the key of the database \
+             (both are told by autobee id)",
+            db.key()
+        ));
     }
     let not_given = match left {
         None => 0,
@@ -129,6 +144,17 @@ pub(crate) async fn sync(args: Sync, place: &Place, out: &Out) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// True when the first entry of the log whose key the database has builds on others, and nothing else tells whether it is
+/// the creator's: that may have heard of a stranger before it wrote itself.
+fn builds_on_others(db: &NativeAutobee) -> Result<bool> {
+    if db.rules().is_none_or(Rules::is_safe) {
+        return Ok(false);
+    }
+    let first = db.block(&db.key(), Index(0))?;
+    let first = first.and_then(|block| OplogBlock::from_bytes(&block).ok());
+    Ok(first.is_some_and(|block| !block.links.is_empty()))
 }
 
 /// Blocks of the own trees, which others fetch only to compare them.

@@ -27,6 +27,7 @@ mod gather;
 mod log;
 mod logs;
 mod news;
+mod origin;
 mod outside;
 mod own;
 mod published;
@@ -75,6 +76,7 @@ use finality::Finality;
 use forward::Forward;
 use gather::{Fed, Gather};
 use news::News;
+use origin::Origin;
 use own::Own;
 use strangers::Strangers;
 use turns::Turns;
@@ -135,6 +137,8 @@ pub struct Machine<C, L: StoredLog> {
     /// Why nothing more is taken of some logs.
     stalled: OrdMap<CoreKey, Stalled>,
     stopped: Option<Arc<str>>,
+    /// Whether the key is that of a database.
+    origin: Origin,
     /// The creator's log is encrypted otherwise than the key says: nothing is applied or appended.
     mismatch: Option<KeyMismatch>,
     is_closed: bool,
@@ -191,6 +195,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             awaited: None,
             stalled: OrdMap::new(),
             stopped: None,
+            origin: Origin::default(),
             mismatch: None,
             is_closed: false,
             armed: None,
@@ -409,6 +414,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             system: engine.system().clone(),
             missing: engine.absent(),
             awaited: self.awaited,
+            writer_of: match self.origin {
+                Origin::Elsewhere(database) => Some(database),
+                _ => None,
+            },
             stopped: self.stopped.clone(),
             logs: self.logs.handles(),
             stalled: self.stalled.clone(),
@@ -450,6 +459,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let event = why.map(|why| Effect::Trace(TraceEvent::Stalled { core: *key, why }));
             self.effects.extend(event);
         }
+        self.trace_origin(key, (from, &blocks));
         self.wanted.changed(key, !blocks.is_empty(), now.mono);
         self.engine.ingest(*key, from, &blocks);
         self.note_stalled(key);

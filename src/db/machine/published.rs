@@ -38,6 +38,8 @@ pub struct Published<L: StoredLog> {
     pub(in crate::db) missing: OrdSet<(CoreKey, Length)>,
     /// What applying waits for.
     pub(in crate::db) awaited: Option<MissingBlock>,
+    /// The database of which the key names a writer's log.
+    pub(in crate::db) writer_of: Option<CoreKey>,
     /// Why nothing is applied any more.
     pub(in crate::db) stopped: Option<Arc<str>>,
     /// The logs that are open.

@@ -8,8 +8,7 @@ use std::task::Poll;
 use super::{Shell, failure, told};
 use crate::db::machine::Input;
 use crate::db::{Update, View};
-use crate::engine::panic_words;
-use crate::env::{Env, Slip, Spawn as _, TraceSpan, watch};
+use crate::env::{Env, Slip, Spawn as _, TraceSpan, panic_words, watch};
 use crate::error::Error;
 
 impl<E: Env> Shell<E> {

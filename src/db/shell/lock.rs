@@ -177,6 +177,7 @@ impl<C: Crypto, L: StoredLog> MachineLock<C, L> {
             event @ (Event::Rebuilt { .. }
             | Event::CutOff { .. }
             | Event::Unconfirmed(_)
+            | Event::WritersKey { .. }
             | Event::Contradicted { .. }) => front.untold.push(event),
             event @ Event::Error { .. } if front.untold.len() < UNTOLD_MAX => front.untold.push(event),
             _ => {}

@@ -15,7 +15,7 @@ mod timer;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
@@ -270,7 +270,12 @@ impl<E: Env> Shell<E> {
     }
 
     fn entered(self: &Arc<Self>, session: ReplicationSession) -> Session {
-        let session = Session::new(session);
+        let (clock, wait) = (self.env.clock().clone(), self.settings.read_wait());
+        let patience = move || -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            let clock = clock.clone();
+            Box::pin(async move { clock.sleep(wait).await })
+        };
+        let session = Session::new(session, Arc::new(patience));
         let number = self.machine.add_session(session.clone());
         self.follow_peer(number, &session);
         if self.is_closed() {

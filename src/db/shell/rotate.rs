@@ -21,6 +21,7 @@ impl<E: Env> Shell<E> {
     /// See [`Autobee::create_writer`](crate::db::Autobee::create_writer).
     pub(in crate::db) async fn create_writer(&self) -> Result<CoreKey, Error> {
         self.check_open()?;
+        self.check_entry()?;
         let log = store::open_local(&self.store, self.key, self.keys.as_ref(), self.drawn()).await?;
         // Whoever adds it is to find it here.
         let seq = store::claim(&self.store, self.key, &log)?;
@@ -51,11 +52,15 @@ impl<E: Env> Shell<E> {
         let options = match local {
             LocalWriter::New => self.drawn(),
             LocalWriter::Key(key) if key == self.local() => return Ok(key),
-            LocalWriter::Key(key) => CoreOptions::key(key),
+            LocalWriter::Key(key) => {
+                self.check_is_no_tree(key)?;
+                CoreOptions::key(key)
+            }
             LocalWriter::KeyPair(key_pair) => CoreOptions::key_pair(key_pair),
         };
         let next = store::open_local(&self.store, self.key, self.keys.as_ref(), options).await?;
         let key = next.core().key();
+        self.check_is_no_tree(key)?;
         if key == self.local() {
             return Ok(key);
         }
@@ -82,6 +87,18 @@ impl<E: Env> Shell<E> {
         self.store.synced(seq).await?;
         self.env.sometimes(Point::LocalRotated, true);
         Ok(key)
+    }
+
+    /// Refuses the cores of the own trees: entries among their blocks would spoil both.
+    fn check_is_no_tree(&self, key: CoreKey) -> Result<(), Error> {
+        let trees = [("system tree", &self.trees.system), ("view", &self.trees.view)];
+        match trees.iter().find(|(_, core)| core.key() == key) {
+            Some((name, _)) => {
+                let what = format!("the core {key} is that of the {name} here, and no log of a writer");
+                Err(Error::Invalid { what })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Has the machine turn to another log. Gives the commit; none while an own batch is on its way to the log of now.

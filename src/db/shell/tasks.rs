@@ -3,11 +3,11 @@
 use std::sync::{Arc, Weak};
 
 use super::store;
-use super::{LATE, MachineOf, Shell, told, unless};
+use super::{Done, LATE, MachineOf, Shell, told, unless};
 use crate::crypto::CoreKey;
-use crate::db::Session;
-use crate::db::machine::Input;
+use crate::db::machine::{Effect, Input};
 use crate::db::view::RemoteBlocks as _;
+use crate::db::{CloseReason, Event, Session};
 use crate::engine::{MissingBlock, ViewClaim};
 use crate::env::{Clock as _, Env, Slip, Spawn as _, watch};
 use crate::error::Error;
@@ -32,6 +32,10 @@ impl<E: Env> Shell<E> {
 
     /// Takes note of a peer that connects, and of when it has sent all that it has.
     pub(super) fn follow_peer(self: &Arc<Self>, peer: u64, session: &Session) {
+        if self.replication.asks_whom_to_admit() {
+            let admitting = tell_of_panic(Arc::downgrade(self), session.clone());
+            self.env.spawn().spawn("follow an admission", admitting);
+        }
         let gathers = self.settings.heal_gather.time_ms > 0;
         if !gathers && self.unconfirmed().is_none() {
             return;
@@ -42,7 +46,8 @@ impl<E: Env> Shell<E> {
         }
         let (shared, session) = (Arc::downgrade(self), session.clone());
         self.env.spawn().spawn("await a peer's sync", async move {
-            session.synced().await;
+            // However long that takes: what waits for it has a bound of its own.
+            session.reached(|progress| progress.is_synced).await;
             if let Some(shared) = shared.upgrade() {
                 let done = {
                     let mut machine = shared.machine.enter().await;
@@ -69,6 +74,21 @@ impl<E: Env> Shell<E> {
     /// Whether blocks may wait for others that are on their way.
     pub(super) fn gathers(&self) -> bool {
         !self.env.buggify("no_gathering")
+    }
+}
+
+/// Tells listeners when a connection ended because the function that admits peers panicked.
+async fn tell_of_panic<E: Env>(shared: Weak<Shell<E>>, session: Session) {
+    let reason = session.ended().await;
+    let Some(shared) = shared.upgrade() else { return };
+    if matches!(reason, CloseReason::AdmitPanicked(_)) {
+        let machine = shared.machine.enter().await;
+        let what = reason.to_string();
+        shared.perform(
+            &machine,
+            Effect::Tell(Event::Error { what }),
+            &mut Done::default(),
+        );
     }
 }
 

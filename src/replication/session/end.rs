@@ -26,6 +26,9 @@ pub enum End {
     /// The peer is one that we do not talk to.
     #[error("the peer {0} is not admitted")]
     Refused(PublicKey),
+    /// The function that decides whom to talk to panicked, with these words.
+    #[error("the function that admits peers panicked: {0}")]
+    AdmitPanicked(String),
     /// As many sessions run as may: [`super::SessionSettings::sessions_max`].
     #[error("there are {0} sessions already")]
     Full(usize),

@@ -203,6 +203,11 @@ impl<E: Env> Replication<E> {
         noise::public_key(&self.hub.identity)
     }
 
+    /// True when a function decides whom to talk to.
+    pub(crate) fn asks_whom_to_admit(&self) -> bool {
+        self.hub.settings.admit.is_some()
+    }
+
     /// Replicates on a stream. The side that dialled is the initiator by habit; the two roles must differ.
     pub fn start<S>(&self, stream: S, role: Role) -> ReplicationSession
     where

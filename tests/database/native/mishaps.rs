@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 use autobee::bee::Range;
-use autobee::db::Changes;
+use autobee::db::{Changes, CloseReason, Event};
 use autobee::env::memory::MemoryEnv;
 use autobee::env::{Clock as _, Env as _, Open};
 use autobee::store::Recovered;
-use autobee::wire::Length;
-use autobee::{Autobee, Corestore, Error, ErrorKind, Settings};
+use autobee::wire::{Length, Link};
+use autobee::{Autobee, CoreKey, Corestore, Error, ErrorKind, Role, Settings};
 use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
 
@@ -247,4 +247,97 @@ async fn a_directory_that_is_removed_is_noticed() {
     assert_eq!(refused.kind(), ErrorKind::Disk, "{refused}");
     // What was stored can still be read.
     assert_eq!(db.view().get(b"a").await.unwrap().as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn the_same_database_in_two_namespaces_is_refused_in_words_that_are_so() {
+    run(async |env| {
+        let store = memory_store(env).await;
+        let one = in_namespace(&store, "one").await.unwrap();
+        let second = Autobee::builder(store.namespace("two")).key(one.key());
+        let refused = second.apply(JsonApply).open().await.unwrap_err();
+        assert!(matches!(refused, Error::InUse), "{refused}");
+        assert!(
+            refused.to_string().contains("the log of the local writer"),
+            "{refused}"
+        );
+    });
+}
+
+#[test]
+fn what_is_no_view_is_not_read_as_one() {
+    run(async |env| {
+        let db = Autobee::builder(memory_store(env).await)
+            .apply(JsonApply)
+            .open()
+            .await
+            .unwrap();
+        db.append(Op::put("a", "1").to_value()).await.unwrap();
+        let head = db.view().head();
+        let [then, now] = [db.view_at(head).unwrap(), db.view()];
+        assert_eq!(then.all().await.unwrap(), now.all().await.unwrap());
+        for key in [db.local(), db.views().unwrap()[0].key] {
+            let refused = db
+                .view_at(Link {
+                    key,
+                    length: Length(1),
+                })
+                .unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+            assert!(refused.to_string().contains(&key.to_string()), "{refused}");
+        }
+        // Of a core that is not known nothing can be said.
+        let key = CoreKey::new([9; 32]);
+        db.view_at(Link {
+            key,
+            length: Length(1),
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn the_order_of_a_closed_database_is_refused() {
+    run(async |env| {
+        let db = Autobee::builder(memory_store(env).await).open().await.unwrap();
+        db.append(b"x").await.unwrap();
+        assert_eq!(db.order().unwrap().len(), 1);
+        db.close().await.unwrap();
+        assert_eq!(db.order().unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!((db.cores(), db.blocks(&db.key())), (Vec::new(), Vec::new()));
+    });
+}
+
+#[test]
+fn a_panic_of_who_admits_ends_the_connection_and_is_told() {
+    run(async |env| {
+        let builder = Autobee::builder(memory_store(env).await).apply(JsonApply);
+        let admits = builder.admit(|_| panic!("no list")).open().await.unwrap();
+        let joined = Autobee::builder(memory_store(&env.sibling(2)).await).key(admits.key());
+        let joined = joined.open().await.unwrap();
+        let mut events = admits.events();
+        for count in 1..=3 {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let session = admits.replicate(near, Role::Responder).unwrap();
+            let other = joined.replicate(far, Role::Initiator).unwrap();
+            let reason = session.ended().await;
+            assert!(
+                matches!(&reason, CloseReason::AdmitPanicked(words) if words == "no list"),
+                "{reason}"
+            );
+            other.ended().await;
+            let told = events.next().await.unwrap();
+            assert!(
+                matches!(&told, Event::Error { what } if what.contains("no list")),
+                "{told:?}"
+            );
+            assert_eq!(admits.status().peers.len(), 0);
+            let stats = admits.stats();
+            assert_eq!(
+                (stats.connections_opened, stats.connections_closed, stats.errors),
+                (count, count, count)
+            );
+        }
+        admits.append(Op::put("a", "1").to_value()).await.unwrap();
+    });
 }

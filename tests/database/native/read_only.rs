@@ -64,6 +64,8 @@ async fn what_is_stored_is_read_without_a_write_or_a_lock() {
         assert!(report.damages.is_empty() && report.values > 0, "{report:?}");
         let db = Autobee::builder(store).apply(JsonApply).open().await.unwrap();
         assert_eq!((db.key(), db.local()), (a.key(), a.local()));
+        assert!(a.writable() && a.status().is_writable);
+        assert!(!db.writable() && !db.status().is_writable);
         assert_eq!(db.order().unwrap(), a.order().unwrap());
         // All that an export needs.
         assert_eq!(db.view().all().await.unwrap(), a.view().all().await.unwrap());

@@ -129,6 +129,22 @@ async fn a_creator_that_turned_to_another_log_opens_without_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cores_of_the_own_trees_are_no_logs_to_turn_to() {
+    let directory = Directory::new("rotate-tree");
+    let db = open(&directory, None).await;
+    put(&db, "a").await;
+    let local = db.local();
+    let [system, view, _] = db.views().unwrap();
+    for core in [system.key, view.key] {
+        let refused = db.set_local(core).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        assert!(refused.to_string().contains(&core.to_string()), "{refused}");
+        assert_eq!(db.local(), local);
+        put(&db, "b").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_under_way_ends_in_the_old_log() {
     let a_dir = Directory::new("rotate-race");
     let a = open(&a_dir, None).await;

@@ -1,11 +1,12 @@
 //! What comes on a stream: channels that open and close, and messages on them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::crypto::{DiscoveryKey, PublicKey};
-use crate::env::{Clock as _, Env, Point, TraceEvent};
+use crate::env::{Clock as _, Env, Point, TraceEvent, panic_words};
 use crate::replication::capability;
 use crate::replication::connection::ConnectionEvent;
 use crate::replication::message::{Message, OpenMessage, PROTOCOL};
@@ -130,9 +131,14 @@ impl<E: Env> Driver<E> {
     }
 
     pub(super) fn admit(&self, remote: PublicKey) -> Result<(), End> {
-        match &self.hub.settings.admit {
-            Some(admit) if !admit(&remote) => Err(End::Refused(remote)),
-            _ => Ok(()),
+        let Some(admit) = &self.hub.settings.admit else {
+            return Ok(());
+        };
+        // What panics leaves nothing behind but its own state, which is the program's.
+        match catch_unwind(AssertUnwindSafe(|| admit(&remote))) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(End::Refused(remote)),
+            Err(panic) => Err(End::AdmitPanicked(panic_words(panic.as_ref()).to_owned())),
         }
     }
 
