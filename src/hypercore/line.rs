@@ -18,7 +18,7 @@ use super::proof::{Accepted, Head, Rewound};
 use super::recent_nodes::RecentNodes;
 use super::record::{Dependency, HeadRecord, NODE_BYTES, RecordError, node_bytes, node_from};
 use crate::env::{Planted, Slip};
-use crate::store::{DataPointer, Key, Read, StoreBatch};
+use crate::store::{DataPointer, Key, Read, StoreBatch, StoreError};
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// One line of blocks.
@@ -45,6 +45,8 @@ pub(super) struct LineNodes<'a> {
     parent: Option<Dependency>,
     recent: Option<&'a RecentNodes>,
     read: &'a dyn Read,
+    /// One that is damaged counts as not stored: it comes again with the next proof that it is part of.
+    comes_again: bool,
 }
 
 impl Line {
@@ -107,6 +109,7 @@ impl Line {
             parent,
             recent: None,
             read,
+            comes_again: false,
         };
         let tree = MerkleTree::read(record.length, record.fork, &nodes).map_err(|error| match error {
             TreeError::Read(error) => CoreError::Read(error),
@@ -182,6 +185,7 @@ impl Line {
             parent: self.parent,
             recent: Some(&self.recent),
             read,
+            comes_again: true,
         }
     }
 
@@ -474,6 +478,7 @@ impl<'a> LineNodes<'a> {
             parent: None,
             recent: None,
             read,
+            comes_again: true,
         }
     }
 }
@@ -489,9 +494,11 @@ impl Nodes for LineNodes<'_> {
                 self.data
             }
         };
-        match self.read.get(&Key::Tree(data, index)).map_err(ReadError::new)? {
-            Some(bytes) => Ok(Some(node_from(index, &bytes).map_err(ReadError::new)?)),
-            None => Ok(None),
+        match self.read.get(&Key::Tree(data, index)) {
+            Ok(Some(bytes)) => Ok(Some(node_from(index, &bytes).map_err(ReadError::new)?)),
+            Ok(None) => Ok(None),
+            Err(StoreError::Corrupt(_)) if self.comes_again => Ok(None),
+            Err(error) => Err(ReadError::new(error)),
         }
     }
 }

@@ -121,11 +121,21 @@ impl Place {
             let told = tokio::select! {
                 biased;
                 Ok(event) = events.next() => tell(&event),
-                () = std::future::ready(()) => return,
+                () = std::future::ready(()) => break,
             };
             if let Some((line, _)) = told {
                 note(self.is_json, &line);
             }
+        }
+        let local = db.local();
+        let own = db.status().writers.into_iter().find(|writer| writer.key == local);
+        if let Some(own) = own.filter(|own| own.have < own.length) {
+            let text = format!(
+                "block {} of the own log is not here, of {}: it was damaged, or has not come yet. What is read may lack what was \
+                 written here; a peer that has it brings it again (autobee sync)",
+                own.have, own.length
+            );
+            note(self.is_json, &text);
         }
     }
 

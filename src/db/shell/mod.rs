@@ -189,7 +189,7 @@ impl<E: Env> Shell<E> {
                 }
             }
             self.step(&mut machine, Input::Started);
-            self.tell_of_opening(&machine);
+            self.tell_of_opening();
             keys
         };
         let spawn = self.env.spawn();
@@ -210,24 +210,13 @@ impl<E: Env> Shell<E> {
     }
 
     /// Says what the opening found that somebody has to know.
-    fn tell_of_opening(&self, machine: &Inside<'_, E::Crypto, OpenLog<E>>) {
+    fn tell_of_opening(&self) {
         if let Some((first, last)) = self.store.recovered().missing {
             let (first, last) = (first.0, last.0);
             self.machine.tell(Event::CutOff { first, last });
         }
         if let Some(why) = self.unconfirmed() {
             self.machine.tell(Event::Unconfirmed(why));
-            return;
-        }
-        let (logs, local) = (machine.logs(), machine.logs().local());
-        let taken = logs.taken(&local);
-        let length = logs.get(&local).and_then(|log| log.core().length().ok());
-        if let Some(length) = length.filter(|length| *length > taken) {
-            let what = format!(
-                "block {taken} of the own log is not here, of {length}: it was damaged, and nothing is appended before a peer \
-                 brings it again"
-            );
-            self.machine.tell(Event::Error { what });
         }
     }
 

@@ -140,7 +140,7 @@ fn segments_that_are_all_gone_are_missed() {
         for _ in 0..2 {
             let opened = Seglog::default().open(disk.clone());
             let Err(StoreError::Corrupt(damage)) = opened else {
-                panic!("{left:?}: {opened:?}");
+                panic!("{left:?}: {:?}", opened.err());
             };
             assert_eq!(damage.file, mark::NAME);
         }

@@ -4,10 +4,11 @@ use std::fs;
 use std::time::Duration;
 
 use autobee::crypto::CoreKey;
+use autobee::db::Pending;
 use autobee::env::native::NativeEnv;
 use autobee::wire::Length;
-use autobee::{Autobee, ErrorKind, Event};
-use autobee_sim::workload::Op;
+use autobee::{Autobee, Corestore, ErrorKind, Event};
+use autobee_sim::workload::{JsonApply, Op};
 
 use super::{Directory, connect, open, until};
 
@@ -135,9 +136,64 @@ async fn told(db: &Db) -> Vec<Event> {
     told
 }
 
-/// Nobody else has it, and the view lacks it: that is said at each opening, to whoever listens first.
+/// A bit anywhere in the file of who wrote half of the entries: in a block of its log, in nodes of the tree of the log, in the
+/// trees. Whatever is missing then comes again, with its nodes, and so does what others write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_block_of_the_own_log_is_told_at_each_opening() {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a disk does to a file, it does not do through the database"
+)]
+async fn a_damaged_record_of_the_own_log_comes_again_with_its_nodes() {
+    let [a_dir, b_dir] = ["a", "b"].map(|name| Directory::new(&format!("rot-anywhere-{name}")));
+    let a = open(&a_dir, None).await;
+    let b = open(&b_dir, Some(&a)).await;
+    connect(&a_dir.env(), &a, &b_dir.env(), &b).await;
+    a.append(Op::add_writer(b.local(), 1).to_value()).await.unwrap();
+    until(&b, Db::writable).await;
+    for number in 0..20 {
+        b.append(Op::put(format!("k{number}"), "v").to_value())
+            .await
+            .unwrap();
+    }
+    until(&a, |a| a.order().unwrap() == b.order().unwrap()).await;
+    b.close().await.unwrap();
+    let segment = b_dir.0.join("00000001.segment");
+    let written = fs::read(&segment).unwrap();
+    let mut healed = 0;
+    for at in (1_000..written.len()).step_by(331) {
+        let damaged_dir = Directory::new("rot-anywhere-damaged");
+        fs::create_dir_all(&damaged_dir.0).unwrap();
+        for file in fs::read_dir(&b_dir.0).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_file() {
+                fs::copy(&path, damaged_dir.0.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let mut bytes = written.clone();
+        bytes[at] ^= 0x10;
+        fs::write(damaged_dir.0.join("00000001.segment"), bytes).unwrap();
+        // What nothing can be read without is told when it is opened.
+        let store = Corestore::open_default(damaged_dir.env()).await;
+        let Ok(store) = store else { continue };
+        let opened = Autobee::builder(store).apply(JsonApply).open().await;
+        let Ok(b) = opened else { continue };
+        if b.order().unwrap().len() < 20 {
+            let new = format!("new {at}");
+            a.append(Op::put(new.clone(), "x").to_value()).await.unwrap();
+            connect(&a_dir.env(), &a, &damaged_dir.env(), &b).await;
+            until(&b, |b| b.order().unwrap() == a.order().unwrap()).await;
+            assert!(b.view().get(new.as_bytes()).await.unwrap().is_some());
+            healed += 1;
+        }
+        b.close().await.unwrap();
+    }
+    assert!(healed > 5, "{healed}");
+}
+
+/// Nobody else has it, and the view lacks it: the opening that finds it tells whoever listens first, and the status says it at
+/// each opening.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_block_of_the_own_log_is_told() {
     let dir = Directory::new("rot-alone");
     filled(&dir).await.close().await.unwrap();
     rot(&dir, 7, Of::Log);
@@ -146,7 +202,16 @@ async fn a_damaged_block_of_the_own_log_is_told_at_each_opening() {
         assert_eq!(db.order().unwrap().len(), 7);
         let told = told(&db).await;
         let is_told = |event: &Event| matches!(event, Event::Error { what } if what.contains("block 7 of"));
-        assert!(told.iter().any(is_told), "opening {opening}: {told:?}");
+        assert_eq!(
+            told.iter().any(is_told),
+            opening == 0,
+            "opening {opening}: {told:?}"
+        );
+        let [own] = &db.status().writers[..] else {
+            panic!("{:?}", db.status());
+        };
+        assert_eq!((own.have, own.length), (Length(7), Length(ENTRIES)));
+        assert_eq!(own.pending, Some(Pending::Blocks));
         let refused = db.confirm().await.unwrap_err();
         assert_eq!(refused.kind(), db.append("x").await.unwrap_err().kind());
         db.close().await.unwrap();
