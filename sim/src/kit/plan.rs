@@ -24,6 +24,9 @@ const PLAN_OPS_MIN: u32 = 4;
 /// Time in which all operations of a plan get through any path, in milliseconds.
 const THROUGH_MS: u64 = 4_000;
 
+/// Reads in which all operations of a plan get through any path: each is an event of the simulation.
+const READS: usize = 100_000;
+
 /// The scenario of a seed.
 pub(super) fn draw(parts: &CheckParts, name: &str, ops: &dyn Ops, seed: u64) -> Result<Scenario, String> {
     let stream = Seeds::new(seed).stream("kit", &["plan"]);
@@ -71,6 +74,13 @@ fn widen(scenario: &mut Scenario) {
         if path.bytes_per_ms > 0 {
             path.bytes_per_ms = path.bytes_per_ms.max(least);
         }
+        if path.read_max > 0 {
+            path.read_max = path.read_max.max(bytes / READS);
+        }
+        // Of a stream no more than the window is under way at once; twice that leaves time for spikes.
+        let round_ms = (path.latency_us_max + path.offset_us_max) * 2 / 1_000;
+        let window = usize::try_from(2 * least * round_ms).unwrap_or(usize::MAX);
+        path.window = path.window.max(window);
     };
     widened(&mut scenario.network);
     for event in &mut scenario.event {
@@ -178,6 +188,7 @@ mod tests {
     fn all_operations_get_through_each_path_in_time() {
         let slow = PathConfig {
             bytes_per_ms: 16,
+            window: 64,
             ..PathConfig::default()
         };
         let without = |bytes_per_ms| PathConfig {
@@ -212,9 +223,11 @@ mod tests {
             });
             let mut all = vec![scenario.network.bytes_per_ms];
             all.extend(paths);
-            all
+            (all, scenario.network.window)
         };
-        assert_eq!(widened(1_000), [16, 16, 0, 12_500]);
-        assert_eq!(widened(1_000_000), [250, 250, 0, 12_500]);
+        assert_eq!(widened(1_000).0, [16, 16, 0, 12_500]);
+        assert_eq!(widened(1_000_000).0, [250, 250, 0, 12_500]);
+        // 250 bytes a millisecond, twice as long as there and back takes.
+        assert_eq!((widened(1_000).1, widened(1_000_000).1), (64, 10_000));
     }
 }
