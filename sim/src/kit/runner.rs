@@ -52,7 +52,7 @@ struct CheckRange {
 }
 
 /// Says what replicas hold when a plan failed.
-type TellStates<'a> = dyn Fn(&Scenario, u64, Tries) -> Vec<String> + 'a;
+type TellStates<'a> = dyn Fn(&Scenario, u64, Tries) -> Vec<String> + Sync + 'a;
 
 /// A check, whatever it runs.
 pub(super) struct CheckJob<'a> {
@@ -69,9 +69,20 @@ pub(super) struct CheckJob<'a> {
     pub(super) ops: Option<&'a dyn Ops>,
 }
 
+impl CheckJob<'_> {
+    /// Runs a plan on a thread of its own, as the seeds run: that of the test may belong to a runtime, which counts what its
+    /// tasks do, and keeps those of the simulation back.
+    fn run_aside(&self, scenario: &Scenario, seed: u64, tries: Tries) -> Ran {
+        let run = self.run;
+        let mut ran = in_parallel(1, 1, |_| ControlFlow::Break(run(scenario, seed, tries)));
+        ran.pop()
+            .map_or_else(|| run(scenario, seed, tries), |(_, ran)| ran)
+    }
+}
+
 /// Runs a check. The error is the text with which the test fails.
 pub(super) fn run(job: &CheckJob<'_>) -> Result<(), String> {
-    if second::answer(job.id, |scenario, seed| (job.run)(scenario, seed, SECOND)) {
+    if second::answer(job.id, |scenario, seed| job.run_aside(scenario, seed, SECOND)) {
         return Ok(());
     }
     outside::say_if_slow();
@@ -261,7 +272,7 @@ fn fail(job: &CheckJob<'_>, found: FailedPlan) -> String {
     };
     let mut failed_again = 0;
     for _ in 0..AGAIN {
-        if let Some(failure) = (job.run)(&scenario, seed, tries).failure
+        if let Some(failure) = job.run_aside(&scenario, seed, tries).failure
             && failure.property == best.property
         {
             best = failure;
@@ -279,7 +290,7 @@ fn fail(job: &CheckJob<'_>, found: FailedPlan) -> String {
             }
             runs += 1;
             progress.say(&format!("{label}: seed {seed} fails; shrinking, run {runs}"));
-            let Some(failure) = (job.run)(candidate, seed, tries).failure else {
+            let Some(failure) = job.run_aside(candidate, seed, tries).failure else {
                 return false;
             };
             let is_same =
@@ -310,7 +321,9 @@ fn fail(job: &CheckJob<'_>, found: FailedPlan) -> String {
         states: job
             .explain
             .filter(|_| failed_again > 0)
-            .map(|explain| explain(&small, seed, tries))
+            .map(|explain| in_parallel(1, 1, |_| ControlFlow::Break(explain(&small, seed, tries))))
+            .and_then(|mut states| states.pop())
+            .map(|(_, states)| states)
             .unwrap_or_default(),
         runs,
         again: Some((failed_again, AGAIN)),

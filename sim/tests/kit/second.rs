@@ -262,6 +262,12 @@ fn what_instances_share_differs() {
     has_all(&failure(check), &["second process", "came to something else"]);
 }
 
+#[test]
+fn a_check_within_a_runtime_passes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { letters(last_wins).run() });
+}
+
 /// Run by the test below, in a process of its own.
 #[test]
 fn on_a_thread_of_its_own() {
