@@ -141,7 +141,7 @@ fn a_keeper_that_syncs_seldom_is_found_out() {
         "acknowledged notes are kept",
         "r0 loses power",
         "AUTOBEE_SEED=",
-        "target/autobee-sim/notes/",
+        "target/autobee-sim/autobee-sim-notes/a_keeper_that_syncs_seldom_is_found_out/notes/7.toml",
     ] {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }

@@ -9,11 +9,14 @@ use autobee::apply::{
     ApplyError, ApplyFn, ApplyView, Entry, Host, HostError, LocalTree, TreeSnapshot, WriterOptions,
 };
 use autobee::bee::{BeeSettings, Range};
-use autobee::crypto::{CoreKey, DiscoveryKey};
+use autobee::crypto::{CoreKey, DiscoveryKey, hash_128};
 use autobee::wire::{Length, Link};
 use bytes::Bytes;
 
 use super::outside::{Panicked, quietly};
+
+/// Bytes of a long value that are kept: more than is ever shown of one.
+const BRIEF: usize = 1_024;
 
 /// The core of trees that exist for tries only.
 const SHADOW: CoreKey = CoreKey::new([0x5a; 32]);
@@ -61,6 +64,28 @@ impl AttemptResult {
         let same_end = std::mem::discriminant(&self.end) == std::mem::discriminant(&other.end);
         same_end && self.changes == other.changes && self.calls == other.calls
     }
+
+    /// The same with the starts of long values, each with a hash over the whole of it: two of them agree when what they are
+    /// of does.
+    pub(super) fn brief(&self) -> Self {
+        let change = |change: &ValueChange| ValueChange {
+            key: change.key.clone(),
+            old: change.old.as_ref().map(brief),
+            new: change.new.as_ref().map(brief),
+        };
+        Self {
+            end: self.end.clone(),
+            changes: self.changes.iter().map(change).collect(),
+            calls: self.calls.clone(),
+        }
+    }
+}
+
+fn brief(value: &Bytes) -> Bytes {
+    match value.split_at_checked(BRIEF) {
+        Some((start, rest)) if rest.len() > BRIEF => [start, &hash_128(&[value])].concat().into(),
+        _ => value.clone(),
+    }
 }
 
 /// A version of the view to try batches on.
@@ -73,18 +98,28 @@ pub(super) struct ShadowTree(Option<(LocalTree, LocalTree)>);
 impl ShadowTree {
     /// A version of the real view, to try batches on. None when no tree can be made.
     pub(super) fn at(&mut self, real: &TreeSnapshot) -> Option<Shadow> {
+        let tree = self.on(real)?;
+        let is_empty = real.head().length == Length::ZERO;
+        Some(Shadow(if is_empty {
+            TreeSnapshot::empty(tree)
+        } else {
+            TreeSnapshot::at(tree, real.head())
+        }))
+    }
+
+    /// The version of the view in which nothing is yet.
+    pub(super) fn empty(&mut self, real: &TreeSnapshot) -> Option<Shadow> {
+        Some(Shadow(TreeSnapshot::empty(self.on(real)?)))
+    }
+
+    /// The tree that stands on that of the real view.
+    fn on(&mut self, real: &TreeSnapshot) -> Option<&LocalTree> {
         if self.0.as_ref().is_none_or(|(on, _)| !on.is(real.tree())) {
             let on = real.tree().clone();
             let tree = LocalTree::new(SHADOW, BeeSettings::default(), on.clone()).ok()?;
             self.0 = Some((on, tree));
         }
-        let (_, tree) = self.0.as_ref()?;
-        let empty = real.head().length == Length::ZERO;
-        Some(Shadow(if empty {
-            TreeSnapshot::empty(tree)
-        } else {
-            TreeSnapshot::at(tree, real.head())
-        }))
+        self.0.as_ref().map(|(_, tree)| tree)
     }
 }
 
@@ -216,5 +251,33 @@ impl Host for Recording<'_> {
 
     fn clock(&self) -> u64 {
         self.real.clock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_long_values_tells_them_apart() {
+        let of = |end: u8| {
+            let mut value = vec![0; 1 << 20];
+            value.push(end);
+            let change = ValueChange {
+                key: "key".into(),
+                old: Some("short".into()),
+                new: Some(value.into()),
+            };
+            let outcome = AttemptResult {
+                end: AttemptEnd::Accepted,
+                changes: vec![change],
+                calls: Vec::new(),
+            };
+            outcome.brief()
+        };
+        assert!(of(1).agrees(&of(1)));
+        assert!(!of(1).agrees(&of(2)));
+        assert_eq!(of(1).changes[0].old.as_deref(), Some(&b"short"[..]));
+        assert!(of(1).changes[0].new.as_ref().unwrap().len() < 2_000);
     }
 }

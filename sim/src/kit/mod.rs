@@ -2,6 +2,7 @@
 
 mod attempt;
 mod faults;
+mod identity;
 mod ops;
 mod outside;
 mod plan;
@@ -31,6 +32,7 @@ pub use faults::Faults;
 pub use ops::{AsBytes, AsValue, IntoOp, Raw};
 pub use program::{Peer, Program, ProgramCheck, Shown};
 
+use identity::CheckId;
 use ops::{Encode, Ops, Typed, Untyped};
 pub(crate) use outside::{Panicked, quietly};
 use runner::CheckJob;
@@ -103,7 +105,8 @@ pub fn check<A: Apply>(make: impl Fn() -> A + Send + Sync + 'static) -> Check<Ra
             rules: Rules::safe(),
             seeds: SEEDS,
             members: None,
-            name: outside::place(Location::caller()),
+            name: None,
+            place: outside::place(Location::caller()),
         },
         encode: None,
     }
@@ -131,7 +134,9 @@ pub(crate) struct CheckParts {
     /// The first, and the one after the last.
     seeds: (u64, u64),
     members: Option<Members>,
-    name: String,
+    name: Option<String>,
+    /// Where it was made.
+    place: String,
 }
 
 impl<T> Check<T> {
@@ -217,9 +222,10 @@ impl<T> Check<T> {
         self
     }
 
-    /// What the check is called where its failures are kept; the place of the call of [`check()`] when nothing is said.
+    /// What the check is called, and where in the folder of its test its failures are kept; it is called as its test when
+    /// nothing is said.
     pub fn name(mut self, name: impl AsRef<str>) -> Self {
-        self.parts.name = outside::file_name(name.as_ref());
+        self.parts.name = Some(outside::file_name(name.as_ref()));
         self
     }
 
@@ -246,12 +252,13 @@ impl CheckParts {
         };
         are_replicas(self.replicas)?;
         let setup = Setup::new(self);
+        let id = CheckId::next(self.name.as_deref(), &self.place);
         runner::run(&CheckJob {
-            name: &self.name,
+            id: &id,
             seeds: self.seeds,
-            draw: &|seed| plan::draw(self, &**ops, seed),
-            run: &|scenario, seed, fresh| setup.run(scenario, seed, fresh),
-            explain: Some(&|scenario, seed, fresh| setup.explain(scenario, seed, fresh)),
+            draw: &|seed| plan::draw(self, &id.label, &**ops, seed),
+            run: &|scenario, seed, tries| setup.run(scenario, seed, tries),
+            explain: Some(&|scenario, seed, tries| setup.explain(scenario, seed, tries)),
             ops: Some(&**ops),
         })
     }
@@ -301,6 +308,7 @@ impl<T> fmt::Debug for Check<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Check")
             .field("name", &self.parts.name)
+            .field("place", &self.parts.place)
             .finish_non_exhaustive()
     }
 }
@@ -318,6 +326,8 @@ pub(crate) enum Property {
     GoesOn,
     /// Replicas come to the same.
     Convergence(String),
+    /// The operations of [`Check::members_by`] add writers.
+    Members,
 }
 
 impl Property {
@@ -329,6 +339,7 @@ impl Property {
             Self::NoPanic => "apply does not panic".into(),
             Self::GoesOn => "apply does not give up".into(),
             Self::Convergence(_) => "replicas converge".into(),
+            Self::Members => "the operations of members_by add writers".into(),
         }
     }
 }

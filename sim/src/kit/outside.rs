@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How this library was compiled.
 const OPT_LEVEL: &str = env!("AUTOBEE_SIM_OPT_LEVEL");
 
+/// Letters of the name of a file.
+const NAME_MAX: usize = 120;
+
 /// A clock of the machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stopwatch(Instant);
@@ -48,7 +51,7 @@ pub(super) fn file_name(text: &str) -> String {
         let is_plain = letter.is_alphanumeric() || "-_.".contains(letter);
         if is_plain { letter } else { '-' }
     };
-    let name: String = text.chars().map(letter).collect();
+    let name: String = text.chars().map(letter).take(NAME_MAX).collect();
     let name = name.trim_matches(['.', '-']).to_owned();
     if name.is_empty() { "check".into() } else { name }
 }
@@ -73,15 +76,28 @@ pub(super) fn test_command() -> String {
     command
 }
 
-/// Where the files of a check are.
-pub(super) fn folder(name: &str) -> PathBuf {
+/// Where the files of all checks of this test program are.
+pub(super) fn folder() -> PathBuf {
     let built = std::env::current_exe().ok();
     // The program is in target/debug/deps.
     let target = built
         .as_deref()
         .and_then(|exe| exe.ancestors().find(|folder| folder.ends_with("target")))
         .map_or_else(|| PathBuf::from("target"), Path::to_path_buf);
-    target.join("autobee-sim").join(name)
+    target.join("autobee-sim").join(program(built.as_deref()))
+}
+
+/// What this test program is called: its package, and its file among the tests of the package.
+fn program(built: Option<&Path>) -> String {
+    let stem = built.and_then(Path::file_stem).unwrap_or_default();
+    let stem = stem.to_string_lossy();
+    // Cargo appends a hash.
+    let file = stem.rsplit_once('-').map_or(&*stem, |(file, _)| file);
+    match variable("CARGO_PKG_NAME") {
+        Some(package) if package.replace('-', "_") == file => file_name(&package),
+        Some(package) => file_name(&format!("{package}-{file}")),
+        None => file_name(file),
+    }
 }
 
 /// A path as people write it: from where they are, when it is below.

@@ -7,6 +7,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::identity::CheckId;
 use super::outside::{self, quietly};
 use super::record::{CheckFailure, Counts};
 use super::runner::{self, CheckJob};
@@ -108,7 +109,8 @@ impl World {
             replicas: REPLICAS,
             faults: Faults::all(),
             seeds: SEEDS,
-            name: outside::place(Location::caller()),
+            name: None,
+            place: outside::place(Location::caller()),
         }
     }
 }
@@ -124,7 +126,8 @@ pub struct ProgramCheck<P: Program> {
     replicas: (usize, usize),
     faults: Faults,
     seeds: (u64, u64),
-    name: String,
+    name: Option<String>,
+    place: String,
 }
 
 impl<P: Program> ProgramCheck<P> {
@@ -154,7 +157,7 @@ impl<P: Program> ProgramCheck<P> {
 
     /// As [`crate::Check::name`].
     pub fn name(mut self, name: impl AsRef<str>) -> Self {
-        self.name = outside::file_name(name.as_ref());
+        self.name = Some(outside::file_name(name.as_ref()));
         self
     }
 
@@ -165,11 +168,12 @@ impl<P: Program> ProgramCheck<P> {
     /// When one of them fails.
     #[track_caller]
     pub fn run(self) {
+        let id = CheckId::next(self.name.as_deref(), &self.place);
         let outcome = are_replicas(self.replicas).and_then(|()| {
             runner::run(&CheckJob {
-                name: &self.name,
+                id: &id,
                 seeds: self.seeds,
-                draw: &|seed| plan::draw_program(&self.name, self.replicas, self.faults, seed),
+                draw: &|seed| plan::draw_program(&id.label, self.replicas, self.faults, seed),
                 run: &|scenario, seed, _| one(self.begin(scenario, seed), scenario),
                 explain: None,
                 ops: None,
@@ -252,6 +256,7 @@ impl<P: Program> fmt::Debug for ProgramCheck<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProgramCheck")
             .field("name", &self.name)
+            .field("place", &self.place)
             .finish_non_exhaustive()
     }
 }

@@ -27,11 +27,15 @@ pub(super) struct TriedBatch {
     pub(super) entries: Vec<(CoreKey, Length)>,
 }
 
-/// Whether fresh instances agree among each other where one that is in use does not.
+/// What was seen when a batch was tried again, by fresh instances and by the one in use, in turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Memory {
-    Yes,
-    No,
+pub(super) enum Again {
+    /// Fresh instances agree each time, and the one in use never with them.
+    InUseDiffers,
+    /// Fresh instances do not agree.
+    FreshDiffer,
+    /// The one in use agrees with fresh ones at times, which agree each time.
+    InUseAgrees,
 }
 
 /// The first thing that is wrong.
@@ -59,6 +63,8 @@ pub(super) struct Counts {
     pub(super) compared: u64,
     /// Versions of views that were looked at.
     pub(super) views: u64,
+    /// Operations without a byte, which databases hand to no apply function.
+    pub(super) empty: u64,
 }
 
 /// See the module.
@@ -137,6 +143,13 @@ impl Recorder {
         lock(&self.state).steps.clone()
     }
 
+    /// The last batch that a replica applied, and what became of it, in words.
+    pub(super) fn last(&self, replica: usize) -> Option<(String, String)> {
+        let state = lock(&self.state);
+        let (names, outcome) = state.last.get(&replica)?;
+        Some((names.join(" and "), summary(outcome)))
+    }
+
     /// Takes note of something that is wrong; the first one counts.
     pub(super) fn fail(&self, property: Property, at: Duration, lines: Vec<String>) {
         let mut state = lock(&self.state);
@@ -196,11 +209,13 @@ impl Recorder {
             summary(&outcome)
         );
         state.steps.push(step);
+        // What is kept until the end is without long values.
+        let brief = Arc::new(outcome.brief());
         state
             .last
-            .insert(batch.replica, (names.clone(), Arc::clone(&outcome)));
+            .insert(batch.replica, (names.clone(), Arc::clone(&brief)));
         match state.known.get(&input) {
-            Some((_, known)) if known.agrees(&outcome) => state.counts.compared += 1,
+            Some((_, known)) if known.agrees(&brief) => state.counts.compared += 1,
             Some((first, known)) => {
                 let (first, known) = (first.clone(), Arc::clone(known));
                 let began = state.began;
@@ -215,11 +230,11 @@ impl Recorder {
                     format!("  the entry: {}", names.join(" and ")),
                 ];
                 let sides = [format!("r{}", first.replica), format!("r{}", batch.replica)];
-                lines.extend(difference(&known, &outcome, &sides));
+                lines.extend(difference(&known, &brief, &sides));
                 self.replicas_differ(batch.at, lines);
             }
             None => {
-                state.known.insert(input, (batch, Arc::clone(&outcome)));
+                state.known.insert(input, (batch, brief));
             }
         }
         outcome
@@ -232,7 +247,7 @@ impl Recorder {
         entries: &[Entry],
         own: &AttemptResult,
         fresh: &AttemptResult,
-        memory: Memory,
+        again: Again,
     ) {
         let names = self.names(entries);
         let mut lines = vec![
@@ -248,12 +263,15 @@ impl Recorder {
         ];
         lines.extend(difference(own, fresh, &sides));
         lines.push(
-            match memory {
-                Memory::Yes => {
-                    "  Fresh instances agree, the one in use does not: it remembers something (a counter, a cache, a first value seen)."
+            match again {
+                Again::InUseDiffers => {
+                    "  Fresh instances agree, the one in use does not, each time: it remembers something (a counter, a cache, a first value seen)."
                 }
-                Memory::No => {
+                Again::FreshDiffer => {
                     "  Two fresh instances differ on one view: apply reads the order of a hash map, a clock, randomness, or a global."
+                }
+                Again::InUseAgrees => {
+                    "  Tried again, the one in use and fresh ones agree: a clock or randomness decides, another thread, or a count of calls."
                 }
             }
             .to_owned(),
@@ -399,8 +417,23 @@ fn summary(outcome: &AttemptResult) -> String {
 
 /// A hash over what a batch did.
 fn digest(outcome: &AttemptResult) -> String {
-    let effects = format!("{:?} {:?}", outcome.changes, outcome.calls);
-    let is_accepted = [u8::from(outcome.end == AttemptEnd::Accepted)];
-    let hash = hash_128(&[&is_accepted, effects.as_bytes()]);
+    let end: &[u8] = match &outcome.end {
+        AttemptEnd::Accepted => b"accepted",
+        // Why is for people.
+        AttemptEnd::Refused(_) => b"refused",
+        AttemptEnd::Fatal(_) => b"fatal",
+        AttemptEnd::Interrupted(_) => b"interrupted",
+        AttemptEnd::Waits => b"waits",
+        AttemptEnd::Panicked(_) => b"panicked",
+    };
+    let calls = format!("{:?}", outcome.calls);
+    let mut hashes = vec![hash_128(&[end]), hash_128(&[calls.as_bytes()])];
+    for change in &outcome.changes {
+        hashes.push(hash_128(&[&change.key]));
+        for value in [&change.old, &change.new] {
+            hashes.push(value.as_ref().map_or([0; 16], |value| hash_128(&[value])));
+        }
+    }
+    let hash = hash_128(&[hashes.as_flattened()]);
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Property;
+use super::identity::CheckId;
 use super::outside::{self, shown_path};
 use super::record::{CheckFailure, seconds};
 use super::words::history;
@@ -16,7 +17,7 @@ const STATES_MAX: usize = 14;
 
 /// What there is to tell of a failure.
 pub(super) struct FailureReport<'a> {
-    pub(super) name: &'a str,
+    pub(super) id: &'a CheckId,
     pub(super) seed: u64,
     /// The plan as the seed drew it.
     pub(super) drawn: &'a Scenario,
@@ -27,6 +28,8 @@ pub(super) struct FailureReport<'a> {
     pub(super) states: Vec<String>,
     /// Runs that the shrinker made.
     pub(super) runs: u64,
+    /// How often the plan failed again, of how many times that it was run again as it is.
+    pub(super) again: Option<(usize, usize)>,
 }
 
 /// The text of a failure. Writes its plan to a file.
@@ -36,7 +39,7 @@ pub(super) fn tell(told: &FailureReport<'_>) -> String {
     } = told.failure;
     let mut text = vec![format!(
         "{}, seed {}: this does not hold: {}",
-        told.name,
+        told.id.label,
         told.seed,
         property.name()
     )];
@@ -58,6 +61,7 @@ pub(super) fn tell(told: &FailureReport<'_>) -> String {
         text.extend(shown.map(|line| format!("  {}", line.trim_end())));
         text.push(String::new());
     }
+    text.extend(told.again.and_then(unsteady).into_iter().flatten());
     text.push(format!("  {}:", size(told)));
     let history = history(told.scenario);
     let shown = history.len().min(HISTORY_MAX);
@@ -69,10 +73,10 @@ pub(super) fn tell(told: &FailureReport<'_>) -> String {
         ));
     }
     text.push(String::new());
-    let file = outside::folder(told.name).join(format!("{}.toml", told.seed));
+    let file = told.id.folder().join(format!("{}.toml", told.seed));
     let about = format!(
         "# {}: {}\n# AUTOBEE_SEED={} {}\n",
-        told.name,
+        told.id.label,
         property.name(),
         told.seed,
         outside::test_command()
@@ -81,12 +85,33 @@ pub(super) fn tell(told: &FailureReport<'_>) -> String {
         Ok(()) => text.push(format!("  the plan:        {}", shown_path(&file))),
         Err(error) => text.push(format!("  the plan could not be kept: {error}")),
     }
-    text.push(format!(
-        "  to see it again: AUTOBEE_SEED={} {}",
-        told.seed,
-        outside::test_command()
-    ));
+    let (when, seeds) = match told.again {
+        // What earlier seeds left may be part of it.
+        Some((0, _)) => ("to try it again: ", format!("AUTOBEE_SEEDS=0..={}", told.seed)),
+        _ => ("to see it again: ", format!("AUTOBEE_SEED={}", told.seed)),
+    };
+    text.push(format!("  {when}{seeds} {}", outside::test_command()));
     text.join("\n")
+}
+
+/// What is said of a plan that does not fail each time.
+fn unsteady((failed, of): (usize, usize)) -> Option<Vec<String>> {
+    let seen = match failed {
+        0 => format!(
+            "The same plan was run {of} times more, and did not fail again. So it depends on something besides:"
+        ),
+        _ if failed < of => {
+            format!(
+                "The same plan was run {of} times more, and failed in {failed} of them. So it depends on something besides:"
+            )
+        }
+        _ => return None,
+    };
+    Some(vec![
+        format!("  {seen}"),
+        "  a clock, randomness, another thread, or what earlier runs left in the process.".into(),
+        String::new(),
+    ])
 }
 
 fn size(told: &FailureReport<'_>) -> String {

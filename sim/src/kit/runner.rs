@@ -4,21 +4,35 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::Property;
+use super::identity::CheckId;
 use super::ops::Ops;
 use super::outside::{self, ProgressLine, Stopwatch, say, variable};
 use super::record::{CheckFailure, Counts};
 use super::report::{FailureReport, tell};
-use super::second::{self, SECOND_PLANS};
+use super::second::{self, SECOND_PLANS, Second};
 use super::seed::Ran;
+use super::tested::Tries;
 use crate::scenario::Scenario;
 use crate::shrink::shrink;
 use crate::sweep::in_parallel;
 
-/// Fresh instances that try each batch.
-const FRESH: usize = 1;
+/// How batches are tried.
+const USUAL: Tries = Tries {
+    fresh: 1,
+    is_primed: false,
+};
 
 /// The same while a failure is looked at that chance may hide.
-const FRESH_SHRINKING: usize = 4;
+const SHRINKING: Tries = Tries { fresh: 4, ..USUAL };
+
+/// The same in a second process.
+const SECOND: Tries = Tries {
+    is_primed: true,
+    ..USUAL
+};
+
+/// How often a plan that failed is run again as it is.
+const AGAIN: usize = 3;
 
 /// Runs of the shrinker, and the time that they may take.
 const SHRINK_RUNS: u64 = 600;
@@ -37,27 +51,38 @@ struct CheckRange {
     time: Option<Duration>,
 }
 
-/// Says what replicas hold when a plan failed, with so many instances besides the one in use.
-type TellStates<'a> = dyn Fn(&Scenario, u64, usize) -> Vec<String> + 'a;
+/// Says what replicas hold when a plan failed.
+type TellStates<'a> = dyn Fn(&Scenario, u64, Tries) -> Vec<String> + Sync + 'a;
 
 /// A check, whatever it runs.
 pub(super) struct CheckJob<'a> {
-    pub(super) name: &'a str,
+    pub(super) id: &'a CheckId,
     /// The first, and the one after the last.
     pub(super) seeds: (u64, u64),
     /// Draws the plan of a seed, on the thread of the test.
     pub(super) draw: &'a dyn Fn(u64) -> Result<Scenario, String>,
-    /// Runs a plan, with so many instances of an apply function besides the one in use.
-    pub(super) run: &'a (dyn Fn(&Scenario, u64, usize) -> Ran + Sync),
+    /// Runs a plan.
+    pub(super) run: &'a (dyn Fn(&Scenario, u64, Tries) -> Ran + Sync),
     /// Says what replicas hold when a plan failed; a program has none.
     pub(super) explain: Option<&'a TellStates<'a>>,
     /// Where the operations come from; a program has none.
     pub(super) ops: Option<&'a dyn Ops>,
 }
 
+impl CheckJob<'_> {
+    /// Runs a plan on a thread of its own, as the seeds run: that of the test may belong to a runtime, which counts what its
+    /// tasks do, and keeps those of the simulation back.
+    fn run_aside(&self, scenario: &Scenario, seed: u64, tries: Tries) -> Ran {
+        let run = self.run;
+        let mut ran = in_parallel(1, 1, |_| ControlFlow::Break(run(scenario, seed, tries)));
+        ran.pop()
+            .map_or_else(|| run(scenario, seed, tries), |(_, ran)| ran)
+    }
+}
+
 /// Runs a check. The error is the text with which the test fails.
 pub(super) fn run(job: &CheckJob<'_>) -> Result<(), String> {
-    if second::answer(job.name, |scenario, seed| (job.run)(scenario, seed, FRESH).steps) {
+    if second::answer(job.id, |scenario, seed| job.run_aside(scenario, seed, SECOND)) {
         return Ok(());
     }
     outside::say_if_slow();
@@ -71,32 +96,43 @@ pub(super) fn run(job: &CheckJob<'_>) -> Result<(), String> {
         let time = watch.elapsed().as_secs_f64();
         say(&format!(
             "{}: {seeds} seeds in {time:.1} s, {} looks",
-            job.name, counts.views
+            job.id.label, counts.views
         ));
         return Ok(());
     }
-    if counts.entries > 0 && counts.refused == counts.entries {
+    let empty = match counts.empty {
+        0 => String::new(),
+        empty => format!("; {empty} ops were empty, and a database hands apply no empty value"),
+    };
+    if counts.entries == 0 {
+        return Err(format!(
+            "apply was handed no entry in {seeds} seeds: nothing was tested{empty}"
+        ));
+    }
+    if counts.refused == counts.entries {
         return Err(format!(
             "apply refused every one of the {} entries of {seeds} seeds: nothing was tested",
             counts.entries
         ));
     }
-    if let Some(differs) = second::ask(job.name, &kept) {
+    let second = second::ask(job.id, &kept);
+    if let Second::Differs(differs) = &second {
         let CoveredPlan { seed, scenario, .. } = &kept[differs.plan];
         let told = FailureReport {
-            name: job.name,
+            id: job.id,
             seed: *seed,
             drawn: scenario,
             scenario,
             failure: &differs.failure,
             states: Vec::new(),
             runs: 0,
+            again: None,
         };
         return Err(tell(&told));
     }
     say(&format!(
-        "{}: {seeds} seeds in {:.1} s: {} entries, {} of them refused somewhere; {} batches applied, {} compared between replicas, {} views looked at",
-        job.name,
+        "{}: {seeds} seeds in {:.1} s: {} entries, {} of them refused somewhere; {} batches applied, {} compared between replicas, {} views looked at{empty}",
+        job.id.label,
         watch.elapsed().as_secs_f64(),
         counts.entries,
         counts.refused,
@@ -104,6 +140,9 @@ pub(super) fn run(job: &CheckJob<'_>) -> Result<(), String> {
         counts.compared,
         counts.views,
     ));
+    if let Second::Missing(why) = &second {
+        say(&format!("{}: no second process: {why}", job.id.label));
+    }
     Ok(())
 }
 
@@ -112,6 +151,8 @@ pub(super) struct CoveredPlan {
     pub(super) seed: u64,
     pub(super) scenario: Scenario,
     pub(super) steps: Vec<String>,
+    /// How long that took.
+    pub(super) took: Duration,
 }
 
 /// A plan that failed.
@@ -143,7 +184,9 @@ fn all(
     let mut next = range.first;
     // A failure that is one, but that a later seed may show better.
     let mut spare: Option<Box<FailedPlan>> = None;
-    while next < range.end && range.time.is_none_or(|time| watch.elapsed() < time) {
+    // The first ones run in whatever time.
+    let is_time = |next: u64| next == range.first || range.time.is_none_or(|time| watch.elapsed() < time);
+    while next < range.end && is_time(next) {
         if let Some(found) = spare.take_if(|found| next - found.seed > SPARE_SEEDS) {
             return Ok(Err(found));
         }
@@ -154,15 +197,18 @@ fn all(
         let run = job.run;
         let one = |number: usize| {
             let (seed, scenario) = &plans[number];
-            let ran = run(scenario, *seed, FRESH);
-            if ran.failure.is_some() {
+            let watch = Stopwatch::start();
+            let ran = run(scenario, *seed, USUAL);
+            let is_over = ran.failure.is_some();
+            let ran = (ran, watch.elapsed());
+            if is_over {
                 ControlFlow::Break(ran)
             } else {
                 ControlFlow::Continue(ran)
             }
         };
         next = end;
-        for (number, ran) in in_parallel(plans.len(), threads, one) {
+        for (number, (ran, took)) in in_parallel(plans.len(), threads, one) {
             let (seed, scenario) = &plans[number];
             if let Some(failure) = ran.failure {
                 let found = Box::new(FailedPlan {
@@ -179,11 +225,13 @@ fn all(
                 break;
             }
             counts.add(ran.counts);
+            counts.empty += empty_ops(scenario);
             if kept.len() < SECOND_PLANS {
                 kept.push(CoveredPlan {
                     seed: *seed,
                     scenario: scenario.clone(),
                     steps: ran.steps,
+                    took,
                 });
             }
         }
@@ -194,7 +242,10 @@ fn all(
         } else {
             format!(" of {}", range.end - range.first)
         };
-        progress.say(&format!("{}: {done}{of} seeds, {speed:.0} a second", job.name));
+        progress.say(&format!(
+            "{}: {done}{of} seeds, {speed:.0} a second",
+            job.id.label
+        ));
     }
     Ok(match spare {
         Some(found) => Err(found),
@@ -209,54 +260,73 @@ fn fail(job: &CheckJob<'_>, found: FailedPlan) -> String {
         scenario,
         failure,
     } = found;
+    let label = &job.id.label;
     let mut progress = ProgressLine::new();
     let watch = Stopwatch::start();
     let mut best = failure;
     // Chance may hide a difference between two instances.
-    let fresh = if best.property == Property::Function {
-        FRESH_SHRINKING
+    let tries = if best.property == Property::Function {
+        SHRINKING
     } else {
-        FRESH
+        USUAL
     };
-    let mut runs = 0;
-    let mut fails = |candidate: &Scenario| {
-        let mut ops = candidate.append.iter().flat_map(|append| &append.ops);
-        if !ops.all(|op| op.app.is_some()) {
-            return false;
-        }
-        runs += 1;
-        progress.say(&format!("{}: seed {seed} fails; shrinking, run {runs}", job.name));
-        let Some(failure) = (job.run)(candidate, seed, fresh).failure else {
-            return false;
-        };
-        let is_same = failure.property == best.property && failure.replicas_differ >= best.replicas_differ;
-        if is_same {
+    let mut failed_again = 0;
+    for _ in 0..AGAIN {
+        if let Some(failure) = job.run_aside(&scenario, seed, tries).failure
+            && failure.property == best.property
+        {
             best = failure;
+            failed_again += 1;
         }
-        is_same
-    };
-    let is_left = |runs: u64| runs < SHRINK_RUNS && watch.elapsed() < SHRINK_TIME;
-    let mut small = shrink(&scenario, seed, &mut fails, is_left).scenario;
-    while let Some(fewer) = writers_fewer(&small, &mut fails) {
-        small = shrink(&fewer, seed, &mut fails, is_left).scenario;
     }
-    if let Some(ops) = job.ops {
-        simplify(ops, seed, &mut small, &mut fails, || {
-            watch.elapsed() < SHRINK_TIME
-        });
+    let mut small = scenario.clone();
+    let mut runs = 0;
+    // What chance decides cannot be made small.
+    if failed_again > 0 {
+        let mut fails = |candidate: &Scenario| {
+            let mut ops = candidate.append.iter().flat_map(|append| &append.ops);
+            if !ops.all(|op| op.app.is_some()) {
+                return false;
+            }
+            runs += 1;
+            progress.say(&format!("{label}: seed {seed} fails; shrinking, run {runs}"));
+            let Some(failure) = job.run_aside(candidate, seed, tries).failure else {
+                return false;
+            };
+            let is_same =
+                failure.property == best.property && failure.replicas_differ >= best.replicas_differ;
+            if is_same {
+                best = failure;
+            }
+            is_same
+        };
+        let is_left = |runs: u64| runs < SHRINK_RUNS && watch.elapsed() < SHRINK_TIME;
+        small = shrink(&scenario, seed, &mut fails, is_left).scenario;
+        while let Some(fewer) = writers_fewer(&small, &mut fails) {
+            small = shrink(&fewer, seed, &mut fails, is_left).scenario;
+        }
+        if let Some(ops) = job.ops {
+            simplify(ops, seed, &mut small, &mut fails, || {
+                watch.elapsed() < SHRINK_TIME
+            });
+        }
     }
     drop(progress);
     let told = FailureReport {
-        name: job.name,
+        id: job.id,
         seed,
         drawn: &scenario,
         scenario: &small,
         failure: &best,
         states: job
             .explain
-            .map(|explain| explain(&small, seed, fresh))
+            .filter(|_| failed_again > 0)
+            .map(|explain| in_parallel(1, 1, |_| ControlFlow::Break(explain(&small, seed, tries))))
+            .and_then(|mut states| states.pop())
+            .map(|(_, states)| states)
             .unwrap_or_default(),
         runs,
+        again: Some((failed_again, AGAIN)),
     };
     tell(&told)
 }
@@ -311,8 +381,29 @@ fn simplify(
     }
 }
 
-/// Which seeds are run, and for how long.
-fn range((first, end): (u64, u64)) -> Result<CheckRange, String> {
+/// Operations without a byte.
+fn empty_ops(scenario: &Scenario) -> u64 {
+    let ops = scenario.append.iter().flat_map(|append| &append.ops);
+    ops.filter(|op| op.app.as_ref().is_some_and(|op| op.hex.is_empty()))
+        .count() as u64
+}
+
+/// Which seeds are run, and for how long. There is one at least.
+fn range(seeds: (u64, u64)) -> Result<CheckRange, String> {
+    let range = asked_range(seeds)?;
+    if range.first >= range.end {
+        return Err(format!(
+            "seeds {}..{} are none: nothing would be tested",
+            range.first, range.end
+        ));
+    }
+    if range.time == Some(Duration::ZERO) {
+        return Err("AUTOBEE_TIME is no time at all: nothing would be tested".into());
+    }
+    Ok(range)
+}
+
+fn asked_range((first, end): (u64, u64)) -> Result<CheckRange, String> {
     let number = |name: &str, text: &str| -> Result<u64, String> {
         text.trim()
             .parse()
@@ -367,6 +458,7 @@ impl Counts {
         self.batches += other.batches;
         self.compared += other.compared;
         self.views += other.views;
+        self.empty += other.empty;
     }
 }
 

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use autobee::apply::ApplyFn;
+use autobee::apply::{Apply, ApplyError, ApplyFn, ApplyView, Entry, Host};
 use autobee::crypto::CoreKey;
 use bytes::Bytes;
 
-use super::outside::quietly;
+use super::outside::{Panicked, quietly};
 use super::record::{CheckFailure, Counts, Recorder};
-use super::tested::{APP, Tested, member_op};
+use super::tested::{APP, Tested, Tries, member_op};
+use super::words::shorten;
 use super::{Always, CheckParts, Members, Property, tested::Maker};
 use crate::explain::Observed;
-use crate::run::{Hooks, Now, Started, Subject, Watcher, run_subject};
+use crate::run::{ADDING_WRITERS, Hooks, Now, SimError, Started, Subject, Watcher, run_subject};
 use crate::scenario::Scenario;
 use crate::trace::TraceSink;
 use crate::workload::Op;
@@ -43,8 +44,8 @@ impl Setup {
     }
 
     /// What replicas hold when a plan failed: a run more, of which everything is kept.
-    pub(super) fn explain(&self, scenario: &Scenario, seed: u64, fresh: usize) -> Vec<String> {
-        let (_, subject) = self.subject(scenario, fresh);
+    pub(super) fn explain(&self, scenario: &Scenario, seed: u64, tries: Tries) -> Vec<String> {
+        let (_, subject) = self.subject(scenario, tries);
         let values = shown(scenario)
             .into_iter()
             .map(|(value, shown)| match self.members {
@@ -55,24 +56,34 @@ impl Setup {
         Observed::states_of_app(scenario, seed, subject, values).in_short()
     }
 
-    fn subject(&self, scenario: &Scenario, fresh: usize) -> (Arc<Recorder>, Arc<App>) {
+    fn subject(&self, scenario: &Scenario, tries: Tries) -> (Arc<Recorder>, Arc<App>) {
         let recorder = Arc::new(Recorder::new(self.always.clone(), shown(scenario)));
         let subject = Arc::new(App {
-            make: Arc::clone(&self.make),
+            make: watched(&self.make, &recorder),
             members: self.members.clone(),
             recorder: Arc::clone(&recorder),
             hidden: u64::from(self.members.is_none() && has_first_writers(scenario)),
-            fresh,
+            tries,
         });
         (recorder, subject)
     }
 
-    /// Runs a plan. `fresh` instances try each batch besides the one in use.
-    pub(super) fn run(&self, scenario: &Scenario, seed: u64, fresh: usize) -> Ran {
-        let (recorder, subject) = self.subject(scenario, fresh);
+    /// Runs a plan.
+    pub(super) fn run(&self, scenario: &Scenario, seed: u64, tries: Tries) -> Ran {
+        let (recorder, subject) = self.subject(scenario, tries);
         let ran = quietly(|| run_subject(scenario, seed, TraceSink::Discard, subject, Hooks::default()));
         let found = match ran {
             Ok(Ok(report)) => report.violations.first().map(ToString::to_string),
+            Ok(Err(SimError::Call { what, why })) if what == ADDING_WRITERS && self.members.is_some() => {
+                let mut lines = vec![why];
+                if let Some((entries, became)) = recorder.last(0) {
+                    lines.push(format!("  r0 applied {}", shorten(&entries)));
+                    lines.push(format!("  which {became}"));
+                }
+                lines.push("  For each of them apply must call `host.add_writer`, with the key that `members_by` was given.".into());
+                recorder.fail(Property::Members, Duration::MAX, lines);
+                None
+            }
             Ok(Err(error)) => Some(format!("the run could not be carried out: {error}")),
             Err(panic) => Some(format!("the database panicked: {}", panic.0)),
         };
@@ -90,6 +101,27 @@ impl Setup {
             counts: recorder.counts(),
             steps: recorder.steps(),
         }
+    }
+}
+
+/// As the factory of the app; when it panics, that is what is wrong, and what it makes gives up.
+fn watched(make: &Maker, recorder: &Arc<Recorder>) -> Maker {
+    let (make, recorder) = (Arc::clone(make), Arc::clone(recorder));
+    Arc::new(move || {
+        quietly(|| make()).unwrap_or_else(|Panicked(text)| {
+            let what = format!("the closure that makes apply functions panicked: {text}");
+            recorder.fail(Property::NoPanic, Duration::ZERO, vec![what]);
+            ApplyFn::new(NotMade)
+        })
+    })
+}
+
+/// What could not be made.
+struct NotMade;
+
+impl Apply for NotMade {
+    async fn apply(&self, _: &[Entry], _: &mut ApplyView, _: &mut dyn Host) -> Result<(), ApplyError> {
+        Err(ApplyError::fatal("there is no apply function"))
     }
 }
 
@@ -117,7 +149,7 @@ struct App {
     members: Option<Members>,
     recorder: Arc<Recorder>,
     hidden: u64,
-    fresh: usize,
+    tries: Tries,
 }
 
 impl Subject for App {
@@ -133,7 +165,7 @@ impl Subject for App {
             now,
             is_wrapped: self.members.is_none(),
             hidden: self.hidden,
-            fresh: self.fresh,
+            tries: self.tries,
             shadow: Mutex::default(),
             contents: Mutex::default(),
         };

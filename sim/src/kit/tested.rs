@@ -9,7 +9,7 @@ use autobee::crypto::{CoreKey, DiscoveryKey, hash_128};
 use autobee::wire::{Length, Link};
 
 use super::attempt::{AttemptEnd, AttemptResult, Shadow, ShadowTree, attempt, repeat};
-use super::record::{Memory, Recorder, TriedBatch};
+use super::record::{Again, Recorder, TriedBatch};
 use crate::executor::lock;
 use crate::run::Now;
 
@@ -23,8 +23,21 @@ pub(super) const MEMBER: u8 = 1;
 /// How often a view is read that a failing disk kept from being read.
 const READS_MAX: usize = 64;
 
+/// How often a batch is tried again that two instances made different things of.
+const AGAIN: usize = 8;
+
 /// A hash over the contents of a view: each key with its value, in no order.
 pub(super) type Contents = [u8; 16];
+
+/// How batches are tried besides by the instance in use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tries {
+    /// By how many fresh instances.
+    pub(super) fresh: usize,
+    /// Before anything else on an empty view, as if the batch were the first of all. What that comes to is of no interest:
+    /// an apply that remembers nothing does the same afterwards as without.
+    pub(super) is_primed: bool,
+}
 
 /// See the module.
 pub(super) struct Tested {
@@ -38,8 +51,7 @@ pub(super) struct Tested {
     pub(super) is_wrapped: bool,
     /// Batches of the kit's own before the first one of the app.
     pub(super) hidden: u64,
-    /// How many fresh instances try each batch besides.
-    pub(super) fresh: usize,
+    pub(super) tries: Tries,
     pub(super) shadow: Mutex<ShadowTree>,
     pub(super) contents: Mutex<BTreeMap<Link, Contents>>,
 }
@@ -132,8 +144,18 @@ impl Tested {
     fn judge(&self, entries: &[Entry], view: &ApplyView, host: &mut dyn Host) -> Option<Arc<AttemptResult>> {
         let real = view.snapshot();
         let shadow = lock(&self.shadow).at(real)?;
+        if self.tries.is_primed {
+            let empty = lock(&self.shadow).empty(real)?;
+            let mut host = Veiled {
+                hidden: u64::MAX,
+                is_heard: false,
+                real: &mut *host,
+            };
+            attempt(&(self.make)(), entries, &empty, &mut host);
+        }
         let mut host = Veiled {
             hidden: self.hidden,
+            is_heard: true,
             real: host,
         };
         let own = attempt(&self.own, entries, &shadow, &mut host)?;
@@ -142,12 +164,12 @@ impl Tested {
             at: (self.now)(),
             entries: entries.iter().map(|entry| (entry.key, entry.length)).collect(),
         };
-        for _ in 0..self.fresh {
+        for _ in 0..self.tries.fresh {
             let fresh = attempt(&(self.make)(), entries, &shadow, &mut host)?;
             if !own.agrees(&fresh) {
-                let memory = self.diagnose(entries, &shadow, &mut host, &fresh);
+                let again = self.try_again(entries, &shadow, &mut host, &fresh);
                 self.recorder
-                    .instances_differ(&batch, entries, &own, &fresh, memory);
+                    .instances_differ(&batch, entries, &own, &fresh, again);
                 break;
             }
         }
@@ -156,21 +178,26 @@ impl Tested {
         Some(self.recorder.applied(batch, entries, input, own))
     }
 
-    /// Where the difference comes from: fresh instances that agree say that the other one remembers something.
-    fn diagnose(
+    /// Tries a batch again, for where a difference comes from.
+    fn try_again(
         &self,
         entries: &[Entry],
         shadow: &Shadow,
         host: &mut dyn Host,
         fresh: &AttemptResult,
-    ) -> Memory {
-        for _ in 0..8 {
+    ) -> Again {
+        let mut again = Again::InUseDiffers;
+        for _ in 0..AGAIN {
             match attempt(&(self.make)(), entries, shadow, host) {
-                Some(again) if !again.agrees(fresh) => return Memory::No,
+                Some(other) if !other.agrees(fresh) => return Again::FreshDiffer,
+                _ => {}
+            }
+            match attempt(&self.own, entries, shadow, host) {
+                Some(own) if own.agrees(fresh) => again = Again::InUseAgrees,
                 _ => {}
             }
         }
-        Memory::Yes
+        again
     }
 
     fn contents(&self, view: &ApplyView) -> Option<Contents> {
@@ -257,6 +284,8 @@ pub(super) fn member_op(key: CoreKey, weight: u64) -> Vec<u8> {
 struct Veiled<'a> {
     real: &'a mut dyn Host,
     hidden: u64,
+    /// The real one makes the anchors that are asked for.
+    is_heard: bool,
 }
 
 impl Host for Veiled<'_> {
@@ -273,6 +302,9 @@ impl Host for Veiled<'_> {
     }
 
     fn create_anchor(&mut self, key: CoreKey, length: Length) -> Result<Link, HostError> {
+        if !self.is_heard {
+            return Err(HostError::AnchorOutsideBatch { key, length });
+        }
         self.real.create_anchor(key, length)
     }
 

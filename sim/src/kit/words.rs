@@ -21,10 +21,19 @@ pub(crate) fn shorten(text: &str) -> String {
 
 /// Bytes as text where they are text, else as hexadecimal digits.
 pub(crate) fn bytes_text(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
+    // Of what does not fit, no more is looked at than one letter too much.
+    let mut start = bytes;
+    if let Some((shown, _)) = bytes.split_at_checked(4 * WIDTH) {
+        start = match std::str::from_utf8(shown) {
+            // The last letter may be cut in two.
+            Err(error) if error.error_len().is_none() => &shown[..error.valid_up_to()],
+            _ => shown,
+        };
+    }
+    match std::str::from_utf8(start) {
         Ok(text) if !text.chars().any(char::is_control) => shorten(&format!("{text:?}")),
         _ => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digits: String = start.iter().map(|byte| format!("{byte:02x}")).collect();
             shorten(&format!("0x{digits}"))
         }
     }

@@ -90,6 +90,9 @@ pub fn run(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result<Report, S
     Simulation::<World>::run(scenario, seed, trace, Arc::new(Reference), Hooks::default())
 }
 
+/// The call by which the creator makes all writers.
+pub(crate) const ADDING_WRITERS: &str = "adding the writers";
+
 /// What is asked of a run besides its report.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hooks {
@@ -305,19 +308,28 @@ impl<'a, S: SimulatedWorld> Simulation<'a, S> {
         if ops.is_empty() {
             return Ok(());
         }
-        self.call(0, "adding the writers", &ops)?;
-        let has_all = |group: &Group<S::Env>| {
-            let records = group.db(0).map(|db| db.writers()).unwrap_or_default();
-            keys.iter().all(|key| {
-                records
-                    .iter()
-                    .any(|record| record.key == *key && !record.is_removed && !record.is_guest)
-            })
+        self.call(0, ADDING_WRITERS, &ops)?;
+        let added = || {
+            let records = self.group.db(0).map(|db| db.writers()).unwrap_or_default();
+            let is_writer = |key: &&autobee::crypto::CoreKey| {
+                let mut records = records.iter();
+                records.any(|record| record.key == **key && !record.is_removed && !record.is_guest)
+            };
+            keys.iter().filter(is_writer).count()
         };
-        self.wait_for(
-            |group| self.subject.has_failed() || has_all(group),
-            "the operations that add writers added none",
-        )
+        let limit = self.world.now() + START_LIMIT;
+        while !self.subject.has_failed() && added() < keys.len() {
+            if self.world.now() >= limit {
+                let why = match added() {
+                    0 => "the operations that add writers added none".to_owned(),
+                    some => format!("the operations that add writers added {some} of {}", keys.len()),
+                };
+                return Err(failed(ADDING_WRITERS, &why));
+            }
+            self.world.run_for(Duration::from_millis(1))?;
+            self.name_cores();
+        }
+        Ok(())
     }
 
     /// Carries out what the scenario and the seed planned.

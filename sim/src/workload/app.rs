@@ -21,7 +21,7 @@ impl AppOp {
         Self {
             number,
             shown: shown.into(),
-            hex: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            hex: hex(bytes),
         }
     }
 
@@ -35,6 +35,15 @@ impl AppOp {
         });
         pairs.collect()
     }
+}
+
+/// Two digits for each byte.
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    // A half of a byte is a digit.
+    digits
+        .map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or('0'))
+        .collect()
 }
 
 #[cfg(test)]

@@ -267,6 +267,17 @@ pub(crate) fn time(milliseconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{thousandths:03}Z")
 }
 
+/// Something that is good to know, on stderr.
+pub(crate) fn note(is_json: bool, text: &str) {
+    let text = if is_json {
+        one_line(&json!({ "note": text }))
+    } else {
+        format!("note: {}", clean(text))
+    };
+    // Nobody can be told when that fails.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,15 +306,4 @@ mod tests {
         assert_eq!(line, "{\"value\":\"\\u001b[31m\\u009b\\u007f\\u202e\u{1f41d}\"}");
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }
-}
-
-/// Something that is good to know, on stderr.
-pub(crate) fn note(is_json: bool, text: &str) {
-    let text = if is_json {
-        one_line(&json!({ "note": text }))
-    } else {
-        format!("note: {}", clean(text))
-    };
-    // Nobody can be told when that fails.
-    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -6,6 +6,10 @@
     reason = "a test fails by panicking, and reads the files that failures leave"
 )]
 
+mod nothing;
+mod second;
+mod words;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -267,7 +271,7 @@ fn a_panic_names_the_entry_and_where_it_happened() {
         &[
             "does not panic",
             "no room for a fourth book",
-            "tests/kit.rs:",
+            "tests/kit/main.rs:",
             "the entry: r",
         ],
     );
@@ -415,6 +419,7 @@ fn an_app_can_make_its_members_itself() {
             .name("no members"),
     );
     has_all(&text, &["the operations that add writers added none"]);
+    assert!(!text.contains("mistake of"), "{text}");
 }
 
 #[test]
@@ -426,6 +431,21 @@ fn a_check_without_operations_or_replicas_is_refused() {
     );
 }
 
+/// What a test prints that runs in a process of its own.
+fn output(test: &str, variables: &[(&str, &str)]) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env_remove("AUTOBEE_SEED")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
 /// Run by the test below, in processes of its own.
 #[test]
 fn as_the_environment_says() {
@@ -434,22 +454,20 @@ fn as_the_environment_says() {
 
 #[test]
 fn the_environment_overrides_the_seeds() {
-    let run = |variables: &[(&str, &str)]| {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["as_the_environment_says", "--exact", "--nocapture"])
-            .env_remove("AUTOBEE_SEED")
-            .envs(variables.iter().copied())
-            .output()
-            .unwrap();
-        format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        )
-    };
+    let run = |variables: &[(&str, &str)]| output("as_the_environment_says", variables);
     has_all(&run(&[]), &["environment: 3 seeds in"]);
     has_all(&run(&[("AUTOBEE_SEED", "17")]), &["environment: 1 seeds in"]);
     has_all(&run(&[("AUTOBEE_SEEDS", "5..12")]), &["environment: 7 seeds in"]);
+    for (name, value) in [
+        ("AUTOBEE_SEEDS", "10..5"),
+        ("AUTOBEE_SEEDS", "5..5"),
+        ("AUTOBEE_TIME", "0s"),
+    ] {
+        has_all(
+            &run(&[(name, value)]),
+            &["nothing would be tested", "test result: FAILED"],
+        );
+    }
     has_all(
         &run(&[("AUTOBEE_SEEDS", "seven")]),
         &["AUTOBEE_SEEDS: \"seven\" is no range"],
