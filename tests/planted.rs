@@ -130,6 +130,15 @@ fn a_block_of_a_tree_that_is_waited_for_once() {
 }
 
 #[test]
+fn a_list_of_cores_that_is_looked_for_in_another_block() {
+    found(
+        "fast/values_awaited",
+        "core_list_sought_in_the_first_block",
+        &["reopened"],
+    );
+}
+
+#[test]
 fn one_side_of_a_contradiction() {
     found("fast/twins", "own_side_shown_alone", &["contradictions"]);
 }

@@ -410,6 +410,8 @@ slips! {
             "A flush that does nothing but delete keys is not written."
         PutAfterDelete "put_after_delete_lost"
             "A key that is deleted and then put in one flush is gone."
+        ListInFirstBlock "core_list_sought_in_the_first_block"
+            "The list of cores that a batch of several blocks writes is looked for in the first of them."
     }
     Db {
         StatusStored "status_counts_stored_blocks"

@@ -197,7 +197,10 @@ impl TreeBatch {
         }
         blocks[0].metadata = listed;
         let checkpoint = if blocks[0].metadata.is_some() {
-            self.length + to_u64(count)
+            match reader.bee.has(Slip::ListInFirstBlock) {
+                true => self.length + 1,
+                false => self.length + to_u64(count),
+            }
         } else {
             numbers.checkpoint
         };

@@ -37,6 +37,42 @@ fn wrong_data_pauses_one_peer_and_the_others_go_on() {
 }
 
 #[test]
+fn an_answer_that_does_not_fit_leaves_no_comparison_behind() {
+    let mut net = Net::new(2, 3);
+    net.nodes[0].replicator.settings.is_owner = true;
+    let id = net.connect(0, 1);
+    net.download(1, 0, None);
+    let compared = |net: &Net| net.nodes[0].replicator.peers[&id].compared;
+    let mut steps = 0..1_000;
+    let request = loop {
+        if let Compared::Asked(request) = compared(&net) {
+            break request;
+        }
+        assert!(steps.next().is_some(), "the owner asks what its peer has");
+        for link in [0, 1] {
+            net.pull(link);
+            if !matches!(compared(&net), Compared::Asked(_)) {
+                net.deliver(link);
+            }
+        }
+    };
+    let mut proof = net.nodes[1].log.log.prove(&hypercore::proof::Request {
+        upgrade: Some(hypercore::proof::UpgradeRequest { start: 0, length: 3 }),
+        ..Default::default()
+    });
+    let mut proof = proof.as_mut().unwrap().take().unwrap();
+    proof.fork += 1;
+    // The number is another request's from now on.
+    net.links[0].queue.clear();
+    net.links[1].queue.clear();
+    net.links[1]
+        .queue
+        .push_back(Message::Data(Box::new(DataMessage { request, proof })));
+    net.deliver(1);
+    assert_eq!(compared(&net), Compared::Due);
+}
+
+#[test]
 fn what_nobody_asked_for_is_dropped() {
     let mut net = Net::new(2, 3);
     net.connect(0, 1);
