@@ -2,6 +2,7 @@
 //!
 //! Nothing in such a file is believed: each log is checked with the signature that stands with it.
 
+use autobee::crypto::id::hex_decode;
 use autobee::crypto::{CoreKey, Ed25519};
 use autobee::hypercore::log::{Log, LogRange, RangeError};
 use autobee::hypercore::manifest::{Manifest, ManifestError};
@@ -73,7 +74,7 @@ pub struct ExportedLogs {
     deny_unknown_fields,
     expecting = "expected a log, a block, or a log that was left out"
 )]
-enum Line {
+enum ExportLine {
     Format {
         format: String,
         version: u64,
@@ -95,7 +96,7 @@ enum Line {
 }
 
 /// A log whose blocks are being read.
-struct Begun {
+struct PartialLog {
     key: CoreKey,
     length: usize,
     range: LogRange,
@@ -111,11 +112,11 @@ impl ExportedLogs {
         let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
         let first = lines.next().map(|(_, line)| serde_json::from_str(line));
         match first {
-            Some(Ok(Line::Format { format, version })) if format == FORMAT && version == VERSION => {}
+            Some(Ok(ExportLine::Format { format, version })) if format == FORMAT && version == VERSION => {}
             _ => return Err(ExportError::Format),
         }
         let mut all = Self::default();
-        let mut begun: Option<Begun> = None;
+        let mut partial: Option<PartialLog> = None;
         for (number, line) in lines {
             let wrong = |problem: String| ExportError::Line {
                 line: number,
@@ -123,21 +124,23 @@ impl ExportedLogs {
             };
             match (
                 serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?,
-                begun.as_mut(),
+                partial.as_mut(),
             ) {
-                (Line::Block { block }, Some(log)) => {
+                (ExportLine::Block { block }, Some(log)) => {
                     log.range.blocks.push(bytes(&block).map_err(wrong)?);
                     if log.range.blocks.len() == log.length {
-                        all.logs.extend(begun.take().map(checked).transpose()?);
+                        all.logs.extend(partial.take().map(checked).transpose()?);
                     }
                 }
-                (Line::Block { .. }, None) => return Err(wrong("a block behind the end of its log".into())),
+                (ExportLine::Block { .. }, None) => {
+                    return Err(wrong("a block behind the end of its log".into()));
+                }
                 (_, Some(log)) => {
                     let (has, of) = (log.range.blocks.len(), log.length);
                     return Err(wrong(format!("log {} has {has} of {of} blocks", log.key)));
                 }
                 (
-                    Line::Log {
+                    ExportLine::Log {
                         log,
                         manifest,
                         fork,
@@ -152,7 +155,7 @@ impl ExportedLogs {
                     let key = key(&log).map_err(wrong)?;
                     let manifest = manifest.as_deref().map(bytes).transpose().map_err(wrong)?;
                     let manifest = manifest.map(|manifest| Manifest::decode(&manifest)).transpose();
-                    begun = Some(Begun {
+                    partial = Some(PartialLog {
                         key,
                         length,
                         range: LogRange {
@@ -164,13 +167,13 @@ impl ExportedLogs {
                         },
                     });
                 }
-                (Line::LeftOut { left_out, why }, None) => {
+                (ExportLine::LeftOut { left_out, why }, None) => {
                     all.left_out.push((key(&left_out).map_err(wrong)?, why));
                 }
-                (Line::Format { .. }, None) => return Err(wrong("a second first line".into())),
+                (ExportLine::Format { .. }, None) => return Err(wrong("a second first line".into())),
             }
         }
-        match begun {
+        match partial {
             None => Ok(all),
             Some(log) => Err(ExportError::Line {
                 line: text.lines().count(),
@@ -206,8 +209,8 @@ impl ExportedLogs {
     }
 }
 
-fn checked(begun: Begun) -> Result<Log, ExportError> {
-    let Begun { key, range, .. } = begun;
+fn checked(partial: PartialLog) -> Result<Log, ExportError> {
+    let PartialLog { key, range, .. } = partial;
     let mut log = Log::replica(key);
     log.accept(&Ed25519, range)
         .map_err(|error| ExportError::Log { key, error })?;
@@ -231,20 +234,29 @@ fn put_log<E: Env>(log: &Log, core: &Core<E>) -> Result<(), CoreError> {
         ..Request::default()
     })?;
     if log.fork() == 0 {
-        peer.receive(&head)?;
+        stored(peer.receive(&head)?)?;
     } else {
         let reorg = peer.start_reorg(&head)?;
-        peer.finish_reorg(reorg)?;
+        stored(peer.finish_reorg(reorg)?)?;
     }
     for index in 0..log.length().0 {
         let nodes = peer.missing_nodes(2 * index)?;
         let block = Some(BlockRequest { index, nodes });
-        peer.receive(&prove(&Request {
+        stored(peer.receive(&prove(&Request {
             block,
             ..Request::default()
-        })?)?;
+        })?)?)?;
     }
     Ok(())
+}
+
+/// A proof of another fork is not stored: the store has something else of this log already.
+const fn stored(is_stored: bool) -> Result<(), CoreError> {
+    if is_stored {
+        Ok(())
+    } else {
+        Err(CoreError::Conflict("log"))
+    }
 }
 
 fn key(text: &str) -> Result<CoreKey, String> {
@@ -253,17 +265,9 @@ fn key(text: &str) -> Result<CoreKey, String> {
 }
 
 fn bytes(text: &str) -> Result<Bytes, String> {
-    let digit = |digit: u8| {
-        let value = char::from(digit).to_digit(16);
-        value.and_then(|value| u8::try_from(value).ok())
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let decoded: Option<Vec<u8>> = pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-        .collect();
-    decoded
-        .filter(|_| rest.is_empty())
+    hex_decode(text)
+        .ok()
+        .filter(|_| text.len().is_multiple_of(2))
         .map(Bytes::from)
         .ok_or_else(|| "expected hexadecimal digits, two for each byte".into())
 }

@@ -87,8 +87,12 @@ pub fn z32_decode(text: &str) -> Result<Vec<u8>, KeyParseError> {
     Ok(bytes)
 }
 
-/// Hexadecimal digits in either case.
-pub(crate) fn hex_decode(text: &str) -> Result<Vec<u8>, KeyParseError> {
+/// Hexadecimal digits in either case, two for each byte; a last one that is alone is passed over.
+///
+/// # Errors
+///
+/// When a character is no such digit.
+pub fn hex_decode(text: &str) -> Result<Vec<u8>, KeyParseError> {
     let nibble = |position: usize, digit: u8| {
         char::from(digit)
             .to_digit(16)

@@ -124,7 +124,7 @@ pub enum Event {
         database: CoreKey,
     },
     /// Something failed for which nobody waits: what was applied could not be stored, a log could not be opened or read.
-    /// Nothing acknowledged is lost.
+    /// Nothing acknowledged is lost. The first listener hears of the first 32 even when it comes later.
     Error {
         /// What went wrong.
         what: String,

@@ -188,9 +188,9 @@ impl Ticket {
 
 /// Takes the check digits of what is written. No other copy of a secret is made for it.
 #[derive(Default)]
-struct Check(crc32fast::Hasher);
+struct CheckDigits(crc32fast::Hasher);
 
-impl Check {
+impl CheckDigits {
     fn of(text: &str) -> String {
         let mut check = Self::default();
         check.0.update(text.as_bytes());
@@ -202,7 +202,7 @@ impl Check {
     }
 }
 
-impl fmt::Write for Check {
+impl fmt::Write for CheckDigits {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.update(text.as_bytes());
         Ok(())
@@ -211,7 +211,7 @@ impl fmt::Write for Check {
 
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut check = Check::default();
+        let mut check = CheckDigits::default();
         self.write_content(&mut check)?;
         write!(f, "{SCHEME}{}{CHECK_END}", check.digits())?;
         self.write_content(f)
@@ -241,7 +241,7 @@ impl FromStr for Ticket {
         // No key has a point in it, and addresses come behind a question mark.
         let head = rest.split('?').next().unwrap_or(rest);
         let rest = match rest.split_once(CHECK_END).filter(|_| head.contains(CHECK_END)) {
-            Some((digits, content)) if digits == Check::of(content) => content,
+            Some((digits, content)) if digits == CheckDigits::of(content) => content,
             Some(_) => return Err(TicketError::Check),
             None => rest,
         };
@@ -288,7 +288,7 @@ mod tests {
         let secret = "ab".repeat(32);
         let content =
             format!("{id}?at=192.0.2.7:4977&at=[2001:db8::7]:1&at=a-b.example:65535&swarm&secret={secret}");
-        assert_eq!(text, format!("autobee:{}.{content}", Check::of(&content)));
+        assert_eq!(text, format!("autobee:{}.{content}", CheckDigits::of(&content)));
         // One without check digits.
         assert_eq!(format!("autobee:{content}").parse(), Ok(full.clone()));
         assert_eq!(text.parse(), Ok(full.clone()));
@@ -296,7 +296,7 @@ mod tests {
             !format!("{full:?}").contains(&secret),
             "who prints it for looking shows no secret"
         );
-        let check = Check::of(&id);
+        let check = CheckDigits::of(&id);
         assert_eq!(Ticket::new(KEY).to_string(), format!("autobee:{check}.{id}"));
         assert_eq!(check, format!("{:08x}", crc32fast::hash(id.as_bytes())));
         // Keys in each of their spellings, and what later versions add.

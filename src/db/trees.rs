@@ -11,7 +11,7 @@ use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER, TREES
 use super::shell::store::{MANIFEST_VERSION, Opened};
 use super::view::{Fetch, PAGE, RemoteBlocks};
 use crate::apply::TreeSnapshot;
-use crate::bee::{BeeError, StoredBlocks};
+use crate::bee::{BeeError, BlockFault, StoredBlocks};
 use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
 use crate::engine::{Checkpoint, TreeSettings, Trees, ViewClaim};
@@ -314,10 +314,14 @@ fn corrupt<E: Env>(local: &Core<E>, name: &str, error: &DecodeError) -> Error {
     }
 }
 
-/// True when a block of what is stored of the trees was found damaged: it was dropped then, or is the last one of a tree.
+/// True when a block of the own cores of the trees is damaged: one that the newest version needs is found now, others were
+/// dropped when somebody read them.
 fn is_damaged<E: Env>(cores: [&Arc<Core<E>>; 2], trees: &Trees, record: &TreeRecord) -> Result<bool, Error> {
     if let Some(boot) = record.boot()
-        && let Err(BeeError::Corrupt { .. }) = trees.restore(boot)
+        && let Err(BeeError::Corrupt {
+            what: BlockFault::Damaged(_),
+            ..
+        }) = trees.restore(boot)
     {
         return Ok(true);
     }

@@ -22,6 +22,39 @@ use autobee_sim::{Check, Faults, Scenario, View, check};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+/// A map from the first byte of each entry to what is made of the entry, or why it is refused; it is told whether the key is new.
+struct Letters<F>(F);
+
+impl<F> Apply for Letters<F>
+where
+    F: Fn(&Entry, bool) -> Result<String, ApplyError> + Send + Sync + 'static,
+{
+    async fn apply(
+        &self,
+        entries: &[Entry],
+        view: &mut ApplyView,
+        _: &mut dyn Host,
+    ) -> Result<(), ApplyError> {
+        for entry in entries {
+            let key = &entry.value()[..1];
+            let is_new = view.get(key).await.is_none();
+            let value = (self.0)(entry, is_new)?;
+            let mut write = view.write();
+            write.put(key, value.as_bytes());
+            write.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+fn text(entry: &Entry) -> String {
+    String::from_utf8_lossy(entry.value()).into_owned()
+}
+
+fn last_wins(entry: &Entry, _: bool) -> Result<String, ApplyError> {
+    Ok(text(entry))
+}
+
 /// What the shelf understands.
 #[derive(Debug, Clone, PartialEq)]
 enum Op {

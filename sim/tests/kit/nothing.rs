@@ -1,33 +1,12 @@
 //! Checks in which nothing would be tested fail, and operations that no apply is handed are counted.
 
-use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
 use autobee_sim::{Check, Faults, check};
 use proptest::prelude::*;
 
-use super::{failure, has_all, output};
-
-/// Keeps the last value of each first byte.
-#[derive(Debug, Default)]
-struct Last;
-
-impl Apply for Last {
-    async fn apply(
-        &self,
-        entries: &[Entry],
-        view: &mut ApplyView,
-        _: &mut dyn Host,
-    ) -> Result<(), ApplyError> {
-        for entry in entries {
-            let mut write = view.write();
-            write.put(&entry.value()[..1], entry.value());
-            write.flush().await?;
-        }
-        Ok(())
-    }
-}
+use super::{Letters, failure, has_all, last_wins, output};
 
 fn last(ops: impl Strategy<Value = Vec<u8>> + 'static) -> Check {
-    check(Last::default).ops(ops)
+    check(|| Letters(last_wins)).ops(ops)
 }
 
 #[test]

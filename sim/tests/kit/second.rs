@@ -5,49 +5,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host};
+use autobee::apply::{ApplyError, Entry};
 use autobee_sim::{Check, check};
 use proptest::prelude::*;
 
-use super::{failure, has_all, output};
-
-/// What is wrong with a map of texts: which value it makes of a text, or why it refuses it.
-type Wrong = fn(entry: &Entry, is_new: bool) -> Result<String, ApplyError>;
-
-/// A map from the first letter of each text to what is made of the text.
-struct Letters(Wrong);
-
-impl Apply for Letters {
-    async fn apply(
-        &self,
-        entries: &[Entry],
-        view: &mut ApplyView,
-        _: &mut dyn Host,
-    ) -> Result<(), ApplyError> {
-        for entry in entries {
-            let key = &entry.value()[..1];
-            let is_new = view.get(key).await.is_none();
-            let value = (self.0)(entry, is_new)?;
-            let mut write = view.write();
-            write.put(key, value.as_bytes());
-            write.flush().await?;
-        }
-        Ok(())
-    }
-}
-
-fn text(entry: &Entry) -> String {
-    String::from_utf8_lossy(entry.value()).into_owned()
-}
-
-fn last_wins(entry: &Entry, _: bool) -> Result<String, ApplyError> {
-    Ok(text(entry))
-}
+use super::{Letters, failure, has_all, last_wins, output, text};
 
 fn first_wins(entry: &Entry, is_new: bool) -> Result<String, ApplyError> {
     let taken = || ApplyError::reject("taken");
     is_new.then(|| text(entry)).ok_or_else(taken)
 }
+
+/// What is made of a text, or why it is refused.
+type Wrong = fn(entry: &Entry, is_new: bool) -> Result<String, ApplyError>;
 
 /// All checks of this file are made at this one place.
 fn letters(wrong: Wrong) -> Check {
@@ -231,32 +201,14 @@ fn what_a_thread_remembers_of_an_entry_differs() {
     has_all(&text, &["second process", "for a thread"]);
 }
 
-/// As [`Letters`], with a memory that all instances share.
-struct Shared(Arc<Mutex<Memory>>);
-
-impl Apply for Shared {
-    async fn apply(
-        &self,
-        entries: &[Entry],
-        view: &mut ApplyView,
-        _: &mut dyn Host,
-    ) -> Result<(), ApplyError> {
-        for entry in entries {
-            let key = &entry.value()[..1];
-            let is_new = view.get(key).await.is_none();
-            let value = remembered(&mut self.0.lock().unwrap(), entry, is_new)?;
-            let mut write = view.write();
-            write.put(key, value.as_bytes());
-            write.flush().await?;
-        }
-        Ok(())
-    }
-}
-
 #[test]
 fn what_instances_share_differs() {
-    let memory = Arc::default();
-    let check = check(move || Shared(Arc::clone(&memory)))
+    let memory: Arc<Mutex<Memory>> = Arc::default();
+    let all_share = move || {
+        let memory = Arc::clone(&memory);
+        Letters(move |entry: &Entry, is_new| remembered(&mut memory.lock().unwrap(), entry, is_new))
+    };
+    let check = check(all_share)
         .ops("[a-d] [x-z]{1,3}".prop_map(String::into_bytes))
         .seeds(0..6);
     has_all(&failure(check), &["second process", "came to something else"]);

@@ -6,39 +6,21 @@ use autobee::apply::{Apply, ApplyError, ApplyView, Entry, Host, WriterOptions};
 use autobee_sim::{View, check};
 use proptest::prelude::*;
 
-use super::{Mistake, Shelf, failure, has_all, shelf};
-
-/// Writes what a function says.
-struct Said(fn() -> &'static str);
-
-impl Apply for Said {
-    async fn apply(
-        &self,
-        entries: &[Entry],
-        view: &mut ApplyView,
-        _: &mut dyn Host,
-    ) -> Result<(), ApplyError> {
-        for entry in entries {
-            let mut write = view.write();
-            write.put(&entry.value()[..1], (self.0)().as_bytes());
-            write.flush().await?;
-        }
-        Ok(())
-    }
-}
+use super::{Letters, Mistake, Shelf, failure, has_all, shelf};
 
 /// Says something else each hundredth time.
-fn rarely() -> &'static str {
+fn rarely(_: &Entry, _: bool) -> Result<String, ApplyError> {
     static CALLS: AtomicU64 = AtomicU64::new(0);
-    match CALLS.fetch_add(1, Ordering::Relaxed) % 100 {
+    let said = match CALLS.fetch_add(1, Ordering::Relaxed) % 100 {
         50 => "something else",
         _ => "the same",
-    }
+    };
+    Ok(said.into())
 }
 
 #[test]
 fn what_happens_rarely_is_no_memory_of_the_instance() {
-    let text = failure(check(|| Said(rarely)).ops("[a-d]".prop_map(String::into_bytes)));
+    let text = failure(check(|| Letters(rarely)).ops("[a-d]".prop_map(String::into_bytes)));
     assert!(!text.contains("it remembers something"), "{text}");
     has_all(&text, &["a clock", "randomness"]);
 }

@@ -24,10 +24,10 @@ mod fetch;
 mod finality;
 mod forward;
 mod gather;
+mod key_kind;
 mod log;
 mod logs;
 mod news;
-mod origin;
 mod outside;
 mod own;
 mod published;
@@ -75,8 +75,8 @@ use fetch::EngineLogs;
 use finality::Finality;
 use forward::Forward;
 use gather::{Fed, Gather};
+use key_kind::KeyKind;
 use news::News;
-use origin::Origin;
 use own::Own;
 use strangers::Strangers;
 use turns::Turns;
@@ -138,7 +138,7 @@ pub struct Machine<C, L: StoredLog> {
     stalled: OrdMap<CoreKey, Stalled>,
     stopped: Option<Arc<str>>,
     /// Whether the key is that of a database.
-    origin: Origin,
+    key_kind: KeyKind,
     /// The creator's log is encrypted otherwise than the key says: nothing is applied or appended.
     mismatch: Option<KeyMismatch>,
     is_closed: bool,
@@ -195,7 +195,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             awaited: None,
             stalled: OrdMap::new(),
             stopped: None,
-            origin: Origin::default(),
+            key_kind: KeyKind::default(),
             mismatch: None,
             is_closed: false,
             armed: None,
@@ -414,8 +414,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             system: engine.system().clone(),
             missing: engine.absent(),
             awaited: self.awaited,
-            writer_of: match self.origin {
-                Origin::Elsewhere(database) => Some(database),
+            writer_of: match self.key_kind {
+                KeyKind::Writer(database) => Some(database),
                 _ => None,
             },
             stopped: self.stopped.clone(),
@@ -459,7 +459,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let event = why.map(|why| Effect::Trace(TraceEvent::Stalled { core: *key, why }));
             self.effects.extend(event);
         }
-        self.trace_origin(key, (from, &blocks));
+        self.learn_key_kind(key, (from, &blocks));
         self.wanted.changed(key, !blocks.is_empty(), now.mono);
         self.engine.ingest(*key, from, &blocks);
         self.note_stalled(key);

@@ -17,7 +17,7 @@ use crate::db::machine::{Input, ListenerState, Machine, Published, StoredLog};
 use crate::db::{Event, Session};
 use crate::env::Crypto;
 
-/// How many events of an opening wait for the first listener, at which failures are left out.
+/// How many events wait for the first listener before further failures are left out.
 const UNTOLD_MAX: usize = 32;
 
 /// The machine, and what is seen of it from outside.

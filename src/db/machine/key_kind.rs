@@ -25,23 +25,23 @@ use crate::wire::{Decode as _, Index, Rules};
 /// Logs that are looked at. A first block may have any number of links.
 const TRACED_MAX: usize = 1024;
 
-/// What is known of where the log begins whose key the database has.
+/// What is known of the log whose key the database has.
 #[derive(Debug, Default)]
-pub(super) enum Origin {
+pub(super) enum KeyKind {
     /// Its first block was not seen.
     #[default]
     Unread,
-    /// It builds on nothing, as that of a creator.
-    First,
+    /// It builds on nothing: that is a creator's.
+    Creator,
     /// It builds on these logs, and on those that their first blocks build on.
     Behind(BTreeSet<CoreKey>),
-    /// It is a log of this database.
-    Elsewhere(CoreKey),
+    /// It is the log of a writer of this database.
+    Writer(CoreKey),
 }
 
 impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// Looks at the first block of a log, if these blocks begin with it.
-    pub(super) fn trace_origin(&mut self, key: &CoreKey, (from, blocks): (Index, &[Bytes])) {
+    pub(super) fn learn_key_kind(&mut self, key: &CoreKey, (from, blocks): (Index, &[Bytes])) {
         let (true, Some(block)) = (from == Index(0), blocks.first()) else {
             return;
         };
@@ -49,15 +49,15 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let block = OplogBlock::from_bytes(block);
             block.map_or_else(|_| Vec::new(), |block| block.links)
         };
-        match &mut self.origin {
-            Origin::Unread if *key == self.engine.key() => {
+        match &mut self.key_kind {
+            KeyKind::Unread if *key == self.engine.key() => {
                 let links: BTreeSet<CoreKey> = links().iter().map(|link| link.key).take(TRACED_MAX).collect();
-                self.origin = match links.is_empty() {
-                    true => Origin::First,
-                    false => Origin::Behind(links),
+                self.key_kind = match links.is_empty() {
+                    true => KeyKind::Creator,
+                    false => KeyKind::Behind(links),
                 };
             }
-            Origin::Behind(traced) if traced.contains(key) => {
+            KeyKind::Behind(traced) if traced.contains(key) => {
                 let links = links();
                 let room = TRACED_MAX.saturating_sub(traced.len());
                 traced.extend(links.iter().map(|link| link.key).take(room));
@@ -65,7 +65,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     && self.engine.rules() == Some(Rules::interop())
                     && self.records_rules(key)
                 {
-                    self.origin = Origin::Elsewhere(*key);
+                    self.key_kind = KeyKind::Writer(*key);
                     self.effects
                         .push(Effect::Tell(Event::WritersKey { database: *key }));
                 }
