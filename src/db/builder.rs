@@ -363,7 +363,11 @@ impl<E: Env> Builder<E> {
             skipped > 0 && skipped == checkpoints.len(),
         );
         sights.note_if(Point::TreesRebuilt, record.is_void());
-        sights.note_if(Point::ViewRebuilt, record.rebuild().is_some());
+        sights.note_if(Point::TreesDamaged, record.is_damaged());
+        sights.note_if(
+            Point::ViewRebuilt,
+            record.rebuild().is_some() && !record.is_damaged(),
+        );
         let waits = record.rebuild().is_none() || !self.rebuilds_in_background;
         sights.note_if(Point::EncryptedOpened, opened.keys.is_some());
         sights.note_if(Point::SafeOpened, engine.rules().is_some_and(Rules::is_safe));

@@ -99,6 +99,7 @@ points! {
     CheckpointOlder: "checkpoint_older", "The engine went on from an older checkpoint at the opening.";
     CheckpointsRefused: "checkpoints_refused", "No checkpoint was good at the opening.";
     TreesRebuilt: "trees_rebuilt", "The stored trees could not be gone on from.";
+    TreesDamaged: "trees_damaged", "Blocks of the stored trees were damaged, and the trees are made anew.";
     ViewRebuilt: "view_rebuilt", "Another version of apply had the view made anew from the logs.";
     StrangerAdmitted: "stranger_admitted", "A stranger's core got a slot.";
     StrangerEvicted: "stranger_evicted", "A stranger's core gave up its slot to another.";

@@ -206,6 +206,11 @@ impl TreeRecord {
         self.distrust_apply();
     }
 
+    /// True when blocks of the trees that are stored were damaged.
+    pub(in crate::db) const fn is_damaged(&self) -> bool {
+        self.is_damaged
+    }
+
     /// How many leading blocks of a log need not be here.
     pub(in crate::db) fn passed_over(&self, log: &CoreKey) -> Length {
         self.passed_over.get(log).copied().unwrap_or_default()
