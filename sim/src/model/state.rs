@@ -320,7 +320,7 @@ impl<'a> ModelFlush<'a> {
                     old.is_genesis
                 },
                 is_anchor: pending.is_anchor || old.is_anchor,
-                is_guest: rules.set.is_safe() && !pending.added && was_no_member,
+                is_guest: rules.set.is_safe() && !pending.added && was_no_member && key != rules.bootstrap,
                 timestamp: pending.timestamp.filter(|_| is_oplog),
             };
             self.after.records.insert(key, record);

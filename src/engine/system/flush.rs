@@ -28,6 +28,8 @@ pub struct Flush {
     rules: Rules,
     /// The first block of the batch.
     first: Option<Length>,
+    /// The creator, in its first batch.
+    creator: Option<CoreKey>,
     pending: Vec<(CoreKey, WriterUpdate)>,
     /// Position in `pending`.
     touched: BTreeMap<CoreKey, usize>,
@@ -118,6 +120,7 @@ impl Flush {
             weight,
             rules: Rules::interop(),
             first: None,
+            creator: None,
             pending: Vec::new(),
             touched: BTreeMap::new(),
             changed: Vec::new(),
@@ -137,6 +140,7 @@ impl Flush {
     /// Grants what the creator is granted. For the batch that starts with the first block of the creator, before its
     /// nodes are recorded.
     pub fn grant_genesis(&mut self) {
+        self.creator = Some(self.writer);
         self.grant(self.writer, GENESIS_WEIGHT, true);
     }
 
@@ -197,6 +201,7 @@ impl Flush {
             mut after,
             writer,
             rules,
+            creator,
             pending,
             changed,
             ..
@@ -209,7 +214,8 @@ impl Flush {
             changes: Vec::new(),
         };
         for (key, pending) in pending {
-            let was_no_member = before.member(&key).is_none();
+            // The creator is one by its first batch, also when that removes it.
+            let was_no_member = before.member(&key).is_none() && creator != Some(key);
             let old = before.record(&key).copied().unwrap_or_default();
             let is_oplog = key == writer;
             let timestamp = pending.timestamp.filter(|_| is_oplog);
