@@ -29,6 +29,11 @@ const SOURCES: &[Source] = &[
         form: |block| [0, 1].map(|core| with_length(&[], block, 1, core)).into(),
     },
     Source {
+        target: "history",
+        vectors: &["order", "scenarios"],
+        form: |bytes| vec![head(bytes, 512)],
+    },
+    Source {
         target: "linearizer",
         vectors: &["order", "scenarios"],
         form: |bytes| vec![head(bytes, 256)],

@@ -12,6 +12,7 @@ pub mod events;
 mod executor;
 pub mod explain;
 mod exported_logs;
+pub mod history;
 pub mod hostile;
 pub mod invariant;
 mod kit;

@@ -86,7 +86,7 @@ pub fn run_caught(scenario: &Scenario, seed: u64, trace: TraceSink) -> SeedResul
     result.unwrap_or_else(|panic| {
         Err(SimError::Call {
             what: "panicked".into(),
-            why: message(&*panic),
+            why: panic_message(&*panic),
         })
     })
 }
@@ -121,7 +121,8 @@ pub fn fails_by(result: &SeedResult, name: &str) -> bool {
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+/// What a panic says.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "without a message".into())

@@ -1,18 +1,20 @@
 //! Every order in which the blocks of small histories can come, through the whole machine of a database, against the
 //! model.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "lane0/histories.rs"]
+mod histories;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use autobee::Error;
-use autobee::crypto::{CoreKey, Ed25519};
-use autobee::db::{OrderedEntry, Stalled};
-use autobee::engine::{WINDOW_BATCHES, anchor};
-use autobee::wire::oplog::OplogBlock;
-use autobee::wire::{Decode as _, Length, Rules};
-use autobee_sim::lane0::{HistoryBlock, PeerGroup, Reading, leading, orders};
-use autobee_sim::model::{ModelRules, ModelState, batches, canonical};
+use autobee::crypto::CoreKey;
+use autobee::db::Stalled;
+use autobee::engine::WINDOW_BATCHES;
+use autobee::wire::{Length, Rules};
+use autobee_sim::history::ModelAnswers;
+use autobee_sim::lane0::{PeerGroup, Reading, leading, orders};
 use autobee_sim::workload::Op;
 
 /// ```text
@@ -126,59 +128,17 @@ fn light_ones_that_heavy_ones_overtake(rules: Rules) -> PeerGroup {
     group
 }
 
-/// What the model makes of the leading blocks of each log.
-struct Expected<'a> {
-    blocks: &'a [HistoryBlock],
-    database: CoreKey,
-    rules: Rules,
-    known: BTreeMap<Vec<Length>, (Vec<OrderedEntry>, ModelState)>,
-}
-
-impl Expected<'_> {
-    fn of(&mut self, lengths: &BTreeMap<CoreKey, Length>) -> &(Vec<OrderedEntry>, ModelState) {
-        let name: Vec<Length> = lengths.values().copied().collect();
-        let (blocks, database, rule_set) = (self.blocks, self.database, self.rules);
-        self.known.entry(name).or_insert_with(|| {
-            let set: Vec<_> = lengths
-                .iter()
-                .flat_map(|(core, length)| {
-                    let log = blocks.iter().filter(|block| block.core == *core);
-                    let log = log.filter(|block| block.index < length.0);
-                    let log = log.map(|block| OplogBlock::from_bytes(&block.bytes).unwrap());
-                    batches(*core, &log.collect::<Vec<_>>(), &Ed25519)
-                })
-                .collect();
-            let name = |key, length| anchor(key, length).unwrap().key;
-            let rules = ModelRules {
-                bootstrap: database,
-                optimistic: true,
-                set: rule_set,
-                anchor: &name,
-            };
-            let canonical = canonical(&rules, &set);
-            let order = canonical.order.iter().flat_map(|(at, weight)| {
-                let batch = &set[*at];
-                batch.numbered().map(|(length, _)| OrderedEntry {
-                    key: batch.writer,
-                    length,
-                    weight: *weight,
-                })
-            });
-            (order.collect(), canonical.state)
-        })
-    }
-}
-
 /// Hands a history over in every order there is, in several ways. Gives the number of orders, and of those that are not
 /// the same to a machine.
 fn every_order(group: &PeerGroup) -> (usize, usize) {
     let blocks = group.blocks();
     assert!((6..=7).contains(&blocks.len()), "{} blocks", blocks.len());
-    let mut expected = Expected {
-        blocks: &blocks,
-        database: group.key(0),
-        rules: group.rules(),
-        known: BTreeMap::new(),
+    let mut answers = ModelAnswers::new(group.key(0), group.rules());
+    let mut expected = |lengths: &BTreeMap<CoreKey, Length>| {
+        answers.of(lengths, |core| {
+            let log = blocks.iter().filter(|block| block.core == *core);
+            log.map(|block| block.bytes.clone()).collect()
+        })
     };
     let whole = Reading::default();
     let readings = [
@@ -205,7 +165,8 @@ fn every_order(group: &PeerGroup) -> (usize, usize) {
             let mut reader = group.reader(reading);
             for (at, lengths) in order.iter().zip(&steps) {
                 reader.hand_over(&blocks[*at]);
-                let (entries, state) = expected.of(lengths);
+                let answer = expected(lengths);
+                let (entries, state) = &*answer;
                 let context = || format!("{reading:?}, {order:?} up to {at}");
                 assert_eq!(reader.order(), *entries, "order: {}", context());
                 assert_eq!(reader.published_order(), *entries, "as read: {}", context());
@@ -218,7 +179,8 @@ fn every_order(group: &PeerGroup) -> (usize, usize) {
             reader.hand_over(&blocks[*at]);
         }
         reader.wait();
-        let (entries, state) = expected.of(steps.last().unwrap());
+        let answer = expected(steps.last().unwrap());
+        let (entries, state) = &*answer;
         assert_eq!(reader.order(), *entries, "gathered: {order:?}");
         assert_eq!(reader.state(), *state, "gathered: {order:?}");
     }

@@ -200,7 +200,7 @@ impl LocalTree {
     }
 
     /// Has it make slips. Before anything is read.
-    pub(crate) fn plant(&self, planted: Planted) {
+    pub fn plant(&self, planted: Planted) {
         self.0.bee.plant(planted);
     }
 

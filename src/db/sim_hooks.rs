@@ -20,10 +20,48 @@ use crate::wire::{Decode as _, Index, Length, Link, Timestamp};
 
 /// The machine of a database, to be stepped by hand, without executor or network.
 pub mod machine {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+
+    use crate::crypto::{CoreKey, Verify};
+    use crate::db::machine::{BOOT, CHECKPOINTS, FORKS};
+    use crate::engine::{Engine, EngineOptions, Trees};
+    use crate::env::Planted;
+
     pub use crate::db::machine::{
         Effect, Input, ListenerState, LogEvents, Logs, Machine, MachineParts, Moved, NotMoved, Now,
         Published, StoredLog, TreeCommit, TreeLengths, TreeRecord,
     };
+
+    /// An engine that goes on from what was stored, as an opening makes it, and where its trees stand. `values` are those of
+    /// [`TreeCommit::values`] that the local writer's log has.
+    ///
+    /// # Errors
+    ///
+    /// With what cannot be gone on from: nothing here is damaged, so that it should be.
+    pub fn go_on<V: Verify>(
+        options: EngineOptions<V>,
+        trees: Trees,
+        values: &BTreeMap<&'static str, Bytes>,
+        local: CoreKey,
+        planted: Planted,
+    ) -> Result<(Engine<V>, TreeRecord), String> {
+        let value = |name: &str| values.get(name).cloned();
+        let record = TreeRecord::new(trees, value(BOOT), value(FORKS));
+        let mut record = record.map_err(|(name, error)| format!("{name}: {error}"))?;
+        let forks = BTreeMap::new();
+        let checkpoints = record.checkpoints(value(CHECKPOINTS), &forks);
+        let checkpoints = checkpoints.ok_or("the checkpoints do not decode")?;
+        let mut engine = Engine::resume(options, &checkpoints).map_err(|error| error.to_string())?;
+        engine.plant(planted);
+        engine.set_local(local);
+        record.resume(&mut engine, &forks, true);
+        if record.is_void() {
+            return Err("what is stored of the trees cannot be gone on from".into());
+        }
+        Ok((engine, record))
+    }
 }
 
 /// Looks at the machine of a database.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::linearizer::{map, pairs};
 use super::system::{Grant, System};
 use crate::crypto::CoreKey;
+use crate::env::{Planted, Slip};
 use crate::wire::oplog::{Attestation, OplogBlock};
 use crate::wire::{Decode, DecodeError, Decoder, Encode, Encoder, Length, Link, Weight};
 
@@ -290,7 +291,12 @@ impl Attestations {
     }
 
     /// Follows a change of the order, of which the first `shared` entries stayed and `entries` came behind them.
-    pub(super) fn follow<'a>(&mut self, shared: u64, entries: impl Iterator<Item = EntryEffects<'a>>) {
+    pub(super) fn follow<'a>(
+        &mut self,
+        shared: u64,
+        entries: impl Iterator<Item = EntryEffects<'a>>,
+        planted: Planted,
+    ) {
         let Some(local) = self.local else { return };
         self.pending.retain(|pending| pending.at < shared);
         self.received.retain(|received| received.at < shared);
@@ -300,7 +306,7 @@ impl Attestations {
                 self.receive(at, entry.batch.key, &said.attestations);
                 let is_attested = self.past.has(&entry.batch);
                 if !is_attested || self.attests_again {
-                    self.add_pending(at, entry.batch, &said.grants);
+                    self.add_pending(at, entry.batch, &said.grants, planted);
                 }
                 self.wants_ack |= !is_attested && said.wants_ack && entry.batch.key != local;
                 if self.attests_again && entry.batch.key == local {
@@ -342,9 +348,13 @@ impl Attestations {
         self.receive(at, backer, &effects.attestations);
     }
 
-    fn add_pending(&mut self, at: u64, batch: Link, grants: &[Grant]) {
+    fn add_pending(&mut self, at: u64, batch: Link, grants: &[Grant], planted: Planted) {
+        let is_one_enough = planted.has(Slip::SecondGrantUnattested);
         for grant in grants {
-            let known = self.pending.iter().any(|pending| pending.grant == *grant);
+            let is_same = |pending: &PendingAttestation| {
+                pending.grant == *grant || is_one_enough && pending.grant.key == grant.key
+            };
+            let known = self.pending.iter().any(is_same);
             if Some(grant.key) != self.local && !known && self.pending.len() < ATTESTATIONS_MAX {
                 self.pending.push(PendingAttestation {
                     at,

@@ -414,7 +414,7 @@ impl<V: Verify> Engine<V> {
             self.attestations.restore_past(dag.past_of(*own), behind);
         }
         let entries = entries.into_iter().map(|(_, spoken)| spoken);
-        self.attestations.follow(from, entries);
+        self.attestations.follow(from, entries, self.planted);
     }
 
     /// Hands complete batches over to the set. Returns when the next one that waits for the clock may go.

@@ -71,6 +71,8 @@ impl<V: Verify> Engine<V> {
         // Guests are ordered by whom members link, and by nothing that they write later.
         let records = system.records();
         let records = records.filter(|(_, record)| !record.is_anchor && !record.is_guest);
+        let removed_go = self.planted.has(Slip::SettledRemoved);
+        let records = records.filter(|(_, record)| !(removed_go && record.is_removed));
         let mut writers: Vec<(CoreKey, Length)> =
             records.map(|(key, record)| (*key, record.length)).collect();
         if system.record(&self.rules.bootstrap).is_none() {

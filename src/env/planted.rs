@@ -368,6 +368,14 @@ slips! {
             "Why apply refused an own batch that left no trace is not remembered."
         RoomUnchecked "stranger_room_unchecked"
             "An own batch of who is no member is written, also when no peer looks at so long a log."
+        SettledRemoved "settled_without_removed_writers"
+            "What removed writers may still have written is not waited for when it is asked what is settled."
+        SecondGrantUnattested "second_grant_unattested"
+            "Of two grants to one writer that wait for the next own batch the first is attested alone."
+        ParkedTogether "parked_wait_for_each_other"
+            "Batches of strangers are looked at again when all of those strangers have a record."
+        LeftKeepsPicks "left_batch_keeps_its_picks"
+            "A batch that left the set and comes back is not compared with picks that were made anew since."
     }
     Bee {
         MedianTwice "split_keeps_median"
@@ -489,6 +497,12 @@ const BITS: usize = u128::BITS as usize;
 pub struct Planted([u128; 2]);
 
 impl Planted {
+    /// No slip.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self([0; 2])
+    }
+
     /// Those that the simulator of a world asks for; in production none.
     #[must_use]
     pub fn of<E: Env>(env: &E) -> Self {

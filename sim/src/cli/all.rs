@@ -1,4 +1,4 @@
-//! The main job without arguments: every scenario with several seeds, and generated plans.
+//! The main job without arguments: histories, every scenario with several seeds, and generated plans.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use autobee_sim::{Scenario, SeedResult, TraceSink, failure, in_parallel, run_cau
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::histories::{self, HistoryJob};
 use super::points::PointsReport;
 use super::run::{Failed, Keep, converged, print_result, timed};
 use super::shrink::{now, quietly};
@@ -19,6 +20,9 @@ const SEEDS: u64 = 8;
 
 /// Generated plans unless another number is asked for. Points are judged on so many.
 pub(super) const PLANS: u64 = 1_000;
+
+/// Histories unless another number is asked for.
+pub(super) const HISTORIES: u64 = 2_000;
 
 /// Failures of one job that are kept.
 pub(super) const KEPT_MAX: usize = 20;
@@ -55,6 +59,24 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), CliError> {
     jobs.extend((0..args.plans).map(Job::Plan));
 
     let started = now();
+    let histories = histories::play(&HistoryJob {
+        seeds: 0..args.histories,
+        planted: &args.planted,
+        threads: args.threads,
+        fail_fast: args.fail_fast,
+        no_shrink: args.no_shrink,
+        out: &args.out,
+    })?;
+    for failure in &histories.failures {
+        say(args, failure);
+    }
+    if args.json {
+        println!("{}", histories.to_json());
+    }
+    say(args, &histories.to_string());
+    if args.fail_fast {
+        histories.verdict()?;
+    }
     let results = run_jobs(&jobs, args);
     let taken = now().saturating_sub(started);
 
@@ -101,6 +123,8 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), CliError> {
         println!(
             "{}",
             json!({
+                "histories": histories.played,
+                "histories_failed": histories.failed,
                 "runs": results.len(),
                 "failed": failures.len(),
                 "first_failed": failures.first().map(|first| first + 1),
@@ -112,6 +136,7 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), CliError> {
         );
     }
     say(args, &summary);
+    histories.verdict()?;
     if failures.is_empty() && unreached.is_empty() {
         Ok(())
     } else {

@@ -15,6 +15,7 @@ mod draw;
 mod explain;
 mod files;
 mod filter;
+mod histories;
 mod list;
 mod merge;
 mod meta;
@@ -39,7 +40,7 @@ use clap::{Args, Parser, Subcommand};
 use filter::LineTopic;
 
 const EXAMPLES: &str = "Examples:
-  cargo sim                                            every scenario with 8 seeds, and 1,000 generated plans
+  cargo sim                                            histories, every scenario with 8 seeds, and 1,000 generated plans
   cargo sim --plans 100 --fail-fast                    fewer plans; ends at the first failure
   cargo sim --json                                     a JSON object as each run ends
   cargo sim run partition_heal --seed 42               one seed
@@ -50,6 +51,12 @@ const EXAMPLES: &str = "Examples:
   cargo sim draw --seed 7 --out plan.toml              a generated plan as a file
   cargo sim meta FILE --seed 42                        the same seed in two processes, compared
   cargo sim list --points                              the rare states that the last run reached";
+
+const HISTORY_EXAMPLES: &str = "Examples:
+  cargo sim history --seeds 0..100000         many, each held against the model at every step
+  cargo sim history --seed 7 --draw           prints the one that seed 7 draws
+  cargo sim history out/history-7/shrunk.toml a kept failure
+A history is what a few peers write and hear, step by step, without network or disk: docs/simulation.md.";
 
 const RUN_EXAMPLES: &str = "Examples:
   cargo sim run scenarios/fast/partition_heal.toml --seed 42   one seed
@@ -153,6 +160,9 @@ enum Verb {
     /// Runs a scenario with one seed or many.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Plays histories: what peers write and hear, step by step, held against the model.
+    #[command(after_help = HISTORY_EXAMPLES)]
+    History(histories::HistoryArgs),
     /// Looks for the smallest scenario that fails in the same way.
     #[command(after_help = SHRINK_EXAMPLES)]
     Shrink(ShrinkArgs),
@@ -223,6 +233,9 @@ struct AllArgs {
     /// Generated plans to run after the scenarios: those of the seeds below this.
     #[arg(long, value_name = "N", default_value_t = all::PLANS)]
     plans: u64,
+    /// Histories to play before the scenarios: those of the seeds below this.
+    #[arg(long, value_name = "N", default_value_t = all::HISTORIES)]
+    histories: u64,
     /// Slips of the engine to plant in every run, to prove that it finds them.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     planted: Vec<String>,
@@ -340,6 +353,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match command.verb {
         None => all::run_all(&command.all),
         Some(Verb::Run(args)) => run::run(&args),
+        Some(Verb::History(args)) => histories::run(&args),
         Some(Verb::Shrink(args)) => shrink::shrink(&args),
         Some(Verb::Replay { path, json }) => replay::replay(&path, json),
         Some(Verb::Explain(args)) => explain::explain(&args),

@@ -75,6 +75,13 @@ impl HeldLog {
         (0..).map_while(|index| held.get(&index).cloned()).collect()
     }
 
+    /// How many leading blocks there are.
+    #[must_use]
+    pub fn leading_length(&self) -> u64 {
+        let held = self.blocks();
+        (0..).take_while(|index| held.contains_key(index)).count() as u64
+    }
+
     fn blocks(&self) -> MutexGuard<'_, BTreeMap<u64, Bytes>> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,7 +110,7 @@ impl StoredLog for HeldLog {
     }
 
     fn contiguous_length(&self) -> Result<u64, CoreError> {
-        Ok(self.leading().len() as u64)
+        Ok(self.leading_length())
     }
 
     fn offered_length(&self) -> Result<u64, CoreError> {

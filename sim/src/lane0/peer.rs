@@ -7,10 +7,10 @@ use autobee::apply::ApplyFn;
 use autobee::bee::{MemoryBlocks, Range};
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, hash};
 use autobee::db::{Event, OrderedEntry};
-use autobee::engine::{Engine, EngineOptions, Trees, WINDOW_BATCHES};
+use autobee::engine::{EngineOptions, Trees, WINDOW_BATCHES};
 use autobee::env::{Mono, Planted};
 use autobee::sim_hooks::machine::{
-    Effect, Input, Logs, Machine, MachineParts, Now, TreeCommit, TreeLengths, TreeRecord,
+    Effect, Input, Logs, Machine, MachineParts, Now, TreeCommit, TreeLengths, go_on,
 };
 use autobee::store::{Seq, StoreError};
 use autobee::wire::{Length, Link, Rules, Timestamp};
@@ -24,6 +24,9 @@ use crate::workload::JsonApply;
 /// The time of day at the start, in milliseconds.
 const START: u64 = 1_700_000_000_000;
 
+/// Looks at the clock that may follow from one another while no time goes by.
+const LOOKS_MAX: usize = 64;
+
 /// How a peer takes what it is handed. None of it changes what comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
@@ -33,21 +36,49 @@ pub struct Reading {
     pub window_batches: usize,
     /// Whether blocks wait for others that are on their way.
     pub gathers: bool,
+    /// Slips that are to be made; these do change it.
+    pub planted: Planted,
 }
 
-impl Default for Reading {
-    fn default() -> Self {
+impl Reading {
+    /// All at once, with the usual window.
+    #[must_use]
+    pub const fn usual() -> Self {
         Self {
             applies_max: usize::MAX,
             window_batches: WINDOW_BATCHES,
             gathers: false,
+            planted: Planted::none(),
         }
     }
 }
 
-/// A machine, its logs and trees, and what it asked for.
+impl Default for Reading {
+    fn default() -> Self {
+        Self::usual()
+    }
+}
+
+/// A machine, what it has stored, and what it asked for.
 pub struct Peer {
     machine: Machine<Ed25519, HeldLog>,
+    stored: PeerStore,
+    /// Milliseconds since the start.
+    now: u64,
+    /// By how much the clock is ahead, in milliseconds.
+    skew: i64,
+    wake: Option<Mono>,
+    commits: u64,
+    events: Vec<Event>,
+    stopped: Option<String>,
+    /// The next commit fails.
+    fails: bool,
+}
+
+/// What outlives a machine.
+struct PeerStore {
+    database: CoreKey,
+    rules: Rules,
     local: CoreKey,
     reading: Reading,
     logs: BTreeMap<CoreKey, Arc<HeldLog>>,
@@ -55,14 +86,48 @@ pub struct Peer {
     open: BTreeSet<CoreKey>,
     trees: Trees,
     blocks: Arc<MemoryBlocks>,
-    /// Milliseconds since the start.
-    now: u64,
-    wake: Option<Mono>,
-    commits: u64,
-    events: Vec<Event>,
-    stopped: Option<String>,
-    /// The next commit fails.
-    fails: bool,
+    /// Values that are kept with the own log.
+    values: BTreeMap<&'static str, Bytes>,
+}
+
+impl PeerStore {
+    /// A machine that goes on from here.
+    fn machine(&self) -> Result<Machine<Ed25519, HeldLog>, String> {
+        let planted = self.reading.planted;
+        for tree in [&self.trees.system, &self.trees.view] {
+            tree.plant(planted);
+        }
+        let options = EngineOptions {
+            key: self.database,
+            name: String::new(),
+            apply: ApplyFn::new(JsonApply),
+            optimistic: true,
+            rules: Some(self.rules),
+            verify: Ed25519,
+            trees: self.trees.clone(),
+            window_batches: self.reading.window_batches,
+        };
+        let (engine, record) = go_on(options, self.trees.clone(), &self.values, self.local, planted)?;
+        let mut logs = Logs::new(self.local);
+        for core in &self.open {
+            let log = self.logs.get(core).ok_or("a log that is open is held")?;
+            logs.add(Arc::clone(log)).map_err(|error| error.to_string())?;
+        }
+        logs.begin_at(|core| engine.fed_from(core));
+        let parts = MachineParts {
+            engine,
+            crypto: Ed25519,
+            logs,
+            record,
+            strangers_waiting_max: None,
+            looks_ahead: false,
+            boots_until: None,
+            is_unconfirmed: false,
+            planted,
+            is_traced: false,
+        };
+        Ok(Machine::new(parts, &Settings::default()))
+    }
 }
 
 impl Peer {
@@ -77,63 +142,58 @@ impl Peer {
         let local = autobee::sim_hooks::machine::StoredLog::key(&*own);
         let mut held = BTreeMap::from([(local, own)]);
         held.entry(database)
-            .or_insert_with(|| Arc::new(HeldLog::of(database, None)));
+            .or_insert_with(|| Arc::new(HeldLog::of(database, manifest(&database))));
         let blocks = Arc::new(MemoryBlocks::new());
-        let trees = trees(&local, &blocks);
-        let mut engine = Engine::new(EngineOptions {
-            key: database,
-            name: String::new(),
-            apply: ApplyFn::new(JsonApply),
-            optimistic: true,
-            rules: Some(rules),
-            verify: Ed25519,
-            trees: trees.clone(),
-            window_batches: reading.window_batches,
-        });
-        engine.set_local(local);
-        let mut logs = Logs::new(local);
-        for log in held.values() {
-            assert!(logs.add(Arc::clone(log)).is_ok(), "a log in memory is open");
-        }
-        let record = TreeRecord::new(trees.clone(), None, None);
-        let Ok(record) = record else {
-            unreachable!("there is nothing to decode");
-        };
-        let parts = MachineParts {
-            engine,
-            crypto: Ed25519,
-            logs,
-            record,
-            strangers_waiting_max: None,
-            looks_ahead: false,
-            boots_until: None,
-            is_unconfirmed: false,
-            planted: Planted::default(),
-            is_traced: false,
-        };
-        let mut peer = Self {
-            machine: Machine::new(parts, &Settings::default()),
+        let stored = PeerStore {
+            database,
+            rules,
             local,
             reading: *reading,
             open: held.keys().copied().collect(),
             logs: held,
-            trees,
+            trees: trees(&local, &blocks),
             blocks,
+            values: BTreeMap::new(),
+        };
+        let Ok(machine) = stored.machine() else {
+            unreachable!("there is nothing to go on from");
+        };
+        let mut peer = Self {
+            machine,
+            stored,
             now: 0,
+            skew: 0,
             wake: None,
             commits: 0,
             events: Vec::new(),
             stopped: None,
             fails: false,
         };
-        let open: Vec<CoreKey> = peer.open.iter().copied().collect();
-        for core in &open {
-            peer.step(Input::Loaded(*core));
-        }
-        peer.step(Input::Started);
-        peer.drain();
-        peer.step(Input::Begun(open));
+        peer.begin();
         peer
+    }
+
+    /// The peer is closed, and opened again with what it has stored.
+    ///
+    /// # Errors
+    ///
+    /// With what it cannot go on from.
+    pub fn reopen(&mut self) -> Result<(), String> {
+        self.stored.trees = trees(&self.stored.local, &self.stored.blocks);
+        self.machine = self.stored.machine()?;
+        self.wake = None;
+        self.begin();
+        Ok(())
+    }
+
+    fn begin(&mut self) {
+        let open: Vec<CoreKey> = self.stored.open.iter().copied().collect();
+        for core in &open {
+            self.step(Input::Loaded(*core));
+        }
+        self.step(Input::Started);
+        self.drain();
+        self.step(Input::Begun(open));
     }
 
     // What happens.
@@ -143,17 +203,40 @@ impl Peer {
         self.now = self.now.max(now);
     }
 
+    /// From now on the clock is ahead by so many milliseconds.
+    pub const fn set_skew(&mut self, skew: i64) {
+        self.skew = skew;
+    }
+
+    /// What waits for a time that has come goes on.
+    pub fn look_at_clock(&mut self) {
+        for _ in 0..LOOKS_MAX {
+            if self.wake.is_none_or(|at| at > self.now().mono) {
+                return;
+            }
+            self.wake = None;
+            self.step(Input::Wake { is_early: false });
+        }
+    }
+
     /// A block of a log comes, whatever else of that log is here.
     pub fn hand_over(&mut self, block: &HistoryBlock) {
         let log = self.stored(block.core);
         log.put(block.index, block.bytes.clone());
         let core = block.core;
-        if self.open.contains(&core) {
-            let gathers = self.reading.gathers;
+        if self.stored.open.contains(&core) {
+            let gathers = self.stored.reading.gathers;
             self.step(Input::Changed { core, gathers });
         } else {
             // Somebody tells it of the log, and it asks for that.
             self.step(Input::Announced(vec![(None, core)]));
+        }
+    }
+
+    /// Somebody tells it of a log that it knows and has not open.
+    pub fn announce(&mut self, core: &CoreKey) {
+        if !self.stored.open.contains(core) && self.stored.logs.contains_key(core) {
+            self.step(Input::Announced(vec![(None, *core)]));
         }
     }
 
@@ -204,7 +287,7 @@ impl Peer {
 
     /// From now on a log cannot be read.
     pub fn fail_log(&mut self, core: &CoreKey) {
-        if let Some(log) = self.logs.get(core) {
+        if let Some(log) = self.stored.logs.get(core) {
             log.fail();
         }
     }
@@ -213,7 +296,7 @@ impl Peer {
     pub fn drain(&mut self) {
         loop {
             let drained = self.step(Input::Drain {
-                applies_max: self.reading.applies_max,
+                applies_max: self.stored.reading.applies_max,
             });
             self.step(Input::ChooseLogs {
                 gone: BTreeSet::new(),
@@ -276,7 +359,16 @@ impl Peer {
     /// All leading blocks of a log.
     #[must_use]
     pub fn log(&self, core: &CoreKey) -> Vec<Bytes> {
-        self.logs.get(core).map_or_else(Vec::new, |log| log.leading())
+        self.stored
+            .logs
+            .get(core)
+            .map_or_else(Vec::new, |log| log.leading())
+    }
+
+    /// How many leading blocks of a log are here.
+    #[must_use]
+    pub fn log_length(&self, core: &CoreKey) -> u64 {
+        self.stored.logs.get(core).map_or(0, |log| log.leading_length())
     }
 
     /// Why nothing is applied any more.
@@ -296,7 +388,7 @@ impl Peer {
     const fn now(&self) -> Now {
         Now {
             mono: Mono(self.now * 1_000_000),
-            wall: Timestamp(START + self.now),
+            wall: Timestamp((START + self.now).saturating_add_signed(self.skew)),
         }
     }
 
@@ -309,13 +401,13 @@ impl Peer {
                 match effect {
                     Effect::Fetch(core) => inputs.push_back(Input::Opened(self.stored(core))),
                     Effect::Follow(core) => {
-                        self.open.insert(core);
-                        let gathers = self.reading.gathers;
+                        self.stored.open.insert(core);
+                        let gathers = self.stored.reading.gathers;
                         inputs.push_back(Input::Changed { core, gathers });
                     }
                     Effect::Release(log) => {
                         let core = autobee::sim_hooks::machine::StoredLog::key(&*log);
-                        self.open.remove(&core);
+                        self.stored.open.remove(&core);
                     }
                     Effect::Write(write) => {
                         let fails = std::mem::take(&mut self.fails);
@@ -355,22 +447,31 @@ impl Peer {
 
     fn commit(&mut self, write: TreeCommit) -> TreeLengths {
         let TreeCommit {
-            system, view, own, ..
+            system,
+            view,
+            own,
+            values,
         } = write;
-        self.blocks.append(self.trees.system.core(), system);
-        self.blocks.append(self.trees.view.core(), view);
+        for (name, value) in values {
+            match value {
+                Some(value) => self.stored.values.insert(name, value),
+                None => self.stored.values.remove(name),
+            };
+        }
+        self.stored.blocks.append(self.stored.trees.system.core(), system);
+        self.stored.blocks.append(self.stored.trees.view.core(), view);
         self.commits += 1;
         let has_own = !own.is_empty();
         TreeLengths {
-            system: self.blocks.length(&self.trees.system.core()),
-            view: self.blocks.length(&self.trees.view.core()),
-            own: has_own.then(|| Length(self.stored(self.local).append(own))),
+            system: self.stored.blocks.length(&self.stored.trees.system.core()),
+            view: self.stored.blocks.length(&self.stored.trees.view.core()),
+            own: has_own.then(|| Length(self.stored(self.stored.local).append(own))),
             seq: Seq(self.commits),
         }
     }
 
     fn stored(&mut self, core: CoreKey) -> Arc<HeldLog> {
-        let log = self.logs.entry(core);
+        let log = self.stored.logs.entry(core);
         Arc::clone(log.or_insert_with(|| Arc::new(HeldLog::of(core, manifest(&core)))))
     }
 }
@@ -388,9 +489,10 @@ fn manifest(core: &CoreKey) -> Option<Bytes> {
 
 /// Trees that are written to blocks in memory, as a store keeps them.
 fn trees(local: &CoreKey, blocks: &Arc<MemoryBlocks>) -> Trees {
-    let end = |name: &[u8]| Link {
-        key: CoreKey::new(*hash(&[name, local.as_bytes()]).as_bytes()),
-        length: Length::ZERO,
+    let end = |name: &[u8]| {
+        let key = CoreKey::new(*hash(&[name, local.as_bytes()]).as_bytes());
+        let length = blocks.length(&key);
+        Link { key, length }
     };
     let stored = Trees::stored(
         (end(b"view"), Arc::clone(blocks)),

@@ -196,7 +196,7 @@ impl<R: Replay> Emission<'_, R> {
                             *spanned = Some(priority);
                         }
                         picks.push(priority, self.timeline.len());
-                        let woken = self.parked.wake(self.replay, self.timeline.state());
+                        let woken = self.parked.wake(self.replay, self.timeline.state(), self.planted);
                         self.offer(&mut top, &woken);
                         batches.extend(woken);
                     }

@@ -552,7 +552,9 @@ impl<S: Clone> Linearizer<S> {
                 self.spanned = None;
             }
             self.picks.truncate(cut);
-            self.picks_end_at(cut);
+            if !self.planted.has(Slip::LeftKeepsPicks) {
+                self.picks_end_at(cut);
+            }
             let end = self.picks.end();
             self.unsettled.extend(self.timeline.path_since(end));
             self.unsettled.extend(self.parked.take());

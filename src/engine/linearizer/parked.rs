@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::CoreKey;
 use crate::engine::dag::{BatchId, Dag, Renumbered};
+use crate::env::{Planted, Slip};
 
 use super::timeline::Timeline;
 use super::{Replay, Rules};
@@ -56,16 +57,13 @@ impl Parked {
     }
 
     /// Gives everything back if one of the writers has a record now: its batches may lift others.
-    pub(super) fn wake<R: Replay>(&mut self, replay: &R, state: &R::State) -> Vec<BatchId> {
-        if self
-            .writers
-            .iter()
-            .any(|writer| replay.standing(state, writer).is_some())
-        {
-            self.take()
-        } else {
-            Vec::new()
-        }
+    pub(super) fn wake<R: Replay>(&mut self, replay: &R, state: &R::State, planted: Planted) -> Vec<BatchId> {
+        let is_known = |writer: &CoreKey| replay.standing(state, writer).is_some();
+        let is_woken = match planted.has(Slip::ParkedTogether) {
+            true => self.writers.iter().all(is_known),
+            false => self.writers.iter().any(is_known),
+        };
+        if is_woken { self.take() } else { Vec::new() }
     }
 
     /// After ids of the set changed.
