@@ -181,6 +181,8 @@ struct IrohNode {
     relays: Vec<RelayUrl>,
     joined: Mutex<BTreeMap<DiscoveryKey, Arc<JoinedTopic>>>,
     handshakes: Arc<Semaphore>,
+    /// Has nothing to give, and is closed when the endpoint is.
+    closed: Arc<Semaphore>,
 }
 
 /// What is known of a topic that was joined.
@@ -246,6 +248,7 @@ impl IrohSwarm {
             relays,
             joined: Mutex::default(),
             handshakes,
+            closed: Arc::new(Semaphore::new(0)),
         });
         env.spawn().spawn("iroh", serve(Arc::downgrade(&node), endpoint));
         Ok(Self { node })
@@ -263,10 +266,15 @@ impl IrohSwarm {
     /// that ends without it may be missed by its peers only after they hear nothing of it for seconds.
     pub async fn close(self) {
         let (endpoint, clock) = (self.node.endpoint.clone(), *self.node.env.clock());
+        let closed = Arc::clone(&self.node.closed);
         // The last one to let go of the node closes the endpoint.
         drop(self);
-        unless(endpoint.closed(), clock.sleep(FAREWELL)).await;
-        endpoint.close().await;
+        if unless(closed.acquire(), clock.sleep(2 * FAREWELL))
+            .await
+            .is_none()
+        {
+            endpoint.close().await;
+        }
     }
 }
 
@@ -278,11 +286,12 @@ impl fmt::Debug for IrohSwarm {
 
 impl Drop for IrohNode {
     fn drop(&mut self) {
-        let endpoint = self.endpoint.clone();
+        let (endpoint, closed) = (self.endpoint.clone(), Arc::clone(&self.closed));
         // Where the runtime goes first it is not closed in order: `IrohSwarm::close`.
-        self.env
-            .spawn()
-            .spawn("close iroh", async move { endpoint.close().await });
+        self.env.spawn().spawn("close iroh", async move {
+            endpoint.close().await;
+            closed.close();
+        });
     }
 }
 
@@ -442,7 +451,6 @@ impl IrohNode {
         }
         let stream = IrohStream {
             parts: Some((send, receive)),
-            has_ended: false,
             connection,
             number,
             tasks,
@@ -456,22 +464,15 @@ impl IrohNode {
         })
     }
 
-    /// What shows that a connection is over, and was not lost.
-    fn say_farewell(
-        self: &Arc<Self>,
-        connection: Connection,
-        mut parts: (SendStream, RecvStream),
-        has_ended: bool,
-    ) {
+    /// Ends a connection once what was written has arrived, and the peer has ended it, too: it may not have read everything.
+    fn say_farewell(self: &Arc<Self>, connection: Connection, parts: (SendStream, RecvStream)) {
         let (node, clock) = (Arc::clone(self), *self.env.clock());
+        let (mut send, mut receive) = parts;
         self.env.spawn().spawn("end a connection of iroh", async move {
             let farewell = async {
-                let _ = parts.0.finish();
-                let _ = parts.0.stopped().await;
-                // Who ended second knows that both have; the other one waits for it to close, and so to read everything.
-                if !has_ended {
-                    connection.closed().await;
-                }
+                let _ = send.finish();
+                let _ = send.stopped().await;
+                while let Ok(Some(_)) = receive.read_chunk(usize::MAX).await {}
             };
             unless(farewell, clock.sleep(FAREWELL)).await;
             connection.close(OVER, b"");
@@ -679,8 +680,6 @@ impl JoinedTopic {
 pub struct IrohStream {
     /// Taken when it is dropped.
     parts: Option<(SendStream, RecvStream)>,
-    /// The peer sent everything that it ever will.
-    has_ended: bool,
     connection: Connection,
     number: u64,
     tasks: Vec<TaskHandle>,
@@ -702,12 +701,7 @@ impl AsyncRead for IrohStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = AsyncRead::poll_read(Pin::new(&mut self.parts()?.1), cx, buffer);
-        if matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before && buffer.remaining() > 0 {
-            self.has_ended = true;
-        }
-        read
+        AsyncRead::poll_read(Pin::new(&mut self.parts()?.1), cx, buffer)
     }
 }
 
@@ -732,8 +726,7 @@ impl Drop for IrohStream {
             task.abort();
         }
         if let Some(parts) = self.parts.take() {
-            self.node
-                .say_farewell(self.connection.clone(), parts, self.has_ended);
+            self.node.say_farewell(self.connection.clone(), parts);
         }
     }
 }
