@@ -136,6 +136,9 @@ pub use db::{
 #[cfg(feature = "hyperswarm")]
 #[doc(inline)]
 pub use db::{Hyperswarm, HyperswarmSettings, HyperswarmTopic};
+#[cfg(feature = "iroh")]
+#[doc(inline)]
+pub use db::{IrohPeer, IrohSettings, IrohStream, IrohSwarm, IrohTopic};
 #[doc(inline)]
 pub use error::{Error, ErrorKind};
 

@@ -51,6 +51,8 @@ pub use stats::Stats;
 pub use status::{Ahead, PeerProgress, Pending, Rebuild, Status, WriterProgress};
 #[cfg(feature = "hyperswarm")]
 pub use swarm::hyperswarm::{Hyperswarm, HyperswarmSettings, HyperswarmTopic};
+#[cfg(feature = "iroh")]
+pub use swarm::iroh::{IrohPeer, IrohSettings, IrohStream, IrohSwarm, IrohTopic};
 pub use swarm::{
     JoinedSwarm, Swarm, SwarmEvent, SwarmPeer, SwarmProtection, SwarmSettings, SwarmState, SwarmStream,
     SwarmTopic,

@@ -8,6 +8,8 @@
 
 #[cfg(feature = "hyperswarm")]
 pub(in crate::db) mod hyperswarm;
+#[cfg(feature = "iroh")]
+pub(in crate::db) mod iroh;
 pub(in crate::db) mod policy;
 
 use std::fmt;
