@@ -139,6 +139,11 @@ fn a_list_of_cores_that_is_looked_for_in_another_block() {
 }
 
 #[test]
+fn damaged_trees_that_an_opening_goes_on_with() {
+    found("fast/damaged_trees", "damaged_trees_kept", &["rebuilt"]);
+}
+
+#[test]
 fn one_side_of_a_contradiction() {
     found("fast/twins", "own_side_shown_alone", &["contradictions"]);
 }
