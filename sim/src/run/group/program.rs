@@ -238,7 +238,12 @@ impl<E: Env> Group<E> {
                 let invariant = "told";
                 members.failures.push(Violation { invariant, what });
             }
-            if let Event::Interrupt { .. } = event {
+            if let Event::Interrupt { reason } = &event {
+                let reason = reason.clone();
+                let error = Error::Interrupted { reason };
+                if !self.excuses(replica, &error) {
+                    self.fail(replica, "applying", &error);
+                }
                 self.interrupted(&env, replica, life);
             }
             if let Event::CutOff { first, last } = &event
