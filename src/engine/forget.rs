@@ -321,7 +321,15 @@ impl<V: Verify> Engine<V> {
             }
         };
         cut(&mut start.considered);
-        let reached = self.order.state().records.head();
+        // In the place of the batch may come another one of the same log, which its place and length do not tell from it.
+        let mut reached = self.order.state_at(self.forgotten()).records.head();
+        for (entry, state) in self.order.entries_since(0) {
+            let batch = self.dag.batch(entry.batch);
+            if batch.writer == local && batch.last > before {
+                break;
+            }
+            reached = state.records.head();
+        }
         self.sights.note(Point::WentBack);
         self.begin(start)?;
         self.past.hold.extend(lengths);
