@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use autobee::Error;
 use autobee::crypto::CoreKey;
-use autobee::db::Stalled;
+use autobee::db::{Event, Stalled};
 use autobee::engine::WINDOW_BATCHES;
 use autobee::wire::{Length, Rules};
 use autobee_sim::history::ModelAnswers;
-use autobee_sim::lane0::{PeerGroup, Reading, leading, orders};
+use autobee_sim::lane0::{HistoryBlock, Peer, PeerGroup, Reading, leading, orders};
 use autobee_sim::workload::Op;
 
 /// ```text
@@ -302,4 +302,112 @@ fn a_batch_that_cannot_be_written_stops_the_peer_and_was_never_acknowledged() {
         reader.hand_over(block);
     }
     assert_eq!(reader.state(), state);
+}
+
+/// In portions of one apply, and with one batch in memory, as well as with all of it.
+const READINGS: [Reading; 2] = [
+    Reading::usual(),
+    Reading {
+        applies_max: 1,
+        window_batches: 1,
+        ..Reading::usual()
+    },
+];
+
+fn put(key: &str, value: &str) -> Vec<bytes::Bytes> {
+    vec![Op::put(key, value).to_value().into()]
+}
+
+#[test]
+fn an_append_is_refused_that_meets_a_contradiction_and_the_peer_goes_on_without_it() {
+    for reading in READINGS {
+        for is_found_by_the_commit in [true, false] {
+            let mut group = PeerGroup::reading(Rules::interop(), 2, &reading);
+            let [a, b] = [0, 1].map(|peer| group.key(peer));
+            group.append(0, &[Op::add_writer(b, 2)]);
+            for number in 0..4 {
+                group.append(0, &[Op::put("x", number.to_string())]);
+            }
+            group.receive_all(1, 0);
+            group.append(1, &[Op::put("y", "1")]);
+            group.receive_all(0, 1);
+            let log = group.log(0);
+            let peer = group.peer_mut(0);
+            let (order, state) = (peer.order(), peer.state());
+            let refused = if is_found_by_the_commit {
+                peer.contradict_commit();
+                peer.try_append(put("x", "lost"), false)
+            } else {
+                peer.append_while(put("x", "lost"), Peer::contradict)
+            };
+            assert!(
+                matches!(refused, Err(Error::Contradicted { local, .. }) if local == a),
+                "{refused:?}"
+            );
+            assert_eq!((peer.stopped(), peer.order(), peer.state()), (None, order, state));
+            let is_told = |event: &&Event| matches!(event, Event::Contradicted { .. });
+            assert_eq!(peer.events().iter().filter(is_told).count(), 1);
+            let refused = peer.try_append(put("x", "2"), false);
+            assert!(matches!(refused, Err(Error::Contradicted { .. })), "{refused:?}");
+            assert_eq!(group.log(0), log);
+            group.append(1, &[Op::put("z", "1")]);
+            group.receive_all(0, 1);
+            let mut reader = group.reader(&Reading::default());
+            for block in log.iter().chain(&group.log(1)) {
+                reader.hand_over(block);
+            }
+            let peer = group.peer_mut(0);
+            assert_eq!(
+                (peer.stopped(), peer.order()),
+                (None, reader.order()),
+                "{reading:?}"
+            );
+            assert_eq!(
+                (peer.state(), peer.published_order()),
+                (reader.state(), reader.order())
+            );
+        }
+    }
+}
+
+/// Another device with the same key pair wrote the entry that is being written here, and it comes first.
+#[test]
+fn an_append_is_refused_whose_place_an_own_entry_takes_that_comes_meanwhile() {
+    for reading in READINGS {
+        let mut group = PeerGroup::reading(Rules::interop(), 2, &reading);
+        let b = group.key(1);
+        group.append(0, &[Op::add_writer(b, 2)]);
+        group.receive_all(1, 0);
+        group.append(1, &[Op::put("x", "1")]);
+        let mut other = group.second_device(1);
+        for block in group.log(0).iter().chain(&group.log(1)) {
+            other.hand_over(block);
+        }
+        other.append(put("y", "there"), false);
+        let bytes = other.log(&b).pop().unwrap();
+        let block = HistoryBlock {
+            core: b,
+            index: 1,
+            bytes,
+        };
+        let peer = group.peer_mut(1);
+        let refused = peer.append_while(put("z", "here"), |peer| peer.hand_over(&block));
+        assert!(matches!(refused, Err(Error::Unconfirmed { .. })), "{refused:?}");
+        assert_eq!(
+            (peer.stopped(), peer.order(), peer.state()),
+            (None, other.order(), other.state())
+        );
+        let length = peer.try_append(put("z", "here"), false);
+        assert!(matches!(length, Ok(Length(3))), "{length:?}");
+        let mut reader = group.reader(&Reading::default());
+        for block in group.blocks() {
+            reader.hand_over(&block);
+        }
+        let peer = group.peer(1);
+        assert_eq!(
+            (peer.order(), peer.state()),
+            (reader.order(), reader.state()),
+            "{reading:?}"
+        );
+    }
 }

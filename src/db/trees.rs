@@ -15,7 +15,7 @@ use crate::bee::{BeeError, BlockFault, StoredBlocks};
 use crate::crypto::CoreKey;
 use crate::engine::encryption::SYSTEM_NAME;
 use crate::engine::{Checkpoint, TreeSettings, Trees, ViewClaim};
-use crate::env::{Env, Point, TraceEvent, knob};
+use crate::env::{Env, Point, Slip, TraceEvent, knob};
 use crate::error::Error;
 use crate::hypercore::{
     Core, CoreError, CoreOptions, Download, DownloadRange, Encryption, Transaction, Wait,
@@ -94,7 +94,8 @@ impl<E: Env> DatabaseTrees<E> {
         passed_over.map_err(|(name, error)| corrupt(local, name, &error))?;
         let trees_from = record.set_trees_from(trees_from?.as_ref());
         trees_from.map_err(|(name, error)| corrupt(local, name, &error))?;
-        if is_damaged([&system, &view], &trees, &record)? {
+        let is_kept = store.planted().has(Slip::DamagedTreesKept);
+        if !is_kept && is_damaged([&system, &view], &trees, &record)? {
             record.distrust_trees();
         } else if store.env().buggify("apply_changed") {
             record.distrust_apply();

@@ -7,6 +7,7 @@
 //! store   checkpoints(), whenever moves() changed, once is_settled()
 //! open    resume(checkpoints); feed each core from fed_from(core); drain
 //! drain   is_behind: go_back(); feed each core from fed_from(core); drain
+//! stamp   the log does not take the own batch: withdraw(); feed each core from fed_from(core); drain
 //! ```
 //!
 //! Going back costs the applies from the checkpoint on: at most about twice as many as are needed, because the way to the
@@ -131,6 +132,20 @@ pub(super) struct Past {
 
     /// The own batch that is not in its log yet: after going back nobody else feeds it.
     pub(super) own: Option<(CoreKey, Index, Vec<Bytes>)>,
+    /// What it takes to withdraw the own batch that was begun last.
+    pub(super) unwritten: Option<Unwritten>,
+}
+
+/// What was so before an own batch was begun.
+#[derive(Debug, Clone)]
+pub(super) struct Unwritten {
+    pub(super) local: CoreKey,
+    /// The length of the log.
+    pub(super) before: Length,
+    /// [`Past::moves`].
+    pub(super) moves: u64,
+    /// What was to be attested, once the batch attests it.
+    pub(super) attestations: Option<Attestations>,
 }
 
 pub(super) enum BatchSource {
@@ -152,7 +167,13 @@ impl Past {
             moves: 0,
             moves_onto: 0,
             own: None,
+            unwritten: None,
         }
+    }
+
+    /// See [`Engine::moves`].
+    pub(super) const fn moves(&self) -> u64 {
+        self.moves
     }
 
     pub(super) fn take_sights(&self) -> Sights {
@@ -253,6 +274,72 @@ impl<V: Verify> Engine<V> {
         self.past.hold.extend(lengths);
         self.past.taken.extend(taken);
         // Up to where the orders part nothing has to be applied again. What cannot be read is.
+        let _ = self.resume_from(reached);
+        Ok(())
+    }
+
+    /// True when [`Engine::withdraw`] begins with the first entry of all: what was forgotten since the batch was begun may rest
+    /// on it.
+    #[must_use]
+    pub fn withdraws_from_the_start(&self) -> bool {
+        let unwritten = self.past.unwritten.as_ref();
+        unwritten.is_none_or(|unwritten| unwritten.moves != self.past.moves)
+    }
+
+    /// Takes the own batch back that was begun last, as its log will not get it: what is held of the order is made anew
+    /// without it. Every core has to be fed as after [`Engine::go_back`], and no further own batch be begun before the next
+    /// drain.
+    ///
+    /// # Errors
+    ///
+    /// When the system tree cannot be read where the order begins: the engine has to be given up then.
+    pub fn withdraw(&mut self) -> Result<(), ResumeError> {
+        let from_the_start = self.withdraws_from_the_start();
+        let Some(unwritten) = self.past.unwritten.take() else {
+            return Ok(());
+        };
+        let Unwritten {
+            local,
+            before,
+            attestations,
+            ..
+        } = unwritten;
+        self.past.own = None;
+        self.outcomes.forget_from(Length(before.0 + 1));
+        self.round_over = false;
+        if from_the_start {
+            return self.start_over();
+        }
+        let mut start = self.order.start(&self.dag);
+        let lengths = self.readers.iter().map(|(core, reader)| (*core, reader.length()));
+        let lengths: Vec<_> = lengths.collect();
+        let taken = self.readers.iter().map(|(core, reader)| (*core, reader.taken()));
+        let taken: Vec<_> = taken.collect();
+        let cut = |lengths: &mut BTreeMap<CoreKey, Length>| {
+            if let Some(length) = lengths.get_mut(&local) {
+                *length = before.min(*length);
+            }
+        };
+        cut(&mut start.considered);
+        // In the place of the batch may come another one of the same log, which its place and length do not tell from it.
+        let mut reached = self.order.state_at(self.forgotten()).records.head();
+        for (entry, state) in self.order.entries_since(0) {
+            let batch = self.dag.batch(entry.batch);
+            if batch.writer == local && batch.last > before {
+                break;
+            }
+            reached = state.records.head();
+        }
+        self.sights.note(Point::WentBack);
+        self.begin(start)?;
+        self.past.hold.extend(lengths);
+        self.past.taken.extend(taken);
+        cut(&mut self.past.hold);
+        cut(&mut self.past.taken);
+        if let Some(attestations) = attestations {
+            self.attestations = attestations;
+        }
+        // Up to the batch nothing has to be applied again. What cannot be read is.
         let _ = self.resume_from(reached);
         Ok(())
     }

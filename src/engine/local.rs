@@ -9,12 +9,14 @@
 //! stamp    its last block gets stamps and attestations; write these bytes, all of them at once
 //! ```
 //!
-//! One batch at a time: what was appended must be written, or the engine be given up, before the next one.
+//! One batch at a time: what was appended must be written, or withdrawn ([`Engine::withdraw`]), or the engine be given up,
+//! before the next one.
 
 use bytes::Bytes;
 
 use super::attestations::WeightEffects;
 use super::compose::{self, ComposeError, OWN_BLOCK_BYTES_MAX};
+use super::forget::Unwritten;
 use super::linearizer::MAX_OPTIMISTIC_NODES;
 use super::outcome::Outcomes;
 use super::replay::ReplayState;
@@ -219,6 +221,9 @@ impl<V: Verify> Engine<V> {
             }]
         });
         let system = self.order.state().system.clone();
+        if let Some(unwritten) = &mut self.past.unwritten {
+            unwritten.attestations = Some(self.attestations.clone());
+        }
         let attestations = self.attestations.take_pending(&system).map(|grant| {
             Ok(Attestation {
                 key: grant.key,
@@ -331,6 +336,12 @@ impl<V: Verify> Engine<V> {
         let last = batch.pop().ok_or(ComposeError::Empty)?;
         self.vouched.clear();
         self.past.own = Some((local, Index(length), blocks.clone()));
+        self.past.unwritten = Some(Unwritten {
+            local,
+            before: Length(length),
+            moves: self.past.moves(),
+            attestations: None,
+        });
         self.ingest(local, Index(length), &blocks);
         Ok(OwnBatch {
             first: Length(length + 1),

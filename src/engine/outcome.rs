@@ -93,6 +93,13 @@ impl Outcomes {
         before.is_some() && is_news
     }
 
+    /// Forgets what became of batches from this length on: they are in no log.
+    pub(super) fn forget_from(&mut self, length: Length) {
+        self.known.split_off(&length);
+        self.news.split_off(&length);
+        self.refused.split_off(&length);
+    }
+
     /// Forgets what became of batches before this length, but for the last of those that were not applied.
     fn forget_before(&mut self, base: Length, planted: Planted) {
         // What is held stays where it is: there may be thousands of it, and this is done in each drain.

@@ -486,6 +486,10 @@ slips! {
             "A flush waits for the rest of a log of which nothing more is taken."
         DoubtUnstored "doubt_of_the_own_log_unstored"
             "That peers may have more of the own log is not stored, so that after the next opening nobody is asked."
+        RefusedOwnStops "refused_own_batch_stops_the_peer"
+            "An own batch that the log does not take any more, as it is contradicted, stops the peer."
+        DamagedTreesKept "damaged_trees_kept"
+            "An opening goes on with trees of which blocks were damaged."
     }
 }
 

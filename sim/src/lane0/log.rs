@@ -20,6 +20,7 @@ pub struct HeldLog {
     blocks: Mutex<BTreeMap<u64, Bytes>>,
     manifest: Option<Bytes>,
     is_broken: AtomicBool,
+    is_contradicted: AtomicBool,
 }
 
 impl HeldLog {
@@ -33,6 +34,7 @@ impl HeldLog {
             pair: Some(pair),
             blocks: Mutex::default(),
             is_broken: AtomicBool::new(false),
+            is_contradicted: AtomicBool::new(false),
         }
     }
 
@@ -45,6 +47,7 @@ impl HeldLog {
             blocks: Mutex::default(),
             manifest,
             is_broken: AtomicBool::new(false),
+            is_contradicted: AtomicBool::new(false),
         }
     }
 
@@ -68,6 +71,11 @@ impl HeldLog {
         self.is_broken.store(true, Ordering::Relaxed);
     }
 
+    /// From now on it is known that its owner signed two histories of it.
+    pub fn contradict(&self) {
+        self.is_contradicted.store(true, Ordering::Relaxed);
+    }
+
     /// All leading blocks.
     #[must_use]
     pub fn leading(&self) -> Vec<Bytes> {
@@ -80,6 +88,22 @@ impl HeldLog {
     pub fn leading_length(&self) -> u64 {
         let held = self.blocks();
         (0..).take_while(|index| held.contains_key(index)).count() as u64
+    }
+
+    /// What a session of it says, of a length of which there are two.
+    fn check(&self) -> Result<(), CoreError> {
+        if self.is_contradicted.load(Ordering::Relaxed) {
+            let length = self.leading_length();
+            return Err(CoreError::Signatures { length, fork: 0 });
+        }
+        Ok(())
+    }
+
+    fn stored(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return Err(StoreError::Fenced.into());
+        }
+        Ok(self.blocks().get(&index).cloned())
     }
 
     fn blocks(&self) -> MutexGuard<'_, BTreeMap<u64, Bytes>> {
@@ -105,6 +129,7 @@ impl StoredLog for HeldLog {
     }
 
     fn length(&self) -> Result<u64, CoreError> {
+        self.check()?;
         let last = self.blocks().last_key_value().map(|(index, _)| *index);
         Ok(last.map_or(0, |last| last + 1))
     }
@@ -118,18 +143,22 @@ impl StoredLog for HeldLog {
     }
 
     fn fork(&self) -> Result<u64, CoreError> {
+        self.check()?;
         Ok(0)
     }
 
     fn block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
-        if self.is_broken.load(Ordering::Relaxed) {
-            return Err(StoreError::Fenced.into());
-        }
-        Ok(self.blocks().get(&index).cloned())
+        self.check()?;
+        self.stored(index)
     }
 
     fn contradicted_block(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
-        self.block(index)
+        self.stored(index)
+    }
+
+    fn contradicted_lengths(&self) -> Result<(u64, u64), CoreError> {
+        let last = self.blocks().last_key_value().map(|(index, _)| index + 1);
+        Ok((last.unwrap_or_default(), self.leading().len() as u64))
     }
 
     fn manifest(&self) -> Result<Option<Bytes>, CoreError> {

@@ -66,6 +66,12 @@ impl PeerGroup {
     /// The same of a database with these rules.
     #[must_use]
     pub fn under(rules: Rules, peers: u8) -> Self {
+        Self::reading(rules, peers, &Reading::default())
+    }
+
+    /// The same; its peers take what they are handed in this way.
+    #[must_use]
+    pub fn reading(rules: Rules, peers: u8, reading: &Reading) -> Self {
         let pairs: Vec<KeyPair> = (1..=peers)
             .map(|peer| Ed25519.key_pair(&Seed::new([peer; 32])))
             .collect();
@@ -73,10 +79,9 @@ impl PeerGroup {
             .iter()
             .map(|pair| Manifest::single(pair.public).key())
             .collect();
-        let reading = Reading::default();
         let peers = pairs
             .into_iter()
-            .map(|pair| Peer::writer(keys[0], pair, rules, &reading));
+            .map(|pair| Peer::writer(keys[0], pair, rules, reading));
         Self {
             rules,
             peers: peers.collect(),
@@ -159,6 +164,15 @@ impl PeerGroup {
     #[must_use]
     pub fn blocks(&self) -> Vec<HistoryBlock> {
         (0..self.peers.len()).flat_map(|peer| self.log(peer)).collect()
+    }
+
+    /// Another device with the key pair of a peer, counted from 0, that has no block yet.
+    #[must_use]
+    pub fn second_device(&self, peer: u8) -> Peer {
+        let pair = Ed25519.key_pair(&Seed::new([peer + 1; 32]));
+        let mut device = Peer::writer(self.keys[0], pair, self.rules, &Reading::default());
+        device.set_time(self.now);
+        device
     }
 
     /// A peer that writes nothing, and has no block yet.

@@ -71,8 +71,19 @@ pub struct Peer {
     commits: u64,
     events: Vec<Event>,
     stopped: Option<String>,
-    /// The next commit fails.
-    fails: bool,
+    /// What becomes of the next commit.
+    fate: Fate,
+}
+
+/// What becomes of a commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Fate {
+    #[default]
+    Made,
+    /// The store fails.
+    Fails,
+    /// The own log is found contradicted just before.
+    Contradicted,
 }
 
 /// What outlives a machine.
@@ -167,7 +178,7 @@ impl Peer {
             commits: 0,
             events: Vec::new(),
             stopped: None,
-            fails: false,
+            fate: Fate::Made,
         };
         peer.begin();
         peer
@@ -282,7 +293,44 @@ impl Peer {
 
     /// The next commit fails.
     pub const fn fail_commit(&mut self) {
-        self.fails = true;
+        self.fate = Fate::Fails;
+    }
+
+    /// The next commit of own blocks is refused, as it is found meanwhile that the own log has two continuations.
+    pub const fn contradict_commit(&mut self) {
+        self.fate = Fate::Contradicted;
+    }
+
+    /// The own log is known to have two continuations from now on.
+    pub fn contradict(&mut self) {
+        let local = self.stored.local;
+        self.stored(local).contradict();
+    }
+
+    /// The peer appends a batch, and `meanwhile` happens between that and the drain that writes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Peer::try_append`].
+    pub fn append_while(
+        &mut self,
+        values: Vec<Bytes>,
+        meanwhile: impl FnOnce(&mut Self),
+    ) -> Result<Length, Error> {
+        self.drain();
+        self.step(Input::Append {
+            values,
+            optimistic: false,
+            named: None,
+        });
+        if let Some(refused) = self.machine.take_outcome() {
+            return Ok(refused?.0);
+        }
+        meanwhile(self);
+        self.drain();
+        self.machine
+            .take_outcome()
+            .map_or(Err(Error::Closed), |outcome| Ok(outcome?.0))
     }
 
     /// From now on a log cannot be read.
@@ -410,12 +458,7 @@ impl Peer {
                         self.stored.open.remove(&core);
                     }
                     Effect::Write(write) => {
-                        let fails = std::mem::take(&mut self.fails);
-                        let written = if fails {
-                            Err(StoreError::Fenced.into())
-                        } else {
-                            Ok(self.commit(write))
-                        };
+                        let written = self.commit_or_fail(write);
                         inputs.push_back(Input::Written(written));
                     }
                     Effect::Drain => drains = true,
@@ -443,6 +486,23 @@ impl Peer {
             self.drain();
         }
         has_more
+    }
+
+    fn commit_or_fail(&mut self, write: TreeCommit) -> Result<TreeLengths, Error> {
+        match self.fate {
+            Fate::Contradicted if !write.own.is_empty() => {
+                self.contradict();
+                let local = self.stored.local;
+                let length = self.log_length(&local);
+                self.fate = Fate::Made;
+                Err(Error::Contradicted { local, length })
+            }
+            Fate::Fails => {
+                self.fate = Fate::Made;
+                Err(StoreError::Fenced.into())
+            }
+            Fate::Made | Fate::Contradicted => Ok(self.commit(write)),
+        }
     }
 
     fn commit(&mut self, write: TreeCommit) -> TreeLengths {

@@ -149,6 +149,22 @@ impl Checks {
         }
     }
 
+    /// Shows these replicas to the model.
+    pub(super) fn judge_each<E: Env>(
+        &mut self,
+        group: &Group<E>,
+        looks: &[ReplicaLook],
+        now: Duration,
+        replicas: &[usize],
+        verify: &impl Verify,
+    ) {
+        for replica in replicas {
+            if self.is_judging && self.is_clean() {
+                self.judge(group, looks, now, (*replica, false), verify);
+            }
+        }
+    }
+
     /// What keeps replicas that reach each other from being the same, and whether they may wait for it in vain.
     pub(super) fn agreement<E: Env>(
         &self,

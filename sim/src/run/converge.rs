@@ -133,6 +133,9 @@ impl<S: SimulatedWorld> Simulation<'_, S> {
             check_files(group, replica, claims, true)
         });
         if self.checks.is_clean() {
+            self.rebuilt()?;
+        }
+        if self.checks.is_clean() {
             self.reopened(&looks)?;
         }
         Ok(())

@@ -79,6 +79,8 @@ struct Member<E: Env> {
     apply_version: u64,
     db: Option<Autobee<E>>,
     store: Option<Corestore<E>>,
+    /// What of its own trees kept it from opening when it was tried last, since its latest start.
+    unopened: Option<String>,
     /// The key of its writer, once it ran.
     local: Option<CoreKey>,
     former: BTreeSet<CoreKey>,
@@ -138,6 +140,7 @@ impl<E: Env> Group<E> {
                 apply_version: 0,
                 db: None,
                 store: None,
+                unopened: None,
                 local: None,
                 former: BTreeSet::new(),
                 is_disk_faulty: false,
@@ -303,6 +306,11 @@ impl<E: Env> Group<E> {
 
     pub(super) fn db(&self, replica: usize) -> Option<Autobee<E>> {
         self.lock().replicas[replica].db.clone()
+    }
+
+    /// What of its own trees kept a replica from opening when it was tried last, since its latest start.
+    pub(super) fn unopened(&self, replica: usize) -> Option<String> {
+        self.lock().replicas[replica].unopened.clone()
     }
 
     pub(super) fn seen(&self, replica: usize) -> Seen {

@@ -6,6 +6,7 @@ mod archive;
 mod checks;
 mod converge;
 mod cores;
+mod damaged;
 mod files;
 mod group;
 mod look;

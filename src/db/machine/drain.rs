@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::log::StoredLog;
 use super::own::UnwrittenBatch;
 use super::record::{ApplyChange, PASSED_OVER, TreeCommit, TreeLengths};
 use super::{Effect, Event, Machine, Now};
+use crate::crypto::CoreKey;
 use crate::engine::{Drained, ResumeError, Stop};
 use crate::env::{Crypto, Point, Slip, TraceEvent};
 use crate::error::Error;
@@ -115,23 +118,53 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         drained: Drained,
         now: Now,
     ) {
-        let reason = outcome
-            .as_ref()
-            .err()
-            .map(|error| format!("an entry could not be written to the local log: {error}"));
+        let failed = outcome.as_ref().err().map(|error| {
+            let reason = format!("an entry could not be written to the local log: {error}");
+            (reason, is_of_the_log(error))
+        });
         match outcome {
             outcome if is_awaited => self.own.outcome = Some(outcome),
             Ok((_, seq)) if !self.planted.has(Slip::AckUnsynced) => self.effects.push(Effect::Sync(seq)),
+            Err(error) if is_of_the_log(&error) => self.failed("an own entry that nobody waits for", &error),
             // The engine stops, and says so.
             Ok(_) | Err(_) => {}
         }
-        match reason {
-            Some(reason) => {
-                self.engine.give_up(&*reason);
-                self.stopped(Stop { reason });
-            }
-            None => self.save(drained, now),
+        let Some((reason, is_of_log)) = failed else {
+            return self.save(drained, now);
+        };
+        if is_of_log && !self.planted.has(Slip::RefusedOwnStops) && self.withdraw(now) {
+            let drained = Drained {
+                more: true,
+                missing: None,
+                wanted: None,
+                ..drained
+            };
+            return self.save(drained, now);
         }
+        self.engine.give_up(&*reason);
+        self.stopped(Stop { reason });
+    }
+
+    /// The own log does not take the own batch: the order is made anew without it. False when that cannot be done.
+    fn withdraw(&mut self, now: Now) -> bool {
+        let from_the_start = self.engine.withdraws_from_the_start();
+        if from_the_start && self.record.passes_over() {
+            // The starts of logs are not here.
+            return false;
+        }
+        let from = match from_the_start {
+            true => BTreeMap::new(),
+            false => self.engine.forgotten_lengths().collect(),
+        };
+        let Ok(read) = self.logs.read_again(&from) else {
+            return false;
+        };
+        self.finality.reset();
+        if self.engine.withdraw().is_err() {
+            return false;
+        }
+        self.feed_again(read, now);
+        true
     }
 
     /// Stores what was applied. It is durable with the next sync.
@@ -236,6 +269,12 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             }
             false => self.engine.go_back().map_err(internal)?,
         }
+        self.feed_again(read, now);
+        Ok(())
+    }
+
+    /// The engine begins elsewhere: it gets what is stored, and what was read of it before.
+    fn feed_again(&mut self, read: BTreeMap<CoreKey, (u64, Vec<Bytes>)>, now: Now) {
         let batches = self.engine.batches() as u64;
         self.trace(|| TraceEvent::WentBack { batches });
         self.stalled.clear();
@@ -255,6 +294,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         }
         self.logs.hold(BTreeMap::new());
         self.expect_stored();
-        Ok(())
     }
+}
+
+/// True for what keeps the own log from growing while nothing is wrong with the disk: its key pair is used elsewhere, too.
+const fn is_of_the_log(error: &Error) -> bool {
+    matches!(error, Error::Contradicted { .. } | Error::Unconfirmed { .. })
 }

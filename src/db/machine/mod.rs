@@ -56,6 +56,7 @@ pub use record::{TreeCommit, TreeLengths, TreeRecord};
 
 pub(super) use logs::Known;
 use logs::blocks_before;
+pub(super) use own::log_error;
 pub(super) use record::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER, TREES_FROM};
 pub(super) use strangers::WAITING_MAX;
 

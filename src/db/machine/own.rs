@@ -6,9 +6,10 @@
 //! written  what became of it is told to whoever waits for it
 //! ```
 //!
-//! A caller that goes away in between leaves its batch to the next drain. When the log cannot be written, the engine
-//! holds a batch that nobody else will ever see: it stops, and the database has to be opened again. Nothing of that
-//! batch was acknowledged.
+//! A caller that goes away in between leaves its batch to the next drain. When the store fails, the engine holds a batch
+//! that nobody else will ever see: it stops, and the database has to be opened again. When the log went on elsewhere, or is
+//! contradicted, the append is refused, and the order is made anew without its batch. Nothing of that batch was
+//! acknowledged.
 //!
 //! Source: spec/autobee.md 4, 6 "Ack", 7.4.
 
@@ -63,10 +64,8 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let length = *length;
             return Err(Error::Contradicted { local, length });
         }
-        let length = self.logs.local_length().map_err(|error| match error {
-            CoreError::Signatures { length, .. } => Error::Contradicted { local, length },
-            error => error.into(),
-        })?;
+        let length = self.logs.local_length();
+        let length = length.map_err(|error| log_error(local, error))?;
         let taken = self.logs.taken(&local);
         if taken < length && self.logs.stalled(&local).is_none() {
             // More of it comes from a peer.
@@ -185,16 +184,15 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     /// Stamps an own batch: its blocks, and the trees, about which they speak, are to be written together.
     pub(super) fn stamp(&mut self, batch: OwnBatch) -> Result<TreeCommit, Error> {
-        let log = self.logs.get(&self.logs.local()).ok_or(CoreError::Unknown)?;
-        let length = log.length()?;
+        let local = self.logs.local();
+        let log = self.logs.get(&local).ok_or(CoreError::Unknown)?;
+        let length = log.length().map_err(|error| log_error(local, error))?;
         if batch.first().0 != length + 1 {
             // Entries of it came from a peer while this batch was applied.
-            return Err(Error::Contradicted {
-                local: self.logs.local(),
-                length: batch.first().0,
-            });
+            return Err(Error::Unconfirmed { local });
         }
-        let pair = log.key_pair()?.ok_or(CoreError::NotWritable)?;
+        let pair = log.key_pair().map_err(|error| log_error(local, error))?;
+        let pair = pair.ok_or(CoreError::NotWritable)?;
         let own = self.engine.stamp(batch, &self.crypto, &pair.secret);
         let own = own.map_err(|error| Error::Internal {
             what: error.to_string(),
@@ -229,6 +227,14 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 fn manifest<L: StoredLog>(logs: &Logs<L>, key: &CoreKey) -> Option<Bytes> {
     // Without its manifest a backer does not count, and there may be another one.
     logs.get(key)?.manifest().ok()?
+}
+
+/// What keeps the own log from growing.
+pub(in crate::db) fn log_error(local: CoreKey, error: CoreError) -> Error {
+    match error {
+        CoreError::Signatures { length, .. } => Error::Contradicted { local, length },
+        error => error.into(),
+    }
 }
 
 fn compose_error(local: CoreKey, error: ComposeError) -> Error {

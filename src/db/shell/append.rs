@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{LATE, Shell, told};
+use super::{LATE, MachineOf, Shell, told};
 use crate::db::Appended;
 use crate::db::machine::Input;
 use crate::env::{Clock as _, Env, Slip, Spawn as _, TraceEvent};
@@ -42,28 +42,34 @@ impl<E: Env> Shell<E> {
                 optimistic,
                 named,
             };
-            let mut machine = self.machine.enter().await;
-            self.step(&mut machine, append);
-            match machine.take_outcome() {
+            let refused = {
+                let mut machine = self.machine.enter().await;
+                self.step(&mut machine, append);
+                taken::<E>(&mut machine)
+            };
+            let outcome = match refused {
+                Some(refused) => refused,
+                None => self.own_batch_settled().await,
+            };
+            match outcome {
                 // More of the own log came from a peer meanwhile.
-                Some(Err(Error::Unconfirmed { .. })) if self.env.clock().now() < deadline => {}
-                Some(refused) => {
-                    let (length, seq) = refused?;
-                    return Ok((machine.appended_at(length), seq));
-                }
-                None => break,
+                Err(Error::Unconfirmed { .. }) if self.env.clock().now() < deadline => {}
+                outcome => return outcome,
             }
         }
+    }
+
+    /// Has the own batch written that the engine has, and gives what became of it.
+    async fn own_batch_settled(self: &Arc<Self>) -> Result<(Appended, Seq), Error> {
         let mut unfinished = UnfinishedAppend {
             shared: self,
             is_over: self.store.planted().has(Slip::AppendUnfinished),
         };
+        if self.env.buggify("late_own_batch") {
+            self.env.clock().sleep(LATE).await;
+        }
         let drained = self.drain().await;
-        let outcome = {
-            let mut machine = self.machine.enter().await;
-            let outcome = machine.take_outcome();
-            outcome.map(|outcome| outcome.map(|(length, seq)| (machine.appended_at(length), seq)))
-        };
+        let outcome = taken::<E>(&mut *self.machine.enter().await);
         unfinished.is_over = true;
         match outcome {
             Some(outcome) => outcome,
@@ -104,6 +110,12 @@ impl<E: Env> Shell<E> {
             }
         });
     }
+}
+
+/// What became of the own batch; none while it is on its way.
+fn taken<E: Env>(machine: &mut MachineOf<E>) -> Option<Result<(Appended, Seq), Error>> {
+    let outcome = machine.take_outcome()?;
+    Some(outcome.map(|(length, seq)| (machine.appended_at(length), seq)))
 }
 
 /// Sees to it that a batch is written whose caller went away.

@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::custom_view::ReleasedAtClose;
 use super::machine::{
-    Effect, Input, Machine, MachineParts, Now, Published, TreeCommit, TreeLengths, TreeRecord,
+    Effect, Input, Machine, MachineParts, Now, Published, TreeCommit, TreeLengths, TreeRecord, log_error,
 };
 use super::own_log::Unconfirmed;
 use super::stats::Counters;
@@ -505,8 +505,7 @@ impl<E: Env> Shell<E> {
             }
             Effect::LookAhead(head) => self.look_ahead_later(head),
             Effect::Write(write) => {
-                let written = self.commit(machine, write);
-                return Some(Input::Written(written.map_err(Into::into)));
+                return Some(Input::Written(self.commit(machine, write)));
             }
             Effect::Sync(seq) => self.sync_later(seq),
             Effect::Drain => done.drains = true,
@@ -542,20 +541,27 @@ impl<E: Env> Shell<E> {
     }
 
     /// Writes in one commit.
-    fn commit(&self, machine: &MachineOf<E>, write: TreeCommit) -> Result<TreeLengths, CoreError> {
+    fn commit(&self, machine: &MachineOf<E>, write: TreeCommit) -> Result<TreeLengths, Error> {
         let logs = machine.logs();
         let local = logs.get(&logs.local()).ok_or(CoreError::Closed)?.core();
         let trees = &self.trees;
-        let ((system, view, own), seq) = self.store.transact(|change| {
+        let mut refused = None;
+        let written = self.store.transact(|change| {
             let system = change.append_unsigned(&trees.system, write.system)?;
             let view = change.append_unsigned(&trees.view, write.view)?;
             for (name, value) in write.values {
                 change.set_user_data(local, name, value)?;
             }
             let has_own = !write.own.is_empty();
-            let own = has_own.then(|| change.append(local, write.own)).transpose()?;
-            Ok((system, view, own))
-        })?;
+            let own = has_own.then(|| change.append(local, write.own)).transpose();
+            // Of the trees it would be another thing: they are nobody's but ours.
+            refused = own
+                .as_ref()
+                .err()
+                .map(|error| log_error(local.key(), error.clone()));
+            Ok((system, view, own?))
+        });
+        let ((system, view, own), seq) = written.map_err(|error| refused.unwrap_or_else(|| error.into()))?;
         Ok(TreeLengths {
             system,
             view,

@@ -29,12 +29,16 @@ impl<E: Env> Group<E> {
             let mut members = self.lock();
             let member = &mut members.replicas[replica];
             member.life += 1;
+            member.unopened = None;
             (member.name.clone(), member.life)
         };
         let (db, store) = loop {
             match self.open(env.clone(), &name, replica).await {
                 Ok(opened) => break opened,
-                Err(error) if self.excuses(replica, &error) => env.clock().sleep(REDIAL).await,
+                Err(error) if self.excuses(replica, &error) => {
+                    self.lock().replicas[replica].unopened = of_trees(&error);
+                    env.clock().sleep(REDIAL).await;
+                }
                 Err(error) => return self.fail(replica, "open", &error),
             }
         };
@@ -44,6 +48,7 @@ impl<E: Env> Group<E> {
             members.replicas[replica].local = Some(db.local());
             members.replicas[replica].db = Some(db.clone());
             members.replicas[replica].store = Some(store.clone());
+            members.replicas[replica].unopened = None;
             let trees = db.views().into_iter().flatten();
             members.tree_cores.extend(trees.map(|core| core.key));
         }
@@ -233,7 +238,12 @@ impl<E: Env> Group<E> {
                 let invariant = "told";
                 members.failures.push(Violation { invariant, what });
             }
-            if let Event::Interrupt { .. } = event {
+            if let Event::Interrupt { reason } = &event {
+                let reason = reason.clone();
+                let error = Error::Interrupted { reason };
+                if !self.excuses(replica, &error) {
+                    self.fail(replica, "applying", &error);
+                }
                 self.interrupted(&env, replica, life);
             }
             if let Event::CutOff { first, last } = &event
@@ -264,4 +274,14 @@ impl<E: Env> Group<E> {
             self.see(replica, life, |seen| seen.event(&event));
         }
     }
+}
+
+/// What keeps a database from opening that can be made anew of its logs: an error that is not about the store, or about a log in
+/// it.
+fn of_trees(error: &Error) -> Option<String> {
+    let is_of_store = match error {
+        Error::Corrupt { file, .. } => !file.starts_with("core "),
+        other => !matches!(other.kind(), ErrorKind::Interrupted | ErrorKind::Internal),
+    };
+    (!is_of_store).then(|| error.to_string())
 }
