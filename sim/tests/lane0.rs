@@ -338,7 +338,7 @@ fn an_append_is_refused_that_meets_a_contradiction_and_the_peer_goes_on_without_
                 peer.contradict_commit();
                 peer.try_append(put("x", "lost"), false)
             } else {
-                peer.append_while(put("x", "lost"), Peer::contradict)
+                peer.append_while(put("x", "lost"), false, Peer::contradict)
             };
             assert!(
                 matches!(refused, Err(Error::Contradicted { local, .. }) if local == a),
@@ -391,7 +391,7 @@ fn an_append_is_refused_whose_place_an_own_entry_takes_that_comes_meanwhile() {
             bytes,
         };
         let peer = group.peer_mut(1);
-        let refused = peer.append_while(put("z", "here"), |peer| peer.hand_over(&block));
+        let refused = peer.append_while(put("z", "here"), false, |peer| peer.hand_over(&block));
         assert!(matches!(refused, Err(Error::Unconfirmed { .. })), "{refused:?}");
         assert_eq!(
             (peer.stopped(), peer.order(), peer.state()),

@@ -45,13 +45,22 @@ use crate::wire::{Decode as _, Index, Length, Link, Rules};
 pub const GAP_ENTRIES: u64 = 32;
 
 /// How many entries before the head the cut lies at least.
-const CUT_ENTRIES_MIN: usize = 16;
+pub const CUT_ENTRIES_MIN: usize = 16;
 
 /// How far back a cut is looked for: first here, where it is in most cases, then further.
 pub const CUT_ENTRIES: [usize; 2] = [48, 256];
 
 /// How many blocks before the end of a log one with the places of trees is looked for.
 pub const STAMP_SEARCH_BLOCKS: u64 = 64;
+
+/// Where a cut is looked for, in entries before the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutRange {
+    /// As far as this at most.
+    pub within: usize,
+    /// As far as this at least: whatever comes later and belongs between the cut and the head can be ordered.
+    pub least: usize,
+}
 
 /// Where the trees of a writer stood behind one of its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,8 +154,7 @@ struct LinkedEntry {
 }
 
 impl Survey {
-    /// Surveys the trees at a head, with a cut within so many entries; see [`CUT_ENTRIES`]. `block` gives blocks of logs, in
-    /// clear.
+    /// Surveys the trees at a head, with a cut in this range; see [`CUT_ENTRIES`]. `block` gives blocks of logs, in clear.
     ///
     /// # Errors
     ///
@@ -154,7 +162,7 @@ impl Survey {
     pub fn of(
         trees: &Trees,
         head: StampedHead,
-        (within, rules, planted): (usize, Rules, Planted),
+        (CutRange { within, least }, rules, planted): (CutRange, Rules, Planted),
         block: impl Fn(&CoreKey, Index) -> Option<Bytes>,
     ) -> Result<Self, SurveyError> {
         let untrue = |what| SurveyError::Untrue {
@@ -166,7 +174,7 @@ impl Survey {
             return Err(untrue("another number of entries"));
         }
         let flushes = flushes(trees, head.system, within)?;
-        let Some(newest) = flushes.len().checked_sub(1 + CUT_ENTRIES_MIN) else {
+        let Some(newest) = flushes.len().checked_sub(1 + least) else {
             return Err(SurveyError::NoCut { within });
         };
         let linked = flushes.iter().map(|flush| linked(flush, rules, &block));

@@ -44,7 +44,10 @@ pub use checkpoint::Checkpoint;
 pub use compare::ViewClaim;
 pub use compose::ComposeError;
 pub use covered::{AnchorKeys, Covered};
-pub use fast_forward::{CUT_ENTRIES, GAP_ENTRIES, STAMP_SEARCH_BLOCKS, StampedHead, Survey, SurveyError};
+pub use fast_forward::{
+    CUT_ENTRIES, CUT_ENTRIES_MIN, CutRange, GAP_ENTRIES, STAMP_SEARCH_BLOCKS, StampedHead, Survey,
+    SurveyError,
+};
 pub use forget::{Held, Portions, ResumeError, WINDOW_BATCHES};
 pub(crate) use history::history_of;
 pub(crate) use linearizer::{map, pairs};

@@ -108,6 +108,10 @@ knobs! {
         "Entries of a view that a stream reads at once.";
     STRANGERS_WAITING: "strangers_waiting", 16, 1024, default 1024,
         "Cores of strangers that may wait for a slot for each announcer.";
+    FORWARD_GAP: "forward_gap", 1, 32, default 32,
+        "How many entries trees of another writer are ahead, at least, for a fast-forward.";
+    FORWARD_CUT: "forward_cut", 1, 16, default 16,
+        "How many entries before the head of such trees the order begins, at least.";
     REPLICATOR_QUEUE_MS: "replicator_queue_ms", 1, 1_000, default 1_000,
         "How much work a slow peer may have in front of it, with several peers, in milliseconds.";
     REPLICATOR_PEERS_PER_BLOCK: "replicator_peers_per_block", 1, 3, default 3,

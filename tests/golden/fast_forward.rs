@@ -7,7 +7,9 @@ use autobee::apply::ApplyFn;
 use autobee::bee::{BlockError, Blocks};
 use autobee::crypto::{CoreKey, Ed25519};
 use autobee::engine::encryption::SYSTEM_NAME;
-use autobee::engine::{CUT_ENTRIES, Engine, EngineOptions, StampedHead, Survey, Trees, WINDOW_BATCHES};
+use autobee::engine::{
+    CUT_ENTRIES, CUT_ENTRIES_MIN, CutRange, Engine, EngineOptions, StampedHead, Survey, Trees, WINDOW_BATCHES,
+};
 use autobee::env::Planted;
 use autobee::hypercore::encryption::BlockCipher as _;
 use autobee::wire::oplog::OplogBlock;
@@ -94,13 +96,12 @@ pub(crate) fn check(case: &Value) -> Result<(), String> {
     let stamped = StampedHead::of(&OplogBlock::from_bytes(&last).unwrap()).unwrap();
     let moved_to = read(&case["movedTo"]);
     assert_eq!(stamped.system, moved_to, "{}", case["name"]);
-    let survey = Survey::of(
-        &trees,
-        stamped,
-        (CUT_ENTRIES[1], Rules::interop(), Planted::default()),
-        block,
-    )
-    .unwrap();
+    let range = CutRange {
+        within: CUT_ENTRIES[1],
+        least: CUT_ENTRIES_MIN,
+    };
+    let options = (range, Rules::interop(), Planted::default());
+    let survey = Survey::of(&trees, stamped, options, block).unwrap();
     engine.move_onto(&survey).unwrap();
     assert!(survey.entries_skipped() > 0);
     for (key, blocks) in &logs {

@@ -1,4 +1,4 @@
-//! The main job without arguments: histories, every scenario with several seeds, and generated plans.
+//! The main job without arguments: every scenario with several seeds, generated plans, and histories.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ const SEEDS: u64 = 8;
 /// Generated plans unless another number is asked for. Points are judged on so many.
 pub(super) const PLANS: u64 = 1_000;
 
-/// Histories unless another number is asked for.
-pub(super) const HISTORIES: u64 = 2_000;
+/// Histories for each plan, unless another number is asked for.
+const HISTORIES_OF_A_PLAN: u64 = 3;
 
 /// Failures of one job that are kept.
 pub(super) const KEPT_MAX: usize = 20;
@@ -59,25 +59,21 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), CliError> {
     jobs.extend((0..args.plans).map(Job::Plan));
 
     let started = now();
+    let results = run_jobs(&jobs, args);
+    let is_over = args.fail_fast && results.iter().any(|(_, done)| !converged(&done.result));
+    let of_plans = args.plans.saturating_mul(HISTORIES_OF_A_PLAN);
     let histories = histories::play(&HistoryJob {
-        seeds: 0..args.histories,
+        seeds: 0..if is_over {
+            0
+        } else {
+            args.histories.unwrap_or(of_plans)
+        },
         planted: &args.planted,
         threads: args.threads,
         fail_fast: args.fail_fast,
         no_shrink: args.no_shrink,
         out: &args.out,
     })?;
-    for failure in &histories.failures {
-        say(args, failure);
-    }
-    if args.json {
-        println!("{}", histories.to_json());
-    }
-    say(args, &histories.to_string());
-    if args.fail_fast {
-        histories.verdict()?;
-    }
-    let results = run_jobs(&jobs, args);
     let taken = now().saturating_sub(started);
 
     let mut points = PointsReport::default();
@@ -107,15 +103,21 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), CliError> {
             say(args, &format!("out of reach: {}: {why}", point.name()));
         }
     }
-    let first = failures
-        .first()
-        .map_or_else(String::new, |first| format!(", the first in run {}", first + 1));
+    for failure in &histories.failures {
+        say(args, failure);
+    }
+    let first = match (failures.first(), histories.first_failed) {
+        (Some(first), _) => format!(", the first in run {}", first + 1),
+        (None, Some(seed)) => format!(", the first in history {seed}"),
+        (None, None) => String::new(),
+    };
+    let failed = failures.len() as u64 + histories.failed;
     let seconds = taken.as_secs();
     let summary = format!(
-        "{} runs, {} failed{first}: {} plans, {events} events, {} points never reached, {} s",
+        "{} runs, {failed} failed{first}: {} plans, {} histories, {events} events, {} points never reached, {} s",
         results.len(),
-        failures.len(),
         points.plans,
+        histories.played,
         unreached.len(),
         seconds,
     );
@@ -123,11 +125,13 @@ pub(super) fn run_all(args: &AllArgs) -> Result<(), CliError> {
         println!(
             "{}",
             json!({
+                "runs": results.len(),
+                "failed": failed,
+                "first_failed": failures.first().map(|first| first + 1),
                 "histories": histories.played,
                 "histories_failed": histories.failed,
-                "runs": results.len(),
-                "failed": failures.len(),
-                "first_failed": failures.first().map(|first| first + 1),
+                "first_failed_history": histories.first_failed,
+                "compared_histories": histories.report.comparisons,
                 "plans": points.plans,
                 "events": events,
                 "never_reached": unreached,

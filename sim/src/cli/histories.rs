@@ -1,4 +1,4 @@
-//! Histories: thousands of them before the main job, or one by its seed or file.
+//! Histories: thousands of them at the end of the main job, or one by its seed or file.
 
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
@@ -233,6 +233,8 @@ impl HistoryTally {
     fn add(&mut self, report: &HistoryReport) {
         self.report.appends += report.appends;
         self.report.refused += report.refused;
+        self.report.withdrawn += report.withdrawn;
+        self.report.apart += report.apart;
         self.report.entries += report.entries;
         self.report.comparisons += report.comparisons;
         self.report.weights += report.weights;
@@ -245,6 +247,7 @@ impl HistoryTally {
             "failed": self.failed,
             "first_failed": self.first_failed,
             "comparisons": self.report.comparisons,
+            "apart": self.report.apart,
             "entries": self.report.entries,
             "weights": self.report.weights,
             "settled": self.report.settled,

@@ -40,7 +40,7 @@ use clap::{Args, Parser, Subcommand};
 use filter::LineTopic;
 
 const EXAMPLES: &str = "Examples:
-  cargo sim                                            histories, every scenario with 8 seeds, and 1,000 generated plans
+  cargo sim                                            every scenario with 8 seeds, 1,000 generated plans, 3,000 histories
   cargo sim --plans 100 --fail-fast                    fewer plans; ends at the first failure
   cargo sim --json                                     a JSON object as each run ends
   cargo sim run partition_heal --seed 42               one seed
@@ -233,9 +233,9 @@ struct AllArgs {
     /// Generated plans to run after the scenarios: those of the seeds below this.
     #[arg(long, value_name = "N", default_value_t = all::PLANS)]
     plans: u64,
-    /// Histories to play before the scenarios: those of the seeds below this.
-    #[arg(long, value_name = "N", default_value_t = all::HISTORIES)]
-    histories: u64,
+    /// Histories to play after the plans: those of the seeds below this; three for each plan when absent.
+    #[arg(long, value_name = "N")]
+    histories: Option<u64>,
     /// Slips of the engine to plant in every run, to prove that it finds them.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     planted: Vec<String>,

@@ -64,7 +64,13 @@ impl History {
             })
             .collect();
         if !ops.is_empty() {
-            self.steps.push(append(0, false, ops));
+            self.steps.push(HistoryStep::Append {
+                peer: 0,
+                optimistic: false,
+                meanwhile: None,
+                refused: false,
+                ops,
+            });
         }
         for peer in 1..self.peers.len() {
             if !choices.once_in(5) {
@@ -101,7 +107,14 @@ impl History {
         let size = choices.pick(&[1, 1, 1, 2, 3]);
         let ops: Vec<Op> = (0..size).map(|_| self.op(choices, taste)).collect();
         let optimistic = choices.below(4) < taste.optimistic;
-        append(peer, optimistic, ops)
+        let meanwhile = choices.once_in(6).then(|| choices.index(count));
+        HistoryStep::Append {
+            peer,
+            optimistic,
+            meanwhile,
+            refused: taste.withdraws && choices.once_in(6),
+            ops,
+        }
     }
 
     fn op(&self, choices: &mut Choices<'_>, taste: &Taste) -> Op {
@@ -178,6 +191,8 @@ struct Taste {
     /// Of four of these so many bring everything that another one has.
     syncs: u64,
     reopens: bool,
+    /// Own logs do not take some of the batches.
+    withdraws: bool,
     /// How often each kind of operation comes.
     ops: Vec<(OpKind, u64)>,
 }
@@ -207,6 +222,7 @@ impl Taste {
             hears: choices.between(2, 6),
             syncs: choices.between(0, 3),
             reopens: choices.once_in(2),
+            withdraws: choices.once_in(3),
             ops,
         }
     }
@@ -227,14 +243,6 @@ fn skew(choices: &mut Choices<'_>) -> i64 {
         3 * HOUR,
         -3 * HOUR,
     ])
-}
-
-fn append(peer: usize, optimistic: bool, ops: Vec<Op>) -> HistoryStep {
-    HistoryStep::Append {
-        peer,
-        optimistic,
-        ops,
-    }
 }
 
 fn added(peer: usize, weight: u64) -> Op {

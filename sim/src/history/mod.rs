@@ -84,6 +84,12 @@ pub enum HistoryStep {
         /// As somebody who need not be a member.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         optimistic: bool,
+        /// The log of this peer comes between the append and the moment at which it is written.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        meanwhile: Option<usize>,
+        /// The own log does not take it when it is written, so that it is taken back.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        refused: bool,
         /// The values of the batch.
         ops: Vec<Op>,
     },
@@ -126,6 +132,10 @@ pub struct HistoryReport {
     pub appends: u64,
     /// Appends that were refused, as their peers were no members.
     pub refused: u64,
+    /// Appends that were taken back, as the own log did not take them.
+    pub withdrawn: u64,
+    /// Peers and readers that were not compared in the end, as their sets differ in what strangers wrote.
+    pub apart: u64,
     /// Entries of the last order.
     pub entries: u64,
     /// States of peers that were held against the model.
@@ -190,14 +200,16 @@ impl History {
         }
         for (number, step) in self.steps.iter().enumerate() {
             let named = match step {
-                HistoryStep::Append { peer, ops, .. } => {
+                HistoryStep::Append {
+                    peer, ops, meanwhile, ..
+                } => {
                     if ops.is_empty() {
                         return refuse(format!("step {number}: a batch without operations"));
                     }
                     if let Some(nobody) = ops.iter().find_map(|op| self.nobody_in(op)) {
                         return refuse(format!("step {number}: there is no peer {nobody}"));
                     }
-                    vec![*peer]
+                    vec![*peer, meanwhile.unwrap_or(*peer)]
                 }
                 HistoryStep::Receive { peer, log, .. } => vec![*peer, *log],
                 HistoryStep::Sync { peer, with } => vec![*peer, *with],

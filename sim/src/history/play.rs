@@ -79,6 +79,39 @@ impl History {
     }
 }
 
+/// What a peer holds.
+#[derive(Clone)]
+struct PeerLook {
+    order: Vec<OrderedEntry>,
+    state: ModelState,
+    /// Per log, up to where its batches are in the set.
+    known: BTreeMap<CoreKey, Length>,
+}
+
+impl PeerLook {
+    /// None while the peer makes an order.
+    fn at(peer: &Peer) -> Option<Self> {
+        Some(Self {
+            order: peer.order(),
+            state: peer.state(),
+            known: peer.machine().engine().covered()?.known,
+        })
+    }
+
+    /// True when the sets differ only in logs of those who are no members at the creator. What apply refuses of these leaves
+    /// the set, with what stands on it, and comes back in its turn or when a member needs it: until then one peer may have what
+    /// another one has not, and whose own log it is has it for good.
+    fn is_apart(&self, creator: &Self) -> bool {
+        let is_member = |key: &CoreKey| {
+            let record = creator.state.records.get(key);
+            record.is_some_and(|record| !record.is_guest)
+        };
+        let mut keys = self.known.keys().chain(creator.known.keys());
+        self.known != creator.known
+            && keys.all(|key| self.known.get(key) == creator.known.get(key) || !is_member(key))
+    }
+}
+
 /// Has a peer told again of all logs, and lets it do what waits for a time, strangers in their turns.
 fn patient(peer: &mut Peer, keys: &[CoreKey], now: u64) {
     for turn in 0..TURNS {
@@ -139,9 +172,15 @@ impl<'a> HistoryPlay<'a> {
             HistoryStep::Append {
                 peer,
                 optimistic,
+                meanwhile,
+                refused,
                 ops,
             } => {
-                self.append(*peer, ops, *optimistic)?;
+                if *refused {
+                    self.peers[*peer].refuse_commit();
+                }
+                self.append(*peer, ops, *optimistic, *meanwhile)?;
+                self.peers[*peer].allow_commits();
                 self.judge(*peer)
             }
             HistoryStep::Receive {
@@ -176,18 +215,44 @@ impl<'a> HistoryPlay<'a> {
         }
     }
 
-    /// A peer appends, if it may.
-    fn append(&mut self, peer: usize, ops: &[Op], optimistic: bool) -> Result<(), HistoryFailure> {
+    /// A peer appends, if it may, while it hears of somebody.
+    fn append(
+        &mut self,
+        peer: usize,
+        ops: &[Op],
+        optimistic: bool,
+        meanwhile: Option<usize>,
+    ) -> Result<(), HistoryFailure> {
         let values = ops.iter().map(|op| self.resolved(op).to_value().into());
         let values: Vec<Bytes> = values.collect();
+        let comes = meanwhile.map_or_else(Vec::new, |log| {
+            self.next_blocks(peer, log, &self.keys[log], usize::MAX)
+        });
+        let own = self.keys[peer];
         let writer = &mut self.peers[peer];
         writer.set_time(self.now);
-        let before = writer.log_length(&self.keys[peer]);
-        match writer.try_append(values, optimistic) {
+        let before = writer.log_length(&own);
+        let appended = writer.append_while(values, optimistic, |writer| {
+            for block in &comes {
+                writer.hand_over(block);
+            }
+        });
+        let behind = writer.log_length(&own);
+        match appended {
             // An acknowledgement may be written first.
-            Ok(length) if length.0 >= before + ops.len() as u64 => self.report.appends += 1,
+            Ok(length) if length.0 >= before + ops.len() as u64 && behind >= length.0 => {
+                self.report.appends += 1;
+            }
             Err(Error::NotWritable { .. } | Error::NoRoom { .. }) => self.report.refused += 1,
-            outcome => return self.fails("no failure", peer, &format!("an append came to {outcome:?}")),
+            Err(Error::Unconfirmed { .. }) => {
+                // What is made anew has other versions behind it.
+                self.settled[peer] = None;
+                self.report.withdrawn += 1;
+            }
+            outcome => {
+                let what = format!("an append came to {outcome:?}");
+                return self.fails("no failure", peer, &what);
+            }
         }
         Ok(())
     }
@@ -210,23 +275,28 @@ impl<'a> HistoryPlay<'a> {
         }
     }
 
-    /// A peer gets blocks of a log that another one has.
-    fn receive(&mut self, peer: usize, from: usize, log: &CoreKey, most: usize, backwards: bool) {
+    /// The blocks of a log that one peer lacks and another one has, so many at most.
+    fn next_blocks(&self, peer: usize, from: usize, log: &CoreKey, most: usize) -> Vec<HistoryBlock> {
         let lacks = self.peers[peer].log_length(log);
         if peer == from || self.peers[from].log_length(log) <= lacks || self.keys[peer] == *log {
-            return;
+            return Vec::new();
         }
         let blocks = (0..).zip(self.peers[from].log(log));
         let blocks = blocks
             .skip(usize::try_from(lacks).unwrap_or(usize::MAX))
             .take(most);
-        let mut blocks: Vec<HistoryBlock> = blocks
+        blocks
             .map(|(index, bytes)| HistoryBlock {
                 core: *log,
                 index,
                 bytes,
             })
-            .collect();
+            .collect()
+    }
+
+    /// A peer gets blocks of a log that another one has.
+    fn receive(&mut self, peer: usize, from: usize, log: &CoreKey, most: usize, backwards: bool) {
+        let mut blocks = self.next_blocks(peer, from, log, most);
         if backwards {
             blocks.reverse();
         }
@@ -344,7 +414,8 @@ impl<'a> HistoryPlay<'a> {
             self.exchange();
             for peer in 0..self.peers.len() {
                 if round < ROUNDS && self.is_writer(peer) {
-                    self.append(peer, &[Op::put("end", format!("{peer} {round}"))], false)?;
+                    let op = Op::put("end", format!("{peer} {round}"));
+                    self.append(peer, &[op], false, None)?;
                 }
                 self.judge(peer)?;
             }
@@ -356,23 +427,23 @@ impl<'a> HistoryPlay<'a> {
         }
         // Who goes on from another place may acknowledge what it could not tell the date of before.
         self.exchange();
-        let first = (self.peers[0].order(), self.peers[0].state());
-        self.report.entries = first.0.len() as u64;
+        let mut first = None;
         for number in 0..self.peers.len() {
-            if self.peers[number].machine().engine().covered().is_none() {
-                let what = "it still waits for something";
-                return self.fails("no failure", number, what);
+            let Some(one) = PeerLook::at(&self.peers[number]) else {
+                return self.fails("no failure", number, "it still waits for something");
+            };
+            let first = first.get_or_insert_with(|| one.clone());
+            if one.is_apart(first) {
+                self.report.apart += 1;
+            } else {
+                self.agrees(number, &one, first)?;
             }
-            self.agrees(
-                number,
-                &self.peers[number].order(),
-                &self.peers[number].state(),
-                &first,
-            )?;
             let settled = self.settled[number].map_or(0, |settled| settled.0);
             self.report.settled = self.report.settled.max(settled);
         }
-        self.weights_reached(&first.1)?;
+        let Some(first) = first else { return Ok(()) };
+        self.report.entries = first.order.len() as u64;
+        self.weights_reached(&first.state)?;
         self.read_at_once(&first)
     }
 
@@ -407,24 +478,19 @@ impl<'a> HistoryPlay<'a> {
         self.peers[peer].machine().engine().is_writer(&self.keys[peer])
     }
 
-    fn agrees(
-        &self,
-        number: usize,
-        order: &[OrderedEntry],
-        state: &ModelState,
-        first: &(Vec<OrderedEntry>, ModelState),
-    ) -> Result<(), HistoryFailure> {
-        if order != first.0 {
+    /// A peer is as p0 in the end.
+    fn agrees(&self, number: usize, one: &PeerLook, first: &PeerLook) -> Result<(), HistoryFailure> {
+        if one.order != first.order {
             let what = format!(
                 "its order is not that of p0: {}; it orders {}, p0 {}",
-                self.orders(order, &first.0),
-                self.set_of(number),
-                self.set_of(0)
+                self.orders(&one.order, &first.order),
+                self.lengths(&one.known),
+                self.lengths(&first.known)
             );
             return self.fails("convergence", number, &what);
         }
-        if *state != first.1 {
-            let what = format!("not as at p0: {}", self.states(state, &first.1));
+        if one.state != first.state {
+            let what = format!("not as at p0: {}", self.states(&one.state, &first.state));
             return self.fails("convergence", number, &what);
         }
         Ok(())
@@ -438,6 +504,7 @@ impl<'a> HistoryPlay<'a> {
                 peer,
                 optimistic,
                 ops,
+                ..
             } => ops.iter().map(|op| (*peer, *optimistic, op)).collect(),
             _ => Vec::new(),
         });
@@ -470,7 +537,7 @@ impl<'a> HistoryPlay<'a> {
         Ok(())
     }
 
-    fn read_at_once(&self, first: &(Vec<OrderedEntry>, ModelState)) -> Result<(), HistoryFailure> {
+    fn read_at_once(&mut self, first: &PeerLook) -> Result<(), HistoryFailure> {
         for reading in READERS {
             let pair = Ed25519.key_pair(&Seed::new([255; 32]));
             let reading = Reading {
@@ -489,15 +556,18 @@ impl<'a> HistoryPlay<'a> {
                 }
             }
             patient(&mut reader, &self.keys, self.now);
-            let (order, state) = (reader.order(), reader.state());
             if let Some(why) = reader.stopped() {
-                return self.fails(
-                    "no failure",
-                    0,
-                    &format!("who reads it all at once stopped: {why}"),
-                );
+                let what = format!("who reads it all at once stopped: {why}");
+                return self.fails("no failure", 0, &what);
             }
-            self.agrees(0, &order, &state, first).map_err(|failure| {
+            let Some(one) = PeerLook::at(&reader) else {
+                return self.fails("no failure", 0, "who reads it all at once waits for something");
+            };
+            if one.is_apart(first) {
+                self.report.apart += 1;
+                continue;
+            }
+            self.agrees(0, &one, first).map_err(|failure| {
                 let what = format!("who reads it all at once: {}", failure.what);
                 HistoryFailure { what, ..failure }
             })?;

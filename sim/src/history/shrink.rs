@@ -92,6 +92,14 @@ impl HistorySearch<'_> {
                 *optimistic = false;
             }
             self.attempt(candidate);
+            let mut candidate = self.best.clone();
+            if let HistoryStep::Append {
+                meanwhile, refused, ..
+            } = &mut candidate.steps[at]
+            {
+                (*meanwhile, *refused) = (None, false);
+            }
+            self.attempt(candidate);
             for op in (0..count).rev() {
                 let mut candidate = self.best.clone();
                 if let HistoryStep::Append { ops, .. } = &mut candidate.steps[at] {

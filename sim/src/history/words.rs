@@ -4,24 +4,18 @@ use std::collections::BTreeMap;
 
 use autobee::crypto::CoreKey;
 use autobee::db::OrderedEntry;
-use autobee::engine::Covered;
+use autobee::wire::Length;
 
 use super::HistoryFailure;
 use super::play::HistoryPlay;
 use crate::model::ModelState;
 
 impl HistoryPlay<'_> {
-    /// How much of each log is in the set of a peer, and how much of that waits for nothing.
-    pub(super) fn set_of(&self, number: usize) -> String {
-        let covered = self.peers[number].machine().engine().covered();
-        let covered = covered.unwrap_or_else(|| Covered {
-            ready: BTreeMap::new(),
-            known: BTreeMap::new(),
-        });
-        let logs = covered.known.iter().map(|(key, known)| {
-            let ready = covered.ready.get(key).map_or(0, |length| length.0);
-            format!("{} {}/{}", self.name(key), ready, known.0)
-        });
+    /// How much of each log is in a set.
+    pub(super) fn lengths(&self, known: &BTreeMap<CoreKey, Length>) -> String {
+        let logs = known
+            .iter()
+            .map(|(key, length)| format!("{}:{}", self.name(key), length.0));
         logs.collect::<Vec<_>>().join(", ")
     }
 

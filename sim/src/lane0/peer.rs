@@ -7,7 +7,7 @@ use autobee::apply::ApplyFn;
 use autobee::bee::{MemoryBlocks, Range};
 use autobee::crypto::{CoreKey, Ed25519, KeyPair, hash};
 use autobee::db::{Event, OrderedEntry};
-use autobee::engine::{EngineOptions, Trees, WINDOW_BATCHES};
+use autobee::engine::{EngineOptions, GAP_ENTRIES, Trees, WINDOW_BATCHES};
 use autobee::env::{Mono, Planted};
 use autobee::sim_hooks::machine::{
     Effect, Input, Logs, Machine, MachineParts, Now, TreeCommit, TreeLengths, go_on,
@@ -84,6 +84,8 @@ enum Fate {
     Fails,
     /// The own log is found contradicted just before.
     Contradicted,
+    /// The own log does not take the blocks, and is as it was.
+    Refused,
 }
 
 /// What outlives a machine.
@@ -132,6 +134,7 @@ impl PeerStore {
             record,
             strangers_waiting_max: None,
             looks_ahead: false,
+            forward_gap: GAP_ENTRIES,
             boots_until: None,
             is_unconfirmed: false,
             planted,
@@ -275,20 +278,7 @@ impl Peer {
     ///
     /// When it may not, or the log cannot be written.
     pub fn try_append(&mut self, values: Vec<Bytes>, optimistic: bool) -> Result<Length, Error> {
-        self.drain();
-        self.step(Input::Append {
-            values,
-            optimistic,
-            named: None,
-        });
-        if let Some(refused) = self.machine.take_outcome() {
-            return Ok(refused?.0);
-        }
-        self.drain();
-        match self.machine.take_outcome() {
-            Some(outcome) => Ok(outcome?.0),
-            None => Err(Error::Closed),
-        }
+        self.append_while(values, optimistic, |_| {})
     }
 
     /// The next commit fails.
@@ -299,6 +289,16 @@ impl Peer {
     /// The next commit of own blocks is refused, as it is found meanwhile that the own log has two continuations.
     pub const fn contradict_commit(&mut self) {
         self.fate = Fate::Contradicted;
+    }
+
+    /// The next commit of own blocks is refused, and leaves the own log as it was.
+    pub const fn refuse_commit(&mut self) {
+        self.fate = Fate::Refused;
+    }
+
+    /// Commits are made again.
+    pub const fn allow_commits(&mut self) {
+        self.fate = Fate::Made;
     }
 
     /// The own log is known to have two continuations from now on.
@@ -315,12 +315,13 @@ impl Peer {
     pub fn append_while(
         &mut self,
         values: Vec<Bytes>,
+        optimistic: bool,
         meanwhile: impl FnOnce(&mut Self),
     ) -> Result<Length, Error> {
         self.drain();
         self.step(Input::Append {
             values,
-            optimistic: false,
+            optimistic,
             named: None,
         });
         if let Some(refused) = self.machine.take_outcome() {
@@ -497,11 +498,16 @@ impl Peer {
                 self.fate = Fate::Made;
                 Err(Error::Contradicted { local, length })
             }
+            Fate::Refused if !write.own.is_empty() => {
+                let local = self.stored.local;
+                self.fate = Fate::Made;
+                Err(Error::Unconfirmed { local })
+            }
             Fate::Fails => {
                 self.fate = Fate::Made;
                 Err(StoreError::Fenced.into())
             }
-            Fate::Made | Fate::Contradicted => Ok(self.commit(write)),
+            Fate::Made | Fate::Contradicted | Fate::Refused => Ok(self.commit(write)),
         }
     }
 

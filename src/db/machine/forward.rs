@@ -7,7 +7,7 @@ use super::log::StoredLog;
 use super::{Effect, Machine, Now};
 use crate::crypto::CoreKey;
 use crate::db::Event;
-use crate::engine::{GAP_ENTRIES, Survey};
+use crate::engine::Survey;
 use crate::env::{Crypto, Mono, Point, TraceEvent};
 use crate::wire::{Length, Link};
 
@@ -22,6 +22,8 @@ const HOLD: Duration = Duration::from_secs(2);
 pub(super) struct Forward {
     /// Whether it is looked at all.
     is_on: bool,
+    /// How many entries trees are ahead, at least, to be worth it.
+    gap: u64,
     /// One look at a time.
     is_looking: bool,
     /// At which log.
@@ -64,6 +66,13 @@ pub enum NotMoved {
 }
 
 impl Forward {
+    pub(super) fn new(gap: u64) -> Self {
+        Self {
+            gap,
+            ..Self::default()
+        }
+    }
+
     /// Sets whether it is looked, and until when nothing is ordered unless [`super::Input::LookedAhead`] comes first.
     pub(super) fn set(&mut self, is_on: bool, until: Option<Mono>) {
         self.is_on = is_on;
@@ -110,9 +119,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             let length = self.logs.proven(key)?;
             let ahead = length.0.checked_sub(self.logs.taken(key).0)?;
             // Much came since: what did not do then may do now.
-            let grown = |seen: &Length| length.0 >= seen.0.saturating_add(GAP_ENTRIES);
+            let grown = |seen: &Length| length.0 >= seen.0.saturating_add(forward.gap);
             let is_news = forward.seen.get(key).is_none_or(grown);
-            (forward.is_on && is_news && ahead >= GAP_ENTRIES).then_some((Length(ahead), length))
+            (forward.is_on && is_news && ahead >= forward.gap).then_some((Length(ahead), length))
         };
         let trusted = self.logs.keys().filter(|key| self.may_be_trusted(key));
         let best = trusted
@@ -147,7 +156,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             return None;
         }
         self.forward.begun.insert(*key);
-        Some(GAP_ENTRIES)
+        Some(self.forward.gap)
     }
 
     /// Fetches logs as a whole that were looked at, or need not be.
@@ -157,7 +166,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         } = self.forward;
         let is_known = |key: &CoreKey| {
             let length = self.logs.proven(key).unwrap_or_default().0;
-            let is_near = length > 0 && length.saturating_sub(self.logs.taken(key).0) < GAP_ENTRIES;
+            let is_near = length > 0 && length.saturating_sub(self.logs.taken(key).0) < self.forward.gap;
             let is_looked_at = is_looking && looks_at == Some(*key);
             let was_looked_at = !is_looked_at && self.forward.seen.contains_key(key);
             is_near || was_looked_at || !self.may_be_trusted(key) || !self.forward.is_on
@@ -200,7 +209,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
 
     fn try_move(&mut self, survey: &Survey, is_forced: bool, now: Now) -> Result<Moved, NotMoved> {
         let here = self.engine.system().flushes();
-        let gap = if is_forced { 1 } else { GAP_ENTRIES };
+        let gap = if is_forced { 1 } else { self.forward.gap };
         if survey.head.entries < here.saturating_add(gap) {
             return Err(NotMoved::Near);
         }

@@ -102,6 +102,8 @@ pub struct MachineParts<C, L: StoredLog> {
     pub is_unconfirmed: bool,
     /// Whether it is looked for trees of other writers that are far ahead.
     pub looks_ahead: bool,
+    /// By how many entries they are far ahead.
+    pub forward_gap: u64,
     /// Until when nothing is ordered, as it is to begin from a head that was given; none when it is not.
     pub boots_until: Option<Mono>,
     /// Slips that are to be made.
@@ -164,13 +166,14 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             strangers_waiting_max,
             is_unconfirmed,
             looks_ahead,
+            forward_gap,
             boots_until,
             planted,
             is_traced,
         } = parts;
         let strangers = Strangers::new(settings.stranger_cores_max, settings.stranger_quiet())
             .holding(strangers_waiting_max.unwrap_or(WAITING_MAX));
-        let mut forward = Forward::default();
+        let mut forward = Forward::new(forward_gap);
         forward.set(looks_ahead, boots_until);
         Self {
             news: News::new(engine.records().head(), engine.view().head()),

@@ -11,8 +11,11 @@ use crate::crypto::CoreKey;
 use crate::db::fast_forward::{Boot, FastForward};
 use crate::db::machine::{Input, Moved, NotMoved};
 use crate::db::{View, view};
-use crate::engine::{CUT_ENTRIES, GAP_ENTRIES, STAMP_SEARCH_BLOCKS, StampedHead, Survey, SurveyError};
-use crate::env::{Clock as _, Env, Spawn as _, TraceEvent};
+use crate::engine::{
+    CUT_ENTRIES, CUT_ENTRIES_MIN, CutRange, GAP_ENTRIES, STAMP_SEARCH_BLOCKS, StampedHead, Survey,
+    SurveyError,
+};
+use crate::env::{Clock as _, Env, Spawn as _, TraceEvent, knob};
 use crate::error::Error;
 use crate::hypercore::{Core, CoreError, Download, DownloadRange, Wait};
 use crate::wire::oplog::OplogBlock;
@@ -183,7 +186,8 @@ impl<E: Env> Shell<E> {
     }
 
     fn is_far(&self, head: StampedHead) -> bool {
-        head.entries >= self.read().system.flushes() + GAP_ENTRIES
+        let gap = knob::FORWARD_GAP.of(&self.env, GAP_ENTRIES);
+        head.entries >= self.read().system.flushes() + gap
     }
 
     /// True when some connected peer has all of the log up to there, or that does not matter. Peers have a moment to say
@@ -392,9 +396,11 @@ impl<'a, E: Env> SurveyedLogs<'a, E> {
         let mut within = first;
         let planted = self.shell.store.planted();
         let rules = self.shell.read().rules.unwrap_or(Rules::interop());
+        let least = knob::FORWARD_CUT.size(&self.shell.env, CUT_ENTRIES_MIN);
         for _ in 0..FETCHES_MAX {
             let block = |core: &CoreKey, index| self.open.get(core)?.get_local(index).ok().flatten();
-            match Survey::of(self.shell.trees.trees(), head, (within, rules, planted), block) {
+            let range = CutRange { within, least };
+            match Survey::of(self.shell.trees.trees(), head, (range, rules, planted), block) {
                 Ok(survey) => {
                     self.downloads.clear();
                     return Ok(survey);

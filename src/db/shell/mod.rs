@@ -34,7 +34,7 @@ use super::update::{UpdateHook, Updates};
 use super::{Event, FastForward, Session, Settings, Stats};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::encryption::DatabaseKeys;
-use crate::engine::{Engine, Settled};
+use crate::engine::{Engine, GAP_ENTRIES, Settled};
 use crate::env::{Clock as _, Env, Spawn as _, TraceEvent, knob, watch};
 use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore, Hold};
@@ -140,6 +140,7 @@ impl<E: Env> Shell<E> {
             crypto: env.crypto().clone(),
             logs,
             record,
+            forward_gap: knob::FORWARD_GAP.of(&env, GAP_ENTRIES),
             strangers_waiting_max: Some(knob::STRANGERS_WAITING.size(&env, super::machine::WAITING_MAX)),
             is_unconfirmed: unconfirmed.is_some(),
             looks_ahead: forward.is_on() && !E::READ_ONLY,

@@ -1,6 +1,6 @@
 //! Numbers of a generated scenario that differ from those of production.
 
-use autobee::env::knob::{CORE_HEADS_WAITING, KNOBS, Knob, VIEW_PAGE};
+use autobee::env::knob::{CORE_HEADS_WAITING, FORWARD_CUT, FORWARD_GAP, KNOBS, Knob, VIEW_PAGE};
 
 use super::{Choices, Scenario};
 
@@ -62,7 +62,8 @@ pub(super) fn draw(choices: &mut Choices<'_>, scenario: &mut Scenario) {
         gather.insert("bytes".into(), choices.pick(&[1_i64, 2_048, 1 << 20]).into());
         scenario.settings.insert("heal_gather".into(), gather.into());
     }
-    let is_drawn_later = |knob: &Knob| [VIEW_PAGE, CORE_HEADS_WAITING].contains(knob);
+    let is_drawn_later =
+        |knob: &Knob| [VIEW_PAGE, CORE_HEADS_WAITING, FORWARD_GAP, FORWARD_CUT].contains(knob);
     for knob in KNOBS.iter().filter(|knob| !is_drawn_later(knob)) {
         // What the store does once files are long happens in no run unless they are short.
         let is_store = knob.name.starts_with("store_");
