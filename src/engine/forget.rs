@@ -269,12 +269,18 @@ impl<V: Verify> Engine<V> {
         let taken = self.readers.iter().map(|(core, reader)| (*core, reader.taken()));
         let taken: Vec<_> = taken.collect();
         let reached = self.order.state().records.head();
+        let from_the_start = start.prefix.is_empty();
         self.sights.note(Point::WentBack);
         self.begin(start)?;
         self.past.hold.extend(lengths);
         self.past.taken.extend(taken);
         // Up to where the orders part nothing has to be applied again. What cannot be read is.
         let _ = self.resume_from(reached);
+        if from_the_start && self.recorded.is_elsewhere(&self.past.trees.system.core()) {
+            // What apply reads of those versions is in blocks of other writers, which nobody may have any more; and all that
+            // it takes to do without is here.
+            self.recorded.clear();
+        }
         Ok(())
     }
 

@@ -116,6 +116,11 @@ impl Recorded {
         self.writers.contains(writer)
     }
 
+    /// True when one of them is not in this core.
+    pub(super) fn is_elsewhere(&self, core: &CoreKey) -> bool {
+        self.versions.values().any(|version| version.head.key != *core)
+    }
+
     /// How many batches were taken up instead of applied.
     pub(super) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
