@@ -7,6 +7,7 @@
 mod histories;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use autobee::Error;
 use autobee::crypto::CoreKey;
@@ -14,6 +15,7 @@ use autobee::db::{Event, Stalled};
 use autobee::engine::WINDOW_BATCHES;
 use autobee::wire::{Length, Rules};
 use autobee_sim::history::ModelAnswers;
+use autobee_sim::in_parallel;
 use autobee_sim::lane0::{HistoryBlock, Peer, PeerGroup, Reading, leading, orders};
 use autobee_sim::workload::Op;
 
@@ -192,32 +194,39 @@ type History = (&'static str, fn(Rules) -> PeerGroup);
 
 #[test]
 fn every_delivery_order_of_small_histories_comes_to_what_the_model_says() {
-    let (mut all, mut distinct) = (0, 0);
-    for (rules, stranger) in [
+    let histories: [History; 3] = [
+        ("a removal and what it meets", a_removal_and_what_it_meets),
         (
-            Rules::interop(),
-            a_stranger_who_is_let_in as fn(Rules) -> PeerGroup,
+            "claims and a writer that comes back",
+            claims_and_a_writer_that_comes_back,
         ),
-        (Rules::safe(), a_stranger_who_stays_one),
-    ] {
-        let histories: [History; 4] = [
-            ("a removal and what it meets", a_removal_and_what_it_meets),
-            (
-                "claims and a writer that comes back",
-                claims_and_a_writer_that_comes_back,
-            ),
-            ("a stranger", stranger),
-            (
-                "light ones that heavy ones overtake",
-                light_ones_that_heavy_ones_overtake,
-            ),
-        ];
-        for (name, history) in histories {
-            let (orders, different) = every_order(&history(rules));
-            let rules = rules.name();
-            println!("{name} ({rules}): {orders} orders, {different} of them different to a machine");
-            (all, distinct) = (all + orders, distinct + different);
-        }
+        (
+            "light ones that heavy ones overtake",
+            light_ones_that_heavy_ones_overtake,
+        ),
+    ];
+    let interop: History = ("a stranger", a_stranger_who_is_let_in);
+    let safe: History = ("a stranger", a_stranger_who_stays_one);
+    let all_of = |rules, stranger| {
+        histories
+            .into_iter()
+            .chain([stranger])
+            .map(move |one| (rules, one))
+    };
+    let jobs: Vec<(Rules, History)> = all_of(Rules::interop(), interop)
+        .chain(all_of(Rules::safe(), safe))
+        .collect();
+    let counts = in_parallel(jobs.len(), 2, |job| {
+        let (rules, (_, history)) = jobs[job];
+        ControlFlow::Continue(every_order(&history(rules)))
+    });
+    assert_eq!(counts.len(), jobs.len());
+    let (mut all, mut distinct) = (0, 0);
+    for (job, (orders, different)) in counts {
+        let (rules, (name, _)) = jobs[job];
+        let rules = rules.name();
+        println!("{name} ({rules}): {orders} orders, {different} of them different to a machine");
+        (all, distinct) = (all + orders, distinct + different);
     }
     println!("{all} delivery orders in all, {distinct} of them different to a machine");
     assert_eq!(WINDOW_BATCHES, Reading::default().window_batches);
