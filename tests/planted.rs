@@ -144,6 +144,16 @@ fn damaged_trees_that_an_opening_goes_on_with() {
 }
 
 #[test]
+fn versions_of_others_trees_that_are_taken_up_from_the_start() {
+    found_with(
+        3,
+        "regress/moved_and_gone_back-850",
+        "versions_elsewhere_taken_up",
+        "convergence",
+    );
+}
+
+#[test]
 fn one_side_of_a_contradiction() {
     found("fast/twins", "own_side_shown_alone", &["contradictions"]);
 }

@@ -4,15 +4,15 @@
 //! cargo +stable fuzz run -s none history -- -len_control=0 -max_len=512
 //! ```
 //!
-//! Each byte is one choice of `History::draw`; when there are no more all choices are the first.
+//! Each byte is one choice of `PeerHistory::draw`; when there are no more all choices are the first.
 #![no_main]
 
-use autobee_sim::history::History;
+use autobee_sim::history::PeerHistory;
 use autobee_sim::scenario::Choices;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let history = History::draw(&mut Choices::Bytes(bytes));
+    let history = PeerHistory::draw(&mut Choices::Bytes(bytes));
     if let Err(failure) = history.play() {
         panic!("{failure}\n{}", history.to_toml());
     }

@@ -190,11 +190,11 @@ fn every_order(group: &PeerGroup) -> (usize, usize) {
 }
 
 /// A history with its name.
-type History = (&'static str, fn(Rules) -> PeerGroup);
+type NamedHistory = (&'static str, fn(Rules) -> PeerGroup);
 
 #[test]
 fn every_delivery_order_of_small_histories_comes_to_what_the_model_says() {
-    let histories: [History; 3] = [
+    let histories: [NamedHistory; 3] = [
         ("a removal and what it meets", a_removal_and_what_it_meets),
         (
             "claims and a writer that comes back",
@@ -205,15 +205,15 @@ fn every_delivery_order_of_small_histories_comes_to_what_the_model_says() {
             light_ones_that_heavy_ones_overtake,
         ),
     ];
-    let interop: History = ("a stranger", a_stranger_who_is_let_in);
-    let safe: History = ("a stranger", a_stranger_who_stays_one);
+    let interop: NamedHistory = ("a stranger", a_stranger_who_is_let_in);
+    let safe: NamedHistory = ("a stranger", a_stranger_who_stays_one);
     let all_of = |rules, stranger| {
         histories
             .into_iter()
             .chain([stranger])
             .map(move |one| (rules, one))
     };
-    let jobs: Vec<(Rules, History)> = all_of(Rules::interop(), interop)
+    let jobs: Vec<(Rules, NamedHistory)> = all_of(Rules::interop(), interop)
         .chain(all_of(Rules::safe(), safe))
         .collect();
     let counts = in_parallel(jobs.len(), 2, |job| {

@@ -276,7 +276,8 @@ impl<V: Verify> Engine<V> {
         self.past.taken.extend(taken);
         // Up to where the orders part nothing has to be applied again. What cannot be read is.
         let _ = self.resume_from(reached);
-        if from_the_start && self.recorded.is_elsewhere(&self.past.trees.system.core()) {
+        let is_anew = from_the_start && !self.planted.has(Slip::ElsewhereTaken);
+        if is_anew && self.recorded.is_elsewhere(&self.past.trees.system.core()) {
             // What apply reads of those versions is in blocks of other writers, which nobody may have any more; and all that
             // it takes to do without is here.
             self.recorded.clear();

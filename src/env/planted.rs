@@ -370,6 +370,8 @@ slips! {
             "An own batch of who is no member is written, also when no peer looks at so long a log."
         SettledRemoved "settled_without_removed_writers"
             "What removed writers may still have written is not waited for when it is asked what is settled."
+        ElsewhereTaken "versions_elsewhere_taken_up"
+            "Who begins with the first entry again takes up versions of trees that are another writer's."
         SecondGrantUnattested "second_grant_unattested"
             "Of two grants to one writer that wait for the next own batch the first is attested alone."
         ParkedTogether "parked_wait_for_each_other"

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
-use autobee_sim::history::{History, HistoryFailure, HistoryReport};
+use autobee_sim::history::{HistoryFailure, HistoryReport, PeerHistory};
 use autobee_sim::in_parallel;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -111,7 +111,7 @@ fn one(args: &HistoryArgs) -> Result<(), CliError> {
     let usage = |error: &dyn std::fmt::Display| CliError::Usage(error.to_string());
     let mut history = match (&args.file, args.seed) {
         (Some(file), _) => load(file)?,
-        (None, seed) => History::generate(seed.unwrap_or(0)),
+        (None, seed) => PeerHistory::generate(seed.unwrap_or(0)),
     };
     history.planted.extend(args.planted.iter().cloned());
     history.check().map_err(|error| usage(&error))?;
@@ -141,17 +141,17 @@ fn one(args: &HistoryArgs) -> Result<(), CliError> {
 }
 
 /// Reads the history of a file.
-pub(super) fn load(file: &Path) -> Result<History, CliError> {
+pub(super) fn load(file: &Path) -> Result<PeerHistory, CliError> {
     let text = files::read(file)?;
     let text = String::from_utf8_lossy(&text);
-    History::parse(&text).map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))
+    PeerHistory::parse(&text).map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))
 }
 
 /// Plays the histories of a job, and keeps those that fail: the first one shrunk.
 pub(super) fn play(job: &HistoryJob<'_>) -> Result<HistoryTally, CliError> {
-    let first = History {
+    let first = PeerHistory {
         planted: job.planted.to_vec(),
-        ..History::generate(job.seeds.start)
+        ..PeerHistory::generate(job.seeds.start)
     };
     first
         .check()
@@ -160,9 +160,9 @@ pub(super) fn play(job: &HistoryJob<'_>) -> Result<HistoryTally, CliError> {
     let bar = ProgressBar::new(count as u64).with_style(style());
     let history_of = |position: usize| {
         let seed = job.seeds.start + position as u64;
-        let history = History {
+        let history = PeerHistory {
             planted: job.planted.to_vec(),
-            ..History::generate(seed)
+            ..PeerHistory::generate(seed)
         };
         (seed, history)
     };
@@ -204,7 +204,7 @@ pub(super) fn play(job: &HistoryJob<'_>) -> Result<HistoryTally, CliError> {
 /// Writes a history that failed, and says so.
 fn keep(
     seed: u64,
-    history: &History,
+    history: &PeerHistory,
     failure: &HistoryFailure,
     shrinks: bool,
     out: &Path,

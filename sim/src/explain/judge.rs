@@ -86,15 +86,7 @@ impl Judge {
     pub(super) fn judge(&self, look: &Look) -> Option<ModelVerdict> {
         let set = known_batches(look, BATCHES_MAX, &self.crypto)?;
         let canonical = self.with_rules(|rules| canonical(rules, &set));
-        let order = canonical.order.iter().flat_map(|(at, weight)| {
-            let batch = &set[*at];
-            batch.numbered().map(|(length, _)| OrderedEntry {
-                key: batch.writer,
-                length,
-                weight: *weight,
-            })
-        });
-        let order = order.collect();
+        let order = canonical.entries(&set);
         Some(ModelVerdict {
             order,
             canonical,

@@ -1,6 +1,6 @@
 //! Histories that a seed draws.
 
-use super::{History, HistoryPeer, HistoryStep};
+use super::{HistoryPeer, HistoryStep, PeerHistory};
 use crate::scenario::Choices;
 use crate::seed::Seeds;
 use crate::workload::{NOBODY, Op};
@@ -11,7 +11,7 @@ const KEYS: u64 = 5;
 /// An hour, in milliseconds.
 const HOUR: i64 = 3_600_000;
 
-impl History {
+impl PeerHistory {
     /// The history of a seed.
     #[must_use]
     pub fn generate(seed: u64) -> Self {

@@ -68,15 +68,7 @@ impl ModelAnswers {
             anchor: &name,
         };
         let canonical = canonical(&rules, &set);
-        let order = canonical.order.iter().flat_map(|(at, weight)| {
-            let batch = &set[*at];
-            batch.numbered().map(|(length, _)| OrderedEntry {
-                key: batch.writer,
-                length,
-                weight: *weight,
-            })
-        });
-        let answer = Arc::new((order.collect(), canonical.state));
+        let answer = Arc::new((canonical.entries(&set), canonical.state));
         self.known.insert(lengths.clone(), Arc::clone(&answer));
         answer
     }

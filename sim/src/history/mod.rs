@@ -6,12 +6,12 @@
 //! the order show, and of what follows from it.
 //!
 //! ```
-//! use autobee_sim::history::History;
+//! use autobee_sim::history::PeerHistory;
 //!
-//! let history = History::generate(7);
+//! let history = PeerHistory::generate(7);
 //! let report = history.play().unwrap();
 //! assert!(report.comparisons > 0);
-//! assert_eq!(History::parse(&history.to_toml()).unwrap(), history);
+//! assert_eq!(PeerHistory::parse(&history.to_toml()).unwrap(), history);
 //! ```
 
 mod draw;
@@ -39,7 +39,7 @@ pub const PEERS_MAX: usize = 8;
 /// What peers write and hear. The first one is the creator of the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct History {
+pub struct PeerHistory {
     /// What it shows, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
@@ -161,7 +161,7 @@ pub struct HistoryFailure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryError(String);
 
-impl History {
+impl PeerHistory {
     /// Reads one.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl History {
         Ok(history)
     }
 
-    /// As [`History::parse`] reads it.
+    /// As [`PeerHistory::parse`] reads it.
     #[must_use]
     pub fn to_toml(&self) -> String {
         // Numbers, texts and tables always have a form.

@@ -10,7 +10,7 @@ use autobee::hypercore::manifest::Manifest;
 use autobee::wire::{Length, Link, Weight};
 use bytes::Bytes;
 
-use super::{History, HistoryFailure, HistoryReport, HistoryStep, ModelAnswers};
+use super::{HistoryFailure, HistoryReport, HistoryStep, ModelAnswers, PeerHistory};
 use crate::lane0::{HistoryBlock, Peer, Reading};
 use crate::model::{ModelRecord, ModelState};
 use crate::sweep::panic_message;
@@ -40,7 +40,7 @@ const READERS: [Reading; 2] = [
     },
 ];
 
-impl History {
+impl PeerHistory {
     /// Plays it.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ fn patient(peer: &mut Peer, keys: &[CoreKey], now: u64) {
 }
 
 pub(super) struct HistoryPlay<'a> {
-    history: &'a History,
+    history: &'a PeerHistory,
     pub(super) keys: Vec<CoreKey>,
     pub(super) peers: Vec<Peer>,
     /// Of each peer, what it said to be settled: how many entries, and the version of the records behind them.
@@ -137,7 +137,7 @@ pub(super) struct HistoryPlay<'a> {
 }
 
 impl<'a> HistoryPlay<'a> {
-    fn new(history: &'a History) -> Self {
+    fn new(history: &'a PeerHistory) -> Self {
         let pairs: Vec<KeyPair> = (1..)
             .take(history.peers.len())
             .map(|peer| Ed25519.key_pair(&Seed::new([peer; 32])))

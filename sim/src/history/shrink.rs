@@ -1,12 +1,12 @@
 //! From a history that fails to a small one that fails by the same thing.
 
-use super::{History, HistoryPeer, HistoryStep};
+use super::{HistoryPeer, HistoryStep, PeerHistory};
 
 /// What shrinking a history came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShrunkHistory {
     /// The smallest one that was found.
-    pub history: History,
+    pub history: PeerHistory,
     /// How many were played.
     pub played: u64,
 }
@@ -14,7 +14,7 @@ pub struct ShrunkHistory {
 /// Histories that are played at most.
 const PLAYED_MAX: u64 = 20_000;
 
-impl History {
+impl PeerHistory {
     /// Looks for the smallest history that fails by the invariant of this name: without steps, operations and peculiarities of
     /// peers that it does not take.
     #[must_use]
@@ -40,14 +40,14 @@ impl History {
 }
 
 struct HistorySearch<'a> {
-    best: History,
+    best: PeerHistory,
     invariant: &'a str,
     played: u64,
 }
 
 impl HistorySearch<'_> {
     /// Takes a candidate if it fails in the same way.
-    fn attempt(&mut self, candidate: History) -> bool {
+    fn attempt(&mut self, candidate: PeerHistory) -> bool {
         if candidate == self.best || self.played >= PLAYED_MAX || candidate.check().is_err() {
             return false;
         }

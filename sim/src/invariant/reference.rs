@@ -55,18 +55,7 @@ pub fn reference<V: Verify>(
         anchor: &name,
     };
     let canonical = canonical(&rules, &set);
-    let order: Vec<OrderedEntry> = canonical
-        .order
-        .iter()
-        .flat_map(|(at, weight)| {
-            let batch = &set[*at];
-            batch.numbered().map(|(length, _)| OrderedEntry {
-                key: batch.writer,
-                length,
-                weight: *weight,
-            })
-        })
-        .collect();
+    let order = canonical.entries(&set);
     let violation = |what: String| {
         Some(Err(Violation {
             invariant: "reference",

@@ -71,13 +71,13 @@ pub struct Peer {
     commits: u64,
     events: Vec<Event>,
     stopped: Option<String>,
-    /// What becomes of the next commit.
-    fate: Fate,
+    /// How the store answers the next commit.
+    answer: CommitAnswer,
 }
 
-/// What becomes of a commit.
+/// How the store answers a commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Fate {
+enum CommitAnswer {
     #[default]
     Made,
     /// The store fails.
@@ -181,7 +181,7 @@ impl Peer {
             commits: 0,
             events: Vec::new(),
             stopped: None,
-            fate: Fate::Made,
+            answer: CommitAnswer::Made,
         };
         peer.begin();
         peer
@@ -283,22 +283,22 @@ impl Peer {
 
     /// The next commit fails.
     pub const fn fail_commit(&mut self) {
-        self.fate = Fate::Fails;
+        self.answer = CommitAnswer::Fails;
     }
 
     /// The next commit of own blocks is refused, as it is found meanwhile that the own log has two continuations.
     pub const fn contradict_commit(&mut self) {
-        self.fate = Fate::Contradicted;
+        self.answer = CommitAnswer::Contradicted;
     }
 
     /// The next commit of own blocks is refused, and leaves the own log as it was.
     pub const fn refuse_commit(&mut self) {
-        self.fate = Fate::Refused;
+        self.answer = CommitAnswer::Refused;
     }
 
     /// Commits are made again.
     pub const fn allow_commits(&mut self) {
-        self.fate = Fate::Made;
+        self.answer = CommitAnswer::Made;
     }
 
     /// The own log is known to have two continuations from now on.
@@ -490,24 +490,24 @@ impl Peer {
     }
 
     fn commit_or_fail(&mut self, write: TreeCommit) -> Result<TreeLengths, Error> {
-        match self.fate {
-            Fate::Contradicted if !write.own.is_empty() => {
+        match self.answer {
+            CommitAnswer::Contradicted if !write.own.is_empty() => {
                 self.contradict();
                 let local = self.stored.local;
                 let length = self.log_length(&local);
-                self.fate = Fate::Made;
+                self.answer = CommitAnswer::Made;
                 Err(Error::Contradicted { local, length })
             }
-            Fate::Refused if !write.own.is_empty() => {
+            CommitAnswer::Refused if !write.own.is_empty() => {
                 let local = self.stored.local;
-                self.fate = Fate::Made;
+                self.answer = CommitAnswer::Made;
                 Err(Error::Unconfirmed { local })
             }
-            Fate::Fails => {
-                self.fate = Fate::Made;
+            CommitAnswer::Fails => {
+                self.answer = CommitAnswer::Made;
                 Err(StoreError::Fenced.into())
             }
-            Fate::Made | Fate::Contradicted | Fate::Refused => Ok(self.commit(write)),
+            CommitAnswer::Made | CommitAnswer::Contradicted | CommitAnswer::Refused => Ok(self.commit(write)),
         }
     }
 

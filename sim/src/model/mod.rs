@@ -61,6 +61,7 @@ mod state;
 use std::collections::{BTreeMap, BTreeSet};
 
 use autobee::crypto::CoreKey;
+use autobee::db::OrderedEntry;
 use autobee::engine::dag::{Claim, NewBatch};
 use autobee::wire::{Length, Link, Rules, Timestamp, Weight};
 use im::{OrdSet, Vector};
@@ -152,6 +153,22 @@ pub struct Canonical {
     pub rejected: BTreeSet<usize>,
     /// The state behind the last.
     pub state: ModelState,
+}
+
+impl Canonical {
+    /// The order entry by entry, of the set that it is the order of.
+    #[must_use]
+    pub fn entries(&self, set: &[ModelBatch]) -> Vec<OrderedEntry> {
+        let entries = self.order.iter().flat_map(|(at, weight)| {
+            let batch = &set[*at];
+            batch.numbered().map(|(length, _)| OrderedEntry {
+                key: batch.writer,
+                length,
+                weight: *weight,
+            })
+        });
+        entries.collect()
+    }
 }
 
 /// Orders and applies a set of batches.

@@ -1,12 +1,12 @@
 //! Histories that seeds draw, and what they find.
 
-use autobee_sim::history::{History, HistoryReport};
+use autobee_sim::history::{HistoryReport, PeerHistory};
 
 #[test]
 fn histories_are_what_the_model_says() {
     let mut total = HistoryReport::default();
     for seed in 0..100 {
-        let report = History::generate(seed).play();
+        let report = PeerHistory::generate(seed).play();
         let report = report.unwrap_or_else(|failure| panic!("history {seed}: {failure}"));
         total.comparisons += report.comparisons;
         total.weights += report.weights;
@@ -31,8 +31,8 @@ fn histories_are_what_the_model_says() {
 #[test]
 fn a_history_is_read_as_it_is_written_and_played_as_before() {
     for seed in 0..20 {
-        let history = History::generate(seed);
-        let again = History::parse(&history.to_toml()).unwrap();
+        let history = PeerHistory::generate(seed);
+        let again = PeerHistory::parse(&history.to_toml()).unwrap();
         assert_eq!(again, history);
         assert_eq!(again.play(), history.play());
     }
@@ -40,7 +40,7 @@ fn a_history_is_read_as_it_is_written_and_played_as_before() {
 
 #[test]
 fn what_makes_no_sense_is_refused_with_its_place() {
-    let parse = |text: &str| History::parse(text).unwrap_err().to_string();
+    let parse = |text: &str| PeerHistory::parse(text).unwrap_err().to_string();
     assert!(parse("peer = []").contains("0 peers"));
     let step = parse("[[peer]]\n[[step]]\nwhat = \"sync\"\npeer = 0\nwith = 3\n");
     assert_eq!(step, "step 0: there is no peer 3");
@@ -53,9 +53,9 @@ fn what_makes_no_sense_is_refused_with_its_place() {
 
 /// The first history that finds a slip, and the invariant that it breaks.
 fn found(slip: &str, seed: u64, invariant: &str) {
-    let history = History::generate(seed);
+    let history = PeerHistory::generate(seed);
     assert_eq!(history.play().map(|_| ()), Ok(()), "without the slip");
-    let history = History {
+    let history = PeerHistory {
         planted: vec![slip.into()],
         ..history
     };
@@ -85,9 +85,9 @@ fn removed_writers_that_are_not_waited_for() {
 
 #[test]
 fn a_failing_history_shrinks() {
-    let history = History {
+    let history = PeerHistory {
         planted: vec!["parked_wait_for_each_other".into()],
-        ..History::generate(565)
+        ..PeerHistory::generate(565)
     };
     let failure = history.play_caught().unwrap_err();
     let shrunk = history.shrink(failure.invariant).history;
@@ -105,9 +105,9 @@ fn a_creator_that_removes_itself_at_once_was_a_member() {
     for safe in [false, true] {
         let text = "[[peer]]\n[[peer]]\n[[step]]\nwhat = \"append\"\npeer = 0\n\
             ops = [{ addWriter = \"p1\", weight = 2 }, { removeWriter = \"p0\" }]\n";
-        let history = History {
+        let history = PeerHistory {
             safe,
-            ..History::parse(text).unwrap()
+            ..PeerHistory::parse(text).unwrap()
         };
         let report = history.play();
         assert!(

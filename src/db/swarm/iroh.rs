@@ -14,6 +14,7 @@
 //!
 //! What is missing, and who learns what: `docs/swarm.md`.
 
+mod settings;
 mod told;
 
 use core::net::SocketAddr;
@@ -40,7 +41,8 @@ use crate::env::native::NativeEnv;
 use crate::env::{Clock as _, Env as _, Mono, Spawn as _, TaskHandle};
 use crate::replication::Role;
 use crate::replication::capability;
-use told::{LIST_MAX, ToldPeers};
+pub use settings::{IrohPeer, IrohSettings};
+use told::ToldPeers;
 
 /// What both sides call the protocol. It crosses the network in the clear, and is the same for all topics therefore.
 const ALPN: &[u8] = b"autobee/swarm/1";
@@ -60,112 +62,6 @@ const OVER: VarInt = VarInt::from_u32(0);
 /// How long a connection that ended goes on for what is on its way.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// A peer and where it is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct IrohPeer {
-    /// The key by which others know it.
-    pub key: PublicKey,
-    /// Where it listens, by UDP. May be empty where relays are set.
-    pub addresses: Vec<SocketAddr>,
-}
-
-impl IrohPeer {
-    /// A peer at these addresses.
-    #[must_use]
-    pub const fn new(key: PublicKey, addresses: Vec<SocketAddr>) -> Self {
-        Self { key, addresses }
-    }
-}
-
-/// Peers, relays and bounds of an [`IrohSwarm`].
-///
-/// ```
-/// use autobee::IrohSettings;
-///
-/// let settings = IrohSettings::with(|settings| settings.told_max = 0);
-/// assert!(settings.relays.is_empty());
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct IrohSettings {
-    /// Peers that are dialled. More of them come by being told, unless `told_max` is 0, and by dialling this one.
-    pub peers: Vec<IrohPeer>,
-    /// The addresses at which it listens, by UDP: at most one of each family. With none it listens at all of the machine, at a
-    /// port that is free.
-    pub listen: Vec<SocketAddr>,
-    /// URLs of relays, of which this one keeps a connection to the nearest, and by all of which peers are tried. By default
-    /// there is none, and nothing but peers is ever contacted.
-    pub relays: Vec<String>,
-    /// Peers that a peer is told of at a time, and that are taken of one that tells. 0 for no exchange at all; at most 256.
-    pub told_max: usize,
-    /// Peers that others told of and whose addresses are remembered, for each topic.
-    pub peers_max: usize,
-    /// How often peers are told of others, and the peers of the settings are given again to a database that gave them up, in
-    /// milliseconds.
-    pub again_ms: u64,
-    /// Connections that were accepted and have not shown their topic yet. Who dials when there are so many has to come again;
-    /// when there is half of it, who dials has to prove its address first.
-    pub handshakes_max: usize,
-    /// How long a connection that was accepted may take to show its topic, in milliseconds.
-    pub handshake_ms: u64,
-    /// Found peers and accepted connections that wait for the database.
-    pub waiting_max: usize,
-    /// Received bytes of a connection that were not read yet, and sent ones that were not acknowledged.
-    pub window_bytes: u32,
-}
-
-impl Default for IrohSettings {
-    fn default() -> Self {
-        Self {
-            peers: Vec::new(),
-            listen: Vec::new(),
-            relays: Vec::new(),
-            told_max: 32,
-            peers_max: 1024,
-            again_ms: 60_000,
-            handshakes_max: 64,
-            handshake_ms: 10_000,
-            waiting_max: 64,
-            window_bytes: 1024 * 1024,
-        }
-    }
-}
-
-impl IrohSettings {
-    /// The defaults, but for what `change` sets.
-    #[must_use]
-    pub fn with(change: impl FnOnce(&mut Self)) -> Self {
-        let mut settings = Self::default();
-        change(&mut settings);
-        settings
-    }
-
-    fn check(&self) -> io::Result<()> {
-        let least = [
-            ("again_ms", self.again_ms == 0),
-            ("handshakes_max", self.handshakes_max == 0),
-            ("handshake_ms", self.handshake_ms == 0),
-            ("waiting_max", self.waiting_max == 0),
-            ("window_bytes", self.window_bytes == 0),
-        ];
-        if let Some((name, _)) = least.into_iter().find(|(_, is_zero)| *is_zero) {
-            return Err(invalid(format!("settings: {name} is 0: it must be 1 or more")));
-        }
-        match self.told_max > LIST_MAX {
-            true => Err(invalid(format!(
-                "settings: told_max is {}: it must be {LIST_MAX} or less",
-                self.told_max
-            ))),
-            false => Ok(()),
-        }
-    }
-
-    const fn again(&self) -> Duration {
-        Duration::from_millis(self.again_ms)
-    }
-}
-
 /// An endpoint of iroh, for one or more databases: peers that have its key and address dial it, and it dials those that its
 /// settings name. Connections are encrypted by QUIC, with the keys of both sides. It closes when the last handle, topic and
 /// connection is dropped.
@@ -179,14 +75,14 @@ struct IrohNode {
     endpoint: Endpoint,
     settings: IrohSettings,
     relays: Vec<RelayUrl>,
-    joined: Mutex<BTreeMap<DiscoveryKey, Arc<JoinedTopic>>>,
+    joined: Mutex<BTreeMap<DiscoveryKey, Arc<LocalTopic>>>,
     handshakes: Arc<Semaphore>,
     /// Has nothing to give, and is closed when the endpoint is.
     closed: Arc<Semaphore>,
 }
 
-/// What is known of a topic that was joined.
-struct JoinedTopic {
+/// A topic that was joined here, and what is known of its peers.
+struct LocalTopic {
     topic: DiscoveryKey,
     events: mpsc::Sender<SwarmEvent<IrohStream>>,
     told: Mutex<ToldPeers>,
@@ -305,7 +201,7 @@ impl Swarm for IrohSwarm {
     async fn join(&self, topic: DiscoveryKey) -> io::Result<IrohTopic> {
         let node = &self.node;
         let (sender, events) = mpsc::channel(node.settings.waiting_max);
-        let joined = Arc::new(JoinedTopic {
+        let joined = Arc::new(LocalTopic {
             topic,
             events: sender.clone(),
             told: Mutex::new(ToldPeers::new(node.settings.peers_max)),
@@ -353,7 +249,7 @@ async fn find<P: Future<Output = ()>>(
 /// A topic that an [`IrohSwarm`] joined.
 pub struct IrohTopic {
     node: Arc<IrohNode>,
-    joined: Arc<JoinedTopic>,
+    joined: Arc<LocalTopic>,
     events: mpsc::Receiver<SwarmEvent<IrohStream>>,
     finding: Option<TaskHandle>,
 }
@@ -408,7 +304,7 @@ impl fmt::Debug for IrohTopic {
 
 impl IrohNode {
     /// Where a peer may be: what the settings say, what others told, and all relays.
-    fn address_of(&self, joined: &JoinedTopic, peer: &PublicKey) -> io::Result<EndpointAddr> {
+    fn address_of(&self, joined: &LocalTopic, peer: &PublicKey) -> io::Result<EndpointAddr> {
         let id = EndpointId::from_bytes(peer.as_bytes());
         let id = id.map_err(|error| invalid(format!("the key of a peer: {error}")))?;
         let set = self.settings.peers.iter().filter(|set| set.key == *peer);
@@ -425,7 +321,7 @@ impl IrohNode {
     /// A connection on which both sides have the same topic.
     fn connected(
         self: &Arc<Self>,
-        joined: &Arc<JoinedTopic>,
+        joined: &Arc<LocalTopic>,
         connection: Connection,
         (send, receive): (SendStream, RecvStream),
     ) -> io::Result<SwarmStream<IrohStream>> {
@@ -566,14 +462,14 @@ impl IrohNode {
     async fn establish(
         self: &Arc<Self>,
         incoming: Incoming,
-    ) -> io::Result<(Arc<JoinedTopic>, SwarmStream<IrohStream>)> {
+    ) -> io::Result<(Arc<LocalTopic>, SwarmStream<IrohStream>)> {
         let connection = incoming.await.map_err(io::Error::other)?;
         let proofs = Proofs::of(&connection)?;
         let (mut send, mut receive) = connection.accept_bi().await?;
         let shown = read_hash(&mut receive).await?;
         let joined = {
             let all = lock(&self.joined);
-            let shows = |joined: &&Arc<JoinedTopic>| {
+            let shows = |joined: &&Arc<LocalTopic>| {
                 capability::same(&shown, &proofs.proof(Role::Initiator, &joined.topic))
             };
             all.values().find(shows).cloned()
@@ -592,7 +488,7 @@ impl IrohNode {
 // Peers who tell of others.
 
 /// Tells a peer who else is connected, again and again.
-async fn tell(node: Weak<IrohNode>, joined: Weak<JoinedTopic>, connection: Connection) {
+async fn tell(node: Weak<IrohNode>, joined: Weak<LocalTopic>, connection: Connection) {
     let Ok(mut stream) = connection.open_uni().await else {
         return;
     };
@@ -622,7 +518,7 @@ async fn tell(node: Weak<IrohNode>, joined: Weak<JoinedTopic>, connection: Conne
 
 /// Hears of the peers that a peer tells of. Who tells too often is read, as it shares the window of the connection with the
 /// session, and not heeded.
-async fn hear(node: Weak<IrohNode>, joined: Weak<JoinedTopic>, connection: Connection) -> Option<()> {
+async fn hear(node: Weak<IrohNode>, joined: Weak<LocalTopic>, connection: Connection) -> Option<()> {
     let mut stream = connection.accept_uni().await.ok()?;
     let (own, clock, told_max, again) = {
         let node = node.upgrade()?;
@@ -657,7 +553,7 @@ async fn hear(node: Weak<IrohNode>, joined: Weak<JoinedTopic>, connection: Conne
     }
 }
 
-impl JoinedTopic {
+impl LocalTopic {
     /// Who is connected, but for the peer of one connection; each with the addresses by which it is reached now.
     fn others(&self, connection: &Connection, most: usize) -> Vec<IrohPeer> {
         let own = connection.remote_id();
@@ -685,7 +581,7 @@ pub struct IrohStream {
     tasks: Vec<TaskHandle>,
     /// The endpoint lives as long as its connections.
     node: Arc<IrohNode>,
-    joined: Arc<JoinedTopic>,
+    joined: Arc<LocalTopic>,
 }
 
 impl IrohStream {
