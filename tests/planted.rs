@@ -154,6 +154,15 @@ fn versions_of_others_trees_that_are_taken_up_from_the_start() {
 }
 
 #[test]
+fn a_contradicted_log_that_who_joins_does_not_get() {
+    found(
+        "fast/contradicted_log_joined",
+        "contradicted_log_is_not_served",
+        &["contradictions"],
+    );
+}
+
+#[test]
 fn one_side_of_a_contradiction() {
     found("fast/twins", "own_side_shown_alone", &["contradictions"]);
 }

@@ -170,6 +170,8 @@ slips! {
             "Nobody asks for a sync when a contradiction is found."
         ConflictEndsLater "conflict_ends_later_sessions"
             "Sessions that are opened after a contradiction was found end with it, too."
+        ContradictedUnserved "contradicted_log_is_not_served"
+            "Sessions that only serve peers end with a contradiction of the owner also when they are opened later."
         DeadlineMoves "deadline_moves_with_the_core"
             "Who waits for a block waits as long again whenever the core changes."
         LimitStays "limit_outlives_its_download"

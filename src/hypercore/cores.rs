@@ -86,7 +86,8 @@ pub(super) struct Conflict {
     pub(super) length: u64,
     /// The fork at which they do.
     pub(super) fork: u64,
-    /// Sessions with numbers below this one ended with it. Later ones know what they open: it is kept with the core.
+    /// Sessions with numbers below this one ended with it. Later ones know what they open, as it is kept with the core, and
+    /// go on.
     pub(super) sessions: u64,
 }
 

@@ -242,8 +242,8 @@ impl<'a, E: Env> PeerAccess<'a, E> {
     }
 
     /// Compares the proof of a shorter or equal length with the local log. When both are signed and differ, the owner
-    /// contradicts itself: all sessions of the core end with [`CoreError::Signatures`], and it is replicated no more until
-    /// all of them are closed. True when that is so.
+    /// contradicts itself: the first time all sessions of the core end with [`CoreError::Signatures`]. Those that are opened
+    /// later know it ([`crate::hypercore::Core::contradiction`]). True when that is so.
     ///
     /// # Errors
     /// When the proof is wrong, or the store fails.
@@ -272,6 +272,10 @@ impl<'a, E: Env> PeerAccess<'a, E> {
         };
         if other.head().tree.length() < length || theirs.hash() == ours.hash() {
             return Ok(false);
+        }
+        if self.core.contradiction()?.is_some() {
+            // Whoever has it open knows.
+            return Ok(true);
         }
         let fork = proof.fork;
         let shared = &self.core.shared;

@@ -573,14 +573,16 @@ fn an_owner_that_contradicts_itself_is_found_out() {
             one.length(),
             Err(CoreError::Signatures { length: 2, fork: 0 })
         ));
-        // Who opens it later knows, reads what is here, and shows none of it to peers.
+        // Who opens it later knows, reads what is here, and shows it to peers, whom nobody has to convince again.
         let later = store.get(CoreOptions::key_pair(pair(5))).await.unwrap();
         assert!(later.contradiction().unwrap().is_some());
         assert_eq!(later.get(Index(1), LOCAL).await.unwrap(), "b");
         let mut serving = CoreOptions::key_pair(pair(5));
         serving.session.is_serving = true;
-        let refused = store.get(serving).await;
-        assert!(matches!(refused, Err(CoreError::Signatures { .. })));
+        let serving = store.get(serving).await.unwrap();
+        assert!(serving.peer_access().prove(&request, false).unwrap().is_some());
+        assert!(serving.peer_access().check_conflict(&proof).unwrap());
+        assert_eq!(later.length().unwrap(), Length(2));
         assert!(matches!(one.length(), Err(CoreError::Signatures { .. })));
     });
 }

@@ -1,17 +1,18 @@
 //! That the owner of a log signed two histories stays known, also when the power goes, and its owner hears of it from whoever
-//! is connected to it.
+//! is connected to it. What others have of such a log is had by who joins.
 //!
 //! Source: the documentation of `db::Stalled::Conflict`: nothing more of such a log is taken, and a power cut does not bring
-//! it back.
+//! it back. What was taken stands in the order of those who took it, and others can only agree with them if they get it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use autobee::WriterStatus;
 use autobee::crypto::CoreKey;
 use autobee::replication::capability::HandshakeHash;
 use autobee::wire::Length;
 
-use super::{Invariant, Look, Moment};
+use super::{Invariant, Look, Moment, ReplicaLook};
 
 /// Nobody waits for it to be synced: it survives a power cut after that time at the latest.
 const SYNCED: Duration = Duration::from_secs(4);
@@ -28,6 +29,7 @@ pub struct Contradictions {
     before: BTreeMap<usize, (BTreeSet<HandshakeHash>, BTreeSet<CoreKey>)>,
     untold: BTreeMap<(usize, usize), Untold>,
     told: u64,
+    served: u64,
 }
 
 /// What one found of the log of another one, with which it was connected then.
@@ -84,15 +86,84 @@ impl Invariant for Contradictions {
         self.hear(moment)
     }
 
+    fn end(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        self.tick(moment)?;
+        for (replica, look) in moment.open() {
+            self.has_what_others_have(moment, replica, look)?;
+        }
+        Ok(())
+    }
+
     fn counts(&self) -> Vec<(&'static str, u64)> {
         vec![
             ("contradictions known after a start", self.survived),
             ("contradictions that owners heard of", self.told),
+            ("logs of two histories served on", self.served),
         ]
     }
 }
 
 impl Contradictions {
+    /// Who does not know that a log has two histories has something of it when a neighbour has; all of it when there is only
+    /// one among those that are here.
+    fn has_what_others_have(
+        &mut self,
+        moment: &Moment<'_>,
+        replica: &ReplicaLook,
+        look: &Look,
+    ) -> Result<(), String> {
+        let claims = moment.claims;
+        let is_sound = |number: &usize| {
+            let bad = [&claims.damaged, &claims.unsound, &claims.forwarding];
+            !bad.iter().any(|those| those.contains(number))
+        };
+        if !is_sound(&replica.replica) || look.stopped.is_some() {
+            return Ok(());
+        }
+        let member = |writer: &&WriterStatus| !(writer.is_removed || writer.is_guest || writer.is_anchor);
+        for writer in look.writers.iter().filter(member) {
+            let log = writer.key;
+            let is_contradicted = moment.open().any(|(_, other)| other.contradicted.contains(&log));
+            let neighbours = moment.open().filter(|(other, _)| {
+                claims.staying.contains(&(replica.replica, other.replica)) && is_sound(&other.replica)
+            });
+            let best = neighbours.filter_map(|(other, theirs)| {
+                let length = theirs.logs.get(&log)?.length();
+                let shown = if theirs.local == log {
+                    length.min(theirs.shown)
+                } else {
+                    length
+                };
+                Some((shown, &other.name))
+            });
+            let Some((there, who)) = best.max() else { continue };
+            if !is_contradicted || look.local == log || look.former.contains(&log) {
+                continue;
+            }
+            let here = look.logs.get(&log).map(|log| log.length()).unwrap_or_default();
+            let proven = look.progress.iter().find(|progress| progress.key == log);
+            let proven = proven.map(|progress| progress.length).unwrap_or_default();
+            // What is proven and not here may be of the other history, and who knows of it takes no more of either.
+            if proven > here || look.contradicted.contains(&log) {
+                continue;
+            }
+            let wanted = if is_one_history(moment, &log) {
+                there
+            } else {
+                there.min(Length(1))
+            };
+            if here < wanted {
+                return Err(format!(
+                    "{} has {here} blocks of the log of {}, which has two histories, and {who} has {there}",
+                    replica.name,
+                    moment.name_of(&log)
+                ));
+            }
+            self.served += 1;
+        }
+        Ok(())
+    }
+
     /// The owner of a log hears that it has two, from whoever finds it out while they are connected.
     fn hear(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         let open: BTreeMap<usize, &Look> = moment
@@ -156,6 +227,16 @@ impl Contradictions {
             )),
         }
     }
+}
+
+/// True when what replicas have of a log are beginnings of one.
+fn is_one_history(moment: &Moment<'_>, log: &CoreKey) -> bool {
+    let mut copies: Vec<_> = moment.open().filter_map(|(_, look)| look.logs.get(log)).collect();
+    copies.sort_by_key(|copy| copy.length());
+    copies.windows(2).all(|pair| {
+        pair[0].length() == Length::ZERO
+            || pair[1].digest(pair[0].length()) == pair[0].digest(pair[0].length())
+    })
 }
 
 fn streams_of(look: &Look) -> BTreeSet<HandshakeHash> {

@@ -479,6 +479,7 @@ impl Peer {
                     | Effect::Trace(_)
                     | Effect::Ask(_)
                     | Effect::Compare(_)
+                    | Effect::Reopen(_)
                     | Effect::LookAhead(_) => {}
                 }
             }

@@ -45,6 +45,8 @@ pub enum Input<L> {
     },
     /// A log that was asked for with [`Effect::Fetch`] is open.
     Opened(Arc<L>),
+    /// A log that was asked for with [`Effect::Reopen`] is open in another session.
+    Reopened(Arc<L>),
     /// It could not be opened.
     Unopened {
         /// Which.
@@ -160,6 +162,9 @@ pub enum Input<L> {
 pub enum Effect<L> {
     /// Open a log, and hand it in with [`Input::Opened`] or [`Input::Unopened`]. There is at most one at a time.
     Fetch(CoreKey),
+    /// Open a log again whose owner was found to contradict itself, which ended its session, and hand it in with
+    /// [`Input::Reopened`].
+    Reopen(CoreKey),
     /// Listen to a log that was taken in, and say at once that it changed, and whenever it does.
     Follow(CoreKey),
     /// A log is fetched from peers up to this block from now on; as a whole without one.

@@ -128,6 +128,24 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         self.effects.push(Effect::Notify);
     }
 
+    /// A log that its owner contradicts is open in another session: what of it is missing is fetched on, and who joins is
+    /// served.
+    pub(super) fn reopened(&mut self, log: Arc<L>, now: Now) {
+        let key = log.key();
+        log.pass_over(self.record.passed_over(&key));
+        match self.logs.take_anew(log) {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => return self.unreadable(&key, error),
+        }
+        self.sights.note(Point::ContradictedReopened);
+        self.download(&key);
+        if self.feed_or_give_up(&key, now).is_some() {
+            self.order_if(true, now);
+        }
+        self.effects.push(Effect::Notify);
+    }
+
     pub(super) fn unopened(&mut self, key: CoreKey, error: CoreError) {
         let is_over = self.planted.has(Slip::UnopenedForgotten);
         self.wanted.fetched(&key, is_over);

@@ -84,6 +84,19 @@ struct Member<L: StoredLog> {
     stalled: Option<Stalled>,
     /// What was found of its owner before it was opened.
     contradiction: Option<Contradiction>,
+    /// It is to be opened in another session, as that ended with what was found of its owner.
+    reopens: Reopens,
+}
+
+/// Whether a log is opened in another session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reopens {
+    /// It need not be.
+    No,
+    /// It is asked for next.
+    Due,
+    /// It was asked for.
+    Asked,
 }
 
 /// How much there is of one log.
@@ -191,6 +204,7 @@ impl<L: StoredLog> Logs<L> {
             fork: log.fork()?,
             stalled: None,
             contradiction,
+            reopens: Reopens::No,
             log: Arc::clone(&log),
         };
         if let Some((fed, fork)) = self.closed.remove(&key) {
@@ -206,6 +220,33 @@ impl<L: StoredLog> Logs<L> {
         self.open.insert(key, member);
         self.handles.insert(key, log);
         self.look(&key);
+        Ok(true)
+    }
+
+    /// True, once, when a log is to be opened in another session: its owner was found to contradict itself.
+    pub(super) fn reopens(&mut self, key: &CoreKey) -> bool {
+        let is_due = |member: &&mut Member<L>| member.reopens == Reopens::Due;
+        let member = self.open.get_mut(key).filter(is_due);
+        member.is_some_and(|member| {
+            member.reopens = Reopens::Asked;
+            true
+        })
+    }
+
+    /// Reads a log in another session from now on. False when it was let go of, or needs none.
+    ///
+    /// # Errors
+    ///
+    /// When it is closed.
+    pub(super) fn take_anew(&mut self, log: Arc<L>) -> Result<bool, CoreError> {
+        let is_asked = |member: &&mut Member<L>| member.reopens == Reopens::Asked;
+        let Some(member) = self.open.get_mut(&log.key()).filter(is_asked) else {
+            return Ok(false);
+        };
+        member.contradiction = log.contradiction()?;
+        member.reopens = Reopens::No;
+        member.log = Arc::clone(&log);
+        self.handles.insert(log.key(), log);
         Ok(true)
     }
 
@@ -404,6 +445,9 @@ impl<L: StoredLog> Logs<L> {
             Err(CoreError::Signatures { .. }) if member.is_rewritten() => Ok((from, Vec::new())),
             Err(CoreError::Signatures { length, fork }) => {
                 member.stalled = Some(Stalled::Conflict { length, fork });
+                if *key != self.local && member.reopens == Reopens::No {
+                    member.reopens = Reopens::Due;
+                }
                 Ok((from, member.take_stored(end)?))
             }
             taken => {

@@ -238,6 +238,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             }
             Input::Changed { core, gathers } => self.changed(&core, gathers, now),
             Input::Opened(log) => self.opened(log),
+            Input::Reopened(log) => self.reopened(log, now),
             Input::Unopened { core, error } => self.unopened(core, error),
             Input::Announced(cores) => self.announced(cores),
             Input::ChooseLogs { gone } => self.choose_logs(&gone, now),
@@ -458,6 +459,9 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             });
         }
         self.note_rotten(key);
+        if self.logs.reopens(key) {
+            self.effects.push(Effect::Reopen(*key));
+        }
         if let Some(stalled) = self.logs.stalled(key) {
             let why = self.is_traced.then(|| format!("{stalled:?}"));
             let event = why.map(|why| Effect::Trace(TraceEvent::Stalled { core: *key, why }));

@@ -467,6 +467,7 @@ impl<E: Env> Shell<E> {
         };
         match effect {
             Effect::Fetch(core) => self.open_later(core),
+            Effect::Reopen(core) => self.reopen_later(core),
             Effect::Follow(core) => match self.follow(machine, core) {
                 Ok(()) => {
                     let gathers = self.gathers();

@@ -30,6 +30,12 @@ impl<E: Env> Shell<E> {
         self.env.spawn().spawn("open a core", opening);
     }
 
+    /// Opens a log again whose session ended.
+    pub(super) fn reopen_later(self: &Arc<Self>, key: CoreKey) {
+        let opening = reopen(Arc::downgrade(self), key);
+        self.env.spawn().spawn("open a core again", opening);
+    }
+
     /// Takes note of a peer that connects, and of when it has sent all that it has.
     pub(super) fn follow_peer(self: &Arc<Self>, peer: u64, session: &Session) {
         if self.replication.asks_whom_to_admit() {
@@ -74,6 +80,26 @@ impl<E: Env> Shell<E> {
     /// Whether blocks may wait for others that are on their way.
     pub(super) fn gathers(&self) -> bool {
         !self.env.buggify("no_gathering")
+    }
+}
+
+/// Opens a log in another session, and hands it to the machine.
+async fn reopen<E: Env>(shared: Weak<Shell<E>>, core: CoreKey) {
+    let Some(shared) = shared.upgrade() else { return };
+    let opened = store::open_log(&shared.store, shared.key, shared.keys.as_ref(), core).await;
+    let input = match opened {
+        Ok(log) => Input::Reopened(Arc::new(log)),
+        Err(error) => Input::Failed {
+            what: "opening a log again",
+            error: error.into(),
+        },
+    };
+    let done = {
+        let mut machine = shared.machine.enter().await;
+        shared.step(&mut machine, input)
+    };
+    if done.drains {
+        told(Box::pin(shared.drain()).await, &shared.env);
     }
 }
 

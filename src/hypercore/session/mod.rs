@@ -430,8 +430,8 @@ impl<E: Env> Core<E> {
             sessions,
         }) = core.conflict
             && (self.id < sessions
-                || core.serving.contains(&self.id)
-                || self.shared.planted.has(Slip::ConflictEndsLater))
+                || self.shared.planted.has(Slip::ConflictEndsLater)
+                || (core.serving.contains(&self.id) && self.shared.planted.has(Slip::ContradictedUnserved)))
         {
             return Err(CoreError::Signatures { length, fork });
         }

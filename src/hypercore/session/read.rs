@@ -135,7 +135,7 @@ impl<E: Env> Core<E> {
     }
 
     /// What is known of a contradiction of the core's owner: it is kept with the core. A session that is opened after a
-    /// peer showed it reads such a core as any other, until a peer shows it again.
+    /// peer showed it reads such a core, and shows it to peers, as any other.
     ///
     /// # Errors
     /// When the core is closed.

@@ -1,8 +1,9 @@
 //! Whether the owner of a core contradicts itself.
 //!
 //! A peer that sent a wrong proof is asked nothing more but this: the signature over the length that both sides have. Two
-//! valid signatures over different trees are the owner's doing, and end the replication of the core for good; anything
-//! else is the peer's. Who found two shows both to its peers, of which each has one at most: a peer may be the owner, whose
+//! valid signatures over different trees are the owner's doing, and end the replication of the core between those two;
+//! anything else is the peer's. Whoever has the same log is served on, and later ones are: what of it was applied here is
+//! needed by who joins. Who found two shows both to its peers, of which each has one at most: a peer may be the owner, whose
 //! copy of the log is an older one, or written on two machines. The original shows the one that it has itself.
 //!
 //! Source: spec/replication.md 8.2.
@@ -10,7 +11,7 @@
 use std::time::Duration;
 
 use super::peer::Compared;
-use super::{PeerFault, PeerId, Replicator};
+use super::{PeerFault, PeerId, Replicator, ReplicatorEvent};
 use crate::env::{Mono, Point, Slip};
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::{Proof, ProofError, Request, UpgradeRequest};
@@ -91,8 +92,16 @@ impl Replicator {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.compared = Compared::Done;
         }
-        self.find_contradiction(proof, core)?;
+        if self.find_contradiction(proof, core)? {
+            self.part_from(id);
+        }
         Ok(())
+    }
+
+    /// The peer has another log than the one here, which the owner signed too: neither has a use for the other's.
+    fn part_from(&mut self, peer: PeerId) {
+        self.ask_nothing_more(peer);
+        self.events.push_back(ReplicatorEvent::Contradicted(peer));
     }
 
     /// True when the owner signed two logs of the length that the proof is about.
@@ -135,7 +144,9 @@ impl Replicator {
         }
         if self.find_contradiction(proof, core)? {
             // It was the owner's doing, and not the peer's.
-            self.checks.remove(&id);
+            if self.checks.remove(&id).is_some() {
+                self.part_from(id);
+            }
             return Ok(());
         }
         // Nothing follows for the owner, and a proof that led to a check was wrong.

@@ -96,6 +96,9 @@ pub enum ReplicatorEvent {
         /// Why.
         fault: PeerFault,
     },
+    /// The peer has another log of the core's owner than the one that is here. Its channel is to be closed for good, once it
+    /// was shown both.
+    Contradicted(PeerId),
     /// The channel is to be closed. Without a fault nobody wants it any more; with one the peer is hostile, and the whole
     /// stream may be dropped.
     Close {

@@ -164,6 +164,11 @@ impl<E: Env> SharedCore<E> {
         peers.any(|peer| state.replicator.has_as_much(peer, &offered).unwrap_or(false))
     }
 
+    /// False once the owner of the core was found to contradict itself.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.lock().core.length(), Err(CoreError::Signatures { .. }))
+    }
+
     /// True when the session with this mailbox replicates the core.
     pub(super) fn is_with(&self, mailbox: &Arc<Mailbox>) -> bool {
         let state = self.lock();
@@ -310,6 +315,7 @@ impl<E: Env> SharedCoreState<E> {
                     fault: Some(fault),
                 } => (peer, Why::Blame(fault)),
                 ReplicatorEvent::Paused { peer, fault } => (peer, Why::Paused(fault)),
+                ReplicatorEvent::Contradicted(peer) => (peer, Why::Contradicted),
                 _ => continue,
             };
             if let Some(mailbox) = self.peers.get(&peer) {

@@ -40,6 +40,8 @@ pub(super) enum Why {
     Paused(PeerFault),
     /// The peer is hostile.
     Blame(PeerFault),
+    /// The peer has another log that the core's owner signed.
+    Contradicted,
     /// The core failed here.
     Failed(CoreError),
 }

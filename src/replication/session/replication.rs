@@ -452,8 +452,10 @@ impl<E: Env> HubState<E> {
         }
     }
 
+    /// A core that is replicated already. One that ended, as its owner contradicted itself, is begun anew.
     fn find(&self, name: &DiscoveryKey) -> Option<Arc<SharedCore<E>>> {
-        self.cores.get(name).and_then(Weak::upgrade)
+        let core = self.cores.get(name).and_then(Weak::upgrade)?;
+        core.is_open().then_some(core)
     }
 }
 

@@ -154,11 +154,22 @@ impl<E: Env> Driver<E> {
     pub(super) fn survive(&mut self, channel: Channel, done: Result<(), CoreError>) -> Result<(), End> {
         match done {
             Ok(()) => Ok(()),
-            Err(error @ (CoreError::Closed | CoreError::Signatures { .. })) => {
-                if matches!(error, CoreError::Signatures { .. }) {
-                    self.give_evidence(channel);
-                }
+            Err(CoreError::Closed) => {
                 self.ban(channel);
+                Ok(())
+            }
+            Err(CoreError::Signatures { .. }) => {
+                self.give_evidence(channel);
+                // Whoever opens the core again knows of it, and may lack blocks that the peer has.
+                let name = self
+                    .channels
+                    .get(&channel)
+                    .map(|joined| joined.core.discovery_key);
+                self.leave(channel);
+                if let Some(name) = name {
+                    self.parted.insert(name);
+                    self.hub.store.note_parted();
+                }
                 Ok(())
             }
             Err(error) => Err(End::Store(error)),
@@ -166,7 +177,7 @@ impl<E: Env> Driver<E> {
     }
 
     /// Shows a peer what contradicts what it has: it may be the owner, and hear of it from nobody else.
-    fn give_evidence(&mut self, channel: Channel) {
+    pub(super) fn give_evidence(&mut self, channel: Channel) {
         let Some(joined) = self.channels.get(&channel) else {
             return;
         };

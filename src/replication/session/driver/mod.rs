@@ -248,6 +248,10 @@ impl<E: Env> Driver<E> {
             match why {
                 Why::Idle => self.leave(channel),
                 Why::Failed(error) => self.survive(channel, Err(error))?,
+                Why::Contradicted => {
+                    self.give_evidence(channel);
+                    self.ban(channel);
+                }
                 Why::Paused(fault) => {
                     if let Some(blame) = self.blame_for(channel, fault) {
                         self.hub.env.sometimes(Point::PeerPaused, true);
