@@ -20,6 +20,12 @@ pub fn is_beyond_reach(moment: &Moment<'_>) -> bool {
     })
 }
 
+/// Why nothing can be said of a replica.
+fn unseen(replica: &ReplicaLook) -> String {
+    let why = replica.unseen.as_deref().unwrap_or("it is not open");
+    format!("{}: {why}", replica.name)
+}
+
 /// Compares the replicas of each group that reach each other. Where logs may have two continuations, nothing is claimed
 /// here: see [`super::EqualSets`].
 #[must_use]
@@ -39,14 +45,14 @@ pub fn convergence(moment: &Moment<'_>) -> Option<Violation> {
             continue;
         };
         let Some(look) = &first.look else {
-            return violation(format!("{} is not open", first.name));
+            return violation(unseen(first));
         };
         if look.set.is_none() {
             return violation(format!("{} did not come to an order", first.name));
         }
         for other in others {
             let Some(theirs) = &other.look else {
-                return violation(format!("{} is not open", other.name));
+                return violation(unseen(other));
             };
             if theirs.set.is_none() {
                 return violation(format!("{} did not come to an order", other.name));

@@ -76,8 +76,9 @@ impl Invariant for AppendLinks {
                 }
                 self.appends += 1;
             }
-            // While a drain goes on an own batch may be in it that was composed before.
+            // While a drain goes on, or waits for a block, what is appended stands on what is applied by then.
             if look.set.is_none() {
+                self.before.remove(&replica.replica);
                 continue;
             }
             let before = Before {

@@ -50,6 +50,7 @@ pub use honest::HonestPeers;
 pub use links::AppendLinks;
 pub use log_copy::LogCopy;
 pub use logs::EqualLogs;
+pub(crate) use moment::VIEW_WAITS;
 pub use moment::{Acknowledged, Look, Moment, Progress, ReplicaLook, SettledLook};
 pub use outcomes::outcomes;
 pub use own_log::OwnLogs;

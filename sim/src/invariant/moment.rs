@@ -130,6 +130,9 @@ pub struct Look {
     pub seen: Seen,
 }
 
+/// Why a replica shows nothing whose view cannot be read before a block of it is here.
+pub(crate) const VIEW_WAITS: &str = "its view waits for a block that is not here";
+
 /// How far one log is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {

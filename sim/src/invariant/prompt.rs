@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it may take on a slow disk that has to sync many short segments before.
 const PATIENCE_OF_DISK: Duration = Duration::from_secs(4);
 
+/// So long nothing is ordered while the trees of another writer are looked at.
+const LOOK_AHEAD: Duration = Duration::from_secs(2);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Promptness {
@@ -104,10 +107,10 @@ impl Invariant for Promptness {
                     self.waits += 1;
                 }
                 let waited = moment.now.saturating_sub(waiting.since);
-                let patience = if what == What::Own {
-                    PATIENCE_OF_DISK
-                } else {
-                    PATIENCE
+                let patience = match what {
+                    What::Own => PATIENCE_OF_DISK,
+                    _ if claims.forwarding.contains(&number) => PATIENCE + LOOK_AHEAD,
+                    _ => PATIENCE,
                 };
                 if waited > patience {
                     let what = match what {

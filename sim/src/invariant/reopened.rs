@@ -6,7 +6,7 @@ use autobee::WriterStatus;
 use autobee::crypto::CoreKey;
 use autobee::wire::Length;
 
-use super::{Look, ReplicaLook, first_difference};
+use super::{Look, ReplicaLook, VIEW_WAITS, first_difference};
 
 /// How a replica differs from what it was before it was killed; none when it does not, or shows no order now or then.
 #[must_use]
@@ -36,7 +36,9 @@ pub fn reopened(before: &ReplicaLook, after: &ReplicaLook) -> Option<String> {
 pub fn remembered(before: &ReplicaLook, after: &ReplicaLook) -> Option<String> {
     let before = before.look.as_ref()?;
     let Some(after) = &after.look else {
-        return Some("it is not open".into());
+        // Blocks of others' trees that were not synced are fetched again, once somebody is there.
+        let waits = after.unseen.as_deref() == Some(VIEW_WAITS);
+        return (!waits).then(|| "it is not open".into());
     };
     if before.local != after.local {
         return Some("another log is its writer's".into());

@@ -98,7 +98,10 @@ impl Invariant for WeightsReached {
             return Ok(());
         };
         for writer in &look.writers {
-            let is_there = moment.open().any(|(_, other)| other.local == writer.key);
+            // What others attested before the place from which somebody went on with their trees is not looked for.
+            let is_there = moment.open().any(|(other, owner)| {
+                owner.local == writer.key && !claims.forwarding.contains(&other.replica)
+            });
             if writer.is_removed || writer.is_anchor || writer.is_guest || !is_there {
                 continue;
             }

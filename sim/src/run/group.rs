@@ -290,14 +290,16 @@ impl<E: Env> Group<E> {
 
     /// The cores in which trees may be that a replica went on from, once it did.
     fn moved_onto(&self, replica: usize) -> Option<BTreeSet<CoreKey>> {
-        let members = self.lock();
-        let has_moved = members.replicas[replica].has_moved;
-        has_moved.then(|| members.tree_cores.clone())
+        self.has_moved(replica).then(|| self.lock().tree_cores.clone())
     }
 
     /// True when it went on from the trees of others.
     pub(super) fn has_moved(&self, replica: usize) -> bool {
-        self.lock().replicas[replica].has_moved
+        let member = &mut self.lock().replicas[replica];
+        // Before anybody could listen it may have moved, too.
+        let moves = member.db.as_ref().map_or(0, |db| db.stats().fast_forwards);
+        member.has_moved |= moves > 0;
+        member.has_moved
     }
 
     pub(super) fn is_lost(&self, replica: usize) -> bool {

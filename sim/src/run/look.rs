@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::group::{Entries, Group};
 use crate::invariant::{
-    LogCopy, Look, Progress, ReplicaLook, Seen, SettledLook, Violation, first_difference,
+    LogCopy, Look, Progress, ReplicaLook, Seen, SettledLook, VIEW_WAITS, Violation, first_difference,
 };
 use crate::simulated_world::SimulatedWorld;
 
@@ -234,10 +234,12 @@ impl Looks {
             SettledLook {
                 entries: known.entries,
                 rests_on_strangers: known.rests_on_strangers,
-                has_moved: said.any(|(entries, head)| {
-                    let now = sim_hooks::head_behind(db, entries).ok().flatten();
-                    head.is_some() && now.is_some() && head != now
-                }),
+                // Who went on from others' trees and had to begin with the first entry made the same versions in a core of its own.
+                has_moved: fast_forwards == 0
+                    && said.any(|(entries, head)| {
+                        let now = sim_hooks::head_behind(db, entries).ok().flatten();
+                        head.is_some() && now.is_some() && head != now
+                    }),
             }
         });
         let least = known.map_or(0, |known| known.entries);
@@ -272,7 +274,7 @@ impl Looks {
         let entries = match changed {
             Some(entries) if !is_whole => entries,
             changed => {
-                let all = at_once(view.all()).ok_or("its view waits for a block that is not here")?;
+                let all = at_once(view.all()).ok_or(VIEW_WAITS)?;
                 let all = all.map_err(|error| format!("its view cannot be read: {error}"))?;
                 if let Some(changed) = changed.filter(|changed| *changed != all) {
                     let what = first_difference(&changed, &all);

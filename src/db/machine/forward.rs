@@ -91,7 +91,9 @@ impl Forward {
 
     pub(super) fn wake_at(&self) -> Option<Mono> {
         let look = (self.is_due && !self.is_looking).then_some(self.next_at);
-        let held = self.is_held.then_some(self.held_until);
+        let begun = |core: &CoreKey| self.begun.contains(core);
+        let is_waited_for = self.is_looking && self.looks_at.as_ref().is_some_and(begun);
+        let held = (self.is_held || is_waited_for).then_some(self.held_until);
         look.into_iter().chain(held).min()
     }
 
@@ -113,6 +115,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
     pub(super) fn look_ahead(&mut self, now: Now) {
         let forward = &self.forward;
         if !forward.is_due || forward.is_looking || now.mono < forward.next_at {
+            self.fetch_begun(now);
             return;
         }
         let ahead = |key: &CoreKey| -> Option<(Length, Length)> {
@@ -140,7 +143,7 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             }
             self.effects.push(Effect::LookAhead(Link { key: core, length }));
         }
-        self.fetch_begun();
+        self.fetch_begun(now);
     }
 
     /// The first block of a log that is not fetched before it was looked at; none when all are. Of a log that the database may go
@@ -159,11 +162,14 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
         Some(self.forward.gap)
     }
 
-    /// Fetches logs as a whole that were looked at, or need not be.
-    fn fetch_begun(&mut self) {
-        let Forward {
-            is_looking, looks_at, ..
-        } = self.forward;
+    /// Fetches logs as a whole that were looked at, or need not be, or at which it is looked for so long that what waits is
+    /// ordered without.
+    fn fetch_begun(&mut self, now: Now) {
+        if self.forward.begun.is_empty() {
+            return;
+        }
+        let Forward { looks_at, .. } = self.forward;
+        let is_looking = self.forward.is_looking && now.mono < self.forward.held_until;
         let is_known = |key: &CoreKey| {
             let length = self.logs.proven(key).unwrap_or_default().0;
             let is_near = length > 0 && length.saturating_sub(self.logs.taken(key).0) < self.forward.gap;

@@ -357,6 +357,21 @@ impl Replicator {
         Ok(())
     }
 
+    /// Blocks may have been dropped here, nobody knows which: peers hear where the leading ones end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replicator::cleared`].
+    pub fn cleared_somewhere(&mut self, core: &impl OfferedLog) -> Result<(), CoreError> {
+        let LogState {
+            length, contiguous, ..
+        } = core.state()?;
+        if contiguous < length {
+            return self.cleared(contiguous..contiguous + 1, core);
+        }
+        Ok(())
+    }
+
     // What is to be sent.
 
     /// The peers for which [`Replicator::pull`] may give something that it did not give when it last gave nothing: because

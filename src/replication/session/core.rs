@@ -401,8 +401,8 @@ impl<E: Env> Attendant<E> {
     }
 
     /// Tells of truncations before anything else looks at the new fork, and of blocks that were dropped here, so that peers
-    /// do not ask for them. A peer that asks all the same, because so much happened that events were missed, is answered
-    /// that the block is not here.
+    /// do not ask for them. Where so much happened that events were missed, they hear which is the first block that is not here;
+    /// a peer that asks for a later one is answered so.
     fn pass_events(&mut self, state: &mut SharedCoreState<E>) {
         while let Some(event) = self.events.try_next() {
             let SharedCoreState {
@@ -418,6 +418,7 @@ impl<E: Env> Attendant<E> {
                 hypercore::CoreEvent::Clear { start, end } => {
                     replicator.cleared(start..end, &core.peer_access())
                 }
+                hypercore::CoreEvent::Missed(_) => replicator.cleared_somewhere(&core.peer_access()),
                 _ => Ok(()),
             };
             if told.is_err() {

@@ -16,7 +16,7 @@ mod upgrades;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, Choices, CryptoChoice, Event, Reader, Scenario, SideCore, Topology, Workload};
-use autobee::env::knob::{CORE_HEADS_WAITING, VIEW_PAGE};
+use autobee::env::knob::{CORE_HEADS_WAITING, FORWARD_CUT, FORWARD_GAP, VIEW_PAGE};
 
 use crate::disk::{DiskFaults, Latency};
 use crate::network::{LatencyShape, PathConfig};
@@ -179,6 +179,17 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
     upgrades::draw(choices, &mut scenario, span_ms);
     if choices.once_in(4) {
         scenario.keeping = (0..replicas).filter(|_| !choices.once_in(4)).collect();
+    }
+    if scenario.forward.is_empty() && choices.once_in(6) {
+        scenario.forward = (1..replicas).filter(|_| !choices.once_in(3)).collect();
+    }
+    // So near that short histories go forward.
+    if !scenario.forward.is_empty() && !choices.once_in(3) {
+        let gap = choices.pick(&[2, 1, 4, 8]);
+        let cut = choices.pick(&[2, 1, 4, 16]);
+        let knobs = [(FORWARD_GAP, gap), (FORWARD_CUT, cut)];
+        let knobs = knobs.map(|(knob, number)| (knob.name.into(), number));
+        scenario.knobs.extend(knobs);
     }
     scenario
 }
