@@ -17,7 +17,7 @@ pub mod hostile;
 pub mod invariant;
 mod kit;
 pub mod lane0;
-#[cfg(madsim)]
+#[cfg(all(madsim, feature = "madsim"))]
 pub mod madsim;
 pub mod model;
 mod network;
@@ -46,7 +46,7 @@ pub use exported_logs::{ExportError, ExportedLogs};
 pub use kit::{AsBytes, AsValue, Check, Faults, IntoOp, Peer, Program, ProgramCheck, Raw, Shown, check};
 pub use network::{LatencyShape, PathConfig, SimListener, SimNetwork, SimStream};
 pub use replica::{Crash, ReplicaId};
-#[cfg(madsim)]
+#[cfg(all(madsim, feature = "madsim"))]
 pub use run::run_on_madsim;
 pub use run::{ReplicaState, Report, SimError, run};
 pub use scenario::{Scenario, ScenarioError};

@@ -305,5 +305,5 @@ macro_rules! simulated_world {
 }
 
 simulated_world!(World, SimEnv, true);
-#[cfg(madsim)]
+#[cfg(all(madsim, feature = "madsim"))]
 simulated_world!(crate::madsim::MadsimWorld, crate::madsim::MadsimEnv, false);

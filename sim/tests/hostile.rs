@@ -123,7 +123,7 @@ fn hostile_peers_do_the_same_under_the_same_seed() {
 }
 
 /// Madsim schedules the tasks of hostile peers, too.
-#[cfg(madsim)]
+#[cfg(all(madsim, feature = "madsim"))]
 #[test]
 fn hostile_peers_run_under_madsim() {
     let scenario = load("hostile_peers");

@@ -3,7 +3,7 @@
 //! An independent second opinion: what holds under two schedulers does not hang on the habits of one. Network, disks,
 //! seeds and trace are those of lane 1, because madsim's own streams and files are not faithful enough.
 //!
-//! Only compiled with `--cfg madsim`, which `.cargo/config.toml` of this repository sets.
+//! Only compiled with the feature `madsim`, and `--cfg madsim`, which `.cargo/config.toml` of this repository sets.
 
 mod env;
 mod state;

@@ -137,7 +137,7 @@ pub(crate) fn run_subject(
 /// # Errors
 ///
 /// As [`run`].
-#[cfg(madsim)]
+#[cfg(all(madsim, feature = "madsim"))]
 pub fn run_on_madsim(scenario: &Scenario, seed: u64, trace: TraceSink) -> Result<Report, SimError> {
     Simulation::<crate::madsim::MadsimWorld>::run(
         scenario,
