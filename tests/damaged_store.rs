@@ -19,7 +19,7 @@ use autobee::wire::system::SystemKey;
 use autobee::wire::{
     Decode as _, Encode as _, Index, InfoRecord, Length, Link, Timestamp, Weight, WriterRecord,
 };
-use autobee::{Autobee, Error, ErrorKind, Event, Settings};
+use autobee::{Autobee, Error, ErrorKind, Event, LocalWriter, Settings};
 use autobee_sim::disk::{DiskCrash, DiskSnapshot, Seeded, SimDisk};
 use autobee_sim::workload::{JsonApply, Op};
 use bytes::Bytes;
@@ -200,6 +200,13 @@ fn trees_of_which_a_block_was_dropped_are_made_anew() {
             assert_eq!(db.stats().applies, 0, "{context}");
             assert_eq!(&found(&db).await, expected, "{context}");
             db.append(Op::put("more", "x").to_value()).await.unwrap();
+            // Where the trees begin now goes along with the local writer.
+            db.set_local(LocalWriter::New).await.unwrap();
+            db.close().await.unwrap();
+
+            let db = open(store_on(&env, &disk.kill()).await).await.unwrap();
+            assert_eq!(db.stats().applies, 0, "{context}, and another local writer");
+            assert_eq!(db.status().rebuild, None);
             db.close().await.unwrap();
         });
         made.unwrap_or_else(|| panic!("{context}: it waits for something that cannot happen"));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::Settings;
-use super::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER, TREES_FROM, TreeRecord};
+use super::machine::{KEPT_WITH_LOCAL, TreeRecord};
 use super::shell::store::{MANIFEST_VERSION, Opened};
 use super::view::{Fetch, PAGE, RemoteBlocks};
 use crate::apply::TreeSnapshot;
@@ -84,9 +84,8 @@ impl<E: Env> DatabaseTrees<E> {
             tree.plant(store.planted());
         }
         let local = opened.local.core();
-        let names = [BOOT, FORKS, CHECKPOINTS, APPLY_VERSION, PASSED_OVER, TREES_FROM];
         let [boot, forks, checkpoints, version, passed_over, trees_from] =
-            names.map(|name| local.user_data(name));
+            KEPT_WITH_LOCAL.map(|name| local.user_data(name));
         let record = TreeRecord::new(trees.clone(), boot?, forks?);
         let mut record = record.map_err(|(name, error)| corrupt(local, name, &error))?;
         record.set_apply_version(apply_version, version?.as_ref());

@@ -14,22 +14,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use im::OrdMap;
-use thiserror::Error;
 
-use super::log::{LogEvents as _, StoredLog};
+use super::log::StoredLog;
+use super::stalled::Stalled;
+use super::taken_log::{Reopens, TakenLog};
 use crate::crypto::CoreKey;
-use crate::engine::encryption::KeyMismatch;
-use crate::engine::{Frozen, STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
+use crate::engine::{STRANGER_BLOCKS_MAX, STRANGER_BYTES_MAX};
 use crate::env::{Point, Sights};
-use crate::hypercore::encryption::CipherError;
-use crate::hypercore::{Contradiction, CoreError, CoreEvent};
+use crate::hypercore::{Contradiction, CoreError};
 use crate::wire::oplog::{OplogBlock, VERSION};
 use crate::wire::{Decode as _, Index, Length};
 
 /// The open logs of a database.
 pub struct Logs<L: StoredLog> {
     local: CoreKey,
-    open: BTreeMap<CoreKey, Member<L>>,
+    open: BTreeMap<CoreKey, TakenLog<L>>,
     /// The same logs, for readers.
     handles: OrdMap<CoreKey, Arc<L>>,
     /// Of the blocks that were taken, as far as cores were ever truncated.
@@ -70,35 +69,6 @@ pub(super) struct Measured {
     pub(super) all: u64,
 }
 
-struct Member<L: StoredLog> {
-    log: Arc<L>,
-    events: L::Events,
-    /// Leading blocks that the engine has.
-    fed: u64,
-    /// Blocks in memory, and the index of the first of them.
-    held: (u64, Vec<Bytes>),
-    /// Events were missed since the last look.
-    has_missed: bool,
-    /// The fork that they are of.
-    fork: u64,
-    stalled: Option<Stalled>,
-    /// What was found of its owner before it was opened.
-    contradiction: Option<Contradiction>,
-    /// It is to be opened in another session, as that ended with what was found of its owner.
-    reopens: Reopens,
-}
-
-/// Whether a log is opened in another session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reopens {
-    /// It need not be.
-    No,
-    /// It is asked for next.
-    Due,
-    /// It was asked for.
-    Asked,
-}
-
 /// How much there is of one log.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::db) struct Known {
@@ -119,46 +89,6 @@ impl Known {
             have: Length(have),
         }
     }
-}
-
-/// Why nothing more of a core is taken. The database goes on without it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum Stalled {
-    /// Its owner rewrote blocks that were in the order already. They stay there until the database is opened again, or
-    /// the order is made anew for another reason.
-    #[error("its owner rewrote it from block {kept} on, and {taken} blocks were taken before")]
-    Rewritten {
-        /// Leading blocks that are as before, as far as is known.
-        kept: u64,
-        /// Leading blocks that were taken.
-        taken: u64,
-        /// The fork that replaced them.
-        fork: u64,
-    },
-    /// Its owner signed two logs of the same length.
-    #[error("its owner signed two logs of {length} blocks at fork {fork}")]
-    Conflict {
-        /// The length.
-        length: u64,
-        /// The fork.
-        fork: u64,
-    },
-    /// It holds a block that is not encrypted as it should be.
-    #[error(transparent)]
-    Sealed(CipherError),
-    /// It holds a block that no peer takes.
-    #[error(transparent)]
-    Frozen(#[from] Frozen),
-    /// It is encrypted with another key than this peer has, or with none.
-    #[error(transparent)]
-    Encryption(#[from] KeyMismatch),
-    /// It cannot be read here. It is tried again when the database is opened.
-    #[error("it cannot be read: {why}")]
-    Unreadable {
-        /// What the store said.
-        why: String,
-    },
 }
 
 impl<L: StoredLog> Logs<L> {
@@ -196,7 +126,7 @@ impl<L: StoredLog> Logs<L> {
         }
         self.sights
             .note_if(Point::ContradictionKept, contradiction.is_some());
-        let mut member = Member {
+        let mut open = TakenLog {
             events: log.events()?,
             fed: 0,
             held: (0, Vec::new()),
@@ -208,16 +138,16 @@ impl<L: StoredLog> Logs<L> {
             log: Arc::clone(&log),
         };
         if let Some((fed, fork)) = self.closed.remove(&key) {
-            member.fed = fed;
-            member.stalled = (fork != member.fork).then_some(Stalled::Rewritten {
+            open.fed = fed;
+            open.stalled = (fork != open.fork).then_some(Stalled::Rewritten {
                 kept: 0,
                 taken: fed,
-                fork: member.fork,
+                fork: open.fork,
             });
         }
         self.forks
-            .extend(Some((key, member.fork)).filter(|(_, fork)| *fork > 0));
-        self.open.insert(key, member);
+            .extend(Some((key, open.fork)).filter(|(_, fork)| *fork > 0));
+        self.open.insert(key, open);
         self.handles.insert(key, log);
         self.look(&key);
         Ok(true)
@@ -225,10 +155,10 @@ impl<L: StoredLog> Logs<L> {
 
     /// True, once, when a log is to be opened in another session: its owner was found to contradict itself.
     pub(super) fn reopens(&mut self, key: &CoreKey) -> bool {
-        let is_due = |member: &&mut Member<L>| member.reopens == Reopens::Due;
-        let member = self.open.get_mut(key).filter(is_due);
-        member.is_some_and(|member| {
-            member.reopens = Reopens::Asked;
+        let is_due = |open: &&mut TakenLog<L>| open.reopens == Reopens::Due;
+        let open = self.open.get_mut(key).filter(is_due);
+        open.is_some_and(|open| {
+            open.reopens = Reopens::Asked;
             true
         })
     }
@@ -239,28 +169,28 @@ impl<L: StoredLog> Logs<L> {
     ///
     /// When it is closed.
     pub(super) fn take_anew(&mut self, log: Arc<L>) -> Result<bool, CoreError> {
-        let is_asked = |member: &&mut Member<L>| member.reopens == Reopens::Asked;
-        let Some(member) = self.open.get_mut(&log.key()).filter(is_asked) else {
+        let is_asked = |open: &&mut TakenLog<L>| open.reopens == Reopens::Asked;
+        let Some(open) = self.open.get_mut(&log.key()).filter(is_asked) else {
             return Ok(false);
         };
-        member.contradiction = log.contradiction()?;
-        member.reopens = Reopens::No;
-        member.log = Arc::clone(&log);
+        open.contradiction = log.contradiction()?;
+        open.reopens = Reopens::No;
+        open.log = Arc::clone(&log);
         self.handles.insert(log.key(), log);
         Ok(true)
     }
 
     /// Lets go of a log, which is given; none when it is not open.
     pub(super) fn close(&mut self, key: &CoreKey) -> Option<Arc<L>> {
-        let member = self.open.remove(key)?;
+        let open = self.open.remove(key)?;
         self.handles.remove(key);
-        if member.fed > 0 {
-            self.closed.insert(*key, (member.fed, member.fork));
+        if open.fed > 0 {
+            self.closed.insert(*key, (open.fed, open.fork));
         }
         self.forks.remove(key);
         self.filling.remove(key);
         self.limited.remove(key);
-        Some(member.log)
+        Some(open.log)
     }
 
     /// Has readers keep a log that is closed: a slip.
@@ -285,7 +215,7 @@ impl<L: StoredLog> Logs<L> {
 
     /// A log that is open.
     pub(in crate::db) fn get(&self, key: &CoreKey) -> Option<&Arc<L>> {
-        self.open.get(key).map(|member| &member.log)
+        self.open.get(key).map(|open| &open.log)
     }
 
     /// Another log, which is open, is the local writer's.
@@ -305,9 +235,9 @@ impl<L: StoredLog> Logs<L> {
 
     /// The first blocks of a core that are stored here, when they are those that were taken of it.
     pub(in crate::db) fn taken_blocks(&self, key: &CoreKey, length: Length) -> Option<Vec<Bytes>> {
-        let member = self.open.get(key)?;
-        let is_taken = !member.is_rewritten() && length.0 <= member.fed;
-        let blocks = (0..length.0).map(|index| member.log.block(index).ok().flatten());
+        let open = self.open.get(key)?;
+        let is_taken = !open.is_rewritten() && length.0 <= open.fed;
+        let blocks = (0..length.0).map(|index| open.log.block(index).ok().flatten());
         is_taken.then(|| blocks.collect()).flatten()
     }
 
@@ -318,7 +248,7 @@ impl<L: StoredLog> Logs<L> {
 
     /// Takes note that a core changed.
     fn look(&mut self, key: &CoreKey) {
-        let known = self.open.get(key).map(|member| Known::of(&*member.log));
+        let known = self.open.get(key).map(|open| Known::of(&*open.log));
         let end = self.limited.get(key).map_or(u64::MAX, |limit| limit.end);
         if known.is_some_and(|known| known.have.0 < known.length.0.min(end)) {
             self.filling.insert(*key);
@@ -367,17 +297,17 @@ impl<L: StoredLog> Logs<L> {
 
     /// How large a log is that is not fetched as a whole.
     pub(super) fn measure(&mut self, key: &CoreKey) -> Measured {
-        let Some(member) = self.open.get(key) else {
+        let Some(open) = self.open.get(key) else {
             return Measured::default();
         };
-        let here = member.log.contiguous_length().unwrap_or_default();
-        let all = member.log.byte_length().unwrap_or_default();
+        let here = open.log.contiguous_length().unwrap_or_default();
+        let all = open.log.byte_length().unwrap_or_default();
         let limit = self.limited.entry(*key).or_default();
         if limit.counted > here {
             (limit.counted, limit.bytes, limit.fitting) = (0, 0, 0);
         }
         while limit.counted < here.min(STRANGER_BLOCKS_MAX) {
-            let block = member.log.contradicted_block(limit.counted);
+            let block = open.log.contradicted_block(limit.counted);
             let bytes = block.ok().flatten().map_or(0, |block| block.len() as u64);
             limit.bytes = limit.bytes.saturating_add(bytes);
             limit.counted += 1;
@@ -395,13 +325,12 @@ impl<L: StoredLog> Logs<L> {
 
     /// Makes blocks of a log count as not taken from this length on.
     pub(super) fn give_back(&mut self, key: &CoreKey, length: Length) {
-        if let Some(member) = self.open.get_mut(key)
-            && member.fed > length.0
+        if let Some(open) = self.open.get_mut(key)
+            && open.fed > length.0
         {
-            member.fed = length.0;
+            open.fed = length.0;
             // What is before the block that freezes it can be taken again, up to the same one.
-            member
-                .stalled
+            open.stalled
                 .take_if(|stalled| matches!(stalled, Stalled::Sealed(_)));
         }
         if let Some((fed, _)) = self.closed.get_mut(key) {
@@ -419,41 +348,41 @@ impl<L: StoredLog> Logs<L> {
         end: Option<u64>,
     ) -> Result<(Index, Vec<Bytes>), CoreError> {
         self.look(key);
-        let member = self.open.get_mut(key).ok_or(CoreError::Unknown)?;
-        let from = Index(member.fed);
+        let open = self.open.get_mut(key).ok_or(CoreError::Unknown)?;
+        let from = Index(open.fed);
         let limit = self.limited.get(key).map_or(u64::MAX, |limit| limit.end);
         let end = limit.min(end.unwrap_or(u64::MAX));
-        if let Some(Contradiction { length, fork, blocks }) = member.contradiction {
-            match member.notice_rewriting() {
+        if let Some(Contradiction { length, fork, blocks }) = open.contradiction {
+            match open.notice_rewriting() {
                 Ok(()) | Err(CoreError::Signatures { .. }) => {}
                 Err(error) => return Err(error),
             }
-            if !member.is_rewritten() {
+            if !open.is_rewritten() {
                 let length = length.0;
-                member.stalled = Some(Stalled::Conflict { length, fork });
-                return Ok((from, member.take_stored(end.min(blocks.0))?));
+                open.stalled = Some(Stalled::Conflict { length, fork });
+                return Ok((from, open.take_stored(end.min(blocks.0))?));
             }
         }
-        if matches!(member.stalled, Some(Stalled::Conflict { .. })) {
+        if matches!(open.stalled, Some(Stalled::Conflict { .. })) {
             // What was given back can be taken again.
-            return Ok((from, member.take_stored(end)?));
+            return Ok((from, open.take_stored(end)?));
         }
-        let taken = member.take_new(end);
-        let has_missed = std::mem::take(&mut member.has_missed);
+        let taken = open.take_new(end);
+        let has_missed = std::mem::take(&mut open.has_missed);
         self.sights.note_if(Point::EventsMissed, has_missed);
         match taken {
-            Err(CoreError::Signatures { .. }) if member.is_rewritten() => Ok((from, Vec::new())),
+            Err(CoreError::Signatures { .. }) if open.is_rewritten() => Ok((from, Vec::new())),
             Err(CoreError::Signatures { length, fork }) => {
-                member.stalled = Some(Stalled::Conflict { length, fork });
-                if *key != self.local && member.reopens == Reopens::No {
-                    member.reopens = Reopens::Due;
+                open.stalled = Some(Stalled::Conflict { length, fork });
+                if *key != self.local && open.reopens == Reopens::No {
+                    open.reopens = Reopens::Due;
                 }
-                Ok((from, member.take_stored(end)?))
+                Ok((from, open.take_stored(end)?))
             }
             taken => {
                 let taken = taken?;
                 // Of a core that was rewritten stays what was taken before.
-                let fork = Some(member.fork).filter(|fork| *fork > 0 && member.stalled.is_none());
+                let fork = Some(open.fork).filter(|fork| *fork > 0 && open.stalled.is_none());
                 self.forks.extend(fork.map(|fork| (*key, fork)));
                 Ok((from, taken))
             }
@@ -467,22 +396,22 @@ impl<L: StoredLog> Logs<L> {
 
     /// Makes blocks count as taken up to these lengths, before anything is taken.
     pub fn begin_at(&mut self, length: impl Fn(&CoreKey) -> Length) {
-        for (key, member) in &mut self.open {
-            member.fed = length(key).0;
+        for (key, open) in &mut self.open {
+            open.fed = length(key).0;
         }
     }
 
     /// The same of one log.
     pub(super) fn begin_log_at(&mut self, key: &CoreKey, Length(length): Length) {
-        if let Some(member) = self.open.get_mut(key) {
-            member.fed = member.fed.max(length);
+        if let Some(open) = self.open.get_mut(key) {
+            open.fed = open.fed.max(length);
         }
     }
 
     /// So many leading blocks of each log need not be here.
     pub(in crate::db) fn pass_over(&mut self, length: impl Fn(&CoreKey) -> Length) {
-        for (key, member) in &self.open {
-            member.log.pass_over(length(key));
+        for (key, open) in &self.open {
+            open.log.pass_over(length(key));
         }
         let keys: Vec<CoreKey> = self.keys().collect();
         for key in &keys {
@@ -493,9 +422,9 @@ impl<L: StoredLog> Logs<L> {
     /// Makes blocks count as taken up to exactly these lengths, and nothing as stalled: the order begins elsewhere. Gives the
     /// cores that are open.
     pub(super) fn begin_anew(&mut self, length: impl Fn(&CoreKey) -> Length) -> Vec<CoreKey> {
-        for (key, member) in &mut self.open {
-            member.fed = length(key).0;
-            member.stalled = None;
+        for (key, open) in &mut self.open {
+            open.fed = length(key).0;
+            open.stalled = None;
         }
         self.closed.clear();
         self.keys().collect()
@@ -509,16 +438,16 @@ impl<L: StoredLog> Logs<L> {
 
     /// True when blocks that were taken are not those of their core any more.
     pub(super) fn are_rewritten(&self) -> bool {
-        self.open.values().any(Member::is_rewritten)
+        self.open.values().any(TakenLog::is_rewritten)
     }
 
     /// Makes blocks count as not taken from these lengths on: all, when some were rewritten. Gives the cores that are
     /// open.
     pub(super) fn feed_from(&mut self, length: impl Fn(&CoreKey) -> Length) -> Vec<CoreKey> {
-        for (key, member) in &mut self.open {
-            member.fed = member.fed.min(length(key).0);
+        for (key, open) in &mut self.open {
+            open.fed = open.fed.min(length(key).0);
             // What is wrong with its blocks is found again at the same one.
-            member.stalled = None;
+            open.stalled = None;
         }
         // What is closed is not here any more.
         self.closed.clear();
@@ -535,12 +464,12 @@ impl<L: StoredLog> Logs<L> {
         from: &BTreeMap<CoreKey, Length>,
     ) -> Result<BTreeMap<CoreKey, (u64, Vec<Bytes>)>, CoreError> {
         let mut read = BTreeMap::new();
-        for (key, member) in &self.open {
+        for (key, open) in &self.open {
             let from = from.get(key).copied().unwrap_or_default().0;
             let mut blocks = Vec::new();
-            for index in from..member.fed {
-                let block = match member.log.block(index) {
-                    Err(CoreError::Signatures { .. }) => member.log.contradicted_block(index),
+            for index in from..open.fed {
+                let block = match open.log.block(index) {
+                    Err(CoreError::Signatures { .. }) => open.log.contradicted_block(index),
                     block => block,
                 };
                 match block {
@@ -557,16 +486,16 @@ impl<L: StoredLog> Logs<L> {
 
     /// Blocks that were read again are taken from memory, until this is called with none.
     pub(super) fn hold(&mut self, mut read: BTreeMap<CoreKey, (u64, Vec<Bytes>)>) {
-        for (key, member) in &mut self.open {
-            member.held = read.remove(key).unwrap_or_default();
+        for (key, open) in &mut self.open {
+            open.held = read.remove(key).unwrap_or_default();
         }
     }
 
     /// Takes note that a log cannot be read: nothing more of it is taken.
     pub(super) fn give_up(&mut self, key: &CoreKey, why: &CoreError) {
-        if let Some(member) = self.open.get_mut(key) {
+        if let Some(open) = self.open.get_mut(key) {
             let why = why.to_string();
-            member.stalled = Some(Stalled::Unreadable { why });
+            open.stalled = Some(Stalled::Unreadable { why });
         }
     }
 
@@ -583,7 +512,7 @@ impl<L: StoredLog> Logs<L> {
 
     /// How many leading blocks of a core were taken.
     pub(in crate::db) fn taken(&self, key: &CoreKey) -> Length {
-        Length(self.open.get(key).map_or(0, |member| member.fed))
+        Length(self.open.get(key).map_or(0, |open| open.fed))
     }
 
     /// How many leading blocks of a core are here; none when it is not open.
@@ -607,104 +536,6 @@ impl<L: StoredLog> Logs<L> {
         self.limited.clear();
         self.open.clear();
         self.handles.clear();
-    }
-}
-
-impl<L: StoredLog> Member<L> {
-    fn take_new(&mut self, end: u64) -> Result<Vec<Bytes>, CoreError> {
-        loop {
-            self.notice_rewriting()?;
-            if self.stalled.is_some() {
-                return Ok(Vec::new());
-            }
-            let mut blocks = Vec::new();
-            // Nothing counts as taken when one of them cannot be read.
-            let mut next = self.fed;
-            let mut sealed = None;
-            while next < end {
-                match self
-                    .held(next)
-                    .map_or_else(|| self.log.block(next), |block| Ok(Some(block)))
-                {
-                    Ok(Some(block)) => blocks.push(block),
-                    Ok(None) => break,
-                    Err(CoreError::Cipher(source)) => {
-                        sealed = Some(source);
-                        break;
-                    }
-                    Err(error) => return Err(error),
-                }
-                next += 1;
-            }
-            // Blocks of two forks would be mixed otherwise.
-            if self.log.fork()? == self.fork {
-                self.fed = next;
-                self.stalled = sealed.map(Stalled::Sealed);
-                return Ok(blocks);
-            }
-        }
-    }
-
-    /// A block that is in memory.
-    fn held(&self, index: u64) -> Option<Bytes> {
-        let (from, blocks) = &self.held;
-        let at = usize::try_from(index.checked_sub(*from)?).ok()?;
-        blocks.get(at).cloned()
-    }
-
-    /// The blocks that are stored, of a core that is closed for good.
-    fn take_stored(&mut self, end: u64) -> Result<Vec<Bytes>, CoreError> {
-        let mut blocks = Vec::new();
-        // Nothing counts as taken when one of them cannot be read.
-        let mut next = self.fed;
-        while next < end {
-            let held = self.held(next);
-            // One that is damaged is dropped, and fetched again as long as the log is open.
-            let read = || match self.log.block(next) {
-                Err(CoreError::Signatures { .. }) => self.log.contradicted_block(next),
-                block => block,
-            };
-            match held.map_or_else(read, |block| Ok(Some(block))) {
-                Ok(Some(block)) => blocks.push(block),
-                Ok(None) | Err(CoreError::Cipher(_)) => break,
-                Err(error) => return Err(error),
-            }
-            next += 1;
-        }
-        self.fed = next;
-        Ok(blocks)
-    }
-
-    const fn is_rewritten(&self) -> bool {
-        matches!(self.stalled, Some(Stalled::Rewritten { .. }))
-    }
-
-    /// Looks whether blocks that were taken are not those of the core any more.
-    fn notice_rewriting(&mut self) -> Result<(), CoreError> {
-        let fork = self.log.fork()?;
-        let mut kept = u64::MAX;
-        while let Some(event) = self.events.try_next() {
-            match event {
-                CoreEvent::Truncate { ancestors, .. } => kept = ancestors.min(kept),
-                CoreEvent::Missed(_) => {
-                    self.has_missed = true;
-                    if fork != self.fork {
-                        // Perhaps a truncation was among them.
-                        kept = 0;
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.fork = fork;
-        if kept < self.fed {
-            self.stalled = Some(Stalled::Rewritten {
-                kept,
-                taken: self.fed,
-                fork,
-            });
-        }
-        Ok(())
     }
 }
 

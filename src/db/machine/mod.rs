@@ -35,6 +35,7 @@ mod record;
 mod rules;
 mod stalled;
 mod strangers;
+mod taken_log;
 mod turns;
 mod wanted;
 
@@ -49,15 +50,16 @@ use im::OrdMap;
 pub use effect::{Effect, Input, Now};
 pub use forward::{Moved, NotMoved};
 pub use log::{LogEvents, StoredLog};
-pub use logs::{Logs, Stalled};
+pub use logs::Logs;
 pub use news::ListenerState;
 pub use published::Published;
 pub use record::{TreeCommit, TreeLengths, TreeRecord};
+pub use stalled::Stalled;
 
 pub(super) use logs::Known;
 use logs::blocks_before;
 pub(super) use own::log_error;
-pub(super) use record::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, PASSED_OVER, TREES_FROM};
+pub(super) use record::{BOOT, CHECKPOINTS, FORKS, KEPT_WITH_LOCAL};
 pub(super) use strangers::WAITING_MAX;
 
 use super::{Event, Settings};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use im::{OrdMap, OrdSet};
 
 use super::log::StoredLog;
-use super::logs::{Known, Stalled, blocks_before};
+use super::logs::{Known, blocks_before};
 use super::record::ApplyChange;
+use super::stalled::Stalled;
 use crate::apply::TreeSnapshot;
 use crate::crypto::CoreKey;
 use crate::engine::system::System;

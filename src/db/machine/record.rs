@@ -30,14 +30,18 @@ pub(in crate::db) const CHECKPOINTS: &str = "autobee/checkpoints";
 
 /// How much of each log need not be here, because what was applied goes on from the trees of another writer, kept in the same
 /// place: a name of our own.
-pub(in crate::db) const PASSED_OVER: &str = "autobee/passed-over";
+pub(super) const PASSED_OVER: &str = "autobee/passed-over";
 
 /// Which version of the user's apply made it, kept in the same place: a name of our own. Where there is none, version 0.
-pub(in crate::db) const APPLY_VERSION: &str = "autobee/apply-version";
+const APPLY_VERSION: &str = "autobee/apply-version";
 
 /// How long the cores of both trees were when the trees were begun anew, system first, kept in the same place: a name of our own.
 /// Nothing that counts is in blocks before.
-pub(in crate::db) const TREES_FROM: &str = "autobee/trees-from";
+const TREES_FROM: &str = "autobee/trees-from";
+
+/// All of these: they go with the local writer when its core is another one.
+pub(in crate::db) const KEPT_WITH_LOCAL: [&str; 6] =
+    [BOOT, FORKS, CHECKPOINTS, APPLY_VERSION, PASSED_OVER, TREES_FROM];
 
 /// Bytes that are to be written in one commit, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

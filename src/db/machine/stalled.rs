@@ -1,10 +1,55 @@
 //! Logs of which nothing more is taken, and blocks that were dropped: what is noted, and who is told.
 
+use thiserror::Error;
+
 use super::log::StoredLog;
-use super::{Effect, Event, Machine, Stalled};
+use super::{Effect, Event, Machine};
 use crate::crypto::CoreKey;
+use crate::engine::Frozen;
+use crate::engine::encryption::KeyMismatch;
 use crate::env::{Crypto, Point, TraceEvent};
+use crate::hypercore::encryption::CipherError;
 use crate::wire::Length;
+
+/// Why nothing more of a core is taken. The database goes on without it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Stalled {
+    /// Its owner rewrote blocks that were in the order already. They stay there until the database is opened again, or
+    /// the order is made anew for another reason.
+    #[error("its owner rewrote it from block {kept} on, and {taken} blocks were taken before")]
+    Rewritten {
+        /// Leading blocks that are as before, as far as is known.
+        kept: u64,
+        /// Leading blocks that were taken.
+        taken: u64,
+        /// The fork that replaced them.
+        fork: u64,
+    },
+    /// Its owner signed two logs of the same length.
+    #[error("its owner signed two logs of {length} blocks at fork {fork}")]
+    Conflict {
+        /// The length.
+        length: u64,
+        /// The fork.
+        fork: u64,
+    },
+    /// It holds a block that is not encrypted as it should be.
+    #[error(transparent)]
+    Sealed(CipherError),
+    /// It holds a block that no peer takes.
+    #[error(transparent)]
+    Frozen(#[from] Frozen),
+    /// It is encrypted with another key than this peer has, or with none.
+    #[error(transparent)]
+    Encryption(#[from] KeyMismatch),
+    /// It cannot be read here. It is tried again when the database is opened.
+    #[error("it cannot be read: {why}")]
+    Unreadable {
+        /// What the store said.
+        why: String,
+    },
+}
 
 impl<C: Crypto, L: StoredLog> Machine<C, L> {
     /// Says which blocks of a log were dropped, as the disk gave other bytes of them than were written.

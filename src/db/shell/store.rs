@@ -13,7 +13,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::crypto::{CoreKey, KeyPair};
-use crate::db::machine::{APPLY_VERSION, BOOT, CHECKPOINTS, FORKS, Logs, PASSED_OVER, StoredLog};
+use crate::db::machine::{KEPT_WITH_LOCAL, Logs, StoredLog};
 use crate::db::own_log::{Origin, Unconfirmed};
 use crate::engine::encryption::{DatabaseKeys, KeyMismatch};
 use crate::env::{Env, Point, Slip, watch};
@@ -487,8 +487,9 @@ pub(super) fn set_local<E: Env>(
     new: &OpenLog<E>,
 ) -> Result<Seq, CoreError> {
     let key = |key: CoreKey| Some(Bytes::copy_from_slice(key.as_bytes()));
-    let kept = [ENCRYPTION, BOOT, FORKS, CHECKPOINTS, APPLY_VERSION, PASSED_OVER];
-    let kept = kept.map(|name| old.core.user_data(name).map(|value| (name, value)));
+    let names = KEPT_WITH_LOCAL.into_iter().chain([ENCRYPTION]);
+    let kept = names.map(|name| old.core.user_data(name).map(|value| (name, value)));
+    let kept: Vec<_> = kept.collect();
     let ((), seq) = store.transact(|change| {
         for value in kept {
             let (name, value) = value?;
