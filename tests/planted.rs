@@ -163,6 +163,15 @@ fn a_contradicted_log_that_who_joins_does_not_get() {
 }
 
 #[test]
+fn a_contradiction_that_who_joins_does_not_hear_of() {
+    found(
+        "fast/contradicted_log_joined",
+        "contradiction_not_shown_to_later_peers",
+        &["contradictions"],
+    );
+}
+
+#[test]
 fn one_side_of_a_contradiction() {
     found("fast/twins", "own_side_shown_alone", &["contradictions"]);
 }

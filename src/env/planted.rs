@@ -250,6 +250,8 @@ slips! {
             "Who finds that the owner of a log contradicted itself keeps nothing to show it."
         OneSideShown "own_side_shown_alone"
             "Of a contradiction a peer is shown the history alone that is here, which may be the one that it has."
+        EvidenceNotRecalled "contradiction_not_shown_to_later_peers"
+            "Peers that come after a contradiction was found are not shown it."
         EndedCounts "ended_session_counts"
             "A session that is over counts as one of those that may run at a time."
     }

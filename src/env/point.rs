@@ -122,6 +122,7 @@ points! {
     RemovedWrote: "removed_wrote", "There are batches of a removed member that the order does not have.";
     LogRewritten: "log_rewritten", "The owner of a log took blocks back that were applied.";
     LogContradicted: "log_contradicted", "The owner of a log signed two histories.";
+    EvidenceRecalled: "evidence_recalled", "A contradiction of a log's owner was shown to a peer that came later.";
     ContradictedReopened: "contradicted_reopened", "A log whose owner signed two histories was opened again, to be fetched and served on.";
     ContradictionKept: "contradiction_kept", "A log was opened of which it is known that its owner signed two histories.";
     ReadWaited: "read_waited", "A read waited for a block that is at a peer.";

@@ -187,6 +187,7 @@ impl<E: Env> Corestore<E> {
                     key_pair,
                     group: None,
                     contradiction: None,
+                    other_history: None,
                 })?
             }
         };

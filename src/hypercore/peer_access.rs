@@ -3,6 +3,8 @@
 //! Whoever only reads and writes a log needs [`Core`] alone. Everything that leaves towards peers is made from
 //! [`PeerAccess::offered`]: the sole way out, and it shows own blocks only once they are durable.
 
+use bytes::Bytes;
+
 use super::change::LineSelector;
 use super::cores::{Conflict, Demand, OpenCore};
 use super::error::CoreError;
@@ -10,14 +12,18 @@ use super::event::CoreEvent;
 use super::line::{Line, LineNodes};
 use super::manifest::Manifest;
 use super::merkle::{MerkleTree, TreeError};
-use super::proof::{Head, Proof, ProofError, ProofReceiver, Reorg, Request, UpgradeProof};
+use super::proof::{DataMessage, Head, Proof, ProofError, ProofReceiver, Reorg, Request, UpgradeProof};
 use super::session::Core;
 use crate::crypto::CoreKey;
 use crate::env::{Env, Slip, watch};
 use crate::store::{Seq, Snapshot};
+use crate::wire::compact::{Decode as _, Encode as _};
 
 /// How often a proof is checked again when the core changed meanwhile.
 const CHECKS_MAX: usize = 4;
+
+/// Most bytes of the history that proves a contradiction of the owner and is kept for that: the roots of a log, and signatures.
+const EVIDENCE_BYTES_MAX: usize = 16 * 1024;
 
 /// A copy of everything that checking proofs needs, so that it holds nothing up.
 pub(super) struct CheckedAgainst {
@@ -279,7 +285,17 @@ impl<'a, E: Env> PeerAccess<'a, E> {
         }
         let fork = proof.fork;
         let shared = &self.core.shared;
-        let kept = shared.change(|change| change.contradicted(self.core.pointer(), length, fork));
+        // With a block, which it need not have, it may be of any size.
+        let other = proof.block.is_none().then(|| {
+            let other = DataMessage {
+                request: 0,
+                proof: proof.clone(),
+            };
+            other.to_bytes().ok()
+        });
+        let other = other.flatten().filter(|other| other.len() <= EVIDENCE_BYTES_MAX);
+        let other = other.map(Bytes::from);
+        let kept = shared.change(|change| change.contradicted(self.core.pointer(), length, fork, other));
         if let Err(error) = kept {
             // It holds as long as the store is open, though the store cannot keep it.
             let mut cores = shared.lock();
@@ -300,6 +316,20 @@ impl<'a, E: Env> PeerAccess<'a, E> {
             shared.store.request_sync();
         }
         Ok(true)
+    }
+
+    /// What proves to peers that the owner of the core contradicted itself, with the history that is here: the other one. None
+    /// when it did not, as far as is known, or when that was not kept.
+    ///
+    /// # Errors
+    /// When the session is closed, or what was kept does not decode.
+    pub fn other_history(&self) -> Result<Option<DataMessage>, CoreError> {
+        let other = {
+            let cores = self.core.shared.lock();
+            self.core.open_core(&cores)?.auth.other_history.clone()
+        };
+        let decoded = other.map(|other| DataMessage::from_bytes(&other)).transpose();
+        decoded.map_err(|error| super::record::RecordError::from(error).into())
     }
 
     /// How many levels a peer has to climb from a tree node to one that is stored here: what a request says.

@@ -50,6 +50,8 @@ pub(super) struct AuthRecord {
     pub(super) key_pair: Option<KeyPair>,
     pub(super) group: Option<[u8; 32]>,
     pub(super) contradiction: Option<Contradiction>,
+    /// What proves the contradiction: the other history, signed.
+    pub(super) other_history: Option<Bytes>,
 }
 
 /// The lines of blocks of a core.
@@ -129,6 +131,7 @@ impl Encode for AuthRecord {
             key_pair,
             group,
             contradiction,
+            other_history,
         } = self;
         to.uint(VERSION);
         to.uint(bits([
@@ -136,6 +139,7 @@ impl Encode for AuthRecord {
             key_pair.is_some(),
             group.is_some(),
             contradiction.is_some(),
+            other_history.is_some(),
         ]));
         to.raw(key.as_bytes());
         if let Some(manifest) = manifest {
@@ -149,6 +153,9 @@ impl Encode for AuthRecord {
         }
         if let Some(Contradiction { length, fork, blocks }) = contradiction {
             to.uint(length.0).uint(*fork).uint(blocks.0);
+        }
+        if let Some(other) = other_history {
+            to.buffer(other);
         }
     }
 }
@@ -185,6 +192,10 @@ impl AuthRecord {
                     fork: from.uint()?,
                     blocks: Length(from.uint()?),
                 }),
+            },
+            other_history: match flags & 16 {
+                0 => None,
+                _ => Some(Bytes::copy_from_slice(from.buffer()?)),
             },
         })
     }

@@ -8,7 +8,7 @@ use crate::hypercore::flat_tree;
 use crate::hypercore::log::Log;
 use crate::hypercore::manifest::Manifest;
 use crate::hypercore::merkle::{MerkleTree, Seek};
-use crate::hypercore::proof::{Proof, ProofError, Reorg, Request, RequestError};
+use crate::hypercore::proof::{DataMessage, Proof, ProofError, Reorg, Request, RequestError};
 use crate::hypercore::{CoreError, OfferedSnapshot, PeerAccess};
 
 pub use crate::hypercore::LogState;
@@ -97,6 +97,14 @@ pub trait OfferedLog {
     /// # Errors
     /// When the store failed.
     fn seek(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError>;
+
+    /// The other history of a core whose owner was found to contradict itself, as it proves that; none of any other core.
+    ///
+    /// # Errors
+    /// When the core is closed.
+    fn other_history(&self) -> Result<Option<DataMessage>, CoreError> {
+        Ok(None)
+    }
 
     /// Answers a request about our own fork.
     ///
@@ -328,6 +336,10 @@ impl<E: Env> OfferedLog for PeerAccess<'_, E> {
 
     fn seek(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError> {
         self.seek_stored(bytes, padding)
+    }
+
+    fn other_history(&self) -> Result<Option<DataMessage>, CoreError> {
+        self.other_history()
     }
 
     fn prove(&self, request: &Request, wants_manifest: bool) -> Result<Answer, CoreError> {

@@ -152,6 +152,14 @@ impl Contradictions {
             } else {
                 there.min(Length(1))
             };
+            let knows = neighbours_who_know(moment, replica, look, &log);
+            if let Some(who) = knows {
+                return Err(format!(
+                    "{} has the log of {} as {who} has it, who knows that it has two histories, and does not know that",
+                    replica.name,
+                    moment.name_of(&log)
+                ));
+            }
             if here < wanted {
                 return Err(format!(
                     "{} has {here} blocks of the log of {}, which has two histories, and {who} has {there}",
@@ -227,6 +235,28 @@ impl Contradictions {
             )),
         }
     }
+}
+
+/// The neighbour of a replica that knows of two histories of a log, and has no more of it than that one has.
+fn neighbours_who_know<'a>(
+    moment: &'a Moment<'_>,
+    replica: &ReplicaLook,
+    look: &Look,
+    log: &CoreKey,
+) -> Option<&'a str> {
+    let here = look.logs.get(log)?;
+    let mut others = moment.open().filter(|(other, theirs)| {
+        let pair = (replica.replica, other.replica);
+        moment.claims.staying.contains(&pair) && theirs.contradicted.contains(log) && theirs.local != *log
+    });
+    others.find_map(|(other, theirs)| {
+        let there = theirs.logs.get(log)?;
+        let length = there.length();
+        let proven = theirs.progress.iter().find(|progress| progress.key == *log);
+        let is_whole = proven.is_some_and(|progress| progress.length <= length);
+        let is_same = length > Length::ZERO && here.digest(length) == there.digest(length);
+        (is_whole && is_same).then_some(&*other.name)
+    })
 }
 
 /// True when what replicas have of a log are beginnings of one.

@@ -163,6 +163,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         pointer: CorePointer,
         length: u64,
         fork: u64,
+        other: Option<Bytes>,
     ) -> Result<(), CoreError> {
         // Whatever is stored up to this length belongs to the log that is here, also behind holes.
         let blocks = Length(self.cores.get(pointer)?.main.head.tree.length());
@@ -176,6 +177,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
                 fork,
                 blocks,
             });
+            auth.other_history = auth.other_history.take().or(other);
             Ok(())
         })?;
         self.happened(pointer, CoreEvent::Conflict { length, fork });

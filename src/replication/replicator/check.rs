@@ -4,7 +4,8 @@
 //! valid signatures over different trees are the owner's doing, and end the replication of the core between those two;
 //! anything else is the peer's. Whoever has the same log is served on, and later ones are: what of it was applied here is
 //! needed by who joins. Who found two shows both to its peers, of which each has one at most: a peer may be the owner, whose
-//! copy of the log is an older one, or written on two machines. The original shows the one that it has itself.
+//! copy of the log is an older one, or written on two machines. What proves it is kept with the core, and shown to those who
+//! come later, too. The original shows the one that it has itself.
 //!
 //! Source: spec/replication.md 8.2.
 
@@ -15,7 +16,7 @@ use super::{PeerFault, PeerId, Replicator, ReplicatorEvent};
 use crate::env::{Mono, Point, Slip};
 use crate::hypercore::CoreError;
 use crate::hypercore::proof::{Proof, ProofError, Request, UpgradeRequest};
-use crate::replication::core::{Answer, LogState, ProofOutcome, ReplicatedLog};
+use crate::replication::core::{Answer, LogState, OfferedLog, ProofOutcome, ReplicatedLog};
 use crate::replication::message::{DataMessage, Message, RequestMessage};
 
 /// How long the answer may take.
@@ -112,9 +113,9 @@ impl Replicator {
     ) -> Result<bool, CoreError> {
         let own = self.evidence_of(proof, core)?;
         let is_contradicted = matches!(core.check_conflict(proof)?, ProofOutcome::Done(true));
-        if is_contradicted && !self.planted.has(Slip::EvidenceForgotten) {
+        if is_contradicted {
             // A block, which the proof may need, would be kept with it.
-            let is_kept = proof.block.is_none() && !self.planted.has(Slip::OneSideShown);
+            let is_kept = proof.block.is_none();
             let other = is_kept.then(|| DataMessage {
                 request: 0,
                 proof: proof.clone(),
@@ -135,8 +136,8 @@ impl Replicator {
             return Ok(());
         };
         if !self.checks.contains_key(&id) {
-            // A core that is what it is here has no other side.
-            let is_idle = !self.settings.follow || peer.sides_shown == SIDES;
+            // A core that is what it is here has no other side, and who knows both need not be shown them.
+            let is_idle = !self.settings.follow || peer.sides_shown == SIDES || !self.evidence.is_empty();
             peer.sides_shown = SIDES.min(peer.sides_shown + 1);
             if is_idle {
                 return Ok(());
@@ -155,11 +156,7 @@ impl Replicator {
     }
 
     /// The own side of the length that a proof is about: once the core is contradicted nothing can be proven of it.
-    fn evidence_of(
-        &self,
-        proof: &Proof,
-        core: &impl ReplicatedLog,
-    ) -> Result<Option<DataMessage>, CoreError> {
+    fn evidence_of(&self, proof: &Proof, core: &impl OfferedLog) -> Result<Option<DataMessage>, CoreError> {
         let Some(upgrade) = proof.upgrade.as_ref().filter(|upgrade| upgrade.start == 0) else {
             return Ok(None);
         };
@@ -177,9 +174,50 @@ impl Replicator {
         })
     }
 
+    /// Takes both sides of a contradiction that was found earlier.
+    pub(super) fn recall_contradiction(&mut self, core: &impl OfferedLog) -> Result<(), CoreError> {
+        if let Some(other) = core.other_history()? {
+            let own = self.evidence_of(&other.proof, core)?;
+            self.evidence = own.into_iter().chain([other]).collect();
+        }
+        Ok(())
+    }
+
+    /// Shows a peer that came later what contradicts the log, once it has so many leading blocks that it can tell.
+    pub(super) fn show_evidence(&mut self, id: PeerId) {
+        let upgrades = self
+            .evidence
+            .iter()
+            .filter_map(|side| side.proof.upgrade.as_ref());
+        let length = upgrades
+            .map(|upgrade| upgrade.start.saturating_add(upgrade.length))
+            .max();
+        let fork = self.known.fork;
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let here = peer.have.contiguous().min(peer.sync.length);
+        let is_as_long = peer.synced && peer.sync.fork == fork && Some(here) >= length;
+        if !is_as_long || self.planted.has(Slip::EvidenceNotRecalled) {
+            return;
+        }
+        peer.evidence_due = false;
+        self.sights.note(Point::EvidenceRecalled);
+        let sides = self.evidence().to_vec();
+        if let Some(peer) = self.peers.get_mut(&id) {
+            let sides = sides.into_iter().map(|side| Message::Data(Box::new(side)));
+            peer.outbox.extend(sides);
+        }
+    }
+
     /// The two sides of the contradiction that was found: nobody knows which one a peer has. None when there is none.
     pub(crate) fn evidence(&self) -> &[DataMessage] {
-        &self.evidence
+        let shown = match self.planted {
+            planted if planted.has(Slip::EvidenceForgotten) => 0,
+            planted if planted.has(Slip::OneSideShown) => 1,
+            _ => self.evidence.len(),
+        };
+        self.evidence.get(..shown).unwrap_or_default()
     }
 
     /// There is no answer, or nothing to learn from it.

@@ -99,7 +99,7 @@ pub struct Replicator {
     /// Forks that peers were asked to prove.
     probes: BTreeMap<PeerId, Probe>,
     downloading: bool,
-    /// The own side of a contradiction that was found.
+    /// Both sides of a contradiction that was found, by this replicator or one before.
     evidence: Vec<DataMessage>,
     /// The core as it was last seen.
     known: LogState,
@@ -123,7 +123,7 @@ impl Replicator {
     ///
     /// When the core is closed.
     pub fn new(core: &impl OfferedLog, settings: ReplicatorSettings) -> Result<Self, CoreError> {
-        Ok(Self {
+        let mut replicator = Self {
             settings,
             peers: BTreeMap::new(),
             requests: Requests::default(),
@@ -142,7 +142,9 @@ impl Replicator {
             has_deadline: false,
             planted: Planted::default(),
             sights: Sights::default(),
-        })
+        };
+        replicator.recall_contradiction(core)?;
+        Ok(replicator)
     }
 
     /// How many peers are remembered, by whoever remembers most.
@@ -286,7 +288,9 @@ impl Replicator {
     /// When the store failed.
     pub fn open(&mut self, id: PeerId, seeks: bool, core: &impl OfferedLog) -> Result<(), CoreError> {
         self.refresh(core)?;
-        self.peers.insert(id, Peer::new(seeks, &self.settings));
+        let mut peer = Peer::new(seeks, &self.settings);
+        peer.evidence_due = !self.evidence.is_empty();
+        self.peers.insert(id, peer);
         self.ready.insert(id);
         Ok(())
     }
@@ -418,6 +422,12 @@ impl Replicator {
             peer.sync_due = false;
             return self.our_sync(id, core).map(|sync| sync.map(Message::Sync));
         }
+        if peer.evidence_due {
+            self.show_evidence(id);
+        }
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return Ok(None);
+        };
         if peer.contiguous_due {
             peer.contiguous_due = false;
             if self.known.contiguous > 0 && !peer.paused {

@@ -59,6 +59,8 @@ pub(super) struct Peer {
     pub(super) compared: Compared,
     /// So many sides of what it took for a contradiction of the owner it showed, unasked.
     pub(super) sides_shown: u8,
+    /// It has not been shown the contradiction that is known of the owner.
+    pub(super) evidence_due: bool,
     pub(super) allowance: Allowance,
 }
 
@@ -136,6 +138,7 @@ impl Peer {
             invalid: 0,
             compared: Compared::Due,
             sides_shown: 0,
+            evidence_due: false,
             allowance: Allowance::default(),
         }
     }

@@ -160,7 +160,7 @@ impl<E: Env> Driver<E> {
             }
             Err(CoreError::Signatures { .. }) => {
                 self.give_evidence(channel);
-                // Whoever opens the core again knows of it, and may lack blocks that the peer has.
+                // Whoever opens the core again knows of it, and may lack blocks that the peer has: the channel is opened again.
                 let name = self
                     .channels
                     .get(&channel)
@@ -169,6 +169,7 @@ impl<E: Env> Driver<E> {
                 if let Some(name) = name {
                     self.parted.insert(name);
                     self.hub.store.note_parted();
+                    self.mailbox.look();
                 }
                 Ok(())
             }
