@@ -152,8 +152,7 @@ impl Contradictions {
             } else {
                 there.min(Length(1))
             };
-            let knows = neighbours_who_know(moment, replica, look, &log);
-            if let Some(who) = knows {
+            if let Some(who) = neighbour_who_knows(moment, replica, look, &log) {
                 return Err(format!(
                     "{} has the log of {} as {who} has it, who knows that it has two histories, and does not know that",
                     replica.name,
@@ -238,7 +237,7 @@ impl Contradictions {
 }
 
 /// The neighbour of a replica that knows of two histories of a log, and has no more of it than that one has.
-fn neighbours_who_know<'a>(
+fn neighbour_who_knows<'a>(
     moment: &'a Moment<'_>,
     replica: &ReplicaLook,
     look: &Look,

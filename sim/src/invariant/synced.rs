@@ -116,8 +116,8 @@ impl Invariant for SyncedSessions {
                 }
                 if said.taken > other.progress.offered {
                     return Err(format!(
-                        "{}: a connection says that its peer has {} leading blocks, of {} that it has, of {} cores here and {} there",
-                        replica.name, said.taken, other.progress.offered, said.cores, other.progress.cores
+                        "{}: a connection says that its peer has {} leading blocks, of {} that it has",
+                        replica.name, said.taken, other.progress.offered
                     ));
                 }
                 // Of a log with a block that nobody takes the rest is not fetched.

@@ -212,10 +212,12 @@ impl Replicator {
 
     /// The two sides of the contradiction that was found: nobody knows which one a peer has. None when there is none.
     pub(crate) fn evidence(&self) -> &[DataMessage] {
-        let shown = match self.planted {
-            planted if planted.has(Slip::EvidenceForgotten) => 0,
-            planted if planted.has(Slip::OneSideShown) => 1,
-            _ => self.evidence.len(),
+        let shown = if self.planted.has(Slip::EvidenceForgotten) {
+            0
+        } else if self.planted.has(Slip::OneSideShown) {
+            1
+        } else {
+            self.evidence.len()
         };
         self.evidence.get(..shown).unwrap_or_default()
     }

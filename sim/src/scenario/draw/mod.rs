@@ -147,7 +147,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
     // Last, so that what is drawn before stays the same.
     scenario.safe = choices.once_in(2);
     if choices.once_in(6) {
-        scenario.forward = (1..replicas).filter(|_| !choices.once_in(3)).collect();
+        scenario.forward = forwarding(choices, replicas);
     }
     if !scenario.forward.is_empty() && choices.once_in(3) {
         scenario.passing.clone_from(&scenario.forward);
@@ -181,7 +181,7 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         scenario.keeping = (0..replicas).filter(|_| !choices.once_in(4)).collect();
     }
     if scenario.forward.is_empty() && choices.once_in(6) {
-        scenario.forward = (1..replicas).filter(|_| !choices.once_in(3)).collect();
+        scenario.forward = forwarding(choices, replicas);
     }
     // So near that short histories go forward.
     if !scenario.forward.is_empty() && !choices.once_in(3) {
@@ -192,6 +192,11 @@ fn draw(choices: &mut Choices<'_>) -> Scenario {
         scenario.knobs.extend(knobs);
     }
     scenario
+}
+
+/// Who goes on from the trees of others: two of three, never the creator.
+fn forwarding(choices: &mut Choices<'_>, replicas: usize) -> Vec<usize> {
+    (1..replicas).filter(|_| !choices.once_in(3)).collect()
 }
 
 /// A log beside the database.
