@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use autobee::env::native::NativeEnv;
 use autobee::env::{Env as _, Listener as _, Network as _, PeerAddr};
-use autobee::hypercore::{CoreOptions, Corestore, DownloadRange, Wait};
+use autobee::hypercore::{CoreOptions, Corestore, Wait};
 use autobee::replication::Role;
 use autobee::replication::session::{Replication, SessionSettings};
+use autobee::wire::Index;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
@@ -85,12 +86,7 @@ async fn download(
 ) -> Duration {
     let reader = Peer::new().await;
     let core = reader.store.get(CoreOptions::key(key)).await.unwrap();
-    let range = DownloadRange {
-        start: 0,
-        end: Some(blocks),
-        is_linear: false,
-    };
-    let all = core.download(range).unwrap();
+    let all = core.download((Index(0)..Index(blocks)).into()).unwrap();
     let start = match way {
         Way::Tcp => {
             let at = PeerAddr::new("127.0.0.1:0");

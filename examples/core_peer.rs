@@ -127,11 +127,7 @@ async fn download(
     options: &Options,
 ) -> Result<()> {
     let (core, session) = connect(env, store, replication, options).await?;
-    let all = core.download(DownloadRange {
-        start: 0,
-        end: None,
-        is_linear: true,
-    })?;
+    let all = core.download(DownloadRange::ALL.in_order())?;
     let is_whole = session.reached(|progress| progress.is_synced && progress.have >= progress.want);
     if !is_whole.await {
         return Err(session.ended().await.into());

@@ -8,7 +8,7 @@ use crate::crypto::CoreKey;
 use crate::engine::encryption::KeyMismatch;
 use crate::hypercore::CoreError;
 use crate::store::StoreError;
-use crate::wire::Index;
+use crate::wire::{Index, Length};
 
 /// The kind of an [`enum@Error`]: who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +88,7 @@ pub enum Error {
         /// The key of the local writer.
         local: CoreKey,
         /// A length of which there are two.
-        length: u64,
+        length: Length,
     },
     /// The database was opened for reading only.
     #[error("the database is open for reading only")]

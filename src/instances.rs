@@ -35,6 +35,21 @@ pub fn memory(
     Box::pin(use_all(env, streams))
 }
 
+/// Reads a database, in the native world. Nobody calls it.
+#[must_use]
+pub fn read_only(env: NativeEnv) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+    Box::pin(async move {
+        let store = Corestore::open_read_only(env).await?;
+        store.get(CoreOptions::name("")).await?;
+        let db = Autobee::builder(store).apply(OrderOnly).open().await?;
+        db.update().await?;
+        db.view().all().await?;
+        db.settled(&[]).await?;
+        let _read = (db.status(), db.writers(), db.stats(), db.held(), db.order()?);
+        db.close().await
+    })
+}
+
 async fn use_all<E: Env>(env: E, [first, second]: [DuplexStream; 2]) -> Result<(), Error> {
     let store = Corestore::open_default(env.clone()).await?;
     use_cores(&store).await?;

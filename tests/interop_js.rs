@@ -44,11 +44,7 @@ use serde_json::{Value, json};
 
 const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
 
-const ALL: DownloadRange = DownloadRange {
-    start: 0,
-    end: None,
-    is_linear: false,
-};
+const ALL: DownloadRange = DownloadRange::ALL;
 
 type View = std::collections::BTreeMap<String, String>;
 

@@ -118,11 +118,7 @@ impl Pieces {
         let count = file.pieces();
         let end = place.first + count;
         // Peers are asked for all of it ahead, in order; it waits in the store, not in memory.
-        let _ahead = log.download(DownloadRange {
-            start: place.first,
-            end: Some(end),
-            is_linear: true,
-        })?;
+        let _ahead = log.download(DownloadRange::from(Index(place.first)..Index(end)).in_order())?;
         let mut part = Part::create(path)?;
         let (mut state, mut size) = (state(), 0);
         for index in place.first..end {

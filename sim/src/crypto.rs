@@ -35,6 +35,14 @@ impl SimCrypto {
         Self::Ed25519(Ed25519)
     }
 
+    /// Stand-in signatures under the keys of Ed25519 pairs, which are what they are.
+    pub(crate) fn stand_in_for<'a>(pairs: impl IntoIterator<Item = &'a KeyPair>) -> Self {
+        let secrets = pairs.into_iter().map(|pair| (pair.public, pair.secret.seed()));
+        Self::StandIn(StandIn {
+            secrets: Arc::new(Mutex::new(secrets.collect())),
+        })
+    }
+
     /// Stand-in signatures of a new world, which knows no keys yet.
     pub(crate) fn stand_in() -> Self {
         Self::StandIn(StandIn::default())
@@ -42,6 +50,11 @@ impl SimCrypto {
 }
 
 impl StandIn {
+    /// The key is one that was made here.
+    fn knows(&self, key: &PublicKey, seed: &Seed) -> bool {
+        self.secret(key).is_some_and(|known| known == *seed)
+    }
+
     fn public(seed: &Seed) -> PublicKey {
         let hash = Blake2b256::new()
             .chain_update(b"autobee-sim stand-in key")
@@ -96,11 +109,12 @@ impl Sign for SimCrypto {
     fn sign(&self, secret: &SecretKey, message: &[u8]) -> Signature {
         match self {
             Self::Ed25519(real) => real.sign(secret, message),
-            Self::StandIn(_) => {
+            Self::StandIn(stand_in) => {
                 // A secret that was made elsewhere keeps its own kind; one that another world made (a copied disk)
                 // becomes known here.
                 let seed = secret.seed();
-                if self.key_pair(&seed).public == secret.public() {
+                let is_known = stand_in.knows(&secret.public(), &seed);
+                if is_known || self.key_pair(&seed).public == secret.public() {
                     StandIn::mac(&seed, message)
                 } else {
                     Ed25519.sign(secret, message)
@@ -159,6 +173,16 @@ mod tests {
         assert!(crypto.verify(&pair.public, b"recorded", &signature));
         assert!(!crypto.verify(&pair.public, b"changed", &signature));
         assert_eq!(crypto.sign(&pair.secret, b"recorded"), signature);
+    }
+
+    #[test]
+    fn real_pairs_have_stand_in_signatures_where_they_are_known() {
+        let pair = Ed25519.key_pair(&Seed::new([9; 32]));
+        let crypto = SimCrypto::stand_in_for([&pair]);
+        let signature = crypto.sign(&pair.secret, b"message");
+        assert!(crypto.verify(&pair.public, b"message", &signature));
+        assert!(!crypto.verify(&pair.public, b"massage", &signature));
+        assert!(!Ed25519.verify(&pair.public, b"message", &signature));
     }
 
     #[test]

@@ -148,28 +148,6 @@ mod tests {
     }
 
     #[test]
-    fn results_of_many_runs_are_without_views() {
-        let scenario = r#"about = "one writes"
-replicas = 2
-crypto = "stand-in"
-
-[[append]]
-at_ms = 100
-replica = 0
-ops = [{ put = ["key", "value"] }]
-"#;
-        let scenario = Scenario::parse("views", scenario).unwrap();
-        let whole = run(&scenario, 1, TraceSink::Discard).unwrap();
-        assert!(whole.converged && !whole.states[0].view.is_empty());
-        let swept = sweep(&scenario, 1..2, 1, |_| {}).remove(0).1.unwrap();
-        let caught = run_caught(&scenario, 1, TraceSink::Discard).unwrap();
-        for report in [swept, caught] {
-            assert!(report.states.iter().all(|state| state.view.is_empty()));
-            assert_eq!(report.states[0].view_hash, whole.states[0].view_hash);
-        }
-    }
-
-    #[test]
     fn failures_have_names() {
         let failed = Err(SimError::Call {
             what: "panicked".into(),

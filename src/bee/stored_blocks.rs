@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{BlockError, Blocks};
 use crate::crypto::CoreKey;
-use crate::env::Env;
+use crate::env::{BoxFuture, Env};
 use crate::hypercore::{Core, CoreError, CoreOptions, Corestore, Download, DownloadRange, Encryption, Wait};
 use crate::store::StoreError;
 use crate::wire::Index;
@@ -82,15 +82,17 @@ impl<E: Env> StoredBlocks<E> {
         self.session(key).map(|core| core.download(range)).transpose()
     }
 
-    async fn opened(&self, key: &CoreKey) -> Result<Arc<Core<E>>, CoreError> {
-        if let Some(core) = self.session(key) {
-            return Ok(core);
-        }
-        let mut options = CoreOptions::key(*key);
-        options.session.encryption.clone_from(&self.encryption);
-        let core = Arc::new(self.store.get(options).await?);
-        self.add(Arc::clone(&core));
-        Ok(core)
+    fn opened<'a>(&'a self, key: &'a CoreKey) -> BoxFuture<'a, Result<Arc<Core<E>>, CoreError>> {
+        Box::pin(async move {
+            if let Some(core) = self.session(key) {
+                return Ok(core);
+            }
+            let mut options = CoreOptions::key(*key);
+            options.session.encryption.clone_from(&self.encryption);
+            let core = Arc::new(self.store.get(options).await?);
+            self.add(Arc::clone(&core));
+            Ok(core)
+        })
     }
 
     /// True when a session of the core is open here.

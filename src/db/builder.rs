@@ -13,7 +13,7 @@ use super::{Autobee, FastForward, Settings, Ticket, View};
 use crate::apply::{Apply, ApplyFn, OrderOnly};
 use crate::crypto::{CoreKey, KeyPair, PublicKey, Seed};
 use crate::engine::{Engine, EngineOptions, Portions};
-use crate::env::{Env, Point, Sights, TraceEvent};
+use crate::env::{BoxFuture, Env, Point, Sights, TraceEvent};
 use crate::error::Error;
 use crate::hypercore::Corestore;
 use crate::replication::session::{Admit, SessionSettings};
@@ -270,133 +270,141 @@ impl<E: Env> Builder<E> {
     /// rules are of a later version, `Disk` when it cannot be read, `Corrupt`, `Interrupted`.
     pub async fn open(self) -> Result<Autobee<E>, Error> {
         self.settings.check()?;
-        let verify = self.store.env().crypto().clone();
-        let origin = Origin {
-            is_joined_as: self.key.is_some() && self.key_pair.is_some(),
-            is_given: false,
-            is_restored: self.is_restored,
-            is_complete: self.has_whole_log,
-        };
-        // Rules of the original are not recorded: the database is one that the original could have made.
-        let new_rules = self.rules.is_safe().then_some(RecordedRules {
-            rules: self.rules,
-            optimistic: self.optimistic,
-        });
-        let mut opened = Opened::open(
-            self.store,
-            self.key,
-            self.encryption_key,
-            self.key_pair,
-            new_rules,
-        )
-        .await?;
-        let recorded = opened.rules.flatten();
-        let unconfirmed = doubt(&opened.store, opened.local.core(), origin).await?;
-        let (trees, mut record, mut checkpoints) =
-            DatabaseTrees::open(&opened, &self.settings, self.apply_version).await?;
-        let local = opened.logs.local();
-        let options = || EngineOptions {
-            key: opened.database,
-            name: self.name.clone(),
-            apply: self.apply.clone(),
-            optimistic: recorded.map_or(self.optimistic, |recorded| recorded.optimistic),
-            rules: opened
-                .rules
-                .map(|_| recorded.map_or(Rules::interop(), |recorded| recorded.rules)),
-            verify: verify.clone(),
-            trees: trees.trees().clone(),
-            window_batches: self.settings.window_batches,
-        };
-        let mut skipped = 0;
-        let env = opened.store.env();
-        let mut engine = loop {
-            if skipped < checkpoints.len() && env.buggify("checkpoint_passed_over") {
-                if let [newer, older, ..] = &mut checkpoints[skipped..] {
-                    older.replace(newer);
-                }
-                skipped += 1;
-                continue;
-            }
-            match Engine::resume(options(), &checkpoints[skipped..]) {
-                // A block that is damaged, and comes again, is no reason to do anything anew.
-                Ok(engine) if engine.is_within(|core| there_is(&opened.logs, &record, core)) => break engine,
-                Err(error) if skipped == checkpoints.len() => {
-                    return Err(Error::Internal {
-                        what: error.to_string(),
-                    });
-                }
-                // From an older one there is more to read, and the same end.
-                refused => {
-                    env.trace(|| TraceEvent::Failed {
-                        what: "going on from a checkpoint".into(),
-                        why: match refused {
-                            Ok(_) => "it is of other logs than are here".into(),
-                            Err(error) => error.to_string(),
-                        },
-                    });
+        self.opened().await
+    }
+
+    fn opened(self) -> BoxFuture<'static, Result<Autobee<E>, Error>> {
+        Box::pin(async move {
+            let verify = self.store.env().crypto().clone();
+            let origin = Origin {
+                is_joined_as: self.key.is_some() && self.key_pair.is_some(),
+                is_given: false,
+                is_restored: self.is_restored,
+                is_complete: self.has_whole_log,
+            };
+            // Rules of the original are not recorded: the database is one that the original could have made.
+            let new_rules = self.rules.is_safe().then_some(RecordedRules {
+                rules: self.rules,
+                optimistic: self.optimistic,
+            });
+            let mut opened = Opened::open(
+                self.store,
+                self.key,
+                self.encryption_key,
+                self.key_pair,
+                new_rules,
+            )
+            .await?;
+            let recorded = opened.rules.flatten();
+            let unconfirmed = doubt(&opened.store, opened.local.core(), origin).await?;
+            let (trees, mut record, mut checkpoints) =
+                DatabaseTrees::open(&opened, &self.settings, self.apply_version).await?;
+            let local = opened.logs.local();
+            let options = || EngineOptions {
+                key: opened.database,
+                name: self.name.clone(),
+                apply: self.apply.clone(),
+                optimistic: recorded.map_or(self.optimistic, |recorded| recorded.optimistic),
+                rules: opened
+                    .rules
+                    .map(|_| recorded.map_or(Rules::interop(), |recorded| recorded.rules)),
+                verify: verify.clone(),
+                trees: trees.trees().clone(),
+                window_batches: self.settings.window_batches,
+            };
+            let mut skipped = 0;
+            let env = opened.store.env();
+            let mut engine = loop {
+                if skipped < checkpoints.len() && env.buggify("checkpoint_passed_over") {
                     if let [newer, older, ..] = &mut checkpoints[skipped..] {
                         older.replace(newer);
                     }
                     skipped += 1;
+                    continue;
                 }
+                match Engine::resume(options(), &checkpoints[skipped..]) {
+                    // A block that is damaged, and comes again, is no reason to do anything anew.
+                    Ok(engine) if engine.is_within(|core| there_is(&opened.logs, &record, core)) => {
+                        break engine;
+                    }
+                    Err(error) if skipped == checkpoints.len() => {
+                        return Err(Error::Internal {
+                            what: error.to_string(),
+                        });
+                    }
+                    // From an older one there is more to read, and the same end.
+                    refused => {
+                        env.trace(|| TraceEvent::Failed {
+                            what: "going on from a checkpoint".into(),
+                            why: match refused {
+                                Ok(_) => "it is of other logs than are here".into(),
+                                Err(error) => error.to_string(),
+                            },
+                        });
+                        if let [newer, older, ..] = &mut checkpoints[skipped..] {
+                            older.replace(newer);
+                        }
+                        skipped += 1;
+                    }
+                }
+            };
+            engine.plant(opened.store.planted());
+            if E::SIM {
+                engine.set_portions(Portions::tuned(env));
             }
-        };
-        engine.plant(opened.store.planted());
-        if E::SIM {
-            engine.set_portions(Portions::tuned(env));
-        }
-        if !E::READ_ONLY {
-            engine.set_local(local);
-        }
-        if record.rebuild().is_some() {
-            engine.attest_anew();
-        }
-        if let Some(keys) = &opened.keys {
-            engine.set_keys(keys.clone());
-        }
-        record.resume(&mut engine, opened.logs.forks(), skipped == 0);
-        let mut sights = Sights::default();
-        sights.note_if(Point::CheckpointUsed, skipped == 0 && !checkpoints.is_empty());
-        sights.note_if(Point::CheckpointOlder, skipped > 0 && skipped < checkpoints.len());
-        sights.note_if(
-            Point::CheckpointsRefused,
-            skipped > 0 && skipped == checkpoints.len(),
-        );
-        sights.note_if(Point::TreesRebuilt, record.is_void());
-        sights.note_if(Point::TreesDamaged, record.is_damaged());
-        sights.note_if(
-            Point::ViewRebuilt,
-            record.rebuild().is_some() && !record.is_damaged(),
-        );
-        let waits = record.rebuild().is_none() || !self.rebuilds_in_background;
-        sights.note_if(Point::EncryptedOpened, opened.keys.is_some());
-        sights.note_if(Point::SafeOpened, engine.rules().is_some_and(Rules::is_safe));
-        sights.report(env);
-        env.trace(|| TraceEvent::Recovered {
-            local,
-            batches: engine.batches() as u64,
-            refused: skipped as u64,
-        });
-        if engine.forgotten() == 0 {
-            record.start_over();
-        }
-        opened.logs.pass_over(|core| record.passed_over(core));
-        opened.logs.begin_at(|core| engine.fed_from(core));
-        let sessions = SessionSettings {
-            identity: self.identity,
-            admit: self.admit,
-            ..self.settings.sessions(opened.store.env())
-        };
-        let shared = Shell::new(
-            self.settings,
-            sessions,
-            engine,
-            (opened, unconfirmed),
-            (trees, record),
-            (self.update, self.forward),
-        );
-        shared.start(waits).await?;
-        Ok(Autobee { shared })
+            if !E::READ_ONLY {
+                engine.set_local(local);
+            }
+            if record.rebuild().is_some() {
+                engine.attest_anew();
+            }
+            if let Some(keys) = &opened.keys {
+                engine.set_keys(keys.clone());
+            }
+            record.resume(&mut engine, opened.logs.forks(), skipped == 0);
+            let mut sights = Sights::default();
+            sights.note_if(Point::CheckpointUsed, skipped == 0 && !checkpoints.is_empty());
+            sights.note_if(Point::CheckpointOlder, skipped > 0 && skipped < checkpoints.len());
+            sights.note_if(
+                Point::CheckpointsRefused,
+                skipped > 0 && skipped == checkpoints.len(),
+            );
+            sights.note_if(Point::TreesRebuilt, record.is_void());
+            sights.note_if(Point::TreesDamaged, record.is_damaged());
+            sights.note_if(
+                Point::ViewRebuilt,
+                record.rebuild().is_some() && !record.is_damaged(),
+            );
+            let waits = record.rebuild().is_none() || !self.rebuilds_in_background;
+            sights.note_if(Point::EncryptedOpened, opened.keys.is_some());
+            sights.note_if(Point::SafeOpened, engine.rules().is_some_and(Rules::is_safe));
+            sights.report(env);
+            env.trace(|| TraceEvent::Recovered {
+                local,
+                batches: engine.batches() as u64,
+                refused: skipped as u64,
+            });
+            if engine.forgotten() == 0 {
+                record.start_over();
+            }
+            opened.logs.pass_over(|core| record.passed_over(core));
+            opened.logs.begin_at(|core| engine.fed_from(core));
+            let sessions = SessionSettings {
+                identity: self.identity,
+                admit: self.admit,
+                ..self.settings.sessions(opened.store.env())
+            };
+            let shared = Shell::new(
+                self.settings,
+                sessions,
+                engine,
+                (opened, unconfirmed),
+                (trees, record),
+                (self.update, self.forward),
+            );
+            shared.start(waits).await?;
+            Ok(Autobee { shared })
+        })
     }
 }
 

@@ -17,9 +17,7 @@ use crate::engine::encryption::SYSTEM_NAME;
 use crate::engine::{Checkpoint, TreeSettings, Trees, ViewClaim};
 use crate::env::{Env, Point, Slip, TraceEvent, knob};
 use crate::error::Error;
-use crate::hypercore::{
-    Core, CoreError, CoreOptions, Download, DownloadRange, Encryption, Transaction, Wait,
-};
+use crate::hypercore::{Core, CoreError, CoreOptions, Download, Encryption, Transaction, Wait};
 use crate::wire::{DecodeError, Index, Length, Link};
 
 /// The name of both cores, each in a namespace of its own.
@@ -223,12 +221,8 @@ impl<E: Env> Peers<E> {
         Index(index): Index,
         blocks: u64,
     ) -> Result<Option<Download<E>>, Error> {
-        let range = DownloadRange {
-            start: index.saturating_sub(blocks),
-            end: Some(index + 1),
-            is_linear: false,
-        };
-        Ok(self.view.download(core, range)?)
+        let range = Index(index.saturating_sub(blocks))..Index(index + 1);
+        Ok(self.view.download(core, range.into())?)
     }
 
     /// A key of which another writer's view has another value than the own one; none when there is none, or nothing can

@@ -22,6 +22,8 @@ pub mod trace;
 pub mod watch;
 
 use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 pub use clock::{Clock, Mono, Wall};
@@ -37,6 +39,10 @@ pub use trace::{TraceEvent, TraceSpan};
 
 #[doc(no_inline)]
 pub use crate::crypto::{Ed25519, Hash, KeyPair, PublicKey, Seed, Sign, Signature, Verify};
+
+/// A future whose type is not told. What a program awaits directly of generic code is compiled again in each crate that does,
+/// and in each part of it; this is compiled where it is made.
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Signatures of a world: Ed25519 everywhere but in the simulator, which may choose a cheaper stand-in.
 pub trait Crypto: Sign + Clone + Send + Sync + 'static {}

@@ -19,6 +19,7 @@ use crate::crypto::{self, CoreKey, DiscoveryKey};
 use crate::env::{Planted, Slip, watch};
 use crate::store::{CorePointer, Key, Read, Seq};
 use crate::wire::compact::Decode as _;
+use crate::wire::{Index, Length};
 
 /// All open cores.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ pub(super) struct OpenCore {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Conflict {
     /// The length at which two signatures contradict each other.
-    pub(super) length: u64,
+    pub(super) length: Length,
     /// The fork at which they do.
     pub(super) fork: u64,
     /// Sessions with numbers below this one ended with it. Later ones know what they open, as it is kept with the core, and
@@ -106,18 +107,43 @@ pub struct Demand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DownloadRange {
     /// First block.
-    pub start: u64,
+    pub start: Index,
     /// First block after; none for whatever the core will have.
-    pub end: Option<u64>,
+    pub end: Option<Index>,
     /// True when blocks shall come in order.
     pub is_linear: bool,
 }
 
 impl DownloadRange {
-    /// The blocks of the range in a core of `length` blocks.
+    /// All blocks that the core has or will have, whichever comes first.
+    pub const ALL: Self = Self {
+        start: Index(0),
+        end: None,
+        is_linear: false,
+    };
+
+    /// The first block, and the first one behind the range.
+    pub(crate) fn bounds(&self) -> (u64, Option<u64>) {
+        (self.start.0, self.end.map(|end| end.0))
+    }
+
+    /// The same blocks, in order.
     #[must_use]
-    pub fn blocks(&self, length: u64) -> Range<u64> {
-        self.start..self.end.unwrap_or(length)
+    pub const fn in_order(self) -> Self {
+        Self {
+            is_linear: true,
+            ..self
+        }
+    }
+}
+
+impl From<Range<Index>> for DownloadRange {
+    fn from(blocks: Range<Index>) -> Self {
+        Self {
+            start: blocks.start,
+            end: Some(blocks.end),
+            is_linear: false,
+        }
     }
 }
 

@@ -49,10 +49,8 @@ impl<E: Env> Download<E> {
     pub fn is_done(&self) -> Result<bool, CoreError> {
         let cores = self.shared.lock();
         let core = cores.get(self.pointer)?;
-        Ok(self
-            .range
-            .end
-            .is_some_and(|end| core.main.blocks.has_all(self.range.start..end)))
+        let (start, end) = self.range.bounds();
+        Ok(end.is_some_and(|end| core.main.blocks.has_all(start..end)))
     }
 
     /// Waits until all blocks are here. False when they did not come in time.

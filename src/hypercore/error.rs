@@ -12,6 +12,7 @@ use super::record::RecordError;
 use crate::crypto::CoreKey;
 use crate::store::StoreError;
 use crate::wire::compact::{DecodeError, EncodeError};
+use crate::wire::{Index, Length};
 
 /// An operation on a core failed. Nothing of it happened. `Debug` says it in words too, since that is what a program shows
 /// whose `main` ends with it.
@@ -81,13 +82,13 @@ pub enum CoreError {
     // Something is not here.
     /// The block, or a tree node that was needed, is not stored here.
     #[error("block {0} is not here")]
-    Unavailable(u64),
+    Unavailable(Index),
     /// It did not come in time.
     #[error("block {0} did not arrive in time")]
-    Timeout(u64),
+    Timeout(Index),
     /// The block was cut off by a truncation.
     #[error("block {0} was truncated")]
-    Truncated(u64),
+    Truncated(Index),
     /// The block cannot be decrypted.
     #[error(transparent)]
     Cipher(#[from] CipherError),
@@ -103,7 +104,7 @@ pub enum CoreError {
     #[error("two conflicting signatures exist for length {length} at fork {fork}")]
     Signatures {
         /// The length.
-        length: u64,
+        length: Length,
         /// The fork.
         fork: u64,
     },
@@ -142,7 +143,7 @@ impl CoreError {
 impl From<TreeError> for CoreError {
     fn from(error: TreeError) -> Self {
         match error {
-            TreeError::Missing(node) => Self::Unavailable(super::flat_tree::first_block(node)),
+            TreeError::Missing(node) => Self::Unavailable(Index(super::flat_tree::first_block(node))),
             TreeError::Beyond { asked, length } => Self::Beyond { asked, length },
             TreeError::Read(error) => Self::Read(error),
         }

@@ -4,7 +4,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::crypto::CoreKey;
-use crate::wire::Length;
+use crate::wire::{Index, Length};
 
 /// How many events a slow listener may be behind before it misses some.
 pub(super) const BACKLOG: usize = 1_024;
@@ -16,33 +16,33 @@ pub enum CoreEvent {
     /// It is longer.
     Append {
         /// The new length.
-        length: u64,
+        length: Length,
     },
     /// It was cut off or rewritten. Blocks from `ancestors` on are not what they were.
     Truncate {
         /// Number of leading blocks that are the same.
-        ancestors: u64,
+        ancestors: Length,
         /// The new fork.
         fork: u64,
     },
     /// Blocks of it were dropped here. Its length is as before.
     Clear {
         /// The first block that is not here any more.
-        start: u64,
+        start: Index,
         /// The first block after those.
-        end: u64,
+        end: Index,
     },
     /// A block of it arrived from a peer.
     Download {
         /// The block.
-        index: u64,
+        index: Index,
     },
     /// Its manifest is known now.
     Manifest,
     /// Two signatures of its owner contradict each other.
     Conflict {
         /// Length of both.
-        length: u64,
+        length: Length,
         /// Fork of both.
         fork: u64,
     },
@@ -69,7 +69,7 @@ pub struct GroupEvent {
     /// The core.
     pub key: CoreKey,
     /// Its new length.
-    pub length: u64,
+    pub length: Length,
     /// Its fork.
     pub fork: u64,
 }

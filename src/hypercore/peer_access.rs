@@ -17,6 +17,7 @@ use super::session::Core;
 use crate::crypto::CoreKey;
 use crate::env::{Env, Slip, watch};
 use crate::store::{Seq, Snapshot};
+use crate::wire::Length;
 use crate::wire::compact::{Decode as _, Encode as _};
 
 /// How often a proof is checked again when the core changed meanwhile.
@@ -295,12 +296,14 @@ impl<'a, E: Env> PeerAccess<'a, E> {
         });
         let other = other.flatten().filter(|other| other.len() <= EVIDENCE_BYTES_MAX);
         let other = other.map(Bytes::from);
-        let kept = shared.change(|change| change.contradicted(self.core.pointer(), length, fork, other));
+        let kept =
+            shared.change(|change| change.contradicted(self.core.pointer(), Length(length), fork, other));
         if let Err(error) = kept {
             // It holds as long as the store is open, though the store cannot keep it.
             let mut cores = shared.lock();
             let sessions = cores.next_session;
             let core = cores.get_mut(self.core.pointer())?;
+            let length = Length(length);
             core.conflict = Some(Conflict {
                 length,
                 fork,

@@ -134,17 +134,17 @@ impl<E: Env> CoreSnapshot<E> {
                 break block;
             }
             if !self.is_compatible(index)? {
-                return Err(CoreError::Truncated(index));
+                return Err(CoreError::Truncated(Index(index)));
             }
             if wait == Wait::Local {
-                return Err(CoreError::Unavailable(index));
+                return Err(CoreError::Unavailable(Index(index)));
             }
             if wanted.is_none() {
                 wanted = Some(WantedBlock::register(&self.shared, self.pointer, index)?);
             }
             match changed(&mut changes, clock, deadline).await {
                 Woken::Changed => {}
-                Woken::TimedOut => return Err(CoreError::Timeout(index)),
+                Woken::TimedOut => return Err(CoreError::Timeout(Index(index))),
                 Woken::Closed => return Err(CoreError::Closed),
             }
         };

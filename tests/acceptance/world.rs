@@ -221,11 +221,7 @@ fn is_alike(all: &[&Db]) -> bool {
 
 /// Hands the log of one writer, and nothing else, from its owner to somebody.
 pub(crate) async fn carry(world: &World, seed: u64, from: &Db, to: &Db) {
-    const ALL: DownloadRange = DownloadRange {
-        start: 0,
-        end: None,
-        is_linear: false,
-    };
+    const ALL: DownloadRange = DownloadRange::ALL;
     let raw = Raw::open(world, seed).await;
     let log = raw.store.get(CoreOptions::key(from.local())).await.unwrap();
     let _download = log.download(ALL).unwrap();

@@ -13,6 +13,7 @@ mod attestations;
 mod encrypted;
 mod forward;
 mod handles;
+mod hooks;
 mod hostile;
 mod native;
 mod peers;
@@ -41,6 +42,10 @@ async fn memory_store(env: &MemoryEnv) -> Corestore<MemoryEnv> {
 
 /// Waits until a change of a database makes something so.
 async fn until(db: &Db, done: impl Fn(&Db) -> bool) {
+    until_so(db, &done).await;
+}
+
+async fn until_so(db: &Db, done: &dyn Fn(&Db) -> bool) {
     let mut changes = Default::default();
     while !done(db) {
         db.changed(&mut changes).await;

@@ -333,6 +333,10 @@ async fn connect(
 }
 
 async fn until(db: &Autobee<NativeEnv>, done: impl Fn(&Autobee<NativeEnv>) -> bool) {
+    until_so(db, &done).await;
+}
+
+async fn until_so(db: &Autobee<NativeEnv>, done: &dyn Fn(&Autobee<NativeEnv>) -> bool) {
     let mut changes = Default::default();
     let wait = async {
         while !done(db) {

@@ -15,11 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{Db, Raw, World, add, connect_through, in_world, put};
 
-const ALL: DownloadRange = DownloadRange {
-    start: 0,
-    end: None,
-    is_linear: false,
-};
+const ALL: DownloadRange = DownloadRange::ALL;
 
 // Two.
 
@@ -483,8 +479,8 @@ fn a_rewritten_log_is_reported_and_the_others_go_on() {
         raw.connect(&a);
         world.until(|| !a.stalled().is_empty()).await;
         let rewritten = Stalled::Rewritten {
-            kept: 1,
-            taken: 2,
+            kept: Length(1),
+            taken: Length(2),
             fork: 1,
         };
         assert_eq!(a.stalled(), [(local, rewritten)]);

@@ -186,11 +186,11 @@ fn reads_wait_as_long_as_they_say() {
         core.append(blocks(&["a", "b"])).await.unwrap();
         assert!(matches!(
             core.get(Index(2), LOCAL).await,
-            Err(CoreError::Unavailable(2))
+            Err(CoreError::Unavailable(Index(2)))
         ));
         let before = env.clock().now();
         let late = core.get(Index(2), Wait::For(Duration::from_secs(3))).await;
-        assert!(matches!(late, Err(CoreError::Timeout(2))));
+        assert!(matches!(late, Err(CoreError::Timeout(Index(2)))));
         assert_eq!(env.clock().now().since(before), Duration::from_secs(3));
 
         // An append brings what is waited for.
@@ -220,7 +220,7 @@ fn reads_wait_as_long_as_they_say() {
             core.truncate(Length(1), None).await.unwrap();
         };
         let (read, ()) = tokio::join!(reader.get(Index(1), Wait::Forever), cutting);
-        assert!(matches!(read, Err(CoreError::Truncated(1))));
+        assert!(matches!(read, Err(CoreError::Truncated(Index(1)))));
         let closing = async {
             env.clock().sleep(Duration::from_secs(1)).await;
             reader.close();
@@ -285,16 +285,17 @@ fn a_sparse_copy_remembers_what_it_has() {
         let mut events = target.events().unwrap();
         copy(&source, &target, &[0, 1, 5, 2_099, 1_030]);
         assert_eq!(events.next().await, Some(CoreEvent::Manifest));
-        assert_eq!(events.next().await, Some(CoreEvent::Append { length: 2_100 }));
-        assert_eq!(events.next().await, Some(CoreEvent::Download { index: 0 }));
+        assert_eq!(
+            events.next().await,
+            Some(CoreEvent::Append {
+                length: Length(2_100)
+            })
+        );
+        assert_eq!(events.next().await, Some(CoreEvent::Download { index: Index(0) }));
         assert_eq!(target.contiguous_length().unwrap(), Length(2));
         assert_eq!(target.get(Index(2_099), LOCAL).await.unwrap(), "2099");
-        let downloading = target.download(DownloadRange {
-            start: 0,
-            end: Some(6),
-            is_linear: true,
-        });
-        let downloading = downloading.unwrap();
+        let first = DownloadRange::from(Index(0)..Index(6)).in_order();
+        let downloading = target.download(first).unwrap();
         assert!(!downloading.is_done().unwrap());
         copy(&source, &target, &[3, 4, 2]);
         assert!(downloading.done(Wait::Forever).await.unwrap());
@@ -369,7 +370,7 @@ fn a_copy_follows_a_rewritten_log() {
         assert_eq!(
             events.next().await,
             Some(CoreEvent::Truncate {
-                ancestors: 3,
+                ancestors: Length(3),
                 fork: 1
             })
         );
@@ -536,7 +537,7 @@ fn a_group_hears_of_its_cores() {
         env.clock().sleep(Duration::from_secs(1)).await;
         cores[1].append(blocks(&["b", "c"])).await.unwrap();
         let first = heard.next().await.unwrap();
-        assert_eq!((first.key, first.length), (cores[0].key(), 1));
+        assert_eq!((first.key, first.length), (cores[0].key(), Length(1)));
         assert_eq!(heard.next().await.unwrap().key, cores[1].key());
         let updates = store.group_updates(topic, 0).unwrap();
         let keys: Vec<_> = updates.iter().map(|(_, update)| update.key).collect();
@@ -571,7 +572,10 @@ fn an_owner_that_contradicts_itself_is_found_out() {
         assert!(one.peer_access().check_conflict(&proof).unwrap());
         assert!(matches!(
             one.length(),
-            Err(CoreError::Signatures { length: 2, fork: 0 })
+            Err(CoreError::Signatures {
+                length: Length(2),
+                fork: 0
+            })
         ));
         // Who opens it later knows, reads what is here, and shows it to peers, whom nobody has to convince again.
         let later = store.get(CoreOptions::key_pair(pair(5))).await.unwrap();

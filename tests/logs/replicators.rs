@@ -88,11 +88,7 @@ fn a_core_is_copied_followed_and_moved_to_a_fork() {
         assert_eq!(copy.length().unwrap(), Length(100));
         assert_eq!(copy.contiguous_length().unwrap(), Length::ZERO);
 
-        let all = DownloadRange {
-            start: 0,
-            end: None,
-            is_linear: false,
-        };
+        let all = DownloadRange::ALL;
         let download = copy.download(all).unwrap();
         pair.talk();
         assert_eq!(copy.contiguous_length().unwrap(), Length(100));
@@ -141,11 +137,7 @@ fn a_request_that_meets_a_truncation_blames_nobody() {
             .unwrap();
         assert!(cut < grown);
 
-        let all = DownloadRange {
-            start: 0,
-            end: None,
-            is_linear: false,
-        };
+        let all = DownloadRange::ALL;
         let _download = copy.download(all).unwrap();
         pair.talk();
         assert_eq!((copy.fork().unwrap(), copy.length().unwrap().0), (0, 300));

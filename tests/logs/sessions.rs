@@ -21,11 +21,7 @@ use autobee::wire::{Index, Length, Link};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-const ALL: DownloadRange = DownloadRange {
-    start: 0,
-    end: None,
-    is_linear: false,
-};
+const ALL: DownloadRange = DownloadRange::ALL;
 
 struct Replica {
     env: MemoryEnv,

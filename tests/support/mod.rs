@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::time::Duration;
 
 use autobee::apply::Apply;
@@ -82,16 +83,30 @@ impl World {
 
     /// Waits until something is so, for two minutes at most.
     #[track_caller]
-    pub(crate) fn until(&self, done: impl Fn() -> bool) -> impl Future<Output = ()> {
+    pub(crate) fn until<'a>(
+        &'a self,
+        done: impl Fn() -> bool + 'a,
+    ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         until_in(&self.first, done)
     }
 }
 
 /// Waits until something is so, for two minutes at most.
 #[track_caller]
-pub(crate) fn until_in(env: &MemoryEnv, done: impl Fn() -> bool) -> impl Future<Output = ()> {
-    let caller = std::panic::Location::caller();
-    async move {
+pub(crate) fn until_in<'a>(
+    env: &'a MemoryEnv,
+    done: impl Fn() -> bool + 'a,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    until_called(env, Box::new(done), std::panic::Location::caller())
+}
+
+/// Compiled once for all that is waited for.
+fn until_called<'a>(
+    env: &'a MemoryEnv,
+    done: Box<dyn Fn() -> bool + 'a>,
+    caller: &'static std::panic::Location<'static>,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    Box::pin(async move {
         for _ in 0..12_000 {
             if done() {
                 return;
@@ -99,7 +114,7 @@ pub(crate) fn until_in(env: &MemoryEnv, done: impl Fn() -> bool) -> impl Future<
             env.clock().sleep(Duration::from_millis(10)).await;
         }
         panic!("{caller}: it did not happen within two minutes");
-    }
+    })
 }
 
 // Databases.

@@ -66,8 +66,9 @@ impl<'a> Observed<'a> {
         Self::run_from(scenario, seed, None)
     }
 
-    /// The same, with another future from a moment on.
-    pub(crate) fn run_from(scenario: &'a Scenario, seed: u64, reseed: Option<Reseed>) -> Self {
+    /// Runs a scenario with a seed, with another future from a moment on.
+    #[must_use]
+    pub fn run_from(scenario: &'a Scenario, seed: u64, reseed: Option<Reseed>) -> Self {
         let (bytes, recorder) = (SharedBytes::default(), Recorder::default());
         let hooks = Hooks {
             recorder: Some(recorder.clone()),

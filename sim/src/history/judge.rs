@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use autobee::crypto::{CoreKey, Ed25519};
+use autobee::crypto::CoreKey;
 use autobee::db::OrderedEntry;
 use autobee::engine::anchor;
 use autobee::wire::oplog::OplogBlock;
 use autobee::wire::{Decode as _, Length, Rules};
 use bytes::Bytes;
 
+use crate::crypto::SimCrypto;
+use crate::lane0::signatures;
 use crate::model::{ModelBatch, ModelRules, ModelState, batches, canonical};
 
 /// The order of a set of blocks, and the state behind it.
@@ -20,16 +22,18 @@ pub type ModelAnswer = (Vec<OrderedEntry>, ModelState);
 pub struct ModelAnswers {
     database: CoreKey,
     rules: Rules,
+    signatures: SimCrypto,
     known: BTreeMap<BTreeMap<CoreKey, Length>, Arc<ModelAnswer>>,
 }
 
 impl ModelAnswers {
     /// For a database, by the key of its creator.
     #[must_use]
-    pub const fn new(database: CoreKey, rules: Rules) -> Self {
+    pub fn new(database: CoreKey, rules: Rules) -> Self {
         Self {
             database,
             rules,
+            signatures: signatures(),
             known: BTreeMap::new(),
         }
     }
@@ -56,7 +60,7 @@ impl ModelAnswers {
                     let decoded = OplogBlock::from_bytes(block);
                     decoded.unwrap_or_else(|error| panic!("a block of {core}: {error}"))
                 });
-                batches(*core, &blocks.collect::<Vec<_>>(), &Ed25519)
+                batches(*core, &blocks.collect::<Vec<_>>(), &self.signatures)
             })
             .collect();
         // No length here is beyond what an encoding carries.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use autobee::Error;
-use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _};
+use autobee::crypto::CoreKey;
 use autobee::db::OrderedEntry;
 use autobee::hypercore::manifest::Manifest;
 use autobee::wire::{Length, Link, Weight};
 use bytes::Bytes;
 
 use super::{HistoryFailure, HistoryReport, HistoryStep, ModelAnswers, PeerHistory};
-use crate::lane0::{HistoryBlock, Peer, Reading};
+use crate::lane0::{HistoryBlock, Peer, Reading, reader_keys, writer_keys};
 use crate::model::{ModelRecord, ModelState};
 use crate::sweep::panic_message;
 use crate::workload::Op;
@@ -138,10 +138,7 @@ pub(super) struct HistoryPlay<'a> {
 
 impl<'a> HistoryPlay<'a> {
     fn new(history: &'a PeerHistory) -> Self {
-        let pairs: Vec<KeyPair> = (1..)
-            .take(history.peers.len())
-            .map(|peer| Ed25519.key_pair(&Seed::new([peer; 32])))
-            .collect();
+        let pairs = writer_keys(history.peers.len());
         let keys: Vec<CoreKey> = pairs
             .iter()
             .map(|pair| Manifest::single(pair.public).key())
@@ -539,12 +536,11 @@ impl<'a> HistoryPlay<'a> {
 
     fn read_at_once(&mut self, first: &PeerLook) -> Result<(), HistoryFailure> {
         for reading in READERS {
-            let pair = Ed25519.key_pair(&Seed::new([255; 32]));
             let reading = Reading {
                 planted: self.history.planted(),
                 ..reading
             };
-            let mut reader = Peer::writer(self.keys[0], pair, self.history.rules(), &reading);
+            let mut reader = Peer::writer(self.keys[0], reader_keys(), self.history.rules(), &reading);
             reader.set_time(self.now);
             for key in self.keys.iter().rev() {
                 for (index, bytes) in (0..).zip(self.peers[0].log(key)) {

@@ -25,11 +25,7 @@ const MANIFEST_VERSION: u64 = 2;
 const PAUSE_MS_MAX: u64 = 600;
 
 /// Everything there is and will be.
-const ALL: DownloadRange = DownloadRange {
-    start: 0,
-    end: None,
-    is_linear: true,
-};
+const ALL: DownloadRange = DownloadRange::ALL.in_order();
 
 struct Author<E: Env> {
     context: Context<E>,

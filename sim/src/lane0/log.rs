@@ -9,6 +9,7 @@ use autobee::hypercore::manifest::Manifest;
 use autobee::hypercore::{CoreError, CoreEvent};
 use autobee::sim_hooks::machine::{LogEvents, StoredLog};
 use autobee::store::StoreError;
+use autobee::wire::Length;
 use bytes::Bytes;
 
 /// What one peer has of a log.
@@ -93,7 +94,7 @@ impl HeldLog {
     /// What a session of it says, of a length of which there are two.
     fn check(&self) -> Result<(), CoreError> {
         if self.is_contradicted.load(Ordering::Relaxed) {
-            let length = self.leading_length();
+            let length = Length(self.leading_length());
             return Err(CoreError::Signatures { length, fork: 0 });
         }
         Ok(())

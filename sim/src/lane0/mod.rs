@@ -21,16 +21,18 @@
 //! assert_eq!(reader.order().len(), 2);
 //! ```
 
+mod keys;
 mod log;
 mod peer;
 
 use std::collections::BTreeMap;
 
-use autobee::crypto::{CoreKey, Ed25519, KeyPair, Seed, Sign as _};
+use autobee::crypto::CoreKey;
 use autobee::hypercore::manifest::Manifest;
 use autobee::wire::{Length, Rules};
 use bytes::Bytes;
 
+pub use keys::{reader_keys, signatures, writer_keys};
 pub use log::HeldLog;
 pub use peer::{Peer, Reading};
 
@@ -72,9 +74,7 @@ impl PeerGroup {
     /// The same; its peers take what they are handed in this way.
     #[must_use]
     pub fn reading(rules: Rules, peers: u8, reading: &Reading) -> Self {
-        let pairs: Vec<KeyPair> = (1..=peers)
-            .map(|peer| Ed25519.key_pair(&Seed::new([peer; 32])))
-            .collect();
+        let pairs = writer_keys(usize::from(peers));
         let keys: Vec<CoreKey> = pairs
             .iter()
             .map(|pair| Manifest::single(pair.public).key())
@@ -169,7 +169,7 @@ impl PeerGroup {
     /// Another device with the key pair of a peer, counted from 0, that has no block yet.
     #[must_use]
     pub fn second_device(&self, peer: u8) -> Peer {
-        let pair = Ed25519.key_pair(&Seed::new([peer + 1; 32]));
+        let pair = writer_keys(usize::from(peer) + 1).remove(usize::from(peer));
         let mut device = Peer::writer(self.keys[0], pair, self.rules, &Reading::default());
         device.set_time(self.now);
         device
@@ -178,8 +178,7 @@ impl PeerGroup {
     /// A peer that writes nothing, and has no block yet.
     #[must_use]
     pub fn reader(&self, reading: &Reading) -> Peer {
-        let pair = Ed25519.key_pair(&Seed::new([255; 32]));
-        let mut reader = Peer::writer(self.keys[0], pair, self.rules, reading);
+        let mut reader = Peer::writer(self.keys[0], reader_keys(), self.rules, reading);
         reader.set_time(self.now);
         reader
     }

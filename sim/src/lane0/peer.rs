@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use autobee::apply::ApplyFn;
 use autobee::bee::{MemoryBlocks, Range};
-use autobee::crypto::{CoreKey, Ed25519, KeyPair, hash};
+use autobee::crypto::{CoreKey, KeyPair, hash};
 use autobee::db::{Event, OrderedEntry};
 use autobee::engine::{EngineOptions, GAP_ENTRIES, Trees, WINDOW_BATCHES};
 use autobee::env::{Mono, Planted};
@@ -17,7 +17,8 @@ use autobee::wire::{Length, Link, Rules, Timestamp};
 use autobee::{Error, Settings};
 use bytes::Bytes;
 
-use super::{HeldLog, HistoryBlock};
+use super::{HeldLog, HistoryBlock, keys};
+use crate::crypto::SimCrypto;
 use crate::model::{ModelState, Play};
 use crate::workload::JsonApply;
 
@@ -61,7 +62,7 @@ impl Default for Reading {
 
 /// A machine, what it has stored, and what it asked for.
 pub struct Peer {
-    machine: Machine<Ed25519, HeldLog>,
+    machine: Machine<SimCrypto, HeldLog>,
     stored: PeerStore,
     /// Milliseconds since the start.
     now: u64,
@@ -93,6 +94,7 @@ struct PeerStore {
     database: CoreKey,
     rules: Rules,
     local: CoreKey,
+    signatures: SimCrypto,
     reading: Reading,
     logs: BTreeMap<CoreKey, Arc<HeldLog>>,
     /// Logs that the machine took in.
@@ -105,7 +107,7 @@ struct PeerStore {
 
 impl PeerStore {
     /// A machine that goes on from here.
-    fn machine(&self) -> Result<Machine<Ed25519, HeldLog>, String> {
+    fn machine(&self) -> Result<Machine<SimCrypto, HeldLog>, String> {
         let planted = self.reading.planted;
         for tree in [&self.trees.system, &self.trees.view] {
             tree.plant(planted);
@@ -116,7 +118,7 @@ impl PeerStore {
             apply: ApplyFn::new(JsonApply),
             optimistic: true,
             rules: Some(self.rules),
-            verify: Ed25519,
+            verify: self.signatures.clone(),
             trees: self.trees.clone(),
             window_batches: self.reading.window_batches,
         };
@@ -129,7 +131,7 @@ impl PeerStore {
         logs.begin_at(|core| engine.fed_from(core));
         let parts = MachineParts {
             engine,
-            crypto: Ed25519,
+            crypto: self.signatures.clone(),
             logs,
             record,
             strangers_waiting_max: None,
@@ -162,6 +164,7 @@ impl Peer {
             database,
             rules,
             local,
+            signatures: keys::signatures(),
             reading: *reading,
             open: held.keys().copied().collect(),
             logs: held,
@@ -401,7 +404,7 @@ impl Peer {
 
     /// The machine.
     #[must_use]
-    pub const fn machine(&self) -> &Machine<Ed25519, HeldLog> {
+    pub const fn machine(&self) -> &Machine<SimCrypto, HeldLog> {
         &self.machine
     }
 
@@ -495,7 +498,7 @@ impl Peer {
             CommitAnswer::Contradicted if !write.own.is_empty() => {
                 self.contradict();
                 let local = self.stored.local;
-                let length = self.log_length(&local);
+                let length = Length(self.log_length(&local));
                 self.answer = CommitAnswer::Made;
                 Err(Error::Contradicted { local, length })
             }
@@ -543,15 +546,8 @@ impl Peer {
     }
 }
 
-/// The manifest of a peer of a [`super::PeerGroup`].
 fn manifest(core: &CoreKey) -> Option<Bytes> {
-    use autobee::crypto::{Seed, Sign as _};
-    use autobee::hypercore::manifest::Manifest;
-    let manifests = (1..=8).map(|peer| Manifest::single(Ed25519.key_pair(&Seed::new([peer; 32])).public));
-    let mut known = manifests.filter(|manifest| manifest.key() == *core);
-    known
-        .next()
-        .map(|manifest| Bytes::copy_from_slice(manifest.as_bytes()))
+    keys::manifest(core).map(|manifest| Bytes::copy_from_slice(manifest.as_bytes()))
 }
 
 /// Trees that are written to blocks in memory, as a store keeps them.

@@ -40,11 +40,7 @@ impl<E: Env> Archive<E> {
                 for key in logs.into_iter().chain(trees).chain(moved) {
                     if !downloads.contains_key(&key)
                         && let Ok(core) = store.get(CoreOptions::key(key)).await
-                        && let Ok(all) = core.download(DownloadRange {
-                            start: 0,
-                            end: None,
-                            is_linear: true,
-                        })
+                        && let Ok(all) = core.download(DownloadRange::ALL.in_order())
                     {
                         downloads.insert(key, (core, all));
                     }

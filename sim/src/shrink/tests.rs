@@ -1,11 +1,9 @@
-//! Shrinking with a runner that is a plain function, and with a slip of the engine.
+//! Shrinking with a runner that is a plain function.
 
 use std::collections::BTreeSet;
 
 use super::{Shrunk, shrink};
 use crate::scenario::{Action, Append, CrashMode, CryptoChoice, Event, Scenario, Topology};
-use crate::sweep::{fails_by, run_caught};
-use crate::trace::TraceSink;
 use crate::workload::Op;
 
 /// 70 appends of 3 values at 5 replicas, 12 events, and numbers that nothing needs.
@@ -213,29 +211,4 @@ proptest::proptest! {
         proptest::prop_assert_eq!(found.scenario.operations(), needed.len());
         proptest::prop_assert!(found.scenario.event.is_empty());
     }
-}
-
-/// Five replicas write through a partition, and the engine skips an undo.
-#[test]
-fn a_slip_of_the_engine_is_shrunk_to_a_few_values() {
-    let mut scenario = Scenario::parse(
-        "slip",
-        include_str!("../../../scenarios/fast/partition_heal.toml"),
-    )
-    .unwrap();
-    scenario.planted.insert("skipped_undo".into());
-    let seed = 0;
-    let failed = run_caught(&scenario, seed, TraceSink::Discard);
-    let name = crate::sweep::failure(&failed).expect("the slip is found");
-    let same = |candidate: &Scenario| fails_by(&run_caught(candidate, seed, TraceSink::Discard), &name);
-    let small = shrink(&scenario, seed, same, |runs| runs < 600);
-    assert!(same(&small.scenario));
-    assert!(
-        small.scenario.operations() < 20 && small.scenario.event.len() < 2,
-        "{} runs: {}",
-        small.runs,
-        small.scenario.to_toml()
-    );
-    let written = Scenario::parse("other", &small.scenario.to_toml()).unwrap();
-    assert_eq!(written, small.scenario);
 }

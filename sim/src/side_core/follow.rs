@@ -127,7 +127,7 @@ impl<E: Env> Follower<E> {
             }
             if (phase == Phase::Settling && !is_settling) || (self.download.is_none() && !is_sparse) {
                 // Of what was cleared meanwhile, too: from the first block on.
-                if let Ok(download) = core.download(all()) {
+                if let Ok(download) = core.download(DownloadRange::ALL) {
                     self.download = Some(download);
                     is_settling = phase == Phase::Settling;
                 }
@@ -257,7 +257,10 @@ impl<E: Env> Follower<E> {
             self.unwanted = None;
             if length > 0 && below(&self.env, 8) == 0 {
                 let from = below(&self.env, length);
-                let download = core.download(DownloadRange { start: from, ..all() })?;
+                let download = core.download(DownloadRange {
+                    start: Index(from),
+                    ..DownloadRange::ALL
+                })?;
                 let pause = Duration::from_millis(below(&self.env, self.plan.every_ms.max(1)));
                 self.env.clock().sleep(pause).await;
                 drop(download);
@@ -452,15 +455,6 @@ impl<E: Env> Follower<E> {
             )),
             false => Ok(()),
         })
-    }
-}
-
-/// The whole log, as long as it grows.
-const fn all() -> DownloadRange {
-    DownloadRange {
-        start: 0,
-        end: None,
-        is_linear: false,
     }
 }
 

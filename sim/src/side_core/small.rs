@@ -25,11 +25,7 @@ impl<E: Env> SmallDownload<E> {
                 excused.insert(index);
             }
         }
-        let all = DownloadRange {
-            start: 0,
-            end: None,
-            is_linear: false,
-        };
+        let all = DownloadRange::ALL;
         Ok(Self {
             bytes_max,
             excused,

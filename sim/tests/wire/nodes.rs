@@ -17,11 +17,7 @@ use bytes::Bytes;
 pub(crate) type Log = Arc<Core<SimEnv>>;
 
 /// Everything there is and will be.
-pub(crate) const ALL: DownloadRange = DownloadRange {
-    start: 0,
-    end: None,
-    is_linear: false,
-};
+pub(crate) const ALL: DownloadRange = DownloadRange::ALL;
 
 /// A way as on one machine: what takes time in a test is the fault, not the network.
 pub(crate) const NEAR: PathConfig = PathConfig {

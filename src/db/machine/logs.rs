@@ -140,8 +140,8 @@ impl<L: StoredLog> Logs<L> {
         if let Some((fed, fork)) = self.closed.remove(&key) {
             open.fed = fed;
             open.stalled = (fork != open.fork).then_some(Stalled::Rewritten {
-                kept: 0,
-                taken: fed,
+                kept: Length::ZERO,
+                taken: Length(fed),
                 fork: open.fork,
             });
         }
@@ -358,7 +358,6 @@ impl<L: StoredLog> Logs<L> {
                 Err(error) => return Err(error),
             }
             if !open.is_rewritten() {
-                let length = length.0;
                 open.stalled = Some(Stalled::Conflict { length, fork });
                 return Ok((from, open.take_stored(end.min(blocks.0))?));
             }

@@ -61,8 +61,10 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
             return Err(Error::Unconfirmed { local });
         }
         if let Some(Stalled::Conflict { length, .. }) = self.logs.stalled(&local) {
-            let length = *length;
-            return Err(Error::Contradicted { local, length });
+            return Err(Error::Contradicted {
+                local,
+                length: *length,
+            });
         }
         let length = self.logs.local_length();
         let length = length.map_err(|error| log_error(local, error))?;

@@ -20,9 +20,9 @@ pub enum Stalled {
     #[error("its owner rewrote it from block {kept} on, and {taken} blocks were taken before")]
     Rewritten {
         /// Leading blocks that are as before, as far as is known.
-        kept: u64,
+        kept: Length,
         /// Leading blocks that were taken.
-        taken: u64,
+        taken: Length,
         /// The fork that replaced them.
         fork: u64,
     },
@@ -30,7 +30,7 @@ pub enum Stalled {
     #[error("its owner signed two logs of {length} blocks at fork {fork}")]
     Conflict {
         /// The length.
-        length: u64,
+        length: Length,
         /// The fork.
         fork: u64,
     },
@@ -83,7 +83,6 @@ impl<C: Crypto, L: StoredLog> Machine<C, L> {
                     && *key == self.logs.local()
                     && !was_conflict
                 {
-                    let length = Length(length);
                     self.sights.note(Point::OwnLogContradicted);
                     self.effects.push(Effect::Tell(Event::Contradicted { length }));
                 }

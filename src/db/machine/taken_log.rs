@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::log::{LogEvents as _, StoredLog};
 use super::stalled::Stalled;
 use crate::hypercore::{Contradiction, CoreError, CoreEvent};
+use crate::wire::Length;
 
 /// One open log: what of it went to the engine, and why nothing more does.
 pub(super) struct TakenLog<L: StoredLog> {
@@ -113,7 +114,7 @@ impl<L: StoredLog> TakenLog<L> {
         let mut kept = u64::MAX;
         while let Some(event) = self.events.try_next() {
             match event {
-                CoreEvent::Truncate { ancestors, .. } => kept = ancestors.min(kept),
+                CoreEvent::Truncate { ancestors, .. } => kept = ancestors.0.min(kept),
                 CoreEvent::Missed(_) => {
                     self.has_missed = true;
                     if fork != self.fork {
@@ -127,8 +128,8 @@ impl<L: StoredLog> TakenLog<L> {
         self.fork = fork;
         if kept < self.fed {
             self.stalled = Some(Stalled::Rewritten {
-                kept,
-                taken: self.fed,
+                kept: Length(kept),
+                taken: Length(self.fed),
                 fork,
             });
         }

@@ -15,48 +15,50 @@ use bytes::Bytes;
 use super::{LATE, MachineOf, Shell, told};
 use crate::db::Appended;
 use crate::db::machine::Input;
-use crate::env::{Clock as _, Env, Slip, Spawn as _, TraceEvent};
+use crate::env::{BoxFuture, Clock as _, Env, Slip, Spawn as _, TraceEvent};
 use crate::error::Error;
 use crate::store::Seq;
 
 impl<E: Env> Shell<E> {
     /// Appends one batch to the local log. It is visible here, and written with the commit that is returned.
-    pub(in crate::db) async fn append(
-        self: &Arc<Self>,
-        values: &[Bytes],
+    pub(in crate::db) fn append<'a>(
+        self: &'a Arc<Self>,
+        values: &'a [Bytes],
         optimistic: bool,
-    ) -> Result<(Appended, Seq), Error> {
-        self.check_entry()?;
-        let _turn = self.appending.lock().await;
-        let deadline = self.env.clock().now() + self.settings.read_wait();
-        loop {
-            self.own_log_is_whole().await?;
-            // A batch links what is applied here, so what is here must be applied first.
-            self.drain().await?;
-            if self.env.buggify("late_append") {
-                self.env.clock().sleep(LATE).await;
+    ) -> BoxFuture<'a, Result<(Appended, Seq), Error>> {
+        Box::pin(async move {
+            self.check_entry()?;
+            let _turn = self.appending.lock().await;
+            let deadline = self.env.clock().now() + self.settings.read_wait();
+            loop {
+                self.own_log_is_whole().await?;
+                // A batch links what is applied here, so what is here must be applied first.
+                self.drain().await?;
+                if self.env.buggify("late_append") {
+                    self.env.clock().sleep(LATE).await;
+                }
+                let (values, named) = (values.to_vec(), self.named().await);
+                let append = Input::Append {
+                    values,
+                    optimistic,
+                    named,
+                };
+                let refused = {
+                    let mut machine = self.machine.enter().await;
+                    self.step(&mut machine, append);
+                    taken::<E>(&mut machine)
+                };
+                let outcome = match refused {
+                    Some(refused) => refused,
+                    None => self.own_batch_settled().await,
+                };
+                match outcome {
+                    // More of the own log came from a peer meanwhile.
+                    Err(Error::Unconfirmed { .. }) if self.env.clock().now() < deadline => {}
+                    outcome => return outcome,
+                }
             }
-            let (values, named) = (values.to_vec(), self.named().await);
-            let append = Input::Append {
-                values,
-                optimistic,
-                named,
-            };
-            let refused = {
-                let mut machine = self.machine.enter().await;
-                self.step(&mut machine, append);
-                taken::<E>(&mut machine)
-            };
-            let outcome = match refused {
-                Some(refused) => refused,
-                None => self.own_batch_settled().await,
-            };
-            match outcome {
-                // More of the own log came from a peer meanwhile.
-                Err(Error::Unconfirmed { .. }) if self.env.clock().now() < deadline => {}
-                outcome => return outcome,
-            }
-        }
+        })
     }
 
     /// Has the own batch written that the engine has, and gives what became of it.

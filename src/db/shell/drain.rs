@@ -8,24 +8,26 @@ use std::task::Poll;
 use super::{Shell, failure, told};
 use crate::db::machine::Input;
 use crate::db::{Update, View};
-use crate::env::{Env, Slip, Spawn as _, TraceSpan, panic_words, watch};
+use crate::env::{BoxFuture, Env, Slip, Spawn as _, TraceSpan, panic_words, watch};
 use crate::error::Error;
 
 impl<E: Env> Shell<E> {
     /// Orders and applies everything that is here, in portions, so that other tasks get their turn.
-    pub(in crate::db) async fn drain(self: &Arc<Self>) -> Result<(), Error> {
-        self.check_entry()?;
-        let running = Running::new(&self.draining);
-        let drained = E::in_span(TraceSpan::Drain, self.drain_portions()).await;
-        {
-            let mut machine = self.machine.enter().await;
-            let failure = drained.as_ref().err().and_then(failure);
-            let is_heard = self.machine.is_heard();
-            self.step(&mut machine, Input::DrainOver { failure, is_heard });
-        }
-        self.call_update().await;
-        drop(running);
-        drained
+    pub(in crate::db) fn drain(self: &Arc<Self>) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.check_entry()?;
+            let running = Running::new(&self.draining);
+            let drained = E::in_span(TraceSpan::Drain, self.drain_portions()).await;
+            {
+                let mut machine = self.machine.enter().await;
+                let failure = drained.as_ref().err().and_then(failure);
+                let is_heard = self.machine.is_heard();
+                self.step(&mut machine, Input::DrainOver { failure, is_heard });
+            }
+            self.call_update().await;
+            drop(running);
+            drained
+        })
     }
 
     /// The same, while nobody waits for it.

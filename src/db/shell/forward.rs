@@ -15,9 +15,9 @@ use crate::engine::{
     CUT_ENTRIES, CUT_ENTRIES_MIN, CutRange, GAP_ENTRIES, STAMP_SEARCH_BLOCKS, StampedHead, Survey,
     SurveyError,
 };
-use crate::env::{Clock as _, Env, Spawn as _, TraceEvent, knob};
+use crate::env::{BoxFuture, Clock as _, Env, Spawn as _, TraceEvent, knob};
 use crate::error::Error;
-use crate::hypercore::{Core, CoreError, Download, DownloadRange, Wait};
+use crate::hypercore::{Core, CoreError, Download, Wait};
 use crate::wire::oplog::OplogBlock;
 use crate::wire::{Decode as _, Index, Length, Link, Rules};
 
@@ -51,15 +51,17 @@ impl<E: Env> Shell<E> {
     }
 
     /// Who is trusted from now on.
-    pub(in crate::db) async fn set_forward(self: &Arc<Self>, forward: FastForward) {
-        let is_on = forward.is_on();
-        let until = forward.boots().map(|boot| self.env.clock().now() + boot.lasts());
-        *self.forward.lock().unwrap_or_else(PoisonError::into_inner) = forward;
-        {
-            let mut machine = self.machine.enter().await;
-            self.step_alone(&mut machine, Input::Forward { is_on, until });
-        }
-        self.boot_later();
+    pub(in crate::db) fn set_forward(self: &Arc<Self>, forward: FastForward) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let is_on = forward.is_on();
+            let until = forward.boots().map(|boot| self.env.clock().now() + boot.lasts());
+            *self.forward.lock().unwrap_or_else(PoisonError::into_inner) = forward;
+            {
+                let mut machine = self.machine.enter().await;
+                self.step_alone(&mut machine, Input::Forward { is_on, until });
+            }
+            self.boot_later();
+        })
     }
 
     fn forward(&self) -> FastForward {
@@ -78,17 +80,22 @@ impl<E: Env> Shell<E> {
     }
 
     /// Moves onto the trees of a writer, whoever is trusted.
-    pub(in crate::db) async fn move_to(self: &Arc<Self>, head: Link) -> Result<Option<Moved>, Error> {
-        if self.read().rules.is_none() {
-            let (core, index) = (self.key, Index(0));
-            return Err(Error::Unavailable { core, index });
-        }
-        let mut logs = SurveyedLogs::new(self);
-        let Some(found) = logs.stamped(head, STAMP_SEARCH_BLOCKS).await? else {
-            return Ok(None);
-        };
-        let survey = logs.survey(found.head).await?;
-        self.move_onto(survey, true).await
+    pub(in crate::db) fn move_to(
+        self: &Arc<Self>,
+        head: Link,
+    ) -> BoxFuture<'_, Result<Option<Moved>, Error>> {
+        Box::pin(async move {
+            if self.read().rules.is_none() {
+                let (core, index) = (self.key, Index(0));
+                return Err(Error::Unavailable { core, index });
+            }
+            let mut logs = SurveyedLogs::new(self);
+            let Some(found) = logs.stamped(head, STAMP_SEARCH_BLOCKS).await? else {
+                return Ok(None);
+            };
+            let survey = logs.survey(found.head).await?;
+            self.move_onto(survey, true).await
+        })
     }
 
     /// Tells the machine to move, and applies what follows.
@@ -410,12 +417,8 @@ impl<'a, E: Env> SurveyedLogs<'a, E> {
                 }
                 Err(SurveyError::Tree(error)) => return Err(view::read_error(error)),
                 Err(SurveyError::Blocks { core, from, .. }) => {
-                    let start = from.0.saturating_sub(AHEAD_BLOCKS);
-                    let download = self.core(core).await?.download(DownloadRange {
-                        start,
-                        end: Some(from.0 + 1),
-                        is_linear: false,
-                    })?;
+                    let range = Index(from.0.saturating_sub(AHEAD_BLOCKS))..Index(from.0 + 1);
+                    let download = self.core(core).await?.download(range.into())?;
                     self.downloads.push(download);
                     self.block(core, from.0).await?;
                 }

@@ -35,7 +35,7 @@ use super::{Event, FastForward, Session, Settings, Stats};
 use crate::crypto::{CoreKey, DiscoveryKey, discovery_key};
 use crate::engine::encryption::DatabaseKeys;
 use crate::engine::{Engine, GAP_ENTRIES, Settled};
-use crate::env::{Clock as _, Env, Spawn as _, TraceEvent, knob, watch};
+use crate::env::{BoxFuture, Clock as _, Env, Spawn as _, TraceEvent, knob, watch};
 use crate::error::Error;
 use crate::hypercore::{CoreError, Corestore, Hold};
 use crate::replication::Role;
@@ -298,8 +298,8 @@ impl<E: Env> Shell<E> {
     }
 
     /// The start of the order that can no longer change if these writers are silent.
-    pub(super) async fn settled(&self, silent: &[CoreKey]) -> Settled {
-        self.machine.enter().await.settled(|key| silent.contains(key))
+    pub(super) fn settled<'a>(&'a self, silent: &'a [CoreKey]) -> BoxFuture<'a, Settled> {
+        Box::pin(async move { self.machine.enter().await.settled(|key| silent.contains(key)) })
     }
 
     pub(super) fn discovery_key(&self) -> DiscoveryKey {
@@ -340,45 +340,47 @@ impl<E: Env> Shell<E> {
     }
 
     /// Ends everything.
-    pub(super) async fn close(self: &Arc<Self>) -> Result<(), Error> {
-        self.check_entry()?;
-        if !self.closing.send_replace(true) {
-            self.env
-                .trace(|| TraceEvent::DatabaseClosed { local: self.local() });
-            self.replication.close();
-            self.timer.send_replace(Timer::Over);
-            self.notify();
-        }
-        // Whoever comes second waits for the end, or goes on with one that was given up.
-        let mut ending = self.ending.lock().await;
-        if matches!(*ending, Ending::Open) {
-            let signed = {
-                let mut machine = self.machine.enter().await;
-                let signed = self.store.transact(|change| self.trees.sign(change));
-                self.step(&mut machine, Input::Close);
-                self.machine.end();
-                signed
-            };
-            *ending = Ending::Signed(signed.map(|((), seq)| seq));
-            self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            let custom_views = std::mem::take(&mut *self.lock_custom_views());
-            for kept in custom_views.iter().filter_map(Weak::upgrade) {
-                kept.release();
+    pub(super) fn close(self: &Arc<Self>) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.check_entry()?;
+            if !self.closing.send_replace(true) {
+                self.env
+                    .trace(|| TraceEvent::DatabaseClosed { local: self.local() });
+                self.replication.close();
+                self.timer.send_replace(Timer::Over);
+                self.notify();
             }
-        }
-        if let Ending::Signed(signed) = &*ending {
-            let signed = signed.clone();
-            // Other databases may have their logs in the same store.
-            if self.store.is_held() {
-                self.store.synced(signed?).await?;
-            } else {
-                self.store.close().await?;
+            // Whoever comes second waits for the end, or goes on with one that was given up.
+            let mut ending = self.ending.lock().await;
+            if matches!(*ending, Ending::Open) {
+                let signed = {
+                    let mut machine = self.machine.enter().await;
+                    let signed = self.store.transact(|change| self.trees.sign(change));
+                    self.step(&mut machine, Input::Close);
+                    self.machine.end();
+                    signed
+                };
+                *ending = Ending::Signed(signed.map(|((), seq)| seq));
+                self.holds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                let custom_views = std::mem::take(&mut *self.lock_custom_views());
+                for kept in custom_views.iter().filter_map(Weak::upgrade) {
+                    kept.release();
+                }
+            }
+            if let Ending::Signed(signed) = &*ending {
+                let signed = signed.clone();
+                // Other databases may have their logs in the same store.
+                if self.store.is_held() {
+                    self.store.synced(signed?).await?;
+                } else {
+                    self.store.close().await?;
+                    *ending = Ending::Over;
+                    signed?;
+                }
                 *ending = Ending::Over;
-                signed?;
             }
-            *ending = Ending::Over;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Has this told when the database closes, as long as somebody keeps it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Shell, store, unless};
 use crate::db::machine::Input;
 use crate::db::own_log::Unconfirmed;
-use crate::env::{Clock as _, Env, Point};
+use crate::env::{BoxFuture, Clock as _, Env, Point};
 use crate::error::Error;
 use crate::wire::Length;
 
@@ -21,11 +21,13 @@ impl<E: Env> Shell<E> {
     }
 
     /// Does what the next append would do before it appends.
-    pub(in crate::db) async fn confirm_own_log(self: &Arc<Self>) -> Result<(), Error> {
-        self.check_open()?;
-        self.check_entry()?;
-        let _turn = self.appending.lock().await;
-        self.own_log_is_whole().await
+    pub(in crate::db) fn confirm_own_log(self: &Arc<Self>) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.check_open()?;
+            self.check_entry()?;
+            let _turn = self.appending.lock().await;
+            self.own_log_is_whole().await
+        })
     }
 
     /// Waits until the own log is whole here, and, where that is in doubt, until a peer sent all that it has of it.

@@ -9,7 +9,7 @@ use crate::db::Event;
 use crate::db::local::LocalWriter;
 use crate::db::machine::Input;
 use crate::db::own_log::{Origin, Unconfirmed};
-use crate::env::{Entropy as _, Env, Point};
+use crate::env::{BoxFuture, Entropy as _, Env, Point};
 use crate::error::Error;
 use crate::hypercore::{CoreOptions, Hold};
 use crate::store::Seq;
@@ -19,14 +19,16 @@ const DRAINS_MAX: usize = 16;
 
 impl<E: Env> Shell<E> {
     /// See [`Autobee::create_writer`](crate::db::Autobee::create_writer).
-    pub(in crate::db) async fn create_writer(&self) -> Result<CoreKey, Error> {
-        self.check_open()?;
-        self.check_entry()?;
-        let log = store::open_local(&self.store, self.key, self.keys.as_ref(), self.drawn()).await?;
-        // Whoever adds it is to find it here.
-        let seq = store::claim(&self.store, self.key, &log)?;
-        self.store.synced(seq).await?;
-        Ok(log.core().key())
+    pub(in crate::db) fn create_writer(&self) -> BoxFuture<'_, Result<CoreKey, Error>> {
+        Box::pin(async move {
+            self.check_open()?;
+            self.check_entry()?;
+            let log = store::open_local(&self.store, self.key, self.keys.as_ref(), self.drawn()).await?;
+            // Whoever adds it is to find it here.
+            let seq = store::claim(&self.store, self.key, &log)?;
+            self.store.synced(seq).await?;
+            Ok(log.core().key())
+        })
     }
 
     /// A log with a key pair that nobody has.
@@ -36,57 +38,62 @@ impl<E: Env> Shell<E> {
     }
 
     /// See [`Autobee::set_local`](crate::db::Autobee::set_local).
-    pub(in crate::db) async fn set_local(self: &Arc<Self>, local: LocalWriter) -> Result<CoreKey, Error> {
-        self.check_entry()?;
-        let _turn = self.appending.lock().await;
-        // A batch whose caller went away belongs to the log of now.
-        self.drain().await?;
-        let origin = Origin {
-            // Whatever is here of it: it may have been written elsewhere.
-            is_given: matches!(local, LocalWriter::KeyPair(_)),
-            // The directory knew it when it was copied, and may have gone on in it.
-            is_restored: matches!(local, LocalWriter::Key(_)) && self.was_restored,
-            is_complete: matches!(local, LocalWriter::New),
-            ..Origin::default()
-        };
-        let options = match local {
-            LocalWriter::New => self.drawn(),
-            LocalWriter::Key(key) if key == self.local() => return Ok(key),
-            LocalWriter::Key(key) => {
-                self.check_is_no_tree(key)?;
-                CoreOptions::key(key)
-            }
-            LocalWriter::KeyPair(key_pair) => CoreOptions::key_pair(key_pair),
-        };
-        let next = store::open_local(&self.store, self.key, self.keys.as_ref(), options).await?;
-        let key = next.core().key();
-        self.check_is_no_tree(key)?;
-        if key == self.local() {
-            return Ok(key);
-        }
-        let unconfirmed = store::doubt(&self.store, next.core(), origin).await?;
-        let hold = self.store.hold(*key.as_bytes()).await?;
-        let mut turn = Turn {
-            next: Arc::new(next),
-            hold: Some(hold),
-            unconfirmed,
-        };
-        let mut drains = 0;
-        let seq = loop {
-            if let Some(seq) = self.turn_to(&mut turn).await? {
-                break seq;
-            }
-            // An acknowledgement that began meanwhile is still to be written to the log of now.
-            if drains == DRAINS_MAX {
-                let reason = "own batches come without end".into();
-                return Err(Error::Interrupted { reason });
-            }
-            drains += 1;
+    pub(in crate::db) fn set_local(
+        self: &Arc<Self>,
+        local: LocalWriter,
+    ) -> BoxFuture<'_, Result<CoreKey, Error>> {
+        Box::pin(async move {
+            self.check_entry()?;
+            let _turn = self.appending.lock().await;
+            // A batch whose caller went away belongs to the log of now.
             self.drain().await?;
-        };
-        self.store.synced(seq).await?;
-        self.env.sometimes(Point::LocalRotated, true);
-        Ok(key)
+            let origin = Origin {
+                // Whatever is here of it: it may have been written elsewhere.
+                is_given: matches!(local, LocalWriter::KeyPair(_)),
+                // The directory knew it when it was copied, and may have gone on in it.
+                is_restored: matches!(local, LocalWriter::Key(_)) && self.was_restored,
+                is_complete: matches!(local, LocalWriter::New),
+                ..Origin::default()
+            };
+            let options = match local {
+                LocalWriter::New => self.drawn(),
+                LocalWriter::Key(key) if key == self.local() => return Ok(key),
+                LocalWriter::Key(key) => {
+                    self.check_is_no_tree(key)?;
+                    CoreOptions::key(key)
+                }
+                LocalWriter::KeyPair(key_pair) => CoreOptions::key_pair(key_pair),
+            };
+            let next = store::open_local(&self.store, self.key, self.keys.as_ref(), options).await?;
+            let key = next.core().key();
+            self.check_is_no_tree(key)?;
+            if key == self.local() {
+                return Ok(key);
+            }
+            let unconfirmed = store::doubt(&self.store, next.core(), origin).await?;
+            let hold = self.store.hold(*key.as_bytes()).await?;
+            let mut turn = Turn {
+                next: Arc::new(next),
+                hold: Some(hold),
+                unconfirmed,
+            };
+            let mut drains = 0;
+            let seq = loop {
+                if let Some(seq) = self.turn_to(&mut turn).await? {
+                    break seq;
+                }
+                // An acknowledgement that began meanwhile is still to be written to the log of now.
+                if drains == DRAINS_MAX {
+                    let reason = "own batches come without end".into();
+                    return Err(Error::Interrupted { reason });
+                }
+                drains += 1;
+                self.drain().await?;
+            };
+            self.store.synced(seq).await?;
+            self.env.sometimes(Point::LocalRotated, true);
+            Ok(key)
+        })
     }
 
     /// Refuses the cores of the own trees: entries among their blocks would spoil both.

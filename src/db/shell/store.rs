@@ -72,8 +72,8 @@ impl<E: Env> OpenLog<E> {
     /// than `block_bytes_max` are left out.
     pub(super) fn fetch(&self, end: Option<u64>, block_bytes_max: Option<u64>) -> Result<(), CoreError> {
         let range = DownloadRange {
-            start: self.passed_over.load(Ordering::Relaxed),
-            end,
+            start: Index(self.passed_over.load(Ordering::Relaxed)),
+            end: end.map(Index),
             is_linear: true,
         };
         let download = match block_bytes_max {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
@@ -26,9 +26,18 @@ pub struct MemoryNetwork {
 struct MemoryNetworkInner {
     listeners: Mutex<BTreeMap<PeerAddr, mpsc::UnboundedSender<Arrival>>>,
     dialed: AtomicU64,
+    /// So many accepts fail before one succeeds.
+    failing_accepts: AtomicU32,
 }
 
 type Arrival = (MemoryStream, PeerAddr);
+
+impl MemoryNetwork {
+    /// Lets the next `count` accepts of this network fail, as those of a system do that has too many files open.
+    pub fn fail_accepts(&self, count: u32) {
+        self.shared.failing_accepts.store(count, Ordering::Relaxed);
+    }
+}
 
 impl Network for MemoryNetwork {
     type Stream = MemoryStream;
@@ -72,6 +81,11 @@ impl Listener for MemoryListener {
     type Stream = MemoryStream;
 
     async fn accept(&mut self) -> io::Result<(MemoryStream, PeerAddr)> {
+        let failing = &self.shared.failing_accepts;
+        let left = failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left.is_ok() {
+            return Err(io::Error::other("too many open files"));
+        }
         self.arrivals
             .recv()
             .await

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
 use super::locked;
 use crate::env::{Spawn, TaskHandle};
@@ -38,19 +38,24 @@ impl MemoryTasks {
     /// Runs `future` with the tasks. `idle` is asked to make something happen when nothing is ready; when it cannot,
     /// the future will never end.
     pub(super) fn drive<T>(&self, future: impl Future<Output = T>, idle: impl Fn() -> bool) -> Option<T> {
+        let mut value = None;
+        self.drive_to_end(pin!(async { value = Some(future.await) }), &idle);
+        value
+    }
+
+    fn drive_to_end(&self, mut future: Pin<&mut dyn Future<Output = ()>>, idle: &dyn Fn() -> bool) {
         let flag = Arc::new(Flag(AtomicBool::new(true)));
         let waker = Waker::from(flag.clone());
-        let mut future = pin!(future);
         loop {
             if flag.0.swap(false, Ordering::AcqRel)
-                && let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker))
+                && future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
             {
-                return Some(value);
+                return;
             }
             if let Some(task) = self.next() {
                 task.poll();
             } else if !flag.0.load(Ordering::Acquire) && !idle() {
-                return None;
+                return;
             }
         }
     }

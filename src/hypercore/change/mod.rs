@@ -27,8 +27,8 @@ use super::staged::Staged;
 use crate::crypto::{DiscoveryKey, Sign};
 use crate::env::Slip;
 use crate::store::{CorePointer, DataPointer, Key, Read as _, Seq, Snapshot, StoreBatch};
-use crate::wire::Length;
 use crate::wire::compact::{Encode as _, UINT_MAX};
+use crate::wire::{Index, Length};
 
 /// The choice of a line of a core: the main one, or a named one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
     pub(super) fn contradicted(
         &mut self,
         pointer: CorePointer,
-        length: u64,
+        length: Length,
         fork: u64,
         other: Option<Bytes>,
     ) -> Result<(), CoreError> {
@@ -172,11 +172,8 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             if forgets {
                 return Ok(());
             }
-            auth.contradiction.get_or_insert(Contradiction {
-                length: Length(length),
-                fork,
-                blocks,
-            });
+            auth.contradiction
+                .get_or_insert(Contradiction { length, fork, blocks });
             auth.other_history = auth.other_history.take().or(other);
             Ok(())
         })?;
@@ -242,7 +239,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             pointer,
             place,
             CoreEvent::Append {
-                length: appended.length.0,
+                length: appended.length,
             },
         )?;
         Ok(appended)
@@ -306,7 +303,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             pointer,
             place,
             CoreEvent::Truncate {
-                ancestors: length,
+                ancestors: Length(length),
                 fork,
             },
         )
@@ -328,8 +325,8 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             self.happened(
                 pointer,
                 CoreEvent::Clear {
-                    start: cleared.start,
-                    end: cleared.end,
+                    start: Index(cleared.start),
+                    end: Index(cleared.end),
                 },
             );
         }
@@ -364,13 +361,18 @@ impl<'a, C: Sign> StoreChange<'a, C> {
         }
         core.main.accept(accepted, &mut self.batch, planted)?;
         if let Some(index) = block {
-            self.happened(pointer, CoreEvent::Download { index });
+            self.happened(pointer, CoreEvent::Download { index: Index(index) });
         }
         if let Some(length) = length {
             if !self.cores.planted.has(Slip::ReceivedUnoffered) {
                 self.effects.push((pointer, CommitEffect::Received));
             }
-            self.happened(pointer, CoreEvent::Append { length });
+            self.happened(
+                pointer,
+                CoreEvent::Append {
+                    length: Length(length),
+                },
+            );
             self.note_group(pointer)?;
         }
         Ok(())
@@ -391,7 +393,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             })?;
         }
         let event = CoreEvent::Truncate {
-            ancestors: rewound.ancestors,
+            ancestors: Length(rewound.ancestors),
             fork: rewound.head.tree.fork(),
         };
         let view = Staged::new(&self.snapshot, &self.batch);
@@ -495,7 +497,7 @@ impl<'a, C: Sign> StoreChange<'a, C> {
                     }
                     if let CoreEvent::Truncate { ancestors, .. } = event {
                         for length in core.compatible.values_mut() {
-                            *length = ancestors.min(*length);
+                            *length = ancestors.0.min(*length);
                         }
                     }
                     let is_untold = matches!(event, CoreEvent::Download { .. })

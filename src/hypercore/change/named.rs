@@ -9,6 +9,7 @@ use crate::hypercore::manifest::Manifest;
 use crate::hypercore::proof::Head;
 use crate::hypercore::staged::Staged;
 use crate::store::{CorePointer, Key, StoreBatch};
+use crate::wire::Length;
 use crate::wire::compact::Encode as _;
 
 impl<C: Sign> StoreChange<'_, C> {
@@ -126,7 +127,7 @@ impl<C: Sign> StoreChange<'_, C> {
             pointer,
             &LineSelector::Main,
             CoreEvent::Append {
-                length: appended.length.0,
+                length: appended.length,
             },
         )?;
         Ok(Some(appended))
@@ -158,6 +159,12 @@ impl<C: Sign> StoreChange<'_, C> {
         };
         core.main.write_head(&mut batch)?;
         self.batch.append(batch);
-        self.changed(target, &LineSelector::Main, CoreEvent::Append { length })
+        self.changed(
+            target,
+            &LineSelector::Main,
+            CoreEvent::Append {
+                length: Length(length),
+            },
+        )
     }
 }

@@ -9,6 +9,7 @@ use crate::hypercore::error::CoreError;
 use crate::hypercore::event::{GroupEvent, GroupEvents};
 use crate::hypercore::record::GroupRecord;
 use crate::store::{CorePointer, Key};
+use crate::wire::Length;
 use crate::wire::compact::Decode as _;
 
 impl<E: Env> Corestore<E> {
@@ -47,7 +48,7 @@ impl<E: Env> Corestore<E> {
                     GroupEvent {
                         topic,
                         key,
-                        length: record.length,
+                        length: Length(record.length),
                         fork: record.fork,
                     },
                 ));

@@ -29,8 +29,9 @@ use super::manifest::{Manifest, ManifestOptions, Prologue};
 use super::session::{Core, SessionPlace};
 use super::transaction::Transaction;
 use crate::crypto::{DiscoveryKey, KeyPair};
-use crate::env::{Clock as _, Env, Planted, Slip, watch};
+use crate::env::{BoxFuture, Clock as _, Env, Planted, Slip, watch};
 use crate::store::{CorePointer, Housekeeping, Key, Recovered, Seq, Space, StoreError, StoreHandle};
+use crate::wire::Length;
 use crate::wire::compact::Decode as _;
 
 /// The cores of one store. Cloning gives another handle to the same ones.
@@ -164,34 +165,40 @@ impl<E: Env> Corestore<E> {
     /// # Errors
     /// When the options name no core, contradict each other or what is stored, or the store fails.
     pub async fn get(&self, options: CoreOptions) -> Result<Core<E>, CoreError> {
-        let mut session = options.session.clone();
-        session.is_read_only |= !self.is_writable;
-        let key_pair = self.key_pair_of(&options);
-        let (taken, _) = self.shared.change(|change| {
-            let pointer = self.resolve(&options, change)?;
-            if let Some(topic) = options.group {
-                join_group(change, pointer, topic)?;
+        self.core(options).await
+    }
+
+    fn core(&self, options: CoreOptions) -> BoxFuture<'_, Result<Core<E>, CoreError>> {
+        Box::pin(async move {
+            let mut session = options.session.clone();
+            session.is_read_only |= !self.is_writable;
+            let key_pair = self.key_pair_of(&options);
+            let (taken, _) = self.shared.change(|change| {
+                let pointer = self.resolve(&options, change)?;
+                if let Some(topic) = options.group {
+                    join_group(change, pointer, topic)?;
+                }
+                SessionPlace::take(change.cores, pointer, &session)
+            })?;
+            let core = Core::with_session_place(
+                Arc::clone(&self.shared),
+                taken,
+                LineSelector::Main,
+                session,
+                key_pair,
+            );
+            core.wait_for_turn().await?;
+            let durable = self.shared.store.durable();
+            let open = |cores: &OpenCores| {
+                let core = cores.open.get(&core.pointer())?;
+                Some(core.offer.awaits(durable))
+            };
+            if open(&self.shared.lock()) == Some(true) && !self.shared.planted.has(Slip::OwnHeadWaits) {
+                // An own head that was just read is shown once all up to now is durable, and perhaps nobody else asks for that.
+                self.shared.store.request_sync();
             }
-            SessionPlace::take(change.cores, pointer, &session)
-        })?;
-        let core = Core::with_session_place(
-            Arc::clone(&self.shared),
-            taken,
-            LineSelector::Main,
-            session,
-            key_pair,
-        );
-        core.wait_for_turn().await?;
-        let durable = self.shared.store.durable();
-        let open = |cores: &OpenCores| {
-            let core = cores.open.get(&core.pointer())?;
-            Some(core.offer.awaits(durable))
-        };
-        if open(&self.shared.lock()) == Some(true) && !self.shared.planted.has(Slip::OwnHeadWaits) {
-            // An own head that was just read is shown once all up to now is durable, and perhaps nobody else asks for that.
-            self.shared.store.request_sync();
-        }
-        Ok(core)
+            Ok(core)
+        })
     }
 
     /// A core without signers that holds what `source` holds now, for good.
@@ -470,7 +477,7 @@ impl<E: Env> CorestoreShared<E> {
                 let _ = self.groups.send(GroupEvent {
                     topic,
                     key: *core.key(),
-                    length: tree.length(),
+                    length: Length(tree.length()),
                     fork: tree.fork(),
                 });
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::env::{Clock as _, Entropy as _, Env, Planted, ReadOnlyEnv, knob, watch};
+use crate::env::{BoxFuture, Clock as _, Entropy as _, Env, Planted, ReadOnlyEnv, knob, watch};
 use crate::hypercore::cores::{CoreLimits, OpenCores};
 use crate::hypercore::corestore::{Corestore, CorestoreOptions, CorestoreShared};
 use crate::hypercore::error::CoreError;
@@ -92,59 +92,69 @@ impl<E: Env> Corestore<E> {
     /// # Errors
     /// When the store fails, or has another primary key than the one that is given.
     pub async fn open(env: E, store: StoreHandle, options: CorestoreOptions) -> Result<Self, CoreError> {
-        // What is shown to peers must be durable: what the store holds now is, from here on.
-        store.synced(store.seq()?).await?;
-        let record = match store.get(&Key::StoreHead)? {
-            Some(bytes) => {
-                let record = StoreRecord::from_bytes(&bytes)?;
-                if options.primary_key.is_some_and(|key| key != record.primary_key) {
-                    return Err(CoreError::Conflict("primary key"));
+        Self::opened(env, store, options).await
+    }
+
+    fn opened(
+        env: E,
+        store: StoreHandle,
+        options: CorestoreOptions,
+    ) -> BoxFuture<'static, Result<Self, CoreError>> {
+        Box::pin(async move {
+            // What is shown to peers must be durable: what the store holds now is, from here on.
+            store.synced(store.seq()?).await?;
+            let record = match store.get(&Key::StoreHead)? {
+                Some(bytes) => {
+                    let record = StoreRecord::from_bytes(&bytes)?;
+                    if options.primary_key.is_some_and(|key| key != record.primary_key) {
+                        return Err(CoreError::Conflict("primary key"));
+                    }
+                    record
                 }
-                record
-            }
-            None => {
-                let record = StoreRecord {
-                    primary_key: options
-                        .primary_key
-                        .unwrap_or_else(|| PrimaryKey::new(env.entropy().array())),
-                    next_core: 1,
-                    next_data: 1,
-                };
-                store
-                    .commit_durable(StoreBatch::default().put(Key::StoreHead, record.to_bytes()?))
-                    .await?;
-                record
-            }
-        };
-        let limits = CoreLimits {
-            backlog: knob::CORE_EVENTS.size(&env, BACKLOG),
-            heads_waiting: knob::CORE_HEADS_WAITING.size(&env, offered_heads::WAITING_MAX),
-        };
-        let planted = Planted::of(&env);
-        let shared = CorestoreShared {
-            env,
-            store,
-            primary_key: record.primary_key.clone(),
-            cores: Mutex::new(OpenCores {
-                store: record,
-                open: std::collections::BTreeMap::new(),
-                next_session: 0,
-                let_go: 0,
-                is_parted: false,
-                limits,
-                openings: watch::Sender::new(0),
-                is_closed: false,
-                is_fenced: false,
+                None => {
+                    let record = StoreRecord {
+                        primary_key: options
+                            .primary_key
+                            .unwrap_or_else(|| PrimaryKey::new(env.entropy().array())),
+                        next_core: 1,
+                        next_data: 1,
+                    };
+                    store
+                        .commit_durable(StoreBatch::default().put(Key::StoreHead, record.to_bytes()?))
+                        .await?;
+                    record
+                }
+            };
+            let limits = CoreLimits {
+                backlog: knob::CORE_EVENTS.size(&env, BACKLOG),
+                heads_waiting: knob::CORE_HEADS_WAITING.size(&env, offered_heads::WAITING_MAX),
+            };
+            let planted = Planted::of(&env);
+            let shared = CorestoreShared {
+                env,
+                store,
+                primary_key: record.primary_key.clone(),
+                cores: Mutex::new(OpenCores {
+                    store: record,
+                    open: std::collections::BTreeMap::new(),
+                    next_session: 0,
+                    let_go: 0,
+                    is_parted: false,
+                    limits,
+                    openings: watch::Sender::new(0),
+                    is_closed: false,
+                    is_fenced: false,
+                    planted,
+                }),
+                groups: broadcast::Sender::new(BACKLOG),
+                held: Mutex::default(),
                 planted,
-            }),
-            groups: broadcast::Sender::new(BACKLOG),
-            held: Mutex::default(),
-            planted,
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-            namespace: Namespace::ROOT,
-            is_writable: !options.is_read_only,
+            };
+            Ok(Self {
+                shared: Arc::new(shared),
+                namespace: Namespace::ROOT,
+                is_writable: !options.is_read_only,
+            })
         })
     }
 }

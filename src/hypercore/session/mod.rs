@@ -27,7 +27,7 @@ use super::proof::Head;
 use super::snapshot::CoreSnapshot;
 use super::wait::{Woken, changed};
 use crate::crypto::{CoreKey, DiscoveryKey, Hash, KeyPair};
-use crate::env::{Env, Planted, Slip};
+use crate::env::{BoxFuture, Env, Planted, Slip};
 use crate::store::{CorePointer, Key, Snapshot};
 use crate::wire::{Index, Length};
 
@@ -293,10 +293,16 @@ impl<E: Env> Core<E> {
     /// # Errors
     /// When this session is closed.
     pub async fn session(&self, options: SessionOptions) -> Result<Self, CoreError> {
-        self.look(|_, _| Ok(()))?;
-        let session = self.child(self.place.clone(), options)?;
-        session.wait_for_turn().await?;
-        Ok(session)
+        self.another(options).await
+    }
+
+    fn another(&self, options: SessionOptions) -> BoxFuture<'_, Result<Self, CoreError>> {
+        Box::pin(async move {
+            self.look(|_, _| Ok(()))?;
+            let session = self.child(self.place.clone(), options)?;
+            session.wait_for_turn().await?;
+            Ok(session)
+        })
     }
 
     /// The blocks as they are now, whatever happens to the core.

@@ -75,7 +75,7 @@ impl<E: Env> Core<E> {
             return Ok(block);
         }
         if wait == Wait::Local {
-            return Err(CoreError::Unavailable(index));
+            return Err(CoreError::Unavailable(Index(index)));
         }
         let clock = self.shared.env.clock();
         let deadline = wait.deadline(clock);
@@ -90,7 +90,7 @@ impl<E: Env> Core<E> {
             }
             let now = self.look(|_, line| Ok((line.head.tree.length(), line.head.tree.fork())))?;
             if index < length && now.1 != fork && now.0 <= index {
-                return Err(CoreError::Truncated(index));
+                return Err(CoreError::Truncated(Index(index)));
             }
             let deadline = match self.shared.planted.has(Slip::DeadlineMoves) {
                 true => wait.deadline(clock),
@@ -98,7 +98,7 @@ impl<E: Env> Core<E> {
             };
             match changed(&mut changes, clock, deadline).await {
                 Woken::Changed => {}
-                Woken::TimedOut => return Err(CoreError::Timeout(index)),
+                Woken::TimedOut => return Err(CoreError::Timeout(Index(index))),
                 Woken::Closed => return Err(CoreError::Closed),
             }
         }
@@ -128,7 +128,7 @@ impl<E: Env> Core<E> {
             wanted.replace(WantedBlock::register(&self.shared, self.pointer, start)?);
             match changed(&mut changes, clock, deadline).await {
                 Woken::Changed => {}
-                Woken::TimedOut => return Err(CoreError::Timeout(start)),
+                Woken::TimedOut => return Err(CoreError::Timeout(Index(start))),
                 Woken::Closed => return Err(CoreError::Closed),
             }
         }

@@ -146,8 +146,8 @@ impl Replicator {
                 let same = wanted.ranges.get(&id.0);
                 let most = wanted.block_bytes_max.get(&id.0).copied();
                 same.is_none_or(|same| {
-                    (same.start, same.end, same.is_linear, most)
-                        != (range.start, range.end, range.is_linear, range.block_bytes_max)
+                    (same.bounds(), same.is_linear, most)
+                        != ((range.start, range.end), range.is_linear, range.block_bytes_max)
                 })
             })
             .map(|(id, _)| *id)
@@ -157,12 +157,12 @@ impl Replicator {
             self.drop_range(id);
         }
         for (id, range) in &wanted.ranges {
-            let last = range.end.unwrap_or(u64::MAX);
-            let here = range.start..last.min(self.known.length).max(range.start);
+            let (start, end) = range.bounds();
+            let here = start..end.unwrap_or(u64::MAX).min(self.known.length).max(start);
             if let Entry::Vacant(place) = self.demand.ranges.entry(RangeId(*id)) {
                 place.insert(RangeDemand {
-                    start: range.start,
-                    end: range.end,
+                    start,
+                    end,
                     is_linear: range.is_linear,
                     block_bytes_max: wanted.block_bytes_max.get(id).copied(),
                     cursor: core.first_missing(here)?,

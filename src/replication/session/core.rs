@@ -413,10 +413,10 @@ impl<E: Env> Attendant<E> {
             } = &mut *state;
             let told = match event {
                 hypercore::CoreEvent::Truncate { ancestors, fork } if fork > offered.fork => {
-                    replicator.truncated(ancestors, &core.peer_access())
+                    replicator.truncated(ancestors.0, &core.peer_access())
                 }
                 hypercore::CoreEvent::Clear { start, end } => {
-                    replicator.cleared(start..end, &core.peer_access())
+                    replicator.cleared(start.0..end.0, &core.peer_access())
                 }
                 hypercore::CoreEvent::Missed(_) => replicator.cleared_somewhere(&core.peer_access()),
                 _ => Ok(()),

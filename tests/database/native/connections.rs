@@ -1,12 +1,10 @@
 //! Peers that are kept connected, and addresses at which peers are accepted.
 
-use std::io::{self, ErrorKind as IoErrorKind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::io::ErrorKind as IoErrorKind;
 use std::time::Duration;
 
-use autobee::env::memory::{MemoryClock, MemoryEntropy, MemoryEnv, MemoryNetwork, MemoryStream, MemoryTasks};
-use autobee::env::{Clock as _, Disk, Ed25519, Env, Listener, Mono, Network, PeerAddr};
+use autobee::env::memory::MemoryEnv;
+use autobee::env::{Clock as _, Env as _, Listener as _, Mono, Network as _, PeerAddr};
 use autobee::{Autobee, CloseReason, ConnectError, Corestore, ErrorKind, RetrySettings};
 use autobee_sim::workload::{JsonApply, Op};
 
@@ -130,11 +128,11 @@ async fn dropping_either_or_closing_the_database_ends_it() {
 #[test]
 fn an_accept_that_fails_ends_nothing() {
     let world = MemoryEnv::new(1);
-    let env = Flaky::new(world.clone(), 4);
+    world.network().fail_accepts(4);
     let peer = world.sibling(2);
     world
         .run(async {
-            let store = Corestore::open_default(env.clone()).await.unwrap();
+            let store = Corestore::open_default(world.clone()).await.unwrap();
             let a = Autobee::builder(store).apply(JsonApply).open().await.unwrap();
             a.append(Op::put("x", "1").to_value()).await.unwrap();
             let store = Corestore::open_default(peer.clone()).await.unwrap();
@@ -194,98 +192,4 @@ fn a_peer_that_hangs_up_is_not_dialled_in_a_circle() {
             assert!(matches!(kept.last_error(), Some(ConnectError::Ended { .. })));
         })
         .unwrap();
-}
-
-/// A world in memory whose listeners fail some times before they accept.
-#[derive(Clone)]
-struct Flaky {
-    env: MemoryEnv,
-    network: FlakyNetwork,
-}
-
-#[derive(Clone)]
-struct FlakyNetwork {
-    network: MemoryNetwork,
-    fails: Arc<AtomicU32>,
-}
-
-struct FlakyListener<L> {
-    listener: L,
-    fails: Arc<AtomicU32>,
-}
-
-impl Flaky {
-    fn new(env: MemoryEnv, fails: u32) -> Self {
-        let network = FlakyNetwork {
-            network: env.network().clone(),
-            fails: Arc::new(AtomicU32::new(fails)),
-        };
-        Self { env, network }
-    }
-}
-
-impl Network for FlakyNetwork {
-    type Stream = MemoryStream;
-    type Listener = FlakyListener<<MemoryNetwork as Network>::Listener>;
-
-    async fn listen(&self, at: &PeerAddr) -> io::Result<Self::Listener> {
-        let listener = self.network.listen(at).await?;
-        let fails = Arc::clone(&self.fails);
-        Ok(FlakyListener { listener, fails })
-    }
-
-    async fn dial(&self, to: &PeerAddr) -> io::Result<MemoryStream> {
-        self.network.dial(to).await
-    }
-}
-
-impl<L: Listener<Stream = MemoryStream>> Listener for FlakyListener<L> {
-    type Stream = MemoryStream;
-
-    async fn accept(&mut self) -> io::Result<(MemoryStream, PeerAddr)> {
-        let left = self
-            .fails
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if left.is_ok() {
-            return Err(io::Error::other("too many open files"));
-        }
-        self.listener.accept().await
-    }
-
-    fn local_addr(&self) -> PeerAddr {
-        self.listener.local_addr()
-    }
-}
-
-impl Env for Flaky {
-    const SIM: bool = false;
-    type Clock = MemoryClock;
-    type Network = FlakyNetwork;
-    type Entropy = MemoryEntropy;
-    type Spawn = MemoryTasks;
-    type Crypto = Ed25519;
-
-    fn clock(&self) -> &MemoryClock {
-        self.env.clock()
-    }
-
-    fn network(&self) -> &FlakyNetwork {
-        &self.network
-    }
-
-    fn entropy(&self) -> &MemoryEntropy {
-        self.env.entropy()
-    }
-
-    fn spawn(&self) -> &MemoryTasks {
-        self.env.spawn()
-    }
-
-    fn crypto(&self) -> &Ed25519 {
-        &Ed25519
-    }
-
-    fn disk(&self) -> Arc<dyn Disk> {
-        self.env.disk()
-    }
 }

@@ -10,13 +10,10 @@ use std::path::Path;
 
 use autobee::bee::Range;
 use autobee::env::Env as _;
-use autobee::env::memory::MemoryEnv;
 use autobee::{Autobee, Corestore, Error, ErrorKind, Role};
 use autobee_sim::workload::{JsonApply, Op};
 
 use super::{Directory, connect, open, until};
-
-use crate::memory_store;
 
 /// All files, with what is in them.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -110,15 +107,12 @@ async fn what_is_stored_is_read_without_a_write_or_a_lock() {
     assert!(before == files(&a_dir.0), "nothing was written");
 }
 
-#[test]
-fn a_directory_without_a_database_is_not_made_one() {
-    let env = MemoryEnv::new(1);
-    let ended = env.run(async {
-        let store = Corestore::open_read_only(env.clone()).await.unwrap();
-        let refused = Autobee::builder(store).open().await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
-        assert!(env.disk().list().unwrap().is_empty());
-        memory_store(&env).await
-    });
-    ended.unwrap();
+#[tokio::test]
+async fn a_directory_without_a_database_is_not_made_one() {
+    let directory = Directory::new("read-nothing");
+    let env = directory.env();
+    let store = Corestore::open_read_only(env.clone()).await.unwrap();
+    let refused = Autobee::builder(store).open().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    assert!(env.disk().list().unwrap().is_empty());
 }

@@ -751,7 +751,7 @@ fn a_linear_download_asks_in_order() {
     for is_linear in [false, true] {
         let mut net = Net::new(2, 100);
         let range = hypercore::DownloadRange {
-            start: 3,
+            start: Index(3),
             end: None,
             is_linear,
         };

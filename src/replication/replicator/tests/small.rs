@@ -25,8 +25,8 @@ fn want(net: &mut Net, range: hypercore::DownloadRange, most: Option<u64>) {
 }
 
 const ALL: hypercore::DownloadRange = hypercore::DownloadRange {
-    start: 0,
-    end: Some(12),
+    start: Index(0),
+    end: Some(Index(12)),
     is_linear: true,
 };
 
@@ -106,7 +106,10 @@ fn a_size_that_a_peer_does_not_tell_another_one_does() {
 #[test]
 fn who_wants_the_first_blocks_alone_is_synced_with_them() {
     let mut net = net();
-    let first = hypercore::DownloadRange { end: Some(4), ..ALL };
+    let first = hypercore::DownloadRange {
+        end: Some(Index(4)),
+        ..ALL
+    };
     want(&mut net, first, None);
     let peer = net.connect(0, 1);
     assert!(!net.is_synced(1, peer), "it has not said what it has");
