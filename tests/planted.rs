@@ -121,6 +121,20 @@ fn a_channel_that_was_left_and_still_counts() {
 }
 
 #[test]
+fn a_waiting_head_that_is_shown_with_the_one_before() {
+    found("fast/heads_lost", "newest_waiting_head_early", &["honest peers"]);
+}
+
+#[test]
+fn a_move_that_nobody_answers_any_more() {
+    found(
+        "fast/moves_abandoned",
+        "move_outlives_its_request",
+        &["side cores"],
+    );
+}
+
+#[test]
 fn a_block_of_a_tree_that_is_waited_for_once() {
     found(
         "fast/tree_blocks_awaited",

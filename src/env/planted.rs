@@ -184,6 +184,8 @@ slips! {
             "Two logs that their owner signed are compared only when they have the same length."
         NewestHeadDropped "newest_waiting_head_dropped"
             "When as many own heads wait for a sync as may, the one that comes is never shown."
+        NewestHeadEarly "newest_waiting_head_early"
+            "When as many own heads wait for a sync as may, the one that comes is shown with the last of them."
     }
     Replication {
         LetGoStaysOffered "let_go_core_stays_offered"
@@ -252,6 +254,8 @@ slips! {
             "Of a contradiction a peer is shown the history alone that is here, which may be the one that it has."
         EvidenceNotRecalled "contradiction_not_shown_to_later_peers"
             "Peers that come after a contradiction was found are not shown it."
+        MoveOutlives "move_outlives_its_request"
+            "A move to another fork stays under way when the request for it is given up."
         EndedCounts "ended_session_counts"
             "A session that is over counts as one of those that may run at a time."
     }

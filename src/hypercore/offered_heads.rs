@@ -38,6 +38,13 @@ impl OfferedHeads {
         self.waiting.push_back((seq, head));
     }
 
+    /// As a slip: the last head that waits becomes this one, and waits for the commit that it waited for.
+    pub(super) fn replace_last(&mut self, newest: Head) {
+        if let Some((_, head)) = self.waiting.back_mut() {
+            *head = newest;
+        }
+    }
+
     /// A head that came from a peer.
     pub(super) fn received(&mut self, head: Head) {
         self.waiting.clear();

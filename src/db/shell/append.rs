@@ -8,7 +8,7 @@
 //!
 //! A caller that goes away in between leaves its batch to the next drain, and sees to it that there is one.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -97,20 +97,58 @@ impl<E: Env> Shell<E> {
         Ok(outcome?)
     }
 
-    /// Makes a commit durable while nobody waits for it: only then do peers see it.
+    fn unsynced(&self) -> MutexGuard<'_, Unsynced> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_unsynced(&self) -> Option<Seq> {
+        self.unsynced().next()
+    }
+
+    /// Makes a commit durable while nobody waits for it: only then do peers see it. One task does so for all that come while a
+    /// sync is under way, however long that takes.
     pub(in crate::db) fn sync_later(self: &Arc<Self>, seq: Seq) {
+        if !self.unsynced().add(seq) {
+            return;
+        }
         let shared = Arc::clone(self);
         self.env.spawn().spawn("sync", async move {
             if shared.env.buggify("late_sync") {
                 shared.env.clock().sleep(LATE).await;
             }
-            if let Err(error) = shared.synced(seq).await {
-                // The store takes nothing more then, and the next append says so too.
-                let what = "a sync that nobody waits for";
-                let mut machine = shared.machine.enter().await;
-                shared.step(&mut machine, Input::Failed { what, error });
+            while let Some(seq) = shared.next_unsynced() {
+                if let Err(error) = shared.synced(seq).await {
+                    // The store takes nothing more then, and the next append says so too.
+                    let what = "a sync that nobody waits for";
+                    let mut machine = shared.machine.enter().await;
+                    shared.step(&mut machine, Input::Failed { what, error });
+                }
             }
         });
+    }
+}
+
+/// Commits that are to be durable while nobody waits for them.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    /// The newest one that no sync was asked for.
+    newest: Option<Seq>,
+    /// A task sees to it.
+    is_running: bool,
+}
+
+impl Unsynced {
+    /// One more. True when a task is to be started.
+    fn add(&mut self, seq: Seq) -> bool {
+        self.newest = self.newest.max(Some(seq));
+        !std::mem::replace(&mut self.is_running, true)
+    }
+
+    /// Up to where the next sync has to reach; none when the task is done.
+    fn next(&mut self) -> Option<Seq> {
+        let newest = self.newest.take();
+        self.is_running = newest.is_some();
+        newest
     }
 }
 

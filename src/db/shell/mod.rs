@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::append::Unsynced;
 use super::custom_view::ReleasedAtClose;
 use super::machine::{
     Effect, Input, Machine, MachineParts, Now, Published, TreeCommit, TreeLengths, TreeRecord, log_error,
@@ -73,6 +74,8 @@ pub(super) struct Shell<E: Env> {
     pub(super) machine: MachineLock<E::Crypto, OpenLog<E>>,
     /// Held by the append whose turn it is.
     appending: tokio::sync::Mutex<()>,
+    /// What was appended and nobody waits for to be durable.
+    unsynced: Mutex<Unsynced>,
     pub(super) replication: Replication<E>,
     /// Where peers tell each other of cores of writers.
     wakeup: Wakeup,
@@ -160,6 +163,7 @@ impl<E: Env> Shell<E> {
             trees,
             holds: Mutex::new(holds),
             appending: tokio::sync::Mutex::new(()),
+            unsynced: Mutex::default(),
             wakeup: replication.wakeup(key),
             replication,
             changed: watch::Sender::new(0),

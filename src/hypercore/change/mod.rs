@@ -485,6 +485,11 @@ impl<'a, C: Sign> StoreChange<'a, C> {
             match effect {
                 CommitEffect::Signed
                     if core.offer.is_full() && self.cores.planted.has(Slip::NewestHeadDropped) => {}
+                CommitEffect::Signed
+                    if core.offer.is_full() && self.cores.planted.has(Slip::NewestHeadEarly) =>
+                {
+                    core.offer.replace_last(core.main.head.clone());
+                }
                 CommitEffect::Signed => core.offer.signed_here(core.main.head.clone(), seq),
                 CommitEffect::Received => core.offer.received(core.main.head.clone()),
                 CommitEffect::Happened(event) => {

@@ -582,6 +582,7 @@ impl Replicator {
         }
         if let Some(moving) = &mut self.moving
             && moving.request == Some(id)
+            && !self.planted.has(Slip::MoveOutlives)
         {
             // Without an answer the move begins anew, perhaps with another peer.
             self.moving = None;
