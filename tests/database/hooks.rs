@@ -24,7 +24,7 @@ async fn open(env: &MemoryEnv, key: Option<[u8; 32]>) -> Autobee<MemoryEnv> {
 }
 
 /// Blocks that are in memory were taken before they said where the views stand.
-fn without_views(blocks: Vec<Bytes>) -> Vec<OplogBlock> {
+fn without_views(blocks: &[Bytes]) -> Vec<OplogBlock> {
     let decoded = blocks.iter().map(|block| OplogBlock::from_bytes(block).unwrap());
     decoded
         .map(|block| OplogBlock {
@@ -91,7 +91,7 @@ fn there_is_no_set_while_batches_wait_to_be_ordered() {
         engine.ingest(local, Index(0), &blocks);
         while engine.drain(now, 1).unwrap().more {}
         let in_memory = engine.read_blocks(&local, Length(1)).unwrap();
-        assert_eq!(without_views(in_memory), without_views(blocks.clone()));
+        assert_eq!(without_views(&in_memory), without_views(&blocks));
         engine.ingest(other, Index(0), &blocks);
         assert!(engine.covered().is_some(), "not in the set yet");
         let drained = engine.drain(now, 0);
