@@ -34,7 +34,7 @@ pub use judge::{ModelAnswer, ModelAnswers};
 pub use shrink::ShrunkHistory;
 
 /// The most peers that a history has.
-pub const PEERS_MAX: usize = 8;
+pub const PEERS_MAX: usize = crate::lane0::PEERS_MAX as usize;
 
 /// What peers write and hear. The first one is the creator of the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

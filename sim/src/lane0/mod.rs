@@ -32,7 +32,7 @@ use autobee::hypercore::manifest::Manifest;
 use autobee::wire::{Length, Rules};
 use bytes::Bytes;
 
-pub use keys::{reader_keys, signatures, writer_keys};
+pub use keys::{PEERS_MAX, reader_keys, signatures, writer_keys};
 pub use log::HeldLog;
 pub use peer::{Peer, Reading};
 
@@ -60,6 +60,10 @@ pub struct PeerGroup {
 
 impl PeerGroup {
     /// So many peers, none of which has written anything.
+    ///
+    /// # Panics
+    ///
+    /// When there are more than eight.
     #[must_use]
     pub fn new(peers: u8) -> Self {
         Self::under(Rules::interop(), peers)
